@@ -1,0 +1,29 @@
+//! Words that every service shares: ids, names, time, quantities, errors, events.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`id`] | one newtype per kind of object |
+//! | [`name`] | names that were checked once, at the edge |
+//! | [`time`] | [`time::Timestamp`] (milliseconds) and the [`time::Clock`] that tells it |
+//! | [`quantity`] | Kubernetes quantities (`500m`, `2Gi`) |
+//! | [`error`] | the one transport-free [`error::Error`] |
+//! | [`event`] | [`event::CloudEvent`], what a service tells the world |
+//! | [`caller`] | [`caller::Principal`], who asks |
+//!
+//! No I/O here, no async, and nothing of ours below it.
+#![warn(missing_docs)]
+
+pub mod caller;
+pub mod error;
+pub mod event;
+pub mod id;
+pub mod name;
+pub mod quantity;
+pub mod time;
+
+pub use caller::Principal;
+pub use error::{Error, ErrorKind, FieldViolation, Result};
+pub use event::CloudEvent;
+pub use id::{ExperimentId, PipelineId, PipelineVersionId, RunId, TaskId};
+pub use name::Namespace;
+pub use time::{Clock, Timestamp};
