@@ -1,0 +1,459 @@
+//! The engine: how a run gets from its plan to its end.
+//!
+//! ```text
+//! event ──► RunState::decide ──► Decision { changed nodes, transitions, effects }
+//!             (pure, no I/O)        │ one transaction            │ performed after it,
+//!                                   ▼                            ▼ again after a crash
+//!                                 store                        worker ──► next event
+//! ```
+//!
+//! `decide` is the only way a run changes. The same events in the same order give the same state.
+//! A late or repeated event changes nothing. The cost of a decision grows with what it changes, not
+//! with the size of the run. If the transaction fails, the state is dropped and read again.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `node` | what is known of one task |
+//! | `flow` | a task becomes ready, runs, ends; its DAG ends |
+//! | `loops` | `ParallelFor` |
+//! | `inputs`, `outputs` | values along the edges |
+//! | `attempts` | results of commands, retries, cancellation |
+//! | `retry` | a run that failed starts again where it failed |
+//! | `restore` | the state after a crash |
+
+mod attempts;
+mod flow;
+mod inputs;
+mod loops;
+pub(crate) mod node;
+mod outputs;
+mod restore;
+mod retry;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use ferroflow_types::{RunId, TaskId, Timestamp};
+use serde_json::Value;
+
+use crate::domain::artifact::Artifact;
+use crate::domain::placeholder::TaskFacts;
+use crate::domain::plan::{Body, Component, Plan, Task};
+use node::{CacheNote, CacheSource, Change, Node, NodeError, NodeIx, NodeState, Role, Values};
+
+pub(crate) use restore::NodeRow;
+
+/// What a run is, apart from its tasks.
+#[derive(Debug, Clone)]
+pub(crate) struct RunFacts {
+    /// Its id.
+    pub run: RunId,
+    /// `<pipeline name>-<suffix>`, what KFP calls the resource name.
+    pub resource_name: String,
+    /// The user's name for it.
+    pub display_name: String,
+    /// Parameters given, macros expanded, defaults not filled in.
+    pub parameters: BTreeMap<String, Value>,
+    /// Where artifacts go.
+    pub pipeline_root: String,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// The folder that its tasks share, when the plan asks for one.
+    pub workspace_path: Option<String>,
+    /// Whether results may be reused at all.
+    pub caching: bool,
+    /// Whether the runtime can give what only Kubernetes has (secrets, claims, …).
+    pub kubernetes: bool,
+}
+
+/// Where a run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RunPhase {
+    /// Created, nothing started.
+    New,
+    /// Tasks run.
+    Running,
+    /// Stopping because somebody asked.
+    Canceling,
+    /// Stopping because its time is up.
+    Expiring,
+    /// Over.
+    Ended(RunEnd),
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RunEnd {
+    /// No task failed.
+    Succeeded,
+    /// A task failed, or the time was up.
+    Failed,
+    /// Somebody cancelled it.
+    Canceled,
+}
+
+/// What happened.
+#[derive(Debug, Clone)]
+pub(crate) enum Event {
+    /// The run may begin.
+    Start,
+    /// The cache answered.
+    CacheAnswered {
+        /// The task that asked.
+        task: TaskId,
+        /// What was found.
+        hit: Option<CachedResult>,
+    },
+    /// An importer's artifact was found or made.
+    Imported {
+        /// The importer.
+        task: TaskId,
+        /// The artifact, or why there is none.
+        result: Result<Arc<Artifact>, NodeError>,
+    },
+    /// A slot is free and the command is about to start.
+    SlotGranted {
+        /// The task that gets it.
+        task: TaskId,
+        /// Its attempt.
+        attempt: u32,
+    },
+    /// A command ended.
+    AttemptEnded {
+        /// The task.
+        task: TaskId,
+        /// Its attempt.
+        attempt: u32,
+        /// What came of it.
+        result: Result<Values, AttemptFailure>,
+    },
+    /// The wait before a retry is over.
+    RetryDue {
+        /// The task.
+        task: TaskId,
+    },
+    /// Somebody asked to stop.
+    Cancel,
+    /// The run's time is up.
+    DeadlinePassed,
+    /// Somebody asked to run again what failed.
+    Retry,
+}
+
+/// An earlier task with the same fingerprint.
+#[derive(Debug, Clone)]
+pub(crate) struct CachedResult {
+    /// Whose result it is.
+    pub source: CacheSource,
+    /// What it gave.
+    pub outputs: Values,
+}
+
+/// A command that did not end well.
+#[derive(Debug, Clone)]
+pub(crate) struct AttemptFailure {
+    /// Why, for people.
+    pub error: NodeError,
+    /// Whether the launcher vanished: nobody knows how the command ended.
+    pub lost: bool,
+}
+
+/// What the worker does once the decision is stored.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Effect {
+    /// Look for an earlier result; answer with [`Event::CacheAnswered`].
+    LookUpCache {
+        /// The task that asks.
+        node: NodeIx,
+        /// What to look for.
+        fingerprint: String,
+    },
+    /// Find or make the artifact of an importer; answer with [`Event::Imported`].
+    Import {
+        /// The importer.
+        node: NodeIx,
+        /// Where the artifact is.
+        uri: String,
+        /// Its metadata, placeholders resolved.
+        metadata: serde_json::Map<String, Value>,
+    },
+    /// Run the command when a slot is free: [`Event::SlotGranted`], then [`Event::AttemptEnded`].
+    Launch {
+        /// The task.
+        node: NodeIx,
+        /// Its attempt.
+        attempt: u32,
+    },
+    /// Stop the command; [`Event::AttemptEnded`] follows.
+    Stop {
+        /// The task.
+        node: NodeIx,
+        /// Its attempt.
+        attempt: u32,
+    },
+    /// Send [`Event::RetryDue`] then.
+    WakeAt {
+        /// The task.
+        node: NodeIx,
+        /// When.
+        at: Timestamp,
+    },
+}
+
+/// A change of a task that the world is told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Transition {
+    /// The task.
+    pub node: NodeIx,
+    /// What it came to.
+    pub state: NodeState,
+    /// In which attempt.
+    pub attempt: u32,
+}
+
+/// What a decision changed and asks for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Decision {
+    /// Nodes whose stored form is out of date, each once.
+    pub changed: Vec<NodeIx>,
+    /// State changes in the order they happened.
+    pub transitions: Vec<Transition>,
+    /// What to do once all that is stored.
+    pub effects: Vec<Effect>,
+    /// The run's phase is another one than before.
+    pub phase_changed: bool,
+}
+
+/// All that is known of a run while it is driven.
+#[derive(Debug, Clone)]
+pub(crate) struct RunState {
+    plan: Arc<Plan>,
+    facts: RunFacts,
+    phase: RunPhase,
+    nodes: Vec<Node>,
+    by_id: HashMap<TaskId, NodeIx>,
+}
+
+/// What is left to do inside one decision; a queue, so that depth costs no stack.
+enum Work {
+    /// Everything the node waits for has ended.
+    Ready(NodeIx),
+    /// The node has just ended.
+    Ended(NodeIx),
+}
+
+/// One decision in the making.
+struct Turn<'a> {
+    run: &'a mut RunState,
+    now: Timestamp,
+    work: VecDeque<Work>,
+    dirty: HashSet<NodeIx>,
+    decision: Decision,
+}
+
+impl RunState {
+    /// A run of which nothing has started.
+    pub(crate) fn new(plan: Arc<Plan>, facts: RunFacts) -> Self {
+        Self { plan, facts, phase: RunPhase::New, nodes: Vec::new(), by_id: HashMap::new() }
+    }
+
+    /// Takes note of what happened, decides what follows.
+    pub(crate) fn decide(&mut self, event: Event, now: Timestamp) -> Decision {
+        let phase = self.phase;
+        let mut turn = Turn {
+            dirty: HashSet::new(),
+            run: self,
+            now,
+            work: VecDeque::new(),
+            decision: Decision::default(),
+        };
+        turn.take(event);
+        turn.settle();
+        let mut decision = turn.decision;
+        decision.phase_changed = self.phase != phase;
+        decision
+    }
+
+    /// Where the run stands.
+    pub(crate) fn phase(&self) -> RunPhase {
+        self.phase
+    }
+
+    /// What the run is.
+    pub(crate) fn facts(&self) -> &RunFacts {
+        &self.facts
+    }
+
+    /// Its plan.
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The node at `ix`.
+    pub(crate) fn node(&self, ix: NodeIx) -> &Node {
+        &self.nodes[ix.0 as usize]
+    }
+
+    fn node_mut(&mut self, ix: NodeIx) -> &mut Node {
+        &mut self.nodes[ix.0 as usize]
+    }
+
+    /// The node with this id.
+    pub(crate) fn find(&self, task: TaskId) -> Option<NodeIx> {
+        self.by_id.get(&task).copied()
+    }
+
+    /// Every node, root first.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = (NodeIx, &Node)> {
+        (0u32..).map(NodeIx).zip(&self.nodes)
+    }
+
+    /// What a node executes.
+    pub(crate) fn component(&self, ix: NodeIx) -> &Component {
+        self.plan.component(self.node(ix).component)
+    }
+
+    /// The task in the plan that a node comes from: its own, or its loop's for an iteration.
+    pub(crate) fn task(&self, ix: NodeIx) -> Option<&Task> {
+        let node = self.node(ix);
+        let parent = node.parent?;
+        match node.role {
+            Role::Root => None,
+            Role::Iteration(_) => self.task(parent),
+            Role::Task(task) => match &self.component(parent).body {
+                Body::Dag(dag) => Some(dag.task(task)),
+                Body::Container(_) | Body::Importer(_) => None,
+            },
+        }
+    }
+
+    /// What placeholders may say about a node.
+    pub(crate) fn task_facts(&self, ix: NodeIx) -> TaskFacts {
+        let facts = &self.facts;
+        TaskFacts {
+            run_id: facts.run.to_string(),
+            run_name: facts.resource_name.clone(),
+            display_name: facts.display_name.clone(),
+            task_name: self.task(ix).map_or_else(|| "root".to_owned(), |task| task.key.clone()),
+            task_id: self.node(ix).id.to_string(),
+            pipeline_root: facts.pipeline_root.clone(),
+            create_time: facts.created_at.to_string(),
+            schedule_time: facts.created_at.to_string(),
+            workspace_path: facts.workspace_path.clone(),
+        }
+    }
+
+    /// Why the run failed: the first tasks that did, deepest causes only.
+    pub(crate) fn failure(&self) -> Option<String> {
+        if self.phase == RunPhase::Ended(RunEnd::Failed)
+            && let Some(error) = self.nodes.first().and_then(|root| root.error.as_ref())
+        {
+            return Some(error.message.clone());
+        }
+        let failed: Vec<_> = self
+            .nodes
+            .iter()
+            .filter(|node| node.state == NodeState::Failed)
+            .filter_map(|node| node.error.as_ref().map(|error| (node, error)))
+            .collect();
+        let (node, error) = failed.first()?;
+        let place = node.path.trim_start_matches("root.");
+        let others = match failed.len() {
+            1 => String::new(),
+            more => format!(" (and {} more tasks failed)", more - 1),
+        };
+        Some(format!("task {place} failed: {}{others}", error.message))
+    }
+}
+
+impl Turn<'_> {
+    fn take(&mut self, event: Event) {
+        if matches!(self.run.phase, RunPhase::Ended(_)) && !matches!(event, Event::Retry) {
+            return;
+        }
+        match event {
+            Event::Start => self.start(),
+            Event::CacheAnswered { task, hit } => self.cache_answered(task, hit),
+            Event::Imported { task, result } => self.imported(task, result),
+            Event::SlotGranted { task, attempt } => self.slot_granted(task, attempt),
+            Event::AttemptEnded { task, attempt, result } => {
+                self.attempt_ended(task, attempt, result);
+            }
+            Event::RetryDue { task } => self.retry_due(task),
+            Event::Cancel => self.stop_all(RunPhase::Canceling),
+            Event::DeadlinePassed => self.stop_all(RunPhase::Expiring),
+            Event::Retry => self.retry_run(),
+        }
+    }
+
+    fn settle(&mut self) {
+        while let Some(work) = self.work.pop_front() {
+            match work {
+                Work::Ready(ix) => self.ready(ix),
+                Work::Ended(ix) => self.ended(ix),
+            }
+        }
+    }
+
+    fn node(&self, ix: NodeIx) -> &Node {
+        self.run.node(ix)
+    }
+
+    /// The node for writing; it will be stored.
+    fn change(&mut self, ix: NodeIx) -> &mut Node {
+        if self.dirty.insert(ix) {
+            self.decision.changed.push(ix);
+        }
+        self.run.node_mut(ix)
+    }
+
+    fn add(&mut self, node: Node) -> NodeIx {
+        let ix = NodeIx(u32::try_from(self.run.nodes.len()).unwrap_or(u32::MAX));
+        self.run.by_id.insert(node.id, ix);
+        self.run.nodes.push(node);
+        self.change(ix);
+        ix
+    }
+
+    /// Brings a node to `state` and tells of it.
+    fn enter(&mut self, ix: NodeIx, state: NodeState) {
+        let now = self.now;
+        let node = self.change(ix);
+        if node.state == state {
+            return;
+        }
+        node.state = state;
+        node.history.push(Change { at: now, state });
+        if state == NodeState::Running && node.started_at.is_none() {
+            node.started_at = Some(now);
+        }
+        let attempt = node.attempt;
+        if state.ended() {
+            node.finished_at = Some(now);
+            node.retry_at = None;
+            self.work.push_back(Work::Ended(ix));
+        }
+        self.decision.transitions.push(Transition { node: ix, state, attempt });
+    }
+
+    fn fail(&mut self, ix: NodeIx, error: NodeError) {
+        self.change(ix).error = Some(error);
+        self.enter(ix, NodeState::Failed);
+    }
+
+    fn effect(&mut self, effect: Effect) {
+        self.decision.effects.push(effect);
+    }
+
+    /// Whether tasks may still start.
+    fn going_on(&self) -> bool {
+        self.run.phase == RunPhase::Running
+    }
+
+    fn note_cache(&mut self, ix: NodeIx, fingerprint: String, reason: &str) {
+        let note = CacheNote { fingerprint, reason: reason.to_owned(), source: None };
+        self.change(ix).cache = Some(note);
+    }
+}

@@ -1,0 +1,312 @@
+//! Where a task's inputs come from (reference: KFP IR `TaskInputsSpec`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use super::node::{Node, NodeError, NodeIx, NodeState, Role, Values};
+use super::RunState;
+use crate::domain::artifact::Artifact;
+use crate::domain::fingerprint::CacheInputs;
+use crate::domain::plan::{
+    ArtifactSource, Body, Component, Importer, ImporterUri, LoopItems, ParameterInput,
+    ParameterInputDecl, ParameterSource, Plan, Task, TaskIx,
+};
+use crate::domain::{placeholder, platform, values};
+
+fn wrong(message: impl Into<String>) -> NodeError {
+    NodeError::new("Input", message)
+}
+
+impl RunState {
+    /// The task in `plan` that a node was made for, and the node of the DAG around it.
+    pub(super) fn planned<'p>(&self, plan: &'p Plan, ix: NodeIx) -> Option<(NodeIx, &'p Task)> {
+        let node = self.node(ix);
+        let parent = node.parent?;
+        match (&node.role, &plan.component(self.node(parent).component).body) {
+            (Role::Task(task), Body::Dag(dag)) => Some((parent, dag.task(*task))),
+            _ => None,
+        }
+    }
+
+    pub(super) fn root_inputs(&self) -> Values {
+        let component = self.plan.component(self.plan.root);
+        let mut parameters = self.facts.parameters.clone();
+        fill_defaults(component, &mut parameters);
+        Values { parameters, artifacts: BTreeMap::new() }
+    }
+
+    /// Everything that goes into a task, once what it waits for has ended.
+    pub(super) fn resolve_inputs(
+        &self,
+        ix: NodeIx,
+        parent: NodeIx,
+        task: &Task,
+    ) -> Result<Values, NodeError> {
+        let component = self.plan.component(task.component);
+        let mut parameters = BTreeMap::new();
+        // Constants may name the other inputs, so they come second.
+        for constants in [false, true] {
+            for (name, input) in &task.parameters {
+                if matches!(input.source, ParameterSource::Constant(_)) == constants
+                    && let Some(value) = self.parameter(ix, parent, input, &parameters)?
+                {
+                    parameters.insert(name.clone(), value);
+                }
+            }
+        }
+        let per_item = task.iterator.as_ref().map(|spec| spec.item_input.as_str());
+        for (name, decl) in &component.parameters {
+            if per_item == Some(name.as_str()) {
+                continue;
+            }
+            match parameters.remove(name) {
+                Some(value) => {
+                    parameters.insert(name.clone(), checked(name, decl, value)?);
+                }
+                None if decl.optional => {}
+                None => return Err(wrong(format!("input parameter {name} has no value"))),
+            }
+        }
+        if matches!(component.body, Body::Dag(_)) {
+            fill_defaults(component, &mut parameters);
+        }
+        let artifacts = self.artifacts_of(parent, task, component, per_item)?;
+        Ok(Values { parameters, artifacts })
+    }
+
+    fn parameter(
+        &self,
+        ix: NodeIx,
+        parent: NodeIx,
+        input: &ParameterInput,
+        siblings: &BTreeMap<String, Value>,
+    ) -> Result<Option<Value>, NodeError> {
+        let value = match &input.source {
+            ParameterSource::Constant(value) => {
+                let resolved = placeholder::resolve_constant(value, &self.task_facts(ix), siblings);
+                Some(resolved.map_err(|error| wrong(error.to_string()))?)
+            }
+            ParameterSource::Parent(name) => self.scope_parameter(parent, name).cloned(),
+            ParameterSource::Task { task, output } => {
+                self.sibling(parent, *task).and_then(|node| node.outputs.parameters.get(output)).cloned()
+            }
+            ParameterSource::FinalStatus(task) => {
+                self.sibling(parent, *task).map(|node| self.final_status(node))
+            }
+        };
+        let Some(value) = value.filter(|value| !value.is_null()) else {
+            return Ok(None);
+        };
+        match &input.selector {
+            None => Ok(Some(value)),
+            Some(selector) => {
+                let part = selector.select(&value).map_err(|error| wrong(error.to_string()))?;
+                Ok((!part.is_null()).then(|| values::normalize(part)))
+            }
+        }
+    }
+
+    fn artifacts_of(
+        &self,
+        parent: NodeIx,
+        task: &Task,
+        component: &Component,
+        per_item: Option<&str>,
+    ) -> Result<BTreeMap<String, Vec<Arc<Artifact>>>, NodeError> {
+        let mut artifacts = BTreeMap::new();
+        for (name, source) in &task.artifacts {
+            let found = match source {
+                ArtifactSource::Parent(input) => self.scope_artifacts(parent, input),
+                ArtifactSource::Task { task, output } => self
+                    .sibling(parent, *task)
+                    .and_then(|node| node.outputs.artifacts.get(output))
+                    .cloned(),
+            };
+            if let Some(found) = found {
+                artifacts.insert(name.clone(), found);
+            }
+        }
+        for (name, decl) in &component.artifacts {
+            if !decl.optional && per_item != Some(name.as_str()) && !artifacts.contains_key(name) {
+                return Err(wrong(format!("input artifact {name} has no value")));
+            }
+        }
+        Ok(artifacts)
+    }
+
+    fn sibling(&self, parent: NodeIx, task: TaskIx) -> Option<&Node> {
+        let first = self.node(parent).children?;
+        Some(self.node(NodeIx(first.0 + task.0)))
+    }
+
+    /// An input parameter of the DAG that `scope` runs. An iteration holds its item only and shares
+    /// everything else with its loop, so that long lists are not copied per iteration.
+    pub(super) fn scope_parameter(&self, scope: NodeIx, name: &str) -> Option<&Value> {
+        let node = self.node(scope);
+        let own = node.inputs.parameters.get(name);
+        match (own, node.iteration(), node.parent) {
+            (None, Some(_), Some(of)) => self.node(of).inputs.parameters.get(name),
+            _ => own,
+        }
+    }
+
+    fn scope_artifacts(&self, scope: NodeIx, name: &str) -> Option<Vec<Arc<Artifact>>> {
+        let node = self.node(scope);
+        let own = node.inputs.artifacts.get(name);
+        match (own, node.iteration(), node.parent) {
+            (None, Some(_), Some(of)) => self.node(of).inputs.artifacts.get(name).cloned(),
+            _ => own.cloned(),
+        }
+    }
+
+    /// The item of an iteration; with everything else that goes in where a command is iterated.
+    pub(super) fn iteration_inputs(&self, of: NodeIx, iteration: NodeIx) -> Values {
+        let own = self.node(of);
+        let number = self.node(iteration).iteration().unwrap_or(0) as usize;
+        let (Some(spec), Some(progress)) = (self.loop_spec(of), own.progress.as_ref()) else {
+            return Values::default();
+        };
+        let component = self.plan.component(own.component);
+        let mut inputs = match component.body {
+            Body::Dag(_) => Values::default(),
+            Body::Container(_) | Body::Importer(_) => own.inputs.clone(),
+        };
+        if let LoopItems::Artifact(list) = &spec.items {
+            let item = own.inputs.artifacts.get(list).and_then(|list| list.get(number));
+            let item = item.map(Arc::clone).into_iter().collect();
+            inputs.artifacts.insert(spec.item_input.clone(), item);
+        } else if let Some(item) = progress.items.get(number) {
+            let decl = component.parameters.get(&spec.item_input);
+            let item = match decl.map(|decl| values::coerce(decl.kind, item.clone())) {
+                Some(Ok(coerced)) => coerced,
+                // The compiler types items loosely; a selector picks the typed part.
+                Some(Err(_)) | None => item.clone(),
+            };
+            inputs.parameters.insert(spec.item_input.clone(), item);
+        }
+        inputs
+    }
+
+    /// `PipelineTaskFinalStatus` of a task, with KFP's state words.
+    fn final_status(&self, node: &Node) -> Value {
+        let state = match node.state {
+            NodeState::Succeeded | NodeState::Cached => "COMPLETE",
+            NodeState::Failed => "FAILED",
+            NodeState::Canceled | NodeState::NotTriggered | NodeState::Omitted => "CANCELED",
+            NodeState::Pending | NodeState::Queued | NodeState::Running | NodeState::Backoff => {
+                "RUNNING"
+            }
+        };
+        let error = match (&node.error, node.state) {
+            (Some(error), _) => json!({"code": 13, "message": error.message}),
+            (None, NodeState::Failed) => {
+                let message = self.first_failure_below(&node.path).unwrap_or_default();
+                json!({"code": 13, "message": message})
+            }
+            (None, _) => json!({}),
+        };
+        let name = node.path.rsplit('.').next().unwrap_or_default();
+        json!({
+            "state": state,
+            "pipelineJobResourceName": self.facts.resource_name,
+            "pipelineTaskName": name,
+            "error": error,
+        })
+    }
+
+    fn first_failure_below(&self, path: &str) -> Option<String> {
+        let below = |node: &&Node| {
+            node.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'))
+                && node.state == NodeState::Failed
+        };
+        let error = |node: &Node| node.error.as_ref().map(|error| error.message.clone());
+        self.nodes.iter().filter(below).find_map(error)
+    }
+
+    /// The URI and the metadata that an importer asks for.
+    pub(super) fn import_request(
+        &self,
+        ix: NodeIx,
+        importer: &Importer,
+    ) -> Result<(String, Map<String, Value>), NodeError> {
+        let inputs = &self.node(ix).inputs.parameters;
+        let facts = self.task_facts(ix);
+        let uri = match &importer.uri {
+            ImporterUri::Constant(uri) => Value::String(uri.clone()),
+            ImporterUri::Parameter(name) => inputs
+                .get(name)
+                .cloned()
+                .ok_or_else(|| wrong(format!("the importer's URI, input {name}, has no value")))?,
+        };
+        let resolve = |value: &Value| {
+            placeholder::resolve_constant(value, &facts, inputs)
+                .map_err(|error| wrong(error.to_string()))
+        };
+        let uri = values::to_text(&resolve(&uri)?);
+        let mut metadata = Map::new();
+        for (key, value) in &importer.metadata {
+            let key = values::to_text(&resolve(&Value::String(key.clone()))?);
+            metadata.insert(key, resolve(value)?);
+        }
+        Ok((uri, metadata))
+    }
+
+    /// Refuses what only Kubernetes can give, where there is none.
+    pub(super) fn check_platform(&self, ix: NodeIx) -> Result<(), NodeError> {
+        let Body::Container(container) = &self.component(ix).body else { return Ok(()) };
+        if self.facts.kubernetes {
+            return Ok(());
+        }
+        let Some((parent, _)) = self.planned(&self.plan, self.task_node(ix)) else { return Ok(()) };
+        let lookup = |source: &platform::Source| match source {
+            platform::Source::Parent(name) => self.scope_parameter(parent, name).cloned(),
+            platform::Source::Task { task, output } => {
+                let Body::Dag(dag) = &self.component(parent).body else { return None };
+                let place = dag.tasks.iter().position(|sibling| &sibling.key == task)?;
+                let place = TaskIx(super::flow::count(place));
+                self.sibling(parent, place)?.outputs.parameters.get(output).cloned()
+            }
+        };
+        platform::check_local(container, lookup)
+            .map_err(|message| NodeError::new("Unsupported", message))
+    }
+
+    /// The node of the plan's task: the loop for an iteration, else the node itself.
+    pub(super) fn task_node(&self, ix: NodeIx) -> NodeIx {
+        match (self.node(ix).iteration(), self.node(ix).parent) {
+            (Some(_), Some(parent)) => parent,
+            _ => ix,
+        }
+    }
+
+    /// What a task's fingerprint is made of.
+    pub(super) fn cache_inputs(&self, ix: NodeIx) -> CacheInputs {
+        let component = self.component(ix);
+        CacheInputs::of(component, &self.node(ix).inputs)
+    }
+}
+
+/// A value as the component declares it.
+fn checked(name: &str, decl: &ParameterInputDecl, value: Value) -> Result<Value, NodeError> {
+    let value = values::coerce(decl.kind, value)
+        .map_err(|problem| wrong(format!("input parameter {name}: {problem}")))?;
+    if decl.literals.is_empty() || decl.literals.contains(&value) {
+        return Ok(value);
+    }
+    let allowed: Vec<_> = decl.literals.iter().map(values::to_text).collect();
+    let allowed = allowed.join(", ");
+    Err(wrong(format!("input parameter {name} is {value}, but must be one of {allowed}")))
+}
+
+/// Adds the component's defaults for what has no value.
+pub(crate) fn fill_defaults(component: &Component, parameters: &mut BTreeMap<String, Value>) {
+    for (name, decl) in &component.parameters {
+        if let Some(default) = &decl.default
+            && !parameters.contains_key(name)
+        {
+            parameters.insert(name.clone(), default.clone());
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! The command of an attempt: every placeholder resolved, every path known.
+//!
+//! The runtime says where things are ([`Places`]); this says what is run there. Contract: KFP's
+//! executor input and `{{$…}}` placeholders.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ferroflow_types::TaskId;
+use ferroflow_types::quantity::parse_quantity;
+use serde_json::{Map, Value};
+
+use crate::domain::arguments::resolve_args;
+use crate::domain::artifact::Artifact;
+use crate::domain::engine::inputs::fill_defaults;
+use crate::domain::engine::node::{NodeError, NodeIx};
+use crate::domain::engine::RunState;
+use crate::domain::executor_input::{ExecutorArtifact, ExecutorInput, local_path};
+use crate::domain::placeholder::{ExecutorContext, resolve_text};
+use crate::domain::plan::{Body, Component, Container, ParameterType};
+use crate::domain::platform;
+
+/// Where an attempt finds things.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    /// The folder for output parameters.
+    pub outputs_dir: String,
+    /// The file for the executor's own report.
+    pub metadata_file: String,
+}
+
+/// An output artifact and where it is to be written.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct OutputPlace {
+    /// The output's name.
+    pub name: String,
+    /// Whether it may be several artifacts.
+    pub list: bool,
+    /// Its URI.
+    pub uri: String,
+    /// The path that the command writes to.
+    pub path: String,
+}
+
+/// A command, ready to run.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Invocation {
+    /// The image it was written for.
+    pub image: String,
+    /// Command and arguments.
+    pub argv: Vec<String>,
+    /// Declared environment variables, in order.
+    pub env: Vec<(String, String)>,
+    /// Output parameters: name, type, file.
+    pub parameters: Vec<(String, ParameterType, String)>,
+    /// Output artifacts.
+    pub artifacts: Vec<OutputPlace>,
+    /// How long it may take.
+    pub timeout: Option<Duration>,
+    /// Thousandths of a core.
+    pub cpu_millis: Option<u64>,
+    /// Bytes.
+    pub memory_bytes: Option<u64>,
+}
+
+/// The command of the current attempt of `ix`.
+///
+/// # Errors
+/// Says which input, placeholder or resource is wrong; the task fails with it.
+pub(crate) fn build(
+    run: &RunState,
+    ix: NodeIx,
+    places: &Places,
+) -> Result<Invocation, NodeError> {
+    let component = run.component(ix);
+    let Body::Container(container) = &component.body else {
+        return Err(NodeError::new("Internal", "the task has no command"));
+    };
+    let artifacts = output_places(run, ix, component);
+    let parameters: Vec<_> = component
+        .output_parameters
+        .iter()
+        .map(|(name, kind)| (name.clone(), *kind, format!("{}/{name}", places.outputs_dir)))
+        .collect();
+    let input = executor_input(run, ix, places, &parameters, &artifacts).to_json();
+    let facts = run.task_facts(ix);
+    let context = ExecutorContext { executor_input: &input, facts: &facts };
+    let wrong = |error: String| NodeError::new("Input", error);
+    let text = |template: &str| resolve_text(template, &context).map_err(|e| wrong(e.to_string()));
+
+    let mut argv =
+        resolve_args(&container.command, &context).map_err(|error| wrong(error.to_string()))?;
+    argv.extend(resolve_args(&container.args, &context).map_err(|e| wrong(e.to_string()))?);
+    if argv.is_empty() {
+        let image = &container.image;
+        return Err(NodeError::new(
+            "Unsupported",
+            format!("the component has no command, and local processes have no entry point of image {image}: set a command, or use `--runtime docker`"),
+        ));
+    }
+    let mut env = Vec::with_capacity(container.env.len());
+    for (name, value) in &container.env {
+        env.push((name.clone(), text(value)?));
+    }
+    let (cpu_millis, memory_bytes) = limits(container, text)?;
+    Ok(Invocation {
+        image: text(&container.image)?,
+        argv: argv.into_iter().map(|word| run.in_workspace(word)).collect(),
+        env,
+        parameters,
+        artifacts,
+        timeout: platform::timeout(container),
+        cpu_millis,
+        memory_bytes,
+    })
+}
+
+fn executor_input(
+    run: &RunState,
+    ix: NodeIx,
+    places: &Places,
+    parameters: &[(String, ParameterType, String)],
+    artifacts: &[OutputPlace],
+) -> ExecutorInput {
+    let component = run.component(ix);
+    let inputs = &run.node(ix).inputs;
+    let mut given = inputs.parameters.clone();
+    fill_defaults(component, &mut given);
+    let input_artifacts = inputs.artifacts.iter().map(|(name, list)| {
+        (name.clone(), list.iter().map(|artifact| input_artifact(artifact)).collect())
+    });
+    let output_artifacts = artifacts.iter().filter_map(|place| {
+        let decl = component.output_artifacts.get(&place.name)?;
+        let artifact = ExecutorArtifact {
+            id: None,
+            name: place.name.clone(),
+            schema_title: decl.kind.schema_title.clone(),
+            schema_version: decl.kind.schema_version.clone(),
+            uri: place.uri.clone(),
+            metadata: decl.metadata.clone(),
+            custom_path: None,
+        };
+        Some((place.name.clone(), artifact))
+    });
+    ExecutorInput {
+        parameters: given,
+        input_artifacts: input_artifacts.collect(),
+        output_parameters: parameters.iter().map(|(name, _, file)| (name.clone(), file.clone())).collect(),
+        output_artifacts: output_artifacts.collect(),
+        output_file: places.metadata_file.clone(),
+    }
+}
+
+fn input_artifact(artifact: &Artifact) -> ExecutorArtifact {
+    ExecutorArtifact {
+        id: Some(artifact.id),
+        name: artifact.name.clone(),
+        schema_title: artifact.schema_title.clone(),
+        schema_version: artifact.schema_version.clone(),
+        uri: artifact.uri.clone(),
+        metadata: artifact.metadata.clone(),
+        custom_path: artifact.custom_path.clone(),
+    }
+}
+
+/// `<root>/<pipeline>/<run>/<task>/<unique per attempt>/<output>`, as upstream lays it out.
+fn output_places(run: &RunState, ix: NodeIx, component: &Component) -> Vec<OutputPlace> {
+    let facts = run.facts();
+    let node = run.node(ix);
+    let salt = TaskId::derive(facts.run, &format!("{}#{}", node.path, node.attempt));
+    let task = run.task_facts(ix).task_name;
+    let (root, _query) = facts.pipeline_root.split_once('?').unwrap_or((&facts.pipeline_root, ""));
+    let root = root.trim_end_matches('/');
+    let folder = format!("{root}/{}/{}/{task}/{salt}", run.plan().name, facts.run);
+    let place = |(name, decl): (&String, &crate::domain::plan::ArtifactOutputDecl)| {
+        let uri = format!("{folder}/{name}");
+        OutputPlace { name: name.clone(), list: decl.list, path: local_path(&uri), uri }
+    };
+    component.output_artifacts.iter().map(place).collect()
+}
+
+fn limits(
+    container: &Container,
+    text: impl Fn(&str) -> Result<String, NodeError>,
+) -> Result<(Option<u64>, Option<u64>), NodeError> {
+    let amount = |field: &str, template: &Option<String>, scale: f64| {
+        let Some(template) = template else { return Ok(None) };
+        let written = text(template)?;
+        if written.is_empty() {
+            return Ok(None);
+        }
+        let amount = parse_quantity(&written)
+            .map_err(|error| NodeError::new("Input", format!("resources.{field}: {error}")))?;
+        let scaled = (amount * scale).round();
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "quantities are finite and not negative; a larger one than u64 is no limit"
+        )]
+        let whole = scaled as u64;
+        Ok((whole > 0).then_some(whole))
+    };
+    let cpu = amount("resourceCpuLimit", &container.resources.cpu_limit, 1000.0)?;
+    let memory = amount("resourceMemoryLimit", &container.resources.memory_limit, 1.0)?;
+    Ok((cpu, memory))
+}
+
+impl RunState {
+    /// The folder that stands for KFP's fixed workspace path in a local run.
+    fn in_workspace(&self, word: String) -> String {
+        match &self.facts().workspace_path {
+            Some(path) if word.contains(WORKSPACE) => word.replace(WORKSPACE, path),
+            _ => word,
+        }
+    }
+}
+
+/// Where KFP mounts the workspace.
+const WORKSPACE: &str = "/kfp-workspace";
+
+/// What a command gave, once its artifacts have numbers.
+pub(crate) fn produced(
+    component: &Component,
+    name: &str,
+    number: i64,
+    produced: Produced,
+) -> Artifact {
+    let decl = component.output_artifacts.get(name);
+    let mut metadata: Map<String, Value> =
+        decl.map(|decl| decl.metadata.clone()).unwrap_or_default();
+    metadata.extend(produced.metadata);
+    let kind = decl.map(|decl| decl.kind.clone());
+    let (schema_title, schema_version) =
+        kind.map(|kind| (kind.schema_title, kind.schema_version)).unwrap_or_default();
+    Artifact {
+        id: number,
+        name: produced.name,
+        schema_title,
+        schema_version,
+        uri: produced.uri,
+        metadata,
+        digest: produced.digest,
+        size_bytes: produced.size_bytes,
+        custom_path: produced.custom_path,
+    }
+}
+
+/// An artifact as the command left it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Produced {
+    /// The output's name, or what the command called it.
+    pub name: String,
+    /// Where it is.
+    pub uri: String,
+    /// What the command said of it.
+    pub metadata: Map<String, Value>,
+    /// `sha256:…` of its content.
+    pub digest: Option<String>,
+    /// The size of its content.
+    pub size_bytes: Option<u64>,
+    /// A path that replaces the one derived from the URI.
+    pub custom_path: Option<String>,
+}
+
+/// The outputs of a command by name; type alias for what the worker collects.
+pub(crate) type ProducedArtifacts = BTreeMap<String, Vec<Produced>>;

@@ -1,0 +1,144 @@
+//! The tables `artifacts` and `number_blocks`.
+
+use std::sync::Arc;
+
+use ferroflow_db::{DbError, Read, WriteTx};
+use ferroflow_types::{RunId, TaskId, Timestamp};
+use serde_json::{Map, Value};
+use sqlx::any::AnyRow;
+
+use crate::domain::artifact::Artifact;
+use crate::domain::run::Run;
+use crate::store::row::{Cells, json_text};
+
+/// An artifact with what made it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct StoredArtifact {
+    /// The artifact.
+    pub artifact: Arc<Artifact>,
+    /// The run that made it.
+    pub run: RunId,
+    /// The task that made it.
+    pub task: TaskId,
+    /// When.
+    pub created_at: Timestamp,
+}
+
+const INSERT: &str = "INSERT INTO artifacts (id, namespace, pipeline_name, run_id, task_id, name, \
+    schema_title, schema_version, uri, metadata, digest, size_bytes, created_at) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+
+const GET: &str = "SELECT id, run_id, task_id, name, schema_title, schema_version, uri, metadata, \
+    digest, size_bytes, created_at FROM artifacts WHERE id = $1";
+
+const LIST_OF_RUN: &str = "SELECT id, run_id, task_id, name, schema_title, schema_version, uri, \
+    metadata, digest, size_bytes, created_at FROM artifacts WHERE run_id = $1 AND id > $2 \
+    ORDER BY id LIMIT $3";
+
+const LIST_OF_TASK: &str = "SELECT id, run_id, task_id, name, schema_title, schema_version, uri, \
+    metadata, digest, size_bytes, created_at FROM artifacts WHERE task_id = $1 AND id > $2 \
+    ORDER BY id LIMIT $3";
+
+const LIST_ALL: &str = "SELECT id, run_id, task_id, name, schema_title, schema_version, uri, \
+    metadata, digest, size_bytes, created_at FROM artifacts WHERE id > $1 ORDER BY id LIMIT $2";
+
+const KNOWN: &str = "SELECT id, run_id, task_id, name, schema_title, schema_version, uri, \
+    metadata, digest, size_bytes, created_at FROM artifacts WHERE namespace = $1 \
+    AND pipeline_name = $2 AND uri = $3 AND schema_title = $4 AND metadata = $5 \
+    ORDER BY id DESC LIMIT 1";
+
+const TAKE_NUMBERS: &str = "INSERT INTO number_blocks (name, next) VALUES ('artifacts', $1) \
+    ON CONFLICT (name) DO UPDATE SET next = number_blocks.next + $1 RETURNING next";
+
+/// Adds an artifact that a task made.
+pub(crate) async fn insert(
+    tx: &mut WriteTx,
+    run: &Run,
+    stored: &StoredArtifact,
+) -> Result<(), DbError> {
+    let artifact = &stored.artifact;
+    sqlx::query(INSERT)
+        .bind(artifact.id)
+        .bind(run.namespace.as_str())
+        .bind(&run.pipeline_name)
+        .bind(stored.run.to_string())
+        .bind(stored.task.to_string())
+        .bind(&artifact.name)
+        .bind(&artifact.schema_title)
+        .bind(&artifact.schema_version)
+        .bind(&artifact.uri)
+        .bind(json_text(&artifact.metadata))
+        .bind(artifact.digest.as_deref())
+        .bind(artifact.size_bytes.and_then(|size| i64::try_from(size).ok()))
+        .bind(stored.created_at.millis())
+        .execute(tx.conn())
+        .await?;
+    Ok(())
+}
+
+/// The artifact of this id.
+pub(crate) async fn get(tx: &mut impl Read, id: i64) -> Result<Option<StoredArtifact>, DbError> {
+    let row = sqlx::query(GET).bind(id).fetch_optional(tx.conn()).await?;
+    row.as_ref().map(decode).transpose()
+}
+
+/// Artifacts with ids above `after`: of a task, of a run, or all.
+pub(crate) async fn list(
+    tx: &mut impl Read,
+    run: Option<RunId>,
+    task: Option<TaskId>,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<StoredArtifact>, DbError> {
+    let query = match (task, run) {
+        (Some(task), _) => sqlx::query(LIST_OF_TASK).bind(task.to_string()),
+        (None, Some(run)) => sqlx::query(LIST_OF_RUN).bind(run.to_string()),
+        (None, None) => sqlx::query(LIST_ALL),
+    };
+    let rows = query.bind(after).bind(limit).fetch_all(tx.conn()).await?;
+    rows.iter().map(decode).collect()
+}
+
+/// An artifact that the run's pipeline imported before, with the same type and metadata.
+pub(crate) async fn known(
+    tx: &mut impl Read,
+    run: &Run,
+    uri: &str,
+    schema_title: &str,
+    metadata: &Map<String, Value>,
+) -> Result<Option<StoredArtifact>, DbError> {
+    let query = sqlx::query(KNOWN)
+        .bind(run.namespace.as_str())
+        .bind(&run.pipeline_name)
+        .bind(uri)
+        .bind(schema_title)
+        .bind(json_text(metadata));
+    query.fetch_optional(tx.conn()).await?.as_ref().map(decode).transpose()
+}
+
+/// Sets `count` numbers aside for the caller and gives the first of them.
+pub(crate) async fn take_numbers(tx: &mut WriteTx, count: i64) -> Result<i64, DbError> {
+    let row = sqlx::query(TAKE_NUMBERS).bind(count).fetch_one(tx.conn()).await?;
+    Ok(Cells::of("number_blocks", &row).int("next")? - count + 1)
+}
+
+fn decode(row: &AnyRow) -> Result<StoredArtifact, DbError> {
+    let cells = Cells::of("artifacts", row);
+    let artifact = Artifact {
+        id: cells.int("id")?,
+        name: cells.text("name")?,
+        schema_title: cells.text("schema_title")?,
+        schema_version: cells.text("schema_version")?,
+        uri: cells.text("uri")?,
+        metadata: cells.json("metadata")?,
+        digest: cells.text_opt("digest")?,
+        size_bytes: cells.int_opt("size_bytes")?.and_then(|size| u64::try_from(size).ok()),
+        custom_path: None,
+    };
+    Ok(StoredArtifact {
+        artifact: Arc::new(artifact),
+        run: cells.parsed("run_id")?,
+        task: cells.parsed("task_id")?,
+        created_at: cells.time("created_at")?,
+    })
+}

@@ -1,0 +1,97 @@
+//! Reading typed cells out of rows; a cell that cannot be read names its table and column.
+
+use std::str::FromStr;
+
+use ferroflow_db::DbError;
+use ferroflow_types::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sqlx::Row as _;
+use sqlx::any::AnyRow;
+
+/// The cells of one row.
+pub(crate) struct Cells<'r> {
+    table: &'static str,
+    row: &'r AnyRow,
+}
+
+impl<'r> Cells<'r> {
+    /// The cells of a row of `table`.
+    pub(crate) fn of(table: &'static str, row: &'r AnyRow) -> Self {
+        Self { table, row }
+    }
+
+    fn broken(&self, column: &str, problem: impl ToString) -> DbError {
+        DbError::inconsistent(self.table, column, problem.to_string())
+    }
+
+    pub(crate) fn text(&self, column: &str) -> Result<String, DbError> {
+        Ok(self.row.try_get(column)?)
+    }
+
+    pub(crate) fn text_opt(&self, column: &str) -> Result<Option<String>, DbError> {
+        Ok(self.row.try_get(column)?)
+    }
+
+    pub(crate) fn int(&self, column: &str) -> Result<i64, DbError> {
+        Ok(self.row.try_get(column)?)
+    }
+
+    pub(crate) fn int_opt(&self, column: &str) -> Result<Option<i64>, DbError> {
+        Ok(self.row.try_get(column)?)
+    }
+
+    pub(crate) fn count(&self, column: &str) -> Result<u32, DbError> {
+        u32::try_from(self.int(column)?).map_err(|error| self.broken(column, error))
+    }
+
+    pub(crate) fn time(&self, column: &str) -> Result<Timestamp, DbError> {
+        self.int(column).map(Timestamp::from_millis)
+    }
+
+    pub(crate) fn time_opt(&self, column: &str) -> Result<Option<Timestamp>, DbError> {
+        Ok(self.int_opt(column)?.map(Timestamp::from_millis))
+    }
+
+    pub(crate) fn parsed<T>(&self, column: &str) -> Result<T, DbError>
+    where
+        T: FromStr<Err: ToString>,
+    {
+        self.text(column)?.parse().map_err(|error: T::Err| self.broken(column, error.to_string()))
+    }
+
+    pub(crate) fn parsed_opt<T>(&self, column: &str) -> Result<Option<T>, DbError>
+    where
+        T: FromStr<Err: ToString>,
+    {
+        let Some(text) = self.text_opt(column)? else { return Ok(None) };
+        text.parse().map(Some).map_err(|error: T::Err| self.broken(column, error.to_string()))
+    }
+
+    pub(crate) fn word<T>(
+        &self,
+        column: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<T, DbError> {
+        let text = self.text(column)?;
+        parse(&text).ok_or_else(|| self.broken(column, format!("unknown word {text:?}")))
+    }
+
+    pub(crate) fn json<T: DeserializeOwned>(&self, column: &str) -> Result<T, DbError> {
+        serde_json::from_str(&self.text(column)?).map_err(|error| self.broken(column, error))
+    }
+
+    pub(crate) fn json_opt<T: DeserializeOwned>(
+        &self,
+        column: &str,
+    ) -> Result<Option<T>, DbError> {
+        let Some(text) = self.text_opt(column)? else { return Ok(None) };
+        serde_json::from_str(&text).map(Some).map_err(|error| self.broken(column, error))
+    }
+}
+
+/// A value as the JSON text that [`Cells::json`] reads back.
+pub(crate) fn json_text(value: &impl Serialize) -> String {
+    // Our types have text keys only, which is the one thing that could fail.
+    serde_json::to_string(value).unwrap_or_default()
+}

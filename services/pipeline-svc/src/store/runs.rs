@@ -1,0 +1,191 @@
+//! The table `runs`.
+
+use std::collections::BTreeMap;
+
+use ferroflow_db::{DbError, Read, WriteTx};
+use ferroflow_types::{ExperimentId, RunId, Timestamp};
+use serde_json::{Map, Value};
+use sqlx::Row as _;
+use sqlx::any::AnyRow;
+
+use crate::domain::run::{Run, RunError, RunStatus, Source, StatusChange, StorageState};
+use crate::store::row::{Cells, json_text};
+
+/// Every column of a run, in the order that [`decode`] does not depend on.
+pub(crate) const COLUMNS: &str = "id, namespace, experiment_id, display_name, description, \
+    storage_state, state, pipeline_id, pipeline_version_id, recurring_run_id, spec_digest, \
+    pipeline_name, parameters_given, parameters, pipeline_root_given, pipeline_root, \
+    service_account, caching, created_at, scheduled_at, started_at, finished_at, error_code, \
+    error_message, state_history, event_sequence";
+
+const INSERT: &str = "INSERT INTO runs (id, namespace, experiment_id, display_name, description, \
+    storage_state, state, pipeline_id, pipeline_version_id, recurring_run_id, spec_digest, \
+    pipeline_name, parameters_given, parameters, pipeline_root_given, pipeline_root, \
+    service_account, caching, created_at, scheduled_at, started_at, finished_at, error_code, \
+    error_message, state_history, event_sequence) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, \
+    $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26)";
+
+const GET: &str = "SELECT id, namespace, experiment_id, display_name, description, \
+    storage_state, state, pipeline_id, pipeline_version_id, recurring_run_id, spec_digest, \
+    pipeline_name, parameters_given, parameters, pipeline_root_given, pipeline_root, \
+    service_account, caching, created_at, scheduled_at, started_at, finished_at, error_code, \
+    error_message, state_history, event_sequence FROM runs WHERE id = $1";
+
+const SET_PROGRESS: &str = "UPDATE runs SET state = $2, started_at = $3, finished_at = $4, \
+    error_code = $5, error_message = $6, state_history = $7, event_sequence = $8 WHERE id = $1";
+
+const SET_EVENT_SEQUENCE: &str = "UPDATE runs SET event_sequence = $2 WHERE id = $1";
+
+const SET_STORAGE: &str = "UPDATE runs SET storage_state = $2 WHERE id = $1";
+
+const ARCHIVE_OF_EXPERIMENT: &str =
+    "UPDATE runs SET storage_state = 'ARCHIVED' WHERE experiment_id = $1";
+
+const UNFINISHED: &str = "SELECT id FROM runs WHERE state IN ('PENDING', 'RUNNING', 'CANCELING') \
+    ORDER BY created_at, id";
+
+const DELETE: &str = "DELETE FROM runs WHERE id = $1";
+
+/// Adds a run.
+pub(crate) async fn insert(tx: &mut WriteTx, run: &Run) -> Result<(), DbError> {
+    let (pipeline, version) = match run.source {
+        Source::Version { pipeline, version } => {
+            (Some(pipeline.to_string()), Some(version.to_string()))
+        }
+        Source::Inline => (None, None),
+    };
+    let error = run.error.as_ref();
+    sqlx::query(INSERT)
+        .bind(run.id.to_string())
+        .bind(run.namespace.as_str())
+        .bind(run.experiment.to_string())
+        .bind(&run.display_name)
+        .bind(&run.description)
+        .bind(run.storage.as_str())
+        .bind(run.status.as_str())
+        .bind(pipeline)
+        .bind(version)
+        .bind(run.recurring_run.as_deref())
+        .bind(&run.spec_digest)
+        .bind(&run.pipeline_name)
+        .bind(json_text(&run.parameters_given))
+        .bind(json_text(&run.parameters))
+        .bind(&run.root_given)
+        .bind(&run.root)
+        .bind(&run.service_account)
+        .bind(i64::from(run.caching))
+        .bind(run.created_at.millis())
+        .bind(run.scheduled_at.millis())
+        .bind(run.started_at.map(Timestamp::millis))
+        .bind(run.finished_at.map(Timestamp::millis))
+        .bind(error.map_or(0, |error| i64::from(error.code)))
+        .bind(error.map_or("", |error| error.message.as_str()))
+        .bind(json_text(&run.history))
+        .bind(run.event_sequence)
+        .execute(tx.conn())
+        .await?;
+    Ok(())
+}
+
+/// A run, if there is one of this id.
+pub(crate) async fn get(tx: &mut impl Read, id: RunId) -> Result<Option<Run>, DbError> {
+    let row = sqlx::query(GET).bind(id.to_string()).fetch_optional(tx.conn()).await?;
+    row.as_ref().map(decode).transpose()
+}
+
+/// Stores where a run stands; everything else of a run never changes.
+pub(crate) async fn set_progress(tx: &mut WriteTx, run: &Run) -> Result<bool, DbError> {
+    let error = run.error.as_ref();
+    let done = sqlx::query(SET_PROGRESS)
+        .bind(run.id.to_string())
+        .bind(run.status.as_str())
+        .bind(run.started_at.map(Timestamp::millis))
+        .bind(run.finished_at.map(Timestamp::millis))
+        .bind(error.map_or(0, |error| i64::from(error.code)))
+        .bind(error.map_or("", |error| error.message.as_str()))
+        .bind(json_text(&run.history))
+        .bind(run.event_sequence)
+        .execute(tx.conn())
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Stores how many events were told; `false` if the run is gone.
+pub(crate) async fn set_event_sequence(tx: &mut WriteTx, run: &Run) -> Result<bool, DbError> {
+    let done = sqlx::query(SET_EVENT_SEQUENCE)
+        .bind(run.id.to_string())
+        .bind(run.event_sequence)
+        .execute(tx.conn())
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Puts a run away or brings it back.
+pub(crate) async fn set_storage(
+    tx: &mut WriteTx,
+    id: RunId,
+    storage: StorageState,
+) -> Result<bool, DbError> {
+    let query = sqlx::query(SET_STORAGE).bind(id.to_string()).bind(storage.as_str());
+    Ok(query.execute(tx.conn()).await?.rows_affected() == 1)
+}
+
+/// Puts every run of an experiment away.
+pub(crate) async fn archive_of_experiment(
+    tx: &mut WriteTx,
+    experiment: ExperimentId,
+) -> Result<(), DbError> {
+    sqlx::query(ARCHIVE_OF_EXPERIMENT).bind(experiment.to_string()).execute(tx.conn()).await?;
+    Ok(())
+}
+
+/// Runs that somebody must drive, oldest first.
+pub(crate) async fn unfinished(tx: &mut impl Read) -> Result<Vec<RunId>, DbError> {
+    let rows = sqlx::query(UNFINISHED).fetch_all(tx.conn()).await?;
+    rows.iter().map(|row| Cells::of("runs", row).parsed("id")).collect()
+}
+
+/// Removes a run and its tasks; artifacts stay.
+pub(crate) async fn delete(tx: &mut WriteTx, id: RunId) -> Result<bool, DbError> {
+    let done = sqlx::query(DELETE).bind(id.to_string()).execute(tx.conn()).await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// A run out of a row that has [`COLUMNS`].
+pub(crate) fn decode(row: &AnyRow) -> Result<Run, DbError> {
+    let cells = Cells::of("runs", row);
+    let source = match (cells.parsed_opt("pipeline_id")?, cells.parsed_opt("pipeline_version_id")?)
+    {
+        (Some(pipeline), Some(version)) => Source::Version { pipeline, version },
+        _ => Source::Inline,
+    };
+    let code: i64 = row.try_get("error_code")?;
+    let code = i32::try_from(code).unwrap_or(2);
+    let message = cells.text("error_message")?;
+    Ok(Run {
+        id: cells.parsed("id")?,
+        namespace: cells.parsed("namespace")?,
+        experiment: cells.parsed("experiment_id")?,
+        display_name: cells.text("display_name")?,
+        description: cells.text("description")?,
+        storage: cells.word("storage_state", StorageState::parse)?,
+        status: cells.word("state", RunStatus::parse)?,
+        source,
+        recurring_run: cells.text_opt("recurring_run_id")?,
+        spec_digest: cells.text("spec_digest")?,
+        pipeline_name: cells.text("pipeline_name")?,
+        parameters_given: cells.json::<Map<String, Value>>("parameters_given")?,
+        parameters: cells.json::<BTreeMap<String, Value>>("parameters")?,
+        root_given: cells.text("pipeline_root_given")?,
+        root: cells.text("pipeline_root")?,
+        service_account: cells.text("service_account")?,
+        caching: cells.int("caching")? != 0,
+        created_at: cells.time("created_at")?,
+        scheduled_at: cells.time("scheduled_at")?,
+        started_at: cells.time_opt("started_at")?,
+        finished_at: cells.time_opt("finished_at")?,
+        error: (code != 0).then_some(RunError { code, message }),
+        history: cells.json::<Vec<StatusChange>>("state_history")?,
+        event_sequence: cells.int("event_sequence")?,
+    })
+}

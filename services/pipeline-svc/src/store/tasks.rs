@@ -1,0 +1,139 @@
+//! The tables `tasks` and `cached_results`.
+
+use ferroflow_db::{DbError, Read, WriteTx};
+use ferroflow_types::{RunId, TaskId, Timestamp};
+use sqlx::any::AnyRow;
+
+use crate::domain::engine::node::{CacheSource, NodeState, Values};
+use crate::domain::engine::{CachedResult, NodeRow};
+use crate::domain::run::Run;
+use crate::store::row::{Cells, json_text};
+
+const UPSERT: &str = "INSERT INTO tasks (id, run_id, path, parent_id, iteration, state, attempt, \
+    failures, lost, inputs, outputs, error, cache, created_at, started_at, finished_at, retry_at, \
+    history) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, \
+    $18) ON CONFLICT (id) DO UPDATE SET state = excluded.state, attempt = excluded.attempt, \
+    failures = excluded.failures, lost = excluded.lost, inputs = excluded.inputs, \
+    outputs = excluded.outputs, error = excluded.error, cache = excluded.cache, \
+    started_at = excluded.started_at, finished_at = excluded.finished_at, \
+    retry_at = excluded.retry_at, history = excluded.history";
+
+const OF_RUN: &str = "SELECT id, path, parent_id, iteration, state, attempt, failures, lost, \
+    inputs, outputs, error, cache, created_at, started_at, finished_at, retry_at, history \
+    FROM tasks WHERE run_id = $1 ORDER BY path";
+
+const GET: &str = "SELECT id, path, parent_id, iteration, state, attempt, failures, lost, \
+    inputs, outputs, error, cache, created_at, started_at, finished_at, retry_at, history \
+    FROM tasks WHERE run_id = $1 AND id = $2";
+
+const REMEMBER: &str = "INSERT INTO cached_results (namespace, pipeline_name, fingerprint, run_id, \
+    task_id, outputs, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7) \
+    ON CONFLICT (namespace, pipeline_name, fingerprint) DO UPDATE SET run_id = excluded.run_id, \
+    task_id = excluded.task_id, outputs = excluded.outputs, created_at = excluded.created_at";
+
+const RECALL: &str = "SELECT run_id, task_id, outputs FROM cached_results \
+    WHERE namespace = $1 AND pipeline_name = $2 AND fingerprint = $3";
+
+/// Stores a task as it is now.
+pub(crate) async fn upsert(tx: &mut WriteTx, run: RunId, task: &NodeRow) -> Result<(), DbError> {
+    sqlx::query(UPSERT)
+        .bind(task.id.to_string())
+        .bind(run.to_string())
+        .bind(&task.path)
+        .bind(task.parent.map(|parent| parent.to_string()))
+        .bind(task.iteration.map(i64::from))
+        .bind(task.state.as_str())
+        .bind(i64::from(task.attempt))
+        .bind(i64::from(task.failures))
+        .bind(i64::from(task.lost))
+        .bind(json_text(&task.inputs))
+        .bind(json_text(&task.outputs))
+        .bind(task.error.as_ref().map(json_text))
+        .bind(task.cache.as_ref().map(json_text))
+        .bind(task.created_at.millis())
+        .bind(task.started_at.map(Timestamp::millis))
+        .bind(task.finished_at.map(Timestamp::millis))
+        .bind(task.retry_at.map(Timestamp::millis))
+        .bind(json_text(&task.history))
+        .execute(tx.conn())
+        .await?;
+    Ok(())
+}
+
+/// Every task of a run, parents before children.
+pub(crate) async fn of_run(tx: &mut impl Read, run: RunId) -> Result<Vec<NodeRow>, DbError> {
+    let rows = sqlx::query(OF_RUN).bind(run.to_string()).fetch_all(tx.conn()).await?;
+    rows.iter().map(decode).collect()
+}
+
+/// One task of a run.
+pub(crate) async fn get(
+    tx: &mut impl Read,
+    run: RunId,
+    task: TaskId,
+) -> Result<Option<NodeRow>, DbError> {
+    let query = sqlx::query(GET).bind(run.to_string()).bind(task.to_string());
+    query.fetch_optional(tx.conn()).await?.as_ref().map(decode).transpose()
+}
+
+/// Keeps a result for tasks with the same fingerprint.
+pub(crate) async fn remember(
+    tx: &mut WriteTx,
+    run: &Run,
+    task: &NodeRow,
+    fingerprint: &str,
+    now: Timestamp,
+) -> Result<(), DbError> {
+    sqlx::query(REMEMBER)
+        .bind(run.namespace.as_str())
+        .bind(&run.pipeline_name)
+        .bind(fingerprint)
+        .bind(run.id.to_string())
+        .bind(task.id.to_string())
+        .bind(json_text(&task.outputs))
+        .bind(now.millis())
+        .execute(tx.conn())
+        .await?;
+    Ok(())
+}
+
+/// The newest result with this fingerprint in the run's namespace and pipeline.
+pub(crate) async fn recall(
+    tx: &mut impl Read,
+    run: &Run,
+    fingerprint: &str,
+) -> Result<Option<CachedResult>, DbError> {
+    let query = sqlx::query(RECALL)
+        .bind(run.namespace.as_str())
+        .bind(&run.pipeline_name)
+        .bind(fingerprint);
+    let Some(row) = query.fetch_optional(tx.conn()).await? else {
+        return Ok(None);
+    };
+    let cells = Cells::of("cached_results", &row);
+    let source = CacheSource { run: cells.text("run_id")?, task: cells.parsed("task_id")? };
+    Ok(Some(CachedResult { source, outputs: cells.json::<Values>("outputs")? }))
+}
+
+fn decode(row: &AnyRow) -> Result<NodeRow, DbError> {
+    let cells = Cells::of("tasks", row);
+    Ok(NodeRow {
+        id: cells.parsed("id")?,
+        path: cells.text("path")?,
+        parent: cells.parsed_opt("parent_id")?,
+        iteration: cells.int_opt("iteration")?.and_then(|number| u32::try_from(number).ok()),
+        state: cells.word("state", NodeState::parse)?,
+        attempt: cells.count("attempt")?,
+        failures: cells.count("failures")?,
+        lost: cells.count("lost")?,
+        inputs: cells.json("inputs")?,
+        outputs: cells.json("outputs")?,
+        error: cells.json_opt("error")?,
+        cache: cells.json_opt("cache")?,
+        created_at: cells.time("created_at")?,
+        started_at: cells.time_opt("started_at")?,
+        finished_at: cells.time_opt("finished_at")?,
+        retry_at: cells.time_opt("retry_at")?,
+        history: cells.json("history")?,
+    })
+}

@@ -1,0 +1,269 @@
+//! The actor of one run: the only one that changes it.
+//!
+//! Events come from attempts, timers and use cases; each batch of them becomes one transaction
+//! (`turn`). If a transaction fails, the state in memory is dropped and read again after a wait:
+//! what the runtime has done meanwhile is found there, so nothing is lost and nothing done twice.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ferroflow_types::{Error, ErrorKind, RunId};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+use crate::app::Ctx;
+use crate::app::drive::{Letter, Request};
+use crate::domain::engine::{Effect, Event, RunPhase, RunState};
+use crate::domain::run::Run;
+use crate::store;
+use crate::store::artifacts::StoredArtifact;
+use crate::workers::attempt::Report;
+
+/// Events that attempts may have waiting; more make them wait before they go on.
+const EVENTS_MAX: usize = 1024;
+
+/// Events that become one transaction at most.
+const BATCH_MAX: usize = 256;
+
+/// The wait after a failed transaction, doubled up to the last.
+const RETRY_WAITS: [Duration; 5] = [
+    Duration::from_millis(100),
+    Duration::from_millis(500),
+    Duration::from_secs(2),
+    Duration::from_secs(10),
+    Duration::from_secs(30),
+];
+
+/// One run and those who work for it.
+pub(crate) struct Actor {
+    pub(super) ctx: Arc<Ctx>,
+    pub(super) id: RunId,
+    pub(super) slots: Arc<Semaphore>,
+    /// What is known of the run.
+    pub(super) memory: Memory,
+    pub(super) reports: mpsc::Sender<Report>,
+    incoming: mpsc::Receiver<Report>,
+    /// Attempts that are watched and timers that tick.
+    pub(super) helpers: JoinSet<()>,
+}
+
+/// A run in memory.
+pub(super) struct Loaded {
+    pub(super) run: Run,
+    pub(super) state: RunState,
+    /// Artifacts of reports that the next step stores.
+    pub(super) fresh: Vec<StoredArtifact>,
+}
+
+/// What an actor knows of its run.
+pub(super) enum Memory {
+    /// To be read from the store.
+    Unread,
+    /// Everything.
+    Loaded(Box<Loaded>),
+    /// There is no such run.
+    Gone,
+}
+
+/// An actor has nothing to do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Idle {
+    /// Its run.
+    pub run: RunId,
+    /// How many letters it has served so far.
+    pub served: u64,
+}
+
+/// Why an actor goes on.
+enum Woken {
+    Load,
+    Letter(Letter),
+    Report(Report),
+    Deadline,
+    Closed,
+}
+
+impl Actor {
+    pub(super) fn new(ctx: Arc<Ctx>, id: RunId, slots: Arc<Semaphore>) -> Self {
+        let (reports, incoming) = mpsc::channel(EVENTS_MAX);
+        Self { ctx, id, slots, memory: Memory::Unread, reports, incoming, helpers: JoinSet::new() }
+    }
+
+    /// Waits for something to do.
+    async fn wait(&mut self, letters: &mut mpsc::Receiver<Letter>) -> Woken {
+        if matches!(self.memory, Memory::Unread) {
+            return Woken::Load;
+        }
+        let deadline = self.time_left();
+        tokio::select! {
+            letter = letters.recv() => letter.map_or(Woken::Closed, Woken::Letter),
+            Some(report) = self.incoming.recv() => Woken::Report(report),
+            () = sleep(deadline) => Woken::Deadline,
+        }
+    }
+
+    /// Reads the run and asks again for what may not have been done.
+    async fn load(&mut self) -> Result<(), Error> {
+        self.helpers.abort_all();
+        let mut tx = self.ctx.db.begin_read().await?;
+        let Some(run) = store::runs::get(&mut tx, self.id).await? else {
+            self.memory = Memory::Gone;
+            return Ok(());
+        };
+        let rows = store::tasks::of_run(&mut tx, self.id).await?;
+        drop(tx);
+        let plan = self.ctx.plans.of_digest(&self.ctx.db, &run.spec_digest).await?;
+        let facts = self.ctx.facts(&run, &plan);
+        let (state, effects) = RunState::restore(plan, facts, run.status.phase(), rows)
+            .map_err(|error| Error::internal("cannot read the run back", error))?;
+        let is_new = state.phase() == RunPhase::New;
+        self.memory = Memory::Loaded(Box::new(Loaded { run, state, fresh: Vec::new() }));
+        let events = if is_new { vec![Event::Start] } else { Vec::new() };
+        self.turn(events, effects).await
+    }
+
+    /// Whether the run needs nothing from us.
+    fn is_idle(&self) -> bool {
+        match &self.memory {
+            Memory::Unread => false,
+            Memory::Loaded(loaded) => matches!(loaded.state.phase(), RunPhase::Ended(_)),
+            Memory::Gone => true,
+        }
+    }
+
+    /// One batch of reports.
+    async fn step(&mut self, first: Report) -> Result<(), Error> {
+        let mut batch = vec![first];
+        while batch.len() < BATCH_MAX
+            && let Ok(report) = self.incoming.try_recv()
+        {
+            batch.push(report);
+        }
+        let mut events = Vec::with_capacity(batch.len());
+        for report in batch {
+            events.push(self.event_of(report).await?);
+        }
+        self.turn(events, Vec::new()).await
+    }
+
+    async fn answer(&mut self, request: Request) -> Result<(), Error> {
+        let Memory::Loaded(loaded) = &self.memory else {
+            let message = format!("run {} not found", self.id);
+            return Err(Error::not_found("RUN_NOT_FOUND", message));
+        };
+        let status = loaded.run.status;
+        match request {
+            Request::Drive => {}
+            Request::Cancel if status.ended() => {
+                let message =
+                    format!("run {} cannot be terminated: it is {}", self.id, status.as_str());
+                return Err(Error::invalid("RUN_ENDED", message));
+            }
+            Request::Cancel => self.turn(vec![Event::Cancel], Vec::new()).await?,
+            Request::Retry if !status.ended() || status.as_str() == "SUCCEEDED" => {
+                let message = format!(
+                    "run {} cannot be retried: it is {}, and only failed or canceled runs can",
+                    self.id,
+                    status.as_str()
+                );
+                return Err(Error::new(ErrorKind::Conflict, "RUN_NOT_RETRYABLE", message));
+            }
+            Request::Retry => self.turn(vec![Event::Retry], Vec::new()).await?,
+            Request::Delete => {
+                if !status.ended() {
+                    self.turn(vec![Event::Cancel], Vec::new()).await?;
+                }
+                self.delete().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How long the run may still take.
+    fn time_left(&self) -> Option<Duration> {
+        let Memory::Loaded(loaded) = &self.memory else { return None };
+        let limit = loaded.state.plan().run_timeout?;
+        let started = loaded.run.started_at?;
+        let running = loaded.state.phase() == RunPhase::Running;
+        running.then(|| limit.saturating_sub(self.ctx.clock.now().since(started)))
+    }
+}
+
+async fn sleep(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Drives a run until it has ended and the supervisor has no more letters for it.
+///
+/// An actor with nothing to do says how many letters it has served. The supervisor lets go of it
+/// only if that is all it has sent, so no letter can fall between two actors.
+pub(super) async fn drive(
+    mut actor: Actor,
+    mut letters: mpsc::Receiver<Letter>,
+    idle: mpsc::Sender<Idle>,
+) {
+    let mut failures = 0;
+    let mut served = 0;
+    let mut announced = None;
+    loop {
+        let outcome = match actor.wait(&mut letters).await {
+            Woken::Load => actor.load().await,
+            Woken::Letter(letter) => {
+                served += 1;
+                serve(&mut actor, letter).await
+            }
+            Woken::Report(report) => actor.step(report).await,
+            Woken::Deadline => actor.turn(vec![Event::DeadlinePassed], Vec::new()).await,
+            Woken::Closed => return,
+        };
+        if let Err(error) = outcome {
+            let wait = RETRY_WAITS[failures.min(RETRY_WAITS.len() - 1)];
+            let cause = chain(&error);
+            tracing::error!(run = %actor.id, error = cause, ?wait, "a step failed, the run is read again");
+            failures += 1;
+            actor.memory = Memory::Unread;
+            tokio::time::sleep(wait).await;
+            continue;
+        }
+        failures = 0;
+        if actor.is_idle() && announced != Some(served) {
+            announced = Some(served);
+            if idle.send(Idle { run: actor.id, served }).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Answers a letter; what the caller did wrong is told to the caller and is no failure of ours.
+async fn serve(actor: &mut Actor, letter: Letter) -> Result<(), Error> {
+    let (told, outcome) = match actor.answer(letter.request).await {
+        Ok(()) => (Ok(()), Ok(())),
+        Err(error) if error.kind() == ErrorKind::Internal => {
+            let told = Error::new(ErrorKind::Unavailable, "NOT_STORED", "not stored, try again");
+            (Err(told), Err(error))
+        }
+        Err(error) => (Err(error), Ok(())),
+    };
+    if let Some(reply) = letter.reply
+        && reply.send(told).is_err()
+    {
+        tracing::debug!(run = %actor.id, "nobody waits for the answer any more");
+    }
+    outcome
+}
+
+/// An error with its causes, for the log.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,263 @@
+//! One step of a run: events in, one transaction, then what it asks for.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use ferroflow_launcher::AttemptSpec;
+use ferroflow_types::{Error, Timestamp};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::actor::{Actor, Loaded, Memory};
+use super::attempt::{self, Report};
+use crate::app::events;
+use crate::domain::engine::node::{NodeIx, NodeState};
+use crate::domain::engine::{
+    AttemptFailure, CachedResult, Decision, Effect, Event, Transition,
+};
+use crate::domain::run::{RunError, RunStatus};
+use crate::store;
+use crate::store::artifacts::StoredArtifact;
+
+/// What a step changes and asks for.
+#[derive(Default)]
+struct Step {
+    changed: Vec<NodeIx>,
+    seen: HashSet<NodeIx>,
+    transitions: Vec<Transition>,
+    phase_changed: bool,
+    artifacts: Vec<StoredArtifact>,
+    launches: Vec<(AttemptSpec, Option<OwnedSemaphorePermit>)>,
+    stops: Vec<(NodeIx, u32)>,
+    timers: Vec<(NodeIx, Timestamp)>,
+}
+
+impl Step {
+    fn merge(&mut self, decision: Decision) -> Vec<Effect> {
+        for ix in decision.changed {
+            if self.seen.insert(ix) {
+                self.changed.push(ix);
+            }
+        }
+        self.transitions.extend(decision.transitions);
+        self.phase_changed |= decision.phase_changed;
+        decision.effects
+    }
+}
+
+impl Actor {
+    /// Takes `events`, and does `effects` that are left over from before a crash.
+    pub(super) async fn turn(
+        &mut self,
+        events: Vec<Event>,
+        effects: Vec<Effect>,
+    ) -> Result<(), Error> {
+        let now = self.ctx.clock.now();
+        let Memory::Loaded(mut loaded) = std::mem::replace(&mut self.memory, Memory::Unread) else {
+            return Ok(());
+        };
+        let mut step = Step { artifacts: std::mem::take(&mut loaded.fresh), ..Step::default() };
+        let mut queue: VecDeque<Event> = events.into();
+        for effect in effects {
+            queue.extend(self.prepare(&mut loaded, effect, &mut step, now).await?);
+        }
+        while let Some(event) = queue.pop_front() {
+            let decision = loaded.state.decide(event, now);
+            for effect in step.merge(decision) {
+                queue.extend(self.prepare(&mut loaded, effect, &mut step, now).await?);
+            }
+        }
+        if !self.store(&mut loaded, &step, now).await? {
+            self.memory = Memory::Gone;
+            return Ok(());
+        }
+        loaded.state.forget_inputs(&step.changed);
+        self.perform(&loaded, step).await;
+        self.memory = Memory::Loaded(loaded);
+        Ok(())
+    }
+
+    /// What can be done before the step is stored; answers come back as events of the same step.
+    async fn prepare(
+        &mut self,
+        loaded: &mut Loaded,
+        effect: Effect,
+        step: &mut Step,
+        now: Timestamp,
+    ) -> Result<Option<Event>, Error> {
+        match effect {
+            Effect::LookUpCache { node, fingerprint } => {
+                let task = loaded.state.node(node).id;
+                let hit = self.look_up(loaded, &fingerprint).await?;
+                Ok(Some(Event::CacheAnswered { task, hit }))
+            }
+            Effect::Import { node, uri, metadata } => {
+                let task = loaded.state.node(node).id;
+                let result = self.import(loaded, node, uri, metadata, now).await?;
+                let result = result.map(|(artifact, fresh)| {
+                    step.artifacts.extend(fresh);
+                    artifact
+                });
+                Ok(Some(Event::Imported { task, result }))
+            }
+            Effect::Launch { node, attempt } => Ok(self.ready(loaded, node, attempt, step)),
+            Effect::Stop { node, attempt } => {
+                step.stops.push((node, attempt));
+                Ok(None)
+            }
+            Effect::WakeAt { node, at } => {
+                step.timers.push((node, at));
+                Ok(None)
+            }
+        }
+    }
+
+    /// Makes the command of an attempt ready; takes a slot for it if one is free.
+    fn ready(
+        &self,
+        loaded: &Loaded,
+        node: NodeIx,
+        attempt: u32,
+        step: &mut Step,
+    ) -> Option<Event> {
+        let task = loaded.state.node(node).id;
+        match attempt::spec(&*self.ctx.runtime, &loaded.state, node, attempt) {
+            Ok(spec) => {
+                let permit = Arc::clone(&self.slots).try_acquire_owned().ok();
+                let granted = permit.is_some();
+                step.launches.push((spec, permit));
+                granted.then_some(Event::SlotGranted { task, attempt })
+            }
+            Err(error) => {
+                let failure = AttemptFailure { error, lost: false };
+                Some(Event::AttemptEnded { task, attempt, result: Err(failure) })
+            }
+        }
+    }
+
+    async fn look_up(
+        &self,
+        loaded: &Loaded,
+        fingerprint: &str,
+    ) -> Result<Option<CachedResult>, Error> {
+        let mut tx = self.ctx.db.begin_read().await?;
+        let found = store::tasks::recall(&mut tx, &loaded.run, fingerprint).await?;
+        drop(tx);
+        // A result whose content is gone is none.
+        Ok(found.filter(|found| {
+            let mut artifacts = found.outputs.artifacts.values().flatten();
+            artifacts.all(|artifact| attempt::content_is_there(artifact))
+        }))
+    }
+
+    /// Writes the step; `false` if the run has been deleted.
+    async fn store(
+        &self,
+        loaded: &mut Loaded,
+        step: &Step,
+        now: Timestamp,
+    ) -> Result<bool, Error> {
+        if step.changed.is_empty() && !step.phase_changed {
+            return Ok(true);
+        }
+        let mut tx = self.ctx.db.begin_write().await?;
+        let mut run = loaded.run.clone();
+        let state = &loaded.state;
+        for &ix in &step.changed {
+            let row = state.row(ix);
+            store::tasks::upsert(&mut tx, run.id, &row).await?;
+            if let (NodeState::Succeeded, Some(note)) = (row.state, &row.cache)
+                && !note.fingerprint.is_empty()
+            {
+                store::tasks::remember(&mut tx, &run, &row, &note.fingerprint, now).await?;
+            }
+        }
+        for artifact in &step.artifacts {
+            store::artifacts::insert(&mut tx, &run, artifact).await?;
+        }
+        let started = step.phase_changed && run.status == RunStatus::Pending;
+        if started {
+            run.enter(RunStatus::Running, None, now);
+            tx.publish(&events::run_changed(&mut run, now)).await?;
+        }
+        for transition in &step.transitions {
+            if let Some(event) = events::task_changed(&mut run, state, transition, now) {
+                tx.publish(&event).await?;
+            }
+        }
+        let status = RunStatus::of(state.phase());
+        if status != run.status {
+            run.enter(status, error_of(state), now);
+            tx.publish(&events::run_changed(&mut run, now)).await?;
+        }
+        let known = if step.phase_changed {
+            store::runs::set_progress(&mut tx, &run).await?
+        } else {
+            store::runs::set_event_sequence(&mut tx, &run).await?
+        };
+        if known {
+            tx.commit().await?;
+            loaded.run = run;
+        }
+        Ok(known)
+    }
+
+    /// Does what the stored step asks for.
+    async fn perform(&mut self, loaded: &Loaded, step: Step) {
+        // Finished helpers are let go of, so that long runs do not collect them.
+        while self.helpers.try_join_next().is_some() {}
+        for (spec, permit) in step.launches {
+            let runtime = Arc::clone(&self.ctx.runtime);
+            let slots = Arc::clone(&self.slots);
+            let reports = self.reports.clone();
+            self.helpers.spawn(attempt::watch(runtime, spec, permit, slots, reports));
+        }
+        for (node, attempt) in step.stops {
+            let key = attempt::key(&loaded.state, node, attempt);
+            let runtime = Arc::clone(&self.ctx.runtime);
+            self.helpers.spawn(attempt::stop(runtime, key, self.reports.clone()));
+        }
+        for (node, at) in step.timers {
+            let task = loaded.state.node(node).id;
+            let wait = at.since(self.ctx.clock.now());
+            let reports = self.reports.clone();
+            self.helpers.spawn(async move {
+                tokio::time::sleep(wait).await;
+                attempt::tell(&reports, Report::RetryDue { task }).await;
+            });
+        }
+    }
+
+    /// Removes the run; its actor has nothing more to do.
+    pub(super) async fn delete(&mut self) -> Result<(), Error> {
+        let Memory::Loaded(loaded) = &self.memory else { return Ok(()) };
+        let now = self.ctx.clock.now();
+        let mut run = loaded.run.clone();
+        let mut tx = self.ctx.db.begin_write().await?;
+        if store::runs::delete(&mut tx, run.id).await? {
+            tx.publish(&events::run_event(&mut run, "deleted", now)).await?;
+            tx.commit().await?;
+        }
+        self.memory = Memory::Gone;
+        Ok(())
+    }
+}
+
+fn error_of(state: &crate::domain::engine::RunState) -> Option<RunError> {
+    match RunStatus::of(state.phase()) {
+        RunStatus::Canceled => {
+            Some(RunError { code: 1, message: "the run was canceled".to_owned() })
+        }
+        RunStatus::Failed => {
+            let message = state.failure().unwrap_or_else(|| "the run failed".to_owned());
+            let root = state.nodes().next();
+            let expired = root.is_some_and(|(_, node)| {
+                node.error.as_ref().is_some_and(|error| error.reason == "Timeout")
+            });
+            Some(RunError { code: if expired { 4 } else { 13 }, message })
+        }
+        RunStatus::Pending | RunStatus::Running | RunStatus::Canceling | RunStatus::Succeeded => {
+            None
+        }
+    }
+}
+
