@@ -1,1 +1,170 @@
-//! Under construction.
+//! One database behind every service: SQLite or PostgreSQL, chosen by the URL.
+//!
+//! One SQL text serves both: `TEXT`, `BIGINT` and `DOUBLE PRECISION` columns, `$1` placeholders.
+//! Reads and writes differ in type: only a [`WriteTx`] can write, and a state change and the event
+//! that tells of it ([`WriteTx::publish`]) are one transaction.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `sqlite` | one writer with group commit, many readers |
+//! | `migrate` | numbered migrations with checksums |
+//! | [`outbox`] | events that wait for the bus |
+//! | [`page`] | opaque page tokens |
+#![warn(missing_docs)]
+
+mod error;
+mod migrate;
+pub mod outbox;
+pub mod page;
+mod sqlite;
+
+use std::sync::Arc;
+
+use ferroflow_types::CloudEvent;
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions, install_default_drivers};
+use sqlx::pool::PoolConnection;
+use sqlx::{Any, AnyConnection, AnyPool, Transaction};
+use tokio::sync::Notify;
+
+pub use error::DbError;
+pub use migrate::Migration;
+
+/// Connections that PostgreSQL gives one service at most.
+const POSTGRES_CONNECTIONS: u32 = 16;
+
+/// A database.
+#[derive(Clone)]
+pub struct Db {
+    backend: Backend,
+    outbox: Arc<Notify>,
+}
+
+#[derive(Clone)]
+enum Backend {
+    Sqlite { readers: AnyPool, writer: Arc<sqlite::Writer> },
+    Postgres(AnyPool),
+}
+
+impl Db {
+    /// Opens the database at `url` (`sqlite:PATH` or `postgres://…`) and brings it up to date.
+    ///
+    /// # Errors
+    /// [`DbError::Unavailable`] when it cannot be reached, [`DbError::Migration`] when it was
+    /// written by a newer version or a released migration was changed.
+    pub async fn open(url: &str, migrations: &'static [Migration]) -> Result<Self, DbError> {
+        install_default_drivers();
+        let backend = match url.strip_prefix("sqlite:") {
+            Some(path) => {
+                let (readers, writer) = sqlite::open(path.trim_start_matches("//")).await?;
+                Backend::Sqlite { readers, writer }
+            }
+            None => {
+                let options: AnyConnectOptions = url.parse()?;
+                let pool = AnyPoolOptions::new().max_connections(POSTGRES_CONNECTIONS);
+                Backend::Postgres(pool.connect_with(options).await?)
+            }
+        };
+        let db = Self { backend, outbox: Arc::new(Notify::new()) };
+        db.migrate(migrations).await?;
+        Ok(db)
+    }
+
+    /// A transaction that only reads.
+    pub async fn begin_read(&self) -> Result<ReadTx, DbError> {
+        let pool = match &self.backend {
+            Backend::Sqlite { readers, .. } => readers,
+            Backend::Postgres(pool) => pool,
+        };
+        Ok(ReadTx { tx: pool.begin().await? })
+    }
+
+    /// A transaction that writes. On SQLite there is one at a time.
+    pub async fn begin_write(&self) -> Result<WriteTx, DbError> {
+        let inner = match &self.backend {
+            Backend::Sqlite { writer, .. } => Writing::Sqlite(Arc::clone(writer).begin().await?),
+            Backend::Postgres(pool) => Writing::Postgres(pool.begin().await?),
+        };
+        Ok(WriteTx { inner, published: false, outbox: Arc::clone(&self.outbox) })
+    }
+
+    /// Told after each commit that put something into the outbox.
+    pub fn outbox_signal(&self) -> Arc<Notify> {
+        Arc::clone(&self.outbox)
+    }
+
+    /// Whether it is PostgreSQL; for the few statements that cannot be the same.
+    pub fn is_postgres(&self) -> bool {
+        matches!(self.backend, Backend::Postgres(_))
+    }
+
+    /// A connection outside transactions, for migrations.
+    async fn connection(&self) -> Result<Option<PoolConnection<Any>>, DbError> {
+        match &self.backend {
+            Backend::Sqlite { .. } => Ok(None),
+            Backend::Postgres(pool) => Ok(Some(pool.acquire().await?)),
+        }
+    }
+}
+
+/// What can read.
+pub trait Read: Send {
+    /// The connection, inside the transaction.
+    fn conn(&mut self) -> &mut AnyConnection;
+}
+
+/// A transaction that only reads; it sees one state of the database.
+pub struct ReadTx {
+    tx: Transaction<'static, Any>,
+}
+
+impl Read for ReadTx {
+    fn conn(&mut self) -> &mut AnyConnection {
+        &mut self.tx
+    }
+}
+
+/// A transaction that writes; dropped without [`WriteTx::commit`] it changes nothing.
+#[must_use = "a transaction that is not committed changes nothing"]
+pub struct WriteTx {
+    inner: Writing,
+    published: bool,
+    outbox: Arc<Notify>,
+}
+
+enum Writing {
+    Sqlite(sqlite::Turn),
+    Postgres(Transaction<'static, Any>),
+}
+
+impl Read for WriteTx {
+    fn conn(&mut self) -> &mut AnyConnection {
+        match &mut self.inner {
+            Writing::Sqlite(turn) => turn.conn(),
+            Writing::Postgres(tx) => tx,
+        }
+    }
+}
+
+impl WriteTx {
+    /// Puts an event into the outbox; it is told to the world if and only if the rest of the
+    /// transaction happens.
+    pub async fn publish(&mut self, event: &CloudEvent) -> Result<(), DbError> {
+        self.published = true;
+        outbox::insert(self, event).await
+    }
+
+    /// Makes it so; returns when it is on disk.
+    ///
+    /// # Errors
+    /// Nothing of the transaction happened, unless the connection was lost during the commit.
+    pub async fn commit(self) -> Result<(), DbError> {
+        match self.inner {
+            Writing::Sqlite(turn) => turn.commit().await?,
+            Writing::Postgres(tx) => tx.commit().await?,
+        }
+        if self.published {
+            self.outbox.notify_one();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,93 @@
+//! What can go wrong with a database, as far as a caller can tell the difference.
+
+use ferroflow_types::{Error, ErrorKind};
+
+/// A failure of the database.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// It cannot be reached, is locked, or its disk is full.
+    #[error("the database is unavailable")]
+    Unavailable(#[source] sqlx::Error),
+    /// A value that must be unique is there already.
+    #[error("{constraint} is taken")]
+    Taken {
+        /// The columns (SQLite) or the constraint (PostgreSQL).
+        constraint: String,
+    },
+    /// A stored value makes no sense.
+    #[error("table {table}, column {column}: {problem}")]
+    Inconsistent {
+        /// The table.
+        table: &'static str,
+        /// The column.
+        column: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The schema cannot be brought up to date.
+    #[error("migration {version} ({name}): {problem}")]
+    Migration {
+        /// Its number.
+        version: i64,
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A page token that is not one of ours.
+    #[error("not a page token")]
+    PageToken,
+    /// Anything else: a defect of ours.
+    #[error("a statement failed")]
+    Statement(#[source] sqlx::Error),
+}
+
+impl DbError {
+    /// A stored value that makes no sense.
+    pub fn inconsistent(table: &'static str, column: &str, problem: String) -> Self {
+        Self::Inconsistent { table, column: column.to_owned(), problem }
+    }
+}
+
+impl From<sqlx::Error> for DbError {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::Database(inner) if inner.is_unique_violation() => Self::Taken {
+                constraint: inner.constraint().unwrap_or_else(|| inner.message()).to_owned(),
+            },
+            sqlx::Error::Database(inner) if is_passing(inner.message()) => Self::Unavailable(error),
+            sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => {
+                Self::Unavailable(error)
+            }
+            _ => Self::Statement(error),
+        }
+    }
+}
+
+/// Whether SQLite's message tells of a state of the machine and not of a wrong statement.
+fn is_passing(message: &str) -> bool {
+    ["database is locked", "disk is full", "disk I/O error", "unable to open"]
+        .iter()
+        .any(|passing| message.contains(passing))
+}
+
+impl From<DbError> for Error {
+    fn from(error: DbError) -> Self {
+        let (kind, reason, message) = match &error {
+            DbError::Unavailable(_) => {
+                (ErrorKind::Unavailable, "DATABASE_UNAVAILABLE", "the database is unavailable")
+            }
+            DbError::Taken { .. } => {
+                (ErrorKind::AlreadyExists, "ALREADY_EXISTS", "the name or id is taken")
+            }
+            DbError::Inconsistent { .. } => {
+                (ErrorKind::DataLoss, "DATA_INCONSISTENT", "stored data is inconsistent")
+            }
+            DbError::PageToken => (ErrorKind::Invalid, "PAGE_TOKEN_INVALID", "Invalid page token"),
+            DbError::Migration { .. } | DbError::Statement(_) => {
+                (ErrorKind::Internal, "INTERNAL", "the database refused a statement")
+            }
+        };
+        Self::new(kind, reason, message).caused_by(error)
+    }
+}

@@ -1,0 +1,234 @@
+//! SQLite: readers as many as like, one writer with group commit.
+//!
+//! A commit costs a flush to disk. Writers that wait while one is at work share the next flush:
+//! each works inside a savepoint of one open transaction and, when done, hands the connection to
+//! the next in line; the flush comes after those who waited (or after [`GROUP_MAX`]), and only then
+//! do their `commit()` calls return. A writer that gives up rolls back to its own savepoint.
+//!
+//! Invariants: nobody reads what is not committed (readers have connections of their own); a failed
+//! commit fails every writer of the group; a dropped writer never blocks the next.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::{AnyConnection, AnyPool, Connection};
+use tokio::sync::{Mutex, OwnedMutexGuard, watch};
+
+use crate::DbError;
+
+/// Writers that share one flush at most; a bound on how long the first of them waits.
+const GROUP_MAX: usize = 64;
+
+/// Connections that read.
+const READERS: u32 = 8;
+
+/// What became of a group: not decided, committed, failed.
+#[derive(Debug, Clone, PartialEq)]
+enum Fate {
+    Open,
+    Committed,
+    Failed(String),
+}
+
+/// The writing connection and the group that is open on it.
+pub(crate) struct Writer {
+    line: Arc<Mutex<Seat>>,
+    /// Writers that wait for the connection or have it.
+    wanted: AtomicUsize,
+}
+
+struct Seat {
+    path: String,
+    conn: Option<AnyConnection>,
+    group: Option<Group>,
+    /// A turn was dropped inside its savepoint.
+    dirty: bool,
+}
+
+struct Group {
+    members: usize,
+    fate: watch::Sender<Fate>,
+}
+
+/// One writer's turn.
+pub(crate) struct Turn {
+    seat: Option<OwnedMutexGuard<Seat>>,
+    writer: Arc<Writer>,
+}
+
+pub(crate) async fn open(path: &str) -> Result<(AnyPool, Arc<Writer>), DbError> {
+    let conn = connect(path).await?;
+    let options: AnyConnectOptions = format!("sqlite:{path}?mode=ro").parse()?;
+    let readers = AnyPoolOptions::new()
+        .max_connections(READERS)
+        .min_connections(1)
+        .after_connect(|conn, _| {
+            Box::pin(async move {
+                sqlx::query("PRAGMA busy_timeout = 10000").execute(&mut *conn).await?;
+                Ok(())
+            })
+        })
+        .connect_with(options)
+        .await?;
+    let seat = Seat { path: path.to_owned(), conn: Some(conn), group: None, dirty: false };
+    let writer = Writer { line: Arc::new(Mutex::new(seat)), wanted: AtomicUsize::new(0) };
+    Ok((readers, Arc::new(writer)))
+}
+
+async fn connect(path: &str) -> Result<AnyConnection, DbError> {
+    let options: AnyConnectOptions = format!("sqlite:{path}?mode=rwc").parse()?;
+    let mut conn = AnyConnection::connect_with(&options).await?;
+    for pragma in [
+        "PRAGMA busy_timeout = 10000",
+        "PRAGMA journal_mode = WAL",
+        "PRAGMA synchronous = FULL",
+        "PRAGMA foreign_keys = ON",
+    ] {
+        sqlx::query(pragma).execute(&mut conn).await?;
+    }
+    Ok(conn)
+}
+
+/// Counts a writer until it has its turn or gives up waiting.
+struct Wanted<'a>(&'a AtomicUsize);
+
+impl Drop for Wanted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Writer {
+    /// Waits for the connection and opens a savepoint on it.
+    pub(crate) async fn begin(self: Arc<Self>) -> Result<Turn, DbError> {
+        self.wanted.fetch_add(1, Ordering::AcqRel);
+        let wanted = Wanted(&self.wanted);
+        let seat = Arc::clone(&self.line).lock_owned().await;
+        drop(wanted);
+        // A caller that stops waiting must not stop a statement half way: what the connection is
+        // in the middle of would not be known.
+        tokio::spawn(Turn::open(seat, Arc::clone(&self))).await.map_err(interrupted)?
+    }
+}
+
+fn interrupted(error: tokio::task::JoinError) -> DbError {
+    DbError::Unavailable(sqlx::Error::Protocol(format!("a transaction was interrupted: {error}")))
+}
+
+impl Seat {
+    /// Makes the connection usable: cleans up after a dropped turn, opens the group's transaction.
+    async fn ready(&mut self) -> Result<(), DbError> {
+        if self.dirty {
+            let rolled_back = match &mut self.conn {
+                Some(conn) => roll_back_turn(conn).await,
+                None => Ok(()),
+            };
+            self.dirty = false;
+            if let Err(error) = rolled_back {
+                self.give_up(&error);
+            }
+        }
+        if self.conn.is_none() {
+            self.group = None;
+            self.conn = Some(connect(&self.path).await?);
+        }
+        if let (None, Some(conn)) = (&self.group, &mut self.conn) {
+            sqlx::query("BEGIN IMMEDIATE").execute(conn).await?;
+            self.group = Some(Group { members: 0, fate: watch::Sender::new(Fate::Open) });
+        }
+        Ok(())
+    }
+
+    /// Flushes if there is something to flush, after cleaning up.
+    async fn flush_group(&mut self) {
+        if self.group.is_some() && self.ready().await.is_ok() {
+            self.flush().await;
+        }
+    }
+
+    /// Ends the group's transaction and tells its members what became of it.
+    async fn flush(&mut self) {
+        let Some(group) = self.group.take() else { return };
+        let Some(conn) = &mut self.conn else { return };
+        let fate = match sqlx::query("COMMIT").execute(&mut *conn).await {
+            Ok(_) => Fate::Committed,
+            Err(error) => {
+                // The connection may be in any state; a new one is in a known one.
+                self.conn = None;
+                Fate::Failed(error.to_string())
+            }
+        };
+        group.fate.send_replace(fate);
+    }
+
+    fn give_up(&mut self, error: &sqlx::Error) {
+        self.conn = None;
+        if let Some(group) = self.group.take() {
+            group.fate.send_replace(Fate::Failed(error.to_string()));
+        }
+    }
+}
+
+async fn roll_back_turn(conn: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("ROLLBACK TO turn").execute(&mut *conn).await?;
+    sqlx::query("RELEASE turn").execute(&mut *conn).await?;
+    Ok(())
+}
+
+impl Turn {
+    pub(crate) fn conn(&mut self) -> &mut AnyConnection {
+        let seat = self.seat.as_mut().expect("a turn has its seat until it is committed");
+        seat.conn.as_mut().expect("a seat is ready before it is given")
+    }
+
+    async fn open(
+        mut seat: OwnedMutexGuard<Seat>,
+        writer: Arc<Writer>,
+    ) -> Result<Self, DbError> {
+        seat.ready().await?;
+        let mut turn = Self { seat: Some(seat), writer };
+        sqlx::query("SAVEPOINT turn").execute(turn.conn()).await?;
+        Ok(turn)
+    }
+
+    /// Returns once the group that this turn belongs to is on disk.
+    pub(crate) async fn commit(self) -> Result<(), DbError> {
+        let mut fate = tokio::spawn(self.close()).await.map_err(interrupted)??;
+        let problem = match fate.wait_for(|fate| *fate != Fate::Open).await.as_deref() {
+            Ok(Fate::Committed) => return Ok(()),
+            Ok(Fate::Failed(problem)) => format!("the commit failed: {problem}"),
+            Ok(Fate::Open) | Err(_) => "the group of this commit was lost".to_owned(),
+        };
+        Err(DbError::Unavailable(sqlx::Error::Protocol(problem)))
+    }
+
+    /// Joins the group, and flushes it or sees to it that somebody does.
+    async fn close(mut self) -> Result<watch::Receiver<Fate>, DbError> {
+        sqlx::query("RELEASE turn").execute(self.conn()).await?;
+        let mut seat = self.seat.take().expect("a turn has its seat until it is committed");
+        let group = seat.group.as_mut().expect("a turn is inside a group");
+        group.members += 1;
+        let members = group.members;
+        let fate = group.fate.subscribe();
+        if members >= GROUP_MAX || self.writer.wanted.load(Ordering::Acquire) == 0 {
+            seat.flush().await;
+        } else if members == 1 {
+            // The line is first come, first served: this flush comes after those who wait now.
+            let line = Arc::clone(&self.writer.line);
+            tokio::spawn(async move { line.lock().await.flush_group().await });
+        }
+        Ok(fate)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let Some(mut seat) = self.seat.take() else { return };
+        seat.dirty = true;
+        // The open transaction must end even if no further writer comes.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { seat.flush_group().await });
+        }
+    }
+}
