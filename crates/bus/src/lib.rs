@@ -1,1 +1,85 @@
-//! Under construction.
+//! The bus that carries CloudEvents from services to whoever listens.
+//!
+//! ```text
+//! transaction ──► outbox ──► Relay ──► Bus ──► watchers (EventService, SSE)
+//! ```
+//!
+//! [`Relay`] moves events at least once and in order per key; [`Bus`] keeps each id once.
+//! Positions are given by the bus, a single writer, so a reader that keeps its position misses
+//! nothing. Does not interpret events.
+#![warn(missing_docs)]
+
+mod embedded;
+mod filter;
+mod relay;
+
+use ferroflow_db::{Db, DbError};
+use ferroflow_types::CloudEvent;
+
+pub use embedded::EmbeddedBus;
+pub use filter::EventFilter;
+pub use relay::Relay;
+
+/// A bus. Kafka will be a second kind with the same promises.
+#[derive(Clone)]
+pub enum Bus {
+    /// A log in a database of its own.
+    Embedded(EmbeddedBus),
+}
+
+/// A part of the log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Batch {
+    /// The events that match, with their positions, oldest first.
+    pub events: Vec<(i64, CloudEvent)>,
+    /// The log was read up to here, matches or not.
+    pub scanned: i64,
+}
+
+impl Bus {
+    /// A bus in the database at `url`.
+    pub async fn embedded(url: &str) -> Result<Self, DbError> {
+        let db = Db::open(url, embedded::MIGRATIONS).await?;
+        Ok(Self::Embedded(EmbeddedBus::open(db).await?))
+    }
+
+    /// Appends events; those whose id is in the log already are left out.
+    pub async fn publish(&self, events: &[CloudEvent]) -> Result<(), DbError> {
+        match self {
+            Self::Embedded(bus) => bus.publish(events).await,
+        }
+    }
+
+    /// Events after `position` that match, out of at most `limit` that are looked at.
+    pub async fn read_after(
+        &self,
+        position: i64,
+        filter: &EventFilter,
+        limit: i64,
+    ) -> Result<Batch, DbError> {
+        match self {
+            Self::Embedded(bus) => bus.read_after(position, filter, limit).await,
+        }
+    }
+
+    /// Returns once there is something after `position`.
+    pub async fn wait_after(&self, position: i64) {
+        match self {
+            Self::Embedded(bus) => bus.wait_after(position).await,
+        }
+    }
+
+    /// The position of the oldest event that is kept, 0 for an empty log.
+    pub async fn oldest(&self) -> Result<i64, DbError> {
+        match self {
+            Self::Embedded(bus) => bus.oldest().await,
+        }
+    }
+
+    /// Forgets events from before `before_millis`, some thousands at most; how many there were.
+    pub async fn prune(&self, before_millis: i64) -> Result<u64, DbError> {
+        match self {
+            Self::Embedded(bus) => bus.prune(before_millis).await,
+        }
+    }
+}
