@@ -1,0 +1,130 @@
+//! Content of files and folders: digest, size, copies. Synchronous; the launcher uses it.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+use walkdir::WalkDir;
+
+/// What is known of some content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Content {
+    /// `sha256:` and the hex digest: of the file's bytes, or for a folder of the sorted lines
+    /// `<digest of file>  <relative path>\n`.
+    pub digest: String,
+    /// The size of all files in bytes.
+    pub size_bytes: u64,
+}
+
+/// The path of a URI of this machine; `None` for URIs of other stores.
+pub fn local(uri: &str) -> Option<PathBuf> {
+    let path = uri.strip_prefix("file://").unwrap_or(uri);
+    path.starts_with('/').then(|| PathBuf::from(path))
+}
+
+/// `inner` below `root`; `None` when it would lead out of it.
+pub fn below(root: &Path, inner: &str) -> Option<PathBuf> {
+    let inner = Path::new(inner);
+    let inside = inner.components().all(|part| matches!(part, Component::Normal(_)));
+    inside.then(|| root.join(inner))
+}
+
+/// The content at `path`, `None` when nothing is there.
+pub fn of_path(path: &Path) -> io::Result<Option<Content>> {
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => of_folder(path).map(Some),
+        Ok(_) => of_file(path).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn of_file(path: &Path) -> io::Result<Content> {
+    let mut hasher = Sha256::new();
+    let size_bytes = io::copy(&mut File::open(path)?, &mut hasher)?;
+    Ok(Content { digest: text_of(hasher), size_bytes })
+}
+
+fn of_folder(root: &Path) -> io::Result<Content> {
+    let mut hasher = Sha256::new();
+    let mut size_bytes = 0;
+    for entry in WalkDir::new(root).sort_by_file_name() {
+        let entry = entry?;
+        if !entry.file_type().is_file() {
+            continue;
+        }
+        let content = of_file(entry.path())?;
+        let relative = entry.path().strip_prefix(root).unwrap_or(entry.path());
+        hasher.update(format!("{}  {}\n", content.digest, relative.display()));
+        size_bytes += content.size_bytes;
+    }
+    Ok(Content { digest: text_of(hasher), size_bytes })
+}
+
+fn text_of(hasher: Sha256) -> String {
+    format!("sha256:{}", hex::encode(hasher.finalize()))
+}
+
+/// Copies a file or a folder to `to`, whose parents are made. Links are followed.
+pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in WalkDir::new(from).follow_links(true) {
+        let entry = entry?;
+        let relative = entry.path().strip_prefix(from).unwrap_or(Path::new(""));
+        // Joining an empty path would add a slash to a file's name.
+        let target = match relative.as_os_str().is_empty() {
+            true => to.to_path_buf(),
+            false => to.join(relative),
+        };
+        if entry.file_type().is_dir() {
+            fs::create_dir_all(&target)?;
+        } else {
+            if let Some(parent) = target.parent() {
+                fs::create_dir_all(parent)?;
+            }
+            fs::copy(entry.path(), &target)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_paths_and_file_uris_are_local() {
+        assert_eq!(local("/a/b"), Some(PathBuf::from("/a/b")));
+        assert_eq!(local("file:///a/b"), Some(PathBuf::from("/a/b")));
+        assert_eq!(local("gs://bucket/a"), None);
+        assert_eq!(local("a/b"), None);
+    }
+
+    #[test]
+    fn nothing_leads_out_of_a_folder() {
+        let root = Path::new("/data");
+
+        assert_eq!(below(root, "a/b"), Some(PathBuf::from("/data/a/b")));
+        for bad in ["../x", "/etc/passwd", "a/../../x", "./../x"] {
+            assert_eq!(below(root, bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_folder_and_its_copy_have_one_digest_and_a_changed_one_another() {
+        let root = tempfile::tempdir().unwrap();
+        let (from, to) = (root.path().join("from"), root.path().join("to"));
+        fs::create_dir_all(from.join("inner")).unwrap();
+        fs::write(from.join("inner/a.txt"), "a").unwrap();
+        fs::write(from.join("b.txt"), "bb").unwrap();
+
+        copy(&from, &to).unwrap();
+
+        let original = of_path(&from).unwrap().unwrap();
+        assert_eq!(original.size_bytes, 3);
+        assert_eq!(of_path(&to).unwrap().unwrap(), original);
+        fs::write(to.join("b.txt"), "bc").unwrap();
+        assert_ne!(of_path(&to).unwrap().unwrap(), original);
+        assert_eq!(of_path(&root.path().join("none")).unwrap(), None);
+    }
+}

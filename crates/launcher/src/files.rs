@@ -1,0 +1,148 @@
+//! The files of an attempt.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::{AttemptSpec, Outcome};
+
+/// How much of a log's end goes into a report.
+const TAIL_MAX: u64 = 4096;
+
+/// The folder of an attempt and what is in it.
+#[derive(Debug, Clone)]
+pub struct AttemptFiles {
+    dir: PathBuf,
+}
+
+impl AttemptFiles {
+    /// The attempt in `dir`.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into() }
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What the command prints.
+    pub fn log(&self) -> PathBuf {
+        self.dir.join("log.txt")
+    }
+
+    /// Writes what is to be done.
+    pub fn write_spec(&self, spec: &AttemptSpec) -> io::Result<()> {
+        write_whole(&self.dir.join("spec.json"), spec)
+    }
+
+    /// What is to be done.
+    pub fn read_spec(&self) -> io::Result<Option<AttemptSpec>> {
+        read_json(&self.dir.join("spec.json"))
+    }
+
+    /// Writes the report; a reader sees all of it or nothing.
+    pub fn write_outcome(&self, outcome: &Outcome) -> io::Result<()> {
+        write_whole(&self.dir.join("outcome.json"), outcome)
+    }
+
+    /// The report, once there is one.
+    pub fn read_outcome(&self) -> io::Result<Option<Outcome>> {
+        read_json(&self.dir.join("outcome.json"))
+    }
+
+    /// Whether the command was, or was about to be, executed.
+    pub fn started(&self) -> bool {
+        self.dir.join("started").exists()
+    }
+
+    /// Marks the command as started; `false` if that was done before.
+    pub fn mark_started(&self) -> io::Result<bool> {
+        match File::create_new(self.dir.join("started")) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes the launcher's lock; `None` while another launcher lives. Held until the file closes.
+    pub fn try_lock(&self) -> io::Result<Option<File>> {
+        let file = File::options().create(true).truncate(false).write(true).open(self.lock())?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Returns when no launcher lives (blocking).
+    pub fn wait_unlocked(&self) -> io::Result<()> {
+        let file = File::options().create(true).truncate(false).write(true).open(self.lock())?;
+        flock(&file, FlockOperation::LockShared)?;
+        Ok(())
+    }
+
+    fn lock(&self) -> PathBuf {
+        self.dir.join("lock")
+    }
+
+    /// Asks the launcher to take the end of the command for a cancellation.
+    pub fn ask_stop(&self) -> io::Result<()> {
+        File::create(self.dir.join("stop")).map(drop)
+    }
+
+    /// Whether that was asked.
+    pub fn stop_asked(&self) -> bool {
+        self.dir.join("stop").exists()
+    }
+
+    /// Notes the command's process group, for those who want to stop it.
+    pub fn write_process(&self, pid: i32) -> io::Result<()> {
+        fs::write(self.dir.join("process"), pid.to_string())
+    }
+
+    /// The command's process group; only meaningful while the launcher's lock is held.
+    pub fn read_process(&self) -> Option<i32> {
+        fs::read_to_string(self.dir.join("process")).ok()?.trim().parse().ok()
+    }
+
+    /// The last lines of the log.
+    pub fn log_tail(&self) -> String {
+        tail(&self.log()).unwrap_or_default()
+    }
+}
+
+fn tail(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let len = file.metadata()?.len();
+    let start = len.saturating_sub(TAIL_MAX);
+    file.seek(SeekFrom::Start(start))?;
+    let mut bytes = Vec::new();
+    file.take(TAIL_MAX).read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
+    // A cut first line says nothing.
+    let text = match (start, text.split_once('\n')) {
+        (1.., Some((_, rest))) => rest,
+        _ => &text,
+    };
+    Ok(text.trim_end().to_owned())
+}
+
+fn write_whole(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    let part = path.with_extension("part");
+    let mut file = File::create(&part)?;
+    file.write_all(&serde_json::to_vec(value)?)?;
+    fs::rename(&part, path)
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}

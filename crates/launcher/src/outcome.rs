@@ -1,0 +1,114 @@
+//! What came of an attempt.
+
+use std::collections::BTreeMap;
+
+use ferroflow_types::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// The report of a launcher.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// When the command was started.
+    pub started_at: Timestamp,
+    /// When everything was collected.
+    pub finished_at: Timestamp,
+    /// How it went.
+    pub result: AttemptResult,
+}
+
+/// How an attempt went.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AttemptResult {
+    /// The command ended with 0 and its outputs are there.
+    Succeeded(Outputs),
+    /// It did not.
+    Failed(Failure),
+}
+
+/// What a command gave.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Outputs {
+    /// Parameters that have a value.
+    pub parameters: BTreeMap<String, Value>,
+    /// Artifacts by output.
+    pub artifacts: BTreeMap<String, Vec<ProducedArtifact>>,
+}
+
+/// An artifact as the command left it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProducedArtifact {
+    /// The output's name, or what the command called it.
+    pub name: String,
+    /// Where it is.
+    pub uri: String,
+    /// What the command said of it.
+    pub metadata: Map<String, Value>,
+    /// `sha256:…` of its content, when there is content.
+    pub digest: Option<String>,
+    /// The size of its content in bytes.
+    pub size_bytes: Option<u64>,
+    /// A path that replaces the one derived from the URI.
+    pub custom_path: Option<String>,
+}
+
+/// Why an attempt failed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    /// For programs.
+    pub reason: FailureReason,
+    /// For people: what happened and the way out.
+    pub message: String,
+    /// How the command ended.
+    pub exit_code: Option<i32>,
+    /// The last lines of its log, at most 4 KiB.
+    pub log_tail: String,
+}
+
+impl Failure {
+    /// A failure without a command that ended.
+    pub fn new(reason: FailureReason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), exit_code: None, log_tail: String::new() }
+    }
+}
+
+/// Why an attempt failed, as a stable word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FailureReason {
+    /// The command ended with another code than 0.
+    ExitCode,
+    /// The command was ended by a signal.
+    Signal,
+    /// It took too long.
+    Timeout,
+    /// Somebody stopped it.
+    Canceled,
+    /// There is no such program, or it cannot be executed.
+    StartFailed,
+    /// Its Python environment cannot be made.
+    Environment,
+    /// Its outputs are missing or wrong.
+    Output,
+    /// The disk is full.
+    NoSpace,
+    /// The launcher vanished; nobody knows how the command ended.
+    Lost,
+}
+
+impl FailureReason {
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ExitCode => "ExitCode",
+            Self::Signal => "Signal",
+            Self::Timeout => "Timeout",
+            Self::Canceled => "Canceled",
+            Self::StartFailed => "StartFailed",
+            Self::Environment => "Environment",
+            Self::Output => "Output",
+            Self::NoSpace => "NoSpace",
+            Self::Lost => "Lost",
+        }
+    }
+}

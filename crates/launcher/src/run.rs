@@ -1,0 +1,60 @@
+//! The launcher's life: once per attempt, from the spec to the report.
+
+use std::io;
+use std::path::Path;
+
+use ferroflow_types::Timestamp;
+use ferroflow_types::time::{Clock as _, SystemClock};
+
+use crate::{
+    AttemptFiles, AttemptResult, AttemptSpec, Failure, FailureReason, Outcome, collect, command,
+};
+
+/// Runs the attempt in `dir` and writes its report.
+///
+/// Does nothing when another launcher has it, or when its command was started before: then nobody
+/// can know what the command did, and running it again is not for a launcher to decide.
+///
+/// # Errors
+/// Only when not even a report can be written.
+pub fn launch(dir: &Path) -> io::Result<()> {
+    let files = AttemptFiles::new(dir);
+    let Some(_lock) = files.try_lock()? else { return Ok(()) };
+    if files.read_outcome()?.is_some() {
+        return Ok(());
+    }
+    let Some(spec) = files.read_spec()? else {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "there is no spec.json"));
+    };
+    let started_at = SystemClock.now();
+    let result = match files.mark_started() {
+        Ok(true) => attempt(&spec, &files),
+        Ok(false) => Err(Failure::new(
+            FailureReason::Lost,
+            "its launcher vanished while the command ran (a reboot, or out of memory)",
+        )),
+        Err(error) => Err(command::of_io("cannot begin", &error)),
+    };
+    report(&files, started_at, result)
+}
+
+fn attempt(spec: &AttemptSpec, files: &AttemptFiles) -> Result<crate::Outputs, Failure> {
+    collect::prepare(spec)?;
+    command::execute(spec, files)?;
+    collect::collect(&spec.outputs).map_err(|mut failure| {
+        failure.log_tail = files.log_tail();
+        failure
+    })
+}
+
+fn report(
+    files: &AttemptFiles,
+    started_at: Timestamp,
+    result: Result<crate::Outputs, Failure>,
+) -> io::Result<()> {
+    let result = match result {
+        Ok(outputs) => AttemptResult::Succeeded(outputs),
+        Err(failure) => AttemptResult::Failed(failure),
+    };
+    files.write_outcome(&Outcome { started_at, finished_at: SystemClock.now(), result })
+}

@@ -1,0 +1,111 @@
+//! What an attempt is to do.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use ferroflow_types::{RunId, TaskId};
+use serde::{Deserialize, Serialize};
+
+/// Which attempt of which task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct AttemptKey {
+    /// The run.
+    pub run: RunId,
+    /// The task.
+    pub task: TaskId,
+    /// The attempt, from 1.
+    pub attempt: u32,
+}
+
+impl fmt::Display for AttemptKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.run, self.task, self.attempt)
+    }
+}
+
+/// A command and everything around it, placeholders resolved.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AttemptSpec {
+    /// Which attempt it is.
+    pub key: AttemptKey,
+    /// The task's name, for messages.
+    pub task_name: String,
+    /// The image that the command was written for.
+    pub image: String,
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// The declared environment, in order; the runtime puts its own in front.
+    pub env: Vec<(String, String)>,
+    /// What it gives.
+    pub outputs: OutputSpec,
+    /// What it may use.
+    pub limits: Limits,
+    /// Where it runs.
+    pub working_dir: PathBuf,
+    /// W3C trace context for the command's environment.
+    pub traceparent: Option<String>,
+}
+
+/// Where outputs are to be found once the command has ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OutputSpec {
+    /// The executor's own report; need not exist.
+    pub metadata_file: PathBuf,
+    /// Output parameters.
+    pub parameters: Vec<OutputParameter>,
+    /// Output artifacts.
+    pub artifacts: Vec<OutputArtifact>,
+}
+
+/// An output parameter.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OutputParameter {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub kind: ParameterKind,
+    /// The file that holds its text.
+    pub path: PathBuf,
+}
+
+/// The type of an output parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ParameterKind {
+    /// A number.
+    Double,
+    /// A whole number.
+    Integer,
+    /// Text, taken as it is.
+    String,
+    /// `true` or `false`.
+    Boolean,
+    /// A JSON list.
+    List,
+    /// A JSON object.
+    Struct,
+}
+
+/// An output artifact.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OutputArtifact {
+    /// Its name.
+    pub name: String,
+    /// Whether it may be several.
+    pub list: bool,
+    /// Its URI.
+    pub uri: String,
+    /// The path that stands for the URI here.
+    pub path: PathBuf,
+}
+
+/// What a command may use; `None` for as much as it likes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Limits {
+    /// Milliseconds from start to end.
+    pub timeout_ms: Option<u64>,
+    /// Thousandths of a core.
+    pub cpu_millis: Option<u64>,
+    /// Bytes of memory.
+    pub memory_bytes: Option<u64>,
+}
