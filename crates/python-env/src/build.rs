@@ -30,16 +30,28 @@ pub(crate) async fn build(
     if dir.exists() {
         fs::remove_dir_all(&dir).map_err(failed)?;
     }
+    fill(config, python, uv, &dir, spec).await?;
+    File::create(&ready).map(drop).map_err(failed)
+}
+
+/// Makes a venv in `dir` and installs into it.
+pub(crate) async fn fill(
+    config: &PythonConfig,
+    python: &Interpreter,
+    uv: &Path,
+    dir: &Path,
+    spec: &EnvSpec,
+) -> Result<(), EnvError> {
     let mut create = tool(config, uv);
-    create.args(["venv", "--quiet", "--seed", "--native-tls", "--python", &python.path]).arg(&dir);
-    let output = create.output().await.map_err(failed)?;
+    create.args(["venv", "--quiet", "--seed", "--native-tls", "--python", &python.path]).arg(dir);
+    let output = create.output().await.map_err(|error| EnvError::Io(error.to_string()))?;
     if !output.status.success() {
         return Err(EnvError::Io(last_words(&output)));
     }
     for step in &spec.steps {
-        install(config, uv, &dir, step).await?;
+        install(config, uv, dir, step).await?;
     }
-    File::create(&ready).map(drop).map_err(failed)
+    Ok(())
 }
 
 async fn install(

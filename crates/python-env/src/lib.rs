@@ -115,6 +115,14 @@ impl PythonEnvs {
         self.find_or_build(spec).await
     }
 
+    /// An environment in `dir` that nobody else uses.
+    pub async fn private(&self, dir: &std::path::Path, spec: &EnvSpec) -> Result<PythonEnv, EnvError> {
+        let interpreter = self.interpreter().await?;
+        let uv = self.uv.get_or_try_init(|| tool::find_uv(&self.config, interpreter)).await?;
+        build::fill(&self.config, interpreter, uv, dir, spec).await?;
+        Ok(PythonEnv { bin: dir.join("bin"), dir: dir.to_path_buf() })
+    }
+
     async fn find_or_build(&self, spec: &EnvSpec) -> Result<PythonEnv, EnvError> {
         let interpreter = self.interpreter().await?;
         let key = key_of(&interpreter.version, spec);

@@ -1,1 +1,94 @@
-//! Under construction.
+//! Where attempts run. One trait, several backends, one contract suite over all of them.
+//!
+//! ```text
+//! engine ──► ensure(spec) ──► observe(key) ──► Outcome        (pushed, never asked for again)
+//!              idempotent by key      logs, stop, delete at any time
+//! ```
+//!
+//! A key is one attempt of one task, so a request that is repeated after a crash finds what the
+//! first one did: not begun, at work, or done.
+#![warn(missing_docs)]
+
+#[cfg(feature = "contract")]
+pub mod contract;
+mod environment;
+pub mod process;
+mod python;
+
+use std::io;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use ferroflow_launcher::{AttemptKey, AttemptSpec, Outcome};
+use ferroflow_types::RunId;
+use futures::stream::BoxStream;
+
+pub use process::{ProcessConfig, ProcessRuntime};
+
+/// Where an attempt finds things; a function of the key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    /// Output parameters go here, one file each.
+    pub outputs_dir: PathBuf,
+    /// The executor's report goes here.
+    pub metadata_file: PathBuf,
+    /// The command starts here.
+    pub working_dir: PathBuf,
+}
+
+/// Why the runtime could not do what it was asked; says nothing of the command.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// A file or a process could not be handled.
+    #[error("attempt {key}: cannot {what}")]
+    Io {
+        /// The attempt.
+        key: AttemptKey,
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// There is no such attempt.
+    #[error("attempt {0} is not known")]
+    Unknown(AttemptKey),
+}
+
+/// A part of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LogRequest {
+    /// Bytes to leave out at the start.
+    pub offset: u64,
+    /// Whether to go on until the attempt has ended.
+    pub follow: bool,
+}
+
+/// Log output as it comes.
+pub type LogStream = BoxStream<'static, io::Result<Bytes>>;
+
+/// A place where attempts run.
+#[async_trait]
+pub trait Runtime: Send + Sync {
+    /// Where the attempt will find things.
+    fn layout(&self, key: &AttemptKey) -> Layout;
+
+    /// The folder that the tasks of a run share.
+    fn workspace(&self, run: RunId) -> PathBuf;
+
+    /// Sees to it that the attempt runs or has run. Asking twice is asking once.
+    async fn ensure(&self, spec: AttemptSpec) -> Result<(), RuntimeError>;
+
+    /// Returns when the attempt has ended, however long ago that was.
+    async fn observe(&self, key: &AttemptKey) -> Result<Outcome, RuntimeError>;
+
+    /// What the command printed, kept after its end.
+    async fn logs(&self, key: &AttemptKey, request: LogRequest) -> Result<LogStream, RuntimeError>;
+
+    /// Stops the attempt with everything it started; `observe` then says that it was cancelled.
+    async fn stop(&self, key: &AttemptKey) -> Result<(), RuntimeError>;
+
+    /// Forgets everything of a run, logs included.
+    async fn delete(&self, run: RunId) -> Result<(), RuntimeError>;
+}

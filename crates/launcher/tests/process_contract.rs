@@ -1,0 +1,29 @@
+//! The process runtime with the real launcher, against the contract of all runtimes.
+
+use std::sync::Arc;
+
+use ferroflow_python_env::{PythonConfig, PythonEnvs};
+use ferroflow_runtime::contract::{Subject, all};
+use ferroflow_runtime::{ProcessConfig, ProcessRuntime};
+use ferroflow_types::RunId;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_process_runtime_keeps_the_contract() {
+    let data = tempfile::tempdir().unwrap();
+    let root = data.path().to_path_buf();
+    let reopen = move || {
+        let python = PythonConfig::new(root.join("envs"), "python3".to_owned(), std::env::vars());
+        let config = ProcessConfig {
+            data_dir: root.clone(),
+            launcher: vec![env!("CARGO_BIN_EXE_ferroflow-launcher").into()],
+            path: std::env::var("PATH").unwrap(),
+        };
+        let runtime = ProcessRuntime::new(config, PythonEnvs::new(python));
+        Arc::new(runtime) as Arc<dyn ferroflow_runtime::Runtime>
+    };
+    let folder = data.path().join("folder");
+    std::fs::create_dir(&folder).unwrap();
+    let run = "7d444840-9dc0-11d1-b245-5ffdce74fad2".parse::<RunId>().unwrap();
+
+    all(&Subject { reopen: Box::new(reopen), folder, run }).await;
+}

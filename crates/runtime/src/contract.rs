@@ -1,0 +1,223 @@
+//! What every runtime promises, as checks that panic: for the tests of backends.
+//!
+//! A backend's test makes a [`Subject`] and calls [`all`]. `reopen` stands for a server that was
+//! killed and started again on the same data.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a check that fails is a panic"
+)]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ferroflow_launcher::{
+    AttemptKey, AttemptResult, AttemptSpec, FailureReason, Limits, Outcome, OutputArtifact,
+    OutputParameter, OutputSpec, Outputs, ParameterKind,
+};
+use ferroflow_types::{RunId, TaskId};
+use futures::TryStreamExt as _;
+
+use crate::{LogRequest, Runtime};
+
+/// A backend under test.
+pub struct Subject {
+    /// Makes a runtime over the same data each time it is called.
+    pub reopen: Box<dyn Fn() -> Arc<dyn Runtime>>,
+    /// A folder that commands can write to.
+    pub folder: PathBuf,
+    /// The run that all attempts belong to.
+    pub run: RunId,
+}
+
+const SOON: Duration = Duration::from_secs(60);
+
+impl Subject {
+    fn key(&self, name: &str) -> AttemptKey {
+        AttemptKey { run: self.run, task: TaskId::derive(self.run, name), attempt: 1 }
+    }
+
+    fn spec(&self, runtime: &dyn Runtime, name: &str, script: &str) -> AttemptSpec {
+        let key = self.key(name);
+        let layout = runtime.layout(&key);
+        let file = |name: &str| layout.outputs_dir.join(name);
+        let artifact = self.folder.join(name).join("model");
+        AttemptSpec {
+            key,
+            task_name: name.to_owned(),
+            image: "busybox".to_owned(),
+            argv: ["sh", "-c", script].map(str::to_owned).to_vec(),
+            env: vec![
+                ("SUM".to_owned(), file("sum").display().to_string()),
+                ("MODEL".to_owned(), artifact.display().to_string()),
+                ("FOLDER".to_owned(), self.folder.display().to_string()),
+            ],
+            outputs: OutputSpec {
+                metadata_file: layout.metadata_file.clone(),
+                parameters: Vec::new(),
+                artifacts: vec![OutputArtifact {
+                    name: "model".to_owned(),
+                    list: false,
+                    uri: artifact.display().to_string(),
+                    path: artifact,
+                }],
+            },
+            limits: Limits::default(),
+            working_dir: layout.working_dir,
+            traceparent: None,
+        }
+    }
+
+    fn with_sum(runtime: &dyn Runtime, mut spec: AttemptSpec) -> AttemptSpec {
+        let path = runtime.layout(&spec.key).outputs_dir.join("sum");
+        let kind = ParameterKind::Integer;
+        spec.outputs.parameters.push(OutputParameter { name: "sum".to_owned(), kind, path });
+        spec
+    }
+}
+
+async fn outcome(runtime: &dyn Runtime, spec: AttemptSpec) -> Outcome {
+    let key = spec.key;
+    runtime.ensure(spec).await.expect("it is ensured");
+    observe(runtime, &key).await
+}
+
+async fn observe(runtime: &dyn Runtime, key: &AttemptKey) -> Outcome {
+    let ended = tokio::time::timeout(SOON, runtime.observe(key)).await;
+    ended.expect("it ends").expect("it is observed")
+}
+
+fn outputs(outcome: Outcome) -> Outputs {
+    match outcome.result {
+        AttemptResult::Succeeded(outputs) => outputs,
+        AttemptResult::Failed(failure) => panic!("it failed: {failure:?}"),
+    }
+}
+
+fn failure(outcome: Outcome) -> ferroflow_launcher::Failure {
+    match outcome.result {
+        AttemptResult::Failed(failure) => failure,
+        AttemptResult::Succeeded(outputs) => panic!("it succeeded: {outputs:?}"),
+    }
+}
+
+/// Every promise, one after the other.
+pub async fn all(subject: &Subject) {
+    outputs_are_collected(subject).await;
+    a_failed_command_tells_its_code_and_last_words(subject).await;
+    a_missing_program_is_named_with_the_way_out(subject).await;
+    ensured_twice_runs_once(subject).await;
+    a_running_attempt_outlives_the_runtime(subject).await;
+    a_stopped_attempt_ends_with_all_it_started(subject).await;
+    too_long_is_a_timeout(subject).await;
+    logs_are_followed_and_kept(subject).await;
+}
+
+async fn outputs_are_collected(subject: &Subject) {
+    let runtime = (subject.reopen)();
+    let script = "printf 42 > \"$SUM\"; printf weights > \"$MODEL\"";
+    let spec = Subject::with_sum(&*runtime, subject.spec(&*runtime, "outputs", script));
+
+    let found = outputs(outcome(&*runtime, spec).await);
+
+    assert_eq!(found.parameters["sum"], 42);
+    let model = &found.artifacts["model"][0];
+    assert_eq!(model.size_bytes, Some(7));
+    assert!(model.digest.as_ref().is_some_and(|digest| digest.starts_with("sha256:")));
+}
+
+async fn a_failed_command_tells_its_code_and_last_words(subject: &Subject) {
+    let runtime = (subject.reopen)();
+    let spec = subject.spec(&*runtime, "fails", "echo first; echo last >&2; exit 3");
+
+    let found = failure(outcome(&*runtime, spec).await);
+
+    assert_eq!((found.reason, found.exit_code), (FailureReason::ExitCode, Some(3)));
+    assert_eq!(found.log_tail, "first\nlast");
+}
+
+async fn a_missing_program_is_named_with_the_way_out(subject: &Subject) {
+    let runtime = (subject.reopen)();
+    let mut spec = subject.spec(&*runtime, "missing", "");
+    spec.argv = vec!["no-such-program".to_owned()];
+
+    let found = failure(outcome(&*runtime, spec).await);
+
+    assert_eq!(found.reason, FailureReason::StartFailed);
+    for word in ["no-such-program", "busybox", "--runtime docker"] {
+        assert!(found.message.contains(word), "{}", found.message);
+    }
+}
+
+async fn ensured_twice_runs_once(subject: &Subject) {
+    let runtime = (subject.reopen)();
+    let spec = subject.spec(&*runtime, "once", "echo ran >> \"$FOLDER/once.txt\"; sleep 0.2");
+
+    runtime.ensure(spec.clone()).await.expect("the first time");
+    runtime.ensure(spec.clone()).await.expect("the second time");
+    (subject.reopen)().ensure(spec.clone()).await.expect("by another server");
+    outputs(observe(&*runtime, &spec.key).await);
+    outputs(outcome(&*runtime, spec).await);
+
+    let text = std::fs::read_to_string(subject.folder.join("once.txt")).unwrap();
+    assert_eq!(text, "ran\n");
+}
+
+async fn a_running_attempt_outlives_the_runtime(subject: &Subject) {
+    let first = (subject.reopen)();
+    let spec = subject.spec(&*first, "outlives", "sleep 1; echo ran >> \"$FOLDER/outlives.txt\"");
+    first.ensure(spec.clone()).await.expect("it is ensured");
+    drop(first);
+
+    let second = (subject.reopen)();
+    outputs(outcome(&*second, spec).await);
+
+    let text = std::fs::read_to_string(subject.folder.join("outlives.txt")).unwrap();
+    assert_eq!(text, "ran\n");
+}
+
+async fn a_stopped_attempt_ends_with_all_it_started(subject: &Subject) {
+    let runtime = (subject.reopen)();
+    let script = "(sleep 2; echo still here > \"$FOLDER/left.txt\") & sleep 60";
+    let spec = subject.spec(&*runtime, "stopped", script);
+    let key = spec.key;
+    runtime.ensure(spec).await.expect("it is ensured");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+
+    // By a server that did not start it.
+    (subject.reopen)().stop(&key).await.expect("it is stopped");
+
+    assert_eq!(failure(observe(&*runtime, &key).await).reason, FailureReason::Canceled);
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert!(!subject.folder.join("left.txt").exists(), "a grandchild went on");
+}
+
+async fn too_long_is_a_timeout(subject: &Subject) {
+    let runtime = (subject.reopen)();
+    let mut spec = subject.spec(&*runtime, "slow", "sleep 60");
+    spec.limits.timeout_ms = Some(200);
+
+    let found = failure(outcome(&*runtime, spec).await);
+
+    assert_eq!(found.reason, FailureReason::Timeout);
+    assert!(found.message.contains("0.2 s"), "{}", found.message);
+}
+
+async fn logs_are_followed_and_kept(subject: &Subject) {
+    let runtime = (subject.reopen)();
+    let spec = subject.spec(&*runtime, "logs", "echo one; sleep 0.5; echo two");
+    let key = spec.key;
+    runtime.ensure(spec).await.expect("it is ensured");
+
+    let request = LogRequest { offset: 0, follow: true };
+    let stream = runtime.logs(&key, request).await.expect("there is a log");
+    let followed: Vec<_> = tokio::time::timeout(SOON, stream.try_collect()).await.unwrap().unwrap();
+    assert_eq!(followed.concat(), b"one\ntwo\n");
+
+    let request = LogRequest { offset: 4, follow: false };
+    let stream = (subject.reopen)().logs(&key, request).await.expect("the log is kept");
+    let kept: Vec<_> = stream.try_collect().await.unwrap();
+    assert_eq!(kept.concat(), b"two\n");
+}

@@ -1,0 +1,373 @@
+//! Attempts as local processes, each under a launcher that outlives this one.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io::{self, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use ferroflow_launcher::{
+    AttemptFiles, AttemptKey, AttemptResult, AttemptSpec, Failure, FailureReason, Outcome,
+};
+use ferroflow_python_env::{EnvSpec, PythonEnv, PythonEnvs};
+use ferroflow_types::RunId;
+use ferroflow_types::time::{Clock as _, SystemClock};
+use futures::StreamExt as _;
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::fs;
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
+use tokio::process::Command;
+use tokio::sync::watch;
+
+use crate::python::{Python, recognise};
+use crate::{Layout, LogRequest, LogStream, Runtime, RuntimeError, environment};
+
+/// How long a group may take to end after it was asked to.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How often a log is looked at while somebody follows it, and a stopping command while it stops.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Bytes of a log that are handed on at once.
+const CHUNK: usize = 64 * 1024;
+
+/// Settings of [`ProcessRuntime`].
+#[derive(Debug, Clone)]
+pub struct ProcessConfig {
+    /// Attempts and workspaces live here.
+    pub data_dir: PathBuf,
+    /// The launcher's program and first arguments; the attempt's folder is added.
+    pub launcher: Vec<OsString>,
+    /// Where commands look for programs.
+    pub path: String,
+}
+
+/// Attempts as local processes.
+pub struct ProcessRuntime {
+    config: ProcessConfig,
+    python: PythonEnvs,
+    /// Launchers that are our own children; each says when it has ended.
+    children: Arc<Mutex<HashMap<AttemptKey, watch::Receiver<bool>>>>,
+}
+
+impl ProcessRuntime {
+    /// A runtime over a data folder.
+    pub fn new(config: ProcessConfig, python: PythonEnvs) -> Self {
+        Self { config, python, children: Arc::default() }
+    }
+
+    fn files(&self, key: &AttemptKey) -> AttemptFiles {
+        let dir = self.run_dir(key.run).join(key.task.to_string()).join(key.attempt.to_string());
+        AttemptFiles::new(dir)
+    }
+
+    fn run_dir(&self, run: RunId) -> PathBuf {
+        self.config.data_dir.join("attempts").join(run.to_string())
+    }
+
+    /// Makes the attempt's folders, its environment and its spec.
+    async fn prepare(&self, mut spec: AttemptSpec, files: &AttemptFiles) -> io::Result<()> {
+        let dir = files.dir();
+        let (home, temp) = (dir.join("home"), dir.join("tmp"));
+        for folder in [&home, &temp, &spec.working_dir] {
+            std::fs::create_dir_all(folder)?;
+        }
+        let python = match self.python_for(&spec, files).await {
+            Ok(python) => python,
+            Err(failure) => return fail(files, failure),
+        };
+        let mut path = self.config.path.clone();
+        let mut base = Vec::new();
+        if let Some((env, start)) = python {
+            path = format!("{}:{path}", env.bin.display());
+            base.push(("VIRTUAL_ENV".to_owned(), env.dir.display().to_string()));
+            spec.argv.drain(..start);
+        }
+        let task = spec.key.task.to_string();
+        base.extend([
+            ("PATH".to_owned(), path),
+            ("HOME".to_owned(), home.display().to_string()),
+            ("TMPDIR".to_owned(), temp.display().to_string()),
+            ("LANG".to_owned(), "C.UTF-8".to_owned()),
+            ("KFP_POD_NAME".to_owned(), task.clone()),
+            ("KFP_POD_UID".to_owned(), task),
+            ("KFP_RETRY_INDEX".to_owned(), (spec.key.attempt - 1).to_string()),
+        ]);
+        if let Some(traceparent) = &spec.traceparent {
+            base.push(("TRACEPARENT".to_owned(), traceparent.clone()));
+        }
+        spec.env = environment::assemble(base, &spec.env);
+        files.write_spec(&spec)
+    }
+
+    /// The environment that the command needs, and where the command proper starts.
+    async fn python_for(
+        &self,
+        spec: &AttemptSpec,
+        files: &AttemptFiles,
+    ) -> Result<Option<(PythonEnv, usize)>, Failure> {
+        let env = match recognise(&spec.argv) {
+            Python::None => return Ok(None),
+            Python::Shared { spec, start } => {
+                let env = unless_stopped(files, self.python.ensure(&spec)).await?;
+                env.map(|env| (env, start))
+            }
+            Python::Private => {
+                let dir = files.dir().join("venv");
+                let spec = EnvSpec::default();
+                let env = unless_stopped(files, self.python.private(&dir, &spec)).await?;
+                env.map(|env| (env, 0))
+            }
+        };
+        env.map(Some).map_err(|error| {
+            Failure::new(FailureReason::Environment, error.to_string())
+        })
+    }
+
+    /// Starts the launcher as a child that we wait for but that does not end with us.
+    fn spawn(&self, key: AttemptKey, files: &AttemptFiles) -> io::Result<()> {
+        let mut words = self.config.launcher.iter();
+        let program = words.next().ok_or_else(|| io::Error::other("no launcher is configured"))?;
+        let mut child = Command::new(program)
+            .args(words)
+            .arg(files.dir())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()?;
+        let (ended, watch) = watch::channel(false);
+        self.lock_children().insert(key, watch);
+        let children = Arc::clone(&self.children);
+        // Only reaps: whoever observes the attempt is told through the channel.
+        tokio::spawn(async move {
+            if let Err(error) = child.wait().await {
+                tracing::warn!(%key, %error, "cannot wait for a launcher");
+            }
+            ended.send_replace(true);
+            children.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        });
+        Ok(())
+    }
+
+    fn lock_children(
+        &self,
+    ) -> std::sync::MutexGuard<'_, HashMap<AttemptKey, watch::Receiver<bool>>> {
+        self.children.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns when no launcher works on the attempt.
+    async fn launcher_ended(&self, key: &AttemptKey, files: &AttemptFiles) -> io::Result<()> {
+        let child = self.lock_children().get(key).cloned();
+        if let Some(mut child) = child {
+            // An error means that the sender is gone, so the launcher has ended as well.
+            let _ended = child.wait_for(|ended| *ended).await.is_err();
+        }
+        // A launcher that another server started: its lock tells.
+        let files = files.clone();
+        tokio::task::spawn_blocking(move || files.wait_unlocked()).await.map_err(io::Error::other)?
+    }
+}
+
+/// The report of an attempt whose command never ran.
+fn fail(files: &AttemptFiles, failure: Failure) -> io::Result<()> {
+    let now = SystemClock.now();
+    let result = AttemptResult::Failed(failure);
+    files.write_outcome(&Outcome { started_at: now, finished_at: now, result })
+}
+
+/// Building an environment may take long; a stopped attempt does not wait for it.
+async fn unless_stopped<T>(
+    files: &AttemptFiles,
+    work: impl Future<Output = T>,
+) -> Result<T, Failure> {
+    let stopped = async {
+        while !files.stop_asked() {
+            tokio::time::sleep(LOOK * 4).await;
+        }
+    };
+    tokio::select! {
+        done = work => Ok(done),
+        () = stopped => {
+            Err(Failure::new(FailureReason::Canceled, "it was stopped before it began"))
+        }
+    }
+}
+
+fn of_io(key: &AttemptKey, what: &'static str) -> impl FnOnce(io::Error) -> RuntimeError {
+    let key = *key;
+    move |source| RuntimeError::Io { key, what, source }
+}
+
+#[async_trait]
+impl Runtime for ProcessRuntime {
+    fn layout(&self, key: &AttemptKey) -> Layout {
+        let files = self.files(key);
+        let outputs_dir = files.dir().join("outputs");
+        Layout {
+            metadata_file: outputs_dir.join("output_metadata.json"),
+            outputs_dir,
+            working_dir: files.dir().join("work"),
+        }
+    }
+
+    fn workspace(&self, run: RunId) -> PathBuf {
+        self.config.data_dir.join("workspaces").join(run.to_string())
+    }
+
+    async fn ensure(&self, spec: AttemptSpec) -> Result<(), RuntimeError> {
+        let key = spec.key;
+        let files = self.files(&key);
+        if files.read_outcome().map_err(of_io(&key, "read its report"))?.is_some() {
+            return Ok(());
+        }
+        if !files.dir().join("spec.json").exists() {
+            if let Err(error) = self.prepare(spec, &files).await {
+                // A full disk or a folder that cannot be written is the task's failure, with its
+                // reason; if not even that can be written, it is the caller's to try again.
+                let reason = match error.kind() {
+                    io::ErrorKind::StorageFull => FailureReason::NoSpace,
+                    _ => FailureReason::StartFailed,
+                };
+                let failure = Failure::new(reason, format!("cannot prepare the attempt: {error}"));
+                return fail(&files, failure).map_err(of_io(&key, "write its report"));
+            }
+            if files.read_outcome().map_err(of_io(&key, "read its report"))?.is_some() {
+                return Ok(());
+            }
+        }
+        if self.lock_children().contains_key(&key) {
+            return Ok(());
+        }
+        // If a launcher is at work already, this one finds the lock taken and ends.
+        self.spawn(key, &files).map_err(of_io(&key, "start its launcher"))
+    }
+
+    async fn observe(&self, key: &AttemptKey) -> Result<Outcome, RuntimeError> {
+        let files = self.files(key);
+        if !files.dir().exists() {
+            return Err(RuntimeError::Unknown(*key));
+        }
+        self.launcher_ended(key, &files).await.map_err(of_io(key, "wait for its launcher"))?;
+        if let Some(outcome) = files.read_outcome().map_err(of_io(key, "read its report"))? {
+            return Ok(outcome);
+        }
+        let now = SystemClock.now();
+        let message = "its launcher vanished without a report (a reboot, or out of memory)";
+        let mut failure = Failure::new(FailureReason::Lost, message);
+        failure.log_tail = files.log_tail();
+        let result = AttemptResult::Failed(failure);
+        Ok(Outcome { started_at: now, finished_at: now, result })
+    }
+
+    async fn logs(&self, key: &AttemptKey, request: LogRequest) -> Result<LogStream, RuntimeError> {
+        let files = self.files(key);
+        if !files.dir().exists() {
+            return Err(RuntimeError::Unknown(*key));
+        }
+        Ok(follow(files, request))
+    }
+
+    async fn stop(&self, key: &AttemptKey) -> Result<(), RuntimeError> {
+        let files = self.files(key);
+        if !files.dir().exists() {
+            return Ok(());
+        }
+        files.ask_stop().map_err(of_io(key, "ask it to stop"))?;
+        let asked = Instant::now();
+        let mut told = false;
+        while files.try_lock().map_err(of_io(key, "look at its lock"))?.is_none() {
+            let signal = match (told, asked.elapsed() > GRACE) {
+                (false, _) => Some(Signal::TERM),
+                (true, true) => Some(Signal::KILL),
+                (true, false) => None,
+            };
+            if let (Some(signal), Some(group)) = (signal, files.read_process().and_then(Pid::from_raw))
+            {
+                // An error means that the group has ended, which is what is wanted.
+                told |= kill_process_group(group, signal).is_ok();
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, run: RunId) -> Result<(), RuntimeError> {
+        let key = AttemptKey { run, task: ferroflow_types::TaskId::new(run.uuid()), attempt: 0 };
+        for dir in [self.run_dir(run), self.workspace(run)] {
+            match fs::remove_dir_all(&dir).await {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(of_io(&key, "remove the run's folders")(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A log that is being read.
+struct Following {
+    files: AttemptFiles,
+    file: Option<fs::File>,
+    offset: u64,
+    follow: bool,
+    ended: bool,
+}
+
+fn follow(files: AttemptFiles, request: LogRequest) -> LogStream {
+    let LogRequest { offset, follow } = request;
+    let state = Following { files, file: None, offset, follow, ended: false };
+    futures::stream::try_unfold(state, |mut state| async move {
+        Ok(state.next().await?.map(|bytes| (bytes, state)))
+    })
+    .boxed()
+}
+
+impl Following {
+    async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        loop {
+            if let Some(bytes) = self.read().await? {
+                return Ok(Some(bytes));
+            }
+            if self.ended || !self.follow {
+                return Ok(None);
+            }
+            // What was printed before the report is there once more after this look.
+            self.ended = self.files.read_outcome()?.is_some() || self.launcher_vanished()?;
+            if !self.ended {
+                tokio::time::sleep(LOOK).await;
+            }
+        }
+    }
+
+    fn launcher_vanished(&self) -> io::Result<bool> {
+        Ok(self.files.started() && self.files.try_lock()?.is_some())
+    }
+
+    async fn read(&mut self) -> io::Result<Option<Bytes>> {
+        if self.file.is_none() {
+            self.file = open(&self.files.log(), self.offset).await?;
+        }
+        let Some(file) = &mut self.file else { return Ok(None) };
+        let mut bytes = vec![0; CHUNK];
+        let read = file.read(&mut bytes).await?;
+        bytes.truncate(read);
+        Ok((read > 0).then(|| Bytes::from(bytes)))
+    }
+}
+
+async fn open(path: &Path, offset: u64) -> io::Result<Option<fs::File>> {
+    match fs::File::open(path).await {
+        Ok(mut file) => {
+            file.seek(SeekFrom::Start(offset)).await?;
+            Ok(Some(file))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,147 @@
+//! Recognises lightweight Python components, whose command installs packages and then runs.
+//!
+//! The kfp SDK compiles one to
+//! `sh -c <pip script> sh -ec <run script> <source> …` (reference: `component_factory.py`). The
+//! packages come from a cached environment instead, and the command starts at its fourth element.
+
+use ferroflow_python_env::{EnvSpec, PipInstall};
+
+/// What a command needs of Python.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Python {
+    /// Nothing.
+    None,
+    /// A shared environment; the command starts at this element.
+    Shared { spec: EnvSpec, start: usize },
+    /// An environment of its own, because it installs packages in a way that is not recognised.
+    Private,
+}
+
+/// Elements before the command proper in a component that installs packages.
+const INSTALLER: usize = 3;
+
+/// What `argv` needs.
+pub(crate) fn recognise(argv: &[String]) -> Python {
+    let text = |at: usize| argv.get(at).map_or("", String::as_str);
+    let is_shell = matches!(program(text(0)), "sh" | "bash");
+    if is_shell && text(1) == "-c" && is_executor(argv.get(INSTALLER..).unwrap_or_default()) {
+        return match pip_installs(text(2)) {
+            Some(steps) => Python::Shared { spec: EnvSpec { steps }, start: INSTALLER },
+            None => Python::Private,
+        };
+    }
+    if is_executor(argv) || is_module_executor(argv) {
+        // The image was to bring kfp; here it comes from PyPI.
+        let kfp = PipInstall {
+            packages: vec!["kfp".to_owned()],
+            no_deps: true,
+            ..PipInstall::default()
+        };
+        return Python::Shared { spec: EnvSpec { steps: vec![kfp] }, start: 0 };
+    }
+    let words = || argv.iter().take(INSTALLER);
+    if words().any(|word| word.contains("pip install") || word.contains("pip3 install")) {
+        return Python::Private;
+    }
+    let mentions = words().any(|word| word.contains("python"));
+    let is_python = matches!(program(text(0)), "python" | "python3" | "pip" | "pip3");
+    match is_python || is_shell && mentions {
+        true => Python::Shared { spec: EnvSpec::default(), start: 0 },
+        false => Python::None,
+    }
+}
+
+fn program(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// `sh -ec <script that runs the executor> …`
+fn is_executor(argv: &[String]) -> bool {
+    let [shell, flag, script, ..] = argv else { return false };
+    let runs = ["kfp.dsl.executor_main", "kfp.components.executor_main"];
+    matches!(program(shell), "sh" | "bash")
+        && flag == "-ec"
+        && runs.iter().any(|module| script.contains(module))
+}
+
+/// `python3 -m kfp.dsl.executor_main …`
+fn is_module_executor(argv: &[String]) -> bool {
+    matches!(argv, [python, flag, module, ..]
+        if program(python).starts_with("python") && flag == "-m" && module.ends_with("executor_main"))
+}
+
+/// The installations of a pip script, `None` when one has an option that is not known.
+fn pip_installs(script: &str) -> Option<Vec<PipInstall>> {
+    let mut steps = Vec::new();
+    for line in script.lines() {
+        for command in line.split("&&") {
+            if let Some((_, arguments)) = command.split_once("-m pip install") {
+                steps.push(pip_install(arguments)?);
+            }
+        }
+    }
+    Some(steps)
+}
+
+fn pip_install(arguments: &str) -> Option<PipInstall> {
+    let mut step = PipInstall::default();
+    let mut words = shlex::split(arguments)?.into_iter();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--quiet" | "-q" | "--no-warn-script-location" | "--upgrade" | "--user" => {}
+            "--no-deps" => step.no_deps = true,
+            "--index-url" | "-i" => step.index_url = Some(words.next()?),
+            "--extra-index-url" => step.extra_index_urls.push(words.next()?),
+            "--trusted-host" => step.trusted_hosts.push(words.next()?),
+            option if option.starts_with('-') => return None,
+            _ => step.packages.push(word),
+        }
+    }
+    Some(step)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn component(script: &str) -> Vec<String> {
+        let run = "_KFP_RUNTIME=true python3 -m kfp.dsl.executor_main \"$@\"";
+        ["sh", "-c", script, "sh", "-ec", run, "source"].map(str::to_owned).to_vec()
+    }
+
+    #[test]
+    fn a_lightweight_component_becomes_a_shared_environment() {
+        let script = "\nif ! [ -x \"$(command -v pip)\" ]; then\n    python3 -m ensurepip\nfi\n\n\
+            PIP_DISABLE_PIP_VERSION_CHECK=1 python3 -m pip install --quiet \
+            --no-warn-script-location --index-url https://a/simple 'numpy>=1' && \
+            python3 -m pip install --quiet 'kfp==2.17.0' '--no-deps' \
+            'typing-extensions>=3.7.4,<5; python_version<\"3.9\"' && \"$0\" \"$@\"\n";
+
+        let Python::Shared { spec, start } = recognise(&component(script)) else {
+            panic!("not recognised")
+        };
+
+        assert_eq!(start, 3);
+        assert_eq!(spec.steps[0].packages, ["numpy>=1"]);
+        assert_eq!(spec.steps[0].index_url.as_deref(), Some("https://a/simple"));
+        assert!(spec.steps[1].no_deps);
+        assert_eq!(spec.steps[1].packages.len(), 2);
+    }
+
+    #[test]
+    fn an_unknown_pip_option_gets_an_environment_of_its_own() {
+        let script = "python3 -m pip install --pre x && \"$0\" \"$@\"";
+
+        assert_eq!(recognise(&component(script)), Python::Private);
+    }
+
+    #[test]
+    fn shell_commands_need_no_python_unless_they_name_it() {
+        let argv = |words: [&str; 3]| words.map(str::to_owned).to_vec();
+
+        assert_eq!(recognise(&argv(["sh", "-c", "echo hi"])), Python::None);
+        assert!(matches!(recognise(&argv(["sh", "-c", "python3 x.py"])), Python::Shared { .. }));
+        assert!(matches!(recognise(&argv(["python", "-c", "1"])), Python::Shared { .. }));
+        assert_eq!(recognise(&argv(["sh", "-c", "pip install x"])), Python::Private);
+    }
+}
