@@ -23,7 +23,7 @@
 
 mod attempts;
 mod flow;
-mod inputs;
+pub(crate) mod inputs;
 mod loops;
 pub(crate) mod node;
 mod outputs;

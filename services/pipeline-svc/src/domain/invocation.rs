@@ -88,9 +88,14 @@ pub(crate) fn build(
     let wrong = |error: String| NodeError::new("Input", error);
     let text = |template: &str| resolve_text(template, &context).map_err(|e| wrong(e.to_string()));
 
-    let mut argv =
-        resolve_args(&container.command, &context).map_err(|error| wrong(error.to_string()))?;
-    argv.extend(resolve_args(&container.args, &context).map_err(|e| wrong(e.to_string()))?);
+    let given = &run.node(ix).inputs;
+    let present = given.parameters.keys().chain(given.artifacts.keys()).map(String::as_str);
+    let present = present.collect();
+    let words = |words: &[String]| {
+        resolve_args(words, &present, &context).map_err(|error| wrong(error.to_string()))
+    };
+    let mut argv = words(&container.command)?;
+    argv.extend(words(&container.args)?);
     if argv.is_empty() {
         let image = &container.image;
         return Err(NodeError::new(

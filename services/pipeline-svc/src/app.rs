@@ -1,0 +1,111 @@
+//! Use cases: each opens the transaction, asks the domain, writes state and event together.
+
+pub(crate) mod artifacts;
+pub(crate) mod create_run;
+pub(crate) mod drive;
+pub(crate) mod events;
+pub(crate) mod experiments;
+pub(crate) mod list;
+pub(crate) mod pipelines;
+pub(crate) mod plans;
+pub(crate) mod runs;
+pub(crate) mod spec_file;
+pub(crate) mod spec_schema;
+pub(crate) mod tasks;
+pub(crate) mod versions;
+
+use std::sync::Arc;
+
+use ferroflow_db::Db;
+use ferroflow_runtime::Runtime;
+use ferroflow_types::id::IdSource;
+use ferroflow_types::{Clock, Namespace, Timestamp};
+use tokio::sync::Mutex;
+
+use crate::domain::engine::RunFacts;
+use crate::domain::plan::Plan;
+use crate::domain::run::Run;
+use crate::store;
+use drive::Driver;
+use plans::Plans;
+
+/// What use cases and workers work with; passed, never found.
+pub(crate) struct Ctx {
+    pub(crate) db: Db,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ids: Arc<dyn IdSource>,
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) plans: Plans,
+    pub(crate) numbers: Numbers,
+    pub(crate) driver: Driver,
+    pub(crate) settings: Settings,
+}
+
+/// Settings of the service that use cases read.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// Where artifacts go unless a run says otherwise.
+    pub(crate) pipeline_root: String,
+    /// Whether results may be reused.
+    pub(crate) caching: bool,
+    /// Commands that run at once.
+    pub(crate) parallel_tasks_max: usize,
+    /// Runs that are driven at once.
+    pub(crate) active_runs_max: usize,
+    /// Whether the runtime has what only Kubernetes has.
+    pub(crate) kubernetes: bool,
+}
+
+impl Ctx {
+    /// The time, read once per transaction.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The tenant that a request speaks of. A single-user installation has one, whatever it is
+    /// called by the client.
+    #[expect(clippy::unused_self, reason = "with several users it depends on the installation")]
+    pub(crate) fn namespace(&self, _asked: &str) -> Namespace {
+        Namespace::single_user()
+    }
+
+    /// What the engine is told of a run.
+    pub(crate) fn facts(&self, run: &Run, plan: &Plan) -> RunFacts {
+        let workspace = plan.workspace.then(|| self.runtime.workspace(run.id));
+        RunFacts {
+            run: run.id,
+            resource_name: run.resource_name(),
+            display_name: run.display_name.clone(),
+            parameters: run.parameters.clone(),
+            pipeline_root: run.root.clone(),
+            created_at: run.created_at,
+            workspace_path: workspace.map(|path| path.display().to_string()),
+            caching: run.caching && self.settings.caching,
+            kubernetes: self.settings.kubernetes,
+        }
+    }
+}
+
+/// Numbers for artifacts, handed out of blocks so that one costs no transaction.
+#[derive(Default)]
+pub(crate) struct Numbers {
+    block: Mutex<std::ops::Range<i64>>,
+}
+
+/// Numbers that are set aside at once; a restart leaves a gap of at most this many.
+const BLOCK: i64 = 1000;
+
+impl Numbers {
+    /// A number that no other artifact has.
+    pub(crate) async fn next(&self, db: &Db) -> Result<i64, ferroflow_types::Error> {
+        let mut block = self.block.lock().await;
+        if let Some(number) = block.next() {
+            return Ok(number);
+        }
+        let mut tx = db.begin_write().await?;
+        let first = store::artifacts::take_numbers(&mut tx, BLOCK).await?;
+        tx.commit().await?;
+        *block = first + 1..first + BLOCK;
+        Ok(first)
+    }
+}

@@ -1,0 +1,100 @@
+//! Plans by the digest of their specification: built once, shared by every run.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ferroflow_db::Db;
+use ferroflow_types::Error;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use super::spec_file::SpecFile;
+use crate::domain::plan::{Plan, build};
+use crate::domain::ir;
+use crate::store;
+
+/// A specification as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SpecText {
+    /// `sha256:…` over both documents.
+    pub digest: String,
+    /// The PipelineSpec, canonical JSON.
+    pub pipeline: String,
+    /// The platform document, canonical JSON.
+    pub platform: Option<String>,
+}
+
+/// Plans kept in memory at most; one that is dropped is built again when it is needed.
+const PLANS_MAX: usize = 256;
+
+/// The plans of the service.
+#[derive(Default)]
+pub(crate) struct Plans {
+    known: Mutex<HashMap<String, Arc<Plan>>>,
+}
+
+/// Checks a specification.
+///
+/// # Errors
+/// Everything that is wrong with it, each with its place.
+pub(crate) fn check(file: &SpecFile) -> Result<(SpecText, Plan), Error> {
+    let pipeline = file.pipeline.to_string();
+    let platform = file.platform.as_ref().map(Value::to_string);
+    let plan = plan_of(&file.pipeline, file.platform.as_ref())?;
+    let mut hasher = Sha256::new();
+    hasher.update(&pipeline);
+    hasher.update([0]);
+    hasher.update(platform.as_deref().unwrap_or_default());
+    let digest = format!("sha256:{}", hex::encode(hasher.finalize()));
+    Ok((SpecText { digest, pipeline, platform }, plan))
+}
+
+fn plan_of(pipeline: &Value, platform: Option<&Value>) -> Result<Plan, Error> {
+    let pipeline: ir::PipelineSpec = decoded(pipeline)?;
+    let platform: Option<ir::PlatformSpec> = platform.map(decoded).transpose()?;
+    build::build(&pipeline, platform.as_ref()).map_err(|faults| {
+        Error::violations("PIPELINE_INVALID", "the pipeline spec is invalid", faults)
+    })
+}
+
+fn decoded<T: DeserializeOwned>(document: &Value) -> Result<T, Error> {
+    T::deserialize(document).map_err(|error| {
+        Error::invalid("PIPELINE_INVALID", format!("the pipeline spec is invalid: {error}"))
+    })
+}
+
+impl Plans {
+    /// Keeps a plan that was just built.
+    pub(crate) fn keep(&self, digest: &str, plan: Plan) -> Arc<Plan> {
+        let plan = Arc::new(plan);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= PLANS_MAX {
+            known.clear();
+        }
+        known.insert(digest.to_owned(), Arc::clone(&plan));
+        plan
+    }
+
+    /// The plan of a stored specification.
+    pub(crate) async fn of_digest(&self, db: &Db, digest: &str) -> Result<Arc<Plan>, Error> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned();
+        if let Some(plan) = known {
+            return Ok(plan);
+        }
+        let mut tx = db.begin_read().await?;
+        let text = store::specs::get(&mut tx, digest).await?;
+        drop(tx);
+        let pipeline = parsed(&text.pipeline)?;
+        let platform = text.platform.as_deref().map(parsed).transpose()?;
+        let plan = plan_of(&pipeline, platform.as_ref())
+            .map_err(|error| Error::internal("a stored specification is not valid", error))?;
+        Ok(self.keep(digest, plan))
+    }
+}
+
+/// Stored JSON.
+pub(crate) fn parsed(text: &str) -> Result<Value, Error> {
+    serde_json::from_str(text)
+        .map_err(|error| Error::internal("a stored specification cannot be read", error))
+}

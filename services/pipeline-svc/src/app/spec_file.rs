@@ -1,0 +1,136 @@
+//! Compiled pipelines as they are uploaded or sent: bytes to checked documents.
+//!
+//! YAML or JSON, plain or inside a .zip or .tar.gz; one PipelineSpec and at most one platform
+//! document. Everything that is wrong is told at once, with its place.
+
+mod archive;
+#[cfg(test)]
+mod tests;
+
+use ferroflow_types::{Error, FieldViolation};
+use serde_json::{Map, Value};
+
+use super::spec_schema::{Unknown, canonical};
+
+/// The documents of a compiled pipeline, in canonical JSON.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct SpecFile {
+    /// `ml_pipelines.PipelineSpec`
+    pub pipeline: Value,
+    /// `ml_pipelines.PlatformSpec`
+    pub platform: Option<Value>,
+}
+
+/// The largest upload, and the largest document inside one.
+pub(crate) const SIZE_MAX: usize = 32 * 1024 * 1024;
+
+/// What names of files may end with.
+const TEXTS: [&str; 3] = [".yaml", ".yml", ".json"];
+
+/// Reads an uploaded file.
+pub(crate) fn read(filename: &str, bytes: &[u8]) -> Result<SpecFile, Error> {
+    if bytes.len() > SIZE_MAX {
+        return Err(invalid(format!("the file is larger than {SIZE_MAX} bytes")));
+    }
+    if is_text(filename) {
+        return parse(bytes);
+    }
+    match archive::kind_of(bytes) {
+        Some(kind) => parse(&archive::pipeline_in(kind, bytes)?),
+        None => Err(invalid(format!(
+            "Failed to read pipeline from file {filename:?}: it must end with .yaml, .yml or .json, \
+             or be a .zip or .tar.gz that holds such a file"
+        ))),
+    }
+}
+
+/// What a run is created from: the PipelineSpec itself, or `{pipeline_spec, platform_spec}`.
+pub(crate) fn from_json(value: Value) -> Result<SpecFile, Error> {
+    let Value::Object(mut fields) = value else {
+        return Err(invalid("pipeline_spec must be an object".to_owned()));
+    };
+    let mut take = |names: [&str; 2]| names.iter().find_map(|name| fields.remove(*name));
+    match take(["pipeline_spec", "pipelineSpec"]) {
+        Some(pipeline) => {
+            let platform = take(["platform_spec", "platformSpec"]);
+            check(pipeline, platform.filter(|platform| !platform.is_null()))
+        }
+        None => check(Value::Object(fields), None),
+    }
+}
+
+fn is_text(filename: &str) -> bool {
+    let lower = filename.to_ascii_lowercase();
+    TEXTS.iter().any(|ending| lower.ends_with(ending))
+}
+
+fn invalid(message: String) -> Error {
+    Error::invalid("PIPELINE_INVALID", message)
+}
+
+fn parse(bytes: &[u8]) -> Result<SpecFile, Error> {
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| invalid(format!("Failed to read a pipeline spec file: {error}")))?;
+    // Aliases, depth and size are limited by the parser's own budget; repeated keys are errors.
+    let documents: Vec<Value> = serde_saphyr::from_multiple(text)
+        .map_err(|error| invalid(format!("failed to parse pipeline spec YAML: {error}")))?;
+    let mut pipeline = None;
+    let mut platform = None;
+    for document in documents {
+        let Value::Object(fields) = &document else { continue };
+        let place = match (is_pipeline(fields), is_platform(fields)) {
+            (true, _) => &mut pipeline,
+            (false, true) => &mut platform,
+            // Other documents are not ours to judge.
+            (false, false) => continue,
+        };
+        if place.replace(document).is_some() {
+            let what = if pipeline.is_some() && platform.is_none() { "pipeline" } else { "platform" };
+            return Err(invalid(format!("multiple {what} specs provided")));
+        }
+    }
+    let pipeline = pipeline.ok_or_else(|| invalid("no pipeline spec is provided".to_owned()))?;
+    check(pipeline, platform)
+}
+
+fn is_pipeline(fields: &Map<String, Value>) -> bool {
+    ["pipelineInfo", "pipeline_info", "root", "schemaVersion", "schema_version", "deploymentSpec"]
+        .iter()
+        .any(|name| fields.contains_key(*name))
+}
+
+fn is_platform(fields: &Map<String, Value>) -> bool {
+    fields.get("platforms").is_some_and(|platforms| platforms.get("kubernetes").is_some())
+}
+
+fn check(pipeline: Value, platform: Option<Value>) -> Result<SpecFile, Error> {
+    let mut faults: Vec<FieldViolation> = Vec::new();
+    let mut keep = |result: Result<Value, Vec<FieldViolation>>| {
+        result.map_err(|found| faults.extend(found)).unwrap_or_default()
+    };
+    let mut pipeline =
+        keep(canonical("ml_pipelines.PipelineSpec", &pipeline, "", Unknown::Refuse));
+    if let Some(deployment) = pipeline.get("deploymentSpec") {
+        let name = "ml_pipelines.PipelineDeploymentConfig";
+        // Other platforms leave marks of their own here, `@type` for one.
+        let checked = keep(canonical(name, deployment, "deploymentSpec", Unknown::Discard));
+        pipeline["deploymentSpec"] = checked;
+    }
+    let platform = platform.map(|platform| {
+        let mut platform =
+            keep(canonical("ml_pipelines.PlatformSpec", &platform, "", Unknown::Refuse));
+        let executors = platform.pointer_mut("/platforms/kubernetes/deploymentSpec/executors");
+        if let Some(Value::Object(executors)) = executors {
+            for (label, config) in executors {
+                let place = format!("platforms.kubernetes.deploymentSpec.executors.{label}");
+                let name = "kfp_kubernetes.KubernetesExecutorConfig";
+                *config = keep(canonical(name, config, &place, Unknown::Refuse));
+            }
+        }
+        platform
+    });
+    if faults.is_empty() {
+        return Ok(SpecFile { pipeline, platform });
+    }
+    Err(Error::violations("PIPELINE_INVALID", "the pipeline spec is invalid", faults))
+}

@@ -1,0 +1,201 @@
+//! Checks a document against its protobuf message, all errors at once, and makes it canonical.
+//!
+//! `app` knows no protobuf but here: the descriptors are the only complete list of fields, and a
+//! second list of them by hand would go out of date. Canonical JSON has lowerCamelCase names, enums
+//! by name, and whole doubles as integers where values are free-form.
+
+use ferroflow_types::FieldViolation;
+use prost_reflect::{Cardinality, FieldDescriptor, Kind, MessageDescriptor};
+use serde_json::{Map, Value};
+
+use crate::domain::values;
+
+/// Documents nested deeper than this are refused.
+const DEPTH_MAX: usize = 100;
+
+/// What to do with a field that the message does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unknown {
+    /// Report it.
+    Refuse,
+    /// Leave it out.
+    Discard,
+}
+
+/// The canonical form of `value` as the message `name`.
+///
+/// # Errors
+/// Every unknown field and every value of the wrong type, with its path below `place`.
+pub(crate) fn canonical(
+    name: &str,
+    value: &Value,
+    place: &str,
+    unknown: Unknown,
+) -> Result<Value, Vec<FieldViolation>> {
+    let Some(message) = ferroflow_proto::pool().get_message_by_name(name) else {
+        return Err(vec![FieldViolation::new(place, format!("there is no message {name}"))]);
+    };
+    let mut check = Check { unknown, faults: Vec::new() };
+    let result = check.message(&message, value, place, 0);
+    if check.faults.is_empty() { Ok(result) } else { Err(check.faults) }
+}
+
+struct Check {
+    unknown: Unknown,
+    faults: Vec<FieldViolation>,
+}
+
+impl Check {
+    fn fault(&mut self, place: &str, problem: impl Into<String>) -> Value {
+        self.faults.push(FieldViolation::new(place, problem));
+        Value::Null
+    }
+
+    fn message(
+        &mut self,
+        message: &MessageDescriptor,
+        value: &Value,
+        place: &str,
+        depth: usize,
+    ) -> Value {
+        if depth > DEPTH_MAX {
+            return self.fault(place, format!("nested deeper than {DEPTH_MAX} levels"));
+        }
+        match message.full_name() {
+            "google.protobuf.Value" => return values::normalize(value.clone()),
+            "google.protobuf.Struct" if value.is_object() => {
+                return values::normalize(value.clone());
+            }
+            "google.protobuf.ListValue" if value.is_array() => {
+                return values::normalize(value.clone());
+            }
+            "google.protobuf.Duration" if value.is_string() => return value.clone(),
+            _ => {}
+        }
+        let Value::Object(fields) = value else {
+            return self.fault(place, format!("expected an object, found {}", kind_of(value)));
+        };
+        let mut result = Map::new();
+        let mut chosen: Map<String, Value> = Map::new();
+        for (key, value) in fields {
+            let inner = join(place, key);
+            let known = message.get_field_by_json_name(key);
+            let Some(field) = known.or_else(|| message.get_field_by_name(key)) else {
+                if self.unknown == Unknown::Refuse {
+                    let name = message.name();
+                    self.fault(&inner, format!("unknown field {key:?} in {name}"));
+                }
+                continue;
+            };
+            if value.is_null() && !is_free(&field) {
+                continue;
+            }
+            if let Some(oneof) = field.containing_oneof().filter(|oneof| !oneof.is_synthetic())
+                && let Some(other) = chosen.insert(oneof.name().to_owned(), key.clone().into())
+            {
+                self.fault(&inner, format!("{other} is given as well, and only one may be"));
+            }
+            let value = self.field(&field, value, &inner, depth + 1);
+            if result.insert(field.json_name().to_owned(), value).is_some() {
+                self.fault(&inner, "given twice");
+            }
+        }
+        Value::Object(result)
+    }
+
+    fn field(&mut self, field: &FieldDescriptor, value: &Value, place: &str, depth: usize) -> Value {
+        if field.is_map() {
+            let Value::Object(entries) = value else {
+                return self.fault(place, format!("expected an object, found {}", kind_of(value)));
+            };
+            let Kind::Message(entry) = field.kind() else { return Value::Null };
+            let kind = entry.map_entry_value_field().kind();
+            let checked = entries.iter().map(|(key, value)| {
+                (key.clone(), self.single(&kind, value, &join(place, key), depth))
+            });
+            return Value::Object(checked.collect());
+        }
+        if field.cardinality() == Cardinality::Repeated {
+            let Value::Array(items) = value else {
+                return self.fault(place, format!("expected a list, found {}", kind_of(value)));
+            };
+            let kind = field.kind();
+            let checked = items.iter().enumerate();
+            let checked = checked
+                .map(|(at, item)| self.single(&kind, item, &format!("{place}[{at}]"), depth));
+            return Value::Array(checked.collect());
+        }
+        self.single(&field.kind(), value, place, depth)
+    }
+
+    fn single(&mut self, kind: &Kind, value: &Value, place: &str, depth: usize) -> Value {
+        let fits = match kind {
+            Kind::Message(message) => return self.message(message, value, place, depth),
+            Kind::Enum(of) => {
+                let found = match value {
+                    Value::String(name) => of.get_value_by_name(name),
+                    other => {
+                        let number = other.as_f64().and_then(values::whole);
+                        number
+                            .and_then(|number| i32::try_from(number).ok())
+                            .and_then(|number| of.get_value(number))
+                    }
+                };
+                return match found {
+                    Some(found) => Value::String(found.name().to_owned()),
+                    None => self.fault(place, format!("{value} is not a value of {}", of.name())),
+                };
+            }
+            Kind::String | Kind::Bytes => value.is_string(),
+            Kind::Bool => value.is_boolean(),
+            Kind::Double | Kind::Float => return self.number(value, place, false),
+            _ => return self.number(value, place, true),
+        };
+        if fits {
+            return value.clone();
+        }
+        let wanted = if matches!(kind, Kind::Bool) { "true or false" } else { "text" };
+        self.fault(place, format!("expected {wanted}, found {}", kind_of(value)))
+    }
+
+    /// Numbers may be written as texts, as protobuf prints 64-bit ones.
+    fn number(&mut self, value: &Value, place: &str, whole: bool) -> Value {
+        let number = match value {
+            Value::String(text) => text.parse::<f64>().ok().and_then(|number| {
+                serde_json::Number::from_f64(number).map(Value::Number)
+            }),
+            Value::Number(_) => Some(value.clone()),
+            _ => None,
+        };
+        match number.map(values::normalize) {
+            Some(number) if !whole || number.is_i64() || number.is_u64() => number,
+            _ => {
+                let wanted = if whole { "a whole number" } else { "a number" };
+                self.fault(place, format!("expected {wanted}, found {value}"))
+            }
+        }
+    }
+}
+
+/// Whether null means something for the field.
+fn is_free(field: &FieldDescriptor) -> bool {
+    match field.kind() {
+        Kind::Message(message) => message.full_name() == "google.protobuf.Value",
+        _ => false,
+    }
+}
+
+fn join(place: &str, key: &str) -> String {
+    if place.is_empty() { key.to_owned() } else { format!("{place}.{key}") }
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}

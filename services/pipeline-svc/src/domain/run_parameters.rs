@@ -1,0 +1,140 @@
+//! What a run is given, against what its pipeline takes.
+
+use std::collections::BTreeMap;
+
+use ferroflow_types::{FieldViolation, Timestamp};
+use serde_json::{Map, Value};
+
+use crate::domain::plan::{ParameterInputDecl, ParameterType, Plan};
+use crate::domain::values;
+
+/// The given parameters, typed; defaults are not filled in.
+///
+/// # Errors
+/// Every parameter that is missing, unknown or of the wrong type.
+pub(crate) fn check(
+    plan: &Plan,
+    given: &Map<String, Value>,
+) -> Result<BTreeMap<String, Value>, Vec<FieldViolation>> {
+    let root = plan.component(plan.root);
+    let field = |name: &str| format!("runtime_config.parameters.{name}");
+    let mut faults = Vec::new();
+    let mut accepted = BTreeMap::new();
+    let unknown: Vec<_> =
+        given.keys().filter(|name| !root.parameters.contains_key(*name)).cloned().collect();
+    if let Some(first) = unknown.first() {
+        let names = unknown.join(", ");
+        let problem = format!("parameter(s) provided are not required by pipeline: {names}");
+        faults.push(FieldViolation::new(field(first), problem));
+    }
+    for (name, decl) in &root.parameters {
+        match given.get(name).filter(|value| !value.is_null()) {
+            Some(value) => match accept(name, decl, value) {
+                Ok(value) => drop(accepted.insert(name.clone(), value)),
+                Err(problem) => faults.push(FieldViolation::new(field(name), problem)),
+            },
+            None if decl.optional => {}
+            None => faults.push(FieldViolation::new(
+                field(name),
+                format!(
+                    "parameter {name} is not optional, yet has neither default value nor user \
+                     provided value"
+                ),
+            )),
+        }
+    }
+    if faults.is_empty() { Ok(accepted) } else { Err(faults) }
+}
+
+fn accept(name: &str, decl: &ParameterInputDecl, value: &Value) -> Result<Value, String> {
+    let wanted = match decl.kind {
+        ParameterType::Double => "double",
+        ParameterType::Integer => "integer",
+        ParameterType::String => "string",
+        ParameterType::Boolean => "bool",
+        ParameterType::List => "list",
+        ParameterType::Struct => "struct",
+        ParameterType::TaskFinalStatus | ParameterType::TaskConfig => {
+            return Err(format!("input parameter {name} is filled in by the platform"));
+        }
+    };
+    let value = values::normalize(value.clone());
+    // Inside a pipeline anything becomes text; what a user gives must be meant.
+    let is_text = value.is_string();
+    if (decl.kind == ParameterType::String) != is_text {
+        return Err(mismatch(name, wanted, &value));
+    }
+    let value = values::coerce(decl.kind, value.clone()).map_err(|_| mismatch(name, wanted, &value))?;
+    if !decl.literals.is_empty() && !decl.literals.contains(&value) {
+        let allowed: Vec<_> = decl.literals.iter().map(values::to_text).collect();
+        let allowed = allowed.join(", ");
+        return Err(format!("input parameter {name} must be one of {allowed}, but is {value}"));
+    }
+    Ok(value)
+}
+
+fn mismatch(name: &str, wanted: &str, value: &Value) -> String {
+    format!("input parameter {name} requires type {wanted}, but the parameter value is {value}")
+}
+
+/// Expands the macros of text parameters: `[[RunUUID]]`, `[[CurrentTime]]`,
+/// `[[CurrentTime.<strftime>]]` (UTC).
+pub(crate) fn expand_macros(
+    parameters: &mut BTreeMap<String, Value>,
+    run: &str,
+    now: Timestamp,
+) {
+    for value in parameters.values_mut() {
+        if let Value::String(text) = value
+            && text.contains("[[")
+        {
+            *text = expand(text, run, now);
+        }
+    }
+}
+
+fn expand(text: &str, run: &str, now: Timestamp) -> String {
+    let mut result = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(begin) = rest.find("[[") {
+        result.push_str(&rest[..begin]);
+        let inner = &rest[begin + 2..];
+        let Some(end) = inner.find("]]") else { break };
+        let whole = &rest[begin..begin + end + 4];
+        match &inner[..end] {
+            "RunUUID" => result.push_str(run),
+            "CurrentTime" => result.push_str(&formatted(now, "%Y%m%d%H%M%S", whole)),
+            other => match other.strip_prefix("CurrentTime.") {
+                Some(format) => result.push_str(&formatted(now, format, whole)),
+                None => result.push_str(whole),
+            },
+        }
+        rest = &inner[end + 2..];
+    }
+    result.push_str(rest);
+    result
+}
+
+/// A format that is not understood leaves the macro as it is.
+fn formatted(now: Timestamp, format: &str, whole: &str) -> String {
+    let time = now.to_jiff().to_zoned(jiff::tz::TimeZone::UTC);
+    jiff::fmt::strtime::format(format, &time).unwrap_or_else(|_| whole.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn macros_are_expanded_once_and_unknown_ones_kept() {
+        let now = "2026-01-31T12:30:05Z".parse().unwrap();
+        for (text, expected) in [
+            ("a-[[RunUUID]]", "a-r1"),
+            ("[[CurrentTime]]", "20260131123005"),
+            ("[[CurrentTime.%Y-%m-%d]]", "2026-01-31"),
+            ("[[ScheduledTime]] [[Index]] [[", "[[ScheduledTime]] [[Index]] [["),
+        ] {
+            assert_eq!(expand(text, "r1", now), expected);
+        }
+    }
+}

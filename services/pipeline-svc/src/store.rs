@@ -1,0 +1,23 @@
+//! SQL, one file per aggregate; rows to domain and back.
+
+pub(crate) mod artifacts;
+pub(crate) mod experiments;
+pub(crate) mod list;
+pub(crate) mod pipelines;
+mod row;
+pub(crate) mod runs;
+pub(crate) mod specs;
+pub(crate) mod tasks;
+pub(crate) mod versions;
+
+use ferroflow_db::Migration;
+
+/// The schema, step by step. Both databases accept every statement.
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "definitions",
+        sql: include_str!("../migrations/0001_definitions.sql"),
+    },
+    Migration { version: 2, name: "runs", sql: include_str!("../migrations/0002_runs.sql") },
+];

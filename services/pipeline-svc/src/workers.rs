@@ -1,0 +1,7 @@
+//! Long-running work: the actors that drive runs.
+
+mod actor;
+mod attempt;
+mod import;
+pub(crate) mod runs;
+mod turn;

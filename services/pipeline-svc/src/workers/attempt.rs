@@ -1,0 +1,179 @@
+//! One attempt, from the engine's point of view to the runtime's and back.
+
+use std::sync::Arc;
+
+use ferroflow_artifacts::digest;
+use ferroflow_launcher::{
+    AttemptKey, AttemptResult, AttemptSpec, Failure, FailureReason, Limits, Outcome,
+    OutputArtifact, OutputParameter, OutputSpec, ParameterKind,
+};
+use ferroflow_runtime::{Runtime, RuntimeError};
+use ferroflow_types::TaskId;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use super::actor::chain;
+use crate::domain::artifact::Artifact;
+use crate::domain::engine::RunState;
+use crate::domain::engine::node::{NodeError, NodeIx};
+use crate::domain::invocation::{self, Invocation, Places};
+use crate::domain::plan::ParameterType;
+
+/// What an actor is told by those who work for it.
+#[derive(Debug)]
+pub(super) enum Report {
+    /// A slot is taken, the command is about to start.
+    Granted { task: TaskId, attempt: u32 },
+    /// The attempt has ended.
+    Ended { task: TaskId, attempt: u32, outcome: Result<Outcome, RuntimeError> },
+    /// The wait before a retry is over.
+    RetryDue { task: TaskId },
+}
+
+/// The runtime's name for an attempt.
+pub(super) fn key(state: &RunState, node: NodeIx, attempt: u32) -> AttemptKey {
+    AttemptKey { run: state.facts().run, task: state.node(node).id, attempt }
+}
+
+/// What the runtime is to do for an attempt.
+pub(super) fn spec(
+    runtime: &dyn Runtime,
+    state: &RunState,
+    node: NodeIx,
+    attempt: u32,
+) -> Result<AttemptSpec, NodeError> {
+    let key = key(state, node, attempt);
+    let layout = runtime.layout(&key);
+    let places = Places {
+        outputs_dir: layout.outputs_dir.display().to_string(),
+        metadata_file: layout.metadata_file.display().to_string(),
+    };
+    let Invocation { image, argv, env, parameters, artifacts, timeout, cpu_millis, memory_bytes } =
+        invocation::build(state, node, &places)?;
+    if let Some(path) = &state.facts().workspace_path {
+        std::fs::create_dir_all(path).map_err(|error| {
+            NodeError::new("Workspace", format!("cannot make the workspace {path}: {error}"))
+        })?;
+    }
+    let parameters = parameters.into_iter().map(|(name, kind, path)| OutputParameter {
+        name,
+        kind: kind_of(kind),
+        path: path.into(),
+    });
+    let artifacts = artifacts.into_iter().map(|place| OutputArtifact {
+        name: place.name,
+        list: place.list,
+        uri: place.uri,
+        path: place.path.into(),
+    });
+    Ok(AttemptSpec {
+        key,
+        task_name: state.task_facts(node).task_name,
+        image,
+        argv,
+        env,
+        outputs: OutputSpec {
+            metadata_file: layout.metadata_file,
+            parameters: parameters.collect(),
+            artifacts: artifacts.collect(),
+        },
+        limits: Limits {
+            timeout_ms: timeout.and_then(|limit| u64::try_from(limit.as_millis()).ok()),
+            cpu_millis,
+            memory_bytes,
+        },
+        working_dir: layout.working_dir,
+        traceparent: ferroflow_service::telemetry::current_traceparent(),
+    })
+}
+
+fn kind_of(kind: ParameterType) -> ParameterKind {
+    match kind {
+        ParameterType::Double => ParameterKind::Double,
+        ParameterType::Integer => ParameterKind::Integer,
+        ParameterType::String => ParameterKind::String,
+        ParameterType::Boolean => ParameterKind::Boolean,
+        ParameterType::List => ParameterKind::List,
+        ParameterType::Struct | ParameterType::TaskFinalStatus | ParameterType::TaskConfig => {
+            ParameterKind::Struct
+        }
+    }
+}
+
+/// Waits for a slot, runs the attempt, reports its end.
+pub(super) async fn watch(
+    runtime: Arc<dyn Runtime>,
+    spec: AttemptSpec,
+    permit: Option<OwnedSemaphorePermit>,
+    slots: Arc<Semaphore>,
+    reports: mpsc::Sender<Report>,
+) {
+    let AttemptKey { task, attempt, .. } = spec.key;
+    let permit = match permit {
+        Some(permit) => permit,
+        None => {
+            // The semaphore is never closed while there is an actor.
+            let Ok(permit) = slots.acquire_owned().await else { return };
+            tell(&reports, Report::Granted { task, attempt }).await;
+            permit
+        }
+    };
+    let key = spec.key;
+    let outcome = match runtime.ensure(spec).await {
+        Ok(()) => runtime.observe(&key).await,
+        Err(error) => Err(error),
+    };
+    drop(permit);
+    tell(&reports, Report::Ended { task, attempt, outcome }).await;
+}
+
+/// Stops an attempt and reports its end, whether or not somebody else watches it.
+pub(super) async fn stop(
+    runtime: Arc<dyn Runtime>,
+    key: AttemptKey,
+    reports: mpsc::Sender<Report>,
+) {
+    let AttemptKey { task, attempt, .. } = key;
+    let outcome = match runtime.stop(&key).await {
+        Ok(()) => runtime.observe(&key).await,
+        Err(error) => Err(error),
+    };
+    tell(&reports, Report::Ended { task, attempt, outcome }).await;
+}
+
+/// Tells the actor; one that is gone needs no report.
+pub(super) async fn tell(reports: &mpsc::Sender<Report>, report: Report) {
+    if reports.send(report).await.is_err() {
+        tracing::debug!("the actor is gone, its report is found at the next start");
+    }
+}
+
+/// The result of an attempt in the engine's words.
+pub(super) fn result_of(
+    outcome: Result<Outcome, RuntimeError>,
+) -> Result<ferroflow_launcher::Outputs, Failure> {
+    match outcome {
+        Ok(outcome) => match outcome.result {
+            AttemptResult::Succeeded(outputs) => Ok(outputs),
+            AttemptResult::Failed(failure) => Err(failure),
+        },
+        Err(error @ RuntimeError::Unknown(_)) => {
+            Err(Failure::new(FailureReason::Lost, error.to_string()))
+        }
+        Err(error) => Err(Failure::new(FailureReason::StartFailed, chain(&error))),
+    }
+}
+
+/// The error of a failed attempt.
+pub(super) fn error_of(failure: Failure) -> NodeError {
+    let Failure { reason, message, exit_code, log_tail } = failure;
+    NodeError { reason: reason.as_str().to_owned(), message, exit_code, log_tail }
+}
+
+/// Whether the content that an artifact had is still there.
+pub(super) fn content_is_there(artifact: &Artifact) -> bool {
+    match (digest::local(&artifact.uri), &artifact.digest) {
+        (Some(path), Some(_)) => path.exists(),
+        // Nothing was ever there, or it is not ours to look.
+        _ => true,
+    }
+}

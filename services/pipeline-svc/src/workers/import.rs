@@ -1,0 +1,164 @@
+//! Importers, and the artifacts of attempts: numbers, rows, copies into the workspace.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use ferroflow_artifacts::digest;
+use ferroflow_launcher::{Outputs, ProducedArtifact};
+use ferroflow_types::{Error, TaskId, Timestamp};
+use serde_json::{Map, Value};
+
+use super::actor::{Actor, Loaded, Memory};
+use super::attempt::{self, Report};
+use crate::domain::artifact::Artifact;
+use crate::domain::engine::node::{NodeError, NodeIx, Values};
+use crate::domain::engine::{AttemptFailure, Event};
+use crate::domain::invocation::{self, Produced};
+use crate::domain::plan::{Body, Importer};
+use crate::store;
+use crate::store::artifacts::StoredArtifact;
+
+/// An importer's artifact, and its row if it is a new one.
+type Imported = Result<(Arc<Artifact>, Option<StoredArtifact>), NodeError>;
+
+impl Actor {
+    /// A report as an event; artifacts get their numbers here.
+    pub(super) async fn event_of(&mut self, report: Report) -> Result<Event, Error> {
+        let (task, attempt, outcome) = match report {
+            Report::Granted { task, attempt } => return Ok(Event::SlotGranted { task, attempt }),
+            Report::RetryDue { task } => return Ok(Event::RetryDue { task }),
+            Report::Ended { task, attempt, outcome } => (task, attempt, outcome),
+        };
+        let result = match attempt::result_of(outcome) {
+            Ok(outputs) => Ok(self.number(task, attempt, outputs).await?),
+            Err(failure) => {
+                let lost = failure.reason == ferroflow_launcher::FailureReason::Lost;
+                Err(AttemptFailure { error: attempt::error_of(failure), lost })
+            }
+        };
+        Ok(Event::AttemptEnded { task, attempt, result })
+    }
+
+    /// Gives numbers to what an attempt made, unless its report comes too late to count.
+    async fn number(
+        &mut self,
+        task: TaskId,
+        attempt: u32,
+        outputs: Outputs,
+    ) -> Result<Values, Error> {
+        let now = self.ctx.clock.now();
+        let Memory::Loaded(loaded) = &mut self.memory else { return Ok(Values::default()) };
+        let Some(ix) = loaded.state.find(task) else { return Ok(Values::default()) };
+        let node = loaded.state.node(ix);
+        if node.attempt != attempt || node.state.ended() {
+            return Ok(Values::default());
+        }
+        let mut artifacts = BTreeMap::new();
+        for (name, list) in outputs.artifacts {
+            let mut numbered = Vec::with_capacity(list.len());
+            for one in list {
+                let number = self.ctx.numbers.next(&self.ctx.db).await?;
+                let component = loaded.state.component(ix);
+                let artifact =
+                    Arc::new(invocation::produced(component, &name, number, produced(one)));
+                loaded.fresh.push(StoredArtifact {
+                    artifact: Arc::clone(&artifact),
+                    run: loaded.run.id,
+                    task,
+                    created_at: now,
+                });
+                numbered.push(artifact);
+            }
+            artifacts.insert(name, numbered);
+        }
+        Ok(Values { parameters: outputs.parameters, artifacts })
+    }
+
+    /// Finds or makes the artifact of an importer.
+    pub(super) async fn import(
+        &self,
+        loaded: &Loaded,
+        node: NodeIx,
+        uri: String,
+        metadata: Map<String, Value>,
+        now: Timestamp,
+    ) -> Result<Imported, Error> {
+        let Body::Importer(importer) = &loaded.state.component(node).body else {
+            return Ok(Err(NodeError::new("Internal", "the task is no importer")));
+        };
+        let known = if importer.reimport {
+            None
+        } else {
+            let title = &importer.kind.schema_title;
+            let mut tx = self.ctx.db.begin_read().await?;
+            store::artifacts::known(&mut tx, &loaded.run, &uri, title, &metadata).await?
+        };
+        let (artifact, fresh) = match known {
+            Some(known) => (known.artifact, None),
+            None => {
+                let id = self.ctx.numbers.next(&self.ctx.db).await?;
+                let artifact = Arc::new(imported(importer, id, uri, metadata));
+                let task = loaded.state.node(node).id;
+                let run = loaded.run.id;
+                let row =
+                    StoredArtifact { artifact: Arc::clone(&artifact), run, task, created_at: now };
+                (artifact, Some(row))
+            }
+        };
+        if !importer.download_to_workspace {
+            return Ok(Ok((artifact, fresh)));
+        }
+        let Some(workspace) = loaded.state.facts().workspace_path.clone() else {
+            let message = "downloadToWorkspace needs pipelineConfig.workspace, which is not set";
+            return Ok(Err(NodeError::new("Input", message)));
+        };
+        let copied = tokio::task::spawn_blocking(move || into_workspace(&artifact, &workspace));
+        let copied = copied.await.map_err(|error| Error::internal("a copy was interrupted", error))?;
+        Ok(copied.map(|artifact| (artifact, fresh)))
+    }
+}
+
+fn produced(one: ProducedArtifact) -> Produced {
+    let ProducedArtifact { name, uri, metadata, digest, size_bytes, custom_path } = one;
+    Produced { name, uri, metadata, digest, size_bytes, custom_path }
+}
+
+fn imported(
+    importer: &Importer,
+    id: i64,
+    uri: String,
+    metadata: Map<String, Value>,
+) -> Artifact {
+    Artifact {
+        id,
+        name: "artifact".to_owned(),
+        schema_title: importer.kind.schema_title.clone(),
+        schema_version: importer.kind.schema_version.clone(),
+        uri,
+        metadata,
+        digest: None,
+        size_bytes: None,
+        custom_path: None,
+    }
+}
+
+/// The artifact with its content copied to `<workspace>/.artifacts`.
+fn into_workspace(artifact: &Artifact, workspace: &str) -> Result<Arc<Artifact>, NodeError> {
+    let failed = |message: String| NodeError::new("Import", message);
+    let uri = &artifact.uri;
+    let Some(from) = digest::local(uri) else {
+        return Err(failed(format!(
+            "{uri} cannot be copied to the workspace: only file:// URIs and absolute paths can"
+        )));
+    };
+    if !from.exists() {
+        return Err(failed(format!("{uri} does not exist")));
+    }
+    let relative = from.strip_prefix("/").unwrap_or(&from);
+    let to = Path::new(workspace).join(".artifacts").join(relative);
+    digest::copy(&from, &to).map_err(|error| failed(format!("cannot copy {uri}: {error}")))?;
+    let mut copy = artifact.clone();
+    copy.custom_path = Some(to.display().to_string());
+    Ok(Arc::new(copy))
+}
