@@ -1,1 +1,20 @@
-//! Under construction.
+//! What every service shares: settings, telemetry, tasks and shutdown, gRPC, errors, identity.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`config`] | settings out of defaults, file, environment, flags |
+//! | [`telemetry`] | logs, traces, trace context |
+//! | [`metrics`] | the Prometheus endpoint's text |
+//! | [`runner`] | named tasks and the order in which they stop |
+//! | [`grpc`] | listeners, channels, the server's layers |
+//! | [`identity`] | who calls, signed by the gateway, verified by services |
+//! | [`status`] | [`ferroflow_types::Error`] as gRPC status |
+#![warn(missing_docs)]
+
+pub mod config;
+pub mod grpc;
+pub mod identity;
+pub mod metrics;
+pub mod runner;
+pub mod status;
+pub mod telemetry;
