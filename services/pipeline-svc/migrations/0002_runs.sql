@@ -9,7 +9,7 @@ CREATE TABLE runs (
     state TEXT NOT NULL,
     pipeline_id TEXT,
     pipeline_version_id TEXT,
-    recurring_run_id TEXT,
+    recurring_run_id TEXT NOT NULL,
     -- A run keeps its specification even when the version is deleted.
     spec_digest TEXT NOT NULL,
     pipeline_name TEXT NOT NULL,
@@ -23,7 +23,8 @@ CREATE TABLE runs (
     created_at BIGINT NOT NULL,
     scheduled_at BIGINT NOT NULL,
     started_at BIGINT,
-    finished_at BIGINT,
+    -- 0 until it ends, so that lists can be ordered by it.
+    finished_at BIGINT NOT NULL,
     error_code BIGINT NOT NULL,
     error_message TEXT NOT NULL,
     state_history TEXT NOT NULL,

@@ -2,15 +2,18 @@
 
 pub(crate) mod arguments;
 pub(crate) mod artifact;
+pub(crate) mod definition;
 pub(crate) mod engine;
 pub(crate) mod executor_input;
 pub(crate) mod expr;
 pub(crate) mod fingerprint;
 pub(crate) mod invocation;
 pub(crate) mod ir;
+pub(crate) mod listing;
 pub(crate) mod placeholder;
 pub(crate) mod plan;
 pub(crate) mod platform;
 pub(crate) mod run;
 pub(crate) mod run_parameters;
+pub(crate) mod spec;
 pub(crate) mod values;

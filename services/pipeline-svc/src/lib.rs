@@ -14,4 +14,7 @@
 //! | `store` | SQL, one file per aggregate |
 //! | `workers` | the actors that drive runs |
 
+mod app;
 mod domain;
+mod store;
+mod workers;

@@ -10,20 +10,10 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::spec_file::SpecFile;
-use crate::domain::plan::{Plan, build};
 use crate::domain::ir;
+use crate::domain::plan::{Plan, build};
+use crate::domain::spec::SpecText;
 use crate::store;
-
-/// A specification as it is stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SpecText {
-    /// `sha256:…` over both documents.
-    pub digest: String,
-    /// The PipelineSpec, canonical JSON.
-    pub pipeline: String,
-    /// The platform document, canonical JSON.
-    pub platform: Option<String>,
-}
 
 /// Plans kept in memory at most; one that is dropped is built again when it is needed.
 const PLANS_MAX: usize = 256;

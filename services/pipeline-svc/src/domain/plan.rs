@@ -4,6 +4,8 @@
 //! it, never changed. Tasks and components are referred to by index, so the engine neither looks
 //! up nor copies names.
 
+pub(crate) mod build;
+
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -14,15 +16,15 @@ use crate::domain::expr::Expr;
 
 /// The place of a component in [`Plan::components`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ComponentIx(pub u32);
+pub(crate) struct ComponentIx(pub u32);
 
 /// The place of a task in [`Dag::tasks`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TaskIx(pub u32);
+pub(crate) struct TaskIx(pub u32);
 
 /// A whole pipeline.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// `pipelineInfo.name`.
     pub name: String,
     /// `pipelineInfo.displayName`, empty when not given.
@@ -43,7 +45,7 @@ pub struct Plan {
 
 /// A reusable unit: its interface and what it does.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Component {
+pub(crate) struct Component {
     /// Its key in `components`, `root` for the root.
     pub name: String,
     /// Parameters that it takes.
@@ -60,7 +62,7 @@ pub struct Component {
 
 /// What a component does.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Body {
+pub(crate) enum Body {
     /// Runs tasks of its own.
     Dag(Dag),
     /// Runs a command.
@@ -71,7 +73,7 @@ pub enum Body {
 
 /// The type of a parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ParameterType {
+pub(crate) enum ParameterType {
     /// `NUMBER_DOUBLE`
     Double,
     /// `NUMBER_INTEGER`
@@ -92,7 +94,7 @@ pub enum ParameterType {
 
 /// A parameter that a component takes.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ParameterInputDecl {
+pub(crate) struct ParameterInputDecl {
     /// Its type.
     pub kind: ParameterType,
     /// Its value when none is given. Whole doubles are already integers.
@@ -105,7 +107,7 @@ pub struct ParameterInputDecl {
 
 /// The type of an artifact: `system.Model` and such.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct ArtifactType {
+pub(crate) struct ArtifactType {
     /// `schemaTitle`, or the text of `instanceSchema` or `schemaUri`.
     pub schema_title: String,
     /// `schemaVersion`.
@@ -114,7 +116,7 @@ pub struct ArtifactType {
 
 /// An artifact that a component takes.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ArtifactInputDecl {
+pub(crate) struct ArtifactInputDecl {
     /// Its declared type.
     pub kind: ArtifactType,
     /// Whether it is a list of artifacts.
@@ -125,7 +127,7 @@ pub struct ArtifactInputDecl {
 
 /// An artifact that a component gives.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ArtifactOutputDecl {
+pub(crate) struct ArtifactOutputDecl {
     /// Its type.
     pub kind: ArtifactType,
     /// Whether it is a list of artifacts.
@@ -136,7 +138,7 @@ pub struct ArtifactOutputDecl {
 
 /// Tasks and the edges between them.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Dag {
+pub(crate) struct Dag {
     /// The tasks, ordered by key. Edges have no cycle.
     pub tasks: Vec<Task>,
     /// Output parameters: where each comes from.
@@ -147,7 +149,7 @@ pub struct Dag {
 
 /// One candidate for an output of a DAG; the first whose task succeeded is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OutputSelector {
+pub(crate) struct OutputSelector {
     /// The task that may have made it.
     pub task: TaskIx,
     /// Its name among the task's outputs.
@@ -156,7 +158,7 @@ pub struct OutputSelector {
 
 /// A task: a component used in a DAG.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Task {
+pub(crate) struct Task {
     /// Its key in `tasks`, unique in the DAG.
     pub key: String,
     /// `taskInfo.name`, else the key.
@@ -185,7 +187,7 @@ pub struct Task {
 
 /// When a task may start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum TriggerStrategy {
+pub(crate) enum TriggerStrategy {
     /// Every upstream task succeeded.
     AllSucceeded,
     /// Every upstream task ended, in whatever way.
@@ -194,7 +196,7 @@ pub enum TriggerStrategy {
 
 /// A parameter of a task.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ParameterInput {
+pub(crate) struct ParameterInput {
     /// Where the value comes from.
     pub source: ParameterSource,
     /// `parameterExpressionSelector`: picks a part of the value.
@@ -203,7 +205,7 @@ pub struct ParameterInput {
 
 /// Where a parameter comes from.
 #[derive(Debug, Clone, PartialEq)]
-pub enum ParameterSource {
+pub(crate) enum ParameterSource {
     /// Written in the pipeline; may hold placeholders. Whole doubles are already integers.
     Constant(Value),
     /// An input of the DAG that the task is in.
@@ -221,7 +223,7 @@ pub enum ParameterSource {
 
 /// Where an artifact comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ArtifactSource {
+pub(crate) enum ArtifactSource {
     /// An input of the DAG that the task is in.
     Parent(String),
     /// An output of a sibling.
@@ -235,7 +237,7 @@ pub enum ArtifactSource {
 
 /// `ParallelFor`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct LoopSpec {
+pub(crate) struct LoopSpec {
     /// What is iterated over.
     pub items: LoopItems,
     /// The input of the component that gets the item.
@@ -246,7 +248,7 @@ pub struct LoopSpec {
 
 /// What a loop iterates over.
 #[derive(Debug, Clone, PartialEq)]
-pub enum LoopItems {
+pub(crate) enum LoopItems {
     /// Items written in the pipeline; may hold placeholders.
     Raw(Vec<Value>),
     /// An input parameter of the task: a list, or text that is a JSON list.
@@ -257,7 +259,7 @@ pub enum LoopItems {
 
 /// Attempts after the first one.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct RetryPolicy {
+pub(crate) struct RetryPolicy {
     /// How many attempts may follow the first.
     pub max_retries: u32,
     /// The wait before the first retry.
@@ -270,7 +272,7 @@ pub struct RetryPolicy {
 
 /// Whether a task's result may be taken from an earlier run.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct CachePolicy {
+pub(crate) struct CachePolicy {
     /// `cachingOptions.enableCache`.
     pub enabled: bool,
     /// `cachingOptions.cacheKey`, which replaces the computed fingerprint.
@@ -279,7 +281,7 @@ pub struct CachePolicy {
 
 /// A command in an image.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Container {
+pub(crate) struct Container {
     /// The key of the executor in `deploymentSpec.executors`.
     pub executor: String,
     /// The image; may hold placeholders.
@@ -298,7 +300,7 @@ pub struct Container {
 
 /// Requests and limits as written: Kubernetes quantities, possibly placeholders.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ResourceSpec {
+pub(crate) struct ResourceSpec {
     /// For example `500m`.
     pub cpu_limit: Option<String>,
     /// For example `2Gi`.
@@ -313,7 +315,7 @@ pub struct ResourceSpec {
 
 /// An artifact that exists already.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Importer {
+pub(crate) struct Importer {
     /// Where it is.
     pub uri: ImporterUri,
     /// Its type.
@@ -328,7 +330,7 @@ pub struct Importer {
 
 /// Where an importer's URI comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ImporterUri {
+pub(crate) enum ImporterUri {
     /// Written in the pipeline.
     Constant(String),
     /// An input parameter of the task.
@@ -337,14 +339,14 @@ pub enum ImporterUri {
 
 impl Plan {
     /// The component at `ix`.
-    pub fn component(&self, ix: ComponentIx) -> &Component {
+    pub(crate) fn component(&self, ix: ComponentIx) -> &Component {
         &self.components[ix.0 as usize]
     }
 }
 
 impl Dag {
     /// The task at `ix`.
-    pub fn task(&self, ix: TaskIx) -> &Task {
+    pub(crate) fn task(&self, ix: TaskIx) -> &Task {
         &self.tasks[ix.0 as usize]
     }
 }

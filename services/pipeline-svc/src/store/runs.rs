@@ -9,10 +9,31 @@ use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
 use crate::domain::run::{Run, RunError, RunStatus, Source, StatusChange, StorageState};
+use crate::store::list::{Table, Type};
 use crate::store::row::{Cells, json_text};
 
-/// Every column of a run, in the order that [`decode`] does not depend on.
-pub(crate) const COLUMNS: &str = "id, namespace, experiment_id, display_name, description, \
+/// Runs as they can be listed.
+pub(crate) const TABLE: Table = Table { name: "runs", columns: COLUMNS, keys: KEYS, tagged: false };
+
+const KEYS: &[(&str, &str, Type)] = &[
+    ("run_id", "id", Type::Text),
+    ("id", "id", Type::Text),
+    ("display_name", "display_name", Type::Text),
+    ("name", "display_name", Type::Text),
+    ("created_at", "created_at", Type::Time),
+    ("finished_at", "finished_at", Type::Time),
+    ("scheduled_at", "scheduled_at", Type::Time),
+    ("description", "description", Type::Text),
+    ("storage_state", "storage_state", Type::Text),
+    ("state", "state", Type::Text),
+    ("status", "state", Type::Text),
+    ("namespace", "namespace", Type::Text),
+    ("experiment_id", "experiment_id", Type::Text),
+    ("recurring_run_id", "recurring_run_id", Type::Text),
+];
+
+/// Every column of a run.
+const COLUMNS: &str = "id, namespace, experiment_id, display_name, description, \
     storage_state, state, pipeline_id, pipeline_version_id, recurring_run_id, spec_digest, \
     pipeline_name, parameters_given, parameters, pipeline_root_given, pipeline_root, \
     service_account, caching, created_at, scheduled_at, started_at, finished_at, error_code, \
@@ -65,7 +86,7 @@ pub(crate) async fn insert(tx: &mut WriteTx, run: &Run) -> Result<(), DbError> {
         .bind(run.status.as_str())
         .bind(pipeline)
         .bind(version)
-        .bind(run.recurring_run.as_deref())
+        .bind(run.recurring_run.as_deref().unwrap_or_default())
         .bind(&run.spec_digest)
         .bind(&run.pipeline_name)
         .bind(json_text(&run.parameters_given))
@@ -77,7 +98,7 @@ pub(crate) async fn insert(tx: &mut WriteTx, run: &Run) -> Result<(), DbError> {
         .bind(run.created_at.millis())
         .bind(run.scheduled_at.millis())
         .bind(run.started_at.map(Timestamp::millis))
-        .bind(run.finished_at.map(Timestamp::millis))
+        .bind(run.finished_at.map_or(0, Timestamp::millis))
         .bind(error.map_or(0, |error| i64::from(error.code)))
         .bind(error.map_or("", |error| error.message.as_str()))
         .bind(json_text(&run.history))
@@ -100,7 +121,7 @@ pub(crate) async fn set_progress(tx: &mut WriteTx, run: &Run) -> Result<bool, Db
         .bind(run.id.to_string())
         .bind(run.status.as_str())
         .bind(run.started_at.map(Timestamp::millis))
-        .bind(run.finished_at.map(Timestamp::millis))
+        .bind(run.finished_at.map_or(0, Timestamp::millis))
         .bind(error.map_or(0, |error| i64::from(error.code)))
         .bind(error.map_or("", |error| error.message.as_str()))
         .bind(json_text(&run.history))
@@ -171,7 +192,7 @@ pub(crate) fn decode(row: &AnyRow) -> Result<Run, DbError> {
         storage: cells.word("storage_state", StorageState::parse)?,
         status: cells.word("state", RunStatus::parse)?,
         source,
-        recurring_run: cells.text_opt("recurring_run_id")?,
+        recurring_run: Some(cells.text("recurring_run_id")?).filter(|id| !id.is_empty()),
         spec_digest: cells.text("spec_digest")?,
         pipeline_name: cells.text("pipeline_name")?,
         parameters_given: cells.json::<Map<String, Value>>("parameters_given")?,
@@ -183,7 +204,7 @@ pub(crate) fn decode(row: &AnyRow) -> Result<Run, DbError> {
         created_at: cells.time("created_at")?,
         scheduled_at: cells.time("scheduled_at")?,
         started_at: cells.time_opt("started_at")?,
-        finished_at: cells.time_opt("finished_at")?,
+        finished_at: Some(cells.time("finished_at")?).filter(|at| *at != Timestamp::EPOCH),
         error: (code != 0).then_some(RunError { code, message }),
         history: cells.json::<Vec<StatusChange>>("state_history")?,
         event_sequence: cells.int("event_sequence")?,

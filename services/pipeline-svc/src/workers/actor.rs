@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::app::Ctx;
 use crate::app::drive::{Letter, Request};
-use crate::domain::engine::{Effect, Event, RunPhase, RunState};
+use crate::domain::engine::{Event, RunPhase, RunState};
 use crate::domain::run::Run;
 use crate::store;
 use crate::store::artifacts::StoredArtifact;

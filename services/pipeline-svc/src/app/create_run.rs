@@ -1,0 +1,214 @@
+//! A new run: from a stored version or a specification that comes with the request.
+
+use std::sync::Arc;
+
+use ferroflow_db::WriteTx;
+use ferroflow_types::{
+    Error, ErrorKind, ExperimentId, FieldViolation, PipelineId, PipelineVersionId, RunId, Timestamp,
+};
+use serde_json::{Map, Value};
+
+use super::spec_file::{self, SpecFile};
+use super::{Ctx, events, experiments, pipelines, plans, versions};
+use crate::domain::definition::Experiment;
+use crate::domain::plan::Plan;
+use crate::domain::run::{Run, RunStatus, Source, StorageState, StatusChange};
+use crate::domain::run_parameters;
+use crate::domain::spec::SpecText;
+use crate::store;
+
+/// What a run is created from.
+#[derive(Debug, Clone)]
+pub(crate) struct CreateRun {
+    /// The client's own id for it; a second request with it gives the first run.
+    pub id: Option<RunId>,
+    /// For people; need not be unique.
+    pub display_name: String,
+    /// For people.
+    pub description: String,
+    /// The folder; the default one when not given.
+    pub experiment: Option<ExperimentId>,
+    /// The pipeline.
+    pub pipeline: PipelineSource,
+    /// Values of its parameters.
+    pub parameters: Map<String, Value>,
+    /// Where artifacts go, empty for the usual place.
+    pub pipeline_root: String,
+    /// Kept for the clients that set it.
+    pub service_account: String,
+}
+
+/// The pipeline of a new run.
+#[derive(Debug, Clone)]
+pub(crate) enum PipelineSource {
+    /// A stored version, or the newest one of a pipeline.
+    Stored {
+        /// The pipeline.
+        pipeline: Option<PipelineId>,
+        /// The version.
+        version: Option<PipelineVersionId>,
+    },
+    /// A specification.
+    Inline(Value),
+}
+
+/// The specification of a new run.
+struct Specified {
+    source: Source,
+    plan: Arc<Plan>,
+    digest: String,
+    /// To be stored, when it is a new one.
+    text: Option<SpecText>,
+}
+
+/// What KFP calls the account of runs that name none.
+const SERVICE_ACCOUNT: &str = "pipeline-runner";
+
+/// Creates a run; it is driven as soon as it is stored.
+pub(crate) async fn create_run(ctx: &Ctx, request: CreateRun) -> Result<Run, Error> {
+    if request.display_name.is_empty() {
+        let faults = vec![FieldViolation::new("run.display_name", "Run name cannot be empty")];
+        return Err(Error::violations("RUN_INVALID", "Invalid input error", faults));
+    }
+    let specified = match request.pipeline.clone() {
+        PipelineSource::Stored { pipeline, version } => stored(ctx, pipeline, version).await?,
+        PipelineSource::Inline(value) => inline(ctx, &spec_file::from_json(value)?)?,
+    };
+    let parameters = run_parameters::check(&specified.plan, &request.parameters)
+        .map_err(|faults| Error::violations("PARAMETERS_INVALID", "Invalid input error", faults))?;
+    let root = pipeline_root(ctx, &request, &specified.plan)?;
+    let now = ctx.now();
+    let mut tx = ctx.db.begin_write().await?;
+    if let Some(id) = request.id
+        && let Some(first) = store::runs::get(&mut tx, id).await?
+    {
+        return Ok(first);
+    }
+    let experiment = experiment_of(ctx, &mut tx, request.experiment).await?;
+    let mut run = new_run(ctx, request, &specified, &experiment, root, now);
+    run.parameters = parameters;
+    run_parameters::expand_macros(&mut run.parameters, &run.id.to_string(), now);
+    if let Some(text) = &specified.text {
+        store::specs::put(&mut tx, text).await?;
+    }
+    let event = events::run_changed(&mut run, now);
+    store::runs::insert(&mut tx, &run).await?;
+    store::experiments::touch(&mut tx, experiment.id, now).await?;
+    tx.publish(&event).await?;
+    tx.commit().await?;
+    ctx.driver.wake(run.id).await;
+    Ok(run)
+}
+
+fn new_run(
+    ctx: &Ctx,
+    request: CreateRun,
+    specified: &Specified,
+    experiment: &Experiment,
+    root: String,
+    now: Timestamp,
+) -> Run {
+    let account = request.service_account;
+    Run {
+        id: request.id.unwrap_or_else(|| RunId::new(ctx.ids.uuid())),
+        namespace: experiment.namespace.clone(),
+        experiment: experiment.id,
+        display_name: request.display_name,
+        description: request.description,
+        storage: StorageState::Available,
+        status: RunStatus::Pending,
+        source: specified.source,
+        recurring_run: None,
+        spec_digest: specified.digest.clone(),
+        pipeline_name: specified.plan.name.clone(),
+        parameters_given: request.parameters,
+        parameters: std::collections::BTreeMap::new(),
+        root_given: request.pipeline_root,
+        root,
+        service_account: if account.is_empty() { SERVICE_ACCOUNT.to_owned() } else { account },
+        caching: true,
+        created_at: now,
+        scheduled_at: now,
+        started_at: None,
+        finished_at: None,
+        error: None,
+        history: vec![StatusChange { at: now, status: RunStatus::Pending }],
+        event_sequence: 0,
+    }
+}
+
+async fn stored(
+    ctx: &Ctx,
+    pipeline: Option<PipelineId>,
+    version: Option<PipelineVersionId>,
+) -> Result<Specified, Error> {
+    let mut tx = ctx.db.begin_read().await?;
+    let found = match (version, pipeline) {
+        (Some(id), _) => {
+            store::versions::get(&mut tx, id).await?.ok_or_else(|| versions::missing(id))?
+        }
+        (None, Some(id)) => {
+            store::pipelines::get(&mut tx, id).await?.ok_or_else(|| pipelines::missing(id))?;
+            store::versions::latest(&mut tx, id).await?.ok_or_else(|| {
+                let message = format!("Pipeline {id} has no version to run");
+                Error::invalid("PIPELINE_HAS_NO_VERSION", message)
+            })?
+        }
+        (None, None) => {
+            return Err(Error::invalid("RUN_INVALID", "a pipeline, a version or a pipeline_spec is needed"));
+        }
+    };
+    if let Some(asked) = pipeline
+        && asked != found.pipeline
+    {
+        let message = format!("PipelineVersion {} is not one of pipeline {asked}", found.id);
+        return Err(Error::invalid("VERSION_OF_ANOTHER_PIPELINE", message));
+    }
+    drop(tx);
+    let plan = ctx.plans.of_digest(&ctx.db, &found.spec_digest).await?;
+    let source = Source::Version { pipeline: found.pipeline, version: found.id };
+    Ok(Specified { source, plan, digest: found.spec_digest, text: None })
+}
+
+fn inline(ctx: &Ctx, file: &SpecFile) -> Result<Specified, Error> {
+    let (text, plan) = plans::check(file)?;
+    let digest = text.digest.clone();
+    let plan = ctx.plans.keep(&digest, plan);
+    Ok(Specified { source: Source::Inline, plan, digest, text: Some(text) })
+}
+
+/// Where artifacts go: the run's root, the pipeline's, the installation's.
+fn pipeline_root(ctx: &Ctx, request: &CreateRun, plan: &Plan) -> Result<String, Error> {
+    let given = Some(&request.pipeline_root).filter(|root| !root.is_empty());
+    let Some(root) = given.or(plan.default_pipeline_root.as_ref()) else {
+        return Ok(ctx.settings.pipeline_root.clone());
+    };
+    let path = root.strip_prefix("file://").unwrap_or(root);
+    if path.starts_with('/') && !path.split('/').any(|part| part == "..") {
+        return Ok(path.to_owned());
+    }
+    let field = match given {
+        Some(_) => "runtime_config.pipeline_root",
+        None => "defaultPipelineRoot",
+    };
+    let problem = format!(
+        "{root:?} is not a place that this installation writes to: give an absolute path or a \
+         file:// URI, or leave it out"
+    );
+    let faults = vec![FieldViolation::new(field, problem)];
+    Err(Error::violations("PIPELINE_ROOT_UNSUPPORTED", "Invalid input error", faults))
+}
+
+async fn experiment_of(
+    ctx: &Ctx,
+    tx: &mut WriteTx,
+    id: Option<ExperimentId>,
+) -> Result<Experiment, Error> {
+    match id {
+        None => experiments::default_experiment(ctx, tx, &ctx.namespace("")).await,
+        Some(id) => store::experiments::get(tx, id).await?.ok_or_else(|| {
+            let message = format!("Experiment {id} not found");
+            Error::new(ErrorKind::NotFound, "EXPERIMENT_NOT_FOUND", message)
+        }),
+    }
+}

@@ -1,0 +1,192 @@
+//! Experiments: folders of runs.
+
+use ferroflow_db::WriteTx;
+use ferroflow_types::{CloudEvent, Error, ErrorKind, ExperimentId, Namespace, Timestamp};
+use serde_json::json;
+
+use super::Ctx;
+use super::events::{self, Subject};
+use super::list::{ListRequest, listing};
+use crate::domain::definition::{EXPERIMENT_NAME_MAX, Experiment, check_name};
+use crate::domain::listing::Page;
+use crate::domain::run::StorageState;
+use crate::store;
+
+const DEFAULT_NAME: &str = "Default";
+const DEFAULT_DESCRIPTION: &str =
+    "All runs created without specifying an experiment will be grouped here.";
+
+/// What an experiment is created from.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct CreateExperiment {
+    /// Its name.
+    pub display_name: String,
+    /// For people.
+    pub description: String,
+    /// The tenant, as the client says it.
+    pub namespace: String,
+}
+
+/// Creates an experiment.
+pub(crate) async fn create_experiment(
+    ctx: &Ctx,
+    request: CreateExperiment,
+) -> Result<Experiment, Error> {
+    let mut faults = Vec::new();
+    let field = "experiment.display_name";
+    check_name("Experiment name", field, &request.display_name, EXPERIMENT_NAME_MAX, &mut faults);
+    if !faults.is_empty() {
+        return Err(Error::violations("EXPERIMENT_INVALID", "Invalid input error", faults));
+    }
+    let now = ctx.now();
+    let namespace = ctx.namespace(&request.namespace);
+    let mut experiment = new(ctx, namespace, request.display_name, request.description, now);
+    let mut tx = ctx.db.begin_write().await?;
+    store::experiments::put(&mut tx, &experiment).await.map_err(|error| {
+        taken(error, format!(
+            "Failed to create a new experiment. The name {} already exists. Please specify a new name",
+            experiment.display_name
+        ))
+    })?;
+    tell(&mut tx, &mut experiment, "created", now).await?;
+    tx.commit().await?;
+    Ok(experiment)
+}
+
+/// A database error, or that a name is taken.
+pub(crate) fn taken(error: ferroflow_db::DbError, message: String) -> Error {
+    match error {
+        error @ ferroflow_db::DbError::Taken { .. } => {
+            Error::new(ErrorKind::AlreadyExists, "NAME_TAKEN", message).caused_by(error)
+        }
+        other => other.into(),
+    }
+}
+
+fn new(
+    ctx: &Ctx,
+    namespace: Namespace,
+    display_name: String,
+    description: String,
+    now: Timestamp,
+) -> Experiment {
+    Experiment {
+        id: ExperimentId::new(ctx.ids.uuid()),
+        namespace,
+        display_name,
+        description,
+        storage: StorageState::Available,
+        is_default: false,
+        created_at: now,
+        last_run_created_at: Timestamp::EPOCH,
+        event_sequence: 0,
+    }
+}
+
+async fn tell(
+    tx: &mut WriteTx,
+    experiment: &mut Experiment,
+    verb: &str,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let event = told(experiment, verb, now);
+    tx.publish(&event).await?;
+    if verb != "deleted" {
+        store::experiments::put(tx, experiment).await?;
+    }
+    Ok(())
+}
+
+fn told(experiment: &mut Experiment, verb: &str, now: Timestamp) -> CloudEvent {
+    experiment.event_sequence += 1;
+    let id = experiment.id.to_string();
+    let subject = Subject {
+        namespace: &experiment.namespace,
+        path: format!("experiments/{id}"),
+        key: id.clone(),
+        sequence: experiment.event_sequence,
+    };
+    let data = json!({"experiment_id": id, "display_name": experiment.display_name});
+    events::event(subject, "experiment", verb, now, data)
+}
+
+fn missing(id: ExperimentId) -> Error {
+    Error::not_found("EXPERIMENT_NOT_FOUND", format!("Experiment {id} not found"))
+}
+
+/// The experiment of this id.
+pub(crate) async fn get_experiment(ctx: &Ctx, id: ExperimentId) -> Result<Experiment, Error> {
+    let mut tx = ctx.db.begin_read().await?;
+    store::experiments::get(&mut tx, id).await?.ok_or_else(|| missing(id))
+}
+
+/// A page of experiments.
+pub(crate) async fn list_experiments(
+    ctx: &Ctx,
+    namespace: &str,
+    request: &ListRequest,
+) -> Result<Page<Experiment>, Error> {
+    let listing = listing(request)?;
+    let scope = [("namespace", ctx.namespace(namespace).to_string())];
+    let mut tx = ctx.db.begin_read().await?;
+    let table = &store::experiments::TABLE;
+    store::list::list(&mut tx, table, &scope, &listing, store::experiments::decode).await
+}
+
+/// Puts an experiment away with all its runs, or brings it back alone.
+pub(crate) async fn set_storage(
+    ctx: &Ctx,
+    id: ExperimentId,
+    storage: StorageState,
+) -> Result<(), Error> {
+    let now = ctx.now();
+    let mut tx = ctx.db.begin_write().await?;
+    let found = store::experiments::get(&mut tx, id).await?;
+    let mut experiment = found.ok_or_else(|| missing(id))?;
+    if experiment.storage == storage {
+        return Ok(());
+    }
+    experiment.storage = storage;
+    let verb = match storage {
+        StorageState::Archived => "archived",
+        StorageState::Available => "unarchived",
+    };
+    if storage == StorageState::Archived {
+        store::runs::archive_of_experiment(&mut tx, id).await?;
+    }
+    tell(&mut tx, &mut experiment, verb, now).await?;
+    Ok(tx.commit().await?)
+}
+
+/// Removes an experiment; its runs stay.
+pub(crate) async fn delete_experiment(ctx: &Ctx, id: ExperimentId) -> Result<(), Error> {
+    let now = ctx.now();
+    let mut tx = ctx.db.begin_write().await?;
+    let found = store::experiments::get(&mut tx, id).await?;
+    let mut experiment = found.ok_or_else(|| missing(id))?;
+    if experiment.is_default {
+        let message = "The default experiment cannot be deleted";
+        return Err(Error::new(ErrorKind::Conflict, "EXPERIMENT_IS_DEFAULT", message));
+    }
+    store::experiments::delete(&mut tx, id).await?;
+    tell(&mut tx, &mut experiment, "deleted", now).await?;
+    Ok(tx.commit().await?)
+}
+
+/// The experiment of runs that name none; created when it is first needed.
+pub(crate) async fn default_experiment(
+    ctx: &Ctx,
+    tx: &mut WriteTx,
+    namespace: &Namespace,
+) -> Result<Experiment, Error> {
+    if let Some(found) = store::experiments::default_of(tx, namespace).await? {
+        return Ok(found);
+    }
+    let now = ctx.now();
+    let (name, description) = (DEFAULT_NAME.to_owned(), DEFAULT_DESCRIPTION.to_owned());
+    let mut experiment = new(ctx, namespace.clone(), name, description, now);
+    experiment.is_default = true;
+    store::experiments::put(tx, &experiment).await?;
+    tell(tx, &mut experiment, "created", now).await?;
+    Ok(experiment)
+}

@@ -1,0 +1,201 @@
+//! What clients say of lists, read: sort_by, filter, page_size, page_token.
+
+use ferroflow_db::page;
+use ferroflow_types::{Error, FieldViolation, Timestamp};
+use serde_json::{Map, Value};
+
+use crate::domain::listing::{Direction, Listing, Operand, Operation, Predicate, Start};
+use crate::domain::values::whole;
+
+/// A list request as it came.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ListRequest {
+    /// The token of the page before.
+    pub page_token: String,
+    /// Entries on a page; 0 for the default.
+    pub page_size: i32,
+    /// A key, then optionally `asc` or `desc`.
+    pub sort_by: String,
+    /// The JSON of a Filter.
+    pub filter: String,
+}
+
+const PAGE_DEFAULT: i64 = 20;
+const PAGE_MAX: i64 = 200;
+
+fn wrong(field: &str, problem: impl Into<String>) -> Error {
+    let violations = vec![FieldViolation::new(field, problem)];
+    Error::violations("LIST_INVALID", "Invalid input error", violations)
+}
+
+/// The listing that a request asks for.
+pub(crate) fn listing(request: &ListRequest) -> Result<Listing, Error> {
+    let page_size = match i64::from(request.page_size) {
+        0 => PAGE_DEFAULT,
+        size @ 1.. => size.min(PAGE_MAX),
+        size => return Err(wrong("page_size", format!("{size} must not be negative"))),
+    };
+    let predicates = match request.filter.as_str() {
+        "" => Vec::new(),
+        text => predicates(text)?,
+    };
+    let (sort_key, direction) = sorting(&request.sort_by)?;
+    if request.page_token.is_empty() {
+        return Ok(Listing { predicates, sort_key, direction, page_size, start: None });
+    }
+    let start: Start = page::decode(&request.page_token)?;
+    let same_order = request.sort_by.is_empty()
+        || (sort_key == start.sort_key && direction == start.direction);
+    let same_filter = request.filter.is_empty() || predicates == start.predicates;
+    if !same_order || !same_filter {
+        return Err(wrong(
+            "page_token",
+            "page token does not match the supplied sort by and/or filtering criteria",
+        ));
+    }
+    Ok(Listing {
+        predicates: start.predicates.clone(),
+        sort_key: start.sort_key.clone(),
+        direction: start.direction,
+        page_size,
+        start: Some(start),
+    })
+}
+
+fn sorting(text: &str) -> Result<(String, Direction), Error> {
+    let mut words = text.split_whitespace();
+    let key = words.next().unwrap_or("created_at").to_lowercase();
+    let direction = match words.next().map(str::to_lowercase).as_deref() {
+        None | Some("asc") => Direction::Ascending,
+        Some("desc") => Direction::Descending,
+        Some(_) => return Err(bad_sort(text)),
+    };
+    if words.next().is_some() { Err(bad_sort(text)) } else { Ok((key, direction)) }
+}
+
+fn bad_sort(text: &str) -> Error {
+    wrong("sort_by", format!("Received invalid sort by format {text:?}: a key, then asc or desc"))
+}
+
+fn predicates(text: &str) -> Result<Vec<Predicate>, Error> {
+    let parsed: Value = serde_json::from_str(text)
+        .map_err(|error| wrong("filter", format!("not the JSON of a filter: {error}")))?;
+    let Value::Object(fields) = &parsed else { return Err(wrong("filter", "it must be an object")) };
+    if let Some(unknown) = fields.keys().find(|key| *key != "predicates") {
+        return Err(wrong("filter", format!("unknown field {unknown:?}")));
+    }
+    let list = fields.get("predicates").and_then(Value::as_array);
+    let predicates = list.into_iter().flatten().enumerate();
+    predicates
+        .map(|(at, predicate)| {
+            let place = format!("filter.predicates[{at}]");
+            match predicate {
+                Value::Object(fields) => self::predicate(&place, fields),
+                _ => Err(wrong(&place, "it must be an object")),
+            }
+        })
+        .collect()
+}
+
+fn predicate(place: &str, fields: &Map<String, Value>) -> Result<Predicate, Error> {
+    let mut key = String::new();
+    let mut operation = None;
+    let mut values = None;
+    for (name, value) in fields {
+        match name.as_str() {
+            "key" => value.as_str().unwrap_or_default().clone_into(&mut key),
+            "operation" => operation = Some(self::operation(place, value)?),
+            _ => values = Some(operands(place, name, value)?),
+        }
+    }
+    let operation = operation.ok_or_else(|| wrong(place, "operation is missing"))?;
+    let values = values.ok_or_else(|| wrong(place, "a value is missing"))?;
+    if values.len() != 1 && operation != Operation::In {
+        return Err(wrong(place, "only IN takes several values"));
+    }
+    Ok(Predicate { key, operation, values })
+}
+
+fn operation(place: &str, value: &Value) -> Result<Operation, Error> {
+    let number = value.as_f64().and_then(whole);
+    Ok(match (value.as_str(), number) {
+        (Some("EQUALS"), _) | (_, Some(1)) => Operation::Equals,
+        (Some("NOT_EQUALS"), _) | (_, Some(2)) => Operation::NotEquals,
+        (Some("GREATER_THAN"), _) | (_, Some(3)) => Operation::Greater,
+        (Some("GREATER_THAN_EQUALS"), _) | (_, Some(5)) => Operation::GreaterEquals,
+        (Some("LESS_THAN"), _) | (_, Some(6)) => Operation::Less,
+        (Some("LESS_THAN_EQUALS"), _) | (_, Some(7)) => Operation::LessEquals,
+        (Some("IN"), _) | (_, Some(8)) => Operation::In,
+        (Some("IS_SUBSTRING"), _) | (_, Some(9)) => Operation::IsSubstring,
+        _ => return Err(wrong(place, format!("unknown operation {value}"))),
+    })
+}
+
+/// Values by the name of their field, in either spelling.
+fn operands(place: &str, name: &str, value: &Value) -> Result<Vec<Operand>, Error> {
+    let unfit = || wrong(place, format!("{name} cannot be {value}"));
+    let number = |value: &Value| {
+        let text = value.as_str().and_then(|text| text.parse::<i64>().ok());
+        text.or_else(|| value.as_f64().and_then(whole)).map(Operand::Number)
+    };
+    let text = |value: &Value| value.as_str().map(|text| Operand::Text(text.to_owned()));
+    let time = |value: &Value| {
+        let at: Timestamp = value.as_str()?.parse().ok()?;
+        Some(Operand::Number(at.seconds()))
+    };
+    let several = |one: &dyn Fn(&Value) -> Option<Operand>| {
+        let list = value.get("values").and_then(Value::as_array)?;
+        list.iter().map(one).collect::<Option<Vec<_>>>()
+    };
+    let found = match name {
+        "int_value" | "intValue" | "long_value" | "longValue" => number(value).map(|one| vec![one]),
+        "string_value" | "stringValue" => text(value).map(|one| vec![one]),
+        "timestamp_value" | "timestampValue" => time(value).map(|one| vec![one]),
+        "int_values" | "intValues" | "long_values" | "longValues" => several(&number),
+        "string_values" | "stringValues" => several(&text),
+        _ => return Err(wrong(place, format!("unknown field {name:?}"))),
+    };
+    found.ok_or_else(unfit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(request: &ListRequest) -> String {
+        listing(request).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn filters_come_in_both_spellings() {
+        let filter = |text: &str| ListRequest { filter: text.to_owned(), ..ListRequest::default() };
+        let camel = filter(r#"{"predicates":[{"operation":1,"key":"name","stringValue":"x"}]}"#);
+        let snake = filter(r#"{"predicates":[{"operation":"EQUALS","key":"name","string_value":"x"}]}"#);
+
+        assert_eq!(listing(&camel).unwrap(), listing(&snake).unwrap());
+        for bad in ["{", "[]", r#"{"predicates":[{"key":"a"}]}"#, r#"{"x":1}"#] {
+            assert!(problem(&filter(bad)).contains("filter"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_token_belongs_to_its_query() {
+        let start = Start {
+            sort_key: "name".to_owned(),
+            direction: Direction::Descending,
+            predicates: Vec::new(),
+            value: Operand::Text("x".to_owned()),
+            id: "1".to_owned(),
+        };
+        let page_token = page::encode(&start).unwrap();
+        let request = ListRequest { page_token, ..ListRequest::default() };
+
+        assert_eq!(listing(&request).unwrap().start, Some(start));
+        let other = ListRequest { sort_by: "name asc".to_owned(), ..request.clone() };
+        assert!(problem(&other).contains("page token does not match"));
+        let broken = ListRequest { page_token: "x".to_owned(), ..request };
+        assert!(problem(&broken).contains("Invalid page token"));
+        let negative = ListRequest { page_size: -1, ..ListRequest::default() };
+        assert!(problem(&negative).contains("page_size"));
+    }
+}

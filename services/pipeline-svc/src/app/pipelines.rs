@@ -1,0 +1,191 @@
+//! Pipelines: names for specifications that come in versions.
+
+use ferroflow_db::WriteTx;
+use ferroflow_types::{Error, ErrorKind, PipelineId, Timestamp};
+use serde_json::json;
+
+use super::events::{self, Subject};
+use super::experiments::taken;
+use super::list::{ListRequest, listing};
+use super::spec_file::SpecFile;
+use super::versions::{self, NewVersion};
+use super::{Ctx, plans};
+use crate::domain::definition::{PIPELINE_NAME_MAX, Pipeline, Tags, check_name, check_tags};
+use crate::domain::listing::Page;
+use crate::store;
+
+/// What a pipeline is created from.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct CreatePipeline {
+    /// Its name.
+    pub name: String,
+    /// For people; the name when empty.
+    pub display_name: String,
+    /// For people.
+    pub description: String,
+    /// The tenant, as the client says it.
+    pub namespace: String,
+    /// Its labels.
+    pub tags: Tags,
+    /// Where the first version's source is.
+    pub code_source_url: String,
+}
+
+/// Creates a pipeline, with its first version when there is a specification.
+pub(crate) async fn create_pipeline(
+    ctx: &Ctx,
+    mut request: CreatePipeline,
+    file: Option<&SpecFile>,
+) -> Result<Pipeline, Error> {
+    if request.name.is_empty() {
+        request.name.clone_from(&request.display_name);
+    }
+    if request.display_name.is_empty() {
+        request.display_name.clone_from(&request.name);
+    }
+    let mut faults = Vec::new();
+    check_name("Pipeline.Name", "name", &request.name, PIPELINE_NAME_MAX, &mut faults);
+    check_tags(&request.tags, &mut faults);
+    if !faults.is_empty() {
+        return Err(Error::violations("PIPELINE_INVALID", "Invalid input error", faults));
+    }
+    let checked = file.map(plans::check).transpose()?;
+    let now = ctx.now();
+    let mut pipeline = Pipeline {
+        id: PipelineId::new(ctx.ids.uuid()),
+        namespace: ctx.namespace(&request.namespace),
+        name: request.name,
+        display_name: request.display_name,
+        description: request.description,
+        tags: request.tags,
+        created_at: now,
+        event_sequence: 0,
+    };
+    let mut tx = ctx.db.begin_write().await?;
+    store::pipelines::put(&mut tx, &pipeline).await.map_err(|error| {
+        taken(error, format!(
+            "Failed to create a new pipeline. The name {} already exists. Please specify a new name",
+            pipeline.name
+        ))
+    })?;
+    tell(&mut tx, &mut pipeline, "created", now).await?;
+    if let Some((spec, plan)) = checked {
+        let new = NewVersion {
+            name: pipeline.name.clone(),
+            display_name: pipeline.display_name.clone(),
+            description: pipeline.description.clone(),
+            code_source_url: request.code_source_url,
+            tags: Tags::new(),
+        };
+        versions::add(ctx, &mut tx, &pipeline, new, &spec, now).await?;
+        ctx.plans.keep(&spec.digest, plan);
+    }
+    tx.commit().await?;
+    Ok(pipeline)
+}
+
+pub(crate) async fn tell(
+    tx: &mut WriteTx,
+    pipeline: &mut Pipeline,
+    verb: &str,
+    now: Timestamp,
+) -> Result<(), Error> {
+    pipeline.event_sequence += 1;
+    let id = pipeline.id.to_string();
+    let subject = Subject {
+        namespace: &pipeline.namespace,
+        path: format!("pipelines/{id}"),
+        key: id.clone(),
+        sequence: pipeline.event_sequence,
+    };
+    let data = json!({
+        "pipeline_id": id, "name": pipeline.name, "display_name": pipeline.display_name,
+    });
+    tx.publish(&events::event(subject, "pipeline", verb, now, data)).await?;
+    if verb != "deleted" {
+        store::pipelines::put(tx, pipeline).await?;
+    }
+    Ok(())
+}
+
+pub(crate) fn missing(id: PipelineId) -> Error {
+    Error::not_found("PIPELINE_NOT_FOUND", format!("Pipeline {id} not found"))
+}
+
+/// The pipeline of this id.
+pub(crate) async fn get_pipeline(ctx: &Ctx, id: PipelineId) -> Result<Pipeline, Error> {
+    let mut tx = ctx.db.begin_read().await?;
+    store::pipelines::get(&mut tx, id).await?.ok_or_else(|| missing(id))
+}
+
+/// The pipeline of this name.
+pub(crate) async fn get_pipeline_by_name(
+    ctx: &Ctx,
+    namespace: &str,
+    name: &str,
+) -> Result<Pipeline, Error> {
+    let mut tx = ctx.db.begin_read().await?;
+    let found = store::pipelines::by_name(&mut tx, &ctx.namespace(namespace), name).await?;
+    found.ok_or_else(|| Error::not_found("PIPELINE_NOT_FOUND", format!("Pipeline {name} not found")))
+}
+
+/// A page of pipelines.
+pub(crate) async fn list_pipelines(
+    ctx: &Ctx,
+    namespace: &str,
+    request: &ListRequest,
+) -> Result<Page<Pipeline>, Error> {
+    let listing = listing(request)?;
+    let scope = [("namespace", ctx.namespace(namespace).to_string())];
+    let mut tx = ctx.db.begin_read().await?;
+    let table = &store::pipelines::TABLE;
+    store::list::list(&mut tx, table, &scope, &listing, store::pipelines::decode).await
+}
+
+/// Changes what may change: an empty name stays, `None` keeps the tags.
+pub(crate) async fn update_pipeline(
+    ctx: &Ctx,
+    id: PipelineId,
+    display_name: String,
+    tags: Option<Tags>,
+) -> Result<Pipeline, Error> {
+    let mut faults = Vec::new();
+    check_tags(tags.as_ref().unwrap_or(&Tags::new()), &mut faults);
+    if !faults.is_empty() {
+        return Err(Error::violations("PIPELINE_INVALID", "Invalid input error", faults));
+    }
+    let now = ctx.now();
+    let mut tx = ctx.db.begin_write().await?;
+    let mut pipeline =
+        store::pipelines::get(&mut tx, id).await?.ok_or_else(|| missing(id))?;
+    if !display_name.is_empty() {
+        pipeline.display_name = display_name;
+    }
+    if let Some(tags) = tags {
+        pipeline.tags = tags;
+    }
+    tell(&mut tx, &mut pipeline, "updated", now).await?;
+    tx.commit().await?;
+    Ok(pipeline)
+}
+
+/// Removes a pipeline; one that has versions only with `cascade`.
+pub(crate) async fn delete_pipeline(ctx: &Ctx, id: PipelineId, cascade: bool) -> Result<(), Error> {
+    let now = ctx.now();
+    let mut tx = ctx.db.begin_write().await?;
+    let mut pipeline =
+        store::pipelines::get(&mut tx, id).await?.ok_or_else(|| missing(id))?;
+    if !cascade && store::versions::latest(&mut tx, id).await?.is_some() {
+        return Err(Error::new(
+            ErrorKind::Invalid,
+            "PIPELINE_HAS_VERSIONS",
+            format!(
+                "Pipeline {id} has existing pipeline versions. Set cascade=true to delete them as \
+                 well, or delete them first"
+            ),
+        ));
+    }
+    store::pipelines::delete(&mut tx, id).await?;
+    tell(&mut tx, &mut pipeline, "deleted", now).await?;
+    Ok(tx.commit().await?)
+}

@@ -1,0 +1,110 @@
+//! Runs: reading, stopping, retrying, putting away, removing.
+
+use ferroflow_types::{Error, ErrorKind, ExperimentId, RunId};
+
+use super::drive::Request;
+use super::list::{ListRequest, listing};
+use super::{Ctx, events, versions};
+use crate::domain::engine::NodeRow;
+use crate::domain::listing::Page;
+use crate::domain::run::{Run, Source, StorageState};
+use crate::store;
+
+/// A run with its tasks and, if it came with one, its specification.
+pub(crate) struct FullRun {
+    /// The run.
+    pub run: Run,
+    /// Its tasks, parents before children.
+    pub tasks: Vec<NodeRow>,
+    /// The specification, when the run was not made from a stored version.
+    pub spec: Option<serde_json::Value>,
+}
+
+pub(crate) fn missing(id: RunId) -> Error {
+    Error::not_found("RUN_NOT_FOUND", format!("Run {id} not found"))
+}
+
+/// The run of this id with its tasks.
+pub(crate) async fn get_run(ctx: &Ctx, id: RunId) -> Result<FullRun, Error> {
+    let mut tx = ctx.db.begin_read().await?;
+    let run = store::runs::get(&mut tx, id).await?.ok_or_else(|| missing(id))?;
+    let tasks = store::tasks::of_run(&mut tx, id).await?;
+    let spec = match run.source {
+        Source::Version { .. } => None,
+        Source::Inline => {
+            let spec = store::specs::get(&mut tx, &run.spec_digest).await?;
+            Some(versions::document(&spec)?)
+        }
+    };
+    Ok(FullRun { run, tasks, spec })
+}
+
+/// A page of runs, of one experiment or all.
+pub(crate) async fn list_runs(
+    ctx: &Ctx,
+    namespace: &str,
+    experiment: Option<ExperimentId>,
+    request: &ListRequest,
+) -> Result<Page<Run>, Error> {
+    let listing = listing(request)?;
+    let mut scope = vec![("namespace", ctx.namespace(namespace).to_string())];
+    if let Some(experiment) = experiment {
+        scope.push(("experiment_id", experiment.to_string()));
+    }
+    let mut tx = ctx.db.begin_read().await?;
+    store::list::list(&mut tx, &store::runs::TABLE, &scope, &listing, store::runs::decode).await
+}
+
+/// Stops a run.
+pub(crate) async fn terminate_run(ctx: &Ctx, id: RunId) -> Result<(), Error> {
+    ctx.driver.ask(id, Request::Cancel).await
+}
+
+/// Runs again what failed.
+pub(crate) async fn retry_run(ctx: &Ctx, id: RunId) -> Result<(), Error> {
+    ctx.driver.ask(id, Request::Retry).await
+}
+
+/// Removes a run and its logs; artifacts stay.
+pub(crate) async fn delete_run(ctx: &Ctx, id: RunId) -> Result<(), Error> {
+    ctx.driver.ask(id, Request::Delete).await?;
+    if let Err(error) = ctx.runtime.delete(id).await {
+        // The run is gone for its user; what is left on the disk is ours to see.
+        tracing::warn!(run = %id, %error, "the folders of a deleted run are left");
+    }
+    Ok(())
+}
+
+/// Puts a run away or brings it back.
+pub(crate) async fn set_storage(ctx: &Ctx, id: RunId, storage: StorageState) -> Result<(), Error> {
+    let now = ctx.now();
+    let mut tx = ctx.db.begin_write().await?;
+    let mut run = store::runs::get(&mut tx, id).await?.ok_or_else(|| missing(id))?;
+    if run.storage == storage {
+        return Ok(());
+    }
+    if storage == StorageState::Available
+        && let Some(experiment) = store::experiments::get(&mut tx, run.experiment).await?
+        && experiment.storage == StorageState::Archived
+    {
+        let message = format!(
+            "Run {id} cannot be unarchived while its experiment {} is archived: unarchive the \
+             experiment first",
+            experiment.id
+        );
+        return Err(Error::new(ErrorKind::Precondition, "EXPERIMENT_ARCHIVED", message));
+    }
+    store::runs::set_storage(&mut tx, id, storage).await?;
+    run.storage = storage;
+    let verb = match storage {
+        StorageState::Archived => "archived",
+        StorageState::Available => "unarchived",
+    };
+    // The actor of an unfinished run counts its events; only one that is over is told of here.
+    if run.status.ended() {
+        let event = events::run_event(&mut run, verb, now);
+        store::runs::set_event_sequence(&mut tx, &run).await?;
+        tx.publish(&event).await?;
+    }
+    Ok(tx.commit().await?)
+}

@@ -1,0 +1,218 @@
+//! Versions of pipelines: immutable uploads.
+
+use ferroflow_db::WriteTx;
+use ferroflow_types::{Error, PipelineId, PipelineVersionId, Timestamp};
+use serde_json::{Value, json};
+
+use super::events::{self, Subject};
+use super::experiments::taken;
+use super::list::{ListRequest, listing};
+use super::pipelines::missing as missing_pipeline;
+use super::spec_file::SpecFile;
+use super::{Ctx, plans};
+use crate::domain::definition::{Pipeline, Tags, VERSION_NAME_MAX, Version, check_name, check_tags};
+use crate::domain::listing::Page;
+use crate::domain::spec::SpecText;
+use crate::store;
+
+/// What a version is created from, beside its specification.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct NewVersion {
+    /// Its name.
+    pub name: String,
+    /// For people; the name when empty.
+    pub display_name: String,
+    /// For people.
+    pub description: String,
+    /// Where its source is.
+    pub code_source_url: String,
+    /// Its labels.
+    pub tags: Tags,
+}
+
+/// A version with its specification.
+pub(crate) struct FullVersion {
+    /// The version.
+    pub version: Version,
+    /// The PipelineSpec, or `{pipeline_spec, platform_spec}`.
+    pub spec: Value,
+}
+
+/// Adds a version to a pipeline.
+pub(crate) async fn create_version(
+    ctx: &Ctx,
+    pipeline: PipelineId,
+    mut new: NewVersion,
+    file: &SpecFile,
+) -> Result<FullVersion, Error> {
+    if new.name.is_empty() {
+        new.name.clone_from(&new.display_name);
+    }
+    if new.display_name.is_empty() {
+        new.display_name.clone_from(&new.name);
+    }
+    let mut faults = Vec::new();
+    check_name("PipelineVersion.Name", "name", &new.name, VERSION_NAME_MAX, &mut faults);
+    check_tags(&new.tags, &mut faults);
+    if !faults.is_empty() {
+        return Err(Error::violations("VERSION_INVALID", "Invalid input error", faults));
+    }
+    let (spec, plan) = plans::check(file)?;
+    let now = ctx.now();
+    let mut tx = ctx.db.begin_write().await?;
+    let found = store::pipelines::get(&mut tx, pipeline).await?;
+    let pipeline = found.ok_or_else(|| missing_pipeline(pipeline))?;
+    let version = add(ctx, &mut tx, &pipeline, new, &spec, now).await?;
+    tx.commit().await?;
+    ctx.plans.keep(&spec.digest, plan);
+    Ok(FullVersion { version, spec: document(&spec)? })
+}
+
+/// Adds a version in the caller's transaction.
+pub(crate) async fn add(
+    ctx: &Ctx,
+    tx: &mut WriteTx,
+    pipeline: &Pipeline,
+    new: NewVersion,
+    spec: &SpecText,
+    now: Timestamp,
+) -> Result<Version, Error> {
+    let mut version = Version {
+        id: PipelineVersionId::new(ctx.ids.uuid()),
+        pipeline: pipeline.id,
+        name: new.name,
+        display_name: new.display_name,
+        description: new.description,
+        code_source_url: new.code_source_url,
+        tags: new.tags,
+        spec_digest: spec.digest.clone(),
+        created_at: now,
+        event_sequence: 0,
+    };
+    store::specs::put(tx, spec).await?;
+    store::versions::put(tx, &version).await.map_err(|error| {
+        taken(error, format!(
+            "Failed to create a new pipeline version. The name {} already exists in this pipeline. \
+             Please specify a new name",
+            version.name
+        ))
+    })?;
+    tell(tx, pipeline, &mut version, "created", now).await?;
+    Ok(version)
+}
+
+async fn tell(
+    tx: &mut WriteTx,
+    pipeline: &Pipeline,
+    version: &mut Version,
+    verb: &str,
+    now: Timestamp,
+) -> Result<(), Error> {
+    version.event_sequence += 1;
+    let subject = Subject {
+        namespace: &pipeline.namespace,
+        path: format!("pipelines/{}/versions/{}", pipeline.id, version.id),
+        key: version.id.to_string(),
+        sequence: version.event_sequence,
+    };
+    let data = json!({
+        "pipeline_id": pipeline.id.to_string(),
+        "pipeline_version_id": version.id.to_string(),
+        "name": version.name,
+        "display_name": version.display_name,
+    });
+    tx.publish(&events::event(subject, "pipeline-version", verb, now, data)).await?;
+    if verb != "deleted" {
+        store::versions::put(tx, version).await?;
+    }
+    Ok(())
+}
+
+/// A specification as clients see it.
+pub(crate) fn document(spec: &SpecText) -> Result<Value, Error> {
+    let pipeline = plans::parsed(&spec.pipeline)?;
+    Ok(match &spec.platform {
+        None => pipeline,
+        Some(platform) => {
+            json!({"pipeline_spec": pipeline, "platform_spec": plans::parsed(platform)?})
+        }
+    })
+}
+
+pub(crate) fn missing(id: PipelineVersionId) -> Error {
+    Error::not_found("VERSION_NOT_FOUND", format!("PipelineVersion {id} not found"))
+}
+
+/// The version of this id with its specification.
+pub(crate) async fn get_version(ctx: &Ctx, id: PipelineVersionId) -> Result<FullVersion, Error> {
+    let mut tx = ctx.db.begin_read().await?;
+    let version = store::versions::get(&mut tx, id).await?.ok_or_else(|| missing(id))?;
+    let spec = store::specs::get(&mut tx, &version.spec_digest).await?;
+    Ok(FullVersion { spec: document(&spec)?, version })
+}
+
+/// A page of a pipeline's versions.
+pub(crate) async fn list_versions(
+    ctx: &Ctx,
+    pipeline: PipelineId,
+    request: &ListRequest,
+) -> Result<Page<FullVersion>, Error> {
+    let listing = listing(request)?;
+    let scope = [("pipeline_id", pipeline.to_string())];
+    let mut tx = ctx.db.begin_read().await?;
+    store::pipelines::get(&mut tx, pipeline).await?.ok_or_else(|| missing_pipeline(pipeline))?;
+    let table = &store::versions::TABLE;
+    let page =
+        store::list::list(&mut tx, table, &scope, &listing, store::versions::decode).await?;
+    let mut entries = Vec::with_capacity(page.entries.len());
+    for version in page.entries {
+        let spec = store::specs::get(&mut tx, &version.spec_digest).await?;
+        entries.push(FullVersion { spec: document(&spec)?, version });
+    }
+    Ok(Page { entries, total: page.total, next: page.next })
+}
+
+/// Changes what may change: an empty name stays, `None` keeps the tags.
+pub(crate) async fn update_version(
+    ctx: &Ctx,
+    id: PipelineVersionId,
+    display_name: String,
+    tags: Option<Tags>,
+) -> Result<FullVersion, Error> {
+    let mut faults = Vec::new();
+    check_tags(tags.as_ref().unwrap_or(&Tags::new()), &mut faults);
+    if !faults.is_empty() {
+        return Err(Error::violations("VERSION_INVALID", "Invalid input error", faults));
+    }
+    let now = ctx.now();
+    let mut tx = ctx.db.begin_write().await?;
+    let (pipeline, mut version) = with_pipeline(&mut tx, id).await?;
+    if !display_name.is_empty() {
+        version.display_name = display_name;
+    }
+    if let Some(tags) = tags {
+        version.tags = tags;
+    }
+    tell(&mut tx, &pipeline, &mut version, "updated", now).await?;
+    tx.commit().await?;
+    get_version(ctx, id).await
+}
+
+/// Removes a version; runs made from it are untouched.
+pub(crate) async fn delete_version(ctx: &Ctx, id: PipelineVersionId) -> Result<(), Error> {
+    let now = ctx.now();
+    let mut tx = ctx.db.begin_write().await?;
+    let (pipeline, mut version) = with_pipeline(&mut tx, id).await?;
+    store::versions::delete(&mut tx, id).await?;
+    tell(&mut tx, &pipeline, &mut version, "deleted", now).await?;
+    Ok(tx.commit().await?)
+}
+
+async fn with_pipeline(
+    tx: &mut WriteTx,
+    id: PipelineVersionId,
+) -> Result<(Pipeline, Version), Error> {
+    let version = store::versions::get(tx, id).await?.ok_or_else(|| missing(id))?;
+    let pipeline = store::pipelines::get(tx, version.pipeline).await?;
+    Ok((pipeline.ok_or_else(|| missing_pipeline(version.pipeline))?, version))
+}

@@ -1,0 +1,122 @@
+//! Pipelines, their versions, and experiments, as they are stored and shown.
+
+use std::collections::BTreeMap;
+
+use ferroflow_types::{
+    ExperimentId, FieldViolation, Namespace, PipelineId, PipelineVersionId, Timestamp,
+};
+
+use crate::domain::run::StorageState;
+
+/// Labels that users put on pipelines and versions.
+pub(crate) type Tags = BTreeMap<String, String>;
+
+/// A named pipeline.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Pipeline {
+    /// Its id.
+    pub id: PipelineId,
+    /// The tenant.
+    pub namespace: Namespace,
+    /// Unique in the namespace.
+    pub name: String,
+    /// For people.
+    pub display_name: String,
+    /// For people.
+    pub description: String,
+    /// Its labels.
+    pub tags: Tags,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// How many events were told of it.
+    pub event_sequence: i64,
+}
+
+/// One immutable upload of a pipeline.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Version {
+    /// Its id.
+    pub id: PipelineVersionId,
+    /// The pipeline.
+    pub pipeline: PipelineId,
+    /// Unique in the pipeline.
+    pub name: String,
+    /// For people.
+    pub display_name: String,
+    /// For people.
+    pub description: String,
+    /// Where its source is.
+    pub code_source_url: String,
+    /// Its labels.
+    pub tags: Tags,
+    /// The digest of its specification.
+    pub spec_digest: String,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// How many events were told of it.
+    pub event_sequence: i64,
+}
+
+/// A folder of runs.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Experiment {
+    /// Its id.
+    pub id: ExperimentId,
+    /// The tenant.
+    pub namespace: Namespace,
+    /// Unique in the namespace.
+    pub display_name: String,
+    /// For people.
+    pub description: String,
+    /// Current or put away.
+    pub storage: StorageState,
+    /// Whether runs without an experiment go here.
+    pub is_default: bool,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When its latest run was created, the epoch before the first.
+    pub last_run_created_at: Timestamp,
+    /// How many events were told of it.
+    pub event_sequence: i64,
+}
+
+/// Bytes of names, as KFP limits them.
+pub(crate) const EXPERIMENT_NAME_MAX: usize = 128;
+pub(crate) const PIPELINE_NAME_MAX: usize = 128;
+pub(crate) const VERSION_NAME_MAX: usize = 127;
+
+const TAGS_MAX: usize = 20;
+const TAG_MAX: usize = 63;
+
+/// Checks a name's presence and length.
+pub(crate) fn check_name(
+    what: &str,
+    field: &str,
+    name: &str,
+    max: usize,
+    faults: &mut Vec<FieldViolation>,
+) {
+    if name.is_empty() {
+        faults.push(FieldViolation::new(field, format!("{what} cannot be empty")));
+    } else if name.len() > max {
+        faults.push(FieldViolation::new(field, format!("{what} length cannot exceed {max}")));
+    }
+}
+
+/// Checks labels: how many, how long, and that their keys can be named in filters.
+pub(crate) fn check_tags(tags: &Tags, faults: &mut Vec<FieldViolation>) {
+    if tags.len() > TAGS_MAX {
+        faults.push(FieldViolation::new("tags", format!("at most {TAGS_MAX} tags are allowed")));
+    }
+    for (key, value) in tags {
+        let field = format!("tags.{key}");
+        if key.is_empty() || key.contains('.') || key.chars().count() > TAG_MAX {
+            let problem = format!("a tag's key has 1 to {TAG_MAX} characters and no '.'");
+            faults.push(FieldViolation::new(&field, problem));
+        }
+        if value.chars().count() > TAG_MAX {
+            let problem = format!("a tag's value has at most {TAG_MAX} characters");
+            faults.push(FieldViolation::new(&field, problem));
+        }
+    }
+}

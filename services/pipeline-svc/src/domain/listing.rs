@@ -1,0 +1,87 @@
+//! Which part of a list is asked for: filter, order, page.
+
+use serde::{Deserialize, Serialize};
+
+/// What is compared with what, in words that no SQL is in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Predicate {
+    /// The key as the client named it.
+    pub key: String,
+    /// How it is compared.
+    pub operation: Operation,
+    /// With what; several for [`Operation::In`].
+    pub values: Vec<Operand>,
+}
+
+/// How values are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Operation {
+    Equals,
+    NotEquals,
+    Greater,
+    GreaterEquals,
+    Less,
+    LessEquals,
+    In,
+    IsSubstring,
+}
+
+/// A value to compare with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Operand {
+    /// A number, or a time in seconds since the epoch.
+    Number(i64),
+    /// A text.
+    Text(String),
+}
+
+/// Which way a list runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Direction {
+    /// Small ones first.
+    Ascending,
+    /// Large ones first.
+    Descending,
+}
+
+/// A request for a part of a list.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Listing {
+    /// All must hold.
+    pub predicates: Vec<Predicate>,
+    /// The key to order by, as the client named it.
+    pub sort_key: String,
+    /// Which way.
+    pub direction: Direction,
+    /// Entries on a page.
+    pub page_size: i64,
+    /// Where the page begins.
+    pub start: Option<Start>,
+}
+
+/// Where a page begins, and in which list; what a page token holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Start {
+    /// The order that the token belongs to.
+    pub sort_key: String,
+    /// The direction that it belongs to.
+    pub direction: Direction,
+    /// The filter that it belongs to.
+    pub predicates: Vec<Predicate>,
+    /// The sorted column of the page's first entry.
+    pub value: Operand,
+    /// Its id.
+    pub id: String,
+}
+
+/// A part of a list.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Page<T> {
+    /// The entries.
+    pub entries: Vec<T>,
+    /// All that match, on whatever page.
+    pub total: i64,
+    /// Where the next page begins.
+    pub next: Option<String>,
+}

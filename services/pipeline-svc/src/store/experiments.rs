@@ -1,0 +1,111 @@
+//! The table `experiments`.
+
+use ferroflow_db::{DbError, Read, WriteTx};
+use ferroflow_types::{ExperimentId, Namespace, Timestamp};
+use sqlx::any::AnyRow;
+
+use crate::domain::definition::Experiment;
+use crate::domain::run::StorageState;
+use crate::store::list::{Table, Type};
+use crate::store::row::Cells;
+
+/// Experiments as they can be listed.
+pub(crate) const TABLE: Table = Table {
+    name: "experiments",
+    columns: "id, namespace, display_name, description, storage_state, is_default, created_at, \
+              last_run_created_at, event_sequence",
+    keys: &[
+        ("id", "id", Type::Text),
+        ("experiment_id", "id", Type::Text),
+        ("name", "display_name", Type::Text),
+        ("display_name", "display_name", Type::Text),
+        ("created_at", "created_at", Type::Time),
+        ("last_run_created_at", "last_run_created_at", Type::Time),
+        ("description", "description", Type::Text),
+        ("namespace", "namespace", Type::Text),
+        ("storage_state", "storage_state", Type::Text),
+    ],
+    tagged: false,
+};
+
+const GET: &str = "SELECT id, namespace, display_name, description, storage_state, is_default, \
+    created_at, last_run_created_at, event_sequence FROM experiments WHERE id = $1";
+
+const DEFAULT: &str = "SELECT id, namespace, display_name, description, storage_state, \
+    is_default, created_at, last_run_created_at, event_sequence FROM experiments \
+    WHERE namespace = $1 AND is_default = 1";
+
+const UPSERT: &str = "INSERT INTO experiments (id, namespace, display_name, description, \
+    storage_state, is_default, created_at, last_run_created_at, event_sequence) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (id) DO UPDATE SET \
+    storage_state = excluded.storage_state, last_run_created_at = excluded.last_run_created_at, \
+    event_sequence = excluded.event_sequence";
+
+const TOUCH: &str = "UPDATE experiments SET last_run_created_at = $2 WHERE id = $1";
+
+/// Adds an experiment, or stores what may change of one.
+pub(crate) async fn put(tx: &mut WriteTx, experiment: &Experiment) -> Result<(), DbError> {
+    sqlx::query(UPSERT)
+        .bind(experiment.id.to_string())
+        .bind(experiment.namespace.as_str())
+        .bind(&experiment.display_name)
+        .bind(&experiment.description)
+        .bind(experiment.storage.as_str())
+        .bind(i64::from(experiment.is_default))
+        .bind(experiment.created_at.millis())
+        .bind(experiment.last_run_created_at.millis())
+        .bind(experiment.event_sequence)
+        .execute(tx.conn())
+        .await?;
+    Ok(())
+}
+
+/// The experiment of this id.
+pub(crate) async fn get(
+    tx: &mut impl Read,
+    id: ExperimentId,
+) -> Result<Option<Experiment>, DbError> {
+    let row = sqlx::query(GET).bind(id.to_string()).fetch_optional(tx.conn()).await?;
+    row.as_ref().map(decode).transpose()
+}
+
+/// The experiment of runs that name none.
+pub(crate) async fn default_of(
+    tx: &mut impl Read,
+    namespace: &Namespace,
+) -> Result<Option<Experiment>, DbError> {
+    let row = sqlx::query(DEFAULT).bind(namespace.as_str()).fetch_optional(tx.conn()).await?;
+    row.as_ref().map(decode).transpose()
+}
+
+/// Takes note of a new run.
+pub(crate) async fn touch(
+    tx: &mut WriteTx,
+    id: ExperimentId,
+    now: Timestamp,
+) -> Result<(), DbError> {
+    sqlx::query(TOUCH).bind(id.to_string()).bind(now.millis()).execute(tx.conn()).await?;
+    Ok(())
+}
+
+/// Removes an experiment; its runs stay.
+pub(crate) async fn delete(tx: &mut WriteTx, id: ExperimentId) -> Result<bool, DbError> {
+    let query = sqlx::query("DELETE FROM experiments WHERE id = $1").bind(id.to_string());
+    Ok(query.execute(tx.conn()).await?.rows_affected() == 1)
+}
+
+/// An experiment out of a row.
+pub(crate) fn decode(row: &AnyRow) -> Result<Experiment, DbError> {
+    let cells = Cells::of("experiments", row);
+    Ok(Experiment {
+        id: cells.parsed("id")?,
+        namespace: cells.parsed("namespace")?,
+        display_name: cells.text("display_name")?,
+        description: cells.text("description")?,
+        storage: cells.word("storage_state", StorageState::parse)?,
+        is_default: cells.int("is_default")? != 0,
+        created_at: cells.time("created_at")?,
+        last_run_created_at: cells.time("last_run_created_at")?,
+        event_sequence: cells.int("event_sequence")?,
+    })
+}

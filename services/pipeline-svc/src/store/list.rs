@@ -1,0 +1,220 @@
+//! Lists of any table: filter, order and keyset pages, in the one place where SQL is put together.
+//!
+//! Text in the statements comes from the static [`Table`] only; everything that a client says is a
+//! bound value. Pages begin at a key (never at an offset), so any page costs the same.
+
+use ferroflow_db::{DbError, Read, page};
+use ferroflow_types::{Error, FieldViolation};
+use sqlx::any::{AnyArguments, AnyRow};
+use sqlx::query::Query;
+use sqlx::{Any, AssertSqlSafe, Row as _};
+
+use crate::domain::listing::{Direction, Listing, Operand, Operation, Page, Predicate, Start};
+
+/// What a column holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Type {
+    /// Text.
+    Text,
+    /// Milliseconds since the epoch; clients speak of seconds.
+    Time,
+}
+
+/// A table that can be listed.
+pub(crate) struct Table {
+    /// Its name.
+    pub name: &'static str,
+    /// The columns that a row is decoded from.
+    pub columns: &'static str,
+    /// Keys that clients may filter and order by, with their columns.
+    pub keys: &'static [(&'static str, &'static str, Type)],
+    /// Whether its rows have tags.
+    pub tagged: bool,
+}
+
+/// Conditions that are not the client's: column and value.
+pub(crate) type Scope<'a> = &'a [(&'static str, String)];
+
+/// A statement in the making.
+#[derive(Default)]
+struct Statement {
+    conditions: Vec<String>,
+    values: Vec<Operand>,
+}
+
+impl Statement {
+    fn bind(&mut self, value: Operand) -> String {
+        self.values.push(value);
+        format!("${}", self.values.len())
+    }
+
+    fn condition(&self) -> String {
+        match self.conditions.is_empty() {
+            true => "1 = 1".to_owned(),
+            false => self.conditions.join(" AND "),
+        }
+    }
+}
+
+/// One page of a table.
+///
+/// # Errors
+/// Invalid when a key is not known or an operation does not fit it.
+pub(crate) async fn list<T>(
+    tx: &mut impl Read,
+    table: &Table,
+    scope: Scope<'_>,
+    listing: &Listing,
+    decode: impl Fn(&AnyRow) -> Result<T, DbError>,
+) -> Result<Page<T>, Error> {
+    let mut statement = Statement::default();
+    for (column, value) in scope {
+        let place = statement.bind(Operand::Text(value.clone()));
+        statement.conditions.push(format!("{column} = {place}"));
+    }
+    for predicate in &listing.predicates {
+        filter(table, predicate, &mut statement)?;
+    }
+    let counting = format!("SELECT COUNT(*) AS n FROM {} WHERE {}", table.name, statement.condition());
+    let row = bound(&counting, &statement.values).fetch_one(tx.conn()).await.map_err(DbError::from)?;
+    let total: i64 = row.try_get("n").map_err(DbError::from)?;
+
+    let (column, kind) = sort_column(table, &listing.sort_key)?;
+    let (word, sign) = match listing.direction {
+        Direction::Ascending => ("ASC", ">="),
+        Direction::Descending => ("DESC", "<="),
+    };
+    if let Some(start) = &listing.start {
+        let value = statement.bind(start.value.clone());
+        let id = statement.bind(Operand::Text(start.id.clone()));
+        statement.conditions.push(format!("({column}, id) {sign} ({value}, {id})"));
+    }
+    let limit = statement.bind(Operand::Number(listing.page_size + 1));
+    let query = format!(
+        "SELECT {} FROM {} WHERE {} ORDER BY {column} {word}, id {word} LIMIT {limit}",
+        table.columns,
+        table.name,
+        statement.condition()
+    );
+    let rows = bound(&query, &statement.values).fetch_all(tx.conn()).await.map_err(DbError::from)?;
+    let size = usize::try_from(listing.page_size).unwrap_or(usize::MAX);
+    let next = rows.get(size).map(|row| token(row, column, kind, listing)).transpose()?;
+    let entries = rows.iter().take(size).map(decode).collect::<Result<_, _>>()?;
+    Ok(Page { entries, total, next })
+}
+
+fn bound<'q>(text: &'q str, values: &[Operand]) -> Query<'q, Any, AnyArguments> {
+    // The text is made of the table's own words and placeholders, see above.
+    values.iter().fold(sqlx::query(AssertSqlSafe(text)), |query, value| match value {
+        Operand::Number(number) => query.bind(*number),
+        Operand::Text(text) => query.bind(text.clone()),
+    })
+}
+
+fn sort_column(table: &Table, key: &str) -> Result<(&'static str, Type), Error> {
+    let known = table.keys.iter().find(|(known, _, _)| *known == key);
+    known.map(|(_, column, kind)| (*column, *kind)).ok_or_else(|| {
+        let names: Vec<_> = table.keys.iter().map(|(name, _, _)| *name).collect();
+        let problem = format!("Invalid sorting field: {key:?}; known are {}", names.join(", "));
+        Error::violations(
+            "SORT_INVALID",
+            "Invalid input error",
+            vec![FieldViolation::new("sort_by", problem)],
+        )
+    })
+}
+
+fn token(row: &AnyRow, column: &str, kind: Type, listing: &Listing) -> Result<String, Error> {
+    let value = match kind {
+        Type::Text => {
+            Operand::Text(row.try_get::<Option<String>, _>(column).map_err(DbError::from)?.unwrap_or_default())
+        }
+        Type::Time => {
+            Operand::Number(row.try_get::<Option<i64>, _>(column).map_err(DbError::from)?.unwrap_or(0))
+        }
+    };
+    let start = Start {
+        sort_key: listing.sort_key.clone(),
+        direction: listing.direction,
+        predicates: listing.predicates.clone(),
+        value,
+        id: row.try_get("id").map_err(DbError::from)?,
+    };
+    Ok(page::encode(&start)?)
+}
+
+fn wrong(key: &str, problem: &str) -> Error {
+    let violation = FieldViolation::new(format!("filter.{key}"), problem);
+    Error::violations("FILTER_INVALID", "Invalid filter", vec![violation])
+}
+
+fn filter(table: &Table, predicate: &Predicate, statement: &mut Statement) -> Result<(), Error> {
+    let key = predicate.key.as_str();
+    if let (true, Some(tag)) = (table.tagged, key.strip_prefix("tags.")) {
+        let [Operand::Text(value)] = predicate.values.as_slice() else {
+            return Err(wrong(key, "a tag is compared with one string_value"));
+        };
+        if predicate.operation != Operation::Equals {
+            return Err(wrong(key, "tags can only be compared with EQUALS"));
+        }
+        let tag = statement.bind(Operand::Text(tag.to_owned()));
+        let value = statement.bind(Operand::Text(value.clone()));
+        statement.conditions.push(format!(
+            "id IN (SELECT owner_id FROM tags WHERE tags.key = {tag} AND tags.value = {value})"
+        ));
+        return Ok(());
+    }
+    let known = table.keys.iter().find(|(known, _, _)| *known == key);
+    let Some((_, column, kind)) = known else {
+        return Err(wrong(key, "no support for filtering on unrecognized field"));
+    };
+    let mut values = Vec::with_capacity(predicate.values.len());
+    for value in &predicate.values {
+        values.push(match (kind, value) {
+            (Type::Time, Operand::Number(seconds)) => Operand::Number(seconds.saturating_mul(1000)),
+            (Type::Text, Operand::Text(text)) => Operand::Text(text.clone()),
+            (Type::Time, Operand::Text(_)) => return Err(wrong(key, "it is compared with a time")),
+            (Type::Text, Operand::Number(_)) => return Err(wrong(key, "it is compared with a string")),
+        });
+    }
+    let condition = condition(predicate.operation, column, *kind, values, statement)
+        .ok_or_else(|| wrong(key, "the operation and its value do not fit together"))?;
+    statement.conditions.push(condition);
+    Ok(())
+}
+
+fn condition(
+    operation: Operation,
+    column: &str,
+    kind: Type,
+    values: Vec<Operand>,
+    statement: &mut Statement,
+) -> Option<String> {
+    let sign = match operation {
+        Operation::Equals => "=",
+        Operation::NotEquals => "<>",
+        Operation::Greater => ">",
+        Operation::GreaterEquals => ">=",
+        Operation::Less => "<",
+        Operation::LessEquals => "<=",
+        Operation::In => {
+            let places: Vec<_> = values.into_iter().map(|value| statement.bind(value)).collect();
+            return (!places.is_empty()).then(|| format!("{column} IN ({})", places.join(", ")));
+        }
+        Operation::IsSubstring => {
+            let [Operand::Text(part)] = values.as_slice() else { return None };
+            let escaped = part.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+            let place = statement.bind(Operand::Text(format!("%{escaped}%")));
+            return Some(format!("{column} LIKE {place} ESCAPE '\\'"));
+        }
+    };
+    // Clients speak of whole seconds, columns hold milliseconds.
+    let column = match (kind, operation) {
+        (Type::Time, Operation::Equals | Operation::NotEquals) => {
+            format!("({column} - {column} % 1000)")
+        }
+        _ => column.to_owned(),
+    };
+    let [value] = <[Operand; 1]>::try_from(values).ok()?;
+    Some(format!("{column} {sign} {}", statement.bind(value)))
+}

@@ -1,0 +1,102 @@
+//! The table `pipeline_versions`.
+
+use ferroflow_db::{DbError, Read, WriteTx};
+use ferroflow_types::{PipelineId, PipelineVersionId};
+use sqlx::any::AnyRow;
+
+use crate::domain::definition::Version;
+use crate::store::list::{Table, Type};
+use crate::store::pipelines::put_tags;
+use crate::store::row::{Cells, json_text};
+
+/// Versions as they can be listed.
+pub(crate) const TABLE: Table = Table {
+    name: "pipeline_versions",
+    columns: "id, pipeline_id, name, display_name, description, code_source_url, tags, status, \
+              spec_digest, created_at, event_sequence",
+    keys: &[
+        ("id", "id", Type::Text),
+        ("pipeline_version_id", "id", Type::Text),
+        ("name", "name", Type::Text),
+        ("display_name", "display_name", Type::Text),
+        ("created_at", "created_at", Type::Time),
+        ("status", "status", Type::Text),
+        ("description", "description", Type::Text),
+    ],
+    tagged: true,
+};
+
+const GET: &str = "SELECT id, pipeline_id, name, display_name, description, code_source_url, \
+    tags, status, spec_digest, created_at, event_sequence FROM pipeline_versions WHERE id = $1";
+
+const LATEST: &str = "SELECT id, pipeline_id, name, display_name, description, code_source_url, \
+    tags, status, spec_digest, created_at, event_sequence FROM pipeline_versions \
+    WHERE pipeline_id = $1 ORDER BY created_at DESC, id DESC LIMIT 1";
+
+const UPSERT: &str = "INSERT INTO pipeline_versions (id, pipeline_id, name, display_name, \
+    description, code_source_url, tags, status, spec_digest, created_at, event_sequence) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, 'READY', $8, $9, $10) ON CONFLICT (id) DO UPDATE SET \
+    display_name = excluded.display_name, tags = excluded.tags, \
+    event_sequence = excluded.event_sequence";
+
+/// Adds a version, or stores what may change of one.
+pub(crate) async fn put(tx: &mut WriteTx, version: &Version) -> Result<(), DbError> {
+    let id = version.id.to_string();
+    sqlx::query(UPSERT)
+        .bind(&id)
+        .bind(version.pipeline.to_string())
+        .bind(&version.name)
+        .bind(&version.display_name)
+        .bind(&version.description)
+        .bind(&version.code_source_url)
+        .bind(json_text(&version.tags))
+        .bind(&version.spec_digest)
+        .bind(version.created_at.millis())
+        .bind(version.event_sequence)
+        .execute(tx.conn())
+        .await?;
+    put_tags(tx, &id, &version.tags).await
+}
+
+/// The version of this id.
+pub(crate) async fn get(
+    tx: &mut impl Read,
+    id: PipelineVersionId,
+) -> Result<Option<Version>, DbError> {
+    let row = sqlx::query(GET).bind(id.to_string()).fetch_optional(tx.conn()).await?;
+    row.as_ref().map(decode).transpose()
+}
+
+/// The newest version of a pipeline.
+pub(crate) async fn latest(
+    tx: &mut impl Read,
+    pipeline: PipelineId,
+) -> Result<Option<Version>, DbError> {
+    let row = sqlx::query(LATEST).bind(pipeline.to_string()).fetch_optional(tx.conn()).await?;
+    row.as_ref().map(decode).transpose()
+}
+
+/// Removes a version and its tags; runs keep its specification.
+pub(crate) async fn delete(tx: &mut WriteTx, id: PipelineVersionId) -> Result<bool, DbError> {
+    let id = id.to_string();
+    sqlx::query("DELETE FROM tags WHERE owner_id = $1").bind(&id).execute(tx.conn()).await?;
+    let done = sqlx::query("DELETE FROM pipeline_versions WHERE id = $1").bind(&id);
+    Ok(done.execute(tx.conn()).await?.rows_affected() == 1)
+}
+
+/// A version out of a row.
+pub(crate) fn decode(row: &AnyRow) -> Result<Version, DbError> {
+    let cells = Cells::of("pipeline_versions", row);
+    Ok(Version {
+        id: cells.parsed("id")?,
+        pipeline: cells.parsed("pipeline_id")?,
+        name: cells.text("name")?,
+        display_name: cells.text("display_name")?,
+        description: cells.text("description")?,
+        code_source_url: cells.text("code_source_url")?,
+        tags: cells.json("tags")?,
+        spec_digest: cells.text("spec_digest")?,
+        created_at: cells.time("created_at")?,
+        event_sequence: cells.int("event_sequence")?,
+    })
+}
