@@ -14,7 +14,124 @@
 //! | `store` | SQL, one file per aggregate |
 //! | `workers` | the actors that drive runs |
 
+mod api;
 mod app;
+pub mod config;
 mod domain;
 mod store;
 mod workers;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ferroflow_db::Db;
+use ferroflow_proto::kfp::v2beta1::experiment_service_server::ExperimentServiceServer;
+use ferroflow_proto::kfp::v2beta1::pipeline_service_server::PipelineServiceServer;
+use ferroflow_proto::kfp::v2beta1::recurring_run_service_server::RecurringRunServiceServer;
+use ferroflow_proto::kfp::v2beta1::run_service_server::RunServiceServer;
+use ferroflow_proto::pipelines::v1::task_service_server::TaskServiceServer;
+use ferroflow_proto::pipelines::v1::upload_service_server::UploadServiceServer;
+use ferroflow_runtime::Runtime;
+use ferroflow_service::grpc::{self, MESSAGE_MAX};
+use ferroflow_service::identity::Verifier;
+use ferroflow_service::runner::{Runner, TaskKind};
+use ferroflow_types::id::RandomIds;
+use ferroflow_types::time::SystemClock;
+use tonic::service::Routes;
+
+pub use config::Config;
+
+/// The audience of identity tokens for this service.
+pub const NAME: &str = "pipeline-svc";
+
+/// The gRPC services that it answers.
+pub const SERVICES: [&str; 6] = [
+    "kubeflow.pipelines.backend.api.v2beta1.ExperimentService",
+    "kubeflow.pipelines.backend.api.v2beta1.PipelineService",
+    "kubeflow.pipelines.backend.api.v2beta1.RecurringRunService",
+    "kubeflow.pipelines.backend.api.v2beta1.RunService",
+    "ferroflow.pipelines.v1.TaskService",
+    "ferroflow.pipelines.v1.UploadService",
+];
+
+/// What the service is given.
+pub struct Deps {
+    /// The URL of its database.
+    pub database: String,
+    /// Where tasks run.
+    pub runtime: Arc<dyn Runtime>,
+    /// Where artifacts go unless the settings say otherwise.
+    pub artifacts: PathBuf,
+    /// The socket that it listens on.
+    pub socket: PathBuf,
+    /// Who may call.
+    pub verifier: Verifier,
+}
+
+/// What is left to others once the service runs.
+pub struct Handle {
+    /// Its database, for the relay of its events.
+    pub db: Db,
+}
+
+/// Why the service cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its database.
+    #[error("the database of pipeline-svc")]
+    Database(#[from] ferroflow_db::DbError),
+    /// Its socket.
+    #[error("the socket of pipeline-svc")]
+    Socket(#[source] std::io::Error),
+}
+
+/// Starts the service; its tasks belong to `runner`.
+pub async fn start(config: &Config, deps: Deps, runner: &mut Runner) -> Result<Handle, StartError> {
+    let db = Db::open(&deps.database, store::MIGRATIONS).await?;
+    let (driver, letters) = app::drive::Driver::new();
+    let pipeline_root = match config.pipeline_root.as_str() {
+        "" => deps.artifacts.display().to_string(),
+        given => given.to_owned(),
+    };
+    let ctx = Arc::new(app::Ctx {
+        db: db.clone(),
+        clock: Arc::new(SystemClock),
+        ids: Arc::new(RandomIds),
+        runtime: deps.runtime,
+        plans: app::plans::Plans::default(),
+        numbers: app::Numbers::default(),
+        driver,
+        settings: app::Settings {
+            pipeline_root,
+            caching: config.caching,
+            parallel_tasks_max: config.parallel_tasks(),
+            active_runs_max: config.active_runs.max(1),
+            kubernetes: false,
+        },
+    });
+    let listener = grpc::listen(&deps.socket).map_err(StartError::Socket)?;
+    let supervisor = workers::runs::Supervisor::new(Arc::clone(&ctx), letters);
+    let stop = runner.stopping();
+    runner.spawn(TaskKind::Critical, "runs", supervisor.run(stop));
+    let stop = runner.stopping();
+    let routes = routes(api::Api { ctx });
+    let serving = grpc::serve(listener, routes, deps.verifier, stop);
+    runner.spawn(TaskKind::Critical, "pipeline-svc", serving);
+    Ok(Handle { db })
+}
+
+fn routes(api: api::Api) -> Routes {
+    macro_rules! server {
+        ($server:ident) => {
+            $server::new(api.clone())
+                .max_decoding_message_size(MESSAGE_MAX)
+                .max_encoding_message_size(MESSAGE_MAX)
+        };
+    }
+    Routes::new(server!(ExperimentServiceServer))
+        .add_service(server!(PipelineServiceServer))
+        .add_service(server!(RecurringRunServiceServer))
+        .add_service(server!(RunServiceServer))
+        .add_service(server!(TaskServiceServer))
+        .add_service(server!(UploadServiceServer))
+}

@@ -3,7 +3,6 @@
 //! The runtime says where things are ([`Places`]); this says what is run there. Contract: KFP's
 //! executor input and `{{$…}}` placeholders.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ferroflow_types::TaskId;
@@ -266,6 +265,3 @@ pub(crate) struct Produced {
     /// A path that replaces the one derived from the URI.
     pub custom_path: Option<String>,
 }
-
-/// The outputs of a command by name; type alias for what the worker collects.
-pub(crate) type ProducedArtifacts = BTreeMap<String, Vec<Produced>>;

@@ -97,9 +97,9 @@ fn expand(text: &str, run: &str, now: Timestamp) -> String {
     let mut result = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(begin) = rest.find("[[") {
-        result.push_str(&rest[..begin]);
         let inner = &rest[begin + 2..];
         let Some(end) = inner.find("]]") else { break };
+        result.push_str(&rest[..begin]);
         let whole = &rest[begin..begin + end + 4];
         match &inner[..end] {
             "RunUUID" => result.push_str(run),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ferroflow_types::TaskId;
 
-use super::node::{NodeError, NodeIx, NodeState, Role, Values};
+use super::node::{NodeIx, NodeState, Role, Values};
 use super::{AttemptFailure, Effect, RunPhase, Turn, Work};
 use crate::domain::plan::RetryPolicy;
 
@@ -146,10 +146,10 @@ impl RetryPolicy {
     }
 }
 
-/// An error for an attempt that ended although nobody waited for it to.
+#[cfg(test)]
 impl AttemptFailure {
     /// A failure that has a message only.
-    pub(crate) fn new(reason: &str, message: impl Into<String>) -> Self {
-        Self { error: NodeError::new(reason, message), lost: false }
+    pub(crate) fn new(reason: &str, message: &str) -> Self {
+        Self { error: super::node::NodeError::new(reason, message), lost: false }
     }
 }

@@ -1,0 +1,85 @@
+//! `ExperimentService`.
+
+use ferroflow_proto::kfp::v2beta1 as pb;
+use ferroflow_proto::kfp::v2beta1::experiment_service_server::ExperimentService;
+use ferroflow_service::grpc::caller;
+use tonic::{Request, Response, Status};
+
+use super::{Api, convert, failed, id, invalid};
+use crate::app::experiments::{self, CreateExperiment};
+use crate::app::list::ListRequest;
+use crate::domain::run::StorageState;
+
+#[tonic::async_trait]
+impl ExperimentService for Api {
+    async fn create_experiment(
+        &self,
+        request: Request<pb::CreateExperimentRequest>,
+    ) -> Result<Response<pb::Experiment>, Status> {
+        caller(&request)?;
+        let experiment = request.into_inner().experiment;
+        let given = experiment.ok_or_else(|| invalid("experiment", "Experiment is missing"))?;
+        let create = CreateExperiment {
+            display_name: given.display_name,
+            description: given.description,
+            namespace: given.namespace,
+        };
+        let made = experiments::create_experiment(&self.ctx, create).await.map_err(failed)?;
+        Ok(Response::new(convert::experiment(&made)))
+    }
+
+    async fn get_experiment(
+        &self,
+        request: Request<pb::GetExperimentRequest>,
+    ) -> Result<Response<pb::Experiment>, Status> {
+        caller(&request)?;
+        let id = id("experiment_id", &request.get_ref().experiment_id)?;
+        let found = experiments::get_experiment(&self.ctx, id).await.map_err(failed)?;
+        Ok(Response::new(convert::experiment(&found)))
+    }
+
+    async fn list_experiments(
+        &self,
+        request: Request<pb::ListExperimentsRequest>,
+    ) -> Result<Response<pb::ListExperimentsResponse>, Status> {
+        caller(&request)?;
+        let pb::ListExperimentsRequest { page_token, page_size, sort_by, filter, namespace } =
+            request.into_inner();
+        let list = ListRequest { page_token, page_size, sort_by, filter };
+        let page = experiments::list_experiments(&self.ctx, &namespace, &list).await.map_err(failed)?;
+        Ok(Response::new(pb::ListExperimentsResponse {
+            experiments: page.entries.iter().map(convert::experiment).collect(),
+            next_page_token: page.next.unwrap_or_default(),
+            total_size: i32::try_from(page.total).unwrap_or(i32::MAX),
+        }))
+    }
+
+    async fn archive_experiment(
+        &self,
+        request: Request<pb::ArchiveExperimentRequest>,
+    ) -> Result<Response<()>, Status> {
+        caller(&request)?;
+        let id = id("experiment_id", &request.get_ref().experiment_id)?;
+        let done = experiments::set_storage(&self.ctx, id, StorageState::Archived).await;
+        done.map(Response::new).map_err(failed)
+    }
+
+    async fn unarchive_experiment(
+        &self,
+        request: Request<pb::UnarchiveExperimentRequest>,
+    ) -> Result<Response<()>, Status> {
+        caller(&request)?;
+        let id = id("experiment_id", &request.get_ref().experiment_id)?;
+        let done = experiments::set_storage(&self.ctx, id, StorageState::Available).await;
+        done.map(Response::new).map_err(failed)
+    }
+
+    async fn delete_experiment(
+        &self,
+        request: Request<pb::DeleteExperimentRequest>,
+    ) -> Result<Response<()>, Status> {
+        caller(&request)?;
+        let id = id("experiment_id", &request.get_ref().experiment_id)?;
+        experiments::delete_experiment(&self.ctx, id).await.map(Response::new).map_err(failed)
+    }
+}

@@ -1,0 +1,184 @@
+//! `PipelineService`.
+
+use std::collections::HashMap;
+
+use ferroflow_proto::kfp::v2beta1 as pb;
+use ferroflow_proto::kfp::v2beta1::pipeline_service_server::PipelineService;
+use ferroflow_service::grpc::caller;
+use ferroflow_types::{Error, ErrorKind};
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Response, Status};
+
+use super::{Api, convert, failed, id, invalid};
+use crate::app::list::ListRequest;
+use crate::app::pipelines::{self, CreatePipeline};
+use crate::app::versions;
+use crate::domain::definition::Tags;
+
+/// The gateway says with this that a request's tags were given and empty, which protobuf cannot.
+const CLEAR_TAGS: &str = "x-clear-tags";
+
+fn tags_of(metadata: &MetadataMap, tags: HashMap<String, String>) -> Option<Tags> {
+    let given = !tags.is_empty() || metadata.contains_key(CLEAR_TAGS);
+    given.then(|| tags.into_iter().collect())
+}
+
+/// Packages are uploaded; this installation does not fetch them.
+fn no_packages(field: &str) -> Status {
+    failed(Error::new(
+        ErrorKind::Unimplemented,
+        "PACKAGE_URL_UNSUPPORTED",
+        format!(
+            "{field}: this installation does not fetch packages by URL; upload the file to \
+             /apis/v2beta1/pipelines/upload or /upload_version"
+        ),
+    ))
+}
+
+#[tonic::async_trait]
+impl PipelineService for Api {
+    async fn create_pipeline(
+        &self,
+        request: Request<pb::CreatePipelineRequest>,
+    ) -> Result<Response<pb::Pipeline>, Status> {
+        caller(&request)?;
+        let pipeline = request.into_inner().pipeline;
+        let given = pipeline.ok_or_else(|| invalid("pipeline", "Pipeline is missing"))?;
+        let create = CreatePipeline {
+            name: given.name,
+            display_name: given.display_name,
+            description: given.description,
+            namespace: given.namespace,
+            tags: given.tags.into_iter().collect(),
+            code_source_url: String::new(),
+        };
+        let made = pipelines::create_pipeline(&self.ctx, create, None).await.map_err(failed)?;
+        Ok(Response::new(convert::pipeline(&made)))
+    }
+
+    async fn get_pipeline(
+        &self,
+        request: Request<pb::GetPipelineRequest>,
+    ) -> Result<Response<pb::Pipeline>, Status> {
+        caller(&request)?;
+        let id = id("pipeline_id", &request.get_ref().pipeline_id)?;
+        let found = pipelines::get_pipeline(&self.ctx, id).await.map_err(failed)?;
+        Ok(Response::new(convert::pipeline(&found)))
+    }
+
+    async fn get_pipeline_by_name(
+        &self,
+        request: Request<pb::GetPipelineByNameRequest>,
+    ) -> Result<Response<pb::Pipeline>, Status> {
+        caller(&request)?;
+        let pb::GetPipelineByNameRequest { namespace, name } = request.into_inner();
+        let found = pipelines::get_pipeline_by_name(&self.ctx, &namespace, &name).await;
+        found.map(|found| Response::new(convert::pipeline(&found))).map_err(failed)
+    }
+
+    async fn list_pipelines(
+        &self,
+        request: Request<pb::ListPipelinesRequest>,
+    ) -> Result<Response<pb::ListPipelinesResponse>, Status> {
+        caller(&request)?;
+        let pb::ListPipelinesRequest { namespace, page_token, page_size, sort_by, filter } =
+            request.into_inner();
+        let list = ListRequest { page_token, page_size, sort_by, filter };
+        let page = pipelines::list_pipelines(&self.ctx, &namespace, &list).await.map_err(failed)?;
+        Ok(Response::new(pb::ListPipelinesResponse {
+            pipelines: page.entries.iter().map(convert::pipeline).collect(),
+            total_size: i32::try_from(page.total).unwrap_or(i32::MAX),
+            next_page_token: page.next.unwrap_or_default(),
+        }))
+    }
+
+    async fn delete_pipeline(
+        &self,
+        request: Request<pb::DeletePipelineRequest>,
+    ) -> Result<Response<()>, Status> {
+        caller(&request)?;
+        let pb::DeletePipelineRequest { pipeline_id, cascade } = request.into_inner();
+        let id = id("pipeline_id", &pipeline_id)?;
+        pipelines::delete_pipeline(&self.ctx, id, cascade).await.map(Response::new).map_err(failed)
+    }
+
+    async fn create_pipeline_and_version(
+        &self,
+        request: Request<pb::CreatePipelineAndVersionRequest>,
+    ) -> Result<Response<pb::Pipeline>, Status> {
+        caller(&request)?;
+        Err(no_packages("pipeline_version.package_url"))
+    }
+
+    async fn create_pipeline_version(
+        &self,
+        request: Request<pb::CreatePipelineVersionRequest>,
+    ) -> Result<Response<pb::PipelineVersion>, Status> {
+        caller(&request)?;
+        Err(no_packages("pipeline_version.package_url"))
+    }
+
+    async fn get_pipeline_version(
+        &self,
+        request: Request<pb::GetPipelineVersionRequest>,
+    ) -> Result<Response<pb::PipelineVersion>, Status> {
+        caller(&request)?;
+        // As upstream, the version's id alone says which one it is.
+        let id = id("pipeline_version_id", &request.get_ref().pipeline_version_id)?;
+        let found = versions::get_version(&self.ctx, id).await.map_err(failed)?;
+        Ok(Response::new(convert::version(&found)))
+    }
+
+    async fn list_pipeline_versions(
+        &self,
+        request: Request<pb::ListPipelineVersionsRequest>,
+    ) -> Result<Response<pb::ListPipelineVersionsResponse>, Status> {
+        caller(&request)?;
+        let pb::ListPipelineVersionsRequest { pipeline_id, page_token, page_size, sort_by, filter } =
+            request.into_inner();
+        let id = id("pipeline_id", &pipeline_id)?;
+        let list = ListRequest { page_token, page_size, sort_by, filter };
+        let page = versions::list_versions(&self.ctx, id, &list).await.map_err(failed)?;
+        Ok(Response::new(pb::ListPipelineVersionsResponse {
+            pipeline_versions: page.entries.iter().map(convert::version).collect(),
+            next_page_token: page.next.unwrap_or_default(),
+            total_size: i32::try_from(page.total).unwrap_or(i32::MAX),
+        }))
+    }
+
+    async fn delete_pipeline_version(
+        &self,
+        request: Request<pb::DeletePipelineVersionRequest>,
+    ) -> Result<Response<()>, Status> {
+        caller(&request)?;
+        let id = id("pipeline_version_id", &request.get_ref().pipeline_version_id)?;
+        versions::delete_version(&self.ctx, id).await.map(Response::new).map_err(failed)
+    }
+
+    async fn update_pipeline(
+        &self,
+        request: Request<pb::UpdatePipelineRequest>,
+    ) -> Result<Response<pb::Pipeline>, Status> {
+        caller(&request)?;
+        let (metadata, _, message) = request.into_parts();
+        let given = message.pipeline.ok_or_else(|| invalid("pipeline", "Pipeline is missing"))?;
+        let id = id("pipeline.pipeline_id", &given.pipeline_id)?;
+        let tags = tags_of(&metadata, given.tags);
+        let done = pipelines::update_pipeline(&self.ctx, id, given.display_name, tags).await;
+        done.map(|done| Response::new(convert::pipeline(&done))).map_err(failed)
+    }
+
+    async fn update_pipeline_version(
+        &self,
+        request: Request<pb::UpdatePipelineVersionRequest>,
+    ) -> Result<Response<pb::PipelineVersion>, Status> {
+        caller(&request)?;
+        let (metadata, _, message) = request.into_parts();
+        let given = message.pipeline_version;
+        let given = given.ok_or_else(|| invalid("pipeline_version", "PipelineVersion is missing"))?;
+        let id = id("pipeline_version.pipeline_version_id", &given.pipeline_version_id)?;
+        let tags = tags_of(&metadata, given.tags);
+        let done = versions::update_version(&self.ctx, id, given.display_name, tags).await;
+        done.map(|done| Response::new(convert::version(&done))).map_err(failed)
+    }
+}

@@ -1,0 +1,142 @@
+//! `RunService`.
+
+use ferroflow_proto::json::{struct_to_map, to_json};
+use ferroflow_proto::kfp::v2beta1 as pb;
+use ferroflow_proto::kfp::v2beta1::run::PipelineSource as Given;
+use ferroflow_proto::kfp::v2beta1::run_service_server::RunService;
+use ferroflow_service::grpc::caller;
+use ferroflow_types::RunId;
+use serde_json::Value;
+use tonic::{Request, Response, Status};
+
+use super::{Api, convert, failed, id, id_opt, invalid};
+use crate::app::create_run::{self, CreateRun, PipelineSource};
+use crate::app::list::ListRequest;
+use crate::app::runs;
+use crate::domain::run::StorageState;
+
+fn create_of(run: pb::Run) -> Result<CreateRun, Status> {
+    let pipeline = match run.pipeline_source {
+        Some(Given::PipelineSpec(spec)) => {
+            PipelineSource::Inline(Value::Object(struct_to_map(&spec)))
+        }
+        Some(Given::PipelineVersionReference(reference)) => PipelineSource::Stored {
+            pipeline: id_opt("run.pipeline_version_reference.pipeline_id", &reference.pipeline_id)?,
+            version: id_opt(
+                "run.pipeline_version_reference.pipeline_version_id",
+                &reference.pipeline_version_id,
+            )?,
+        },
+        // The third member, pipeline_version_id, is deprecated, and no server reads it.
+        _ => {
+            let problem = "pipeline_spec or pipeline_version_reference is needed";
+            return Err(invalid("run.pipeline_source", problem));
+        }
+    };
+    let config = run.runtime_config.unwrap_or_default();
+    let parameters = config.parameters.iter().map(|(name, value)| (name.clone(), to_json(value)));
+    Ok(CreateRun {
+        id: id_opt("run.run_id", &run.run_id)?,
+        display_name: run.display_name,
+        description: run.description,
+        experiment: id_opt("run.experiment_id", &run.experiment_id)?,
+        pipeline,
+        parameters: parameters.collect(),
+        pipeline_root: config.pipeline_root,
+        service_account: run.service_account,
+    })
+}
+
+impl Api {
+    async fn store_run(&self, run_id: &str, storage: StorageState) -> Result<Response<()>, Status> {
+        let id: RunId = id("run_id", run_id)?;
+        runs::set_storage(&self.ctx, id, storage).await.map(Response::new).map_err(failed)
+    }
+}
+
+#[tonic::async_trait]
+impl RunService for Api {
+    async fn create_run(
+        &self,
+        request: Request<pb::CreateRunRequest>,
+    ) -> Result<Response<pb::Run>, Status> {
+        caller(&request)?;
+        let run = request.into_inner().run.ok_or_else(|| invalid("run", "Run is missing"))?;
+        let spec = match &run.pipeline_source {
+            Some(Given::PipelineSpec(spec)) => Some(Value::Object(struct_to_map(spec))),
+            _ => None,
+        };
+        let made = create_run::create_run(&self.ctx, create_of(run)?).await.map_err(failed)?;
+        Ok(Response::new(convert::run(&made, spec.as_ref())))
+    }
+
+    async fn get_run(
+        &self,
+        request: Request<pb::GetRunRequest>,
+    ) -> Result<Response<pb::Run>, Status> {
+        caller(&request)?;
+        let id = id("run_id", &request.get_ref().run_id)?;
+        let found = runs::get_run(&self.ctx, id).await.map_err(failed)?;
+        Ok(Response::new(convert::full_run(&found)))
+    }
+
+    async fn list_runs(
+        &self,
+        request: Request<pb::ListRunsRequest>,
+    ) -> Result<Response<pb::ListRunsResponse>, Status> {
+        caller(&request)?;
+        let pb::ListRunsRequest { namespace, experiment_id, page_token, page_size, sort_by, filter } =
+            request.into_inner();
+        let experiment = id_opt("experiment_id", &experiment_id)?;
+        let list = ListRequest { page_token, page_size, sort_by, filter };
+        let page = runs::list_runs(&self.ctx, &namespace, experiment, &list).await.map_err(failed)?;
+        Ok(Response::new(pb::ListRunsResponse {
+            runs: page.entries.iter().map(|run| convert::run(run, None)).collect(),
+            total_size: i32::try_from(page.total).unwrap_or(i32::MAX),
+            next_page_token: page.next.unwrap_or_default(),
+        }))
+    }
+
+    async fn archive_run(
+        &self,
+        request: Request<pb::ArchiveRunRequest>,
+    ) -> Result<Response<()>, Status> {
+        caller(&request)?;
+        self.store_run(&request.get_ref().run_id, StorageState::Archived).await
+    }
+
+    async fn unarchive_run(
+        &self,
+        request: Request<pb::UnarchiveRunRequest>,
+    ) -> Result<Response<()>, Status> {
+        caller(&request)?;
+        self.store_run(&request.get_ref().run_id, StorageState::Available).await
+    }
+
+    async fn delete_run(
+        &self,
+        request: Request<pb::DeleteRunRequest>,
+    ) -> Result<Response<()>, Status> {
+        caller(&request)?;
+        let id = id("run_id", &request.get_ref().run_id)?;
+        runs::delete_run(&self.ctx, id).await.map(Response::new).map_err(failed)
+    }
+
+    async fn terminate_run(
+        &self,
+        request: Request<pb::TerminateRunRequest>,
+    ) -> Result<Response<()>, Status> {
+        caller(&request)?;
+        let id = id("run_id", &request.get_ref().run_id)?;
+        runs::terminate_run(&self.ctx, id).await.map(Response::new).map_err(failed)
+    }
+
+    async fn retry_run(
+        &self,
+        request: Request<pb::RetryRunRequest>,
+    ) -> Result<Response<()>, Status> {
+        caller(&request)?;
+        let id = id("run_id", &request.get_ref().run_id)?;
+        runs::retry_run(&self.ctx, id).await.map(Response::new).map_err(failed)
+    }
+}

@@ -1,0 +1,279 @@
+//! `TaskService`: tasks in full, logs, artifacts.
+
+use std::collections::{BTreeMap, HashMap};
+
+use ferroflow_proto::google::api::HttpBody;
+use ferroflow_proto::json::{map_to_struct, timestamp};
+use ferroflow_proto::pipelines::v1 as pb;
+use ferroflow_proto::pipelines::v1::task_service_server::TaskService;
+use ferroflow_runtime::LogRequest;
+use ferroflow_service::grpc::caller;
+use ferroflow_types::{RunId, TaskId};
+use futures::stream::BoxStream;
+use futures::{StreamExt as _, TryStreamExt as _};
+use serde_json::Value;
+use tonic::{Request, Response, Status};
+
+use super::{Api, failed, id, id_opt, invalid};
+use crate::app::{artifacts, tasks};
+use crate::domain::engine::NodeRow;
+use crate::domain::engine::node::{NodeState, Values};
+use crate::domain::plan::{Body, ComponentIx, Plan, Task};
+use crate::store::artifacts::StoredArtifact;
+
+/// Artifacts whose content is a whole message are limited to this.
+const WHOLE_MAX: u64 = 32 * 1024 * 1024;
+
+/// What a path leads to in the plan.
+struct Place<'p> {
+    kind: pb::TaskType,
+    task: Option<&'p Task>,
+    /// Keys of the siblings that it waits for.
+    upstream: Vec<&'p str>,
+}
+
+fn place<'p>(plan: &'p Plan, path: &str) -> Place<'p> {
+    let mut component: ComponentIx = plan.root;
+    let mut found = Place { kind: pb::TaskType::Root, task: None, upstream: Vec::new() };
+    let mut in_loop = false;
+    for part in path.split('.').skip(1) {
+        if in_loop {
+            in_loop = false;
+            found = Place { kind: pb::TaskType::Iteration, task: None, upstream: Vec::new() };
+            continue;
+        }
+        let Body::Dag(dag) = &plan.component(component).body else { break };
+        let Some(task) = dag.tasks.iter().find(|task| task.key == part) else { break };
+        component = task.component;
+        in_loop = task.iterator.is_some();
+        let kind = match &plan.component(component).body {
+            _ if in_loop => pb::TaskType::Loop,
+            Body::Dag(_) if task.condition.is_some() => pb::TaskType::Condition,
+            Body::Dag(_) => pb::TaskType::Dag,
+            Body::Container(_) => pb::TaskType::Container,
+            Body::Importer(_) => pb::TaskType::Importer,
+        };
+        let upstream = task.upstream.iter().map(|up| dag.task(*up).key.as_str()).collect();
+        found = Place { kind, task: Some(task), upstream };
+    }
+    found
+}
+
+fn state(state: NodeState) -> pb::TaskState {
+    match state {
+        NodeState::Pending | NodeState::Queued => pb::TaskState::Pending,
+        NodeState::Running | NodeState::Backoff => pb::TaskState::Running,
+        NodeState::Succeeded => pb::TaskState::Succeeded,
+        NodeState::Cached => pb::TaskState::Cached,
+        NodeState::NotTriggered | NodeState::Omitted => pb::TaskState::Skipped,
+        NodeState::Failed => pb::TaskState::Failed,
+        NodeState::Canceled => pb::TaskState::Canceled,
+    }
+}
+
+fn task(run: RunId, row: &NodeRow, plan: &Plan, iterations: Option<i32>) -> pb::Task {
+    let place = place(plan, &row.path);
+    let (parent, name) = row.path.rsplit_once('.').unwrap_or(("", &row.path));
+    let siblings = place.upstream.iter();
+    let upstream = siblings.map(|key| TaskId::derive(run, &format!("{parent}.{key}")).to_string());
+    let cache = row.cache.as_ref().map(|note| pb::CacheInfo {
+        fingerprint: note.fingerprint.clone(),
+        reason: note.reason.clone(),
+        source_task_id: note.source.as_ref().map(|s| s.task.to_string()).unwrap_or_default(),
+        source_run_id: note.source.as_ref().map(|s| s.run.clone()).unwrap_or_default(),
+    });
+    let count = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
+    pb::Task {
+        run_id: run.to_string(),
+        task_id: row.id.to_string(),
+        parent_task_id: row.parent.map(|parent| parent.to_string()).unwrap_or_default(),
+        name: name.to_owned(),
+        display_name: place.task.map_or(name, |task| &task.display_name).to_owned(),
+        path: row.path.clone(),
+        r#type: place.kind as i32,
+        state: state(row.state) as i32,
+        iteration_index: row.iteration.map(count),
+        attempt: count(row.attempt),
+        created_at: Some(timestamp(row.created_at.millis())),
+        started_at: row.started_at.map(|at| timestamp(at.millis())),
+        finished_at: row.finished_at.map(|at| timestamp(at.millis())),
+        error: row.error.as_ref().map(|error| pb::TaskError {
+            reason: error.reason.clone(),
+            message: error.message.clone(),
+            exit_code: error.exit_code,
+            log_tail: error.log_tail.clone(),
+        }),
+        cache,
+        input_parameters: Some(parameters(&row.inputs.parameters)),
+        output_parameters: Some(parameters(&row.outputs.parameters)),
+        input_artifacts: artifact_refs(&row.inputs),
+        output_artifacts: artifact_refs(&row.outputs),
+        upstream: upstream.collect(),
+        iteration_count: iterations,
+    }
+}
+
+fn parameters(values: &BTreeMap<String, Value>) -> prost_types::Struct {
+    map_to_struct(&values.iter().map(|(name, value)| (name.clone(), value.clone())).collect())
+}
+
+fn artifact_refs(values: &Values) -> HashMap<String, pb::ArtifactRefs> {
+    let lists = values.artifacts.iter().map(|(name, list)| {
+        let ids = list.iter().map(|artifact| artifact.id).collect();
+        (name.clone(), pb::ArtifactRefs { ids })
+    });
+    lists.collect()
+}
+
+fn artifact(stored: &StoredArtifact) -> pb::Artifact {
+    let artifact = &stored.artifact;
+    pb::Artifact {
+        artifact_id: artifact.id,
+        name: artifact.name.clone(),
+        r#type: artifact.schema_title.clone(),
+        uri: artifact.uri.clone(),
+        metadata: Some(map_to_struct(&artifact.metadata)),
+        digest: artifact.digest.clone().unwrap_or_default(),
+        size_bytes: artifact.size_bytes.and_then(|size| i64::try_from(size).ok()).unwrap_or(0),
+        run_id: stored.run.to_string(),
+        task_id: stored.task.to_string(),
+        created_at: Some(timestamp(stored.created_at.millis())),
+    }
+}
+
+fn body(content_type: &str, bytes: bytes::Bytes) -> HttpBody {
+    let content_type = content_type.to_owned();
+    HttpBody { content_type, data: bytes.into(), extensions: Vec::new() }
+}
+
+/// What a file is, as far as its name says.
+fn content_type(name: &str) -> &'static str {
+    match name.rsplit_once('.').map_or("", |(_, ending)| ending) {
+        "json" => "application/json",
+        "txt" | "log" | "md" | "csv" | "yaml" | "yml" => "text/plain; charset=utf-8",
+        _ => "application/octet-stream",
+    }
+}
+
+impl Api {
+    async fn tasks_of(&self, run: RunId) -> Result<Vec<pb::Task>, Status> {
+        let (rows, plan) = tasks::list_tasks(&self.ctx, run).await.map_err(failed)?;
+        let mut iterations: HashMap<TaskId, i32> = HashMap::new();
+        for row in &rows {
+            if let (Some(parent), Some(_)) = (row.parent, row.iteration) {
+                *iterations.entry(parent).or_default() += 1;
+            }
+        }
+        let shown = rows.iter().map(|row| task(run, row, &plan, iterations.get(&row.id).copied()));
+        Ok(shown.collect())
+    }
+}
+
+type BodyStream = BoxStream<'static, Result<HttpBody, Status>>;
+
+#[tonic::async_trait]
+impl TaskService for Api {
+    type StreamLogsStream = BodyStream;
+    type ReadArtifactStream = BodyStream;
+
+    async fn list_tasks(
+        &self,
+        request: Request<pb::ListTasksRequest>,
+    ) -> Result<Response<pb::ListTasksResponse>, Status> {
+        caller(&request)?;
+        let run = id("run_id", &request.get_ref().run_id)?;
+        let tasks = self.tasks_of(run).await?;
+        Ok(Response::new(pb::ListTasksResponse { tasks }))
+    }
+
+    async fn get_task(
+        &self,
+        request: Request<pb::GetTaskRequest>,
+    ) -> Result<Response<pb::Task>, Status> {
+        caller(&request)?;
+        let run = id("run_id", &request.get_ref().run_id)?;
+        let wanted = request.into_inner().task_id;
+        let found = self.tasks_of(run).await?.into_iter().find(|task| task.task_id == wanted);
+        found.map(Response::new).ok_or_else(|| Status::not_found(format!("task {wanted} not found")))
+    }
+
+    async fn stream_logs(
+        &self,
+        request: Request<pb::StreamLogsRequest>,
+    ) -> Result<Response<BodyStream>, Status> {
+        caller(&request)?;
+        let pb::StreamLogsRequest { run_id, task_id, attempt, follow, offset } =
+            request.into_inner();
+        let (run, task) = (id("run_id", &run_id)?, id("task_id", &task_id)?);
+        let negative = |field| move |_| invalid(field, "it must not be negative");
+        let attempt = u32::try_from(attempt).map_err(negative("attempt"))?;
+        let offset = u64::try_from(offset).map_err(negative("offset"))?;
+        let wanted = LogRequest { offset, follow };
+        let log = tasks::stream_logs(&self.ctx, run, task, attempt, wanted).await.map_err(failed)?;
+        let bodies = log
+            .map_ok(|bytes| body("text/plain; charset=utf-8", bytes))
+            .map_err(|error| Status::internal(format!("cannot read the log: {error}")));
+        Ok(Response::new(bodies.boxed()))
+    }
+
+    async fn list_artifacts(
+        &self,
+        request: Request<pb::ListArtifactsRequest>,
+    ) -> Result<Response<pb::ListArtifactsResponse>, Status> {
+        caller(&request)?;
+        let given = request.into_inner();
+        let run = id_opt("run_id", &given.run_id)?;
+        let task = id_opt("task_id", &given.task_id)?;
+        let (token, size) = (&given.page_token, given.page_size);
+        let page = artifacts::list_artifacts(&self.ctx, run, task, token, size).await;
+        let (found, next_page_token) = page.map_err(failed)?;
+        let artifacts = found.iter().map(artifact).collect();
+        Ok(Response::new(pb::ListArtifactsResponse { artifacts, next_page_token }))
+    }
+
+    async fn get_artifact(
+        &self,
+        request: Request<pb::GetArtifactRequest>,
+    ) -> Result<Response<pb::Artifact>, Status> {
+        caller(&request)?;
+        let id = request.get_ref().artifact_id;
+        let found = artifacts::get_artifact(&self.ctx, id).await.map_err(failed)?;
+        Ok(Response::new(artifact(&found)))
+    }
+
+    async fn read_artifact(
+        &self,
+        request: Request<pb::ReadArtifactRequest>,
+    ) -> Result<Response<BodyStream>, Status> {
+        caller(&request)?;
+        let pb::ReadArtifactRequest { artifact_id, path } = request.into_inner();
+        let found = artifacts::read_artifact(&self.ctx, artifact_id, &path).await.map_err(failed)?;
+        let kind = content_type(&found.name);
+        let bodies = found
+            .bytes
+            .map_ok(move |bytes| body(kind, bytes))
+            .map_err(|error| Status::internal(format!("cannot read the artifact: {error}")));
+        Ok(Response::new(bodies.boxed()))
+    }
+
+    async fn read_run_artifact(
+        &self,
+        request: Request<pb::ReadRunArtifactRequest>,
+    ) -> Result<Response<pb::ReadRunArtifactResponse>, Status> {
+        caller(&request)?;
+        let pb::ReadRunArtifactRequest { run_id, node_id, artifact_name } = request.into_inner();
+        let (run, task) = (id("run_id", &run_id)?, id("node_id", &node_id)?);
+        let id = artifacts::find_output(&self.ctx, run, task, &artifact_name).await.map_err(failed)?;
+        let found = artifacts::read_artifact(&self.ctx, id, "").await.map_err(failed)?;
+        if found.size_bytes > WHOLE_MAX {
+            let way = format!("read it from /apis/ferroflow/v1/artifacts/{id}/content");
+            return Err(invalid("artifact_name", format!("it is larger than {WHOLE_MAX} bytes: {way}")));
+        }
+        let chunks: Vec<_> = found
+            .bytes
+            .try_collect()
+            .await
+            .map_err(|error| Status::internal(format!("cannot read the artifact: {error}")))?;
+        Ok(Response::new(pb::ReadRunArtifactResponse { data: chunks.concat() }))
+    }
+}

@@ -1,0 +1,55 @@
+//! `UploadService`: compiled pipelines as files.
+
+use ferroflow_proto::kfp::v2beta1::{Pipeline, PipelineVersion};
+use ferroflow_proto::pipelines::v1 as pb;
+use ferroflow_proto::pipelines::v1::upload_service_server::UploadService;
+use ferroflow_service::grpc::caller;
+use tonic::{Request, Response, Status};
+
+use super::{Api, convert, failed, id};
+use crate::app::pipelines::{self, CreatePipeline};
+use crate::app::spec_file;
+use crate::app::versions::{self, NewVersion};
+
+#[tonic::async_trait]
+impl UploadService for Api {
+    async fn upload_pipeline(
+        &self,
+        request: Request<pb::UploadPipelineRequest>,
+    ) -> Result<Response<Pipeline>, Status> {
+        caller(&request)?;
+        let given = request.into_inner();
+        let file = spec_file::read(&given.filename, &given.content).map_err(failed)?;
+        let named = !given.name.is_empty() || !given.display_name.is_empty();
+        let create = CreatePipeline {
+            name: if named { given.name } else { given.filename },
+            display_name: given.display_name,
+            description: given.description,
+            namespace: given.namespace,
+            tags: given.tags.into_iter().collect(),
+            code_source_url: given.code_source_url,
+        };
+        let made = pipelines::create_pipeline(&self.ctx, create, Some(&file)).await;
+        made.map(|made| Response::new(convert::pipeline(&made))).map_err(failed)
+    }
+
+    async fn upload_pipeline_version(
+        &self,
+        request: Request<pb::UploadPipelineVersionRequest>,
+    ) -> Result<Response<PipelineVersion>, Status> {
+        caller(&request)?;
+        let given = request.into_inner();
+        let pipeline = id("pipelineid", &given.pipeline_id)?;
+        let file = spec_file::read(&given.filename, &given.content).map_err(failed)?;
+        let named = !given.name.is_empty() || !given.display_name.is_empty();
+        let new = NewVersion {
+            name: if named { given.name } else { given.filename },
+            display_name: given.display_name,
+            description: given.description,
+            code_source_url: given.code_source_url,
+            tags: given.tags.into_iter().collect(),
+        };
+        let made = versions::create_version(&self.ctx, pipeline, new, &file).await;
+        made.map(|made| Response::new(convert::version(&made))).map_err(failed)
+    }
+}

@@ -1,0 +1,38 @@
+//! Settings of the service.
+
+use serde::{Deserialize, Serialize};
+
+/// Settings of pipeline-svc.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Commands that run at once; 0 for twice the machine's cores, at least 4.
+    pub parallel_tasks: usize,
+    /// Runs that are driven at once; more wait, oldest first.
+    pub active_runs: usize,
+    /// Whether results of earlier tasks may be reused.
+    pub caching: bool,
+    /// Where artifacts go unless a run says otherwise, an absolute path; empty for the data folder.
+    pub pipeline_root: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            parallel_tasks: 0,
+            active_runs: 200,
+            caching: true,
+            pipeline_root: String::new(),
+        }
+    }
+}
+
+impl Config {
+    /// Commands that run at once.
+    pub(crate) fn parallel_tasks(&self) -> usize {
+        match self.parallel_tasks {
+            0 => std::thread::available_parallelism().map_or(4, |cores| (2 * cores.get()).max(4)),
+            given => given,
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! What is refused, and where; and that real pipelines are not.
+
+use std::path::Path;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::build;
+use crate::app::spec_file;
+use crate::domain::ir;
+use crate::domain::plan::Body;
+
+fn spec() -> Value {
+    json!({
+        "pipelineInfo": {"name": "p"}, "schemaVersion": "2.1.0",
+        "root": {"dag": {"tasks": {
+            "a": {"componentRef": {"name": "c"}},
+            "b": {"componentRef": {"name": "c"}, "dependentTasks": ["a"]}
+        }}},
+        "components": {"c": {"executorLabel": "e",
+            "outputDefinitions": {"parameters": {"n": {"parameterType": "NUMBER_INTEGER"}}}}},
+        "deploymentSpec": {"executors": {"e": {"container": {"image": "i", "command": ["sh"]}}}}
+    })
+}
+
+fn faults(change: impl FnOnce(&mut Value)) -> Vec<String> {
+    let mut spec = spec();
+    change(&mut spec);
+    let spec: ir::PipelineSpec = serde_json::from_value(spec).unwrap();
+    match build(&spec, None) {
+        Ok(_) => Vec::new(),
+        Err(faults) => faults.iter().map(ToString::to_string).collect(),
+    }
+}
+
+#[test]
+fn a_good_pipeline_has_its_edges_both_ways() {
+    let spec: ir::PipelineSpec = serde_json::from_value(spec()).unwrap();
+
+    let plan = build(&spec, None).unwrap();
+
+    let Body::Dag(dag) = &plan.component(plan.root).body else { panic!("the root is a DAG") };
+    assert_eq!(dag.tasks[1].upstream.len(), 1);
+    assert_eq!(dag.tasks[0].downstream.len(), 1);
+}
+
+#[test]
+fn each_fault_is_told_with_its_place() {
+    let task = "/root/dag/tasks/b";
+    type Change = fn(&mut Value);
+    let cases: [(Change, &str); 11] = [
+        (|s| s["pipelineInfo"]["name"] = json!("Bad Name"), "pipelineInfo.name"),
+        (|s| s["schemaVersion"] = json!("2.0.0"), "schemaVersion: KFP only supports schema version 2.1.0, but the pipeline spec has version 2.0.0"),
+        (|s| s["root"]["dag"]["tasks"]["b"]["componentRef"]["name"] = json!("x"), "root.dag.tasks.b.componentRef.name"),
+        (|s| s["root"]["dag"]["tasks"]["b"]["dependentTasks"] = json!(["x"]), "root.dag.tasks.b.dependentTasks"),
+        (|s| s["deploymentSpec"]["executors"] = json!({}), "components.c.executorLabel: deploymentSpec.executors has no \"e\""),
+        (|s| s["root"]["dag"]["tasks"]["a"]["dependentTasks"] = json!(["b"]), "root.dag.tasks: tasks wait for one another: a → b → a"),
+        (|s| s["components"]["c"]["inputDefinitions"] = json!({"parameters": {"q": {"parameterType": "LIST"}}}), "requires the parameter \"q\""),
+        (|s| s["root"]["dag"]["tasks"]["b"]["inputs"] = json!({"parameters": {"q": {"componentInputParameter": "none"}}}), "root.dag.tasks.b.inputs.parameters.q.componentInputParameter"),
+        (|s| s["root"]["dag"]["tasks"]["b"]["triggerPolicy"] = json!({"condition": "1 =="}), "root.dag.tasks.b.triggerPolicy.condition: cannot read \"1 ==\""),
+        (|s| s["root"]["dag"]["tasks"]["b"]["retryPolicy"] = json!({"maxRetryCount": -1}), "root.dag.tasks.b.retryPolicy.maxRetryCount"),
+        (|s| s["deploymentSpec"]["executors"]["e"] = json!({"resolver": {}}), "deploymentSpec.executors.e: resolver executors are not supported"),
+    ];
+    assert!(spec().pointer(task).is_some());
+    for (change, words) in cases {
+        let found = faults(change);
+        assert!(found.iter().any(|fault| fault.contains(words)), "{words}: {found:?}");
+    }
+}
+
+#[test]
+fn a_component_that_contains_itself_is_refused() {
+    let found = faults(|spec| {
+        spec["components"]["loop"] = json!({"dag": {"tasks": {"x": {"componentRef": {"name": "loop"}}}}});
+        spec["root"]["dag"]["tasks"]["x"] = json!({"componentRef": {"name": "loop"}});
+    });
+
+    assert!(found.iter().any(|fault| fault.contains("root → loop → loop")), "{found:?}");
+}
+
+#[test]
+fn every_fault_is_told_at_once() {
+    let found = faults(|spec| {
+        spec["pipelineInfo"]["name"] = json!("");
+        spec["root"]["dag"]["tasks"]["a"]["componentRef"]["name"] = json!("x");
+        spec["components"]["c"]["executorLabel"] = json!("y");
+    });
+
+    assert_eq!(found.len(), 3, "{found:?}");
+}
+
+#[test]
+fn a_value_of_another_type_is_refused() {
+    let found = faults(|spec| {
+        spec["components"]["d"] = json!({"executorLabel": "e",
+            "inputDefinitions": {"parameters": {"l": {"parameterType": "LIST"}}}});
+        spec["root"]["dag"]["tasks"]["d"] = json!({"componentRef": {"name": "d"},
+            "inputs": {"parameters": {"l": {"taskOutputParameter":
+                {"producerTask": "a", "outputParameterKey": "n"}}}}});
+    });
+
+    assert!(found[0].contains("it gets an integer, but component d expects a list"), "{found:?}");
+}
+
+/// Compiled pipelines of the ecosystem, where they are at hand.
+#[test]
+fn real_pipelines_become_plans_and_broken_ones_do_not() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/conformance/kfp");
+    let Ok(cases) = std::fs::read_to_string(root.join("cases.tsv")) else {
+        println!("skipped: {} is not there", root.display());
+        return;
+    };
+    for line in cases.lines().skip(1) {
+        let mut cells = line.split('\t');
+        let (path, class) = (cells.next().unwrap(), cells.next().unwrap());
+        let bytes = std::fs::read(root.join(path)).unwrap();
+        let checked = spec_file::read(path, &bytes).and_then(|file| crate::app::plans::check(&file));
+        match (class, path.starts_with("invalid/")) {
+            ("e", true) => assert!(checked.is_err(), "{path} was accepted"),
+            _ => assert!(checked.is_ok(), "{path}: {}", checked.unwrap_err()),
+        }
+    }
+}
+
+proptest! {
+    /// Cutting any branch off or putting something odd in its place never panics.
+    #[test]
+    fn no_change_of_a_pipeline_makes_it_panic(at in 0_usize..40, odd in 0_usize..5) {
+        fn visit(value: &mut Value, left: &mut usize, odd: &Value) {
+            if *left == 0 { *value = odd.clone(); }
+            *left = left.wrapping_sub(1);
+            match value {
+                Value::Object(fields) => fields.values_mut().for_each(|v| visit(v, left, odd)),
+                Value::Array(items) => items.iter_mut().for_each(|v| visit(v, left, odd)),
+                _ => {}
+            }
+        }
+        let odd = [json!(null), json!({}), json!([]), json!("x"), json!(-1)][odd].clone();
+        let mut spec = spec();
+        let mut left = at;
+        visit(&mut spec, &mut left, &odd);
+        let checked = spec_file::from_json(spec).and_then(|file| crate::app::plans::check(&file));
+        let _either = checked.is_ok();
+    }
+}
