@@ -1,1 +1,31 @@
-//! Under construction.
+//! The front door: HTTP/JSON, native gRPC, uploads and event streams on one port.
+//!
+//! ```text
+//! connection ─► hygiene ─► authorize ─┬─► pages      /healthz /metrics /openapi.json
+//!                                     ├─► uploads    multipart forms of KFP
+//!                                     ├─► transcode  REST ⇄ gRPC by descriptor
+//!                                     └─► proxy      native gRPC
+//!                                            │  signed identity, trace context
+//!                                            ▼
+//!                                        services
+//! ```
+//!
+//! No RPC has a handler of its own here: `google.api.http` in the descriptors says everything.
+//! What has no rule in `authz` cannot be called.
+
+mod authz;
+pub mod config;
+mod error;
+mod events;
+mod hygiene;
+mod openapi;
+mod pages;
+mod proxy;
+mod server;
+mod transcode;
+mod uploads;
+mod upstream;
+
+pub use config::Config;
+pub use server::{Deps, Handle, StartError, start};
+pub use upstream::Upstream;

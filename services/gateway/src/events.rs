@@ -1,0 +1,150 @@
+//! `EventService` over the bus.
+//!
+//! A cursor is a position, bound to the filter that it was given for: with another filter it would
+//! skip events in silence, so it is refused.
+
+use ferroflow_bus::{Bus, EventFilter};
+use ferroflow_proto::events::v1 as pb;
+use ferroflow_proto::events::v1::event_service_server::EventService;
+use ferroflow_proto::json::{map_to_struct, timestamp};
+use ferroflow_types::CloudEvent;
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use serde::{Deserialize, Serialize};
+use tonic::{Request, Response, Status};
+
+/// Events read from the log at once.
+const BATCH: i64 = 256;
+
+/// The gateway's event service.
+#[derive(Clone)]
+pub(crate) struct Events {
+    bus: Bus,
+}
+
+impl Events {
+    pub(crate) fn new(bus: Bus) -> Self {
+        Self { bus }
+    }
+}
+
+/// What a cursor says: a position, and which filter it belongs to.
+#[derive(Serialize, Deserialize)]
+struct Cursor(i64, u64);
+
+/// A number for a filter (FNV-1a over its JSON); a guard against mistakes, not a secret.
+fn mark(filter: &EventFilter) -> u64 {
+    let text = serde_json::to_vec(filter).unwrap_or_default();
+    text.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+fn encode(position: i64, mark: u64) -> Result<String, Status> {
+    ferroflow_db::page::encode(&Cursor(position, mark))
+        .map_err(|_| Status::internal("a cursor cannot be written"))
+}
+
+/// A watcher of the log.
+struct Watch {
+    bus: Bus,
+    filter: EventFilter,
+    mark: u64,
+    position: i64,
+    follow: bool,
+    ready: std::collections::VecDeque<(i64, CloudEvent)>,
+}
+
+impl Watch {
+    async fn next(&mut self) -> Result<Option<pb::WatchResponse>, Status> {
+        let failed = |error| {
+            tracing::error!(%error, "the event log cannot be read");
+            Status::unavailable("the event log cannot be read, try again from the last cursor")
+        };
+        loop {
+            if let Some((position, event)) = self.ready.pop_front() {
+                let cursor = encode(position, self.mark)?;
+                return Ok(Some(pb::WatchResponse { cursor, event: Some(shown(event)) }));
+            }
+            let batch =
+                self.bus.read_after(self.position, &self.filter, BATCH).await.map_err(failed)?;
+            let moved = batch.scanned > self.position;
+            self.position = batch.scanned;
+            self.ready = batch.events.into();
+            match (moved, self.follow) {
+                (true, _) => {}
+                (false, true) => self.bus.wait_after(self.position).await,
+                (false, false) => return Ok(None),
+            }
+        }
+    }
+}
+
+fn shown(event: CloudEvent) -> pb::Event {
+    let data = match &event.data {
+        serde_json::Value::Object(fields) => Some(map_to_struct(fields)),
+        _ => None,
+    };
+    pb::Event {
+        id: event.id.to_string(),
+        r#type: event.event_type,
+        source: event.source,
+        subject: event.subject,
+        time: Some(timestamp(event.time.millis())),
+        topic: event.topic,
+        key: event.key,
+        sequence: event.sequence,
+        namespace: event.namespace,
+        traceparent: event.traceparent.unwrap_or_default(),
+        data,
+    }
+}
+
+#[tonic::async_trait]
+impl EventService for Events {
+    type WatchStream = BoxStream<'static, Result<pb::WatchResponse, Status>>;
+
+    async fn watch(
+        &self,
+        request: Request<pb::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let given = request.into_inner();
+        let filter = EventFilter {
+            topics: given.topics,
+            types: given.types,
+            namespaces: given.namespaces,
+            subject_prefix: given.subject_prefix,
+        };
+        let mark = mark(&filter);
+        let oldest = self.bus.oldest().await.map_err(|error| {
+            tracing::error!(%error, "the event log cannot be read");
+            Status::unavailable("the event log cannot be read")
+        })?;
+        let position = match given.cursor.as_str() {
+            "" => 0,
+            text => {
+                let Cursor(position, of) = ferroflow_db::page::decode(text)
+                    .map_err(|_| Status::invalid_argument("cursor: not one of ours"))?;
+                if of != mark {
+                    return Err(Status::invalid_argument(
+                        "cursor: it belongs to another filter; watch without one, or with its own",
+                    ));
+                }
+                if position + 1 < oldest {
+                    let first = encode(oldest - 1, mark)?;
+                    return Err(Status::out_of_range(format!(
+                        "cursor: events after it are no longer kept; the oldest cursor is {first}"
+                    )));
+                }
+                position
+            }
+        };
+        let follow = given.follow.unwrap_or(true);
+        let ready = std::collections::VecDeque::new();
+        let watch = Watch { bus: self.bus.clone(), filter, mark, position, follow, ready };
+        let events = futures::stream::try_unfold(watch, |mut watch| async move {
+            Ok(watch.next().await?.map(|event| (event, watch)))
+        });
+        Ok(Response::new(events.boxed()))
+    }
+}

@@ -1,0 +1,173 @@
+//! The OpenAPI 3.1 document, out of the same descriptors that transcoding uses.
+
+use std::collections::BTreeMap;
+
+use prost_reflect::{Cardinality, FieldDescriptor, Kind, MessageDescriptor};
+use serde_json::{Map, Value, json};
+
+use crate::transcode::{Binding, Routes};
+
+/// The document.
+pub(crate) fn document(routes: &Routes) -> Value {
+    let mut schemas = BTreeMap::new();
+    let mut paths: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
+    for binding in routes.all() {
+        let operation = operation(binding, &mut schemas);
+        let verb = binding.http.as_str().to_ascii_lowercase();
+        paths.entry(plain_path(&binding.path)).or_default().insert(verb, operation);
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {"title": "Ferroflow", "version": env!("CARGO_PKG_VERSION")},
+        "paths": paths,
+        "components": {"schemas": schemas},
+    })
+}
+
+/// `{a=b/*}` as `{a}`.
+fn plain_path(path: &str) -> String {
+    let mut result = String::new();
+    let mut rest = path;
+    while let Some(begin) = rest.find('{') {
+        let end = rest[begin..].find('}').map_or(rest.len(), |end| begin + end);
+        let name = rest[begin..end].split('=').next().unwrap_or_default();
+        result.push_str(&rest[..begin]);
+        result.push_str(name);
+        rest = &rest[end..];
+    }
+    result + rest
+}
+
+fn operation(binding: &Binding, schemas: &mut BTreeMap<String, Value>) -> Value {
+    let input = binding.method.input();
+    let in_path = |name: &str| {
+        binding.path.contains(&format!("{{{name}}}")) || binding.path.contains(&format!("{{{name}="))
+    };
+    let mut parameters = Vec::new();
+    for name in path_variables(&binding.path) {
+        parameters.push(json!({
+            "name": name, "in": "path", "required": true, "schema": {"type": "string"},
+        }));
+    }
+    let leaf = |field: &FieldDescriptor| {
+        !in_path(field.name()) && field.name() != binding.body && !field.is_map()
+    };
+    if binding.body != "*" {
+        for field in input.fields().filter(leaf) {
+            if !matches!(field.kind(), Kind::Message(_)) {
+                let schema = field_schema(&field, schemas);
+                parameters.push(json!({"name": field.name(), "in": "query", "schema": schema}));
+            }
+        }
+    }
+    let output = message_schema(&binding.method.output(), schemas);
+    let mut operation = json!({
+        "operationId": format!("{}_{}", binding.method.parent_service().name(), binding.method.name()),
+        "tags": [binding.method.parent_service().name()],
+        "parameters": parameters,
+        "responses": {
+            "200": {"description": "The answer", "content": {"application/json": {"schema": output}}},
+            "default": {
+                "description": "What went wrong",
+                "content": {"application/json": {"schema": error_schema(schemas)}},
+            },
+        },
+    });
+    let body = match binding.body.as_str() {
+        "" => None,
+        "*" => Some(message_schema(&input, schemas)),
+        name => input.get_field_by_name(name).map(|field| field_schema(&field, schemas)),
+    };
+    if let Some(schema) = body {
+        operation["requestBody"] = json!({"content": {"application/json": {"schema": schema}}});
+    }
+    operation
+}
+
+fn path_variables(path: &str) -> Vec<&str> {
+    let parts = path.split('{').skip(1);
+    parts.filter_map(|part| part.split(['}', '=']).next()).collect()
+}
+
+fn error_schema(schemas: &mut BTreeMap<String, Value>) -> Value {
+    match ferroflow_proto::pool().get_message_by_name("google.rpc.Status") {
+        Some(status) => message_schema(&status, schemas),
+        None => json!({}),
+    }
+}
+
+fn message_schema(message: &MessageDescriptor, schemas: &mut BTreeMap<String, Value>) -> Value {
+    match message.full_name() {
+        "google.protobuf.Timestamp" => return json!({"type": "string", "format": "date-time"}),
+        "google.protobuf.Duration" => return json!({"type": "string"}),
+        "google.protobuf.Struct" | "google.protobuf.Any" | "google.protobuf.Empty" => {
+            return json!({"type": "object"});
+        }
+        "google.protobuf.Value" => return json!({}),
+        "google.protobuf.ListValue" => return json!({"type": "array"}),
+        "google.api.HttpBody" => return json!({"type": "string", "format": "binary"}),
+        _ => {}
+    }
+    let name = message.full_name().to_owned();
+    if !schemas.contains_key(&name) {
+        // Known before its fields are looked at: messages may contain themselves.
+        schemas.insert(name.clone(), Value::Null);
+        let fields = message.fields();
+        let properties: Map<String, Value> = fields
+            .map(|field| (field.name().to_owned(), field_schema(&field, schemas)))
+            .collect();
+        schemas.insert(name.clone(), json!({"type": "object", "properties": properties}));
+    }
+    json!({"$ref": format!("#/components/schemas/{name}")})
+}
+
+fn field_schema(field: &FieldDescriptor, schemas: &mut BTreeMap<String, Value>) -> Value {
+    if let (true, Kind::Message(entry)) = (field.is_map(), field.kind()) {
+        let value = kind_schema(&entry.map_entry_value_field().kind(), schemas);
+        return json!({"type": "object", "additionalProperties": value});
+    }
+    let one = kind_schema(&field.kind(), schemas);
+    match field.cardinality() {
+        Cardinality::Repeated => json!({"type": "array", "items": one}),
+        _ => one,
+    }
+}
+
+fn kind_schema(kind: &Kind, schemas: &mut BTreeMap<String, Value>) -> Value {
+    match kind {
+        Kind::Message(message) => message_schema(message, schemas),
+        Kind::Enum(of) => {
+            let names: Vec<_> = of.values().map(|value| value.name().to_owned()).collect();
+            json!({"type": "string", "enum": names})
+        }
+        Kind::Bool => json!({"type": "boolean"}),
+        Kind::Double | Kind::Float => json!({"type": "number"}),
+        Kind::String => json!({"type": "string"}),
+        Kind::Bytes => json!({"type": "string", "format": "byte"}),
+        Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 | Kind::Uint64 | Kind::Fixed64 => {
+            json!({"type": "string", "format": "int64"})
+        }
+        _ => json!({"type": "integer", "format": "int32"}),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_binding_is_described() {
+        let routes = Routes::build(ferroflow_proto::pool()).unwrap();
+
+        let document = document(&routes);
+
+        let create = &document["paths"]["/apis/v2beta1/runs"]["post"];
+        assert_eq!(create["operationId"], "RunService_CreateRun");
+        assert!(create["requestBody"].is_object());
+        let update = "/apis/v2beta1/pipelines/{pipeline.pipeline_id}";
+        assert!(document["paths"][update]["patch"].is_object());
+        let operations = document["paths"].as_object().unwrap().values();
+        let count: usize = operations.map(|path| path.as_object().unwrap().len()).sum();
+        assert_eq!(count, routes.all().len());
+    }
+}

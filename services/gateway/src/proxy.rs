@@ -1,0 +1,54 @@
+//! Native gRPC: passed through as it is, trailers included.
+
+use axum::body::Body;
+use axum::http::{HeaderMap, Request, Response, header};
+use ferroflow_types::Principal;
+use tonic::Status;
+use tower::ServiceExt as _;
+
+use crate::authz;
+use crate::upstream::Upstreams;
+
+/// Whether a request is gRPC.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok())
+        .is_some_and(|kind| kind == "application/grpc" || kind.starts_with("application/grpc+"))
+}
+
+/// Passes a call on to the service that its path names.
+pub(crate) async fn call(
+    upstreams: &Upstreams,
+    principal: &Principal,
+    mut request: Request<Body>,
+) -> Response<Body> {
+    let path = request.uri().path().to_owned();
+    let mut parts = path.strip_prefix('/').unwrap_or_default().split('/');
+    let (service, rpc) = match (parts.next(), parts.next(), parts.next()) {
+        (Some(service), Some(rpc), None) => (service, rpc),
+        _ => return refused(&Status::unimplemented(format!("{path} is not a method"))),
+    };
+    if authz::rule(service, rpc).is_none() {
+        return refused(&Status::unimplemented(format!("{path} is not a known method")));
+    }
+    let (backend, headers) = match upstreams.open(service, principal) {
+        Ok(open) => open,
+        Err(status) => return refused(&status),
+    };
+    request.headers_mut().remove(header::HOST);
+    request.headers_mut().remove(header::AUTHORIZATION);
+    request.headers_mut().extend(headers);
+    match backend.oneshot(request.map(tonic::body::Body::new)).await {
+        Ok(response) => response.map(Body::new),
+        Err(error) => {
+            tracing::warn!(%error, service, "a service cannot be reached");
+            refused(&Status::unavailable(format!("{service} cannot be reached")))
+        }
+    }
+}
+
+/// A status as a gRPC response.
+fn refused(status: &Status) -> Response<Body> {
+    status.clone().into_http::<Body>()
+}

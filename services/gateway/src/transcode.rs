@@ -1,0 +1,18 @@
+//! REST ⇄ gRPC by descriptor (`google.api.http`, AIP-127).
+//!
+//! | file | holds |
+//! |---|---|
+//! | `template` | path templates: reading, matching, decoding |
+//! | `routes` | every binding of every RPC, the most special first |
+//! | `bind` | path, query and body into a message |
+//! | `call` | the call and its response |
+//! | `stream` | server streams: events, lines, frames, raw bytes |
+
+mod bind;
+mod call;
+mod routes;
+mod stream;
+mod template;
+
+pub(crate) use call::{raw_call, to_json, transcode};
+pub(crate) use routes::{Binding, Routes};

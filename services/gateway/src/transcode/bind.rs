@@ -1,0 +1,272 @@
+//! Path, query and body into the request message.
+
+use prost_reflect::{
+    Cardinality, DeserializeOptions, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor,
+    ReflectMessage as _, Value,
+};
+use tonic::Status;
+
+use super::routes::Found;
+
+/// How strictly a request is read: KFP's clients expect what grpc-gateway does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mode {
+    /// Unknown query parameters are ignored, booleans may be numbers.
+    pub(super) lenient: bool,
+}
+
+fn invalid(message: String) -> Status {
+    Status::invalid_argument(message)
+}
+
+/// The request message. Order: body, path, query.
+pub(super) fn bind(
+    found: &Found<'_>,
+    query: &str,
+    body: &[u8],
+    mode: Mode,
+) -> Result<DynamicMessage, Status> {
+    let binding = found.binding;
+    let mut message = DynamicMessage::new(binding.method.input());
+    bind_body(&mut message, &binding.body, body, mode)?;
+    for (path, text) in &found.variables {
+        set(&mut message, path, text, mode, Origin::Path)?;
+    }
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        let bound = found.variables.iter().any(|(path, _)| *path == name);
+        let in_body = match binding.body.as_str() {
+            "" => false,
+            "*" => true,
+            field => name == field || name.starts_with(&format!("{field}.")),
+        };
+        if bound || in_body {
+            if mode.lenient {
+                continue;
+            }
+            return Err(invalid(format!("query parameter {name} is given in the path or body")));
+        }
+        set(&mut message, &name, &value, mode, Origin::Query)?;
+    }
+    Ok(message)
+}
+
+fn bind_body(
+    message: &mut DynamicMessage,
+    field: &str,
+    body: &[u8],
+    mode: Mode,
+) -> Result<(), Status> {
+    let body = body.trim_ascii();
+    if body.is_empty() {
+        return Ok(());
+    }
+    match field {
+        // Clients of KFP send `{}` or nothing where there is no body.
+        "" if mode.lenient => Ok(()),
+        "" => Err(invalid("this request has no body".to_owned())),
+        "*" => {
+            *message = decode(&message.descriptor(), body)?;
+            Ok(())
+        }
+        name => {
+            let descriptor = message.descriptor();
+            let Some(field) = descriptor.get_field_by_name(name) else {
+                return Err(Status::internal("the http rule names a field that is not there"));
+            };
+            let value = match field.kind() {
+                Kind::Message(inner) => Value::Message(decode(&inner, body)?),
+                _ => scalar(&field.kind(), &json_text(body)?, mode)
+                    .ok_or_else(|| invalid(format!("body: not a value of {name}")))?,
+            };
+            message.set_field(&field, value);
+            Ok(())
+        }
+    }
+}
+
+/// The text of a body that is one JSON string.
+fn json_text(body: &[u8]) -> Result<String, Status> {
+    serde_json::from_slice(body).map_err(|error| invalid(format!("body: {error}")))
+}
+
+fn decode(descriptor: &MessageDescriptor, body: &[u8]) -> Result<DynamicMessage, Status> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let options = DeserializeOptions::new().deny_unknown_fields(true);
+    let message =
+        DynamicMessage::deserialize_with_options(descriptor.clone(), &mut json, &options)
+            .map_err(|error| invalid(format!("the body is not a {}: {error}", descriptor.name())))?;
+    json.end().map_err(|error| invalid(format!("text follows the body's JSON: {error}")))?;
+    Ok(message)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Path,
+    Query,
+}
+
+/// Sets the field at a path such as `a.b.c` from text.
+fn set(
+    message: &mut DynamicMessage,
+    path: &str,
+    text: &str,
+    mode: Mode,
+    origin: Origin,
+) -> Result<(), Status> {
+    let (head, tail) = match path.split_once('.') {
+        Some((head, tail)) => (head, Some(tail)),
+        None => (path, None),
+    };
+    let descriptor = message.descriptor();
+    let field = descriptor
+        .get_field_by_name(head)
+        .or_else(|| descriptor.get_field_by_json_name(head));
+    let Some(field) = field else {
+        return match mode.lenient && origin == Origin::Query {
+            true => Ok(()),
+            false => Err(invalid(format!("unknown parameter {path}"))),
+        };
+    };
+    let Some(tail) = tail else { return set_leaf(message, &field, path, text, mode, origin) };
+    if !matches!(field.kind(), Kind::Message(_)) || field.is_list() || field.is_map() {
+        return Err(invalid(format!("parameter {path}: {head} has no fields")));
+    }
+    match message.get_field_mut(&field) {
+        Value::Message(inner) => set(inner, tail, text, mode, origin),
+        _ => Err(Status::internal("a message field holds no message")),
+    }
+}
+
+fn set_leaf(
+    message: &mut DynamicMessage,
+    field: &FieldDescriptor,
+    path: &str,
+    text: &str,
+    mode: Mode,
+    origin: Origin,
+) -> Result<(), Status> {
+    if field.is_map() {
+        return Err(invalid(format!("parameter {path}: maps cannot be given in a query")));
+    }
+    let value = scalar(&field.kind(), text, mode)
+        .ok_or_else(|| invalid(format!("parameter {path}: {text:?} is not a {:?}", field.kind())))?;
+    if field.cardinality() == Cardinality::Repeated {
+        if let Value::List(list) = message.get_field_mut(field) {
+            list.push(value);
+        }
+        return Ok(());
+    }
+    let given = message.has_field(field);
+    if given && origin == Origin::Query {
+        return Err(invalid(format!("parameter {path} is given twice")));
+    }
+    if given && *message.get_field(field) != value {
+        return Err(invalid(format!("{path} differs between the path and the body")));
+    }
+    // Clients of KFP send empty parameters for what they leave out.
+    if !(mode.lenient && text.is_empty()) {
+        message.set_field(field, value);
+    }
+    Ok(())
+}
+
+/// Text as a value of a kind.
+fn scalar(kind: &Kind, text: &str, mode: Mode) -> Option<Value> {
+    Some(match kind {
+        Kind::String => Value::String(text.to_owned()),
+        Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => Value::I32(text.parse().ok()?),
+        Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => Value::I64(text.parse().ok()?),
+        Kind::Uint32 | Kind::Fixed32 => Value::U32(text.parse().ok()?),
+        Kind::Uint64 | Kind::Fixed64 => Value::U64(text.parse().ok()?),
+        Kind::Double => Value::F64(text.parse().ok()?),
+        Kind::Float => Value::F32(text.parse().ok()?),
+        Kind::Bool => Value::Bool(match text {
+            "true" => true,
+            "false" => false,
+            "1" | "t" | "T" | "TRUE" | "True" if mode.lenient => true,
+            "0" | "f" | "F" | "FALSE" | "False" if mode.lenient => false,
+            _ => return None,
+        }),
+        Kind::Enum(of) => {
+            let number = text.parse::<i32>().ok();
+            let known = of.get_value_by_name(text).map(|value| value.number());
+            Value::EnumNumber(known.or(number)?)
+        }
+        Kind::Bytes => {
+            use base64::Engine as _;
+            let engine = base64::engine::general_purpose::STANDARD;
+            Value::Bytes(engine.decode(text).ok()?.into())
+        }
+        // Timestamps, durations, wrappers and the like have a JSON form that is one text.
+        Kind::Message(message) => {
+            let json = serde_json::Value::String(text.to_owned());
+            let parsed = DynamicMessage::deserialize(message.clone(), json).ok();
+            let parsed = parsed.or_else(|| {
+                let json: serde_json::Value = serde_json::from_str(text).ok()?;
+                DynamicMessage::deserialize(message.clone(), json).ok()
+            });
+            Value::Message(parsed?)
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Method;
+
+    use super::*;
+    use crate::transcode::Routes;
+
+    fn bound(method: Method, path: &str, query: &str, body: &str) -> Result<String, String> {
+        let routes = Routes::build(ferroflow_proto::pool()).unwrap();
+        let found = routes.find(&method, path).map_err(|error| format!("{error:?}"))?;
+        let lenient = path.starts_with("/apis/v2beta1");
+        let message = bind(&found, query, body.as_bytes(), Mode { lenient });
+        message.map(|message| message.to_string()).map_err(|status| status.message().to_owned())
+    }
+
+    #[test]
+    fn kfp_requests_are_read_as_its_clients_send_them() {
+        let runs = "/apis/v2beta1/runs";
+        let query = "page_token=&page_size=5&sort_by=created_at+desc&filter=&namespace=&x=1";
+        assert_eq!(
+            bound(Method::GET, runs, query, "").unwrap(),
+            r#"page_size:5,sort_by:"created_at desc""#
+        );
+        assert_eq!(
+            bound(Method::POST, runs, "experiment_id=", r#"{"displayName":"r"}"#).unwrap(),
+            r#"run{display_name:"r"}"#
+        );
+        assert_eq!(
+            bound(Method::DELETE, "/apis/v2beta1/pipelines/1", "cascade=True", "").unwrap(),
+            r#"pipeline_id:"1",cascade:true"#
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let runs = "/apis/v2beta1/runs";
+        for (method, path, query, body, words) in [
+            (Method::GET, runs, "page_size=x", "", "page_size"),
+            (Method::GET, runs, "page_size=1&page_size=2", "", "given twice"),
+            (Method::POST, runs, "", r#"{"display_nam":"r"}"#, "display_nam"),
+            (Method::POST, runs, "", "{} {}", "follows"),
+            (Method::POST, runs, "", "{", "not a Run"),
+            (Method::GET, "/apis/ferroflow/v1/artifacts", "nope=1", "", "unknown parameter nope"),
+            (Method::GET, "/apis/ferroflow/v1/artifacts", "", "{}", "no body"),
+        ] {
+            let error = bound(method, path, query, body).unwrap_err();
+            assert!(error.contains(words), "{path}?{query} {body}: {error}");
+        }
+        let pipeline = r#"{"pipeline_id":"2"}"#;
+        let error = bound(Method::PATCH, "/apis/v2beta1/pipelines/1", "", pipeline).unwrap_err();
+        assert!(error.contains("differs between the path and the body"));
+    }
+
+    #[test]
+    fn own_requests_take_repeated_and_nested_parameters() {
+        let bound = bound(Method::GET, "/apis/ferroflow/v1/events", "types=a&types=b&follow=false", "");
+
+        assert_eq!(bound.unwrap(), r#"types:["a","b"],follow:false"#);
+    }
+}

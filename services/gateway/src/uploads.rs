@@ -1,0 +1,139 @@
+//! KFP's multipart uploads: `/apis/v2beta1/pipelines/upload` and `/upload_version`.
+
+use std::collections::HashMap;
+
+use axum::body::Body;
+use axum::extract::{FromRequest as _, Multipart, Request};
+use axum::http::{HeaderMap, Method, Response, StatusCode};
+use ferroflow_proto::pipelines::v1 as pb;
+use ferroflow_types::Principal;
+use prost::Message as _;
+use serde_json::json;
+use tonic::{Code, Status};
+
+use crate::error;
+use crate::transcode::raw_call;
+use crate::upstream::Upstreams;
+
+/// The largest file.
+const FILE_MAX: usize = 32 * 1024 * 1024;
+
+const SERVICE: &str = "ferroflow.pipelines.v1.UploadService";
+
+/// Which upload a path is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Upload {
+    Pipeline,
+    Version,
+}
+
+impl Upload {
+    pub(crate) fn of(method: &Method, path: &str) -> Option<Self> {
+        match (method == Method::POST, path) {
+            (true, "/apis/v2beta1/pipelines/upload") => Some(Self::Pipeline),
+            (true, "/apis/v2beta1/pipelines/upload_version") => Some(Self::Version),
+            _ => None,
+        }
+    }
+}
+
+/// Answers an upload. Errors have the shape of KFP's plain HTTP endpoints.
+pub(crate) async fn upload(
+    kind: Upload,
+    upstreams: &Upstreams,
+    principal: &Principal,
+    request: Request,
+) -> Response<Body> {
+    match answer(kind, upstreams, principal, request).await {
+        Ok(response) => response,
+        Err(status) => {
+            let http = match status.code() {
+                Code::OutOfRange => StatusCode::BAD_REQUEST,
+                code => error::http_status(code),
+            };
+            let what = match kind {
+                Upload::Pipeline => "Failed to create a pipeline and a pipeline version",
+                Upload::Version => "Failed to create a pipeline version",
+            };
+            let details = status.message();
+            let message = format!("{what}: {details}");
+            error::json_response(http, &json!({"error_message": message, "error_details": message}))
+        }
+    }
+}
+
+async fn answer(
+    kind: Upload,
+    upstreams: &Upstreams,
+    principal: &Principal,
+    request: Request,
+) -> Result<Response<Body>, Status> {
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    let mut given: HashMap<String, String> =
+        form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+    let tags = match given.remove("tags").filter(|tags| !tags.is_empty()) {
+        None => HashMap::new(),
+        Some(text) => serde_json::from_str(&text).map_err(|error| {
+            Status::invalid_argument(format!("tags: not a JSON object of texts: {error}"))
+        })?,
+    };
+    let mut take = |name: &str| given.remove(name).unwrap_or_default();
+    let (filename, content) = file(request).await?;
+    let (rpc, request) = match kind {
+        Upload::Pipeline => {
+            let message = pb::UploadPipelineRequest {
+                filename,
+                content,
+                name: take("name"),
+                display_name: take("display_name"),
+                description: take("description"),
+                namespace: take("namespace"),
+                tags,
+                code_source_url: take("code_source_url"),
+            };
+            ("UploadPipeline", message.encode_to_vec())
+        }
+        Upload::Version => {
+            let message = pb::UploadPipelineVersionRequest {
+                filename,
+                content,
+                name: take("name"),
+                display_name: take("display_name"),
+                description: take("description"),
+                pipeline_id: take("pipelineid"),
+                tags,
+                code_source_url: take("code_source_url"),
+            };
+            ("UploadPipelineVersion", message.encode_to_vec())
+        }
+    };
+    let service = ferroflow_proto::pool().get_service_by_name(SERVICE);
+    let method = service.and_then(|service| service.methods().find(|method| method.name() == rpc));
+    let method = method.ok_or_else(|| Status::internal("the upload service has no descriptor"))?;
+    let bytes = raw_call(upstreams, principal, &method, request.into(), HeaderMap::new()).await?;
+    Ok(error::json_response(StatusCode::OK, &crate::transcode::to_json(&method, &bytes)?))
+}
+
+/// The form's file: its name and its bytes, read no further than the limit.
+async fn file(request: Request) -> Result<(String, Vec<u8>), Status> {
+    let broken = |error: &dyn std::fmt::Display| {
+        Status::invalid_argument(format!("the multipart form cannot be read: {error}"))
+    };
+    let mut form = Multipart::from_request(request, &()).await.map_err(|error| broken(&error))?;
+    while let Some(mut field) = form.next_field().await.map_err(|error| broken(&error))? {
+        if field.name() != Some("uploadfile") {
+            continue;
+        }
+        let filename = field.file_name().unwrap_or_default().to_owned();
+        let mut content = Vec::new();
+        while let Some(chunk) = field.chunk().await.map_err(|error| broken(&error))? {
+            if content.len() + chunk.len() > FILE_MAX {
+                let message = format!("uploadfile: the file is larger than {FILE_MAX} bytes");
+                return Err(Status::out_of_range(message));
+            }
+            content.extend_from_slice(&chunk);
+        }
+        return Ok((filename, content));
+    }
+    Err(Status::invalid_argument("the form has no part called uploadfile"))
+}

@@ -1,0 +1,120 @@
+//! The services behind the gateway, and calls to them with a signed identity.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::http::{HeaderMap, HeaderValue, Request, Response};
+use ferroflow_service::identity::{HEADER, LIFETIME_S, Signer};
+use ferroflow_service::telemetry;
+use ferroflow_types::{Clock as _, Principal};
+use ferroflow_types::time::SystemClock;
+use tonic::body::Body;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+use tower::util::BoxCloneSyncService;
+use tower::{Service, ServiceExt as _};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A service that cannot be reached.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub(crate) struct BackendError(BoxError);
+
+/// Whatever answers gRPC: a channel, or a service of the gateway itself.
+pub(crate) type Backend = BoxCloneSyncService<Request<Body>, Response<Body>, BackendError>;
+
+/// A service behind the gateway.
+pub struct Upstream {
+    /// Its name, the audience of identity tokens.
+    pub name: &'static str,
+    /// The gRPC services that it answers.
+    pub services: Vec<&'static str>,
+    /// The way to it.
+    pub channel: Channel,
+}
+
+/// All of them.
+#[derive(Clone)]
+pub(crate) struct Upstreams {
+    by_service: Arc<HashMap<String, (&'static str, Backend)>>,
+    signer: Signer,
+    tokens: Arc<Mutex<HashMap<(String, &'static str), (i64, HeaderValue)>>>,
+}
+
+impl Upstreams {
+    pub(crate) fn new(signer: Signer, upstreams: Vec<Upstream>) -> Self {
+        let mut by_service = HashMap::new();
+        for upstream in upstreams {
+            for service in upstream.services {
+                let backend = backend(upstream.channel.clone());
+                by_service.insert(service.to_owned(), (upstream.name, backend));
+            }
+        }
+        Self { by_service: Arc::new(by_service), signer, tokens: Arc::default() }
+    }
+
+    /// Adds a service that the gateway answers itself.
+    pub(crate) fn with(mut self, service: &str, backend: Backend) -> Self {
+        let known = Arc::make_mut(&mut self.by_service);
+        known.insert(service.to_owned(), ("gateway", backend));
+        self
+    }
+
+    /// The gRPC backend of a service, and the headers that a call to it must carry.
+    pub(crate) fn open(
+        &self,
+        service: &str,
+        principal: &Principal,
+    ) -> Result<(Backend, HeaderMap), Status> {
+        let Some((audience, backend)) = self.by_service.get(service) else {
+            return Err(Status::new(
+                Code::Unimplemented,
+                format!("{service} is not part of this installation"),
+            ));
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert(HEADER, self.token(principal, audience)?);
+        if let Some(trace) = telemetry::current_traceparent()
+            && let Ok(value) = HeaderValue::from_str(&trace)
+        {
+            headers.insert("traceparent", value);
+        }
+        Ok((backend.clone(), headers))
+    }
+
+    /// A token for this caller, signed anew when half its life is over.
+    fn token(&self, principal: &Principal, audience: &'static str) -> Result<HeaderValue, Status> {
+        let now = SystemClock.now().seconds();
+        let key = (principal.subject.clone(), audience);
+        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((signed_at, token)) = tokens.get(&key)
+            && now - signed_at < LIFETIME_S / 2
+        {
+            return Ok(token.clone());
+        }
+        let token = self
+            .signer
+            .sign(principal, audience, now)
+            .ok()
+            .and_then(|token| HeaderValue::from_str(&token).ok())
+            .ok_or_else(|| Status::internal("cannot sign the caller's identity"))?;
+        tokens.insert(key, (now, token.clone()));
+        Ok(token)
+    }
+}
+
+/// Anything that answers gRPC, as a backend.
+pub(crate) fn backend<S, B>(service: S) -> Backend
+where
+    S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let service = service
+        .map_response(|response: Response<B>| response.map(Body::new))
+        .map_err(|error: S::Error| BackendError(error.into()));
+    BoxCloneSyncService::new(service)
+}
