@@ -1,0 +1,60 @@
+//! `ferroflow events`.
+
+use std::process::ExitCode;
+
+use ferroflow_proto::events::v1::WatchRequest;
+use ferroflow_proto::events::v1::event_service_client::EventServiceClient;
+
+use super::output::{json_of, line, note, refused, time};
+use super::{Format, Global, connect};
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Print events as they happen, oldest first.
+    Watch {
+        /// Only this type, for example ai.ferroflow.run.succeeded; repeat for several.
+        #[arg(long = "type")]
+        types: Vec<String>,
+        /// Only this subject and what is below it, for example namespaces/default/runs/<id>.
+        #[arg(long, default_value = "")]
+        subject: String,
+        /// Go on after this cursor.
+        #[arg(long, default_value = "")]
+        cursor: String,
+        /// Stop at the end of the log.
+        #[arg(long)]
+        no_follow: bool,
+    },
+}
+
+pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<ExitCode> {
+    let Command::Watch { types, subject, cursor, no_follow } = command;
+    let mut client = EventServiceClient::new(connect(global).await?);
+    let request = WatchRequest {
+        types,
+        subject_prefix: subject,
+        cursor,
+        follow: Some(!no_follow),
+        ..WatchRequest::default()
+    };
+    let mut stream = client.watch(request).await.map_err(refused)?.into_inner();
+    let mut last = String::new();
+    while let Some(response) = stream.message().await.map_err(refused)? {
+        match global.output {
+            Format::Json => {
+                let name = "ferroflow.events.v1.WatchResponse";
+                line(&json_of(name, &response)?.to_string());
+            }
+            Format::Table => {
+                let event = response.event.unwrap_or_default();
+                let at = time(event.time.as_ref());
+                line(&format!("{at}  {:32}  {}", event.r#type, event.subject));
+            }
+        }
+        last = response.cursor;
+    }
+    if !last.is_empty() && global.output == Format::Table {
+        note(&format!("go on with --cursor {last}"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
