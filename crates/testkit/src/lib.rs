@@ -1,1 +1,203 @@
-//! Under construction.
+//! What tests start and ask: a platform of their own, over HTTP, as its users do.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on panics, and says what it skips"
+)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+/// How long the platform may take to be ready, on a machine that does other things as well.
+const READY: Duration = Duration::from_secs(30);
+
+/// The built `ferroflow`: `FERROFLOW_BIN`, or the newest in `target`.
+pub fn binary() -> PathBuf {
+    if let Some(given) = std::env::var_os("FERROFLOW_BIN") {
+        return given.into();
+    }
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target");
+    let built = ["quick", "debug", "release"].map(|profile| target.join(profile).join("ferroflow"));
+    let newest = built.into_iter().filter_map(|path| {
+        let modified = path.metadata().ok()?.modified().ok()?;
+        Some((modified, path))
+    });
+    newest.max().expect("build it first: cargo build -p ferroflow").1
+}
+
+/// A running platform, killed when it is dropped.
+pub struct Platform {
+    child: Child,
+    url: String,
+    data_dir: PathBuf,
+}
+
+impl Platform {
+    /// Starts a platform over `data_dir` and waits until it is ready.
+    pub fn start(data_dir: &Path, more: &[&str]) -> Self {
+        let port_file = data_dir.join("port");
+        match std::fs::remove_file(&port_file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("{error}"),
+            _ => {}
+        }
+        std::fs::create_dir_all(data_dir).unwrap();
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(data_dir.join("server.log"))
+            .unwrap();
+        let child = Command::new(binary())
+            .arg("up")
+            .args(["--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(data_dir)
+            .arg("--port-file")
+            .arg(&port_file)
+            .args(more)
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the platform starts");
+        let mut platform =
+            Self { child, url: String::new(), data_dir: data_dir.to_path_buf() };
+        let begun = Instant::now();
+        while platform.url.is_empty() {
+            let address = std::fs::read_to_string(&port_file).unwrap_or_default();
+            if !address.is_empty() {
+                platform.url = format!("http://{address}");
+            }
+            assert!(begun.elapsed() < READY, "not ready: {}", platform.server_log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        platform
+    }
+
+    /// Its address.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it logged.
+    pub fn server_log(&self) -> String {
+        std::fs::read_to_string(self.data_dir.join("server.log")).unwrap_or_default()
+    }
+
+    /// Kills it as a power cut would.
+    pub fn kill(&mut self) {
+        // It may have ended by itself, which is as good.
+        let _ended = self.child.kill().is_err();
+        self.child.wait().unwrap();
+    }
+
+    /// A GET: status and JSON.
+    pub fn get(&self, path: &str) -> (u16, Value) {
+        answer(agent().get(format!("{}{path}", self.url)).call())
+    }
+
+    /// A POST of JSON: status and JSON.
+    pub fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        answer(agent().post(format!("{}{path}", self.url)).send_json(body))
+    }
+
+    /// A GET of text.
+    pub fn text(&self, path: &str, accept: &str) -> String {
+        let request = agent().get(format!("{}{path}", self.url)).header("accept", accept);
+        request.call().unwrap().body_mut().read_to_string().unwrap()
+    }
+
+    /// Uploads a file as a pipeline: status and JSON.
+    pub fn upload(&self, name: &str, filename: &str, bytes: &[u8]) -> (u16, Value) {
+        let boundary = "ferroflow-boundary";
+        let mut body = format!(
+            "--{boundary}\r\nContent-Disposition: form-data; name=\"uploadfile\"; \
+             filename=\"{filename}\"\r\n\r\n"
+        )
+        .into_bytes();
+        body.extend_from_slice(bytes);
+        body.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
+        let url = format!("{}/apis/v2beta1/pipelines/upload?name={name}", self.url);
+        let kind = format!("multipart/form-data; boundary={boundary}");
+        answer(agent().post(url).header("content-type", kind).send(&body[..]))
+    }
+
+    /// Creates a run of a specification and gives its id.
+    pub fn submit(&self, name: &str, spec: &Value, parameters: &Value) -> String {
+        let run = json!({"display_name": name, "pipeline_spec": spec,
+            "runtime_config": {"parameters": parameters}});
+        let (status, made) = self.post("/apis/v2beta1/runs", &run);
+        assert_eq!(status, 200, "{made}");
+        made["run_id"].as_str().unwrap().to_owned()
+    }
+
+    /// Waits until a run has ended and gives it.
+    pub fn wait(&self, run: &str, limit: Duration) -> Value {
+        let begun = Instant::now();
+        loop {
+            let (status, found) = self.get(&format!("/apis/v2beta1/runs/{run}"));
+            assert_eq!(status, 200, "{found}");
+            if matches!(found["state"].as_str(), Some("SUCCEEDED" | "FAILED" | "CANCELED")) {
+                return found;
+            }
+            assert!(begun.elapsed() < limit, "run {run} has not ended after {limit:?}: {found:#}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Platform {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder().http_status_as_error(false).build().into()
+}
+
+fn answer(
+    response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+) -> (u16, Value) {
+    let mut response = response.expect("the platform answers");
+    let status = response.status().as_u16();
+    let text = response.body_mut().with_config().limit(u64::MAX).read_to_string().unwrap();
+    (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+}
+
+/// The folder of the ecosystem's compiled pipelines, or why it is not there.
+pub fn conformance_dir() -> Result<PathBuf, String> {
+    let given = std::env::var_os("FERROFLOW_CONFORMANCE").map(PathBuf::from);
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/conformance");
+    let folder = given.unwrap_or(beside).join("kfp");
+    match folder.join("cases.tsv").exists() {
+        true => Ok(folder),
+        false => Err(format!("{} is not there (FERROFLOW_CONFORMANCE names it)", folder.display())),
+    }
+}
+
+/// A pipeline of shell commands: task key, script, the tasks that it waits for.
+pub fn shell_pipeline(name: &str, tasks: &[(String, String, Vec<String>)]) -> Value {
+    let mut spec = json!({
+        "pipelineInfo": {"name": name}, "schemaVersion": "2.1.0", "sdkVersion": "test",
+        "components": {}, "deploymentSpec": {"executors": {}}, "root": {"dag": {"tasks": {}}},
+    });
+    for (key, script, upstream) in tasks {
+        spec["components"][format!("comp-{key}")] = json!({"executorLabel": format!("exec-{key}")});
+        spec["deploymentSpec"]["executors"][format!("exec-{key}")] =
+            json!({"container": {"image": "busybox", "command": ["sh", "-c", script]}});
+        spec["root"]["dag"]["tasks"][key] = json!({
+            "componentRef": {"name": format!("comp-{key}")},
+            "taskInfo": {"name": key},
+            "dependentTasks": upstream,
+        });
+    }
+    spec
+}
