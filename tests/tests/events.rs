@@ -1,0 +1,131 @@
+//! Event streams that go on after a restart, from a cursor, over gRPC and Server-Sent Events.
+
+use std::time::Duration;
+
+use ferroflow_proto::events::v1::event_service_client::EventServiceClient;
+use ferroflow_proto::events::v1::{WatchRequest, WatchResponse};
+use ferroflow_testkit::{Platform, shell_pipeline};
+use serde_json::{Value, json};
+
+fn pipeline() -> Value {
+    let task = |key: &str, upstream: &[&str]| {
+        let upstream = upstream.iter().map(|key| (*key).to_owned()).collect();
+        (key.to_owned(), "true".to_owned(), upstream)
+    };
+    shell_pipeline("events", &[task("a", &[]), task("b", &["a"]), task("c", &["b"])])
+}
+
+async fn watch(platform: &Platform, run: &str, cursor: &str) -> Vec<WatchResponse> {
+    let endpoint = tonic::transport::Endpoint::from_shared(platform.url().to_owned()).unwrap();
+    let mut client = EventServiceClient::new(endpoint.connect().await.unwrap());
+    let request = WatchRequest {
+        subject_prefix: format!("namespaces/default/runs/{run}"),
+        cursor: cursor.to_owned(),
+        follow: Some(false),
+        ..WatchRequest::default()
+    };
+    let mut stream = client.watch(request).await.unwrap().into_inner();
+    let mut events = Vec::new();
+    while let Some(response) = stream.message().await.unwrap() {
+        events.push(response);
+    }
+    events
+}
+
+/// The events once the run's end is among them.
+async fn all(platform: &Platform, run: &str) -> Vec<WatchResponse> {
+    for _ in 0..100 {
+        let events = watch(platform, run, "").await;
+        let last = events.last().and_then(|response| response.event.as_ref());
+        if last.is_some_and(|event| event.r#type.ends_with("run.succeeded")) {
+            return events;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the end of the run is not told");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_go_on_from_a_cursor_after_a_restart() {
+    let data = tempfile::tempdir().unwrap();
+    let platform = Platform::start(data.path(), &[]);
+    let run = platform.submit("events", &pipeline(), &json!({}));
+    platform.wait(&run, Duration::from_secs(30));
+    let events = all(&platform, &run).await;
+    let sequences: Vec<_> =
+        events.iter().map(|response| response.event.as_ref().unwrap().sequence).collect();
+    let expected: Vec<_> = (1..).take(sequences.len()).collect();
+    assert_eq!(sequences, expected, "a run's events come in order, none is missing");
+    drop(platform);
+
+    let platform = Platform::start(data.path(), &[]);
+    let middle = events.len() / 2;
+    let rest = watch(&platform, &run, &events[middle].cursor).await;
+
+    assert_eq!(rest, events[middle + 1..]);
+    let path = format!(
+        "/apis/ferroflow/v1/events?follow=false&subject_prefix=namespaces/default/runs/{run}&cursor={}",
+        events[middle].cursor
+    );
+    let sse = platform.text(&path, "text/event-stream");
+    let cursors: Vec<_> = sse.lines().filter_map(|line| line.strip_prefix("id: ")).collect();
+    let expected: Vec<_> = rest.iter().map(|response| response.cursor.as_str()).collect();
+    assert_eq!(cursors, expected);
+    assert!(sse.contains("event: end"), "{sse}");
+
+    let (status, refused) =
+        platform.get(&format!("/apis/ferroflow/v1/events?follow=false&cursor={}", events[0].cursor));
+    assert_eq!(status, 400, "a cursor of another filter is refused: {refused}");
+    assert!(refused["message"].as_str().unwrap().contains("another filter"));
+}
+
+#[test]
+fn what_a_failed_task_printed_is_told_and_kept() {
+    let data = tempfile::tempdir().unwrap();
+    let platform = Platform::start(data.path(), &[]);
+    let script = "echo first; echo last words >&2; exit 7".to_owned();
+    let spec = shell_pipeline("fails", &[("bad".to_owned(), script, Vec::new())]);
+
+    let run = platform.submit("fails", &spec, &json!({}));
+    let ended = platform.wait(&run, Duration::from_secs(30));
+
+    assert_eq!(ended["state"], "FAILED");
+    let (_, tasks) = platform.get(&format!("/apis/ferroflow/v1/runs/{run}/tasks"));
+    let tasks = tasks["tasks"].as_array().unwrap();
+    let bad = tasks.iter().find(|task| task["name"] == "bad").unwrap();
+    assert_eq!(bad["error"]["exit_code"], 7);
+    assert_eq!(bad["error"]["log_tail"], "first\nlast words");
+    let task = bad["task_id"].as_str().unwrap();
+    for root in ["/apis/ferroflow/v1/runs", "/apis/v1alpha1/runs"] {
+        let end = if root.contains("ferroflow") { format!("tasks/{task}") } else { format!("nodes/{task}") };
+        let log = platform.text(&format!("{root}/{run}/{end}/log"), "*/*");
+        assert_eq!(log, "first\nlast words\n");
+    }
+}
+
+#[test]
+fn a_stopped_run_ends_its_processes_and_reads_as_failed_with_code_cancelled() {
+    let data = tempfile::tempdir().unwrap();
+    let platform = Platform::start(data.path(), &[]);
+    let mark = data.path().join("mark");
+    let script = format!("(sleep 3; echo late > '{}') & sleep 60", mark.display());
+    let spec = shell_pipeline("stops", &[("long".to_owned(), script, Vec::new())]);
+    let run = platform.submit("stops", &spec, &json!({}));
+    while platform.get(&format!("/apis/v2beta1/runs/{run}")).1["state"] != "RUNNING" {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::sleep(Duration::from_millis(300));
+
+    let (status, _) = platform.post(&format!("/apis/v2beta1/runs/{run}:terminate"), &json!({}));
+    let ended = platform.wait(&run, Duration::from_secs(20));
+
+    assert_eq!(status, 200);
+    assert_eq!((&ended["state"], &ended["error"]["code"]), (&json!("FAILED"), &json!(1)));
+    let history: Vec<_> =
+        ended["state_history"].as_array().unwrap().iter().map(|h| h["state"].as_str().unwrap()).collect();
+    assert_eq!(history, ["PENDING", "RUNNING", "CANCELING", "CANCELED"]);
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(!mark.exists(), "a grandchild of the stopped task went on");
+    let (status, again) = platform.post(&format!("/apis/v2beta1/runs/{run}:terminate"), &json!({}));
+    assert_eq!(status, 400, "{again}");
+}
