@@ -1,2 +1,32 @@
-//! The ferroflow binary.
-fn main() {}
+//! Tasks of the project: `cargo xtask <task>`.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a tool for people prints")]
+
+mod bench;
+mod ci;
+mod python;
+mod quickstart;
+mod shell;
+
+use clap::Parser;
+
+#[derive(Debug, Parser)]
+#[command(about = "Tasks of the project")]
+enum Task {
+    /// Build, start the platform, run examples/digits through the stock kfp SDK.
+    Quickstart(quickstart::Quickstart),
+    /// Everything that runs without root or servers.
+    Test,
+    /// What CI runs: test, formatting, clippy, cargo-deny.
+    Ci,
+    /// Print figures as ratios against a peer in the same run.
+    Bench(bench::Bench),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Task::parse() {
+        Task::Quickstart(quickstart) => quickstart.run(),
+        Task::Test => ci::test(),
+        Task::Ci => ci::ci(),
+        Task::Bench(bench) => bench.run(),
+    }
+}
