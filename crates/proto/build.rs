@@ -12,7 +12,10 @@ fn main() -> Result<(), AnyError> {
     files.sort();
 
     let mut compiler = protox::Compiler::new([&root])?;
-    compiler.include_source_info(true).include_imports(true).open_files(&files)?;
+    compiler
+        .include_source_info(true)
+        .include_imports(true)
+        .open_files(&files)?;
     // The encoded set keeps google.api.http, which prost's own types would drop.
     let encoded = compiler.encode_file_descriptor_set();
     let out = PathBuf::from(std::env::var("OUT_DIR")?);

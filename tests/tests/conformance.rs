@@ -48,7 +48,11 @@ fn cases(folder: &Path) -> Vec<Case> {
 
 /// Files that a pipeline keeps its own marks in must not be left from an earlier run.
 fn remove_marks(parameters: &Value) {
-    for value in parameters.as_object().into_iter().flat_map(|fields| fields.values()) {
+    for value in parameters
+        .as_object()
+        .into_iter()
+        .flat_map(|fields| fields.values())
+    {
         if let Some(path) = value.as_str().filter(|path| path.starts_with("/tmp/")) {
             let _absent = std::fs::remove_file(path).is_err();
         }
@@ -63,7 +67,10 @@ fn reach(platform: &Platform, folder: &Path, case: &Case, number: usize) -> (Str
     let filename = file.file_name().unwrap().to_string_lossy().into_owned();
     let (status, uploaded) = platform.upload(&format!("case-{number}"), &filename, &bytes);
     if status != 200 {
-        let why = uploaded["error_message"].as_str().unwrap_or_default().to_owned();
+        let why = uploaded["error_message"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
         let end = if status < 500 { "REJECTED" } else { "ERROR" };
         return (end.to_owned(), why);
     }
@@ -75,10 +82,16 @@ fn reach(platform: &Platform, folder: &Path, case: &Case, number: usize) -> (Str
     let (status, made) = platform.post("/apis/v2beta1/runs", &run);
     if status != 200 {
         let end = if status < 500 { "REJECTED" } else { "ERROR" };
-        return (end.to_owned(), made["message"].as_str().unwrap_or_default().to_owned());
+        return (
+            end.to_owned(),
+            made["message"].as_str().unwrap_or_default().to_owned(),
+        );
     }
     let ended = platform.wait(made["run_id"].as_str().unwrap(), LIMIT);
-    let why = ended["error"]["message"].as_str().unwrap_or_default().to_owned();
+    let why = ended["error"]["message"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
     (ended["state"].as_str().unwrap().to_owned(), why)
 }
 
@@ -94,7 +107,15 @@ fn run_all(platform: &Platform, folder: &Path, cases: &[Case]) -> Vec<Row> {
                     let begun = Instant::now();
                     let (got, note) = reach(platform, folder, case, number);
                     let took = begun.elapsed();
-                    rows.lock().unwrap().push((number, Row { case: case.clone(), got, took, note }));
+                    rows.lock().unwrap().push((
+                        number,
+                        Row {
+                            case: case.clone(),
+                            got,
+                            took,
+                            note,
+                        },
+                    ));
                 }
             });
         }
@@ -105,12 +126,28 @@ fn run_all(platform: &Platform, folder: &Path, cases: &[Case]) -> Vec<Row> {
 }
 
 fn table(rows: &[Row]) -> String {
-    let mut text = "| | class | pipeline | expected | got | s | why |\n|---|---|---|---|---|---|---|\n".to_owned();
+    let mut text =
+        "| | class | pipeline | expected | got | s | why |\n|---|---|---|---|---|---|---|\n"
+            .to_owned();
     for row in rows {
-        let sign = if row.got == row.case.expected { "✓" } else { "✗" };
-        let why = row.note.lines().next().unwrap_or_default().replace('|', "/");
+        let sign = if row.got == row.case.expected {
+            "✓"
+        } else {
+            "✗"
+        };
+        let why = row
+            .note
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .replace('|', "/");
         let why: String = why.chars().take(120).collect();
-        let Case { path, class, expected, .. } = &row.case;
+        let Case {
+            path,
+            class,
+            expected,
+            ..
+        } = &row.case;
         let (got, took) = (&row.got, row.took.as_secs_f64());
         text.push_str(&format!(
             "| {sign} | {class} | {path} | {expected} | {got} | {took:.1} | {why} |\n"
@@ -139,10 +176,23 @@ fn compiled_pipelines_of_the_ecosystem_end_as_they_must() {
     std::fs::write(target, &table).unwrap();
     let count = |class: &str, good: bool| {
         let of_class = rows.iter().filter(|row| row.case.class == class);
-        of_class.filter(|row| !good || row.got == row.case.expected).count()
+        of_class
+            .filter(|row| !good || row.got == row.case.expected)
+            .count()
     };
     let (good, all) = (count("a", true), count("a", false));
-    println!("class a: {good} of {all} as expected; class e: {} of {}", count("e", true), count("e", false));
-    assert!(good * 10 >= all * 9, "{good} of {all} class a rows end as expected");
-    assert_eq!(count("e", true), count("e", false), "a row of class e was accepted");
+    println!(
+        "class a: {good} of {all} as expected; class e: {} of {}",
+        count("e", true),
+        count("e", false)
+    );
+    assert!(
+        good * 10 >= all * 9,
+        "{good} of {all} class a rows end as expected"
+    );
+    assert_eq!(
+        count("e", true),
+        count("e", false),
+        "a row of class e was accepted"
+    );
 }

@@ -30,7 +30,9 @@ fn pipeline(folder: &Path) -> Value {
             let (row, column) = (at / 6, at % 6);
             let upstream = match row {
                 0 => Vec::new(),
-                _ => [column, (column + 1) % 6].map(|c| format!("t{:02}", (row - 1) * 6 + c)).to_vec(),
+                _ => [column, (column + 1) % 6]
+                    .map(|c| format!("t{:02}", (row - 1) * 6 + c))
+                    .to_vec(),
             };
             let file = folder.join(format!("t{at:02}"));
             let script = format!("echo ran >> '{}'; sleep 0.05", file.display());
@@ -42,7 +44,9 @@ fn pipeline(folder: &Path) -> Value {
 
 /// How often each (type, task, attempt) is in the event log.
 fn transitions(platform: &Platform, run: &str) -> BTreeMap<(String, String, String), usize> {
-    let path = format!("/apis/ferroflow/v1/events?follow=false&subject_prefix=namespaces/default/runs/{run}");
+    let path = format!(
+        "/apis/ferroflow/v1/events?follow=false&subject_prefix=namespaces/default/runs/{run}"
+    );
     let text = platform.text(&path, "application/x-ndjson");
     let mut counts = BTreeMap::new();
     for line in text.lines() {
@@ -59,7 +63,10 @@ fn transitions(platform: &Platform, run: &str) -> BTreeMap<(String, String, Stri
 fn a_server_that_is_killed_loses_nothing_and_repeats_nothing() {
     let seed = match std::env::var("FERROFLOW_TEST_SEED") {
         Ok(seed) => seed.parse().unwrap(),
-        Err(_) => SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs(),
+        Err(_) => SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_secs(),
     };
     println!("seed {seed} (FERROFLOW_TEST_SEED repeats it)");
     let mut random = Random(seed);
@@ -82,12 +89,21 @@ fn a_server_that_is_killed_loses_nothing_and_repeats_nothing() {
         for at in 0..TASKS {
             let file = folder.join(format!("t{at:02}"));
             let text = std::fs::read_to_string(&file).unwrap();
-            assert_eq!(text, "ran\n", "kill {kill} after {moment:?}: task {at} ran again");
+            assert_eq!(
+                text, "ran\n",
+                "kill {kill} after {moment:?}: task {at} ran again"
+            );
         }
         // The relay tells of the run's end a moment after it is stored.
         let complete = |counts: &BTreeMap<(String, String, String), usize>| {
-            counts.keys().filter(|(kind, ..)| kind.contains("task.succeeded")).count() == TASKS + 1
-                && counts.keys().any(|(kind, ..)| kind.contains("run.succeeded"))
+            counts
+                .keys()
+                .filter(|(kind, ..)| kind.contains("task.succeeded"))
+                .count()
+                == TASKS + 1
+                && counts
+                    .keys()
+                    .any(|(kind, ..)| kind.contains("run.succeeded"))
         };
         let mut counts = transitions(&platform, &run);
         for _ in 0..100 {
@@ -100,7 +116,9 @@ fn a_server_that_is_killed_loses_nothing_and_repeats_nothing() {
         assert!(complete(&counts), "{counts:#?}");
         let twice: Vec<_> = counts.iter().filter(|(_, count)| **count != 1).collect();
         assert!(twice.is_empty(), "kill {kill}: {twice:#?}");
-        println!("kill {kill:2} after {moment:?}: {before:2} of {TASKS} tasks had run, all ran once");
+        println!(
+            "kill {kill:2} after {moment:?}: {before:2} of {TASKS} tasks had run, all ran once"
+        );
     }
 }
 
@@ -117,6 +135,9 @@ fn a_second_platform_on_the_same_folder_is_refused() {
 
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success());
-    assert!(said.contains(&format!("process {}", platform.pid())), "{said}");
+    assert!(
+        said.contains(&format!("process {}", platform.pid())),
+        "{said}"
+    );
     assert!(said.contains("--data-dir"), "{said}");
 }

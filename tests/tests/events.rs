@@ -12,7 +12,10 @@ fn pipeline() -> Value {
         let upstream = upstream.iter().map(|key| (*key).to_owned()).collect();
         (key.to_owned(), "true".to_owned(), upstream)
     };
-    shell_pipeline("events", &[task("a", &[]), task("b", &["a"]), task("c", &["b"])])
+    shell_pipeline(
+        "events",
+        &[task("a", &[]), task("b", &["a"]), task("c", &["b"])],
+    )
 }
 
 async fn watch(platform: &Platform, run: &str, cursor: &str) -> Vec<WatchResponse> {
@@ -52,10 +55,15 @@ async fn streams_go_on_from_a_cursor_after_a_restart() {
     let run = platform.submit("events", &pipeline(), &json!({}));
     platform.wait(&run, Duration::from_secs(30));
     let events = all(&platform, &run).await;
-    let sequences: Vec<_> =
-        events.iter().map(|response| response.event.as_ref().unwrap().sequence).collect();
+    let sequences: Vec<_> = events
+        .iter()
+        .map(|response| response.event.as_ref().unwrap().sequence)
+        .collect();
     let expected: Vec<_> = (1..).take(sequences.len()).collect();
-    assert_eq!(sequences, expected, "a run's events come in order, none is missing");
+    assert_eq!(
+        sequences, expected,
+        "a run's events come in order, none is missing"
+    );
     drop(platform);
 
     let platform = Platform::start(data.path(), &[]);
@@ -68,15 +76,31 @@ async fn streams_go_on_from_a_cursor_after_a_restart() {
         events[middle].cursor
     );
     let sse = platform.text(&path, "text/event-stream");
-    let cursors: Vec<_> = sse.lines().filter_map(|line| line.strip_prefix("id: ")).collect();
-    let expected: Vec<_> = rest.iter().map(|response| response.cursor.as_str()).collect();
+    let cursors: Vec<_> = sse
+        .lines()
+        .filter_map(|line| line.strip_prefix("id: "))
+        .collect();
+    let expected: Vec<_> = rest
+        .iter()
+        .map(|response| response.cursor.as_str())
+        .collect();
     assert_eq!(cursors, expected);
     assert!(sse.contains("event: end"), "{sse}");
 
-    let (status, refused) =
-        platform.get(&format!("/apis/ferroflow/v1/events?follow=false&cursor={}", events[0].cursor));
-    assert_eq!(status, 400, "a cursor of another filter is refused: {refused}");
-    assert!(refused["message"].as_str().unwrap().contains("another filter"));
+    let (status, refused) = platform.get(&format!(
+        "/apis/ferroflow/v1/events?follow=false&cursor={}",
+        events[0].cursor
+    ));
+    assert_eq!(
+        status, 400,
+        "a cursor of another filter is refused: {refused}"
+    );
+    assert!(
+        refused["message"]
+            .as_str()
+            .unwrap()
+            .contains("another filter")
+    );
 }
 
 #[test]
@@ -97,7 +121,11 @@ fn what_a_failed_task_printed_is_told_and_kept() {
     assert_eq!(bad["error"]["log_tail"], "first\nlast words");
     let task = bad["task_id"].as_str().unwrap();
     for root in ["/apis/ferroflow/v1/runs", "/apis/v1alpha1/runs"] {
-        let end = if root.contains("ferroflow") { format!("tasks/{task}") } else { format!("nodes/{task}") };
+        let end = if root.contains("ferroflow") {
+            format!("tasks/{task}")
+        } else {
+            format!("nodes/{task}")
+        };
         let log = platform.text(&format!("{root}/{run}/{end}/log"), "*/*");
         assert_eq!(log, "first\nlast words\n");
     }
@@ -120,9 +148,16 @@ fn a_stopped_run_ends_its_processes_and_reads_as_failed_with_code_cancelled() {
     let ended = platform.wait(&run, Duration::from_secs(20));
 
     assert_eq!(status, 200);
-    assert_eq!((&ended["state"], &ended["error"]["code"]), (&json!("FAILED"), &json!(1)));
-    let history: Vec<_> =
-        ended["state_history"].as_array().unwrap().iter().map(|h| h["state"].as_str().unwrap()).collect();
+    assert_eq!(
+        (&ended["state"], &ended["error"]["code"]),
+        (&json!("FAILED"), &json!(1))
+    );
+    let history: Vec<_> = ended["state_history"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|h| h["state"].as_str().unwrap())
+        .collect();
     assert_eq!(history, ["PENDING", "RUNNING", "CANCELING", "CANCELED"]);
     std::thread::sleep(Duration::from_secs(3));
     assert!(!mark.exists(), "a grandchild of the stopped task went on");

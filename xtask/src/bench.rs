@@ -53,8 +53,16 @@ impl Bench {
 }
 
 fn table(figures: &[Figure]) -> String {
-    let mut text = String::from("| what | ours | peer or limit | ratio | target |\n|---|---|---|---|---|\n");
-    for Figure { what, ours, peer, ratio, target } in figures {
+    let mut text =
+        String::from("| what | ours | peer or limit | ratio | target |\n|---|---|---|---|---|\n");
+    for Figure {
+        what,
+        ours,
+        peer,
+        ratio,
+        target,
+    } in figures
+    {
         let _infallible = writeln!(text, "| {what} | {ours} | {peer} | {ratio} | {target} |");
     }
     text
@@ -109,26 +117,43 @@ fn startup(folder: &Path) -> anyhow::Result<Vec<Figure>> {
 fn run_time(platform: &Platform, run: &str) -> anyhow::Result<Duration> {
     platform.wait(run, LIMIT);
     let (_, tasks) = platform.get(&format!("/apis/ferroflow/v1/runs/{run}/tasks"));
-    let root = tasks["tasks"].as_array().and_then(|tasks| tasks.first().cloned());
+    let root = tasks["tasks"]
+        .as_array()
+        .and_then(|tasks| tasks.first().cloned());
     let root = root.context("the run has no tasks")?;
     let at = |field: &str| millis(root[field].as_str().unwrap_or_default());
-    Ok(Duration::from_millis(at("finished_at").saturating_sub(at("created_at"))))
+    Ok(Duration::from_millis(
+        at("finished_at").saturating_sub(at("created_at")),
+    ))
 }
 
 /// Milliseconds of an RFC 3339 time since midnight; no bench crosses it twice.
 fn millis(text: &str) -> u64 {
-    let clock = text.split('T').nth(1).unwrap_or_default().trim_end_matches('Z');
-    let mut parts = clock.split(':').map(|part| part.parse::<f64>().unwrap_or(0.0));
+    let clock = text
+        .split('T')
+        .nth(1)
+        .unwrap_or_default()
+        .trim_end_matches('Z');
+    let mut parts = clock
+        .split(':')
+        .map(|part| part.parse::<f64>().unwrap_or(0.0));
     let mut next = || parts.next().unwrap_or(0.0);
     let seconds = next() * 3600.0 + next() * 60.0 + next();
-    Duration::from_secs_f64(seconds).as_millis().try_into().unwrap_or(0)
+    Duration::from_secs_f64(seconds)
+        .as_millis()
+        .try_into()
+        .unwrap_or(0)
 }
 
 fn chain(folder: &Path) -> anyhow::Result<Figure> {
     const STEPS: u32 = 200;
     let tasks: Vec<_> = (0..STEPS)
         .map(|at| {
-            let before = if at == 0 { vec![] } else { vec![format!("t{:03}", at - 1)] };
+            let before = if at == 0 {
+                vec![]
+            } else {
+                vec![format!("t{:03}", at - 1)]
+            };
             (format!("t{at:03}"), "true".to_owned(), before)
         })
         .collect();
@@ -153,7 +178,11 @@ fn chain(folder: &Path) -> anyhow::Result<Figure> {
     for round in 0..3 {
         let target = folder.join(format!("loop-{round}"));
         let begun = Instant::now();
-        Command::new("sh").arg("-c").arg(&script).arg(&target).status()?;
+        Command::new("sh")
+            .arg("-c")
+            .arg(&script)
+            .arg(&target)
+            .status()?;
         peers.push(begun.elapsed() / STEPS);
     }
     let peer = peers.into_iter().min().unwrap_or_default();
@@ -187,7 +216,10 @@ fn python_step(folder: &Path) -> anyhow::Result<Figure> {
     let mut peers = Vec::new();
     for _ in 0..5 {
         let begun = Instant::now();
-        Command::new(&python).args(["-c", CODE]).stdout(Stdio::null()).status()?;
+        Command::new(&python)
+            .args(["-c", CODE])
+            .stdout(Stdio::null())
+            .status()?;
         peers.push(begun.elapsed());
     }
     // The first run built the environment.
@@ -205,9 +237,15 @@ fn python_step(folder: &Path) -> anyhow::Result<Figure> {
 fn create_runs(folder: &Path) -> anyhow::Result<Vec<Figure>> {
     const RUNS: u32 = 2000;
     const CLIENTS: u32 = 16;
-    let platform = Platform::start(&folder.join("create"), &["--active-runs", "1", "--parallel-tasks", "1"]);
+    let platform = Platform::start(
+        &folder.join("create"),
+        &["--active-runs", "1", "--parallel-tasks", "1"],
+    );
     // A first run that lasts keeps the engine from taking part in the figure.
-    let hold = shell_pipeline("hold", &[("h".to_owned(), "sleep 120".to_owned(), Vec::new())]);
+    let hold = shell_pipeline(
+        "hold",
+        &[("h".to_owned(), "sleep 120".to_owned(), Vec::new())],
+    );
     platform.submit("hold", &hold, &json!({}));
     let spec = shell_pipeline("small", &[("t".to_owned(), "true".to_owned(), Vec::new())]);
     let begun = Instant::now();
@@ -270,9 +308,10 @@ fn fan_outs(folder: &Path, short: bool) -> anyhow::Result<Vec<Figure>> {
     let (small, _) = fan_out(folder, 100)?;
     let sizes: &[(usize, &'static str)] = match short {
         true => &[(1_000, "a fan-out of 1,000, per task")],
-        false => {
-            &[(1_000, "a fan-out of 1,000, per task"), (10_000, "a fan-out of 10,000, per task")]
-        }
+        false => &[
+            (1_000, "a fan-out of 1,000, per task"),
+            (10_000, "a fan-out of 10,000, per task"),
+        ],
     };
     for (count, what) in sizes {
         let (each, memory) = fan_out(folder, *count)?;
@@ -280,7 +319,11 @@ fn fan_outs(folder: &Path, short: bool) -> anyhow::Result<Vec<Figure>> {
             what,
             ours: format!("{}, +{memory:.0} MiB", ms(each)),
             peer: format!("{} at 100; 300 MiB", ms(small)),
-            ratio: format!("{:.2}; {:.2}", each.as_secs_f64() / small.as_secs_f64(), memory / 300.0),
+            ratio: format!(
+                "{:.2}; {:.2}",
+                each.as_secs_f64() / small.as_secs_f64(),
+                memory / 300.0
+            ),
             target: "about 1; ≤ 1",
         });
     }
@@ -301,7 +344,10 @@ fn fan_out(folder: &Path, count: usize) -> anyhow::Result<(Duration, f64)> {
         if state == "SUCCEEDED" {
             break;
         }
-        anyhow::ensure!(state != "FAILED" && begun.elapsed() < LIMIT, "the fan-out: {state}");
+        anyhow::ensure!(
+            state != "FAILED" && begun.elapsed() < LIMIT,
+            "the fan-out: {state}"
+        );
         std::thread::sleep(Duration::from_millis(200));
     }
     let count = u32::try_from(count).unwrap_or(u32::MAX);

@@ -1,5 +1,9 @@
 //! Tasks of the project: `cargo xtask <task>`.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a tool for people prints")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a tool for people prints"
+)]
 
 mod bench;
 mod ci;

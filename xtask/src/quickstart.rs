@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use crate::shell::{build, root, run};
 use crate::python;
+use crate::shell::{build, root, run};
 
 /// How long the platform may take to start.
 const READY: Duration = Duration::from_secs(30);
@@ -43,7 +43,9 @@ impl Quickstart {
         let ferroflow = build()?;
         let data_dir = match self.data_dir {
             Some(given) => std::path::absolute(given)?,
-            None => std::env::home_dir().context("there is no home folder")?.join(".ferroflow"),
+            None => std::env::home_dir()
+                .context("there is no home folder")?
+                .join(".ferroflow"),
         };
         std::fs::create_dir_all(&data_dir)?;
         let requirements = root().join("tests/kfp_sdk/requirements.txt");
@@ -62,7 +64,11 @@ impl Quickstart {
         }
         println!("\nthe platform stays up, Ctrl-C stops it");
         let status = server.0.wait()?;
-        if status.success() { Ok(()) } else { bail!("the platform ended with {status}") }
+        if status.success() {
+            Ok(())
+        } else {
+            bail!("the platform ended with {status}")
+        }
     }
 }
 

@@ -22,7 +22,9 @@ pub(crate) fn program(name: impl AsRef<OsStr>, arguments: &[&str]) -> Command {
 /// Runs a program to its end; its failure is ours.
 pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     let shown = format!("{command:?}");
-    let status = command.status().with_context(|| format!("cannot start {shown}"))?;
+    let status = command
+        .status()
+        .with_context(|| format!("cannot start {shown}"))?;
     if !status.success() {
         bail!("{shown} ended with {status}");
     }
@@ -37,6 +39,13 @@ pub(crate) fn cargo(arguments: &[&str]) -> anyhow::Result<()> {
 
 /// Builds `ferroflow` as users run it; the program.
 pub(crate) fn build() -> anyhow::Result<PathBuf> {
-    cargo(&["build", "--quiet", "--profile", "quick", "--package", "ferroflow"])?;
+    cargo(&[
+        "build",
+        "--quiet",
+        "--profile",
+        "quick",
+        "--package",
+        "ferroflow",
+    ])?;
     Ok(root().join("target/quick/ferroflow"))
 }

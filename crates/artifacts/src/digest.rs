@@ -26,7 +26,9 @@ pub fn local(uri: &str) -> Option<PathBuf> {
 /// `inner` below `root`; `None` when it would lead out of it.
 pub fn below(root: &Path, inner: &str) -> Option<PathBuf> {
     let inner = Path::new(inner);
-    let inside = inner.components().all(|part| matches!(part, Component::Normal(_)));
+    let inside = inner
+        .components()
+        .all(|part| matches!(part, Component::Normal(_)));
     inside.then(|| root.join(inner))
 }
 
@@ -43,7 +45,10 @@ pub fn of_path(path: &Path) -> io::Result<Option<Content>> {
 fn of_file(path: &Path) -> io::Result<Content> {
     let mut hasher = Sha256::new();
     let size_bytes = io::copy(&mut File::open(path)?, &mut hasher)?;
-    Ok(Content { digest: text_of(hasher), size_bytes })
+    Ok(Content {
+        digest: text_of(hasher),
+        size_bytes,
+    })
 }
 
 fn of_folder(root: &Path) -> io::Result<Content> {
@@ -59,7 +64,10 @@ fn of_folder(root: &Path) -> io::Result<Content> {
         hasher.update(format!("{}  {}\n", content.digest, relative.display()));
         size_bytes += content.size_bytes;
     }
-    Ok(Content { digest: text_of(hasher), size_bytes })
+    Ok(Content {
+        digest: text_of(hasher),
+        size_bytes,
+    })
 }
 
 fn text_of(hasher: Sha256) -> String {

@@ -57,9 +57,7 @@ pub async fn open(uri: &str, inner: &str) -> Result<Reading, ReadError> {
     let root = digest::local(uri).ok_or_else(|| ReadError::Store(uri.to_owned()))?;
     let path = match inner {
         "" => root,
-        inner => {
-            digest::below(&root, inner).ok_or_else(|| ReadError::Outside(inner.to_owned()))?
-        }
+        inner => digest::below(&root, inner).ok_or_else(|| ReadError::Outside(inner.to_owned()))?,
     };
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| ReadError::Failed {
         uri: uri.to_owned(),
@@ -72,14 +70,22 @@ pub async fn open(uri: &str, inner: &str) -> Result<Reading, ReadError> {
         Err(error) => return Err(failed(error.into())),
         Ok(found) if found.is_dir() => {
             let example = first_file(path.clone()).await.unwrap_or_default();
-            return Err(ReadError::Folder { uri: uri.to_owned(), example });
+            return Err(ReadError::Folder {
+                uri: uri.to_owned(),
+                example,
+            });
         }
         Ok(_) => {}
     }
     let store = LocalFileSystem::new();
     let place = StorePath::from_absolute_path(&path).map_err(|error| failed(error.into()))?;
-    let found = store.get(&place).await.map_err(|error| failed(error.into()))?;
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let found = store
+        .get(&place)
+        .await
+        .map_err(|error| failed(error.into()))?;
+    let name = path
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned());
     Ok(Reading {
         size_bytes: found.meta.size,
         name: name.unwrap_or_default(),

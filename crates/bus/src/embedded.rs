@@ -10,8 +10,11 @@ use tokio::sync::watch;
 
 use crate::{Batch, EventFilter};
 
-pub(crate) const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "log", sql: include_str!("../migrations/0001_log.sql") }];
+pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
+    version: 1,
+    name: "log",
+    sql: include_str!("../migrations/0001_log.sql"),
+}];
 
 /// Events that one pruning forgets at most, so that it never holds the writer for long.
 const PRUNE_MAX: i64 = 5_000;
@@ -27,16 +30,26 @@ pub struct EmbeddedBus {
 impl EmbeddedBus {
     pub(crate) async fn open(db: Db) -> Result<Self, DbError> {
         let mut tx = db.begin_read().await?;
-        let head = position(&mut tx, "SELECT COALESCE(MAX(position), 0) AS p FROM event_log").await?;
+        let head = position(
+            &mut tx,
+            "SELECT COALESCE(MAX(position), 0) AS p FROM event_log",
+        )
+        .await?;
         drop(tx);
-        Ok(Self { db, head: Arc::new(watch::Sender::new(head)) })
+        Ok(Self {
+            db,
+            head: Arc::new(watch::Sender::new(head)),
+        })
     }
 
     pub(crate) async fn publish(&self, events: &[CloudEvent]) -> Result<(), DbError> {
         let mut tx = self.db.begin_write().await?;
         // The log may be empty after pruning, but positions must not be given twice.
-        let stored =
-            position(&mut tx, "SELECT COALESCE(MAX(position), 0) AS p FROM event_log").await?;
+        let stored = position(
+            &mut tx,
+            "SELECT COALESCE(MAX(position), 0) AS p FROM event_log",
+        )
+        .await?;
         let mut next = stored.max(*self.head.borrow());
         for event in events {
             let text = serde_json::to_string(event)
@@ -77,7 +90,10 @@ impl EmbeddedBus {
         .fetch_all(tx.conn())
         .await?;
         drop(tx);
-        let mut batch = Batch { events: Vec::new(), scanned: after };
+        let mut batch = Batch {
+            events: Vec::new(),
+            scanned: after,
+        };
         for row in &rows {
             let (position, event) = decode(row)?;
             batch.scanned = position;
@@ -96,7 +112,11 @@ impl EmbeddedBus {
 
     pub(crate) async fn oldest(&self) -> Result<i64, DbError> {
         let mut tx = self.db.begin_read().await?;
-        position(&mut tx, "SELECT COALESCE(MIN(position), 0) AS p FROM event_log").await
+        position(
+            &mut tx,
+            "SELECT COALESCE(MIN(position), 0) AS p FROM event_log",
+        )
+        .await
     }
 
     pub(crate) async fn prune(&self, before_millis: i64) -> Result<u64, DbError> {
@@ -117,7 +137,10 @@ impl EmbeddedBus {
 }
 
 async fn position(tx: &mut impl ferroflow_db::Read, query: &'static str) -> Result<i64, DbError> {
-    Ok(sqlx::query(query).fetch_one(tx.conn()).await?.try_get("p")?)
+    Ok(sqlx::query(query)
+        .fetch_one(tx.conn())
+        .await?
+        .try_get("p")?)
 }
 
 fn decode(row: &AnyRow) -> Result<(i64, CloudEvent), DbError> {

@@ -8,7 +8,9 @@ use proptest::prelude::*;
 
 fn event(number: u128, key: &str, sequence: i64) -> CloudEvent {
     CloudEvent {
-        id: format!("00000000-0000-0000-0000-{number:012}").parse::<EventId>().unwrap(),
+        id: format!("00000000-0000-0000-0000-{number:012}")
+            .parse::<EventId>()
+            .unwrap(),
         topic: "ferroflow.pipelines.v1".to_owned(),
         event_type: "ai.ferroflow.run.created".to_owned(),
         source: "//ferroflow/test".to_owned(),
@@ -28,7 +30,10 @@ async fn bus(folder: &tempfile::TempDir) -> Bus {
 }
 
 async fn all(bus: &Bus) -> Vec<(i64, CloudEvent)> {
-    bus.read_after(0, &EventFilter::default(), 10_000).await.unwrap().events
+    bus.read_after(0, &EventFilter::default(), 10_000)
+        .await
+        .unwrap()
+        .events
 }
 
 #[tokio::test]
@@ -36,10 +41,18 @@ async fn an_event_published_twice_is_in_the_log_once() {
     let folder = tempfile::tempdir().unwrap();
     let bus = bus(&folder).await;
 
-    bus.publish(&[event(1, "a", 1), event(2, "a", 2)]).await.unwrap();
-    bus.publish(&[event(2, "a", 2), event(3, "a", 3)]).await.unwrap();
+    bus.publish(&[event(1, "a", 1), event(2, "a", 2)])
+        .await
+        .unwrap();
+    bus.publish(&[event(2, "a", 2), event(3, "a", 3)])
+        .await
+        .unwrap();
 
-    let positions: Vec<_> = all(&bus).await.iter().map(|(at, event)| (*at, event.sequence)).collect();
+    let positions: Vec<_> = all(&bus)
+        .await
+        .iter()
+        .map(|(at, event)| (*at, event.sequence))
+        .collect();
     assert_eq!(positions, [(1, 1), (2, 2), (3, 3)]);
 }
 
@@ -47,7 +60,10 @@ async fn an_event_published_twice_is_in_the_log_once() {
 async fn positions_go_on_after_pruning_and_reopening() {
     let folder = tempfile::tempdir().unwrap();
     let first = bus(&folder).await;
-    first.publish(&[event(1, "a", 1), event(2, "a", 2)]).await.unwrap();
+    first
+        .publish(&[event(1, "a", 1), event(2, "a", 2)])
+        .await
+        .unwrap();
     assert_eq!(first.prune(1_000).await.unwrap(), 1);
     drop(first);
 
@@ -77,8 +93,11 @@ async fn the_relay_keeps_the_order_of_a_key_and_repeats_nothing_in_the_log() {
     assert_eq!(relay.tick().await.unwrap(), 0);
 
     let log = all(&bus).await;
-    let of_b: Vec<_> =
-        log.iter().filter(|(_, e)| e.key == "b").map(|(_, e)| e.sequence).collect();
+    let of_b: Vec<_> = log
+        .iter()
+        .filter(|(_, e)| e.key == "b")
+        .map(|(_, e)| e.sequence)
+        .collect();
     assert_eq!(log.len(), 3);
     assert_eq!(of_b, [1, 2]);
 }
@@ -94,7 +113,10 @@ async fn one_who_waits_is_woken_by_the_next_event() {
 
     bus.publish(&[event(1, "a", 1)]).await.unwrap();
 
-    tokio::time::timeout(std::time::Duration::from_secs(5), waiting).await.unwrap().unwrap();
+    tokio::time::timeout(std::time::Duration::from_secs(5), waiting)
+        .await
+        .unwrap()
+        .unwrap();
 }
 
 proptest! {

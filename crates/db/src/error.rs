@@ -45,7 +45,11 @@ pub enum DbError {
 impl DbError {
     /// A stored value that makes no sense.
     pub fn inconsistent(table: &'static str, column: &str, problem: String) -> Self {
-        Self::Inconsistent { table, column: column.to_owned(), problem }
+        Self::Inconsistent {
+            table,
+            column: column.to_owned(),
+            problem,
+        }
     }
 }
 
@@ -53,7 +57,10 @@ impl From<sqlx::Error> for DbError {
     fn from(error: sqlx::Error) -> Self {
         match &error {
             sqlx::Error::Database(inner) if inner.is_unique_violation() => Self::Taken {
-                constraint: inner.constraint().unwrap_or_else(|| inner.message()).to_owned(),
+                constraint: inner
+                    .constraint()
+                    .unwrap_or_else(|| inner.message())
+                    .to_owned(),
             },
             sqlx::Error::Database(inner) if is_passing(inner.message()) => Self::Unavailable(error),
             sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => {
@@ -66,27 +73,44 @@ impl From<sqlx::Error> for DbError {
 
 /// Whether SQLite's message tells of a state of the machine and not of a wrong statement.
 fn is_passing(message: &str) -> bool {
-    ["database is locked", "disk is full", "disk I/O error", "unable to open"]
-        .iter()
-        .any(|passing| message.contains(passing))
+    [
+        "database is locked",
+        "disk is full",
+        "disk I/O error",
+        "unable to open",
+    ]
+    .iter()
+    .any(|passing| message.contains(passing))
 }
 
 impl From<DbError> for Error {
     fn from(error: DbError) -> Self {
         let (kind, reason, message) = match &error {
-            DbError::Unavailable(_) => {
-                (ErrorKind::Unavailable, "DATABASE_UNAVAILABLE", "the database is unavailable")
-            }
-            DbError::Taken { .. } => {
-                (ErrorKind::AlreadyExists, "ALREADY_EXISTS", "the name or id is taken")
-            }
-            DbError::Inconsistent { .. } => {
-                (ErrorKind::DataLoss, "DATA_INCONSISTENT", "stored data is inconsistent")
-            }
-            DbError::PageToken => (ErrorKind::Invalid, "PAGE_TOKEN_INVALID", "Invalid page token"),
-            DbError::Migration { .. } | DbError::Statement(_) => {
-                (ErrorKind::Internal, "INTERNAL", "the database refused a statement")
-            }
+            DbError::Unavailable(_) => (
+                ErrorKind::Unavailable,
+                "DATABASE_UNAVAILABLE",
+                "the database is unavailable",
+            ),
+            DbError::Taken { .. } => (
+                ErrorKind::AlreadyExists,
+                "ALREADY_EXISTS",
+                "the name or id is taken",
+            ),
+            DbError::Inconsistent { .. } => (
+                ErrorKind::DataLoss,
+                "DATA_INCONSISTENT",
+                "stored data is inconsistent",
+            ),
+            DbError::PageToken => (
+                ErrorKind::Invalid,
+                "PAGE_TOKEN_INVALID",
+                "Invalid page token",
+            ),
+            DbError::Migration { .. } | DbError::Statement(_) => (
+                ErrorKind::Internal,
+                "INTERNAL",
+                "the database refused a statement",
+            ),
         };
         Self::new(kind, reason, message).caused_by(error)
     }

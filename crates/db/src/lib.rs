@@ -41,7 +41,10 @@ pub struct Db {
 
 #[derive(Clone)]
 enum Backend {
-    Sqlite { readers: AnyPool, writer: Arc<sqlite::Writer> },
+    Sqlite {
+        readers: AnyPool,
+        writer: Arc<sqlite::Writer>,
+    },
     Postgres(AnyPool),
 }
 
@@ -64,7 +67,10 @@ impl Db {
                 Backend::Postgres(pool.connect_with(options).await?)
             }
         };
-        let db = Self { backend, outbox: Arc::new(Notify::new()) };
+        let db = Self {
+            backend,
+            outbox: Arc::new(Notify::new()),
+        };
         db.migrate(migrations).await?;
         Ok(db)
     }
@@ -75,7 +81,9 @@ impl Db {
             Backend::Sqlite { readers, .. } => readers,
             Backend::Postgres(pool) => pool,
         };
-        Ok(ReadTx { tx: pool.begin().await? })
+        Ok(ReadTx {
+            tx: pool.begin().await?,
+        })
     }
 
     /// A transaction that writes. On SQLite there is one at a time.
@@ -84,7 +92,11 @@ impl Db {
             Backend::Sqlite { writer, .. } => Writing::Sqlite(Arc::clone(writer).begin().await?),
             Backend::Postgres(pool) => Writing::Postgres(pool.begin().await?),
         };
-        Ok(WriteTx { inner, published: false, outbox: Arc::clone(&self.outbox) })
+        Ok(WriteTx {
+            inner,
+            published: false,
+            outbox: Arc::clone(&self.outbox),
+        })
     }
 
     /// Told after each commit that put something into the outbox.

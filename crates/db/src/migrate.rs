@@ -19,8 +19,11 @@ pub struct Migration {
 }
 
 /// Steps that every database has, numbered apart from the service's own.
-const BASE: [Migration; 1] =
-    [Migration { version: 1, name: "base", sql: include_str!("../migrations/0001_base.sql") }];
+const BASE: [Migration; 1] = [Migration {
+    version: 1,
+    name: "base",
+    sql: include_str!("../migrations/0001_base.sql"),
+}];
 
 /// PostgreSQL's advisory lock for migrations: two replicas that start together take turns.
 const LOCK: i64 = 0x00fe_4402;
@@ -29,7 +32,10 @@ impl Db {
     pub(crate) async fn migrate(&self, migrations: &'static [Migration]) -> Result<(), DbError> {
         let mut lock = self.connection().await?;
         if let Some(conn) = &mut lock {
-            sqlx::query("SELECT pg_advisory_lock($1)").bind(LOCK).execute(&mut **conn).await?;
+            sqlx::query("SELECT pg_advisory_lock($1)")
+                .bind(LOCK)
+                .execute(&mut **conn)
+                .await?;
         }
         let done = self.run_steps("base", &BASE).await;
         let done = match done {
@@ -37,7 +43,10 @@ impl Db {
             failed => failed,
         };
         if let Some(conn) = &mut lock {
-            sqlx::query("SELECT pg_advisory_unlock($1)").bind(LOCK).execute(&mut **conn).await?;
+            sqlx::query("SELECT pg_advisory_unlock($1)")
+                .bind(LOCK)
+                .execute(&mut **conn)
+                .await?;
         }
         done
     }
@@ -68,7 +77,11 @@ impl Db {
                 Some(step) if step.checksum() != checksum => "it was changed after it was run",
                 Some(_) => continue,
             };
-            return Err(DbError::Migration { version, name, problem: problem.to_owned() });
+            return Err(DbError::Migration {
+                version,
+                name,
+                problem: problem.to_owned(),
+            });
         }
         for step in steps.iter().skip(rows.len()) {
             self.run_step(part, step).await?;
@@ -79,11 +92,14 @@ impl Db {
     async fn run_step(&self, part: &str, step: &Migration) -> Result<(), DbError> {
         let mut tx = self.begin_write().await?;
         for statement in statements(step.sql) {
-            sqlx::query(statement).execute(tx.conn()).await.map_err(|error| DbError::Migration {
-                version: i64::from(step.version),
-                name: step.name.to_owned(),
-                problem: error.to_string(),
-            })?;
+            sqlx::query(statement)
+                .execute(tx.conn())
+                .await
+                .map_err(|error| DbError::Migration {
+                    version: i64::from(step.version),
+                    name: step.name.to_owned(),
+                    problem: error.to_string(),
+                })?;
         }
         sqlx::query(
             "INSERT INTO schema_migrations (part, version, name, checksum) VALUES ($1, $2, $3, $4)",
@@ -101,9 +117,12 @@ impl Db {
 impl Migration {
     /// FNV-1a over the text: it guards against slips, not against malice.
     fn checksum(&self) -> String {
-        let hash = self.sql.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+        let hash = self
+            .sql
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+            });
         format!("{hash:016x}")
     }
 }
@@ -111,6 +130,8 @@ impl Migration {
 /// The statements of a migration; they hold no `;` inside texts.
 fn statements(sql: &'static str) -> impl Iterator<Item = &'static str> {
     sql.split(';').map(str::trim).filter(|statement| {
-        statement.lines().any(|line| !line.trim().is_empty() && !line.trim().starts_with("--"))
+        statement
+            .lines()
+            .any(|line| !line.trim().is_empty() && !line.trim().starts_with("--"))
     })
 }

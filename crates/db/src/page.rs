@@ -18,6 +18,8 @@ pub fn encode(position: &impl Serialize) -> Result<String, DbError> {
 /// # Errors
 /// [`DbError::PageToken`] for anything that [`encode`] did not make.
 pub fn decode<T: DeserializeOwned>(token: &str) -> Result<T, DbError> {
-    let text = URL_SAFE_NO_PAD.decode(token).map_err(|_| DbError::PageToken)?;
+    let text = URL_SAFE_NO_PAD
+        .decode(token)
+        .map_err(|_| DbError::PageToken)?;
     serde_json::from_slice(&text).map_err(|_| DbError::PageToken)
 }

@@ -65,14 +65,24 @@ pub(crate) async fn open(path: &str) -> Result<(AnyPool, Arc<Writer>), DbError> 
         .min_connections(1)
         .after_connect(|conn, _| {
             Box::pin(async move {
-                sqlx::query("PRAGMA busy_timeout = 10000").execute(&mut *conn).await?;
+                sqlx::query("PRAGMA busy_timeout = 10000")
+                    .execute(&mut *conn)
+                    .await?;
                 Ok(())
             })
         })
         .connect_with(options)
         .await?;
-    let seat = Seat { path: path.to_owned(), conn: Some(conn), group: None, dirty: false };
-    let writer = Writer { line: Arc::new(Mutex::new(seat)), wanted: AtomicUsize::new(0) };
+    let seat = Seat {
+        path: path.to_owned(),
+        conn: Some(conn),
+        group: None,
+        dirty: false,
+    };
+    let writer = Writer {
+        line: Arc::new(Mutex::new(seat)),
+        wanted: AtomicUsize::new(0),
+    };
     Ok((readers, Arc::new(writer)))
 }
 
@@ -108,12 +118,16 @@ impl Writer {
         drop(wanted);
         // A caller that stops waiting must not stop a statement half way: what the connection is
         // in the middle of would not be known.
-        tokio::spawn(Turn::open(seat, Arc::clone(&self))).await.map_err(interrupted)?
+        tokio::spawn(Turn::open(seat, Arc::clone(&self)))
+            .await
+            .map_err(interrupted)?
     }
 }
 
 fn interrupted(error: tokio::task::JoinError) -> DbError {
-    DbError::Unavailable(sqlx::Error::Protocol(format!("a transaction was interrupted: {error}")))
+    DbError::Unavailable(sqlx::Error::Protocol(format!(
+        "a transaction was interrupted: {error}"
+    )))
 }
 
 impl Seat {
@@ -135,7 +149,10 @@ impl Seat {
         }
         if let (None, Some(conn)) = (&self.group, &mut self.conn) {
             sqlx::query("BEGIN IMMEDIATE").execute(conn).await?;
-            self.group = Some(Group { members: 0, fate: watch::Sender::new(Fate::Open) });
+            self.group = Some(Group {
+                members: 0,
+                fate: watch::Sender::new(Fate::Open),
+            });
         }
         Ok(())
     }
@@ -149,7 +166,9 @@ impl Seat {
 
     /// Ends the group's transaction and tells its members what became of it.
     async fn flush(&mut self) {
-        let Some(group) = self.group.take() else { return };
+        let Some(group) = self.group.take() else {
+            return;
+        };
         let Some(conn) = &mut self.conn else { return };
         let fate = match sqlx::query("COMMIT").execute(&mut *conn).await {
             Ok(_) => Fate::Committed,
@@ -178,16 +197,21 @@ async fn roll_back_turn(conn: &mut AnyConnection) -> Result<(), sqlx::Error> {
 
 impl Turn {
     pub(crate) fn conn(&mut self) -> &mut AnyConnection {
-        let seat = self.seat.as_mut().expect("a turn has its seat until it is committed");
-        seat.conn.as_mut().expect("a seat is ready before it is given")
+        let seat = self
+            .seat
+            .as_mut()
+            .expect("a turn has its seat until it is committed");
+        seat.conn
+            .as_mut()
+            .expect("a seat is ready before it is given")
     }
 
-    async fn open(
-        mut seat: OwnedMutexGuard<Seat>,
-        writer: Arc<Writer>,
-    ) -> Result<Self, DbError> {
+    async fn open(mut seat: OwnedMutexGuard<Seat>, writer: Arc<Writer>) -> Result<Self, DbError> {
         seat.ready().await?;
-        let mut turn = Self { seat: Some(seat), writer };
+        let mut turn = Self {
+            seat: Some(seat),
+            writer,
+        };
         sqlx::query("SAVEPOINT turn").execute(turn.conn()).await?;
         Ok(turn)
     }
@@ -206,7 +230,10 @@ impl Turn {
     /// Joins the group, and flushes it or sees to it that somebody does.
     async fn close(mut self) -> Result<watch::Receiver<Fate>, DbError> {
         sqlx::query("RELEASE turn").execute(self.conn()).await?;
-        let mut seat = self.seat.take().expect("a turn has its seat until it is committed");
+        let mut seat = self
+            .seat
+            .take()
+            .expect("a turn has its seat until it is committed");
         let group = seat.group.as_mut().expect("a turn is inside a group");
         group.members += 1;
         let members = group.members;
@@ -224,7 +251,9 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let Some(mut seat) = self.seat.take() else { return };
+        let Some(mut seat) = self.seat.take() else {
+            return;
+        };
         seat.dirty = true;
         // The open transaction must end even if no further writer comes.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {

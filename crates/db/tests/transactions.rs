@@ -31,7 +31,10 @@ async fn write(db: &Db, id: i64) -> Result<(), DbError> {
 
 async fn count(db: &Db) -> i64 {
     let mut tx = db.begin_read().await.unwrap();
-    let row = sqlx::query("SELECT count(*) AS n FROM notes").fetch_one(tx.conn()).await.unwrap();
+    let row = sqlx::query("SELECT count(*) AS n FROM notes")
+        .fetch_one(tx.conn())
+        .await
+        .unwrap();
     row.get("n")
 }
 
@@ -41,7 +44,10 @@ async fn what_is_committed_can_be_read_and_what_is_dropped_cannot() {
     write(&db, 1).await.unwrap();
 
     let mut tx = db.begin_write().await.unwrap();
-    sqlx::query("INSERT INTO notes (id, text) VALUES (2, 'y')").execute(tx.conn()).await.unwrap();
+    sqlx::query("INSERT INTO notes (id, text) VALUES (2, 'y')")
+        .execute(tx.conn())
+        .await
+        .unwrap();
     drop(tx);
     write(&db, 3).await.unwrap();
 
@@ -53,7 +59,10 @@ async fn a_reader_does_not_see_an_open_transaction() {
     let (_folder, db) = database().await;
 
     let mut tx = db.begin_write().await.unwrap();
-    sqlx::query("INSERT INTO notes (id, text) VALUES (1, 'x')").execute(tx.conn()).await.unwrap();
+    sqlx::query("INSERT INTO notes (id, text) VALUES (1, 'x')")
+        .execute(tx.conn())
+        .await
+        .unwrap();
 
     assert_eq!(count(&db).await, 0);
     tx.commit().await.unwrap();
@@ -139,7 +148,9 @@ async fn a_database_of_a_newer_program_is_refused() {
     drop(db);
     let url = format!("sqlite:{}", folder.path().join("test.db").display());
 
-    let Err(error) = Db::open(&url, &[]).await else { panic!("it was opened") };
+    let Err(error) = Db::open(&url, &[]).await else {
+        panic!("it was opened")
+    };
 
     assert!(error.to_string().contains("newer version"), "{error}");
 }

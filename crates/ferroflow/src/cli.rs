@@ -1,7 +1,7 @@
 //! The client: what users type. It speaks native gRPC to the gateway.
 
-mod experiment;
 mod events;
+mod experiment;
 pub(crate) mod output;
 mod pipeline;
 mod run;
@@ -27,8 +27,13 @@ pub(crate) enum Format {
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Global {
     /// Where the platform is.
-    #[arg(long, global = true, value_name = "URL", env = "FERROFLOW_ENDPOINT",
-          default_value = "http://127.0.0.1:8080")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "FERROFLOW_ENDPOINT",
+        default_value = "http://127.0.0.1:8080"
+    )]
     pub(crate) endpoint: String,
     /// How results are printed.
     #[arg(long, global = true, value_enum, default_value = "table")]

@@ -55,7 +55,9 @@ impl Default for Config {
 
 impl Default for Python {
     fn default() -> Self {
-        Self { interpreter: "python3".to_owned() }
+        Self {
+            interpreter: "python3".to_owned(),
+        }
     }
 }
 

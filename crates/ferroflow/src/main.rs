@@ -40,7 +40,10 @@ fn main() -> ExitCode {
         };
     }
     let arguments = Arguments::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return cli::output::fail(&anyhow::Error::new(error)),
     };

@@ -27,8 +27,8 @@ use ferroflow_service::identity::Keys;
 use ferroflow_service::metrics::Metrics;
 use ferroflow_service::runner::{self, Runner, TaskKind};
 use ferroflow_service::{config, grpc, telemetry};
-use ferroflow_types::time::SystemClock;
 use ferroflow_types::Clock as _;
+use ferroflow_types::time::SystemClock;
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -104,25 +104,69 @@ impl Up {
                 section.insert(key.to_owned(), value);
             }
         };
-        set(&mut gateway, "listen", self.listen.as_ref().map(|v| json!(v)));
+        set(
+            &mut gateway,
+            "listen",
+            self.listen.as_ref().map(|v| json!(v)),
+        );
         set(&mut gateway, "body_max", self.body_max.map(|v| json!(v)));
         let hosts = (!self.allowed_host.is_empty()).then(|| json!(self.allowed_host));
         set(&mut gateway, "allowed_hosts", hosts);
-        set(&mut pipelines, "parallel_tasks", self.parallel_tasks.map(|v| json!(v)));
-        set(&mut pipelines, "active_runs", self.active_runs.map(|v| json!(v)));
+        set(
+            &mut pipelines,
+            "parallel_tasks",
+            self.parallel_tasks.map(|v| json!(v)),
+        );
+        set(
+            &mut pipelines,
+            "active_runs",
+            self.active_runs.map(|v| json!(v)),
+        );
         set(&mut pipelines, "caching", self.caching.map(|v| json!(v)));
-        set(&mut pipelines, "pipeline_root", self.pipeline_root.as_ref().map(|v| json!(v)));
-        set(&mut telemetry, "log_format", self.log_format.map(|v| json!(v)));
-        set(&mut telemetry, "log_filter", self.log_filter.as_ref().map(|v| json!(v)));
-        set(&mut telemetry, "otlp_endpoint", self.otlp_endpoint.as_ref().map(|v| json!(v)));
-        set(&mut all, "data_dir", self.data_dir.as_ref().map(|v| json!(v)));
-        set(&mut all, "python", self.python.as_ref().map(|v| json!({"interpreter": v})));
-        let days = self.event_retention_days.map(|v| json!({"retention_days": v}));
+        set(
+            &mut pipelines,
+            "pipeline_root",
+            self.pipeline_root.as_ref().map(|v| json!(v)),
+        );
+        set(
+            &mut telemetry,
+            "log_format",
+            self.log_format.map(|v| json!(v)),
+        );
+        set(
+            &mut telemetry,
+            "log_filter",
+            self.log_filter.as_ref().map(|v| json!(v)),
+        );
+        set(
+            &mut telemetry,
+            "otlp_endpoint",
+            self.otlp_endpoint.as_ref().map(|v| json!(v)),
+        );
+        set(
+            &mut all,
+            "data_dir",
+            self.data_dir.as_ref().map(|v| json!(v)),
+        );
+        set(
+            &mut all,
+            "python",
+            self.python.as_ref().map(|v| json!({"interpreter": v})),
+        );
+        let days = self
+            .event_retention_days
+            .map(|v| json!({"retention_days": v}));
         set(&mut all, "events", days);
-        for (name, section) in
-            [("gateway", gateway), ("pipelines", pipelines), ("telemetry", telemetry)]
-        {
-            set(&mut all, name, (!section.is_empty()).then_some(Value::Object(section)));
+        for (name, section) in [
+            ("gateway", gateway),
+            ("pipelines", pipelines),
+            ("telemetry", telemetry),
+        ] {
+            set(
+                &mut all,
+                name,
+                (!section.is_empty()).then_some(Value::Object(section)),
+            );
         }
         Value::Object(all)
     }
@@ -180,7 +224,11 @@ async fn start(
     runner.spawn(TaskKind::Critical, "relay", relay_until(relay, stop));
     let stop = runner.stopping();
     let days = config.events.retention_days;
-    runner.spawn(TaskKind::Helper, "event retention", prune_until(bus.clone(), days, stop));
+    runner.spawn(
+        TaskKind::Helper,
+        "event retention",
+        prune_until(bus.clone(), days, stop),
+    );
     let upstream = Upstream {
         name: ferroflow_pipeline_svc::NAME,
         services: ferroflow_pipeline_svc::SERVICES.to_vec(),
@@ -192,7 +240,9 @@ async fn start(
         signer: keys.signer(),
         metrics: Some(metrics),
     };
-    Ok(ferroflow_gateway::start(&config.gateway, deps, runner).await?.address)
+    Ok(ferroflow_gateway::start(&config.gateway, deps, runner)
+        .await?
+        .address)
 }
 
 fn runtime(config: &Config, data_dir: &Path) -> anyhow::Result<ProcessRuntime> {
@@ -260,7 +310,8 @@ fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
         Err(_) => path.to_path_buf(),
     };
     std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
-    path.canonicalize().with_context(|| format!("cannot use {}", path.display()))
+    path.canonicalize()
+        .with_context(|| format!("cannot use {}", path.display()))
 }
 
 /// Takes the data folder; two processes on one folder would run every step twice.

@@ -53,9 +53,17 @@ struct Reported {
 /// Makes the folders that the command may expect.
 pub(crate) fn prepare(spec: &AttemptSpec) -> Result<(), Failure> {
     let outputs = &spec.outputs;
-    let files = outputs.parameters.iter().map(|parameter| parameter.path.as_path());
-    let artifacts = outputs.artifacts.iter().map(|artifact| artifact.path.as_path());
-    let parents = files.chain(artifacts).chain([outputs.metadata_file.as_path()]);
+    let files = outputs
+        .parameters
+        .iter()
+        .map(|parameter| parameter.path.as_path());
+    let artifacts = outputs
+        .artifacts
+        .iter()
+        .map(|artifact| artifact.path.as_path());
+    let parents = files
+        .chain(artifacts)
+        .chain([outputs.metadata_file.as_path()]);
     for path in parents {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)
@@ -87,7 +95,9 @@ pub(crate) fn collect(spec: &OutputSpec) -> Result<Outputs, Failure> {
     let mut reported = report.artifacts;
     for output in &spec.artifacts {
         let list = reported.remove(&output.name).unwrap_or_default().artifacts;
-        outputs.artifacts.insert(output.name.clone(), artifacts(output, list)?);
+        outputs
+            .artifacts
+            .insert(output.name.clone(), artifacts(output, list)?);
     }
     Ok(outputs)
 }
@@ -99,13 +109,17 @@ fn wrong(name: &str, problem: &str) -> Failure {
 fn read_text(path: &Path) -> io::Result<Option<String>> {
     let bytes = match fs::metadata(path) {
         Ok(found) if found.len() > TEXT_MAX => {
-            return Err(io::Error::other(format!("it is larger than {TEXT_MAX} bytes")));
+            return Err(io::Error::other(format!(
+                "it is larger than {TEXT_MAX} bytes"
+            )));
         }
         Ok(_) => fs::read(path)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    String::from_utf8(bytes).map(Some).map_err(|_| io::Error::other("it is not UTF-8 text"))
+    String::from_utf8(bytes)
+        .map(Some)
+        .map_err(|_| io::Error::other("it is not UTF-8 text"))
 }
 
 /// The executor's report, and whether there is one.
@@ -153,10 +167,12 @@ fn quote_bare_numbers(text: &str) -> String {
 }
 
 fn read_parameter(parameter: &OutputParameter) -> Result<Option<Value>, Failure> {
-    let text = read_text(&parameter.path)
-        .map_err(|error| wrong(&parameter.name, &error.to_string()))?;
+    let text =
+        read_text(&parameter.path).map_err(|error| wrong(&parameter.name, &error.to_string()))?;
     let Some(text) = text else { return Ok(None) };
-    typed(parameter.kind, &text).map(Some).map_err(|problem| wrong(&parameter.name, &problem))
+    typed(parameter.kind, &text)
+        .map(Some)
+        .map_err(|problem| wrong(&parameter.name, &problem))
 }
 
 /// The value that a parameter file stands for.
@@ -165,9 +181,10 @@ fn typed(kind: ParameterKind, text: &str) -> Result<Value, String> {
     let not = |what: &str| format!("{trimmed:?} is not {what}");
     match kind {
         ParameterKind::String => Ok(Value::String(text.to_owned())),
-        ParameterKind::Integer => {
-            trimmed.parse::<i64>().map(Value::from).map_err(|_| not("a whole number"))
-        }
+        ParameterKind::Integer => trimmed
+            .parse::<i64>()
+            .map(Value::from)
+            .map_err(|_| not("a whole number")),
         ParameterKind::Double => {
             let number: f64 = trimmed.parse().map_err(|_| not("a number"))?;
             serde_json::Number::from_f64(number)
@@ -195,16 +212,27 @@ fn artifacts(
     reported: Vec<Reported>,
 ) -> Result<Vec<ProducedArtifact>, Failure> {
     if output.list {
-        return reported.into_iter().map(|one| artifact(output, one)).collect();
+        return reported
+            .into_iter()
+            .map(|one| artifact(output, one))
+            .collect();
     }
     let one = reported.into_iter().next().unwrap_or_default();
     Ok(vec![artifact(output, one)?])
 }
 
 fn artifact(output: &OutputArtifact, reported: Reported) -> Result<ProducedArtifact, Failure> {
-    let uri = if reported.uri.is_empty() { output.uri.clone() } else { reported.uri };
+    let uri = if reported.uri.is_empty() {
+        output.uri.clone()
+    } else {
+        reported.uri
+    };
     let failed = |error: io::Error| of_io(&format!("output artifact {}", output.name), &error);
-    let place = if uri == output.uri { Some(output.path.clone()) } else { digest::local(&uri) };
+    let place = if uri == output.uri {
+        Some(output.path.clone())
+    } else {
+        digest::local(&uri)
+    };
     // The content belongs to the artifact's own place, wherever the command wrote it.
     if let (Some(custom), Some(place)) = (&reported.custom_path, &place)
         && Path::new(custom) != place
@@ -216,7 +244,11 @@ fn artifact(output: &OutputArtifact, reported: Reported) -> Result<ProducedArtif
         None => None,
     };
     Ok(ProducedArtifact {
-        name: if reported.name.is_empty() { output.name.clone() } else { reported.name },
+        name: if reported.name.is_empty() {
+            output.name.clone()
+        } else {
+            reported.name
+        },
         uri,
         metadata: reported.metadata,
         digest: content.as_ref().map(|content| content.digest.clone()),
@@ -242,7 +274,12 @@ mod tests {
         ] {
             assert_eq!(typed(kind, text).unwrap().to_string(), expected);
         }
-        for (kind, text) in [(Integer, "1.5"), (Boolean, "yes"), (List, "{}"), (Struct, "[]")] {
+        for (kind, text) in [
+            (Integer, "1.5"),
+            (Boolean, "yes"),
+            (List, "{}"),
+            (Struct, "[]"),
+        ] {
             assert!(typed(kind, text).is_err(), "{kind:?} {text}");
         }
     }

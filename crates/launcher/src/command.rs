@@ -21,15 +21,23 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Says why it was not started, or how it ended if not with 0.
 pub(crate) fn execute(spec: &AttemptSpec, files: &AttemptFiles) -> Result<(), Failure> {
     if files.stop_asked() {
-        return Err(Failure::new(FailureReason::Canceled, "it was stopped before it began"));
+        return Err(Failure::new(
+            FailureReason::Canceled,
+            "it was stopped before it began",
+        ));
     }
     let mut child = start(spec, files)?;
     let group = Pid::from_child(&child);
     files
         .write_process(group.as_raw_nonzero().get())
         .map_err(|error| of_io("cannot note the process", &error))?;
-    let watchdog = spec.limits.timeout_ms.map(|timeout| Watchdog::start(group, timeout));
-    let status = child.wait().map_err(|error| of_io("cannot wait for the command", &error))?;
+    let watchdog = spec
+        .limits
+        .timeout_ms
+        .map(|timeout| Watchdog::start(group, timeout));
+    let status = child
+        .wait()
+        .map_err(|error| of_io("cannot wait for the command", &error))?;
     let timed_out = watchdog.is_some_and(Watchdog::end);
     // Whatever the command left behind in its group ends with it.
     signal_group(group, Signal::KILL);
@@ -82,12 +90,20 @@ fn start(spec: &AttemptSpec, files: &AttemptFiles) -> Result<Child, Failure> {
         .append(true)
         .open(files.log())
         .map_err(|error| of_io("cannot open the log", &error))?;
-    let errors = log.try_clone().map_err(|error| of_io("cannot open the log", &error))?;
+    let errors = log
+        .try_clone()
+        .map_err(|error| of_io("cannot open the log", &error))?;
     limit(&spec.limits).map_err(|error| {
-        Failure::new(FailureReason::StartFailed, format!("cannot set its limits: {error}"))
+        Failure::new(
+            FailureReason::StartFailed,
+            format!("cannot set its limits: {error}"),
+        )
     })?;
     let Some((program, args)) = spec.argv.split_first() else {
-        return Err(Failure::new(FailureReason::StartFailed, "there is no command to run"));
+        return Err(Failure::new(
+            FailureReason::StartFailed,
+            "there is no command to run",
+        ));
     };
     let mut command = Command::new(program);
     command
@@ -109,7 +125,13 @@ fn limit(limits: &Limits) -> io::Result<()> {
         // numeric libraries map far more than they use.
         let maximum = getrlimit(Resource::Data).maximum;
         let current = maximum.map_or(bytes, |maximum| maximum.min(bytes));
-        setrlimit(Resource::Data, Rlimit { current: Some(current), maximum })?;
+        setrlimit(
+            Resource::Data,
+            Rlimit {
+                current: Some(current),
+                maximum,
+            },
+        )?;
     }
     Ok(())
 }
@@ -125,7 +147,10 @@ fn judge(
         (Some(FailureReason::Timeout), ..) => {
             let limit = spec.limits.timeout_ms.unwrap_or(0);
             let seconds = Duration::from_millis(limit).as_secs_f64();
-            (FailureReason::Timeout, format!("it took longer than its limit of {seconds} s"))
+            (
+                FailureReason::Timeout,
+                format!("it took longer than its limit of {seconds} s"),
+            )
         }
         (Some(reason), ..) => (reason, "it was stopped".to_owned()),
         (None, Some(code), _) => (FailureReason::ExitCode, format!("exit code {code}")),
@@ -135,11 +160,19 @@ fn judge(
                 (9, Some(bytes)) => format!(" (its memory limit is {bytes} bytes)"),
                 _ => String::new(),
             };
-            (FailureReason::Signal, format!("ended by signal {signal}{hint}"))
+            (
+                FailureReason::Signal,
+                format!("ended by signal {signal}{hint}"),
+            )
         }
     };
     let log_tail = files.log_tail();
-    Err(Failure { reason, message, exit_code: status.code(), log_tail })
+    Err(Failure {
+        reason,
+        message,
+        exit_code: status.code(),
+        log_tail,
+    })
 }
 
 fn start_failed(spec: &AttemptSpec, error: &io::Error) -> Failure {

@@ -71,7 +71,11 @@ impl AttemptFiles {
 
     /// Takes the launcher's lock; `None` while another launcher lives. Held until the file closes.
     pub fn try_lock(&self) -> io::Result<Option<File>> {
-        let file = File::options().create(true).truncate(false).write(true).open(self.lock())?;
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(self.lock())?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(file)),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
@@ -81,7 +85,11 @@ impl AttemptFiles {
 
     /// Returns when no launcher lives (blocking).
     pub fn wait_unlocked(&self) -> io::Result<()> {
-        let file = File::options().create(true).truncate(false).write(true).open(self.lock())?;
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(self.lock())?;
         flock(&file, FlockOperation::LockShared)?;
         Ok(())
     }
@@ -107,7 +115,11 @@ impl AttemptFiles {
 
     /// The command's process group; only meaningful while the launcher's lock is held.
     pub fn read_process(&self) -> Option<i32> {
-        fs::read_to_string(self.dir.join("process")).ok()?.trim().parse().ok()
+        fs::read_to_string(self.dir.join("process"))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
     }
 
     /// The last lines of the log.

@@ -69,7 +69,12 @@ pub struct Failure {
 impl Failure {
     /// A failure without a command that ended.
     pub fn new(reason: FailureReason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), exit_code: None, log_tail: String::new() }
+        Self {
+            reason,
+            message: message.into(),
+            exit_code: None,
+            log_tail: String::new(),
+        }
     }
 }
 

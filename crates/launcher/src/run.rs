@@ -19,12 +19,17 @@ use crate::{
 /// Only when not even a report can be written.
 pub fn launch(dir: &Path) -> io::Result<()> {
     let files = AttemptFiles::new(dir);
-    let Some(_lock) = files.try_lock()? else { return Ok(()) };
+    let Some(_lock) = files.try_lock()? else {
+        return Ok(());
+    };
     if files.read_outcome()?.is_some() {
         return Ok(());
     }
     let Some(spec) = files.read_spec()? else {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "there is no spec.json"));
+        return Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            "there is no spec.json",
+        ));
     };
     let started_at = SystemClock.now();
     let result = match files.mark_started() {
@@ -56,5 +61,9 @@ fn report(
         Ok(outputs) => AttemptResult::Succeeded(outputs),
         Err(failure) => AttemptResult::Failed(failure),
     };
-    files.write_outcome(&Outcome { started_at, finished_at: SystemClock.now(), result })
+    files.write_outcome(&Outcome {
+        started_at,
+        finished_at: SystemClock.now(),
+        result,
+    })
 }

@@ -23,7 +23,14 @@ async fn the_process_runtime_keeps_the_contract() {
     };
     let folder = data.path().join("folder");
     std::fs::create_dir(&folder).unwrap();
-    let run = "7d444840-9dc0-11d1-b245-5ffdce74fad2".parse::<RunId>().unwrap();
+    let run = "7d444840-9dc0-11d1-b245-5ffdce74fad2"
+        .parse::<RunId>()
+        .unwrap();
 
-    all(&Subject { reopen: Box::new(reopen), folder, run }).await;
+    all(&Subject {
+        reopen: Box::new(reopen),
+        folder,
+        run,
+    })
+    .await;
 }

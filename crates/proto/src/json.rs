@@ -29,8 +29,10 @@ fn number_to_json(number: f64) -> serde_json::Value {
         #[allow(clippy::cast_possible_truncation, reason = "whole and below 2^53")]
         return serde_json::Value::Number((number as i64).into());
     }
-    Number::from_f64(number)
-        .map_or_else(|| serde_json::Value::String(number.to_string()), serde_json::Value::Number)
+    Number::from_f64(number).map_or_else(
+        || serde_json::Value::String(number.to_string()),
+        serde_json::Value::Number,
+    )
 }
 
 /// JSON as a protobuf value.
@@ -40,9 +42,9 @@ pub fn from_json(value: &serde_json::Value) -> Value {
         serde_json::Value::Bool(flag) => Kind::BoolValue(*flag),
         serde_json::Value::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or(f64::NAN)),
         serde_json::Value::String(text) => Kind::StringValue(text.clone()),
-        serde_json::Value::Array(items) => {
-            Kind::ListValue(ListValue { values: items.iter().map(from_json).collect() })
-        }
+        serde_json::Value::Array(items) => Kind::ListValue(ListValue {
+            values: items.iter().map(from_json).collect(),
+        }),
         serde_json::Value::Object(fields) => Kind::StructValue(map_to_struct(fields)),
     };
     Value { kind: Some(kind) }
@@ -50,18 +52,30 @@ pub fn from_json(value: &serde_json::Value) -> Value {
 
 /// The fields of a protobuf struct as JSON.
 pub fn struct_to_map(fields: &Struct) -> Map<String, serde_json::Value> {
-    fields.fields.iter().map(|(name, value)| (name.clone(), to_json(value))).collect()
+    fields
+        .fields
+        .iter()
+        .map(|(name, value)| (name.clone(), to_json(value)))
+        .collect()
 }
 
 /// A JSON object as a protobuf struct.
 pub fn map_to_struct(fields: &Map<String, serde_json::Value>) -> Struct {
-    Struct { fields: fields.iter().map(|(name, value)| (name.clone(), from_json(value))).collect() }
+    Struct {
+        fields: fields
+            .iter()
+            .map(|(name, value)| (name.clone(), from_json(value)))
+            .collect(),
+    }
 }
 
 /// Milliseconds since the epoch as a protobuf timestamp.
 pub fn timestamp(millis: i64) -> Timestamp {
     let nanos = i32::try_from(millis.rem_euclid(1000)).unwrap_or(0) * 1_000_000;
-    Timestamp { seconds: millis.div_euclid(1000), nanos }
+    Timestamp {
+        seconds: millis.div_euclid(1000),
+        nanos,
+    }
 }
 
 #[cfg(test)]
@@ -72,7 +86,12 @@ mod tests {
 
     #[test]
     fn whole_doubles_become_integers() {
-        for (number, text) in [(3.0, "3"), (0.5, "0.5"), (-2.0, "-2"), (1e15, "1000000000000000")] {
+        for (number, text) in [
+            (3.0, "3"),
+            (0.5, "0.5"),
+            (-2.0, "-2"),
+            (1e15, "1000000000000000"),
+        ] {
             assert_eq!(number_to_json(number).to_string(), text);
         }
     }

@@ -46,7 +46,13 @@ pub mod google {
 }
 
 /// Kubeflow Pipelines; short: [`kfp`].
-#[allow(clippy::all, clippy::pedantic, missing_docs, deprecated, reason = "generated code")]
+#[allow(
+    clippy::all,
+    clippy::pedantic,
+    missing_docs,
+    deprecated,
+    reason = "generated code"
+)]
 pub mod kubeflow {
     pub mod pipelines {
         pub mod backend {
@@ -60,13 +66,25 @@ pub mod kubeflow {
 }
 
 /// The compiled pipeline.
-#[allow(clippy::all, clippy::pedantic, missing_docs, deprecated, reason = "generated code")]
+#[allow(
+    clippy::all,
+    clippy::pedantic,
+    missing_docs,
+    deprecated,
+    reason = "generated code"
+)]
 pub mod ml_pipelines {
     generated!("ml_pipelines");
 }
 
 /// The Kubernetes platform document.
-#[allow(clippy::all, clippy::pedantic, missing_docs, deprecated, reason = "generated code")]
+#[allow(
+    clippy::all,
+    clippy::pedantic,
+    missing_docs,
+    deprecated,
+    reason = "generated code"
+)]
 pub mod kfp_kubernetes {
     generated!("kfp_kubernetes");
 }

@@ -43,8 +43,20 @@ pub(crate) async fn fill(
     spec: &EnvSpec,
 ) -> Result<(), EnvError> {
     let mut create = tool(config, uv);
-    create.args(["venv", "--quiet", "--seed", "--native-tls", "--python", &python.path]).arg(dir);
-    let output = create.output().await.map_err(|error| EnvError::Io(error.to_string()))?;
+    create
+        .args([
+            "venv",
+            "--quiet",
+            "--seed",
+            "--native-tls",
+            "--python",
+            &python.path,
+        ])
+        .arg(dir);
+    let output = create
+        .output()
+        .await
+        .map_err(|error| EnvError::Io(error.to_string()))?;
     if !output.status.success() {
         return Err(EnvError::Io(last_words(&output)));
     }
@@ -62,9 +74,20 @@ async fn install(
 ) -> Result<(), EnvError> {
     let mut command = tool(config, uv);
     // Bytecode is made now, so that no step's first import pays for it.
-    command.args(["pip", "install", "--quiet", "--native-tls", "--compile-bytecode"]);
+    command.args([
+        "pip",
+        "install",
+        "--quiet",
+        "--native-tls",
+        "--compile-bytecode",
+    ]);
     // As pip does: the best version of any index, pre-releases when asked for by version.
-    command.args(["--index-strategy", "unsafe-best-match", "--prerelease", "if-necessary-or-explicit"]);
+    command.args([
+        "--index-strategy",
+        "unsafe-best-match",
+        "--prerelease",
+        "if-necessary-or-explicit",
+    ]);
     command.arg("--python").arg(dir.join("bin/python3"));
     if step.no_deps {
         command.arg("--no-deps");
@@ -79,18 +102,28 @@ async fn install(
         command.args(["--allow-insecure-host", host]);
     }
     command.arg("--").args(&step.packages);
-    let output = command.output().await.map_err(|error| EnvError::Io(error.to_string()))?;
+    let output = command
+        .output()
+        .await
+        .map_err(|error| EnvError::Io(error.to_string()))?;
     if output.status.success() {
         return Ok(());
     }
-    Err(EnvError::Install { packages: step.packages.join(" "), problem: last_words(&output) })
+    Err(EnvError::Install {
+        packages: step.packages.join(" "),
+        problem: last_words(&output),
+    })
 }
 
 fn lock_file(path: &PathBuf) -> io::Result<File> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
     }
-    let file = File::options().create(true).truncate(false).write(true).open(path)?;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)?;
     file.lock()?;
     Ok(file)
 }

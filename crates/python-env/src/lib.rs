@@ -116,29 +116,48 @@ impl PythonEnvs {
     }
 
     /// An environment in `dir` that nobody else uses.
-    pub async fn private(&self, dir: &std::path::Path, spec: &EnvSpec) -> Result<PythonEnv, EnvError> {
+    pub async fn private(
+        &self,
+        dir: &std::path::Path,
+        spec: &EnvSpec,
+    ) -> Result<PythonEnv, EnvError> {
         let interpreter = self.interpreter().await?;
-        let uv = self.uv.get_or_try_init(|| tool::find_uv(&self.config, interpreter)).await?;
+        let uv = self
+            .uv
+            .get_or_try_init(|| tool::find_uv(&self.config, interpreter))
+            .await?;
         build::fill(&self.config, interpreter, uv, dir, spec).await?;
-        Ok(PythonEnv { bin: dir.join("bin"), dir: dir.to_path_buf() })
+        Ok(PythonEnv {
+            bin: dir.join("bin"),
+            dir: dir.to_path_buf(),
+        })
     }
 
     async fn find_or_build(&self, spec: &EnvSpec) -> Result<PythonEnv, EnvError> {
         let interpreter = self.interpreter().await?;
         let key = key_of(&interpreter.version, spec);
         let dir = self.config.root.join(&key);
-        let env = PythonEnv { bin: dir.join("bin"), dir };
-        if env.bin.join("python3").exists() && self.config.root.join(format!("{key}.ready")).exists()
+        let env = PythonEnv {
+            bin: dir.join("bin"),
+            dir,
+        };
+        if env.bin.join("python3").exists()
+            && self.config.root.join(format!("{key}.ready")).exists()
         {
             return Ok(env);
         }
-        let uv = self.uv.get_or_try_init(|| tool::find_uv(&self.config, interpreter)).await?;
+        let uv = self
+            .uv
+            .get_or_try_init(|| tool::find_uv(&self.config, interpreter))
+            .await?;
         build::build(&self.config, interpreter, uv, &key, spec).await?;
         Ok(env)
     }
 
     async fn interpreter(&self) -> Result<&tool::Interpreter, EnvError> {
-        self.interpreter.get_or_try_init(|| tool::find_python(&self.config)).await
+        self.interpreter
+            .get_or_try_init(|| tool::find_python(&self.config))
+            .await
     }
 }
 

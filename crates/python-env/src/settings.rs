@@ -21,9 +21,12 @@ impl PythonConfig {
         interpreter: String,
         inherited: impl Iterator<Item = (String, String)>,
     ) -> Self {
-        let mut tool_env: Vec<(String, String)> = inherited.filter(|(name, _)| wanted(name)).collect();
+        let mut tool_env: Vec<(String, String)> =
+            inherited.filter(|(name, _)| wanted(name)).collect();
         let value = |env: &[(String, String)], name: &str| {
-            env.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+            env.iter()
+                .find(|(known, _)| known == name)
+                .map(|(_, value)| value.clone())
         };
         // uv does not read pip's variables; these four say the same to it.
         for (pip, uv) in [
@@ -40,12 +43,23 @@ impl PythonConfig {
             let cache = root.join("cache").display().to_string();
             tool_env.push(("UV_CACHE_DIR".to_owned(), cache));
         }
-        Self { root, interpreter, tool_env }
+        Self {
+            root,
+            interpreter,
+            tool_env,
+        }
     }
 }
 
 fn wanted(name: &str) -> bool {
-    const EXACT: [&str; 6] = ["PATH", "HOME", "LANG", "SSL_CERT_FILE", "SSL_CERT_DIR", "TMPDIR"];
+    const EXACT: [&str; 6] = [
+        "PATH",
+        "HOME",
+        "LANG",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "TMPDIR",
+    ];
     let upper = name.to_ascii_uppercase();
     EXACT.contains(&name)
         || name.starts_with("PIP_")

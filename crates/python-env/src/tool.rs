@@ -21,8 +21,12 @@ const WORDS_MAX: usize = 1500;
 /// A tool with the configured environment and nothing else.
 pub(crate) fn tool(config: &PythonConfig, program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
-    command.env_clear().envs(config.tool_env.iter().map(|(name, value)| (name, value)));
-    command.stdin(std::process::Stdio::null()).kill_on_drop(true);
+    command
+        .env_clear()
+        .envs(config.tool_env.iter().map(|(name, value)| (name, value)));
+    command
+        .stdin(std::process::Stdio::null())
+        .kill_on_drop(true);
     command
 }
 
@@ -30,15 +34,19 @@ pub(crate) async fn find_python(config: &PythonConfig) -> Result<Interpreter, En
     let script = "import sys, sysconfig; \
         print(sys.executable); \
         print(sys.implementation.cache_tag, sys.version.split()[0], sysconfig.get_platform())";
-    let output = tool(config, &config.interpreter).args(["-c", script]).output().await;
+    let output = tool(config, &config.interpreter)
+        .args(["-c", script])
+        .output()
+        .await;
     let missing = || EnvError::NoPython(config.interpreter.clone());
     let output = output.map_err(|_| missing())?;
     let text = String::from_utf8_lossy(&output.stdout);
     let mut lines = text.lines();
     match (output.status.success(), lines.next(), lines.next()) {
-        (true, Some(path), Some(version)) => {
-            Ok(Interpreter { path: path.to_owned(), version: version.to_owned() })
-        }
+        (true, Some(path), Some(version)) => Ok(Interpreter {
+            path: path.to_owned(),
+            version: version.to_owned(),
+        }),
         _ => Err(missing()),
     }
 }
@@ -58,7 +66,15 @@ pub(crate) async fn find_uv(
     }
     tracing::info!("fetching uv from PyPI");
     let output = tool(config, &python.path)
-        .args(["-m", "pip", "install", "--quiet", "--no-deps", "--upgrade", "--target"])
+        .args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--upgrade",
+            "--target",
+        ])
         .arg(&folder)
         .arg("uv")
         .output()
@@ -84,6 +100,8 @@ pub(crate) fn last_words(output: &Output) -> String {
     };
     let text = text.trim();
     let start = text.len().saturating_sub(WORDS_MAX);
-    let start = (start..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    let start = (start..text.len())
+        .find(|at| text.is_char_boundary(*at))
+        .unwrap_or(0);
     text[start..].to_owned()
 }

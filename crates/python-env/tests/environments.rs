@@ -11,7 +11,10 @@ fn environments(root: &std::path::Path, interpreter: &str) -> Arc<PythonEnvs> {
 }
 
 fn with(package: &str) -> EnvSpec {
-    let step = PipInstall { packages: vec![package.to_owned()], ..PipInstall::default() };
+    let step = PipInstall {
+        packages: vec![package.to_owned()],
+        ..PipInstall::default()
+    };
     EnvSpec { steps: vec![step] }
 }
 
@@ -32,10 +35,15 @@ async fn those_who_ask_at_once_share_one_environment_that_has_the_package() {
 
     assert!(found.iter().all(|env| env == &found[0]));
     let python = found[0].bin.join("python3");
-    let output = Command::new(python).args(["-c", "import six; print(six.__version__)"]).output();
+    let output = Command::new(python)
+        .args(["-c", "import six; print(six.__version__)"])
+        .output();
     assert_eq!(output.unwrap().stdout, b"1.16.0\n");
     // A second service on the same folder finds it.
-    let again = environments(root.path(), "python3").ensure(&with("six==1.16.0")).await.unwrap();
+    let again = environments(root.path(), "python3")
+        .ensure(&with("six==1.16.0"))
+        .await
+        .unwrap();
     assert_eq!(again, found[0]);
 }
 
@@ -49,15 +57,23 @@ async fn a_package_that_is_not_there_is_named() {
         .unwrap_err();
 
     assert!(matches!(error, EnvError::Install { .. }), "{error}");
-    assert!(error.to_string().contains("ferroflow-no-such-package"), "{error}");
+    assert!(
+        error.to_string().contains("ferroflow-no-such-package"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
 async fn a_missing_interpreter_is_named_with_the_way_out() {
     let root = tempfile::tempdir().unwrap();
 
-    let error =
-        environments(root.path(), "no-such-python").ensure(&EnvSpec::default()).await.unwrap_err();
+    let error = environments(root.path(), "no-such-python")
+        .ensure(&EnvSpec::default())
+        .await
+        .unwrap_err();
 
-    assert!(error.to_string().contains("FERROFLOW_PYTHON__INTERPRETER"), "{error}");
+    assert!(
+        error.to_string().contains("FERROFLOW_PYTHON__INTERPRETER"),
+        "{error}"
+    );
 }

@@ -36,7 +36,11 @@ const SOON: Duration = Duration::from_secs(60);
 
 impl Subject {
     fn key(&self, name: &str) -> AttemptKey {
-        AttemptKey { run: self.run, task: TaskId::derive(self.run, name), attempt: 1 }
+        AttemptKey {
+            run: self.run,
+            task: TaskId::derive(self.run, name),
+            attempt: 1,
+        }
     }
 
     fn spec(&self, runtime: &dyn Runtime, name: &str, script: &str) -> AttemptSpec {
@@ -73,7 +77,11 @@ impl Subject {
     fn with_sum(runtime: &dyn Runtime, mut spec: AttemptSpec) -> AttemptSpec {
         let path = runtime.layout(&spec.key).outputs_dir.join("sum");
         let kind = ParameterKind::Integer;
-        spec.outputs.parameters.push(OutputParameter { name: "sum".to_owned(), kind, path });
+        spec.outputs.parameters.push(OutputParameter {
+            name: "sum".to_owned(),
+            kind,
+            path,
+        });
         spec
     }
 }
@@ -125,7 +133,12 @@ async fn outputs_are_collected(subject: &Subject) {
     assert_eq!(found.parameters["sum"], 42);
     let model = &found.artifacts["model"][0];
     assert_eq!(model.size_bytes, Some(7));
-    assert!(model.digest.as_ref().is_some_and(|digest| digest.starts_with("sha256:")));
+    assert!(
+        model
+            .digest
+            .as_ref()
+            .is_some_and(|digest| digest.starts_with("sha256:"))
+    );
 }
 
 async fn a_failed_command_tells_its_code_and_last_words(subject: &Subject) {
@@ -134,7 +147,10 @@ async fn a_failed_command_tells_its_code_and_last_words(subject: &Subject) {
 
     let found = failure(outcome(&*runtime, spec).await);
 
-    assert_eq!((found.reason, found.exit_code), (FailureReason::ExitCode, Some(3)));
+    assert_eq!(
+        (found.reason, found.exit_code),
+        (FailureReason::ExitCode, Some(3))
+    );
     assert_eq!(found.log_tail, "first\nlast");
 }
 
@@ -153,11 +169,18 @@ async fn a_missing_program_is_named_with_the_way_out(subject: &Subject) {
 
 async fn ensured_twice_runs_once(subject: &Subject) {
     let runtime = (subject.reopen)();
-    let spec = subject.spec(&*runtime, "once", "echo ran >> \"$FOLDER/once.txt\"; sleep 0.2");
+    let spec = subject.spec(
+        &*runtime,
+        "once",
+        "echo ran >> \"$FOLDER/once.txt\"; sleep 0.2",
+    );
 
     runtime.ensure(spec.clone()).await.expect("the first time");
     runtime.ensure(spec.clone()).await.expect("the second time");
-    (subject.reopen)().ensure(spec.clone()).await.expect("by another server");
+    (subject.reopen)()
+        .ensure(spec.clone())
+        .await
+        .expect("by another server");
     outputs(observe(&*runtime, &spec.key).await);
     outputs(outcome(&*runtime, spec).await);
 
@@ -167,7 +190,11 @@ async fn ensured_twice_runs_once(subject: &Subject) {
 
 async fn a_running_attempt_outlives_the_runtime(subject: &Subject) {
     let first = (subject.reopen)();
-    let spec = subject.spec(&*first, "outlives", "sleep 1; echo ran >> \"$FOLDER/outlives.txt\"");
+    let spec = subject.spec(
+        &*first,
+        "outlives",
+        "sleep 1; echo ran >> \"$FOLDER/outlives.txt\"",
+    );
     first.ensure(spec.clone()).await.expect("it is ensured");
     drop(first);
 
@@ -189,9 +216,15 @@ async fn a_stopped_attempt_ends_with_all_it_started(subject: &Subject) {
     // By a server that did not start it.
     (subject.reopen)().stop(&key).await.expect("it is stopped");
 
-    assert_eq!(failure(observe(&*runtime, &key).await).reason, FailureReason::Canceled);
+    assert_eq!(
+        failure(observe(&*runtime, &key).await).reason,
+        FailureReason::Canceled
+    );
     tokio::time::sleep(Duration::from_millis(2500)).await;
-    assert!(!subject.folder.join("left.txt").exists(), "a grandchild went on");
+    assert!(
+        !subject.folder.join("left.txt").exists(),
+        "a grandchild went on"
+    );
 }
 
 async fn too_long_is_a_timeout(subject: &Subject) {
@@ -211,13 +244,25 @@ async fn logs_are_followed_and_kept(subject: &Subject) {
     let key = spec.key;
     runtime.ensure(spec).await.expect("it is ensured");
 
-    let request = LogRequest { offset: 0, follow: true };
+    let request = LogRequest {
+        offset: 0,
+        follow: true,
+    };
     let stream = runtime.logs(&key, request).await.expect("there is a log");
-    let followed: Vec<_> = tokio::time::timeout(SOON, stream.try_collect()).await.unwrap().unwrap();
+    let followed: Vec<_> = tokio::time::timeout(SOON, stream.try_collect())
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(followed.concat(), b"one\ntwo\n");
 
-    let request = LogRequest { offset: 4, follow: false };
-    let stream = (subject.reopen)().logs(&key, request).await.expect("the log is kept");
+    let request = LogRequest {
+        offset: 4,
+        follow: false,
+    };
+    let stream = (subject.reopen)()
+        .logs(&key, request)
+        .await
+        .expect("the log is kept");
     let kept: Vec<_> = stream.try_collect().await.unwrap();
     assert_eq!(kept.concat(), b"two\n");
 }

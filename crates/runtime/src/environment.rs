@@ -26,9 +26,13 @@ fn expand(text: &str, env: &[(String, String)]) -> String {
             rest = escaped;
             continue;
         }
-        let reference = rest.strip_prefix("$(").and_then(|inner| inner.split_once(')'));
+        let reference = rest
+            .strip_prefix("$(")
+            .and_then(|inner| inner.split_once(')'));
         let known = reference.and_then(|(name, after)| {
-            env.iter().find(|(known, _)| known == name).map(|(_, value)| (value, after))
+            env.iter()
+                .find(|(known, _)| known == name)
+                .map(|(_, value)| (value, after))
         });
         if let Some((value, after)) = known {
             result.push_str(value);
@@ -60,7 +64,12 @@ mod tests {
 
         assert_eq!(
             env,
-            [pair("BASE", "b"), pair("B", "1/$(A)/$(NONE)/$A"), pair("A", "2"), pair("C", "b2")]
+            [
+                pair("BASE", "b"),
+                pair("B", "1/$(A)/$(NONE)/$A"),
+                pair("A", "2"),
+                pair("C", "b2")
+            ]
         );
     }
 }

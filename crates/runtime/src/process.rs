@@ -57,11 +57,18 @@ pub struct ProcessRuntime {
 impl ProcessRuntime {
     /// A runtime over a data folder.
     pub fn new(config: ProcessConfig, python: PythonEnvs) -> Self {
-        Self { config, python, children: Arc::default() }
+        Self {
+            config,
+            python,
+            children: Arc::default(),
+        }
     }
 
     fn files(&self, key: &AttemptKey) -> AttemptFiles {
-        let dir = self.run_dir(key.run).join(key.task.to_string()).join(key.attempt.to_string());
+        let dir = self
+            .run_dir(key.run)
+            .join(key.task.to_string())
+            .join(key.attempt.to_string());
         AttemptFiles::new(dir)
     }
 
@@ -95,7 +102,10 @@ impl ProcessRuntime {
             ("LANG".to_owned(), "C.UTF-8".to_owned()),
             ("KFP_POD_NAME".to_owned(), task.clone()),
             ("KFP_POD_UID".to_owned(), task),
-            ("KFP_RETRY_INDEX".to_owned(), (spec.key.attempt - 1).to_string()),
+            (
+                "KFP_RETRY_INDEX".to_owned(),
+                (spec.key.attempt - 1).to_string(),
+            ),
         ]);
         if let Some(traceparent) = &spec.traceparent {
             base.push(("TRACEPARENT".to_owned(), traceparent.clone()));
@@ -123,15 +133,16 @@ impl ProcessRuntime {
                 env.map(|env| (env, 0))
             }
         };
-        env.map(Some).map_err(|error| {
-            Failure::new(FailureReason::Environment, error.to_string())
-        })
+        env.map(Some)
+            .map_err(|error| Failure::new(FailureReason::Environment, error.to_string()))
     }
 
     /// Starts the launcher as a child that we wait for but that does not end with us.
     fn spawn(&self, key: AttemptKey, files: &AttemptFiles) -> io::Result<()> {
         let mut words = self.config.launcher.iter();
-        let program = words.next().ok_or_else(|| io::Error::other("no launcher is configured"))?;
+        let program = words
+            .next()
+            .ok_or_else(|| io::Error::other("no launcher is configured"))?;
         let mut child = Command::new(program)
             .args(words)
             .arg(files.dir())
@@ -149,7 +160,10 @@ impl ProcessRuntime {
                 tracing::warn!(%key, %error, "cannot wait for a launcher");
             }
             ended.send_replace(true);
-            children.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+            children
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(&key);
         });
         Ok(())
     }
@@ -169,7 +183,9 @@ impl ProcessRuntime {
         }
         // A launcher that another server started: its lock tells.
         let files = files.clone();
-        tokio::task::spawn_blocking(move || files.wait_unlocked()).await.map_err(io::Error::other)?
+        tokio::task::spawn_blocking(move || files.wait_unlocked())
+            .await
+            .map_err(io::Error::other)?
     }
 }
 
@@ -177,7 +193,11 @@ impl ProcessRuntime {
 fn fail(files: &AttemptFiles, failure: Failure) -> io::Result<()> {
     let now = SystemClock.now();
     let result = AttemptResult::Failed(failure);
-    files.write_outcome(&Outcome { started_at: now, finished_at: now, result })
+    files.write_outcome(&Outcome {
+        started_at: now,
+        finished_at: now,
+        result,
+    })
 }
 
 /// Building an environment may take long; a stopped attempt does not wait for it.
@@ -216,13 +236,20 @@ impl Runtime for ProcessRuntime {
     }
 
     fn workspace(&self, run: RunId) -> PathBuf {
-        self.config.data_dir.join("workspaces").join(run.to_string())
+        self.config
+            .data_dir
+            .join("workspaces")
+            .join(run.to_string())
     }
 
     async fn ensure(&self, spec: AttemptSpec) -> Result<(), RuntimeError> {
         let key = spec.key;
         let files = self.files(&key);
-        if files.read_outcome().map_err(of_io(&key, "read its report"))?.is_some() {
+        if files
+            .read_outcome()
+            .map_err(of_io(&key, "read its report"))?
+            .is_some()
+        {
             return Ok(());
         }
         if !files.dir().join("spec.json").exists() {
@@ -236,7 +263,11 @@ impl Runtime for ProcessRuntime {
                 let failure = Failure::new(reason, format!("cannot prepare the attempt: {error}"));
                 return fail(&files, failure).map_err(of_io(&key, "write its report"));
             }
-            if files.read_outcome().map_err(of_io(&key, "read its report"))?.is_some() {
+            if files
+                .read_outcome()
+                .map_err(of_io(&key, "read its report"))?
+                .is_some()
+            {
                 return Ok(());
             }
         }
@@ -244,7 +275,8 @@ impl Runtime for ProcessRuntime {
             return Ok(());
         }
         // If a launcher is at work already, this one finds the lock taken and ends.
-        self.spawn(key, &files).map_err(of_io(&key, "start its launcher"))
+        self.spawn(key, &files)
+            .map_err(of_io(&key, "start its launcher"))
     }
 
     async fn observe(&self, key: &AttemptKey) -> Result<Outcome, RuntimeError> {
@@ -252,8 +284,13 @@ impl Runtime for ProcessRuntime {
         if !files.dir().exists() {
             return Err(RuntimeError::Unknown(*key));
         }
-        self.launcher_ended(key, &files).await.map_err(of_io(key, "wait for its launcher"))?;
-        if let Some(outcome) = files.read_outcome().map_err(of_io(key, "read its report"))? {
+        self.launcher_ended(key, &files)
+            .await
+            .map_err(of_io(key, "wait for its launcher"))?;
+        if let Some(outcome) = files
+            .read_outcome()
+            .map_err(of_io(key, "read its report"))?
+        {
             return Ok(outcome);
         }
         let now = SystemClock.now();
@@ -261,7 +298,11 @@ impl Runtime for ProcessRuntime {
         let mut failure = Failure::new(FailureReason::Lost, message);
         failure.log_tail = files.log_tail();
         let result = AttemptResult::Failed(failure);
-        Ok(Outcome { started_at: now, finished_at: now, result })
+        Ok(Outcome {
+            started_at: now,
+            finished_at: now,
+            result,
+        })
     }
 
     async fn logs(&self, key: &AttemptKey, request: LogRequest) -> Result<LogStream, RuntimeError> {
@@ -280,13 +321,18 @@ impl Runtime for ProcessRuntime {
         files.ask_stop().map_err(of_io(key, "ask it to stop"))?;
         let asked = Instant::now();
         let mut told = false;
-        while files.try_lock().map_err(of_io(key, "look at its lock"))?.is_none() {
+        while files
+            .try_lock()
+            .map_err(of_io(key, "look at its lock"))?
+            .is_none()
+        {
             let signal = match (told, asked.elapsed() > GRACE) {
                 (false, _) => Some(Signal::TERM),
                 (true, true) => Some(Signal::KILL),
                 (true, false) => None,
             };
-            if let (Some(signal), Some(group)) = (signal, files.read_process().and_then(Pid::from_raw))
+            if let (Some(signal), Some(group)) =
+                (signal, files.read_process().and_then(Pid::from_raw))
             {
                 // An error means that the group has ended, which is what is wanted.
                 told |= kill_process_group(group, signal).is_ok();
@@ -297,7 +343,11 @@ impl Runtime for ProcessRuntime {
     }
 
     async fn delete(&self, run: RunId) -> Result<(), RuntimeError> {
-        let key = AttemptKey { run, task: ferroflow_types::TaskId::new(run.uuid()), attempt: 0 };
+        let key = AttemptKey {
+            run,
+            task: ferroflow_types::TaskId::new(run.uuid()),
+            attempt: 0,
+        };
         for dir in [self.run_dir(run), self.workspace(run)] {
             match fs::remove_dir_all(&dir).await {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -321,7 +371,13 @@ struct Following {
 
 fn follow(files: AttemptFiles, request: LogRequest) -> LogStream {
     let LogRequest { offset, follow } = request;
-    let state = Following { files, file: None, offset, follow, ended: false };
+    let state = Following {
+        files,
+        file: None,
+        offset,
+        follow,
+        ended: false,
+    };
     futures::stream::try_unfold(state, |mut state| async move {
         Ok(state.next().await?.map(|bytes| (bytes, state)))
     })
@@ -353,7 +409,9 @@ impl Following {
         if self.file.is_none() {
             self.file = open(&self.files.log(), self.offset).await?;
         }
-        let Some(file) = &mut self.file else { return Ok(None) };
+        let Some(file) = &mut self.file else {
+            return Ok(None);
+        };
         let mut bytes = vec![0; CHUNK];
         let read = file.read(&mut bytes).await?;
         bytes.truncate(read);

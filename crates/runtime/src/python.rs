@@ -26,7 +26,10 @@ pub(crate) fn recognise(argv: &[String]) -> Python {
     let is_shell = matches!(program(text(0)), "sh" | "bash");
     if is_shell && text(1) == "-c" && is_executor(argv.get(INSTALLER..).unwrap_or_default()) {
         return match pip_installs(text(2)) {
-            Some(steps) => Python::Shared { spec: EnvSpec { steps }, start: INSTALLER },
+            Some(steps) => Python::Shared {
+                spec: EnvSpec { steps },
+                start: INSTALLER,
+            },
             None => Python::Private,
         };
     }
@@ -37,7 +40,10 @@ pub(crate) fn recognise(argv: &[String]) -> Python {
             no_deps: true,
             ..PipInstall::default()
         };
-        return Python::Shared { spec: EnvSpec { steps: vec![kfp] }, start: 0 };
+        return Python::Shared {
+            spec: EnvSpec { steps: vec![kfp] },
+            start: 0,
+        };
     }
     let words = || argv.iter().take(INSTALLER);
     if words().any(|word| word.contains("pip install") || word.contains("pip3 install")) {
@@ -46,7 +52,10 @@ pub(crate) fn recognise(argv: &[String]) -> Python {
     let mentions = words().any(|word| word.contains("python"));
     let is_python = matches!(program(text(0)), "python" | "python3" | "pip" | "pip3");
     match is_python || is_shell && mentions {
-        true => Python::Shared { spec: EnvSpec::default(), start: 0 },
+        true => Python::Shared {
+            spec: EnvSpec::default(),
+            start: 0,
+        },
         false => Python::None,
     }
 }
@@ -57,7 +66,9 @@ fn program(path: &str) -> &str {
 
 /// `sh -ec <script that runs the executor> …`
 fn is_executor(argv: &[String]) -> bool {
-    let [shell, flag, script, ..] = argv else { return false };
+    let [shell, flag, script, ..] = argv else {
+        return false;
+    };
     let runs = ["kfp.dsl.executor_main", "kfp.components.executor_main"];
     matches!(program(shell), "sh" | "bash")
         && flag == "-ec"
@@ -106,7 +117,9 @@ mod tests {
 
     fn component(script: &str) -> Vec<String> {
         let run = "_KFP_RUNTIME=true python3 -m kfp.dsl.executor_main \"$@\"";
-        ["sh", "-c", script, "sh", "-ec", run, "source"].map(str::to_owned).to_vec()
+        ["sh", "-c", script, "sh", "-ec", run, "source"]
+            .map(str::to_owned)
+            .to_vec()
     }
 
     #[test]
@@ -140,8 +153,17 @@ mod tests {
         let argv = |words: [&str; 3]| words.map(str::to_owned).to_vec();
 
         assert_eq!(recognise(&argv(["sh", "-c", "echo hi"])), Python::None);
-        assert!(matches!(recognise(&argv(["sh", "-c", "python3 x.py"])), Python::Shared { .. }));
-        assert!(matches!(recognise(&argv(["python", "-c", "1"])), Python::Shared { .. }));
-        assert_eq!(recognise(&argv(["sh", "-c", "pip install x"])), Python::Private);
+        assert!(matches!(
+            recognise(&argv(["sh", "-c", "python3 x.py"])),
+            Python::Shared { .. }
+        ));
+        assert!(matches!(
+            recognise(&argv(["python", "-c", "1"])),
+            Python::Shared { .. }
+        ));
+        assert_eq!(
+            recognise(&argv(["sh", "-c", "pip install x"])),
+            Python::Private
+        );
     }
 }

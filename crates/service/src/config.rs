@@ -39,10 +39,14 @@ where
         let section = name.as_str().split("__").next().unwrap_or_default();
         known.find_value(section).is_ok() || name.as_str().contains("__")
     });
-    figment.merge(env).merge(Serialized::defaults(flags)).extract().map_err(|errors| {
-        let all: Vec<_> = errors.into_iter().map(|error| error.to_string()).collect();
-        ConfigError::Wrong(all.join("\n"))
-    })
+    figment
+        .merge(env)
+        .merge(Serialized::defaults(flags))
+        .extract()
+        .map_err(|errors| {
+            let all: Vec<_> = errors.into_iter().map(|error| error.to_string()).collect();
+            ConfigError::Wrong(all.join("\n"))
+        })
 }
 
 #[cfg(test)]
@@ -66,7 +70,10 @@ mod tests {
 
     impl Default for Settings {
         fn default() -> Self {
-            Self { listen: "a".to_owned(), pipelines: Section { parallel: 1 } }
+            Self {
+                listen: "a".to_owned(),
+                pipelines: Section { parallel: 1 },
+            }
         }
     }
 

@@ -72,12 +72,12 @@ pub async fn serve(
 /// A channel to the service behind a socket; it connects when it is first used.
 pub fn connect(path: PathBuf) -> Channel {
     // The address is only a name here, and it is a valid one.
-    Endpoint::from_static("http://socket.invalid").connect_with_connector_lazy(
-        tower::service_fn(move |_: Uri| {
+    Endpoint::from_static("http://socket.invalid").connect_with_connector_lazy(tower::service_fn(
+        move |_: Uri| {
             let path = path.clone();
             async move { UnixStream::connect(path).await.map(TokioIo::new) }
-        }),
-    )
+        },
+    ))
 }
 
 /// Lets only verified callers in; measures and traces what they call.
@@ -90,7 +90,10 @@ impl<S> Layer<S> for Guarded {
     type Service = Guard<S>;
 
     fn layer(&self, inner: S) -> Guard<S> {
-        Guard { inner, verifier: self.verifier.clone() }
+        Guard {
+            inner,
+            verifier: self.verifier.clone(),
+        }
     }
 }
 
@@ -116,7 +119,11 @@ where
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let method = request.uri().path().trim_start_matches('/').to_owned();
         let header = |name: &str| {
-            request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+            request
+                .headers()
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_owned)
         };
         let token = header(identity::HEADER).unwrap_or_default();
         let span = tracing::info_span!("grpc", method);

@@ -18,8 +18,9 @@ pub const LIFETIME_S: i64 = 60;
 const ISSUER: &str = "ferroflow-gateway";
 
 /// PKCS#8 around an Ed25519 private key (RFC 8410), up to the key's 32 bytes.
-const PKCS8: [u8; 16] =
-    [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
+const PKCS8: [u8; 16] = [
+    0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
+];
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Claims {
@@ -60,7 +61,9 @@ impl Keys {
     pub fn generate() -> Result<Self, IdentityError> {
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).map_err(|error| IdentityError(error.to_string()))?;
-        let public = ed25519_dalek::SigningKey::from_bytes(&secret).verifying_key().to_bytes();
+        let public = ed25519_dalek::SigningKey::from_bytes(&secret)
+            .verifying_key()
+            .to_bytes();
         Ok(Self { secret, public })
     }
 
@@ -68,7 +71,9 @@ impl Keys {
     pub fn signer(&self) -> Signer {
         let mut der = PKCS8.to_vec();
         der.extend_from_slice(&self.secret);
-        Signer { key: Arc::new(EncodingKey::from_ed_der(&der)) }
+        Signer {
+            key: Arc::new(EncodingKey::from_ed_der(&der)),
+        }
     }
 
     /// The verifier for the service called `audience`.
@@ -79,7 +84,10 @@ impl Keys {
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         validation.leeway = 5;
         let key = DecodingKey::from_ed_der(&self.public);
-        Verifier { key: Arc::new(key), validation: Arc::new(validation) }
+        Verifier {
+            key: Arc::new(key),
+            validation: Arc::new(validation),
+        }
     }
 }
 
@@ -108,7 +116,10 @@ impl Verifier {
     pub fn verify(&self, token: &str) -> Result<Principal, IdentityError> {
         let data = jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation)
             .map_err(|error| IdentityError(error.to_string()))?;
-        Ok(Principal { subject: data.claims.sub, groups: data.claims.groups })
+        Ok(Principal {
+            subject: data.claims.sub,
+            groups: data.claims.groups,
+        })
     }
 }
 
@@ -124,13 +135,20 @@ mod tests {
         let keys = Keys::generate().unwrap();
         let now = SystemClock.now().seconds();
         let signer = keys.signer();
-        let good = signer.sign(&Principal::local(), "pipeline-svc", now).unwrap();
+        let good = signer
+            .sign(&Principal::local(), "pipeline-svc", now)
+            .unwrap();
 
-        assert_eq!(keys.verifier("pipeline-svc").verify(&good).unwrap(), Principal::local());
+        assert_eq!(
+            keys.verifier("pipeline-svc").verify(&good).unwrap(),
+            Principal::local()
+        );
         assert!(keys.verifier("katib-svc").verify(&good).is_err());
         let others = Keys::generate().unwrap();
         assert!(others.verifier("pipeline-svc").verify(&good).is_err());
-        let old = signer.sign(&Principal::local(), "pipeline-svc", now - 600).unwrap();
+        let old = signer
+            .sign(&Principal::local(), "pipeline-svc", now - 600)
+            .unwrap();
         assert!(keys.verifier("pipeline-svc").verify(&old).is_err());
         let unsigned = format!("{}.", good.rsplit_once('.').unwrap().0);
         assert!(keys.verifier("pipeline-svc").verify(&unsigned).is_err());

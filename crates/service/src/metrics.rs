@@ -16,8 +16,13 @@ impl Metrics {
     /// When another part of the process collects already.
     pub fn install() -> Result<Self, String> {
         let builder = PrometheusBuilder::new();
-        let builder = builder.set_buckets(&LATENCIES).map_err(|error| error.to_string())?;
-        builder.install_recorder().map(Self).map_err(|error| error.to_string())
+        let builder = builder
+            .set_buckets(&LATENCIES)
+            .map_err(|error| error.to_string())?;
+        builder
+            .install_recorder()
+            .map(Self)
+            .map_err(|error| error.to_string())
     }
 
     /// The text that a scraper reads.

@@ -29,7 +29,10 @@ pub struct Runner {
 
 impl Default for Runner {
     fn default() -> Self {
-        Self { tasks: JoinSet::new(), stop: CancellationToken::new() }
+        Self {
+            tasks: JoinSet::new(),
+            stop: CancellationToken::new(),
+        }
     }
 }
 
@@ -46,7 +49,8 @@ impl Runner {
         name: &'static str,
         task: impl Future<Output = Result<(), E>> + Send + 'static,
     ) {
-        self.tasks.spawn(async move { (name, kind, task.await.map_err(|e| e.to_string())) });
+        self.tasks
+            .spawn(async move { (name, kind, task.await.map_err(|e| e.to_string())) });
     }
 
     /// Runs until `stop` says so or a critical task ends; then stops everything.

@@ -35,15 +35,26 @@ pub fn to_status(error: &Error) -> Status {
     let code = code(error.kind());
     let hidden = matches!(error.kind(), ErrorKind::Internal | ErrorKind::DataLoss);
     if hidden || error.kind() == ErrorKind::Unavailable {
-        tracing::error!(reason = error.reason(), error = chain(error), "a request failed");
+        tracing::error!(
+            reason = error.reason(),
+            error = chain(error),
+            "a request failed"
+        );
     }
     let (text, message) = match hidden {
-        true => ("Internal Server Error".to_owned(), "internal error, see the service's log".to_owned()),
+        true => (
+            "Internal Server Error".to_owned(),
+            "internal error, see the service's log".to_owned(),
+        ),
         false => (error.message().to_owned(), error.to_string()),
     };
     let mut details = vec![any(
         "google.rpc.Status",
-        &rpc::Status { code: code as i32, message: text, details: Vec::new() },
+        &rpc::Status {
+            code: code as i32,
+            message: text,
+            details: Vec::new(),
+        },
     )];
     if !error.field_violations().is_empty() {
         let violations = error.field_violations().iter();
@@ -53,7 +64,10 @@ pub fn to_status(error: &Error) -> Status {
                 description: violation.description.clone(),
             })
             .collect();
-        details.push(any("google.rpc.BadRequest", &rpc::BadRequest { field_violations }));
+        details.push(any(
+            "google.rpc.BadRequest",
+            &rpc::BadRequest { field_violations },
+        ));
     }
     let info = rpc::ErrorInfo {
         reason: error.reason().to_owned(),
@@ -61,7 +75,11 @@ pub fn to_status(error: &Error) -> Status {
         ..rpc::ErrorInfo::default()
     };
     details.push(any("google.rpc.ErrorInfo", &info));
-    let whole = rpc::Status { code: code as i32, message: message.clone(), details };
+    let whole = rpc::Status {
+        code: code as i32,
+        message: message.clone(),
+        details,
+    };
     Status::with_details(code, message, whole.encode_to_vec().into())
 }
 
@@ -91,11 +109,17 @@ mod tests {
 
     #[test]
     fn every_wrong_field_is_told_and_nothing_internal_is() {
-        let faults = vec![FieldViolation::new("a", "is wrong"), FieldViolation::new("b", "as well")];
+        let faults = vec![
+            FieldViolation::new("a", "is wrong"),
+            FieldViolation::new("b", "as well"),
+        ];
         let status = to_status(&Error::violations("BAD", "the request is wrong", faults));
 
         assert_eq!(status.code(), Code::InvalidArgument);
-        assert_eq!(status.message(), "the request is wrong; a: is wrong; b: as well");
+        assert_eq!(
+            status.message(),
+            "the request is wrong; a: is wrong; b: as well"
+        );
         let whole = rpc::Status::decode(status.details()).unwrap();
         assert_eq!(whole.details.len(), 3);
 

@@ -101,7 +101,9 @@ pub fn init(service: &'static str, config: &TelemetryConfig) -> Result<Guard, Te
     };
     let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let done = if human {
-        registry.with(logs.with_target(false).with_ansi(is_terminal)).try_init()
+        registry
+            .with(logs.with_target(false).with_ansi(is_terminal))
+            .try_init()
     } else {
         registry.with(logs.json().flatten_event(true)).try_init()
     };

@@ -27,7 +27,10 @@ pub fn binary() -> PathBuf {
         let modified = path.metadata().ok()?.modified().ok()?;
         Some((modified, path))
     });
-    newest.max().expect("build it first: cargo build -p ferroflow").1
+    newest
+        .max()
+        .expect("build it first: cargo build -p ferroflow")
+        .1
 }
 
 /// A running platform, killed when it is dropped.
@@ -62,15 +65,22 @@ impl Platform {
             .stderr(log)
             .spawn()
             .expect("the platform starts");
-        let mut platform =
-            Self { child, url: String::new(), data_dir: data_dir.to_path_buf() };
+        let mut platform = Self {
+            child,
+            url: String::new(),
+            data_dir: data_dir.to_path_buf(),
+        };
         let begun = Instant::now();
         while platform.url.is_empty() {
             let address = std::fs::read_to_string(&port_file).unwrap_or_default();
             if !address.is_empty() {
                 platform.url = format!("http://{address}");
             }
-            assert!(begun.elapsed() < READY, "not ready: {}", platform.server_log());
+            assert!(
+                begun.elapsed() < READY,
+                "not ready: {}",
+                platform.server_log()
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
         platform
@@ -110,7 +120,9 @@ impl Platform {
 
     /// A GET of text.
     pub fn text(&self, path: &str, accept: &str) -> String {
-        let request = agent().get(format!("{}{path}", self.url)).header("accept", accept);
+        let request = agent()
+            .get(format!("{}{path}", self.url))
+            .header("accept", accept);
         request.call().unwrap().body_mut().read_to_string().unwrap()
     }
 
@@ -126,7 +138,12 @@ impl Platform {
         body.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
         let url = format!("{}/apis/v2beta1/pipelines/upload?name={name}", self.url);
         let kind = format!("multipart/form-data; boundary={boundary}");
-        answer(agent().post(url).header("content-type", kind).send(&body[..]))
+        answer(
+            agent()
+                .post(url)
+                .header("content-type", kind)
+                .send(&body[..]),
+        )
     }
 
     /// Creates a run of a specification and gives its id.
@@ -144,10 +161,16 @@ impl Platform {
         loop {
             let (status, found) = self.get(&format!("/apis/v2beta1/runs/{run}"));
             assert_eq!(status, 200, "{found}");
-            if matches!(found["state"].as_str(), Some("SUCCEEDED" | "FAILED" | "CANCELED")) {
+            if matches!(
+                found["state"].as_str(),
+                Some("SUCCEEDED" | "FAILED" | "CANCELED")
+            ) {
                 return found;
             }
-            assert!(begun.elapsed() < limit, "run {run} has not ended after {limit:?}: {found:#}");
+            assert!(
+                begun.elapsed() < limit,
+                "run {run} has not ended after {limit:?}: {found:#}"
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -160,16 +183,25 @@ impl Drop for Platform {
 }
 
 fn agent() -> ureq::Agent {
-    ureq::Agent::config_builder().http_status_as_error(false).build().into()
+    ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .build()
+        .into()
 }
 
-fn answer(
-    response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
-) -> (u16, Value) {
+fn answer(response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> (u16, Value) {
     let mut response = response.expect("the platform answers");
     let status = response.status().as_u16();
-    let text = response.body_mut().with_config().limit(u64::MAX).read_to_string().unwrap();
-    (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    let text = response
+        .body_mut()
+        .with_config()
+        .limit(u64::MAX)
+        .read_to_string()
+        .unwrap();
+    (
+        status,
+        serde_json::from_str(&text).unwrap_or(Value::String(text)),
+    )
 }
 
 /// The folder of the ecosystem's compiled pipelines, or why it is not there.
@@ -179,7 +211,10 @@ pub fn conformance_dir() -> Result<PathBuf, String> {
     let folder = given.unwrap_or(beside).join("kfp");
     match folder.join("cases.tsv").exists() {
         true => Ok(folder),
-        false => Err(format!("{} is not there (FERROFLOW_CONFORMANCE names it)", folder.display())),
+        false => Err(format!(
+            "{} is not there (FERROFLOW_CONFORMANCE names it)",
+            folder.display()
+        )),
     }
 }
 

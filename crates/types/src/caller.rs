@@ -15,6 +15,9 @@ pub struct Principal {
 impl Principal {
     /// The one user of a single-user installation.
     pub fn local() -> Self {
-        Self { subject: "local".to_owned(), groups: Vec::new() }
+        Self {
+            subject: "local".to_owned(),
+            groups: Vec::new(),
+        }
     }
 }

@@ -49,7 +49,10 @@ pub struct FieldViolation {
 impl FieldViolation {
     /// A violation of `field`.
     pub fn new(field: impl Into<String>, description: impl Into<String>) -> Self {
-        Self { field: field.into(), description: description.into() }
+        Self {
+            field: field.into(),
+            description: description.into(),
+        }
     }
 }
 
@@ -75,7 +78,13 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// A failure of `kind`; `reason` is a stable word such as `RUN_NOT_FOUND`.
     pub fn new(kind: ErrorKind, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { kind, reason, message: message.into(), violations: Vec::new(), source: None }
+        Self {
+            kind,
+            reason,
+            message: message.into(),
+            violations: Vec::new(),
+            source: None,
+        }
     }
 
     /// A wrong request.
@@ -89,7 +98,10 @@ impl Error {
         message: impl Into<String>,
         violations: Vec<FieldViolation>,
     ) -> Self {
-        Self { violations, ..Self::new(ErrorKind::Invalid, reason, message) }
+        Self {
+            violations,
+            ..Self::new(ErrorKind::Invalid, reason, message)
+        }
     }
 
     /// An object that is not there.
@@ -145,6 +157,8 @@ impl fmt::Display for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+        self.source
+            .as_deref()
+            .map(|source| source as &(dyn StdError + 'static))
     }
 }

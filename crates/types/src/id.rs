@@ -120,7 +120,10 @@ mod tests {
 
         assert_eq!(TaskId::derive(run, "root.a"), TaskId::derive(run, "root.a"));
         assert_ne!(TaskId::derive(run, "root.a"), TaskId::derive(run, "root.b"));
-        assert_ne!(TaskId::derive(run, "root.a"), TaskId::derive(other, "root.a"));
+        assert_ne!(
+            TaskId::derive(run, "root.a"),
+            TaskId::derive(other, "root.a")
+        );
     }
 
     #[test]

@@ -42,7 +42,9 @@ impl FromStr for Namespace {
         if is_dns_label(text) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(InvalidNamespace { text: text.to_owned() })
+            Err(InvalidNamespace {
+                text: text.to_owned(),
+            })
         }
     }
 }

@@ -33,7 +33,11 @@ pub fn parse_quantity(text: &str) -> Result<f64, InvalidQuantity> {
         .find_map(|(suffix, scale)| trimmed.strip_suffix(suffix).map(|digits| (digits, *scale)))
         .unwrap_or((trimmed, 1.0));
     let value: f64 = digits.parse().map_err(|_| invalid())?;
-    if value.is_finite() && value >= 0.0 { Ok(value * scale) } else { Err(invalid()) }
+    if value.is_finite() && value >= 0.0 {
+        Ok(value * scale)
+    } else {
+        Err(invalid())
+    }
 }
 
 #[cfg(test)]
@@ -43,7 +47,10 @@ mod tests {
     #[test]
     fn known_quantities() {
         for (text, value) in [("500m", 0.5), ("2", 2.0), ("1.5", 1.5), ("1e3", 1000.0)] {
-            assert!((parse_quantity(text).unwrap() - value).abs() < 1e-9, "{text}");
+            assert!(
+                (parse_quantity(text).unwrap() - value).abs() < 1e-9,
+                "{text}"
+            );
         }
         assert!((parse_quantity("2Gi").unwrap() - 2_147_483_648.0).abs() < 0.5);
         assert!((parse_quantity("1G").unwrap() - 1e9).abs() < 0.5);

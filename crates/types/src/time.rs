@@ -35,7 +35,10 @@ impl Timestamp {
     /// The moment `by` later, at most the largest one that can be told.
     #[must_use]
     pub fn plus(self, by: Duration) -> Self {
-        Self(self.0.saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
+        Self(
+            self.0
+                .saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)),
+        )
     }
 
     /// The time from `earlier` to here, zero when `earlier` is later.

@@ -16,24 +16,74 @@ const KFP: &str = "kubeflow.pipelines.backend.api.v2beta1";
 
 /// Service, RPC, verb, resource.
 const RULES: &[(&str, &str, &str, &str)] = &[
-    ("ExperimentService", "CreateExperiment", "create", "experiments"),
+    (
+        "ExperimentService",
+        "CreateExperiment",
+        "create",
+        "experiments",
+    ),
     ("ExperimentService", "GetExperiment", "get", "experiments"),
-    ("ExperimentService", "ListExperiments", "list", "experiments"),
-    ("ExperimentService", "ArchiveExperiment", "archive", "experiments"),
-    ("ExperimentService", "UnarchiveExperiment", "unarchive", "experiments"),
-    ("ExperimentService", "DeleteExperiment", "delete", "experiments"),
+    (
+        "ExperimentService",
+        "ListExperiments",
+        "list",
+        "experiments",
+    ),
+    (
+        "ExperimentService",
+        "ArchiveExperiment",
+        "archive",
+        "experiments",
+    ),
+    (
+        "ExperimentService",
+        "UnarchiveExperiment",
+        "unarchive",
+        "experiments",
+    ),
+    (
+        "ExperimentService",
+        "DeleteExperiment",
+        "delete",
+        "experiments",
+    ),
     ("PipelineService", "CreatePipeline", "create", "pipelines"),
     ("PipelineService", "GetPipeline", "get", "pipelines"),
     ("PipelineService", "GetPipelineByName", "get", "pipelines"),
     ("PipelineService", "ListPipelines", "list", "pipelines"),
     ("PipelineService", "DeletePipeline", "delete", "pipelines"),
-    ("PipelineService", "CreatePipelineAndVersion", "create", "pipelines"),
-    ("PipelineService", "CreatePipelineVersion", "create", "pipelines"),
+    (
+        "PipelineService",
+        "CreatePipelineAndVersion",
+        "create",
+        "pipelines",
+    ),
+    (
+        "PipelineService",
+        "CreatePipelineVersion",
+        "create",
+        "pipelines",
+    ),
     ("PipelineService", "GetPipelineVersion", "get", "pipelines"),
-    ("PipelineService", "ListPipelineVersions", "list", "pipelines"),
-    ("PipelineService", "DeletePipelineVersion", "delete", "pipelines"),
+    (
+        "PipelineService",
+        "ListPipelineVersions",
+        "list",
+        "pipelines",
+    ),
+    (
+        "PipelineService",
+        "DeletePipelineVersion",
+        "delete",
+        "pipelines",
+    ),
     ("PipelineService", "UpdatePipeline", "update", "pipelines"),
-    ("PipelineService", "UpdatePipelineVersion", "update", "pipelines"),
+    (
+        "PipelineService",
+        "UpdatePipelineVersion",
+        "update",
+        "pipelines",
+    ),
     ("RunService", "CreateRun", "create", "runs"),
     ("RunService", "GetRun", "get", "runs"),
     ("RunService", "ListRuns", "list", "runs"),
@@ -42,38 +92,135 @@ const RULES: &[(&str, &str, &str, &str)] = &[
     ("RunService", "DeleteRun", "delete", "runs"),
     ("RunService", "TerminateRun", "terminate", "runs"),
     ("RunService", "RetryRun", "retry", "runs"),
-    ("RecurringRunService", "CreateRecurringRun", "create", "jobs"),
+    (
+        "RecurringRunService",
+        "CreateRecurringRun",
+        "create",
+        "jobs",
+    ),
     ("RecurringRunService", "GetRecurringRun", "get", "jobs"),
     ("RecurringRunService", "ListRecurringRuns", "list", "jobs"),
-    ("RecurringRunService", "EnableRecurringRun", "enable", "jobs"),
-    ("RecurringRunService", "DisableRecurringRun", "disable", "jobs"),
-    ("RecurringRunService", "DeleteRecurringRun", "delete", "jobs"),
+    (
+        "RecurringRunService",
+        "EnableRecurringRun",
+        "enable",
+        "jobs",
+    ),
+    (
+        "RecurringRunService",
+        "DisableRecurringRun",
+        "disable",
+        "jobs",
+    ),
+    (
+        "RecurringRunService",
+        "DeleteRecurringRun",
+        "delete",
+        "jobs",
+    ),
     ("ReportService", "ReportWorkflow", "report", "workflows"),
-    ("ReportService", "ReportScheduledWorkflow", "report", "scheduledworkflows"),
-    ("VisualizationService", "CreateVisualizationV1", "create", "visualizations"),
+    (
+        "ReportService",
+        "ReportScheduledWorkflow",
+        "report",
+        "scheduledworkflows",
+    ),
+    (
+        "VisualizationService",
+        "CreateVisualizationV1",
+        "create",
+        "visualizations",
+    ),
     ("AuthService", "Authorize", "get", "authorizations"),
     ("HealthzService", "GetHealthz", "get", "health"),
     ("DummyFilterService", "GetFilter", "get", "filters"),
-    ("ferroflow.pipelines.v1.UploadService", "UploadPipeline", "create", "pipelines"),
-    ("ferroflow.pipelines.v1.UploadService", "UploadPipelineVersion", "create", "pipelines"),
-    ("ferroflow.pipelines.v1.TaskService", "ListTasks", "get", "runs"),
-    ("ferroflow.pipelines.v1.TaskService", "GetTask", "get", "runs"),
-    ("ferroflow.pipelines.v1.TaskService", "StreamLogs", "logs", "runs"),
-    ("ferroflow.pipelines.v1.TaskService", "ListArtifacts", "list", "artifacts"),
-    ("ferroflow.pipelines.v1.TaskService", "GetArtifact", "get", "artifacts"),
-    ("ferroflow.pipelines.v1.TaskService", "ReadArtifact", "readArtifact", "runs"),
-    ("ferroflow.pipelines.v1.TaskService", "ReadRunArtifact", "readArtifact", "runs"),
-    ("ferroflow.events.v1.EventService", "Watch", "watch", "events"),
-    ("grpc.reflection.v1.ServerReflection", "ServerReflectionInfo", "reflect", "platform"),
-    ("grpc.reflection.v1alpha.ServerReflection", "ServerReflectionInfo", "reflect", "platform"),
+    (
+        "ferroflow.pipelines.v1.UploadService",
+        "UploadPipeline",
+        "create",
+        "pipelines",
+    ),
+    (
+        "ferroflow.pipelines.v1.UploadService",
+        "UploadPipelineVersion",
+        "create",
+        "pipelines",
+    ),
+    (
+        "ferroflow.pipelines.v1.TaskService",
+        "ListTasks",
+        "get",
+        "runs",
+    ),
+    (
+        "ferroflow.pipelines.v1.TaskService",
+        "GetTask",
+        "get",
+        "runs",
+    ),
+    (
+        "ferroflow.pipelines.v1.TaskService",
+        "StreamLogs",
+        "logs",
+        "runs",
+    ),
+    (
+        "ferroflow.pipelines.v1.TaskService",
+        "ListArtifacts",
+        "list",
+        "artifacts",
+    ),
+    (
+        "ferroflow.pipelines.v1.TaskService",
+        "GetArtifact",
+        "get",
+        "artifacts",
+    ),
+    (
+        "ferroflow.pipelines.v1.TaskService",
+        "ReadArtifact",
+        "readArtifact",
+        "runs",
+    ),
+    (
+        "ferroflow.pipelines.v1.TaskService",
+        "ReadRunArtifact",
+        "readArtifact",
+        "runs",
+    ),
+    (
+        "ferroflow.events.v1.EventService",
+        "Watch",
+        "watch",
+        "events",
+    ),
+    (
+        "grpc.reflection.v1.ServerReflection",
+        "ServerReflectionInfo",
+        "reflect",
+        "platform",
+    ),
+    (
+        "grpc.reflection.v1alpha.ServerReflection",
+        "ServerReflectionInfo",
+        "reflect",
+        "platform",
+    ),
 ];
 
 /// The rule of an RPC, by its full service name and its own.
 pub(crate) fn rule(service: &str, rpc: &str) -> Option<Rule> {
-    let short = service.strip_prefix(KFP).and_then(|rest| rest.strip_prefix('.'));
+    let short = service
+        .strip_prefix(KFP)
+        .and_then(|rest| rest.strip_prefix('.'));
     let wanted = short.unwrap_or(service);
-    let found = RULES.iter().find(|(of, name, ..)| *of == wanted && *name == rpc)?;
-    Some(Rule { verb: found.2, resource: found.3 })
+    let found = RULES
+        .iter()
+        .find(|(of, name, ..)| *of == wanted && *name == rpc)?;
+    Some(Rule {
+        verb: found.2,
+        resource: found.3,
+    })
 }
 
 #[cfg(test)]
@@ -95,7 +242,10 @@ mod tests {
     #[test]
     fn what_is_not_in_the_table_has_none() {
         assert_eq!(rule("ferroflow.pipelines.v1.TaskService", "Nope"), None);
-        assert_eq!(rule("RunService", "CreateRun").map(|rule| rule.verb), Some("create"));
+        assert_eq!(
+            rule("RunService", "CreateRun").map(|rule| rule.verb),
+            Some("create")
+        );
         assert_eq!(rule("evil.RunService", "CreateRun"), None);
     }
 }

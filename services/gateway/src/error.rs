@@ -34,7 +34,9 @@ pub(crate) fn status_json(status: &Status) -> Value {
         .and_then(|message| DynamicMessage::decode(message, status.details()).ok())
         .and_then(|message| {
             let options = SerializeOptions::new().use_proto_field_name(true);
-            message.serialize_with_options(serde_json::value::Serializer, &options).ok()
+            message
+                .serialize_with_options(serde_json::value::Serializer, &options)
+                .ok()
         });
     whole.unwrap_or_else(|| json!({"code": status.code() as i32, "message": status.message()}))
 }
@@ -44,7 +46,9 @@ pub(crate) fn response(status: &Status) -> Response<Body> {
     let mut response = json_response(http_status(status.code()), &status_json(status));
     if status.code() == Code::Unauthenticated {
         let challenge = HeaderValue::from_static("Bearer");
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        response
+            .headers_mut()
+            .insert(header::WWW_AUTHENTICATE, challenge);
     }
     response
 }

@@ -64,10 +64,16 @@ impl Watch {
         loop {
             if let Some((position, event)) = self.ready.pop_front() {
                 let cursor = encode(position, self.mark)?;
-                return Ok(Some(pb::WatchResponse { cursor, event: Some(shown(event)) }));
+                return Ok(Some(pb::WatchResponse {
+                    cursor,
+                    event: Some(shown(event)),
+                }));
             }
-            let batch =
-                self.bus.read_after(self.position, &self.filter, BATCH).await.map_err(failed)?;
+            let batch = self
+                .bus
+                .read_after(self.position, &self.filter, BATCH)
+                .await
+                .map_err(failed)?;
             let moved = batch.scanned > self.position;
             self.position = batch.scanned;
             self.ready = batch.events.into();
@@ -141,7 +147,14 @@ impl EventService for Events {
         };
         let follow = given.follow.unwrap_or(true);
         let ready = std::collections::VecDeque::new();
-        let watch = Watch { bus: self.bus.clone(), filter, mark, position, follow, ready };
+        let watch = Watch {
+            bus: self.bus.clone(),
+            filter,
+            mark,
+            position,
+            follow,
+            ready,
+        };
         let events = futures::stream::try_unfold(watch, |mut watch| async move {
             Ok(watch.next().await?.map(|event| (event, watch)))
         });

@@ -17,8 +17,13 @@ const DROPPED: [&str; 6] = [
 ];
 
 /// Dropped by the beginning of their name.
-const DROPPED_PREFIXES: [&str; 5] =
-    ["x-auth-", "x-forwarded-", "x-http-method", "x-original-", "x-remote-"];
+const DROPPED_PREFIXES: [&str; 5] = [
+    "x-auth-",
+    "x-forwarded-",
+    "x-http-method",
+    "x-original-",
+    "x-remote-",
+];
 
 /// Drops what only a gateway may say, and what belongs to one connection.
 pub(crate) fn clean(headers: &mut HeaderMap) {
@@ -26,14 +31,20 @@ pub(crate) fn clean(headers: &mut HeaderMap) {
         .get_all(header::CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(',').map(|name| name.trim().to_ascii_lowercase()))
+        .flat_map(|value| {
+            value
+                .split(',')
+                .map(|name| name.trim().to_ascii_lowercase())
+        })
         .collect();
     let dropped: Vec<HeaderName> = headers
         .keys()
         .filter(|name| {
             let name = name.as_str();
             DROPPED.contains(&name)
-                || DROPPED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+                || DROPPED_PREFIXES
+                    .iter()
+                    .any(|prefix| name.starts_with(prefix))
                 || name.contains('_')
                 || named.iter().any(|other| other == name)
         })
@@ -57,7 +68,11 @@ pub(crate) struct Hosts {
 impl Hosts {
     /// Loopback's names, the address we listen on, and those that are configured.
     pub(crate) fn new(listen: &str, configured: &[String]) -> Self {
-        let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "[::1]".to_owned()];
+        let mut names = vec![
+            "localhost".to_owned(),
+            "127.0.0.1".to_owned(),
+            "[::1]".to_owned(),
+        ];
         names.push(host_of(listen).to_ascii_lowercase());
         names.extend(configured.iter().map(|name| name.to_ascii_lowercase()));
         Self { names }
@@ -87,13 +102,19 @@ impl Hosts {
                 return Err((StatusCode::MISDIRECTED_REQUEST, message));
             }
         }
-        let site = headers.get("sec-fetch-site").and_then(|value| value.to_str().ok());
+        let site = headers
+            .get("sec-fetch-site")
+            .and_then(|value| value.to_str().ok());
         let foreign_origin = text(header::ORIGIN).is_some_and(|origin| {
-            origin.split_once("://").is_none_or(|(_, authority)| !self.allows(authority))
+            origin
+                .split_once("://")
+                .is_none_or(|(_, authority)| !self.allows(authority))
         });
         // Following a link from another page to a page of ours is the one thing that is allowed.
         let navigation = *method == Method::GET
-            && headers.get("sec-fetch-mode").is_some_and(|mode| mode == "navigate");
+            && headers
+                .get("sec-fetch-mode")
+                .is_some_and(|mode| mode == "navigate");
         let foreign_site = matches!(site, Some("cross-site" | "same-site")) && !navigation;
         if foreign_origin || foreign_site {
             let message = "requests from pages of another origin are refused".to_owned();
@@ -128,18 +149,33 @@ mod tests {
     #[test]
     fn only_our_own_hosts_and_origins_pass() {
         assert_eq!(check("127.0.0.1:8080", &[]), None);
-        assert_eq!(check("LOCALHOST", &[("origin", "http://localhost:3000")]), None);
+        assert_eq!(
+            check("LOCALHOST", &[("origin", "http://localhost:3000")]),
+            None
+        );
         assert_eq!(check("[::1]:8080", &[]), None);
         assert_eq!(check("evil.example", &[]), Some(421));
-        assert_eq!(check("localhost", &[("origin", "http://evil.example")]), Some(403));
+        assert_eq!(
+            check("localhost", &[("origin", "http://evil.example")]),
+            Some(403)
+        );
         assert_eq!(check("localhost", &[("origin", "null")]), Some(403));
-        assert_eq!(check("localhost", &[("sec-fetch-site", "cross-site")]), Some(403));
+        assert_eq!(
+            check("localhost", &[("sec-fetch-site", "cross-site")]),
+            Some(403)
+        );
     }
 
     #[test]
     fn identity_of_clients_is_dropped() {
         let mut headers = HeaderMap::new();
-        for name in ["kubeflow-userid", "x-forwarded-for", "x_y", "x-secret", "x-kept"] {
+        for name in [
+            "kubeflow-userid",
+            "x-forwarded-for",
+            "x_y",
+            "x-secret",
+            "x-kept",
+        ] {
             headers.insert(HeaderName::from_static(name), "v".parse().unwrap());
         }
         headers.insert(header::CONNECTION, "x-secret".parse().unwrap());

@@ -14,7 +14,10 @@ pub(crate) fn document(routes: &Routes) -> Value {
     for binding in routes.all() {
         let operation = operation(binding, &mut schemas);
         let verb = binding.http.as_str().to_ascii_lowercase();
-        paths.entry(plain_path(&binding.path)).or_default().insert(verb, operation);
+        paths
+            .entry(plain_path(&binding.path))
+            .or_default()
+            .insert(verb, operation);
     }
     json!({
         "openapi": "3.1.0",
@@ -29,7 +32,9 @@ fn plain_path(path: &str) -> String {
     let mut result = String::new();
     let mut rest = path;
     while let Some(begin) = rest.find('{') {
-        let end = rest[begin..].find('}').map_or(rest.len(), |end| begin + end);
+        let end = rest[begin..]
+            .find('}')
+            .map_or(rest.len(), |end| begin + end);
         let name = rest[begin..end].split('=').next().unwrap_or_default();
         result.push_str(&rest[..begin]);
         result.push_str(name);
@@ -41,7 +46,8 @@ fn plain_path(path: &str) -> String {
 fn operation(binding: &Binding, schemas: &mut BTreeMap<String, Value>) -> Value {
     let input = binding.method.input();
     let in_path = |name: &str| {
-        binding.path.contains(&format!("{{{name}}}")) || binding.path.contains(&format!("{{{name}="))
+        binding.path.contains(&format!("{{{name}}}"))
+            || binding.path.contains(&format!("{{{name}="))
     };
     let mut parameters = Vec::new();
     for name in path_variables(&binding.path) {
@@ -76,7 +82,9 @@ fn operation(binding: &Binding, schemas: &mut BTreeMap<String, Value>) -> Value 
     let body = match binding.body.as_str() {
         "" => None,
         "*" => Some(message_schema(&input, schemas)),
-        name => input.get_field_by_name(name).map(|field| field_schema(&field, schemas)),
+        name => input
+            .get_field_by_name(name)
+            .map(|field| field_schema(&field, schemas)),
     };
     if let Some(schema) = body {
         operation["requestBody"] = json!({"content": {"application/json": {"schema": schema}}});
@@ -86,7 +94,9 @@ fn operation(binding: &Binding, schemas: &mut BTreeMap<String, Value>) -> Value 
 
 fn path_variables(path: &str) -> Vec<&str> {
     let parts = path.split('{').skip(1);
-    parts.filter_map(|part| part.split(['}', '=']).next()).collect()
+    parts
+        .filter_map(|part| part.split(['}', '=']).next())
+        .collect()
 }
 
 fn error_schema(schemas: &mut BTreeMap<String, Value>) -> Value {
@@ -116,7 +126,10 @@ fn message_schema(message: &MessageDescriptor, schemas: &mut BTreeMap<String, Va
         let properties: Map<String, Value> = fields
             .map(|field| (field.name().to_owned(), field_schema(&field, schemas)))
             .collect();
-        schemas.insert(name.clone(), json!({"type": "object", "properties": properties}));
+        schemas.insert(
+            name.clone(),
+            json!({"type": "object", "properties": properties}),
+        );
     }
     json!({"$ref": format!("#/components/schemas/{name}")})
 }

@@ -28,15 +28,21 @@ pub(crate) fn page(
     // KFP's health has no method of its own: any is answered.
     match path {
         "/apis/v2beta1/healthz" => {
-            return Some(json_response(StatusCode::OK, &json!({
-                "commit_sha": COMMIT, "tag_name": version, "multi_user": false,
-                "pipeline_store": "database",
-            })));
+            return Some(json_response(
+                StatusCode::OK,
+                &json!({
+                    "commit_sha": COMMIT, "tag_name": version, "multi_user": false,
+                    "pipeline_store": "database",
+                }),
+            ));
         }
         "/apis/v1beta1/healthz" => {
-            return Some(json_response(StatusCode::OK, &json!({
-                "commit_sha": COMMIT, "tag_name": version, "multi_user": false,
-            })));
+            return Some(json_response(
+                StatusCode::OK,
+                &json!({
+                    "commit_sha": COMMIT, "tag_name": version, "multi_user": false,
+                }),
+            ));
         }
         _ => {}
     }
@@ -59,6 +65,9 @@ fn text(kind: &'static str, body: String) -> Response<Body> {
     let mut response = Response::new(Body::from(body));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
     response
 }

@@ -30,7 +30,9 @@ pub(crate) async fn call(
         _ => return refused(&Status::unimplemented(format!("{path} is not a method"))),
     };
     if authz::rule(service, rpc).is_none() {
-        return refused(&Status::unimplemented(format!("{path} is not a known method")));
+        return refused(&Status::unimplemented(format!(
+            "{path} is not a known method"
+        )));
     }
     let (backend, headers) = match upstreams.open(service, principal) {
         Ok(open) => open,

@@ -22,8 +22,8 @@ use crate::config::Config;
 use crate::events::Events;
 use crate::hygiene::{self, Hosts};
 use crate::transcode::{Routes, transcode};
-use crate::upstream::{Upstream, Upstreams, backend};
 use crate::uploads::{self, Upload};
+use crate::upstream::{Upstream, Upstreams, backend};
 use crate::{error, pages, proxy};
 
 /// What the gateway is given.
@@ -78,7 +78,10 @@ struct Gateway {
 /// Starts the gateway; its tasks belong to `runner`.
 pub async fn start(config: &Config, deps: Deps, runner: &mut Runner) -> Result<Handle, StartError> {
     let routes = Routes::build(ferroflow_proto::pool()).map_err(StartError::Contracts)?;
-    let failed = |source| StartError::Listen { listen: config.listen.clone(), source };
+    let failed = |source| StartError::Listen {
+        listen: config.listen.clone(),
+        source,
+    };
     let listener = TcpListener::bind(&config.listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     if !address.ip().is_loopback() {
@@ -88,7 +91,8 @@ pub async fn start(config: &Config, deps: Deps, runner: &mut Runner) -> Result<H
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(ferroflow_proto::DESCRIPTOR_SET)
     };
-    let contracts = |error: tonic_reflection::server::Error| StartError::Contracts(error.to_string());
+    let contracts =
+        |error: tonic_reflection::server::Error| StartError::Contracts(error.to_string());
     let upstreams = Upstreams::new(deps.signer, deps.upstreams)
         .with(
             "ferroflow.events.v1.EventService",
@@ -123,12 +127,17 @@ pub async fn start(config: &Config, deps: Deps, runner: &mut Runner) -> Result<H
 
 /// One request: hygiene, then whoever it is for.
 async fn handle(State(gateway): State<Arc<Gateway>>, mut request: Request) -> Response<Body> {
-    let traceparent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
+    let traceparent = request
+        .headers()
+        .get("traceparent")
+        .and_then(|value| value.to_str().ok());
     let span = tracing::info_span!("http", method = %request.method(), path = request.uri().path());
     if let Some(traceparent) = traceparent {
         telemetry::continue_trace(&span, traceparent);
     }
-    let checked = gateway.hosts.check(request.method(), request.uri(), request.headers());
+    let checked = gateway
+        .hosts
+        .check(request.method(), request.uri(), request.headers());
     if let Err((status, message)) = checked {
         return error::refuse(status, Code::PermissionDenied, &message);
     }
@@ -136,7 +145,10 @@ async fn handle(State(gateway): State<Arc<Gateway>>, mut request: Request) -> Re
     let begun = std::time::Instant::now();
     let method = request.method().to_string();
     let response = route(&gateway, request).instrument(span).await;
-    let labels = [("method", method), ("status", response.status().as_u16().to_string())];
+    let labels = [
+        ("method", method),
+        ("status", response.status().as_u16().to_string()),
+    ];
     metrics::counter!("ferroflow_gateway_requests_total", &labels).increment(1);
     metrics::histogram!("ferroflow_gateway_request_seconds").record(begun.elapsed().as_secs_f64());
     response
@@ -145,7 +157,12 @@ async fn handle(State(gateway): State<Arc<Gateway>>, mut request: Request) -> Re
 async fn route(gateway: &Gateway, request: Request) -> Response<Body> {
     // One user on a loopback address: whoever can connect is that user.
     let principal = Principal::local();
-    let Gateway { routes, upstreams, metrics, .. } = gateway;
+    let Gateway {
+        routes,
+        upstreams,
+        metrics,
+        ..
+    } = gateway;
     if proxy::is_grpc(request.headers()) {
         return proxy::call(upstreams, &principal, request).await;
     }

@@ -57,7 +57,10 @@ pub(crate) async fn upload(
             };
             let details = status.message();
             let message = format!("{what}: {details}");
-            error::json_response(http, &json!({"error_message": message, "error_details": message}))
+            error::json_response(
+                http,
+                &json!({"error_message": message, "error_details": message}),
+            )
         }
     }
 }
@@ -69,8 +72,9 @@ async fn answer(
     request: Request,
 ) -> Result<Response<Body>, Status> {
     let query = request.uri().query().unwrap_or_default().to_owned();
-    let mut given: HashMap<String, String> =
-        form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+    let mut given: HashMap<String, String> = form_urlencoded::parse(query.as_bytes())
+        .into_owned()
+        .collect();
     let tags = match given.remove("tags").filter(|tags| !tags.is_empty()) {
         None => HashMap::new(),
         Some(text) => serde_json::from_str(&text).map_err(|error| {
@@ -110,8 +114,18 @@ async fn answer(
     let service = ferroflow_proto::pool().get_service_by_name(SERVICE);
     let method = service.and_then(|service| service.methods().find(|method| method.name() == rpc));
     let method = method.ok_or_else(|| Status::internal("the upload service has no descriptor"))?;
-    let bytes = raw_call(upstreams, principal, &method, request.into(), HeaderMap::new()).await?;
-    Ok(error::json_response(StatusCode::OK, &crate::transcode::to_json(&method, &bytes)?))
+    let bytes = raw_call(
+        upstreams,
+        principal,
+        &method,
+        request.into(),
+        HeaderMap::new(),
+    )
+    .await?;
+    Ok(error::json_response(
+        StatusCode::OK,
+        &crate::transcode::to_json(&method, &bytes)?,
+    ))
 }
 
 /// The form's file: its name and its bytes, read no further than the limit.
@@ -119,7 +133,9 @@ async fn file(request: Request) -> Result<(String, Vec<u8>), Status> {
     let broken = |error: &dyn std::fmt::Display| {
         Status::invalid_argument(format!("the multipart form cannot be read: {error}"))
     };
-    let mut form = Multipart::from_request(request, &()).await.map_err(|error| broken(&error))?;
+    let mut form = Multipart::from_request(request, &())
+        .await
+        .map_err(|error| broken(&error))?;
     while let Some(mut field) = form.next_field().await.map_err(|error| broken(&error))? {
         if field.name() != Some("uploadfile") {
             continue;
@@ -135,5 +151,7 @@ async fn file(request: Request) -> Result<(String, Vec<u8>), Status> {
         }
         return Ok((filename, content));
     }
-    Err(Status::invalid_argument("the form has no part called uploadfile"))
+    Err(Status::invalid_argument(
+        "the form has no part called uploadfile",
+    ))
 }

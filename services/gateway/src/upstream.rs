@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::http::{HeaderMap, HeaderValue, Request, Response};
 use ferroflow_service::identity::{HEADER, LIFETIME_S, Signer};
 use ferroflow_service::telemetry;
-use ferroflow_types::{Clock as _, Principal};
 use ferroflow_types::time::SystemClock;
+use ferroflow_types::{Clock as _, Principal};
 use tonic::body::Body;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -51,7 +51,11 @@ impl Upstreams {
                 by_service.insert(service.to_owned(), (upstream.name, backend));
             }
         }
-        Self { by_service: Arc::new(by_service), signer, tokens: Arc::default() }
+        Self {
+            by_service: Arc::new(by_service),
+            signer,
+            tokens: Arc::default(),
+        }
     }
 
     /// Adds a service that the gateway answers itself.

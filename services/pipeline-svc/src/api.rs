@@ -25,18 +25,27 @@ pub(crate) struct Api {
 
 /// An id out of a request's field.
 fn id<T: FromStr<Err: ToString>>(field: &str, text: &str) -> Result<T, Status> {
-    text.parse().map_err(|error: T::Err| invalid(field, error.to_string()))
+    text.parse()
+        .map_err(|error: T::Err| invalid(field, error.to_string()))
 }
 
 /// An id that need not be given.
 fn id_opt<T: FromStr<Err: ToString>>(field: &str, text: &str) -> Result<Option<T>, Status> {
-    if text.is_empty() { Ok(None) } else { id(field, text).map(Some) }
+    if text.is_empty() {
+        Ok(None)
+    } else {
+        id(field, text).map(Some)
+    }
 }
 
 /// A wrong field.
 fn invalid(field: &str, problem: impl Into<String>) -> Status {
     let faults = vec![FieldViolation::new(field, problem)];
-    failed(Error::violations("FIELD_INVALID", "Invalid input error", faults))
+    failed(Error::violations(
+        "FIELD_INVALID",
+        "Invalid input error",
+        faults,
+    ))
 }
 
 fn failed(error: Error) -> Status {

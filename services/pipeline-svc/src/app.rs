@@ -64,7 +64,10 @@ impl Ctx {
 
     /// The tenant that a request speaks of. A single-user installation has one, whatever it is
     /// called by the client.
-    #[expect(clippy::unused_self, reason = "with several users it depends on the installation")]
+    #[expect(
+        clippy::unused_self,
+        reason = "with several users it depends on the installation"
+    )]
     pub(crate) fn namespace(&self, _asked: &str) -> Namespace {
         Namespace::single_user()
     }

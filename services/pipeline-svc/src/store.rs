@@ -19,5 +19,9 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         name: "definitions",
         sql: include_str!("../migrations/0001_definitions.sql"),
     },
-    Migration { version: 2, name: "runs", sql: include_str!("../migrations/0002_runs.sql") },
+    Migration {
+        version: 2,
+        name: "runs",
+        sql: include_str!("../migrations/0002_runs.sql"),
+    },
 ];

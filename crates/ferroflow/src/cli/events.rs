@@ -28,7 +28,12 @@ pub(crate) enum Command {
 }
 
 pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<ExitCode> {
-    let Command::Watch { types, subject, cursor, no_follow } = command;
+    let Command::Watch {
+        types,
+        subject,
+        cursor,
+        no_follow,
+    } = command;
     let mut client = EventServiceClient::new(connect(global).await?);
     let request = WatchRequest {
         types,

@@ -49,18 +49,28 @@ pub(crate) enum Command {
 }
 
 fn shown(global: &Global, found: &pb::Experiment) -> anyhow::Result<()> {
-    show(global.output, &format!("{PACKAGE}.Experiment"), found, || {
-        line(&format!("{}  {}", found.experiment_id, found.display_name));
-    })
+    show(
+        global.output,
+        &format!("{PACKAGE}.Experiment"),
+        found,
+        || {
+            line(&format!("{}  {}", found.experiment_id, found.display_name));
+        },
+    )
 }
 
 pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<ExitCode> {
     let mut client = ExperimentServiceClient::new(connect(global).await?);
     match command {
         Command::Create { name, description } => {
-            let experiment =
-                pb::Experiment { display_name: name, description, ..pb::Experiment::default() };
-            let request = pb::CreateExperimentRequest { experiment: Some(experiment) };
+            let experiment = pb::Experiment {
+                display_name: name,
+                description,
+                ..pb::Experiment::default()
+            };
+            let request = pb::CreateExperimentRequest {
+                experiment: Some(experiment),
+            };
             let made = client.create_experiment(request).await.map_err(refused)?;
             shown(global, made.get_ref())?;
         }
@@ -70,18 +80,27 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
                 sort_by: "created_at desc".to_owned(),
                 ..pb::ListExperimentsRequest::default()
             };
-            let list = client.list_experiments(request).await.map_err(refused)?.into_inner();
-            show(global.output, &format!("{PACKAGE}.ListExperimentsResponse"), &list, || {
-                let rows = list.experiments.iter().map(|one| {
-                    vec![
-                        one.experiment_id.clone(),
-                        one.display_name.clone(),
-                        one.storage_state().as_str_name().to_lowercase(),
-                        time(one.last_run_created_at.as_ref()),
-                    ]
-                });
-                table(&["ID", "NAME", "STATE", "LAST RUN (UTC)"], rows.collect());
-            })?;
+            let list = client
+                .list_experiments(request)
+                .await
+                .map_err(refused)?
+                .into_inner();
+            show(
+                global.output,
+                &format!("{PACKAGE}.ListExperimentsResponse"),
+                &list,
+                || {
+                    let rows = list.experiments.iter().map(|one| {
+                        vec![
+                            one.experiment_id.clone(),
+                            one.display_name.clone(),
+                            one.storage_state().as_str_name().to_lowercase(),
+                            time(one.last_run_created_at.as_ref()),
+                        ]
+                    });
+                    table(&["ID", "NAME", "STATE", "LAST RUN (UTC)"], rows.collect());
+                },
+            )?;
         }
         Command::Get { experiment_id } => {
             let request = pb::GetExperimentRequest { experiment_id };
@@ -95,7 +114,10 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
         }
         Command::Unarchive { experiment_id } => {
             let request = pb::UnarchiveExperimentRequest { experiment_id };
-            client.unarchive_experiment(request).await.map_err(refused)?;
+            client
+                .unarchive_experiment(request)
+                .await
+                .map_err(refused)?;
             line("unarchived");
         }
         Command::Delete { experiment_id } => {

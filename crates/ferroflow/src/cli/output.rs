@@ -1,6 +1,10 @@
 //! Tables, JSON, errors.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is what this is for")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "printing is what this is for"
+)]
 
 use std::process::ExitCode;
 
@@ -50,7 +54,10 @@ pub(crate) fn show(
     table: impl FnOnce(),
 ) -> anyhow::Result<()> {
     match format {
-        Format::Json => println!("{}", serde_json::to_string_pretty(&json_of(name, message)?)?),
+        Format::Json => println!(
+            "{}",
+            serde_json::to_string_pretty(&json_of(name, message)?)?
+        ),
         Format::Table => table(),
     }
     Ok(())
@@ -59,8 +66,10 @@ pub(crate) fn show(
 /// A time for people, in UTC.
 pub(crate) fn time(at: Option<&Timestamp>) -> String {
     match at {
-        Some(at) if at.seconds > 0 => jiff::Timestamp::new(at.seconds, at.nanos)
-            .map_or_else(|_| "?".to_owned(), |at| at.strftime("%Y-%m-%d %H:%M:%S").to_string()),
+        Some(at) if at.seconds > 0 => jiff::Timestamp::new(at.seconds, at.nanos).map_or_else(
+            |_| "?".to_owned(),
+            |at| at.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        ),
         _ => String::new(),
     }
 }
@@ -84,7 +93,9 @@ pub(crate) fn duration(from: Option<&Timestamp>, to: Option<&Timestamp>) -> Stri
 /// A failed call as an error that reads well.
 pub(crate) fn refused(status: Status) -> anyhow::Error {
     match status.code() {
-        tonic::Code::Unavailable => anyhow::anyhow!("the platform is not available: {}", status.message()),
+        tonic::Code::Unavailable => {
+            anyhow::anyhow!("the platform is not available: {}", status.message())
+        }
         _ => anyhow::anyhow!("{}", status.message().replace("; ", "\n  ")),
     }
 }

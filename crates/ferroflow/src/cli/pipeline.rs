@@ -55,28 +55,58 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
     let channel = connect(global).await?;
     let mut client = PipelineServiceClient::new(channel.clone());
     match command {
-        Command::Upload { file, name, description, version_of } => {
-            let content = std::fs::read(&file)
-                .with_context(|| format!("cannot read {}", file.display()))?;
-            let filename = file.file_name().map(|name| name.to_string_lossy().into_owned());
+        Command::Upload {
+            file,
+            name,
+            description,
+            version_of,
+        } => {
+            let content =
+                std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            let filename = file
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned());
             let filename = filename.unwrap_or_default();
             let name = name.unwrap_or_default();
             let mut uploads = UploadServiceClient::new(channel);
             if let Some(pipeline_id) = version_of {
                 let request = UploadPipelineVersionRequest {
-                    filename, content, name, description, pipeline_id,
+                    filename,
+                    content,
+                    name,
+                    description,
+                    pipeline_id,
                     ..UploadPipelineVersionRequest::default()
                 };
-                let made = uploads.upload_pipeline_version(request).await.map_err(refused)?.into_inner();
-                show(global.output, &format!("{PACKAGE}.PipelineVersion"), &made, || {
-                    line(&format!("version {} ({})", made.pipeline_version_id, made.name));
-                })?;
+                let made = uploads
+                    .upload_pipeline_version(request)
+                    .await
+                    .map_err(refused)?
+                    .into_inner();
+                show(
+                    global.output,
+                    &format!("{PACKAGE}.PipelineVersion"),
+                    &made,
+                    || {
+                        line(&format!(
+                            "version {} ({})",
+                            made.pipeline_version_id, made.name
+                        ));
+                    },
+                )?;
             } else {
                 let request = UploadPipelineRequest {
-                    filename, content, name, description,
+                    filename,
+                    content,
+                    name,
+                    description,
                     ..UploadPipelineRequest::default()
                 };
-                let made = uploads.upload_pipeline(request).await.map_err(refused)?.into_inner();
+                let made = uploads
+                    .upload_pipeline(request)
+                    .await
+                    .map_err(refused)?
+                    .into_inner();
                 show(global.output, &format!("{PACKAGE}.Pipeline"), &made, || {
                     line(&format!("pipeline {} ({})", made.pipeline_id, made.name));
                 })?;
@@ -88,21 +118,36 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
                 sort_by: "created_at desc".to_owned(),
                 ..pb::ListPipelinesRequest::default()
             };
-            let list = client.list_pipelines(request).await.map_err(refused)?.into_inner();
-            show(global.output, &format!("{PACKAGE}.ListPipelinesResponse"), &list, || {
-                let rows = list.pipelines.iter().map(|pipeline| {
-                    vec![
-                        pipeline.pipeline_id.clone(),
-                        pipeline.display_name.clone(),
-                        time(pipeline.created_at.as_ref()),
-                    ]
-                });
-                table(&["ID", "NAME", "CREATED (UTC)"], rows.collect());
-            })?;
+            let list = client
+                .list_pipelines(request)
+                .await
+                .map_err(refused)?
+                .into_inner();
+            show(
+                global.output,
+                &format!("{PACKAGE}.ListPipelinesResponse"),
+                &list,
+                || {
+                    let rows = list.pipelines.iter().map(|pipeline| {
+                        vec![
+                            pipeline.pipeline_id.clone(),
+                            pipeline.display_name.clone(),
+                            time(pipeline.created_at.as_ref()),
+                        ]
+                    });
+                    table(&["ID", "NAME", "CREATED (UTC)"], rows.collect());
+                },
+            )?;
         }
         Command::Get { pipeline_id } => get(&mut client, pipeline_id, global).await?,
-        Command::Delete { pipeline_id, cascade } => {
-            let request = pb::DeletePipelineRequest { pipeline_id: pipeline_id.clone(), cascade };
+        Command::Delete {
+            pipeline_id,
+            cascade,
+        } => {
+            let request = pb::DeletePipelineRequest {
+                pipeline_id: pipeline_id.clone(),
+                cascade,
+            };
             client.delete_pipeline(request).await.map_err(refused)?;
             line(&format!("pipeline {pipeline_id} is deleted"));
         }
@@ -115,27 +160,42 @@ async fn get(
     pipeline_id: String,
     global: &Global,
 ) -> anyhow::Result<()> {
-    let request = pb::GetPipelineRequest { pipeline_id: pipeline_id.clone() };
-    let found = client.get_pipeline(request).await.map_err(refused)?.into_inner();
+    let request = pb::GetPipelineRequest {
+        pipeline_id: pipeline_id.clone(),
+    };
+    let found = client
+        .get_pipeline(request)
+        .await
+        .map_err(refused)?
+        .into_inner();
     let request = pb::ListPipelineVersionsRequest {
         pipeline_id,
         page_size: 200,
         sort_by: "created_at desc".to_owned(),
         ..pb::ListPipelineVersionsRequest::default()
     };
-    let versions = client.list_pipeline_versions(request).await.map_err(refused)?.into_inner();
-    show(global.output, &format!("{PACKAGE}.Pipeline"), &found, || {
-        line(&format!("{}  {}", found.pipeline_id, found.display_name));
-        if !found.description.is_empty() {
-            line(&found.description);
-        }
-        let rows = versions.pipeline_versions.iter().map(|version| {
-            vec![
-                version.pipeline_version_id.clone(),
-                version.display_name.clone(),
-                time(version.created_at.as_ref()),
-            ]
-        });
-        table(&["VERSION", "NAME", "CREATED (UTC)"], rows.collect());
-    })
+    let versions = client
+        .list_pipeline_versions(request)
+        .await
+        .map_err(refused)?
+        .into_inner();
+    show(
+        global.output,
+        &format!("{PACKAGE}.Pipeline"),
+        &found,
+        || {
+            line(&format!("{}  {}", found.pipeline_id, found.display_name));
+            if !found.description.is_empty() {
+                line(&found.description);
+            }
+            let rows = versions.pipeline_versions.iter().map(|version| {
+                vec![
+                    version.pipeline_version_id.clone(),
+                    version.display_name.clone(),
+                    time(version.created_at.as_ref()),
+                ]
+            });
+            table(&["VERSION", "NAME", "CREATED (UTC)"], rows.collect());
+        },
+    )
 }

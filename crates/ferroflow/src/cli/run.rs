@@ -97,20 +97,33 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
         Command::Submit(submit) => return self::submit(channel, submit, global).await,
         Command::List { limit } => list(&mut client, limit, global).await?,
         Command::Get { run_id } => get(channel, run_id, global).await?,
-        Command::Logs { run_id, task, follow } => logs(channel, run_id, task, follow).await?,
+        Command::Logs {
+            run_id,
+            task,
+            follow,
+        } => logs(channel, run_id, task, follow).await?,
         Command::Wait { run_id } => return watch::wait(channel, run_id, global.output).await,
         Command::Cancel { run_id } => {
-            let request = pb::TerminateRunRequest { run_id, ..Default::default() };
+            let request = pb::TerminateRunRequest {
+                run_id,
+                ..Default::default()
+            };
             client.terminate_run(request).await.map_err(refused)?;
             line("canceling");
         }
         Command::Retry { run_id } => {
-            let request = pb::RetryRunRequest { run_id, ..Default::default() };
+            let request = pb::RetryRunRequest {
+                run_id,
+                ..Default::default()
+            };
             client.retry_run(request).await.map_err(refused)?;
             line("retrying");
         }
         Command::Delete { run_id } => {
-            let request = pb::DeleteRunRequest { run_id, ..Default::default() };
+            let request = pb::DeleteRunRequest {
+                run_id,
+                ..Default::default()
+            };
             client.delete_run(request).await.map_err(refused)?;
             line("deleted");
         }
@@ -129,8 +142,13 @@ async fn submit(channel: Channel, submit: Submit, global: &Global) -> anyhow::Re
         Some(name) => experiment(channel.clone(), name).await?,
         None => String::new(),
     };
-    let stem = submit.file.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-    let parameters = parameters.iter().map(|(name, value)| (name.clone(), from_json(value)));
+    let stem = submit
+        .file
+        .file_stem()
+        .map(|stem| stem.to_string_lossy().into_owned());
+    let parameters = parameters
+        .iter()
+        .map(|(name, value)| (name.clone(), from_json(value)));
     let run = pb::Run {
         display_name: submit.name.or(stem).unwrap_or_default(),
         experiment_id,
@@ -141,14 +159,23 @@ async fn submit(channel: Channel, submit: Submit, global: &Global) -> anyhow::Re
         }),
         ..pb::Run::default()
     };
-    let request = pb::CreateRunRequest { run: Some(run), ..Default::default() };
+    let request = pb::CreateRunRequest {
+        run: Some(run),
+        ..Default::default()
+    };
     let mut client = RunServiceClient::new(channel.clone());
-    let made = client.create_run(request).await.map_err(refused)?.into_inner();
+    let made = client
+        .create_run(request)
+        .await
+        .map_err(refused)?
+        .into_inner();
     if submit.wait {
         note(&format!("run {}", made.run_id));
         return watch::wait(channel, made.run_id, global.output).await;
     }
-    show(global.output, &format!("{PACKAGE}.Run"), &made, || line(&made.run_id))?;
+    show(global.output, &format!("{PACKAGE}.Run"), &made, || {
+        line(&made.run_id)
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -158,20 +185,39 @@ async fn experiment(channel: Channel, name: String) -> anyhow::Result<String> {
     let filter = serde_json::json!({"predicates": [
         {"operation": "EQUALS", "key": "display_name", "string_value": name},
     ]});
-    let request =
-        pb::ListExperimentsRequest { filter: filter.to_string(), ..Default::default() };
-    let found = client.list_experiments(request).await.map_err(refused)?.into_inner();
+    let request = pb::ListExperimentsRequest {
+        filter: filter.to_string(),
+        ..Default::default()
+    };
+    let found = client
+        .list_experiments(request)
+        .await
+        .map_err(refused)?
+        .into_inner();
     if let Some(found) = found.experiments.into_iter().next() {
         return Ok(found.experiment_id);
     }
-    let experiment = pb::Experiment { display_name: name, ..pb::Experiment::default() };
-    let request = pb::CreateExperimentRequest { experiment: Some(experiment) };
-    Ok(client.create_experiment(request).await.map_err(refused)?.into_inner().experiment_id)
+    let experiment = pb::Experiment {
+        display_name: name,
+        ..pb::Experiment::default()
+    };
+    let request = pb::CreateExperimentRequest {
+        experiment: Some(experiment),
+    };
+    Ok(client
+        .create_experiment(request)
+        .await
+        .map_err(refused)?
+        .into_inner()
+        .experiment_id)
 }
 
 /// What a run's state is called: one that failed because it was cancelled is canceled.
 pub(super) fn state(run: &pb::Run) -> &'static str {
-    match (run.state(), run.error.as_ref().map_or(0, |error| error.code)) {
+    match (
+        run.state(),
+        run.error.as_ref().map_or(0, |error| error.code),
+    ) {
         (pb::RuntimeState::Failed, 1) => "canceled",
         (pb::RuntimeState::Pending, _) => "pending",
         (pb::RuntimeState::Running, _) => "running",
@@ -192,30 +238,52 @@ async fn list(
         sort_by: "created_at desc".to_owned(),
         ..Default::default()
     };
-    let list = client.list_runs(request).await.map_err(refused)?.into_inner();
-    show(global.output, &format!("{PACKAGE}.ListRunsResponse"), &list, || {
-        let rows = list.runs.iter().map(|run| {
-            vec![
-                run.run_id.clone(),
-                run.display_name.clone(),
-                state(run).to_owned(),
-                time(run.created_at.as_ref()),
-                duration(run.created_at.as_ref(), run.finished_at.as_ref()),
-            ]
-        });
-        table(&["ID", "NAME", "STATE", "CREATED (UTC)", "TOOK"], rows.collect());
-    })
+    let list = client
+        .list_runs(request)
+        .await
+        .map_err(refused)?
+        .into_inner();
+    show(
+        global.output,
+        &format!("{PACKAGE}.ListRunsResponse"),
+        &list,
+        || {
+            let rows = list.runs.iter().map(|run| {
+                vec![
+                    run.run_id.clone(),
+                    run.display_name.clone(),
+                    state(run).to_owned(),
+                    time(run.created_at.as_ref()),
+                    duration(run.created_at.as_ref(), run.finished_at.as_ref()),
+                ]
+            });
+            table(
+                &["ID", "NAME", "STATE", "CREATED (UTC)", "TOOK"],
+                rows.collect(),
+            );
+        },
+    )
 }
 
 pub(super) async fn tasks(channel: Channel, run_id: &str) -> anyhow::Result<Vec<Task>> {
     let mut client = TaskServiceClient::new(channel).max_decoding_message_size(64 * 1024 * 1024);
-    let request = ListTasksRequest { run_id: run_id.to_owned() };
-    Ok(client.list_tasks(request).await.map_err(refused)?.into_inner().tasks)
+    let request = ListTasksRequest {
+        run_id: run_id.to_owned(),
+    };
+    Ok(client
+        .list_tasks(request)
+        .await
+        .map_err(refused)?
+        .into_inner()
+        .tasks)
 }
 
 pub(super) async fn fetch(channel: Channel, run_id: &str) -> anyhow::Result<pb::Run> {
     let mut client = RunServiceClient::new(channel).max_decoding_message_size(64 * 1024 * 1024);
-    let request = pb::GetRunRequest { run_id: run_id.to_owned(), ..Default::default() };
+    let request = pb::GetRunRequest {
+        run_id: run_id.to_owned(),
+        ..Default::default()
+    };
     Ok(client.get_run(request).await.map_err(refused)?.into_inner())
 }
 
@@ -225,18 +293,29 @@ async fn get(channel: Channel, run_id: String, global: &Global) -> anyhow::Resul
         return show(global.output, &format!("{PACKAGE}.Run"), &run, || {});
     }
     let tasks = tasks(channel, &run_id).await?;
-    line(&format!("{}  {}  {}", run.run_id, run.display_name, state(&run)));
+    line(&format!(
+        "{}  {}  {}",
+        run.run_id,
+        run.display_name,
+        state(&run)
+    ));
     if let Some(error) = &run.error {
         line(&format!("  {}", error.message));
     }
     let rows = tasks.iter().filter(|task| task.path != "root").map(|task| {
         let depth = task.path.matches('.').count().saturating_sub(1);
-        let cache = task.cache.as_ref().map(|cache| cache.reason.clone()).unwrap_or_default();
+        let cache = task
+            .cache
+            .as_ref()
+            .map(|cache| cache.reason.clone())
+            .unwrap_or_default();
         vec![
             format!("{}{}", "  ".repeat(depth), task.name),
             watch::word(task.state()).to_owned(),
             duration(task.started_at.as_ref(), task.finished_at.as_ref()),
-            task.error.as_ref().map_or(cache, |error| error.message.clone()),
+            task.error
+                .as_ref()
+                .map_or(cache, |error| error.message.clone()),
         ]
     });
     table(&["TASK", "STATE", "TOOK", "NOTE"], rows.collect());
@@ -257,7 +336,9 @@ async fn logs(
     let chosen: Vec<_> = all.iter().filter(is_wanted).collect();
     if chosen.is_empty() {
         match wanted {
-            Some(name) => bail!("run {run_id} has no task {name}: see `ferroflow run get {run_id}`"),
+            Some(name) => {
+                bail!("run {run_id} has no task {name}: see `ferroflow run get {run_id}`")
+            }
             None => bail!("no command of run {run_id} has started yet"),
         }
     }
@@ -272,9 +353,15 @@ async fn logs(
             follow,
             ..StreamLogsRequest::default()
         };
-        let mut stream = client.stream_logs(request).await.map_err(refused)?.into_inner();
+        let mut stream = client
+            .stream_logs(request)
+            .await
+            .map_err(refused)?
+            .into_inner();
         while let Some(body) = stream.message().await.map_err(refused)? {
-            std::io::stdout().write_all(&body.data).context("cannot print")?;
+            std::io::stdout()
+                .write_all(&body.data)
+                .context("cannot print")?;
         }
     }
     Ok(())

@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 
 /// The documents of a compiled pipeline, as CreateRun takes them.
 pub(super) fn read(path: &Path) -> anyhow::Result<Value> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read {}", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let documents: Vec<Value> = serde_saphyr::from_multiple(&text)
         .with_context(|| format!("{} is not YAML or JSON", path.display()))?;
     let (platforms, pipelines): (Vec<_>, Vec<_>) = documents
@@ -19,7 +19,10 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Value> {
         .partition(|document| document.get("platforms").is_some());
     let mut pipelines = pipelines.into_iter();
     let Some(pipeline) = pipelines.next() else {
-        bail!("{} holds no pipeline: compile it with the kfp SDK", path.display());
+        bail!(
+            "{} holds no pipeline: compile it with the kfp SDK",
+            path.display()
+        );
     };
     Ok(match platforms.into_iter().next() {
         None => pipeline,
@@ -70,7 +73,10 @@ pub(super) fn parameters(
             bail!("--param {flag}: write it as name=value");
         };
         let place = format!("/root/inputDefinitions/parameters/{name}/parameterType");
-        let kind = spec.pointer(&place).and_then(Value::as_str).unwrap_or_default();
+        let kind = spec
+            .pointer(&place)
+            .and_then(Value::as_str)
+            .unwrap_or_default();
         parameters.insert(name.to_owned(), typed(name, kind, text)?);
     }
     Ok(parameters)
@@ -106,8 +112,16 @@ mod tests {
 
         let given = flags(&["s=5", "n=5", "l=[1,\"a\"]", "other=x"]).unwrap();
 
-        assert_eq!(json!(given), json!({"s": "5", "n": 5, "l": [1, "a"], "other": "x"}));
-        assert!(flags(&["n=five"]).unwrap_err().to_string().contains("NUMBER_INTEGER"));
+        assert_eq!(
+            json!(given),
+            json!({"s": "5", "n": 5, "l": [1, "a"], "other": "x"})
+        );
+        assert!(
+            flags(&["n=five"])
+                .unwrap_err()
+                .to_string()
+                .contains("NUMBER_INTEGER")
+        );
         assert!(flags(&["n"]).is_err());
     }
 }

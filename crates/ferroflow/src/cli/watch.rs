@@ -63,7 +63,9 @@ pub(super) async fn wait(
     let mut picture = Picture::new(quiet);
     let mut ended = matches!(state(&run), "succeeded" | "failed" | "canceled");
     while !ended {
-        let Some(response) = stream.message().await.map_err(refused)? else { break };
+        let Some(response) = stream.message().await.map_err(refused)? else {
+            break;
+        };
         let event = response.event.unwrap_or_default();
         let kind = event.r#type.trim_start_matches("ai.ferroflow.").to_owned();
         match kind.split_once('.') {
@@ -95,9 +97,17 @@ async fn report(channel: Channel, run: &Run, format: Format) -> anyhow::Result<E
         return Ok(ExitCode::from(code));
     }
     if code == 1 {
-        for task in tasks(channel, &run.run_id).await?.iter().filter(|task| failed(task)) {
+        for task in tasks(channel, &run.run_id)
+            .await?
+            .iter()
+            .filter(|task| failed(task))
+        {
             let error = task.error.clone().unwrap_or_default();
-            note(&format!("✗ {}: {}", task.path.trim_start_matches("root."), error.message));
+            note(&format!(
+                "✗ {}: {}",
+                task.path.trim_start_matches("root."),
+                error.message
+            ));
             for text in error.log_tail.lines() {
                 note(&format!("    {text}"));
             }
@@ -109,7 +119,10 @@ async fn report(channel: Channel, run: &Run, format: Format) -> anyhow::Result<E
 
 fn failed(task: &Task) -> bool {
     task.state() == TaskState::Failed
-        && matches!(task.r#type(), TaskType::Container | TaskType::Importer | TaskType::Iteration)
+        && matches!(
+            task.r#type(),
+            TaskType::Container | TaskType::Importer | TaskType::Iteration
+        )
         && task.error.is_some()
 }
 
@@ -132,7 +145,12 @@ impl Picture {
             summary.enable_steady_tick(Duration::from_millis(100));
             (all, summary)
         });
-        Self { bars, running: HashMap::new(), quiet, done: 0 }
+        Self {
+            bars,
+            running: HashMap::new(),
+            quiet,
+            done: 0,
+        }
     }
 
     fn task(&mut self, verb: &str, event: &Event) {
@@ -143,7 +161,10 @@ impl Picture {
         }
         match verb {
             "started" => {
-                let bar = self.bars.as_ref().filter(|_| self.running.len() < LINES_MAX);
+                let bar = self
+                    .bars
+                    .as_ref()
+                    .filter(|_| self.running.len() < LINES_MAX);
                 let bar = bar.map(|(all, summary)| {
                     let bar = all.insert_before(summary, ProgressBar::new_spinner());
                     bar.set_message(place.clone());
@@ -158,13 +179,19 @@ impl Picture {
             _ => self.ended(verb, &path, &place, &text(event, "error")),
         }
         if let Some((_, summary)) = &self.bars {
-            summary.set_message(format!("{} running, {} done", self.running.len(), self.done));
+            summary.set_message(format!(
+                "{} running, {} done",
+                self.running.len(),
+                self.done
+            ));
         }
     }
 
     fn ended(&mut self, verb: &str, path: &str, place: &str, error: &str) {
         let begun = self.running.remove(path);
-        let took = begun.as_ref().map(|(_, begun)| format!(" {:.1}s", begun.elapsed().as_secs_f64()));
+        let took = begun
+            .as_ref()
+            .map(|(_, begun)| format!(" {:.1}s", begun.elapsed().as_secs_f64()));
         let took = took.unwrap_or_default();
         if let Some((Some(bar), _)) = begun {
             bar.finish_and_clear();
@@ -177,7 +204,11 @@ impl Picture {
             _ => "✗",
         };
         self.done += u64::from(verb != "retrying");
-        let error = if error.is_empty() { String::new() } else { format!(": {error}") };
+        let error = if error.is_empty() {
+            String::new()
+        } else {
+            format!(": {error}")
+        };
         match &self.bars {
             Some(_) => self.say(&format!("{sign} {place}{took}{error}")),
             None => self.say(&format!("{verb:10} {place}{error}")),

@@ -43,7 +43,9 @@ pub(super) fn bind(
             if mode.lenient {
                 continue;
             }
-            return Err(invalid(format!("query parameter {name} is given in the path or body")));
+            return Err(invalid(format!(
+                "query parameter {name} is given in the path or body"
+            )));
         }
         set(&mut message, &name, &value, mode, Origin::Query)?;
     }
@@ -71,7 +73,9 @@ fn bind_body(
         name => {
             let descriptor = message.descriptor();
             let Some(field) = descriptor.get_field_by_name(name) else {
-                return Err(Status::internal("the http rule names a field that is not there"));
+                return Err(Status::internal(
+                    "the http rule names a field that is not there",
+                ));
             };
             let value = match field.kind() {
                 Kind::Message(inner) => Value::Message(decode(&inner, body)?),
@@ -92,10 +96,10 @@ fn json_text(body: &[u8]) -> Result<String, Status> {
 fn decode(descriptor: &MessageDescriptor, body: &[u8]) -> Result<DynamicMessage, Status> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let options = DeserializeOptions::new().deny_unknown_fields(true);
-    let message =
-        DynamicMessage::deserialize_with_options(descriptor.clone(), &mut json, &options)
-            .map_err(|error| invalid(format!("the body is not a {}: {error}", descriptor.name())))?;
-    json.end().map_err(|error| invalid(format!("text follows the body's JSON: {error}")))?;
+    let message = DynamicMessage::deserialize_with_options(descriptor.clone(), &mut json, &options)
+        .map_err(|error| invalid(format!("the body is not a {}: {error}", descriptor.name())))?;
+    json.end()
+        .map_err(|error| invalid(format!("text follows the body's JSON: {error}")))?;
     Ok(message)
 }
 
@@ -127,7 +131,9 @@ fn set(
             false => Err(invalid(format!("unknown parameter {path}"))),
         };
     };
-    let Some(tail) = tail else { return set_leaf(message, &field, path, text, mode, origin) };
+    let Some(tail) = tail else {
+        return set_leaf(message, &field, path, text, mode, origin);
+    };
     if !matches!(field.kind(), Kind::Message(_)) || field.is_list() || field.is_map() {
         return Err(invalid(format!("parameter {path}: {head} has no fields")));
     }
@@ -146,10 +152,16 @@ fn set_leaf(
     origin: Origin,
 ) -> Result<(), Status> {
     if field.is_map() {
-        return Err(invalid(format!("parameter {path}: maps cannot be given in a query")));
+        return Err(invalid(format!(
+            "parameter {path}: maps cannot be given in a query"
+        )));
     }
-    let value = scalar(&field.kind(), text, mode)
-        .ok_or_else(|| invalid(format!("parameter {path}: {text:?} is not a {:?}", field.kind())))?;
+    let value = scalar(&field.kind(), text, mode).ok_or_else(|| {
+        invalid(format!(
+            "parameter {path}: {text:?} is not a {:?}",
+            field.kind()
+        ))
+    })?;
     if field.cardinality() == Cardinality::Repeated {
         if let Value::List(list) = message.get_field_mut(field) {
             list.push(value);
@@ -161,7 +173,9 @@ fn set_leaf(
         return Err(invalid(format!("parameter {path} is given twice")));
     }
     if given && *message.get_field(field) != value {
-        return Err(invalid(format!("{path} differs between the path and the body")));
+        return Err(invalid(format!(
+            "{path} differs between the path and the body"
+        )));
     }
     // Clients of KFP send empty parameters for what they leave out.
     if !(mode.lenient && text.is_empty()) {
@@ -219,10 +233,14 @@ mod tests {
 
     fn bound(method: Method, path: &str, query: &str, body: &str) -> Result<String, String> {
         let routes = Routes::build(ferroflow_proto::pool()).unwrap();
-        let found = routes.find(&method, path).map_err(|error| format!("{error:?}"))?;
+        let found = routes
+            .find(&method, path)
+            .map_err(|error| format!("{error:?}"))?;
         let lenient = path.starts_with("/apis/v2beta1");
         let message = bind(&found, query, body.as_bytes(), Mode { lenient });
-        message.map(|message| message.to_string()).map_err(|status| status.message().to_owned())
+        message
+            .map(|message| message.to_string())
+            .map_err(|status| status.message().to_owned())
     }
 
     #[test]
@@ -234,11 +252,23 @@ mod tests {
             r#"page_size:5,sort_by:"created_at desc""#
         );
         assert_eq!(
-            bound(Method::POST, runs, "experiment_id=", r#"{"displayName":"r"}"#).unwrap(),
+            bound(
+                Method::POST,
+                runs,
+                "experiment_id=",
+                r#"{"displayName":"r"}"#
+            )
+            .unwrap(),
             r#"run{display_name:"r"}"#
         );
         assert_eq!(
-            bound(Method::DELETE, "/apis/v2beta1/pipelines/1", "cascade=True", "").unwrap(),
+            bound(
+                Method::DELETE,
+                "/apis/v2beta1/pipelines/1",
+                "cascade=True",
+                ""
+            )
+            .unwrap(),
             r#"pipeline_id:"1",cascade:true"#
         );
     }
@@ -248,12 +278,36 @@ mod tests {
         let runs = "/apis/v2beta1/runs";
         for (method, path, query, body, words) in [
             (Method::GET, runs, "page_size=x", "", "page_size"),
-            (Method::GET, runs, "page_size=1&page_size=2", "", "given twice"),
-            (Method::POST, runs, "", r#"{"display_nam":"r"}"#, "display_nam"),
+            (
+                Method::GET,
+                runs,
+                "page_size=1&page_size=2",
+                "",
+                "given twice",
+            ),
+            (
+                Method::POST,
+                runs,
+                "",
+                r#"{"display_nam":"r"}"#,
+                "display_nam",
+            ),
             (Method::POST, runs, "", "{} {}", "follows"),
             (Method::POST, runs, "", "{", "not a Run"),
-            (Method::GET, "/apis/ferroflow/v1/artifacts", "nope=1", "", "unknown parameter nope"),
-            (Method::GET, "/apis/ferroflow/v1/artifacts", "", "{}", "no body"),
+            (
+                Method::GET,
+                "/apis/ferroflow/v1/artifacts",
+                "nope=1",
+                "",
+                "unknown parameter nope",
+            ),
+            (
+                Method::GET,
+                "/apis/ferroflow/v1/artifacts",
+                "",
+                "{}",
+                "no body",
+            ),
         ] {
             let error = bound(method, path, query, body).unwrap_err();
             assert!(error.contains(words), "{path}?{query} {body}: {error}");
@@ -265,7 +319,12 @@ mod tests {
 
     #[test]
     fn own_requests_take_repeated_and_nested_parameters() {
-        let bound = bound(Method::GET, "/apis/ferroflow/v1/events", "types=a&types=b&follow=false", "");
+        let bound = bound(
+            Method::GET,
+            "/apis/ferroflow/v1/events",
+            "types=a&types=b&follow=false",
+            "",
+        );
 
         assert_eq!(bound.unwrap(), r#"types:["a","b"],follow:false"#);
     }

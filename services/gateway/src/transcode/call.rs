@@ -1,7 +1,9 @@
 //! One transcoded call: bind, call, answer.
 
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use axum::http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header,
+};
 use bytes::{Buf as _, BufMut as _, Bytes};
 use ferroflow_types::Principal;
 use prost::Message as _;
@@ -72,7 +74,9 @@ async fn stream_call(
     let (backend, mut headers) = upstreams.open(&service, principal)?;
     headers.extend(extra);
     let path = format!("/{service}/{}", method.name());
-    let path = path.parse().map_err(|_| Status::internal("a method's name is not a path"))?;
+    let path = path
+        .parse()
+        .map_err(|_| Status::internal("a method's name is not a path"))?;
     let mut client = Grpc::new(backend).max_decoding_message_size(MESSAGE_MAX);
     client.ready().await.map_err(|error| {
         tracing::warn!(%error, service, "a service cannot be reached");
@@ -126,16 +130,19 @@ fn whole_numbers(value: Value) -> Value {
             _ => Value::Number(number),
         },
         Value::Array(items) => items.into_iter().map(whole_numbers).collect(),
-        Value::Object(fields) => {
-            fields.into_iter().map(|(name, value)| (name, whole_numbers(value))).collect()
-        }
+        Value::Object(fields) => fields
+            .into_iter()
+            .map(|(name, value)| (name, whole_numbers(value)))
+            .collect(),
         other => other,
     }
 }
 
 /// Whether a path is one of KFP's, whose clients expect what grpc-gateway does.
 fn is_kfp(path: &str) -> bool {
-    ["/apis/v2beta1/", "/apis/v1beta1/", "/apis/v1alpha1/"].iter().any(|root| path.starts_with(root))
+    ["/apis/v2beta1/", "/apis/v1beta1/", "/apis/v1alpha1/"]
+        .iter()
+        .any(|root| path.starts_with(root))
 }
 
 /// Answers a REST request.
@@ -160,13 +167,18 @@ pub(crate) async fn transcode(
 
 fn not_found(problem: &RouteError, kfp: bool) -> Response<Body> {
     match problem {
-        RouteError::Path => {
-            error::refuse(StatusCode::BAD_REQUEST, Code::InvalidArgument, "the path is not valid")
-        }
+        RouteError::Path => error::refuse(
+            StatusCode::BAD_REQUEST,
+            Code::InvalidArgument,
+            "the path is not valid",
+        ),
         RouteError::Unknown => error::refuse(StatusCode::NOT_FOUND, Code::NotFound, "Not Found"),
         RouteError::Method(allowed) => {
-            let status =
-                if kfp { StatusCode::NOT_IMPLEMENTED } else { StatusCode::METHOD_NOT_ALLOWED };
+            let status = if kfp {
+                StatusCode::NOT_IMPLEMENTED
+            } else {
+                StatusCode::METHOD_NOT_ALLOWED
+            };
             let mut response = error::refuse(status, Code::Unimplemented, "Method Not Allowed");
             let names: Vec<_> = allowed.iter().map(Method::as_str).collect();
             if let Ok(names) = HeaderValue::from_str(&names.join(", ")) {
@@ -188,7 +200,9 @@ async fn answer(
     let method = &found.binding.method;
     let service = method.parent_service().full_name().to_owned();
     if crate::authz::rule(&service, method.name()).is_none() {
-        return Err(Status::permission_denied("there is no rule for this request"));
+        return Err(Status::permission_denied(
+            "there is no rule for this request",
+        ));
     }
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, body_max).await.map_err(|_| {
@@ -200,7 +214,10 @@ async fn answer(
     let mut message = bind(found, query, &body, Mode { lenient: kfp })?;
     let mut extra = HeaderMap::new();
     if parts.method == Method::PATCH && clears_tags(&body) {
-        extra.insert(HeaderName::from_static("x-clear-tags"), HeaderValue::from_static("true"));
+        extra.insert(
+            HeaderName::from_static("x-clear-tags"),
+            HeaderValue::from_static("true"),
+        );
     }
     if method.is_server_streaming() {
         stream::take_cursor(&mut message, &parts.headers);
@@ -210,11 +227,18 @@ async fn answer(
     }
     let request = message.encode_to_vec().into();
     let bytes = raw_call(upstreams, principal, method, request, extra).await?;
-    Ok(error::json_response(StatusCode::OK, &to_json(method, &bytes)?))
+    Ok(error::json_response(
+        StatusCode::OK,
+        &to_json(method, &bytes)?,
+    ))
 }
 
 /// Whether tags are given and empty, which protobuf cannot tell from not given.
 fn clears_tags(body: &[u8]) -> bool {
     let parsed: Result<Value, _> = serde_json::from_slice(body);
-    parsed.is_ok_and(|body| body.get("tags").and_then(Value::as_object).is_some_and(|t| t.is_empty()))
+    parsed.is_ok_and(|body| {
+        body.get("tags")
+            .and_then(Value::as_object)
+            .is_some_and(|t| t.is_empty())
+    })
 }

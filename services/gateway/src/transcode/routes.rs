@@ -52,7 +52,10 @@ impl Routes {
         let extension = pool.get_extension_by_name("google.api.http");
         let extension = extension.ok_or("google.api.http is not among the descriptors")?;
         let mut bindings: Vec<Binding> = Vec::new();
-        for method in pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()) {
+        for method in pool
+            .services()
+            .flat_map(|service| service.methods().collect::<Vec<_>>())
+        {
             let options = method.options();
             if !options.has_extension(&extension) {
                 continue;
@@ -94,17 +97,27 @@ impl Routes {
         if !is_canonical(raw) {
             return Err(RouteError::Path);
         }
-        let wanted = if method == Method::HEAD { &Method::GET } else { method };
+        let wanted = if method == Method::HEAD {
+            &Method::GET
+        } else {
+            method
+        };
         let mut others = Vec::new();
         for binding in &self.bindings {
-            let Some(variables) = binding.template.matches(raw) else { continue };
+            let Some(variables) = binding.template.matches(raw) else {
+                continue;
+            };
             if binding.http == wanted {
                 return Ok(Found { binding, variables });
             }
             others.push(binding.http.clone());
         }
         others.dedup();
-        Err(if others.is_empty() { RouteError::Unknown } else { RouteError::Method(others) })
+        Err(if others.is_empty() {
+            RouteError::Unknown
+        } else {
+            RouteError::Method(others)
+        })
     }
 }
 
@@ -122,7 +135,10 @@ fn rank(template: &Template) -> (bool, Vec<(u8, Segment)>) {
 }
 
 fn binding(method: &MethodDescriptor, rule: &DynamicMessage) -> Result<Binding, String> {
-    let text = |field: &str| match rule.get_field_by_name(field).map(|value| value.into_owned()) {
+    let text = |field: &str| match rule
+        .get_field_by_name(field)
+        .map(|value| value.into_owned())
+    {
         Some(Value::String(text)) => text,
         _ => String::new(),
     };
@@ -143,12 +159,21 @@ fn binding(method: &MethodDescriptor, rule: &DynamicMessage) -> Result<Binding, 
     for variable in &template.variables {
         let mut message = Some(method.input());
         for part in variable.field.split('.') {
-            let field = message.as_ref().and_then(|message| message.get_field_by_name(part));
-            let field = field.ok_or_else(|| format!("{name}: there is no field {}", variable.field))?;
+            let field = message
+                .as_ref()
+                .and_then(|message| message.get_field_by_name(part));
+            let field =
+                field.ok_or_else(|| format!("{name}: there is no field {}", variable.field))?;
             message = field.kind().as_message().cloned();
         }
     }
-    Ok(Binding { method: method.clone(), http, path, template, body: text("body") })
+    Ok(Binding {
+        method: method.clone(),
+        http,
+        path,
+        template,
+        body: text("body"),
+    })
 }
 
 #[cfg(test)]
@@ -157,23 +182,44 @@ mod tests {
 
     fn found(method: Method, path: &str) -> Result<String, RouteError> {
         let routes = Routes::build(ferroflow_proto::pool()).unwrap();
-        routes.find(&method, path).map(|found| found.binding.method.name().to_owned())
+        routes
+            .find(&method, path)
+            .map(|found| found.binding.method.name().to_owned())
     }
 
     #[test]
     fn paths_lead_to_their_rpcs() {
         for (method, path, rpc) in [
             (Method::GET, "/apis/v2beta1/runs/7", "GetRun"),
-            (Method::POST, "/apis/v2beta1/runs/7:terminate", "TerminateRun"),
-            (Method::POST, "/apis/v2beta1/pipelines/create", "CreatePipelineAndVersion"),
-            (Method::GET, "/apis/v2beta1/pipelines/names/x", "GetPipelineByName"),
+            (
+                Method::POST,
+                "/apis/v2beta1/runs/7:terminate",
+                "TerminateRun",
+            ),
+            (
+                Method::POST,
+                "/apis/v2beta1/pipelines/create",
+                "CreatePipelineAndVersion",
+            ),
+            (
+                Method::GET,
+                "/apis/v2beta1/pipelines/names/x",
+                "GetPipelineByName",
+            ),
             (Method::HEAD, "/apis/v2beta1/pipelines/x", "GetPipeline"),
-            (Method::GET, "/apis/v1alpha1/runs/7/nodes/9/log", "StreamLogs"),
+            (
+                Method::GET,
+                "/apis/v1alpha1/runs/7/nodes/9/log",
+                "StreamLogs",
+            ),
         ] {
             assert_eq!(found(method, path).as_deref(), Ok(rpc), "{path}");
         }
         assert_eq!(found(Method::GET, "/apis/none"), Err(RouteError::Unknown));
-        assert_eq!(found(Method::GET, "/apis/v2beta1/runs/.."), Err(RouteError::Path));
+        assert_eq!(
+            found(Method::GET, "/apis/v2beta1/runs/.."),
+            Err(RouteError::Path)
+        );
         assert_eq!(
             found(Method::PUT, "/apis/v2beta1/runs"),
             Err(RouteError::Method(vec![Method::POST, Method::GET]))

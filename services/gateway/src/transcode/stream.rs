@@ -43,11 +43,17 @@ struct Item {
 fn item(method: &MethodDescriptor, bytes: &Bytes) -> Result<Item, Status> {
     let message = DynamicMessage::decode(method.output(), bytes.clone())
         .map_err(|error| Status::internal(format!("the service's message is broken: {error}")))?;
-    let cursor = match message.get_field_by_name(CURSOR).map(|value| value.into_owned()) {
+    let cursor = match message
+        .get_field_by_name(CURSOR)
+        .map(|value| value.into_owned())
+    {
         Some(Value::String(cursor)) => cursor,
         _ => String::new(),
     };
-    Ok(Item { json: message_json(&message)?, cursor })
+    Ok(Item {
+        json: message_json(&message)?,
+        cursor,
+    })
 }
 
 /// The response for a stream. An error before the first message is an error like any other.
@@ -60,7 +66,9 @@ pub(super) async fn respond(
         return bodies(method, messages).await;
     }
     let accepts = |kind: &str| {
-        let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+        let accept = headers
+            .get(header::ACCEPT)
+            .and_then(|accept| accept.to_str().ok());
         accept.is_some_and(|accept| accept.contains(kind))
     };
     let method = method.clone();
@@ -81,7 +89,9 @@ pub(super) async fn respond(
         Ok::<_, Infallible>(format!("{json}\n"))
     });
     let mut response = Response::new(Body::from_stream(lines));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     Ok(response)
 }
 
@@ -90,14 +100,22 @@ fn events(items: impl Stream<Item = Result<Item, Status>> + Send + 'static) -> R
         Ok::<_, Infallible>(match item {
             Ok(item) => {
                 let event = Event::default().data(item.json.to_string());
-                if item.cursor.is_empty() { event } else { event.id(item.cursor) }
+                if item.cursor.is_empty() {
+                    event
+                } else {
+                    event.id(item.cursor)
+                }
             }
-            Err(status) => Event::default().event("error").data(status_json(&status).to_string()),
+            Err(status) => Event::default()
+                .event("error")
+                .data(status_json(&status).to_string()),
         })
     });
     let end = stream::iter([Ok(Event::default().event("end").data("{}"))]);
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
-    Sse::new(events.chain(end)).keep_alive(keep_alive).into_response()
+    Sse::new(events.chain(end))
+        .keep_alive(keep_alive)
+        .into_response()
 }
 
 /// Raw bytes; the first message says what they are.
@@ -119,8 +137,14 @@ async fn bodies(
     let kind = HeaderValue::from_str(&kind)
         .map_err(|_| Status::internal("the service's content type is not a header"))?;
     headers.insert(header::CONTENT_TYPE, kind);
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("sandbox"),
+    );
     if !inline {
         let attachment = HeaderValue::from_static("attachment");
         headers.insert(header::CONTENT_DISPOSITION, attachment);
@@ -131,7 +155,11 @@ async fn bodies(
 fn body(method: &MethodDescriptor, bytes: &Bytes) -> Result<(String, Bytes), Status> {
     let message = DynamicMessage::decode(method.output(), bytes.clone())
         .map_err(|error| Status::internal(format!("the service's message is broken: {error}")))?;
-    let field = |name| message.get_field_by_name(name).map(|value| value.into_owned());
+    let field = |name| {
+        message
+            .get_field_by_name(name)
+            .map(|value| value.into_owned())
+    };
     match (field("content_type"), field("data")) {
         (Some(Value::String(kind)), Some(Value::Bytes(data))) => Ok((kind, data)),
         _ => Err(Status::internal("the service's message is no HttpBody")),

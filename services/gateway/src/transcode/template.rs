@@ -34,27 +34,38 @@ impl Template {
     /// Reads a template.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let wrong = |problem: &str| format!("path template {text:?}: {problem}");
-        let rest = text.strip_prefix('/').ok_or_else(|| wrong("it must begin with /"))?;
+        let rest = text
+            .strip_prefix('/')
+            .ok_or_else(|| wrong("it must begin with /"))?;
         // A colon inside braces would belong to a variable; there is no such thing.
         let (path, verb) = match rest.rsplit_once(':') {
             Some((path, verb)) if !verb.contains(['/', '}']) => (path, Some(verb.to_owned())),
             _ => (rest, None),
         };
-        let mut template = Self { segments: Vec::new(), variables: Vec::new(), verb };
+        let mut template = Self {
+            segments: Vec::new(),
+            variables: Vec::new(),
+            verb,
+        };
         let mut left = path;
         loop {
             let end = match left.strip_prefix('{') {
                 Some(_) => left.find('}').ok_or_else(|| wrong("a brace is open"))? + 1,
                 None => left.find('/').unwrap_or(left.len()),
             };
-            template.push(&left[..end]).map_err(|problem| wrong(&problem))?;
+            template
+                .push(&left[..end])
+                .map_err(|problem| wrong(&problem))?;
             match left[end..].strip_prefix('/') {
                 Some(next) => left = next,
                 None if left[end..].is_empty() => break,
                 None => return Err(wrong("text follows a brace")),
             }
         }
-        let rest_at = template.segments.iter().position(|segment| *segment == Segment::Rest);
+        let rest_at = template
+            .segments
+            .iter()
+            .position(|segment| *segment == Segment::Rest);
         if rest_at.is_some_and(|at| at + 1 != template.segments.len()) {
             return Err(wrong("** must be the last segment"));
         }
@@ -62,7 +73,10 @@ impl Template {
     }
 
     fn push(&mut self, segment: &str) -> Result<(), String> {
-        let Some(inner) = segment.strip_prefix('{').and_then(|inner| inner.strip_suffix('}')) else {
+        let Some(inner) = segment
+            .strip_prefix('{')
+            .and_then(|inner| inner.strip_suffix('}'))
+        else {
             self.segments.push(single(segment)?);
             return Ok(());
         };
@@ -72,7 +86,11 @@ impl Template {
             self.segments.push(single(part)?);
         }
         let last = self.segments.len() - 1;
-        self.variables.push(Variable { field: field.to_owned(), first, last });
+        self.variables.push(Variable {
+            field: field.to_owned(),
+            first,
+            last,
+        });
         Ok(())
     }
 
@@ -108,7 +126,8 @@ impl Template {
                 };
                 // An encoded slash is part of a segment, so it stays encoded among several.
                 let taken = parts.get(variable.first..end).unwrap_or_default();
-                let decoded: Option<Vec<_>> = taken.iter().map(|part| decode_but_slash(part)).collect();
+                let decoded: Option<Vec<_>> =
+                    taken.iter().map(|part| decode_but_slash(part)).collect();
                 decoded?.join("/")
             } else {
                 decode(parts.get(variable.first)?)?
@@ -130,7 +149,10 @@ fn single(text: &str) -> Result<Segment, String> {
 }
 
 fn decode(part: &str) -> Option<String> {
-    percent_decode_str(part).decode_utf8().ok().map(|text| text.into_owned())
+    percent_decode_str(part)
+        .decode_utf8()
+        .ok()
+        .map(|text| text.into_owned())
 }
 
 fn decode_but_slash(part: &str) -> Option<String> {
@@ -162,7 +184,13 @@ mod tests {
 
     fn values(template: &str, path: &str) -> Option<Vec<String>> {
         let template = Template::parse(template).unwrap();
-        Some(template.matches(path)?.into_iter().map(|(_, value)| value).collect())
+        Some(
+            template
+                .matches(path)?
+                .into_iter()
+                .map(|(_, value)| value)
+                .collect(),
+        )
     }
 
     fn one(text: &str) -> Option<Vec<String>> {
@@ -173,15 +201,24 @@ mod tests {
     fn rows_of_the_conformance_table() {
         assert_eq!(values("/v1/{id}", "v1/a%2Fb"), one("a/b"));
         assert_eq!(values("/v1/{p=**}", "v1/x%2Fy/z"), one("x%2Fy/z"));
-        assert_eq!(values("/v1/runs/{id}:archive", "v1/runs/7:archive"), one("7"));
-        assert_eq!(values("/v1/runs/{id}", "v1/runs/7:archive"), one("7:archive"));
+        assert_eq!(
+            values("/v1/runs/{id}:archive", "v1/runs/7:archive"),
+            one("7")
+        );
+        assert_eq!(
+            values("/v1/runs/{id}", "v1/runs/7:archive"),
+            one("7:archive")
+        );
         assert_eq!(values("/v1/{id}:retry", "v1/a:b:retry"), one("a:b"));
         assert_eq!(values("/v1/{id}:archive", "v1/:archive"), None);
         assert_eq!(values("/v1/{p=**}", "v1"), one(""));
         assert_eq!(values("/v1/{p=**}", "v1/"), one(""));
         assert_eq!(values("/v1/{n=a/*}/x", "v1/a/b/x"), one("a/b"));
         assert_eq!(values("/v1/{id}", "v1/a/"), None);
-        assert_eq!(values("/v1/{a}/{b.c}", "v1/x/y"), Some(vec!["x".into(), "y".into()]));
+        assert_eq!(
+            values("/v1/{a}/{b.c}", "v1/x/y"),
+            Some(vec!["x".into(), "y".into()])
+        );
     }
 
     #[test]
@@ -193,7 +230,16 @@ mod tests {
 
     #[test]
     fn tricky_paths_are_not_canonical() {
-        for path in ["a/../b", "a/%2e%2e/b", "a/%zz", "a/%0", "a/%00", "a\\b", "./a", "a/%ff"] {
+        for path in [
+            "a/../b",
+            "a/%2e%2e/b",
+            "a/%zz",
+            "a/%0",
+            "a/%00",
+            "a\\b",
+            "./a",
+            "a/%ff",
+        ] {
             assert!(!is_canonical(path), "{path}");
         }
         assert!(is_canonical("a/b.c/%2F..x/"));

@@ -87,12 +87,12 @@ pub(super) fn version(found: &FullVersion) -> pb::PipelineVersion {
 /// A run without its tasks, as lists show it.
 pub(super) fn run(found: &Run, spec: Option<&Value>) -> pb::Run {
     let source = match found.source {
-        Source::Version { pipeline, version } => {
-            Some(pb::run::PipelineSource::PipelineVersionReference(pb::PipelineVersionReference {
+        Source::Version { pipeline, version } => Some(
+            pb::run::PipelineSource::PipelineVersionReference(pb::PipelineVersionReference {
                 pipeline_id: pipeline.to_string(),
                 pipeline_version_id: version.to_string(),
-            }))
-        }
+            }),
+        ),
         Source::Inline => spec.map(|spec| pb::run::PipelineSource::PipelineSpec(fields(spec))),
     };
     let config = pb::RuntimeConfig {
@@ -113,7 +113,10 @@ pub(super) fn run(found: &Run, spec: Option<&Value>) -> pb::Run {
         scheduled_at: time(found.scheduled_at),
         finished_at: time(found.finished_at.unwrap_or(Timestamp::EPOCH)),
         state: run_state(found.status) as i32,
-        error: found.error.as_ref().map(|error| status(error.code, &error.message)),
+        error: found
+            .error
+            .as_ref()
+            .map(|error| status(error.code, &error.message)),
         run_details: None,
         recurring_run_id: found.recurring_run.clone().unwrap_or_default(),
         state_history: found.history.iter().map(history).collect(),
@@ -121,7 +124,9 @@ pub(super) fn run(found: &Run, spec: Option<&Value>) -> pb::Run {
     }
 }
 
-fn struct_fields(map: &Map<String, Value>) -> std::collections::HashMap<String, prost_types::Value> {
+fn struct_fields(
+    map: &Map<String, Value>,
+) -> std::collections::HashMap<String, prost_types::Value> {
     map_to_struct(map).fields.into_iter().collect()
 }
 
@@ -147,11 +152,19 @@ fn true_state(status: RunStatus) -> pb::RuntimeState {
 
 fn history(change: &StatusChange) -> pb::RuntimeStatus {
     let state = true_state(change.status) as i32;
-    pb::RuntimeStatus { update_time: time(change.at), state, error: None }
+    pb::RuntimeStatus {
+        update_time: time(change.at),
+        state,
+        error: None,
+    }
 }
 
 fn status(code: i32, message: &str) -> rpc::Status {
-    rpc::Status { code, message: message.to_owned(), details: Vec::new() }
+    rpc::Status {
+        code,
+        message: message.to_owned(),
+        details: Vec::new(),
+    }
 }
 
 /// A run with its tasks.
@@ -161,8 +174,11 @@ pub(super) fn full_run(found: &FullRun) -> pb::Run {
     let mut children: std::collections::HashMap<_, Vec<_>> = std::collections::HashMap::new();
     for task in &found.tasks {
         if let Some(parent) = task.parent {
-            let child = pb::pipeline_task_detail::child_task::ChildTask::TaskId(task.id.to_string());
-            let child = pb::pipeline_task_detail::ChildTask { child_task: Some(child) };
+            let child =
+                pb::pipeline_task_detail::child_task::ChildTask::TaskId(task.id.to_string());
+            let child = pb::pipeline_task_detail::ChildTask {
+                child_task: Some(child),
+            };
             children.entry(parent).or_default().push(child);
         }
     }
@@ -170,8 +186,10 @@ pub(super) fn full_run(found: &FullRun) -> pb::Run {
         let children = children.remove(&task.id).unwrap_or_default();
         task_detail(&run_id, task, children)
     });
-    shown.run_details =
-        Some(pb::RunDetails { task_details: details.collect(), ..pb::RunDetails::default() });
+    shown.run_details = Some(pb::RunDetails {
+        task_details: details.collect(),
+        ..pb::RunDetails::default()
+    });
     shown
 }
 
@@ -202,7 +220,10 @@ fn task_detail(
         }),
         inputs: artifact_ids(&task.inputs),
         outputs: artifact_ids(&task.outputs),
-        parent_task_id: task.parent.map(|parent| parent.to_string()).unwrap_or_default(),
+        parent_task_id: task
+            .parent
+            .map(|parent| parent.to_string())
+            .unwrap_or_default(),
         state_history: history.collect(),
         child_tasks,
         ..pb::PipelineTaskDetail::default()

@@ -24,7 +24,9 @@ impl ExperimentService for Api {
             description: given.description,
             namespace: given.namespace,
         };
-        let made = experiments::create_experiment(&self.ctx, create).await.map_err(failed)?;
+        let made = experiments::create_experiment(&self.ctx, create)
+            .await
+            .map_err(failed)?;
         Ok(Response::new(convert::experiment(&made)))
     }
 
@@ -34,7 +36,9 @@ impl ExperimentService for Api {
     ) -> Result<Response<pb::Experiment>, Status> {
         caller(&request)?;
         let id = id("experiment_id", &request.get_ref().experiment_id)?;
-        let found = experiments::get_experiment(&self.ctx, id).await.map_err(failed)?;
+        let found = experiments::get_experiment(&self.ctx, id)
+            .await
+            .map_err(failed)?;
         Ok(Response::new(convert::experiment(&found)))
     }
 
@@ -43,10 +47,22 @@ impl ExperimentService for Api {
         request: Request<pb::ListExperimentsRequest>,
     ) -> Result<Response<pb::ListExperimentsResponse>, Status> {
         caller(&request)?;
-        let pb::ListExperimentsRequest { page_token, page_size, sort_by, filter, namespace } =
-            request.into_inner();
-        let list = ListRequest { page_token, page_size, sort_by, filter };
-        let page = experiments::list_experiments(&self.ctx, &namespace, &list).await.map_err(failed)?;
+        let pb::ListExperimentsRequest {
+            page_token,
+            page_size,
+            sort_by,
+            filter,
+            namespace,
+        } = request.into_inner();
+        let list = ListRequest {
+            page_token,
+            page_size,
+            sort_by,
+            filter,
+        };
+        let page = experiments::list_experiments(&self.ctx, &namespace, &list)
+            .await
+            .map_err(failed)?;
         Ok(Response::new(pb::ListExperimentsResponse {
             experiments: page.entries.iter().map(convert::experiment).collect(),
             next_page_token: page.next.unwrap_or_default(),
@@ -80,6 +96,9 @@ impl ExperimentService for Api {
     ) -> Result<Response<()>, Status> {
         caller(&request)?;
         let id = id("experiment_id", &request.get_ref().experiment_id)?;
-        experiments::delete_experiment(&self.ctx, id).await.map(Response::new).map_err(failed)
+        experiments::delete_experiment(&self.ctx, id)
+            .await
+            .map(Response::new)
+            .map_err(failed)
     }
 }

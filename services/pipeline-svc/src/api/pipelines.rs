@@ -52,7 +52,9 @@ impl PipelineService for Api {
             tags: given.tags.into_iter().collect(),
             code_source_url: String::new(),
         };
-        let made = pipelines::create_pipeline(&self.ctx, create, None).await.map_err(failed)?;
+        let made = pipelines::create_pipeline(&self.ctx, create, None)
+            .await
+            .map_err(failed)?;
         Ok(Response::new(convert::pipeline(&made)))
     }
 
@@ -62,7 +64,9 @@ impl PipelineService for Api {
     ) -> Result<Response<pb::Pipeline>, Status> {
         caller(&request)?;
         let id = id("pipeline_id", &request.get_ref().pipeline_id)?;
-        let found = pipelines::get_pipeline(&self.ctx, id).await.map_err(failed)?;
+        let found = pipelines::get_pipeline(&self.ctx, id)
+            .await
+            .map_err(failed)?;
         Ok(Response::new(convert::pipeline(&found)))
     }
 
@@ -73,7 +77,9 @@ impl PipelineService for Api {
         caller(&request)?;
         let pb::GetPipelineByNameRequest { namespace, name } = request.into_inner();
         let found = pipelines::get_pipeline_by_name(&self.ctx, &namespace, &name).await;
-        found.map(|found| Response::new(convert::pipeline(&found))).map_err(failed)
+        found
+            .map(|found| Response::new(convert::pipeline(&found)))
+            .map_err(failed)
     }
 
     async fn list_pipelines(
@@ -81,10 +87,22 @@ impl PipelineService for Api {
         request: Request<pb::ListPipelinesRequest>,
     ) -> Result<Response<pb::ListPipelinesResponse>, Status> {
         caller(&request)?;
-        let pb::ListPipelinesRequest { namespace, page_token, page_size, sort_by, filter } =
-            request.into_inner();
-        let list = ListRequest { page_token, page_size, sort_by, filter };
-        let page = pipelines::list_pipelines(&self.ctx, &namespace, &list).await.map_err(failed)?;
+        let pb::ListPipelinesRequest {
+            namespace,
+            page_token,
+            page_size,
+            sort_by,
+            filter,
+        } = request.into_inner();
+        let list = ListRequest {
+            page_token,
+            page_size,
+            sort_by,
+            filter,
+        };
+        let page = pipelines::list_pipelines(&self.ctx, &namespace, &list)
+            .await
+            .map_err(failed)?;
         Ok(Response::new(pb::ListPipelinesResponse {
             pipelines: page.entries.iter().map(convert::pipeline).collect(),
             total_size: i32::try_from(page.total).unwrap_or(i32::MAX),
@@ -97,9 +115,15 @@ impl PipelineService for Api {
         request: Request<pb::DeletePipelineRequest>,
     ) -> Result<Response<()>, Status> {
         caller(&request)?;
-        let pb::DeletePipelineRequest { pipeline_id, cascade } = request.into_inner();
+        let pb::DeletePipelineRequest {
+            pipeline_id,
+            cascade,
+        } = request.into_inner();
         let id = id("pipeline_id", &pipeline_id)?;
-        pipelines::delete_pipeline(&self.ctx, id, cascade).await.map(Response::new).map_err(failed)
+        pipelines::delete_pipeline(&self.ctx, id, cascade)
+            .await
+            .map(Response::new)
+            .map_err(failed)
     }
 
     async fn create_pipeline_and_version(
@@ -124,7 +148,10 @@ impl PipelineService for Api {
     ) -> Result<Response<pb::PipelineVersion>, Status> {
         caller(&request)?;
         // As upstream, the version's id alone says which one it is.
-        let id = id("pipeline_version_id", &request.get_ref().pipeline_version_id)?;
+        let id = id(
+            "pipeline_version_id",
+            &request.get_ref().pipeline_version_id,
+        )?;
         let found = versions::get_version(&self.ctx, id).await.map_err(failed)?;
         Ok(Response::new(convert::version(&found)))
     }
@@ -134,11 +161,23 @@ impl PipelineService for Api {
         request: Request<pb::ListPipelineVersionsRequest>,
     ) -> Result<Response<pb::ListPipelineVersionsResponse>, Status> {
         caller(&request)?;
-        let pb::ListPipelineVersionsRequest { pipeline_id, page_token, page_size, sort_by, filter } =
-            request.into_inner();
+        let pb::ListPipelineVersionsRequest {
+            pipeline_id,
+            page_token,
+            page_size,
+            sort_by,
+            filter,
+        } = request.into_inner();
         let id = id("pipeline_id", &pipeline_id)?;
-        let list = ListRequest { page_token, page_size, sort_by, filter };
-        let page = versions::list_versions(&self.ctx, id, &list).await.map_err(failed)?;
+        let list = ListRequest {
+            page_token,
+            page_size,
+            sort_by,
+            filter,
+        };
+        let page = versions::list_versions(&self.ctx, id, &list)
+            .await
+            .map_err(failed)?;
         Ok(Response::new(pb::ListPipelineVersionsResponse {
             pipeline_versions: page.entries.iter().map(convert::version).collect(),
             next_page_token: page.next.unwrap_or_default(),
@@ -151,8 +190,14 @@ impl PipelineService for Api {
         request: Request<pb::DeletePipelineVersionRequest>,
     ) -> Result<Response<()>, Status> {
         caller(&request)?;
-        let id = id("pipeline_version_id", &request.get_ref().pipeline_version_id)?;
-        versions::delete_version(&self.ctx, id).await.map(Response::new).map_err(failed)
+        let id = id(
+            "pipeline_version_id",
+            &request.get_ref().pipeline_version_id,
+        )?;
+        versions::delete_version(&self.ctx, id)
+            .await
+            .map(Response::new)
+            .map_err(failed)
     }
 
     async fn update_pipeline(
@@ -161,11 +206,14 @@ impl PipelineService for Api {
     ) -> Result<Response<pb::Pipeline>, Status> {
         caller(&request)?;
         let (metadata, _, message) = request.into_parts();
-        let given = message.pipeline.ok_or_else(|| invalid("pipeline", "Pipeline is missing"))?;
+        let given = message
+            .pipeline
+            .ok_or_else(|| invalid("pipeline", "Pipeline is missing"))?;
         let id = id("pipeline.pipeline_id", &given.pipeline_id)?;
         let tags = tags_of(&metadata, given.tags);
         let done = pipelines::update_pipeline(&self.ctx, id, given.display_name, tags).await;
-        done.map(|done| Response::new(convert::pipeline(&done))).map_err(failed)
+        done.map(|done| Response::new(convert::pipeline(&done)))
+            .map_err(failed)
     }
 
     async fn update_pipeline_version(
@@ -175,10 +223,15 @@ impl PipelineService for Api {
         caller(&request)?;
         let (metadata, _, message) = request.into_parts();
         let given = message.pipeline_version;
-        let given = given.ok_or_else(|| invalid("pipeline_version", "PipelineVersion is missing"))?;
-        let id = id("pipeline_version.pipeline_version_id", &given.pipeline_version_id)?;
+        let given =
+            given.ok_or_else(|| invalid("pipeline_version", "PipelineVersion is missing"))?;
+        let id = id(
+            "pipeline_version.pipeline_version_id",
+            &given.pipeline_version_id,
+        )?;
         let tags = tags_of(&metadata, given.tags);
         let done = versions::update_version(&self.ctx, id, given.display_name, tags).await;
-        done.map(|done| Response::new(convert::version(&done))).map_err(failed)
+        done.map(|done| Response::new(convert::version(&done)))
+            .map_err(failed)
     }
 }

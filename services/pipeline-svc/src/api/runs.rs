@@ -21,7 +21,10 @@ fn create_of(run: pb::Run) -> Result<CreateRun, Status> {
             PipelineSource::Inline(Value::Object(struct_to_map(&spec)))
         }
         Some(Given::PipelineVersionReference(reference)) => PipelineSource::Stored {
-            pipeline: id_opt("run.pipeline_version_reference.pipeline_id", &reference.pipeline_id)?,
+            pipeline: id_opt(
+                "run.pipeline_version_reference.pipeline_id",
+                &reference.pipeline_id,
+            )?,
             version: id_opt(
                 "run.pipeline_version_reference.pipeline_version_id",
                 &reference.pipeline_version_id,
@@ -34,7 +37,10 @@ fn create_of(run: pb::Run) -> Result<CreateRun, Status> {
         }
     };
     let config = run.runtime_config.unwrap_or_default();
-    let parameters = config.parameters.iter().map(|(name, value)| (name.clone(), to_json(value)));
+    let parameters = config
+        .parameters
+        .iter()
+        .map(|(name, value)| (name.clone(), to_json(value)));
     Ok(CreateRun {
         id: id_opt("run.run_id", &run.run_id)?,
         display_name: run.display_name,
@@ -50,7 +56,10 @@ fn create_of(run: pb::Run) -> Result<CreateRun, Status> {
 impl Api {
     async fn store_run(&self, run_id: &str, storage: StorageState) -> Result<Response<()>, Status> {
         let id: RunId = id("run_id", run_id)?;
-        runs::set_storage(&self.ctx, id, storage).await.map(Response::new).map_err(failed)
+        runs::set_storage(&self.ctx, id, storage)
+            .await
+            .map(Response::new)
+            .map_err(failed)
     }
 }
 
@@ -61,12 +70,17 @@ impl RunService for Api {
         request: Request<pb::CreateRunRequest>,
     ) -> Result<Response<pb::Run>, Status> {
         caller(&request)?;
-        let run = request.into_inner().run.ok_or_else(|| invalid("run", "Run is missing"))?;
+        let run = request
+            .into_inner()
+            .run
+            .ok_or_else(|| invalid("run", "Run is missing"))?;
         let spec = match &run.pipeline_source {
             Some(Given::PipelineSpec(spec)) => Some(Value::Object(struct_to_map(spec))),
             _ => None,
         };
-        let made = create_run::create_run(&self.ctx, create_of(run)?).await.map_err(failed)?;
+        let made = create_run::create_run(&self.ctx, create_of(run)?)
+            .await
+            .map_err(failed)?;
         Ok(Response::new(convert::run(&made, spec.as_ref())))
     }
 
@@ -85,13 +99,30 @@ impl RunService for Api {
         request: Request<pb::ListRunsRequest>,
     ) -> Result<Response<pb::ListRunsResponse>, Status> {
         caller(&request)?;
-        let pb::ListRunsRequest { namespace, experiment_id, page_token, page_size, sort_by, filter } =
-            request.into_inner();
+        let pb::ListRunsRequest {
+            namespace,
+            experiment_id,
+            page_token,
+            page_size,
+            sort_by,
+            filter,
+        } = request.into_inner();
         let experiment = id_opt("experiment_id", &experiment_id)?;
-        let list = ListRequest { page_token, page_size, sort_by, filter };
-        let page = runs::list_runs(&self.ctx, &namespace, experiment, &list).await.map_err(failed)?;
+        let list = ListRequest {
+            page_token,
+            page_size,
+            sort_by,
+            filter,
+        };
+        let page = runs::list_runs(&self.ctx, &namespace, experiment, &list)
+            .await
+            .map_err(failed)?;
         Ok(Response::new(pb::ListRunsResponse {
-            runs: page.entries.iter().map(|run| convert::run(run, None)).collect(),
+            runs: page
+                .entries
+                .iter()
+                .map(|run| convert::run(run, None))
+                .collect(),
             total_size: i32::try_from(page.total).unwrap_or(i32::MAX),
             next_page_token: page.next.unwrap_or_default(),
         }))
@@ -102,7 +133,8 @@ impl RunService for Api {
         request: Request<pb::ArchiveRunRequest>,
     ) -> Result<Response<()>, Status> {
         caller(&request)?;
-        self.store_run(&request.get_ref().run_id, StorageState::Archived).await
+        self.store_run(&request.get_ref().run_id, StorageState::Archived)
+            .await
     }
 
     async fn unarchive_run(
@@ -110,7 +142,8 @@ impl RunService for Api {
         request: Request<pb::UnarchiveRunRequest>,
     ) -> Result<Response<()>, Status> {
         caller(&request)?;
-        self.store_run(&request.get_ref().run_id, StorageState::Available).await
+        self.store_run(&request.get_ref().run_id, StorageState::Available)
+            .await
     }
 
     async fn delete_run(
@@ -119,7 +152,10 @@ impl RunService for Api {
     ) -> Result<Response<()>, Status> {
         caller(&request)?;
         let id = id("run_id", &request.get_ref().run_id)?;
-        runs::delete_run(&self.ctx, id).await.map(Response::new).map_err(failed)
+        runs::delete_run(&self.ctx, id)
+            .await
+            .map(Response::new)
+            .map_err(failed)
     }
 
     async fn terminate_run(
@@ -128,7 +164,10 @@ impl RunService for Api {
     ) -> Result<Response<()>, Status> {
         caller(&request)?;
         let id = id("run_id", &request.get_ref().run_id)?;
-        runs::terminate_run(&self.ctx, id).await.map(Response::new).map_err(failed)
+        runs::terminate_run(&self.ctx, id)
+            .await
+            .map(Response::new)
+            .map_err(failed)
     }
 
     async fn retry_run(
@@ -137,6 +176,9 @@ impl RunService for Api {
     ) -> Result<Response<()>, Status> {
         caller(&request)?;
         let id = id("run_id", &request.get_ref().run_id)?;
-        runs::retry_run(&self.ctx, id).await.map(Response::new).map_err(failed)
+        runs::retry_run(&self.ctx, id)
+            .await
+            .map(Response::new)
+            .map_err(failed)
     }
 }

@@ -34,16 +34,28 @@ struct Place<'p> {
 
 fn place<'p>(plan: &'p Plan, path: &str) -> Place<'p> {
     let mut component: ComponentIx = plan.root;
-    let mut found = Place { kind: pb::TaskType::Root, task: None, upstream: Vec::new() };
+    let mut found = Place {
+        kind: pb::TaskType::Root,
+        task: None,
+        upstream: Vec::new(),
+    };
     let mut in_loop = false;
     for part in path.split('.').skip(1) {
         if in_loop {
             in_loop = false;
-            found = Place { kind: pb::TaskType::Iteration, task: None, upstream: Vec::new() };
+            found = Place {
+                kind: pb::TaskType::Iteration,
+                task: None,
+                upstream: Vec::new(),
+            };
             continue;
         }
-        let Body::Dag(dag) = &plan.component(component).body else { break };
-        let Some(task) = dag.tasks.iter().find(|task| task.key == part) else { break };
+        let Body::Dag(dag) = &plan.component(component).body else {
+            break;
+        };
+        let Some(task) = dag.tasks.iter().find(|task| task.key == part) else {
+            break;
+        };
         component = task.component;
         in_loop = task.iterator.is_some();
         let kind = match &plan.component(component).body {
@@ -53,8 +65,16 @@ fn place<'p>(plan: &'p Plan, path: &str) -> Place<'p> {
             Body::Container(_) => pb::TaskType::Container,
             Body::Importer(_) => pb::TaskType::Importer,
         };
-        let upstream = task.upstream.iter().map(|up| dag.task(*up).key.as_str()).collect();
-        found = Place { kind, task: Some(task), upstream };
+        let upstream = task
+            .upstream
+            .iter()
+            .map(|up| dag.task(*up).key.as_str())
+            .collect();
+        found = Place {
+            kind,
+            task: Some(task),
+            upstream,
+        };
     }
     found
 }
@@ -79,16 +99,30 @@ fn task(run: RunId, row: &NodeRow, plan: &Plan, iterations: Option<i32>) -> pb::
     let cache = row.cache.as_ref().map(|note| pb::CacheInfo {
         fingerprint: note.fingerprint.clone(),
         reason: note.reason.clone(),
-        source_task_id: note.source.as_ref().map(|s| s.task.to_string()).unwrap_or_default(),
-        source_run_id: note.source.as_ref().map(|s| s.run.clone()).unwrap_or_default(),
+        source_task_id: note
+            .source
+            .as_ref()
+            .map(|s| s.task.to_string())
+            .unwrap_or_default(),
+        source_run_id: note
+            .source
+            .as_ref()
+            .map(|s| s.run.clone())
+            .unwrap_or_default(),
     });
     let count = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
     pb::Task {
         run_id: run.to_string(),
         task_id: row.id.to_string(),
-        parent_task_id: row.parent.map(|parent| parent.to_string()).unwrap_or_default(),
+        parent_task_id: row
+            .parent
+            .map(|parent| parent.to_string())
+            .unwrap_or_default(),
         name: name.to_owned(),
-        display_name: place.task.map_or(name, |task| &task.display_name).to_owned(),
+        display_name: place
+            .task
+            .map_or(name, |task| &task.display_name)
+            .to_owned(),
         path: row.path.clone(),
         r#type: place.kind as i32,
         state: state(row.state) as i32,
@@ -114,7 +148,12 @@ fn task(run: RunId, row: &NodeRow, plan: &Plan, iterations: Option<i32>) -> pb::
 }
 
 fn parameters(values: &BTreeMap<String, Value>) -> prost_types::Struct {
-    map_to_struct(&values.iter().map(|(name, value)| (name.clone(), value.clone())).collect())
+    map_to_struct(
+        &values
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect(),
+    )
 }
 
 fn artifact_refs(values: &Values) -> HashMap<String, pb::ArtifactRefs> {
@@ -134,7 +173,10 @@ fn artifact(stored: &StoredArtifact) -> pb::Artifact {
         uri: artifact.uri.clone(),
         metadata: Some(map_to_struct(&artifact.metadata)),
         digest: artifact.digest.clone().unwrap_or_default(),
-        size_bytes: artifact.size_bytes.and_then(|size| i64::try_from(size).ok()).unwrap_or(0),
+        size_bytes: artifact
+            .size_bytes
+            .and_then(|size| i64::try_from(size).ok())
+            .unwrap_or(0),
         run_id: stored.run.to_string(),
         task_id: stored.task.to_string(),
         created_at: Some(timestamp(stored.created_at.millis())),
@@ -143,7 +185,11 @@ fn artifact(stored: &StoredArtifact) -> pb::Artifact {
 
 fn body(content_type: &str, bytes: bytes::Bytes) -> HttpBody {
     let content_type = content_type.to_owned();
-    HttpBody { content_type, data: bytes.into(), extensions: Vec::new() }
+    HttpBody {
+        content_type,
+        data: bytes.into(),
+        extensions: Vec::new(),
+    }
 }
 
 /// What a file is, as far as its name says.
@@ -164,7 +210,9 @@ impl Api {
                 *iterations.entry(parent).or_default() += 1;
             }
         }
-        let shown = rows.iter().map(|row| task(run, row, &plan, iterations.get(&row.id).copied()));
+        let shown = rows
+            .iter()
+            .map(|row| task(run, row, &plan, iterations.get(&row.id).copied()));
         Ok(shown.collect())
     }
 }
@@ -193,8 +241,14 @@ impl TaskService for Api {
         caller(&request)?;
         let run = id("run_id", &request.get_ref().run_id)?;
         let wanted = request.into_inner().task_id;
-        let found = self.tasks_of(run).await?.into_iter().find(|task| task.task_id == wanted);
-        found.map(Response::new).ok_or_else(|| Status::not_found(format!("task {wanted} not found")))
+        let found = self
+            .tasks_of(run)
+            .await?
+            .into_iter()
+            .find(|task| task.task_id == wanted);
+        found
+            .map(Response::new)
+            .ok_or_else(|| Status::not_found(format!("task {wanted} not found")))
     }
 
     async fn stream_logs(
@@ -202,14 +256,21 @@ impl TaskService for Api {
         request: Request<pb::StreamLogsRequest>,
     ) -> Result<Response<BodyStream>, Status> {
         caller(&request)?;
-        let pb::StreamLogsRequest { run_id, task_id, attempt, follow, offset } =
-            request.into_inner();
+        let pb::StreamLogsRequest {
+            run_id,
+            task_id,
+            attempt,
+            follow,
+            offset,
+        } = request.into_inner();
         let (run, task) = (id("run_id", &run_id)?, id("task_id", &task_id)?);
         let negative = |field| move |_| invalid(field, "it must not be negative");
         let attempt = u32::try_from(attempt).map_err(negative("attempt"))?;
         let offset = u64::try_from(offset).map_err(negative("offset"))?;
         let wanted = LogRequest { offset, follow };
-        let log = tasks::stream_logs(&self.ctx, run, task, attempt, wanted).await.map_err(failed)?;
+        let log = tasks::stream_logs(&self.ctx, run, task, attempt, wanted)
+            .await
+            .map_err(failed)?;
         let bodies = log
             .map_ok(|bytes| body("text/plain; charset=utf-8", bytes))
             .map_err(|error| Status::internal(format!("cannot read the log: {error}")));
@@ -228,7 +289,10 @@ impl TaskService for Api {
         let page = artifacts::list_artifacts(&self.ctx, run, task, token, size).await;
         let (found, next_page_token) = page.map_err(failed)?;
         let artifacts = found.iter().map(artifact).collect();
-        Ok(Response::new(pb::ListArtifactsResponse { artifacts, next_page_token }))
+        Ok(Response::new(pb::ListArtifactsResponse {
+            artifacts,
+            next_page_token,
+        }))
     }
 
     async fn get_artifact(
@@ -237,7 +301,9 @@ impl TaskService for Api {
     ) -> Result<Response<pb::Artifact>, Status> {
         caller(&request)?;
         let id = request.get_ref().artifact_id;
-        let found = artifacts::get_artifact(&self.ctx, id).await.map_err(failed)?;
+        let found = artifacts::get_artifact(&self.ctx, id)
+            .await
+            .map_err(failed)?;
         Ok(Response::new(artifact(&found)))
     }
 
@@ -247,7 +313,9 @@ impl TaskService for Api {
     ) -> Result<Response<BodyStream>, Status> {
         caller(&request)?;
         let pb::ReadArtifactRequest { artifact_id, path } = request.into_inner();
-        let found = artifacts::read_artifact(&self.ctx, artifact_id, &path).await.map_err(failed)?;
+        let found = artifacts::read_artifact(&self.ctx, artifact_id, &path)
+            .await
+            .map_err(failed)?;
         let kind = content_type(&found.name);
         let bodies = found
             .bytes
@@ -261,19 +329,32 @@ impl TaskService for Api {
         request: Request<pb::ReadRunArtifactRequest>,
     ) -> Result<Response<pb::ReadRunArtifactResponse>, Status> {
         caller(&request)?;
-        let pb::ReadRunArtifactRequest { run_id, node_id, artifact_name } = request.into_inner();
+        let pb::ReadRunArtifactRequest {
+            run_id,
+            node_id,
+            artifact_name,
+        } = request.into_inner();
         let (run, task) = (id("run_id", &run_id)?, id("node_id", &node_id)?);
-        let id = artifacts::find_output(&self.ctx, run, task, &artifact_name).await.map_err(failed)?;
-        let found = artifacts::read_artifact(&self.ctx, id, "").await.map_err(failed)?;
+        let id = artifacts::find_output(&self.ctx, run, task, &artifact_name)
+            .await
+            .map_err(failed)?;
+        let found = artifacts::read_artifact(&self.ctx, id, "")
+            .await
+            .map_err(failed)?;
         if found.size_bytes > WHOLE_MAX {
             let way = format!("read it from /apis/ferroflow/v1/artifacts/{id}/content");
-            return Err(invalid("artifact_name", format!("it is larger than {WHOLE_MAX} bytes: {way}")));
+            return Err(invalid(
+                "artifact_name",
+                format!("it is larger than {WHOLE_MAX} bytes: {way}"),
+            ));
         }
         let chunks: Vec<_> = found
             .bytes
             .try_collect()
             .await
             .map_err(|error| Status::internal(format!("cannot read the artifact: {error}")))?;
-        Ok(Response::new(pb::ReadRunArtifactResponse { data: chunks.concat() }))
+        Ok(Response::new(pb::ReadRunArtifactResponse {
+            data: chunks.concat(),
+        }))
     }
 }

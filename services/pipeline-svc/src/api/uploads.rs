@@ -30,7 +30,8 @@ impl UploadService for Api {
             code_source_url: given.code_source_url,
         };
         let made = pipelines::create_pipeline(&self.ctx, create, Some(&file)).await;
-        made.map(|made| Response::new(convert::pipeline(&made))).map_err(failed)
+        made.map(|made| Response::new(convert::pipeline(&made)))
+            .map_err(failed)
     }
 
     async fn upload_pipeline_version(
@@ -50,6 +51,7 @@ impl UploadService for Api {
             tags: given.tags.into_iter().collect(),
         };
         let made = versions::create_version(&self.ctx, pipeline, new, &file).await;
-        made.map(|made| Response::new(convert::version(&made))).map_err(failed)
+        made.map(|made| Response::new(convert::version(&made)))
+            .map_err(failed)
     }
 }

@@ -19,7 +19,11 @@ pub(crate) async fn list_artifacts(
     page_token: &str,
     page_size: i32,
 ) -> Result<(Vec<StoredArtifact>, String), Error> {
-    let after: i64 = if page_token.is_empty() { 0 } else { page::decode(page_token)? };
+    let after: i64 = if page_token.is_empty() {
+        0
+    } else {
+        page::decode(page_token)?
+    };
     let size = match i64::from(page_size) {
         ..=0 => PAGE_MAX,
         size => size.min(PAGE_MAX),
@@ -46,15 +50,19 @@ pub(crate) async fn get_artifact(ctx: &Ctx, id: i64) -> Result<StoredArtifact, E
 /// The content of an artifact, or of the file `inner` in the folder that it is.
 pub(crate) async fn read_artifact(ctx: &Ctx, id: i64, inner: &str) -> Result<Reading, Error> {
     let found = get_artifact(ctx, id).await?;
-    read::open(&found.artifact.uri, inner).await.map_err(|error| {
-        let (kind, reason) = match &error {
-            ReadError::Store(_) => (ErrorKind::Unimplemented, "STORE_UNSUPPORTED"),
-            ReadError::Missing(_) => (ErrorKind::NotFound, "CONTENT_NOT_FOUND"),
-            ReadError::Folder { .. } | ReadError::Outside(_) => (ErrorKind::Invalid, "PATH_INVALID"),
-            ReadError::Failed { .. } => (ErrorKind::Internal, "INTERNAL"),
-        };
-        Error::new(kind, reason, error.to_string()).caused_by(error)
-    })
+    read::open(&found.artifact.uri, inner)
+        .await
+        .map_err(|error| {
+            let (kind, reason) = match &error {
+                ReadError::Store(_) => (ErrorKind::Unimplemented, "STORE_UNSUPPORTED"),
+                ReadError::Missing(_) => (ErrorKind::NotFound, "CONTENT_NOT_FOUND"),
+                ReadError::Folder { .. } | ReadError::Outside(_) => {
+                    (ErrorKind::Invalid, "PATH_INVALID")
+                }
+                ReadError::Failed { .. } => (ErrorKind::Internal, "INTERNAL"),
+            };
+            Error::new(kind, reason, error.to_string()).caused_by(error)
+        })
 }
 
 /// The id of a task's output artifact by name.
@@ -66,7 +74,9 @@ pub(crate) async fn find_output(
 ) -> Result<i64, Error> {
     let mut tx = ctx.db.begin_read().await?;
     let found = store::tasks::get(&mut tx, run, task).await?;
-    let artifact = found.as_ref().and_then(|task| task.outputs.artifacts.get(name)?.first());
+    let artifact = found
+        .as_ref()
+        .and_then(|task| task.outputs.artifacts.get(name)?.first());
     artifact.map(|artifact| artifact.id).ok_or_else(|| {
         let message = format!("task {task} has no output artifact {name:?}");
         Error::not_found("ARTIFACT_NOT_FOUND", message)

@@ -12,7 +12,7 @@ use super::spec_file::{self, SpecFile};
 use super::{Ctx, events, experiments, pipelines, plans, versions};
 use crate::domain::definition::Experiment;
 use crate::domain::plan::Plan;
-use crate::domain::run::{Run, RunStatus, Source, StorageState, StatusChange};
+use crate::domain::run::{Run, RunStatus, Source, StatusChange, StorageState};
 use crate::domain::run_parameters;
 use crate::domain::spec::SpecText;
 use crate::store;
@@ -67,8 +67,15 @@ const SERVICE_ACCOUNT: &str = "pipeline-runner";
 /// Creates a run; it is driven as soon as it is stored.
 pub(crate) async fn create_run(ctx: &Ctx, request: CreateRun) -> Result<Run, Error> {
     if request.display_name.is_empty() {
-        let faults = vec![FieldViolation::new("run.display_name", "Run name cannot be empty")];
-        return Err(Error::violations("RUN_INVALID", "Invalid input error", faults));
+        let faults = vec![FieldViolation::new(
+            "run.display_name",
+            "Run name cannot be empty",
+        )];
+        return Err(Error::violations(
+            "RUN_INVALID",
+            "Invalid input error",
+            faults,
+        ));
     }
     let specified = match request.pipeline.clone() {
         PipelineSource::Stored { pipeline, version } => stored(ctx, pipeline, version).await?,
@@ -125,14 +132,21 @@ fn new_run(
         parameters: std::collections::BTreeMap::new(),
         root_given: request.pipeline_root,
         root,
-        service_account: if account.is_empty() { SERVICE_ACCOUNT.to_owned() } else { account },
+        service_account: if account.is_empty() {
+            SERVICE_ACCOUNT.to_owned()
+        } else {
+            account
+        },
         caching: true,
         created_at: now,
         scheduled_at: now,
         started_at: None,
         finished_at: None,
         error: None,
-        history: vec![StatusChange { at: now, status: RunStatus::Pending }],
+        history: vec![StatusChange {
+            at: now,
+            status: RunStatus::Pending,
+        }],
         event_sequence: 0,
     }
 }
@@ -144,37 +158,58 @@ async fn stored(
 ) -> Result<Specified, Error> {
     let mut tx = ctx.db.begin_read().await?;
     let found = match (version, pipeline) {
-        (Some(id), _) => {
-            store::versions::get(&mut tx, id).await?.ok_or_else(|| versions::missing(id))?
-        }
+        (Some(id), _) => store::versions::get(&mut tx, id)
+            .await?
+            .ok_or_else(|| versions::missing(id))?,
         (None, Some(id)) => {
-            store::pipelines::get(&mut tx, id).await?.ok_or_else(|| pipelines::missing(id))?;
+            store::pipelines::get(&mut tx, id)
+                .await?
+                .ok_or_else(|| pipelines::missing(id))?;
             store::versions::latest(&mut tx, id).await?.ok_or_else(|| {
                 let message = format!("Pipeline {id} has no version to run");
                 Error::invalid("PIPELINE_HAS_NO_VERSION", message)
             })?
         }
         (None, None) => {
-            return Err(Error::invalid("RUN_INVALID", "a pipeline, a version or a pipeline_spec is needed"));
+            return Err(Error::invalid(
+                "RUN_INVALID",
+                "a pipeline, a version or a pipeline_spec is needed",
+            ));
         }
     };
     if let Some(asked) = pipeline
         && asked != found.pipeline
     {
-        let message = format!("PipelineVersion {} is not one of pipeline {asked}", found.id);
+        let message = format!(
+            "PipelineVersion {} is not one of pipeline {asked}",
+            found.id
+        );
         return Err(Error::invalid("VERSION_OF_ANOTHER_PIPELINE", message));
     }
     drop(tx);
     let plan = ctx.plans.of_digest(&ctx.db, &found.spec_digest).await?;
-    let source = Source::Version { pipeline: found.pipeline, version: found.id };
-    Ok(Specified { source, plan, digest: found.spec_digest, text: None })
+    let source = Source::Version {
+        pipeline: found.pipeline,
+        version: found.id,
+    };
+    Ok(Specified {
+        source,
+        plan,
+        digest: found.spec_digest,
+        text: None,
+    })
 }
 
 fn inline(ctx: &Ctx, file: &SpecFile) -> Result<Specified, Error> {
     let (text, plan) = plans::check(file)?;
     let digest = text.digest.clone();
     let plan = ctx.plans.keep(&digest, plan);
-    Ok(Specified { source: Source::Inline, plan, digest, text: Some(text) })
+    Ok(Specified {
+        source: Source::Inline,
+        plan,
+        digest,
+        text: Some(text),
+    })
 }
 
 /// Where artifacts go: the run's root, the pipeline's, the installation's.
@@ -196,7 +231,11 @@ fn pipeline_root(ctx: &Ctx, request: &CreateRun, plan: &Plan) -> Result<String, 
          file:// URI, or leave it out"
     );
     let faults = vec![FieldViolation::new(field, problem)];
-    Err(Error::violations("PIPELINE_ROOT_UNSUPPORTED", "Invalid input error", faults))
+    Err(Error::violations(
+        "PIPELINE_ROOT_UNSUPPORTED",
+        "Invalid input error",
+        faults,
+    ))
 }
 
 async fn experiment_of(

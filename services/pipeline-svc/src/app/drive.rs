@@ -45,7 +45,11 @@ impl Driver {
 
     /// Asks for the run to be driven; a crash right after is mended at the next start.
     pub(crate) async fn wake(&self, run: RunId) {
-        let letter = Letter { run, request: Request::Drive, reply: None };
+        let letter = Letter {
+            run,
+            request: Request::Drive,
+            reply: None,
+        };
         if self.letters.send(letter).await.is_err() {
             tracing::debug!(%run, "not woken: the service is stopping");
         }
@@ -58,9 +62,17 @@ impl Driver {
     pub(crate) async fn ask(&self, run: RunId, request: Request) -> Result<(), Error> {
         let (reply, answer) = oneshot::channel();
         let stopping = || {
-            Error::new(ErrorKind::Unavailable, "STOPPING", "the service is stopping, try again")
+            Error::new(
+                ErrorKind::Unavailable,
+                "STOPPING",
+                "the service is stopping, try again",
+            )
         };
-        let letter = Letter { run, request, reply: Some(reply) };
+        let letter = Letter {
+            run,
+            request,
+            reply: Some(reply),
+        };
         self.letters.send(letter).await.map_err(|_| stopping())?;
         answer.await.map_err(|_| stopping())?
     }

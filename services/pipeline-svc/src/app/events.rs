@@ -38,7 +38,12 @@ pub(crate) fn event(
     now: Timestamp,
     data: Value,
 ) -> CloudEvent {
-    let Subject { namespace, path, key, sequence } = subject;
+    let Subject {
+        namespace,
+        path,
+        key,
+        sequence,
+    } = subject;
     let key = format!("{namespace}/{key}");
     let name = format!("{SOURCE}/{key}/{sequence}");
     CloudEvent {

@@ -34,13 +34,29 @@ pub(crate) async fn create_experiment(
 ) -> Result<Experiment, Error> {
     let mut faults = Vec::new();
     let field = "experiment.display_name";
-    check_name("Experiment name", field, &request.display_name, EXPERIMENT_NAME_MAX, &mut faults);
+    check_name(
+        "Experiment name",
+        field,
+        &request.display_name,
+        EXPERIMENT_NAME_MAX,
+        &mut faults,
+    );
     if !faults.is_empty() {
-        return Err(Error::violations("EXPERIMENT_INVALID", "Invalid input error", faults));
+        return Err(Error::violations(
+            "EXPERIMENT_INVALID",
+            "Invalid input error",
+            faults,
+        ));
     }
     let now = ctx.now();
     let namespace = ctx.namespace(&request.namespace);
-    let mut experiment = new(ctx, namespace, request.display_name, request.description, now);
+    let mut experiment = new(
+        ctx,
+        namespace,
+        request.display_name,
+        request.description,
+        now,
+    );
     let mut tx = ctx.db.begin_write().await?;
     store::experiments::put(&mut tx, &experiment).await.map_err(|error| {
         taken(error, format!(
@@ -117,7 +133,9 @@ fn missing(id: ExperimentId) -> Error {
 /// The experiment of this id.
 pub(crate) async fn get_experiment(ctx: &Ctx, id: ExperimentId) -> Result<Experiment, Error> {
     let mut tx = ctx.db.begin_read().await?;
-    store::experiments::get(&mut tx, id).await?.ok_or_else(|| missing(id))
+    store::experiments::get(&mut tx, id)
+        .await?
+        .ok_or_else(|| missing(id))
 }
 
 /// A page of experiments.
@@ -166,7 +184,11 @@ pub(crate) async fn delete_experiment(ctx: &Ctx, id: ExperimentId) -> Result<(),
     let mut experiment = found.ok_or_else(|| missing(id))?;
     if experiment.is_default {
         let message = "The default experiment cannot be deleted";
-        return Err(Error::new(ErrorKind::Conflict, "EXPERIMENT_IS_DEFAULT", message));
+        return Err(Error::new(
+            ErrorKind::Conflict,
+            "EXPERIMENT_IS_DEFAULT",
+            message,
+        ));
     }
     store::experiments::delete(&mut tx, id).await?;
     tell(&mut tx, &mut experiment, "deleted", now).await?;

@@ -41,11 +41,17 @@ pub(crate) fn listing(request: &ListRequest) -> Result<Listing, Error> {
     };
     let (sort_key, direction) = sorting(&request.sort_by)?;
     if request.page_token.is_empty() {
-        return Ok(Listing { predicates, sort_key, direction, page_size, start: None });
+        return Ok(Listing {
+            predicates,
+            sort_key,
+            direction,
+            page_size,
+            start: None,
+        });
     }
     let start: Start = page::decode(&request.page_token)?;
-    let same_order = request.sort_by.is_empty()
-        || (sort_key == start.sort_key && direction == start.direction);
+    let same_order =
+        request.sort_by.is_empty() || (sort_key == start.sort_key && direction == start.direction);
     let same_filter = request.filter.is_empty() || predicates == start.predicates;
     if !same_order || !same_filter {
         return Err(wrong(
@@ -70,17 +76,26 @@ fn sorting(text: &str) -> Result<(String, Direction), Error> {
         Some("desc") => Direction::Descending,
         Some(_) => return Err(bad_sort(text)),
     };
-    if words.next().is_some() { Err(bad_sort(text)) } else { Ok((key, direction)) }
+    if words.next().is_some() {
+        Err(bad_sort(text))
+    } else {
+        Ok((key, direction))
+    }
 }
 
 fn bad_sort(text: &str) -> Error {
-    wrong("sort_by", format!("Received invalid sort by format {text:?}: a key, then asc or desc"))
+    wrong(
+        "sort_by",
+        format!("Received invalid sort by format {text:?}: a key, then asc or desc"),
+    )
 }
 
 fn predicates(text: &str) -> Result<Vec<Predicate>, Error> {
     let parsed: Value = serde_json::from_str(text)
         .map_err(|error| wrong("filter", format!("not the JSON of a filter: {error}")))?;
-    let Value::Object(fields) = &parsed else { return Err(wrong("filter", "it must be an object")) };
+    let Value::Object(fields) = &parsed else {
+        return Err(wrong("filter", "it must be an object"));
+    };
     if let Some(unknown) = fields.keys().find(|key| *key != "predicates") {
         return Err(wrong("filter", format!("unknown field {unknown:?}")));
     }
@@ -113,7 +128,11 @@ fn predicate(place: &str, fields: &Map<String, Value>) -> Result<Predicate, Erro
     if values.len() != 1 && operation != Operation::In {
         return Err(wrong(place, "only IN takes several values"));
     }
-    Ok(Predicate { key, operation, values })
+    Ok(Predicate {
+        key,
+        operation,
+        values,
+    })
 }
 
 fn operation(place: &str, value: &Value) -> Result<Operation, Error> {
@@ -136,7 +155,8 @@ fn operands(place: &str, name: &str, value: &Value) -> Result<Vec<Operand>, Erro
     let unfit = || wrong(place, format!("{name} cannot be {value}"));
     let number = |value: &Value| {
         let text = value.as_str().and_then(|text| text.parse::<i64>().ok());
-        text.or_else(|| value.as_f64().and_then(whole)).map(Operand::Number)
+        text.or_else(|| value.as_f64().and_then(whole))
+            .map(Operand::Number)
     };
     let text = |value: &Value| value.as_str().map(|text| Operand::Text(text.to_owned()));
     let time = |value: &Value| {
@@ -168,9 +188,13 @@ mod tests {
 
     #[test]
     fn filters_come_in_both_spellings() {
-        let filter = |text: &str| ListRequest { filter: text.to_owned(), ..ListRequest::default() };
+        let filter = |text: &str| ListRequest {
+            filter: text.to_owned(),
+            ..ListRequest::default()
+        };
         let camel = filter(r#"{"predicates":[{"operation":1,"key":"name","stringValue":"x"}]}"#);
-        let snake = filter(r#"{"predicates":[{"operation":"EQUALS","key":"name","string_value":"x"}]}"#);
+        let snake =
+            filter(r#"{"predicates":[{"operation":"EQUALS","key":"name","string_value":"x"}]}"#);
 
         assert_eq!(listing(&camel).unwrap(), listing(&snake).unwrap());
         for bad in ["{", "[]", r#"{"predicates":[{"key":"a"}]}"#, r#"{"x":1}"#] {
@@ -188,14 +212,26 @@ mod tests {
             id: "1".to_owned(),
         };
         let page_token = page::encode(&start).unwrap();
-        let request = ListRequest { page_token, ..ListRequest::default() };
+        let request = ListRequest {
+            page_token,
+            ..ListRequest::default()
+        };
 
         assert_eq!(listing(&request).unwrap().start, Some(start));
-        let other = ListRequest { sort_by: "name asc".to_owned(), ..request.clone() };
+        let other = ListRequest {
+            sort_by: "name asc".to_owned(),
+            ..request.clone()
+        };
         assert!(problem(&other).contains("page token does not match"));
-        let broken = ListRequest { page_token: "x".to_owned(), ..request };
+        let broken = ListRequest {
+            page_token: "x".to_owned(),
+            ..request
+        };
         assert!(problem(&broken).contains("Invalid page token"));
-        let negative = ListRequest { page_size: -1, ..ListRequest::default() };
+        let negative = ListRequest {
+            page_size: -1,
+            ..ListRequest::default()
+        };
         assert!(problem(&negative).contains("page_size"));
     }
 }

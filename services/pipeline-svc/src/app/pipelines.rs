@@ -44,10 +44,20 @@ pub(crate) async fn create_pipeline(
         request.display_name.clone_from(&request.name);
     }
     let mut faults = Vec::new();
-    check_name("Pipeline.Name", "name", &request.name, PIPELINE_NAME_MAX, &mut faults);
+    check_name(
+        "Pipeline.Name",
+        "name",
+        &request.name,
+        PIPELINE_NAME_MAX,
+        &mut faults,
+    );
     check_tags(&request.tags, &mut faults);
     if !faults.is_empty() {
-        return Err(Error::violations("PIPELINE_INVALID", "Invalid input error", faults));
+        return Err(Error::violations(
+            "PIPELINE_INVALID",
+            "Invalid input error",
+            faults,
+        ));
     }
     let checked = file.map(plans::check).transpose()?;
     let now = ctx.now();
@@ -101,7 +111,8 @@ pub(crate) async fn tell(
     let data = json!({
         "pipeline_id": id, "name": pipeline.name, "display_name": pipeline.display_name,
     });
-    tx.publish(&events::event(subject, "pipeline", verb, now, data)).await?;
+    tx.publish(&events::event(subject, "pipeline", verb, now, data))
+        .await?;
     if verb != "deleted" {
         store::pipelines::put(tx, pipeline).await?;
     }
@@ -115,7 +126,9 @@ pub(crate) fn missing(id: PipelineId) -> Error {
 /// The pipeline of this id.
 pub(crate) async fn get_pipeline(ctx: &Ctx, id: PipelineId) -> Result<Pipeline, Error> {
     let mut tx = ctx.db.begin_read().await?;
-    store::pipelines::get(&mut tx, id).await?.ok_or_else(|| missing(id))
+    store::pipelines::get(&mut tx, id)
+        .await?
+        .ok_or_else(|| missing(id))
 }
 
 /// The pipeline of this name.
@@ -126,7 +139,8 @@ pub(crate) async fn get_pipeline_by_name(
 ) -> Result<Pipeline, Error> {
     let mut tx = ctx.db.begin_read().await?;
     let found = store::pipelines::by_name(&mut tx, &ctx.namespace(namespace), name).await?;
-    found.ok_or_else(|| Error::not_found("PIPELINE_NOT_FOUND", format!("Pipeline {name} not found")))
+    found
+        .ok_or_else(|| Error::not_found("PIPELINE_NOT_FOUND", format!("Pipeline {name} not found")))
 }
 
 /// A page of pipelines.
@@ -152,12 +166,17 @@ pub(crate) async fn update_pipeline(
     let mut faults = Vec::new();
     check_tags(tags.as_ref().unwrap_or(&Tags::new()), &mut faults);
     if !faults.is_empty() {
-        return Err(Error::violations("PIPELINE_INVALID", "Invalid input error", faults));
+        return Err(Error::violations(
+            "PIPELINE_INVALID",
+            "Invalid input error",
+            faults,
+        ));
     }
     let now = ctx.now();
     let mut tx = ctx.db.begin_write().await?;
-    let mut pipeline =
-        store::pipelines::get(&mut tx, id).await?.ok_or_else(|| missing(id))?;
+    let mut pipeline = store::pipelines::get(&mut tx, id)
+        .await?
+        .ok_or_else(|| missing(id))?;
     if !display_name.is_empty() {
         pipeline.display_name = display_name;
     }
@@ -173,8 +192,9 @@ pub(crate) async fn update_pipeline(
 pub(crate) async fn delete_pipeline(ctx: &Ctx, id: PipelineId, cascade: bool) -> Result<(), Error> {
     let now = ctx.now();
     let mut tx = ctx.db.begin_write().await?;
-    let mut pipeline =
-        store::pipelines::get(&mut tx, id).await?.ok_or_else(|| missing(id))?;
+    let mut pipeline = store::pipelines::get(&mut tx, id)
+        .await?
+        .ok_or_else(|| missing(id))?;
     if !cascade && store::versions::latest(&mut tx, id).await?.is_some() {
         return Err(Error::new(
             ErrorKind::Invalid,

@@ -37,7 +37,14 @@ pub(crate) fn check(file: &SpecFile) -> Result<(SpecText, Plan), Error> {
     hasher.update([0]);
     hasher.update(platform.as_deref().unwrap_or_default());
     let digest = format!("sha256:{}", hex::encode(hasher.finalize()));
-    Ok((SpecText { digest, pipeline, platform }, plan))
+    Ok((
+        SpecText {
+            digest,
+            pipeline,
+            platform,
+        },
+        plan,
+    ))
 }
 
 fn plan_of(pipeline: &Value, platform: Option<&Value>) -> Result<Plan, Error> {
@@ -50,7 +57,10 @@ fn plan_of(pipeline: &Value, platform: Option<&Value>) -> Result<Plan, Error> {
 
 fn decoded<T: DeserializeOwned>(document: &Value) -> Result<T, Error> {
     T::deserialize(document).map_err(|error| {
-        Error::invalid("PIPELINE_INVALID", format!("the pipeline spec is invalid: {error}"))
+        Error::invalid(
+            "PIPELINE_INVALID",
+            format!("the pipeline spec is invalid: {error}"),
+        )
     })
 }
 
@@ -68,7 +78,12 @@ impl Plans {
 
     /// The plan of a stored specification.
     pub(crate) async fn of_digest(&self, db: &Db, digest: &str) -> Result<Arc<Plan>, Error> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned();
+        let known = self
+            .known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(digest)
+            .cloned();
         if let Some(plan) = known {
             return Ok(plan);
         }

@@ -27,7 +27,9 @@ pub(crate) fn missing(id: RunId) -> Error {
 /// The run of this id with its tasks.
 pub(crate) async fn get_run(ctx: &Ctx, id: RunId) -> Result<FullRun, Error> {
     let mut tx = ctx.db.begin_read().await?;
-    let run = store::runs::get(&mut tx, id).await?.ok_or_else(|| missing(id))?;
+    let run = store::runs::get(&mut tx, id)
+        .await?
+        .ok_or_else(|| missing(id))?;
     let tasks = store::tasks::of_run(&mut tx, id).await?;
     let spec = match run.source {
         Source::Version { .. } => None,
@@ -52,7 +54,14 @@ pub(crate) async fn list_runs(
         scope.push(("experiment_id", experiment.to_string()));
     }
     let mut tx = ctx.db.begin_read().await?;
-    store::list::list(&mut tx, &store::runs::TABLE, &scope, &listing, store::runs::decode).await
+    store::list::list(
+        &mut tx,
+        &store::runs::TABLE,
+        &scope,
+        &listing,
+        store::runs::decode,
+    )
+    .await
 }
 
 /// Stops a run.
@@ -79,7 +88,9 @@ pub(crate) async fn delete_run(ctx: &Ctx, id: RunId) -> Result<(), Error> {
 pub(crate) async fn set_storage(ctx: &Ctx, id: RunId, storage: StorageState) -> Result<(), Error> {
     let now = ctx.now();
     let mut tx = ctx.db.begin_write().await?;
-    let mut run = store::runs::get(&mut tx, id).await?.ok_or_else(|| missing(id))?;
+    let mut run = store::runs::get(&mut tx, id)
+        .await?
+        .ok_or_else(|| missing(id))?;
     if run.storage == storage {
         return Ok(());
     }
@@ -92,7 +103,11 @@ pub(crate) async fn set_storage(ctx: &Ctx, id: RunId, storage: StorageState) -> 
              experiment first",
             experiment.id
         );
-        return Err(Error::new(ErrorKind::Precondition, "EXPERIMENT_ARCHIVED", message));
+        return Err(Error::new(
+            ErrorKind::Precondition,
+            "EXPERIMENT_ARCHIVED",
+            message,
+        ));
     }
     store::runs::set_storage(&mut tx, id, storage).await?;
     run.storage = storage;

@@ -77,7 +77,9 @@ fn parse(bytes: &[u8]) -> Result<SpecFile, Error> {
     let mut pipeline = None;
     let mut platform = None;
     for document in documents {
-        let Value::Object(fields) = &document else { continue };
+        let Value::Object(fields) = &document else {
+            continue;
+        };
         let place = match (is_pipeline(fields), is_platform(fields)) {
             (true, _) => &mut pipeline,
             (false, true) => &mut platform,
@@ -85,7 +87,11 @@ fn parse(bytes: &[u8]) -> Result<SpecFile, Error> {
             (false, false) => continue,
         };
         if place.replace(document).is_some() {
-            let what = if pipeline.is_some() && platform.is_none() { "pipeline" } else { "platform" };
+            let what = if pipeline.is_some() && platform.is_none() {
+                "pipeline"
+            } else {
+                "platform"
+            };
             return Err(invalid(format!("multiple {what} specs provided")));
         }
     }
@@ -94,31 +100,55 @@ fn parse(bytes: &[u8]) -> Result<SpecFile, Error> {
 }
 
 fn is_pipeline(fields: &Map<String, Value>) -> bool {
-    ["pipelineInfo", "pipeline_info", "root", "schemaVersion", "schema_version", "deploymentSpec"]
-        .iter()
-        .any(|name| fields.contains_key(*name))
+    [
+        "pipelineInfo",
+        "pipeline_info",
+        "root",
+        "schemaVersion",
+        "schema_version",
+        "deploymentSpec",
+    ]
+    .iter()
+    .any(|name| fields.contains_key(*name))
 }
 
 fn is_platform(fields: &Map<String, Value>) -> bool {
-    fields.get("platforms").is_some_and(|platforms| platforms.get("kubernetes").is_some())
+    fields
+        .get("platforms")
+        .is_some_and(|platforms| platforms.get("kubernetes").is_some())
 }
 
 fn check(pipeline: Value, platform: Option<Value>) -> Result<SpecFile, Error> {
     let mut faults: Vec<FieldViolation> = Vec::new();
     let mut keep = |result: Result<Value, Vec<FieldViolation>>| {
-        result.map_err(|found| faults.extend(found)).unwrap_or_default()
+        result
+            .map_err(|found| faults.extend(found))
+            .unwrap_or_default()
     };
-    let mut pipeline =
-        keep(canonical("ml_pipelines.PipelineSpec", &pipeline, "", Unknown::Refuse));
+    let mut pipeline = keep(canonical(
+        "ml_pipelines.PipelineSpec",
+        &pipeline,
+        "",
+        Unknown::Refuse,
+    ));
     if let Some(deployment) = pipeline.get("deploymentSpec") {
         let name = "ml_pipelines.PipelineDeploymentConfig";
         // Other platforms leave marks of their own here, `@type` for one.
-        let checked = keep(canonical(name, deployment, "deploymentSpec", Unknown::Discard));
+        let checked = keep(canonical(
+            name,
+            deployment,
+            "deploymentSpec",
+            Unknown::Discard,
+        ));
         pipeline["deploymentSpec"] = checked;
     }
     let platform = platform.map(|platform| {
-        let mut platform =
-            keep(canonical("ml_pipelines.PlatformSpec", &platform, "", Unknown::Refuse));
+        let mut platform = keep(canonical(
+            "ml_pipelines.PlatformSpec",
+            &platform,
+            "",
+            Unknown::Refuse,
+        ));
         let executors = platform.pointer_mut("/platforms/kubernetes/deploymentSpec/executors");
         if let Some(Value::Object(executors)) = executors {
             for (label, config) in executors {
@@ -132,5 +162,9 @@ fn check(pipeline: Value, platform: Option<Value>) -> Result<SpecFile, Error> {
     if faults.is_empty() {
         return Ok(SpecFile { pipeline, platform });
     }
-    Err(Error::violations("PIPELINE_INVALID", "the pipeline spec is invalid", faults))
+    Err(Error::violations(
+        "PIPELINE_INVALID",
+        "the pipeline spec is invalid",
+        faults,
+    ))
 }

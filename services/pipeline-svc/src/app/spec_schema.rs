@@ -33,11 +33,21 @@ pub(crate) fn canonical(
     unknown: Unknown,
 ) -> Result<Value, Vec<FieldViolation>> {
     let Some(message) = ferroflow_proto::pool().get_message_by_name(name) else {
-        return Err(vec![FieldViolation::new(place, format!("there is no message {name}"))]);
+        return Err(vec![FieldViolation::new(
+            place,
+            format!("there is no message {name}"),
+        )]);
     };
-    let mut check = Check { unknown, faults: Vec::new() };
+    let mut check = Check {
+        unknown,
+        faults: Vec::new(),
+    };
     let result = check.message(&message, value, place, 0);
-    if check.faults.is_empty() { Ok(result) } else { Err(check.faults) }
+    if check.faults.is_empty() {
+        Ok(result)
+    } else {
+        Err(check.faults)
+    }
 }
 
 struct Check {
@@ -73,7 +83,10 @@ impl Check {
             _ => {}
         }
         let Value::Object(fields) = value else {
-            return self.fault(place, format!("expected an object, found {}", kind_of(value)));
+            return self.fault(
+                place,
+                format!("expected an object, found {}", kind_of(value)),
+            );
         };
         let mut result = Map::new();
         let mut chosen: Map<String, Value> = Map::new();
@@ -90,10 +103,15 @@ impl Check {
             if value.is_null() && !is_free(&field) {
                 continue;
             }
-            if let Some(oneof) = field.containing_oneof().filter(|oneof| !oneof.is_synthetic())
+            if let Some(oneof) = field
+                .containing_oneof()
+                .filter(|oneof| !oneof.is_synthetic())
                 && let Some(other) = chosen.insert(oneof.name().to_owned(), key.clone().into())
             {
-                self.fault(&inner, format!("{other} is given as well, and only one may be"));
+                self.fault(
+                    &inner,
+                    format!("{other} is given as well, and only one may be"),
+                );
             }
             let value = self.field(&field, value, &inner, depth + 1);
             if result.insert(field.json_name().to_owned(), value).is_some() {
@@ -103,15 +121,29 @@ impl Check {
         Value::Object(result)
     }
 
-    fn field(&mut self, field: &FieldDescriptor, value: &Value, place: &str, depth: usize) -> Value {
+    fn field(
+        &mut self,
+        field: &FieldDescriptor,
+        value: &Value,
+        place: &str,
+        depth: usize,
+    ) -> Value {
         if field.is_map() {
             let Value::Object(entries) = value else {
-                return self.fault(place, format!("expected an object, found {}", kind_of(value)));
+                return self.fault(
+                    place,
+                    format!("expected an object, found {}", kind_of(value)),
+                );
             };
-            let Kind::Message(entry) = field.kind() else { return Value::Null };
+            let Kind::Message(entry) = field.kind() else {
+                return Value::Null;
+            };
             let kind = entry.map_entry_value_field().kind();
             let checked = entries.iter().map(|(key, value)| {
-                (key.clone(), self.single(&kind, value, &join(place, key), depth))
+                (
+                    key.clone(),
+                    self.single(&kind, value, &join(place, key), depth),
+                )
             });
             return Value::Object(checked.collect());
         }
@@ -154,16 +186,24 @@ impl Check {
         if fits {
             return value.clone();
         }
-        let wanted = if matches!(kind, Kind::Bool) { "true or false" } else { "text" };
-        self.fault(place, format!("expected {wanted}, found {}", kind_of(value)))
+        let wanted = if matches!(kind, Kind::Bool) {
+            "true or false"
+        } else {
+            "text"
+        };
+        self.fault(
+            place,
+            format!("expected {wanted}, found {}", kind_of(value)),
+        )
     }
 
     /// Numbers may be written as texts, as protobuf prints 64-bit ones.
     fn number(&mut self, value: &Value, place: &str, whole: bool) -> Value {
         let number = match value {
-            Value::String(text) => text.parse::<f64>().ok().and_then(|number| {
-                serde_json::Number::from_f64(number).map(Value::Number)
-            }),
+            Value::String(text) => text
+                .parse::<f64>()
+                .ok()
+                .and_then(|number| serde_json::Number::from_f64(number).map(Value::Number)),
             Value::Number(_) => Some(value.clone()),
             _ => None,
         };
@@ -186,7 +226,11 @@ fn is_free(field: &FieldDescriptor) -> bool {
 }
 
 fn join(place: &str, key: &str) -> String {
-    if place.is_empty() { key.to_owned() } else { format!("{place}.{key}") }
+    if place.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{place}.{key}")
+    }
 }
 
 fn kind_of(value: &Value) -> &'static str {

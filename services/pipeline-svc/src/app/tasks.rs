@@ -14,10 +14,15 @@ use crate::store;
 /// Every task of a run, and the plan that says what they are.
 pub(crate) async fn list_tasks(ctx: &Ctx, run: RunId) -> Result<(Vec<NodeRow>, Arc<Plan>), Error> {
     let mut tx = ctx.db.begin_read().await?;
-    let found = store::runs::get(&mut tx, run).await?.ok_or_else(|| runs::missing(run))?;
+    let found = store::runs::get(&mut tx, run)
+        .await?
+        .ok_or_else(|| runs::missing(run))?;
     let tasks = store::tasks::of_run(&mut tx, run).await?;
     drop(tx);
-    Ok((tasks, ctx.plans.of_digest(&ctx.db, &found.spec_digest).await?))
+    Ok((
+        tasks,
+        ctx.plans.of_digest(&ctx.db, &found.spec_digest).await?,
+    ))
 }
 
 fn missing(id: TaskId) -> Error {
@@ -33,7 +38,9 @@ pub(crate) async fn stream_logs(
     request: LogRequest,
 ) -> Result<LogStream, Error> {
     let mut tx = ctx.db.begin_read().await?;
-    let found = store::tasks::get(&mut tx, run, task).await?.ok_or_else(|| missing(task))?;
+    let found = store::tasks::get(&mut tx, run, task)
+        .await?
+        .ok_or_else(|| missing(task))?;
     drop(tx);
     let (run, task) = match &found.cache {
         // The log of a reused result is the log of the task that made it.
@@ -43,13 +50,20 @@ pub(crate) async fn stream_logs(
         },
         _ => (run, task),
     };
-    let attempt = if attempt == 0 { found.attempt.max(1) } else { attempt };
+    let attempt = if attempt == 0 {
+        found.attempt.max(1)
+    } else {
+        attempt
+    };
     let key = AttemptKey { run, task, attempt };
-    ctx.runtime.logs(&key, request).await.map_err(|error| match error {
-        RuntimeError::Unknown(_) => Error::not_found(
-            "LOG_NOT_FOUND",
-            format!("task {task} has no log of attempt {attempt}: its command has not started"),
-        ),
-        other => Error::internal("cannot read the log", other),
-    })
+    ctx.runtime
+        .logs(&key, request)
+        .await
+        .map_err(|error| match error {
+            RuntimeError::Unknown(_) => Error::not_found(
+                "LOG_NOT_FOUND",
+                format!("task {task} has no log of attempt {attempt}: its command has not started"),
+            ),
+            other => Error::internal("cannot read the log", other),
+        })
 }

@@ -10,7 +10,9 @@ use super::list::{ListRequest, listing};
 use super::pipelines::missing as missing_pipeline;
 use super::spec_file::SpecFile;
 use super::{Ctx, plans};
-use crate::domain::definition::{Pipeline, Tags, VERSION_NAME_MAX, Version, check_name, check_tags};
+use crate::domain::definition::{
+    Pipeline, Tags, VERSION_NAME_MAX, Version, check_name, check_tags,
+};
 use crate::domain::listing::Page;
 use crate::domain::spec::SpecText;
 use crate::store;
@@ -52,10 +54,20 @@ pub(crate) async fn create_version(
         new.display_name.clone_from(&new.name);
     }
     let mut faults = Vec::new();
-    check_name("PipelineVersion.Name", "name", &new.name, VERSION_NAME_MAX, &mut faults);
+    check_name(
+        "PipelineVersion.Name",
+        "name",
+        &new.name,
+        VERSION_NAME_MAX,
+        &mut faults,
+    );
     check_tags(&new.tags, &mut faults);
     if !faults.is_empty() {
-        return Err(Error::violations("VERSION_INVALID", "Invalid input error", faults));
+        return Err(Error::violations(
+            "VERSION_INVALID",
+            "Invalid input error",
+            faults,
+        ));
     }
     let (spec, plan) = plans::check(file)?;
     let now = ctx.now();
@@ -65,7 +77,10 @@ pub(crate) async fn create_version(
     let version = add(ctx, &mut tx, &pipeline, new, &spec, now).await?;
     tx.commit().await?;
     ctx.plans.keep(&spec.digest, plan);
-    Ok(FullVersion { version, spec: document(&spec)? })
+    Ok(FullVersion {
+        version,
+        spec: document(&spec)?,
+    })
 }
 
 /// Adds a version in the caller's transaction.
@@ -121,7 +136,8 @@ async fn tell(
         "name": version.name,
         "display_name": version.display_name,
     });
-    tx.publish(&events::event(subject, "pipeline-version", verb, now, data)).await?;
+    tx.publish(&events::event(subject, "pipeline-version", verb, now, data))
+        .await?;
     if verb != "deleted" {
         store::versions::put(tx, version).await?;
     }
@@ -140,15 +156,23 @@ pub(crate) fn document(spec: &SpecText) -> Result<Value, Error> {
 }
 
 pub(crate) fn missing(id: PipelineVersionId) -> Error {
-    Error::not_found("VERSION_NOT_FOUND", format!("PipelineVersion {id} not found"))
+    Error::not_found(
+        "VERSION_NOT_FOUND",
+        format!("PipelineVersion {id} not found"),
+    )
 }
 
 /// The version of this id with its specification.
 pub(crate) async fn get_version(ctx: &Ctx, id: PipelineVersionId) -> Result<FullVersion, Error> {
     let mut tx = ctx.db.begin_read().await?;
-    let version = store::versions::get(&mut tx, id).await?.ok_or_else(|| missing(id))?;
+    let version = store::versions::get(&mut tx, id)
+        .await?
+        .ok_or_else(|| missing(id))?;
     let spec = store::specs::get(&mut tx, &version.spec_digest).await?;
-    Ok(FullVersion { spec: document(&spec)?, version })
+    Ok(FullVersion {
+        spec: document(&spec)?,
+        version,
+    })
 }
 
 /// A page of a pipeline's versions.
@@ -160,16 +184,24 @@ pub(crate) async fn list_versions(
     let listing = listing(request)?;
     let scope = [("pipeline_id", pipeline.to_string())];
     let mut tx = ctx.db.begin_read().await?;
-    store::pipelines::get(&mut tx, pipeline).await?.ok_or_else(|| missing_pipeline(pipeline))?;
+    store::pipelines::get(&mut tx, pipeline)
+        .await?
+        .ok_or_else(|| missing_pipeline(pipeline))?;
     let table = &store::versions::TABLE;
-    let page =
-        store::list::list(&mut tx, table, &scope, &listing, store::versions::decode).await?;
+    let page = store::list::list(&mut tx, table, &scope, &listing, store::versions::decode).await?;
     let mut entries = Vec::with_capacity(page.entries.len());
     for version in page.entries {
         let spec = store::specs::get(&mut tx, &version.spec_digest).await?;
-        entries.push(FullVersion { spec: document(&spec)?, version });
+        entries.push(FullVersion {
+            spec: document(&spec)?,
+            version,
+        });
     }
-    Ok(Page { entries, total: page.total, next: page.next })
+    Ok(Page {
+        entries,
+        total: page.total,
+        next: page.next,
+    })
 }
 
 /// Changes what may change: an empty name stays, `None` keeps the tags.
@@ -182,7 +214,11 @@ pub(crate) async fn update_version(
     let mut faults = Vec::new();
     check_tags(tags.as_ref().unwrap_or(&Tags::new()), &mut faults);
     if !faults.is_empty() {
-        return Err(Error::violations("VERSION_INVALID", "Invalid input error", faults));
+        return Err(Error::violations(
+            "VERSION_INVALID",
+            "Invalid input error",
+            faults,
+        ));
     }
     let now = ctx.now();
     let mut tx = ctx.db.begin_write().await?;
@@ -212,7 +248,12 @@ async fn with_pipeline(
     tx: &mut WriteTx,
     id: PipelineVersionId,
 ) -> Result<(Pipeline, Version), Error> {
-    let version = store::versions::get(tx, id).await?.ok_or_else(|| missing(id))?;
+    let version = store::versions::get(tx, id)
+        .await?
+        .ok_or_else(|| missing(id))?;
     let pipeline = store::pipelines::get(tx, version.pipeline).await?;
-    Ok((pipeline.ok_or_else(|| missing_pipeline(version.pipeline))?, version))
+    Ok((
+        pipeline.ok_or_else(|| missing_pipeline(version.pipeline))?,
+        version,
+    ))
 }

@@ -69,8 +69,15 @@ fn expand(
                 return Ok(vec![text]);
             }
             let choice = fields.get("IfPresent").ok_or_else(unknown)?;
-            let name = choice.get("InputName").and_then(Value::as_str).ok_or_else(unknown)?;
-            let branch = if present.contains(name) { "Then" } else { "Else" };
+            let name = choice
+                .get("InputName")
+                .and_then(Value::as_str)
+                .ok_or_else(unknown)?;
+            let branch = if present.contains(name) {
+                "Then"
+            } else {
+                "Else"
+            };
             match choice.get(branch) {
                 Some(branch) => expand(branch, present, context),
                 None => Ok(Vec::new()),
@@ -100,7 +107,10 @@ mod tests {
             schedule_time: String::new(),
             workspace_path: None,
         };
-        let context = ExecutorContext { executor_input: &input, facts: &facts };
+        let context = ExecutorContext {
+            executor_input: &input,
+            facts: &facts,
+        };
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
         resolve_args(&words, &present.iter().copied().collect(), &context).unwrap()
     }

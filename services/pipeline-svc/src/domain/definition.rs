@@ -97,16 +97,25 @@ pub(crate) fn check_name(
     faults: &mut Vec<FieldViolation>,
 ) {
     if name.is_empty() {
-        faults.push(FieldViolation::new(field, format!("{what} cannot be empty")));
+        faults.push(FieldViolation::new(
+            field,
+            format!("{what} cannot be empty"),
+        ));
     } else if name.len() > max {
-        faults.push(FieldViolation::new(field, format!("{what} length cannot exceed {max}")));
+        faults.push(FieldViolation::new(
+            field,
+            format!("{what} length cannot exceed {max}"),
+        ));
     }
 }
 
 /// Checks labels: how many, how long, and that their keys can be named in filters.
 pub(crate) fn check_tags(tags: &Tags, faults: &mut Vec<FieldViolation>) {
     if tags.len() > TAGS_MAX {
-        faults.push(FieldViolation::new("tags", format!("at most {TAGS_MAX} tags are allowed")));
+        faults.push(FieldViolation::new(
+            "tags",
+            format!("at most {TAGS_MAX} tags are allowed"),
+        ));
     }
     for (key, value) in tags {
         let field = format!("tags.{key}");

@@ -256,7 +256,13 @@ struct Turn<'a> {
 impl RunState {
     /// A run of which nothing has started.
     pub(crate) fn new(plan: Arc<Plan>, facts: RunFacts) -> Self {
-        Self { plan, facts, phase: RunPhase::New, nodes: Vec::new(), by_id: HashMap::new() }
+        Self {
+            plan,
+            facts,
+            phase: RunPhase::New,
+            nodes: Vec::new(),
+            by_id: HashMap::new(),
+        }
     }
 
     /// Takes note of what happened, decides what follows.
@@ -336,7 +342,9 @@ impl RunState {
             run_id: facts.run.to_string(),
             run_name: facts.resource_name.clone(),
             display_name: facts.display_name.clone(),
-            task_name: self.task(ix).map_or_else(|| "root".to_owned(), |task| task.key.clone()),
+            task_name: self
+                .task(ix)
+                .map_or_else(|| "root".to_owned(), |task| task.key.clone()),
             task_id: self.node(ix).id.to_string(),
             pipeline_root: facts.pipeline_root.clone(),
             create_time: facts.created_at.to_string(),
@@ -378,7 +386,11 @@ impl Turn<'_> {
             Event::CacheAnswered { task, hit } => self.cache_answered(task, hit),
             Event::Imported { task, result } => self.imported(task, result),
             Event::SlotGranted { task, attempt } => self.slot_granted(task, attempt),
-            Event::AttemptEnded { task, attempt, result } => {
+            Event::AttemptEnded {
+                task,
+                attempt,
+                result,
+            } => {
                 self.attempt_ended(task, attempt, result);
             }
             Event::RetryDue { task } => self.retry_due(task),
@@ -435,7 +447,11 @@ impl Turn<'_> {
             node.retry_at = None;
             self.work.push_back(Work::Ended(ix));
         }
-        self.decision.transitions.push(Transition { node: ix, state, attempt });
+        self.decision.transitions.push(Transition {
+            node: ix,
+            state,
+            attempt,
+        });
     }
 
     fn fail(&mut self, ix: NodeIx, error: NodeError) {
@@ -453,7 +469,11 @@ impl Turn<'_> {
     }
 
     fn note_cache(&mut self, ix: NodeIx, fingerprint: String, reason: &str) {
-        let note = CacheNote { fingerprint, reason: reason.to_owned(), source: None };
+        let note = CacheNote {
+            fingerprint,
+            reason: reason.to_owned(),
+            source: None,
+        };
         self.change(ix).cache = Some(note);
     }
 }

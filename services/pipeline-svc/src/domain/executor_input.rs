@@ -60,17 +60,25 @@ impl ExecutorInput {
         }
         if !self.output_artifacts.is_empty() {
             let lists = self.output_artifacts.iter().map(|(name, artifact)| {
-                (name.clone(), json!({"artifacts": [artifact_json(artifact)]}))
+                (
+                    name.clone(),
+                    json!({"artifacts": [artifact_json(artifact)]}),
+                )
             });
             outputs.insert("artifacts".to_owned(), Value::Object(lists.collect()));
         }
-        outputs.insert("outputFile".to_owned(), Value::String(self.output_file.clone()));
+        outputs.insert(
+            "outputFile".to_owned(),
+            Value::String(self.output_file.clone()),
+        );
         json!({"inputs": inputs, "outputs": outputs})
     }
 }
 
 fn artifact_json(artifact: &ExecutorArtifact) -> Value {
-    let name = artifact.id.map_or_else(|| artifact.name.clone(), |id| id.to_string());
+    let name = artifact
+        .id
+        .map_or_else(|| artifact.name.clone(), |id| id.to_string());
     let mut fields = Map::new();
     fields.insert("name".to_owned(), Value::String(name));
     fields.insert(
@@ -78,7 +86,10 @@ fn artifact_json(artifact: &ExecutorArtifact) -> Value {
         json!({"schemaTitle": artifact.schema_title, "schemaVersion": artifact.schema_version}),
     );
     fields.insert("uri".to_owned(), Value::String(artifact.uri.clone()));
-    fields.insert("metadata".to_owned(), Value::Object(artifact.metadata.clone()));
+    fields.insert(
+        "metadata".to_owned(),
+        Value::Object(artifact.metadata.clone()),
+    );
     if let Some(path) = &artifact.custom_path {
         fields.insert("customPath".to_owned(), Value::String(path.clone()));
     }
@@ -89,7 +100,12 @@ fn artifact_json(artifact: &ExecutorArtifact) -> Value {
 pub(crate) fn artifact_path(artifact: &Value) -> String {
     match artifact.get("customPath").and_then(Value::as_str) {
         Some(path) => path.to_owned(),
-        None => local_path(artifact.get("uri").and_then(Value::as_str).unwrap_or_default()),
+        None => local_path(
+            artifact
+                .get("uri")
+                .and_then(Value::as_str)
+                .unwrap_or_default(),
+        ),
     }
 }
 
@@ -98,7 +114,11 @@ pub(crate) fn local_path(uri: &str) -> String {
     if let Some(path) = uri.strip_prefix("file://") {
         return path.to_owned();
     }
-    for (scheme, folder) in [("gs://", "/gcs/"), ("s3://", "/s3/"), ("minio://", "/minio/")] {
+    for (scheme, folder) in [
+        ("gs://", "/gcs/"),
+        ("s3://", "/s3/"),
+        ("minio://", "/minio/"),
+    ] {
         if let Some(rest) = uri.strip_prefix(scheme) {
             return format!("{folder}{rest}");
         }
@@ -138,7 +158,10 @@ mod tests {
             metadata: Map::new(),
             custom_path: None,
         };
-        let dataset = ExecutorArtifact { id: Some(17), ..model.clone() };
+        let dataset = ExecutorArtifact {
+            id: Some(17),
+            ..model.clone()
+        };
         let input = ExecutorInput {
             parameters: BTreeMap::from([("n".to_owned(), json!(3))]),
             input_artifacts: BTreeMap::from([("ds".to_owned(), vec![dataset])]),

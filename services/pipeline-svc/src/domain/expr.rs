@@ -33,7 +33,9 @@ impl Expr {
     /// Reads an expression.
     pub(crate) fn parse(text: &str) -> Result<Self, ExprError> {
         if text.len() > LENGTH_MAX {
-            return Err(ExprError(format!("an expression may have {LENGTH_MAX} bytes at most")));
+            return Err(ExprError(format!(
+                "an expression may have {LENGTH_MAX} bytes at most"
+            )));
         }
         parse::parse(text).map(Self)
     }
@@ -43,12 +45,16 @@ impl Expr {
         &self,
         parameters: &BTreeMap<String, Value>,
     ) -> Result<bool, ExprError> {
-        let values: Map<String, Value> =
-            parameters.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        let values: Map<String, Value> = parameters
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
         let scope = json!({"inputs": {"parameter_values": values, "parameterValues": values}});
         match eval::eval(&self.0, &scope)? {
             Value::Bool(holds) => Ok(holds),
-            other => Err(ExprError(format!("a condition must be true or false, not {other}"))),
+            other => Err(ExprError(format!(
+                "a condition must be true or false, not {other}"
+            ))),
         }
     }
 
@@ -56,7 +62,10 @@ impl Expr {
     /// unless it is text already.
     pub(crate) fn select(&self, value: &Value) -> Result<Value, ExprError> {
         let mut scope = Map::new();
-        scope.insert("string_value".to_owned(), Value::String(values::to_text(value)));
+        scope.insert(
+            "string_value".to_owned(),
+            Value::String(values::to_text(value)),
+        );
         let kind = match value {
             Value::Null => "null_value",
             Value::Bool(_) => "bool_value",

@@ -36,10 +36,18 @@ impl CacheInputs {
         let output_artifacts: BTreeMap<_, _> = component
             .output_artifacts
             .iter()
-            .map(|(name, decl)| (name, json!([decl.kind.schema_title, decl.list, decl.metadata])))
+            .map(|(name, decl)| {
+                (
+                    name,
+                    json!([decl.kind.schema_title, decl.list, decl.metadata]),
+                )
+            })
             .collect();
-        let output_parameters: BTreeMap<_, _> =
-            component.output_parameters.iter().map(|(name, kind)| (name, kind.noun())).collect();
+        let output_parameters: BTreeMap<_, _> = component
+            .output_parameters
+            .iter()
+            .map(|(name, kind)| (name, kind.noun()))
+            .collect();
         let container = match &component.body {
             Body::Container(container) => json!({
                 "image": container.image,

@@ -11,9 +11,9 @@ use serde_json::{Map, Value};
 
 use crate::domain::arguments::resolve_args;
 use crate::domain::artifact::Artifact;
+use crate::domain::engine::RunState;
 use crate::domain::engine::inputs::fill_defaults;
 use crate::domain::engine::node::{NodeError, NodeIx};
-use crate::domain::engine::RunState;
 use crate::domain::executor_input::{ExecutorArtifact, ExecutorInput, local_path};
 use crate::domain::placeholder::{ExecutorContext, resolve_text};
 use crate::domain::plan::{Body, Component, Container, ParameterType};
@@ -66,11 +66,7 @@ pub(crate) struct Invocation {
 ///
 /// # Errors
 /// Says which input, placeholder or resource is wrong; the task fails with it.
-pub(crate) fn build(
-    run: &RunState,
-    ix: NodeIx,
-    places: &Places,
-) -> Result<Invocation, NodeError> {
+pub(crate) fn build(run: &RunState, ix: NodeIx, places: &Places) -> Result<Invocation, NodeError> {
     let component = run.component(ix);
     let Body::Container(container) = &component.body else {
         return Err(NodeError::new("Internal", "the task has no command"));
@@ -79,16 +75,29 @@ pub(crate) fn build(
     let parameters: Vec<_> = component
         .output_parameters
         .iter()
-        .map(|(name, kind)| (name.clone(), *kind, format!("{}/{name}", places.outputs_dir)))
+        .map(|(name, kind)| {
+            (
+                name.clone(),
+                *kind,
+                format!("{}/{name}", places.outputs_dir),
+            )
+        })
         .collect();
     let input = executor_input(run, ix, places, &parameters, &artifacts).to_json();
     let facts = run.task_facts(ix);
-    let context = ExecutorContext { executor_input: &input, facts: &facts };
+    let context = ExecutorContext {
+        executor_input: &input,
+        facts: &facts,
+    };
     let wrong = |error: String| NodeError::new("Input", error);
     let text = |template: &str| resolve_text(template, &context).map_err(|e| wrong(e.to_string()));
 
     let given = &run.node(ix).inputs;
-    let present = given.parameters.keys().chain(given.artifacts.keys()).map(String::as_str);
+    let present = given
+        .parameters
+        .keys()
+        .chain(given.artifacts.keys())
+        .map(String::as_str);
     let present = present.collect();
     let words = |words: &[String]| {
         resolve_args(words, &present, &context).map_err(|error| wrong(error.to_string()))
@@ -99,7 +108,9 @@ pub(crate) fn build(
         let image = &container.image;
         return Err(NodeError::new(
             "Unsupported",
-            format!("the component has no command, and local processes have no entry point of image {image}: set a command, or use `--runtime docker`"),
+            format!(
+                "the component has no command, and local processes have no entry point of image {image}: set a command, or use `--runtime docker`"
+            ),
         ));
     }
     let mut env = Vec::with_capacity(container.env.len());
@@ -109,7 +120,10 @@ pub(crate) fn build(
     let (cpu_millis, memory_bytes) = limits(container, text)?;
     Ok(Invocation {
         image: text(&container.image)?,
-        argv: argv.into_iter().map(|word| run.in_workspace(word)).collect(),
+        argv: argv
+            .into_iter()
+            .map(|word| run.in_workspace(word))
+            .collect(),
         env,
         parameters,
         artifacts,
@@ -131,7 +145,12 @@ fn executor_input(
     let mut given = inputs.parameters.clone();
     fill_defaults(component, &mut given);
     let input_artifacts = inputs.artifacts.iter().map(|(name, list)| {
-        (name.clone(), list.iter().map(|artifact| input_artifact(artifact)).collect())
+        (
+            name.clone(),
+            list.iter()
+                .map(|artifact| input_artifact(artifact))
+                .collect(),
+        )
     });
     let output_artifacts = artifacts.iter().filter_map(|place| {
         let decl = component.output_artifacts.get(&place.name)?;
@@ -149,7 +168,10 @@ fn executor_input(
     ExecutorInput {
         parameters: given,
         input_artifacts: input_artifacts.collect(),
-        output_parameters: parameters.iter().map(|(name, _, file)| (name.clone(), file.clone())).collect(),
+        output_parameters: parameters
+            .iter()
+            .map(|(name, _, file)| (name.clone(), file.clone()))
+            .collect(),
         output_artifacts: output_artifacts.collect(),
         output_file: places.metadata_file.clone(),
     }
@@ -173,12 +195,20 @@ fn output_places(run: &RunState, ix: NodeIx, component: &Component) -> Vec<Outpu
     let node = run.node(ix);
     let salt = TaskId::derive(facts.run, &format!("{}#{}", node.path, node.attempt));
     let task = run.task_facts(ix).task_name;
-    let (root, _query) = facts.pipeline_root.split_once('?').unwrap_or((&facts.pipeline_root, ""));
+    let (root, _query) = facts
+        .pipeline_root
+        .split_once('?')
+        .unwrap_or((&facts.pipeline_root, ""));
     let root = root.trim_end_matches('/');
     let folder = format!("{root}/{}/{}/{task}/{salt}", run.plan().name, facts.run);
     let place = |(name, decl): (&String, &crate::domain::plan::ArtifactOutputDecl)| {
         let uri = format!("{folder}/{name}");
-        OutputPlace { name: name.clone(), list: decl.list, path: local_path(&uri), uri }
+        OutputPlace {
+            name: name.clone(),
+            list: decl.list,
+            path: local_path(&uri),
+            uri,
+        }
     };
     component.output_artifacts.iter().map(place).collect()
 }
@@ -188,7 +218,9 @@ fn limits(
     text: impl Fn(&str) -> Result<String, NodeError>,
 ) -> Result<(Option<u64>, Option<u64>), NodeError> {
     let amount = |field: &str, template: &Option<String>, scale: f64| {
-        let Some(template) = template else { return Ok(None) };
+        let Some(template) = template else {
+            return Ok(None);
+        };
         let written = text(template)?;
         if written.is_empty() {
             return Ok(None);
@@ -205,7 +237,11 @@ fn limits(
         Ok((whole > 0).then_some(whole))
     };
     let cpu = amount("resourceCpuLimit", &container.resources.cpu_limit, 1000.0)?;
-    let memory = amount("resourceMemoryLimit", &container.resources.memory_limit, 1.0)?;
+    let memory = amount(
+        "resourceMemoryLimit",
+        &container.resources.memory_limit,
+        1.0,
+    )?;
     Ok((cpu, memory))
 }
 
@@ -234,8 +270,9 @@ pub(crate) fn produced(
         decl.map(|decl| decl.metadata.clone()).unwrap_or_default();
     metadata.extend(produced.metadata);
     let kind = decl.map(|decl| decl.kind.clone());
-    let (schema_title, schema_version) =
-        kind.map(|kind| (kind.schema_title, kind.schema_version)).unwrap_or_default();
+    let (schema_title, schema_version) = kind
+        .map(|kind| (kind.schema_title, kind.schema_version))
+        .unwrap_or_default();
     Artifact {
         id: number,
         name: produced.name,

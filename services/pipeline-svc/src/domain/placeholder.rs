@@ -81,9 +81,11 @@ fn resolve_value(
             }
             replace(text, lookup).map(Value::String)
         }
-        Value::Array(items) => {
-            items.iter().map(|item| resolve_value(item, lookup)).collect::<Result<_, _>>().map(Value::Array)
-        }
+        Value::Array(items) => items
+            .iter()
+            .map(|item| resolve_value(item, lookup))
+            .collect::<Result<_, _>>()
+            .map(Value::Array),
         Value::Object(fields) => {
             let mut resolved = Map::new();
             for (name, value) in fields {
@@ -110,7 +112,10 @@ const CLOSE: &str = "}}";
 enum Part<'t> {
     Plain(&'t str),
     /// The path is what follows the `$`.
-    Placeholder { path: &'t str, whole: &'t str },
+    Placeholder {
+        path: &'t str,
+        whole: &'t str,
+    },
 }
 
 fn parts(text: &str) -> Vec<Part<'_>> {
@@ -123,7 +128,10 @@ fn parts(text: &str) -> Vec<Part<'_>> {
             parts.push(Part::Plain(&rest[..begin]));
         }
         let whole = &rest[begin..begin + OPEN.len() + end + CLOSE.len()];
-        parts.push(Part::Placeholder { path: inner[..end].trim(), whole });
+        parts.push(Part::Placeholder {
+            path: inner[..end].trim(),
+            whole,
+        });
         rest = &inner[end + CLOSE.len()..];
     }
     if !rest.is_empty() {
@@ -137,8 +145,10 @@ fn look_up(
     whole: &str,
     lookup: &impl Fn(&str) -> Result<Option<Value>, String>,
 ) -> Result<Option<Value>, PlaceholderError> {
-    lookup(path)
-        .map_err(|problem| PlaceholderError { placeholder: whole.to_owned(), problem })
+    lookup(path).map_err(|problem| PlaceholderError {
+        placeholder: whole.to_owned(),
+        problem,
+    })
 }
 
 fn replace(
@@ -197,7 +207,10 @@ fn of_context(path: &str, context: &ExecutorContext<'_>) -> Result<Option<Value>
     if path.is_empty() {
         return text(input.to_string());
     }
-    if let Some(times) = path.strip_prefix(".json_escape[").and_then(|rest| rest.strip_suffix(']')) {
+    if let Some(times) = path
+        .strip_prefix(".json_escape[")
+        .and_then(|rest| rest.strip_suffix(']'))
+    {
         return text(escaped(input, times)?);
     }
     if path == ".outputs.output_file" || path == ".outputMetadataUri" {
@@ -216,7 +229,10 @@ fn of_context(path: &str, context: &ExecutorContext<'_>) -> Result<Option<Value>
             (_, None) => Err(format!("there is no output parameter {name}")),
         };
     }
-    for (prefix, side) in [(".inputs.artifacts", "inputs"), (".outputs.artifacts", "outputs")] {
+    for (prefix, side) in [
+        (".inputs.artifacts", "inputs"),
+        (".outputs.artifacts", "outputs"),
+    ] {
         if let Some((name, field)) = path.strip_prefix(prefix).and_then(quoted) {
             return of_artifact(&input[side]["artifacts"][name], name, field, side);
         }
@@ -226,7 +242,11 @@ fn of_context(path: &str, context: &ExecutorContext<'_>) -> Result<Option<Value>
 
 /// JSON as the content of a JSON text, `times` over.
 fn escaped(input: &Value, times: &str) -> Result<String, String> {
-    let times: u8 = times.parse().ok().filter(|times| *times <= 8).ok_or("at most 8 times")?;
+    let times: u8 = times
+        .parse()
+        .ok()
+        .filter(|times| *times <= 8)
+        .ok_or("at most 8 times")?;
     let mut text = input.to_string();
     for _ in 0..times {
         let quoted = Value::String(text).to_string();
@@ -235,12 +255,7 @@ fn escaped(input: &Value, times: &str) -> Result<String, String> {
     Ok(text)
 }
 
-fn of_artifact(
-    list: &Value,
-    name: &str,
-    field: &str,
-    side: &str,
-) -> Result<Option<Value>, String> {
+fn of_artifact(list: &Value, name: &str, field: &str, side: &str) -> Result<Option<Value>, String> {
     let Some(Value::Array(artifacts)) = list.get("artifacts") else {
         // An optional input artifact that was not given is nothing.
         return match side {
@@ -251,7 +266,9 @@ fn of_artifact(
     if field.is_empty() {
         return Ok(Some(Value::Array(artifacts.clone())));
     }
-    let Some(artifact) = artifacts.first() else { return Ok(Some(Value::Null)) };
+    let Some(artifact) = artifacts.first() else {
+        return Ok(Some(Value::Null));
+    };
     let metadata = &artifact["metadata"];
     Ok(Some(match field {
         ".path" => Value::String(artifact_path(artifact)),

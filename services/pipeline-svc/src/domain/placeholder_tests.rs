@@ -38,7 +38,10 @@ fn input() -> Value {
 
 fn text(template: &str) -> Result<String, String> {
     let (input, facts) = (input(), facts());
-    let context = ExecutorContext { executor_input: &input, facts: &facts };
+    let context = ExecutorContext {
+        executor_input: &input,
+        facts: &facts,
+    };
     resolve_text(template, &context).map_err(|error| error.to_string())
 }
 
@@ -61,11 +64,17 @@ fn every_placeholder_of_a_command() {
         ("{{$.outputs.artifacts['model'].path}}", "/a/model"),
         ("{{$.outputs.output_file}}", "/o/output_metadata.json"),
         ("{{$.outputMetadataUri}}", "/o/output_metadata.json"),
-        ("{{$.pipeline_job_name}}/{{$.pipeline_task_name}}", "my run/train"),
+        (
+            "{{$.pipeline_job_name}}/{{$.pipeline_task_name}}",
+            "my run/train",
+        ),
         ("{{$.pipeline_job_uuid}}", "run-1"),
         ("{{$.pipeline_job_resource_name}}", "pipe-abc"),
         ("{{$.workspace_path}}/x", "/ws/x"),
-        ("{{$.pipeline_google_cloud_location}}", "{{$.pipeline_google_cloud_location}}"),
+        (
+            "{{$.pipeline_google_cloud_location}}",
+            "{{$.pipeline_google_cloud_location}}",
+        ),
         ("{{ no }} {{$ unclosed", "{{ no }} {{$ unclosed"),
     ] {
         assert_eq!(text(template).as_deref(), Ok(expected), "{template}");
@@ -74,7 +83,10 @@ fn every_placeholder_of_a_command() {
 
 #[test]
 fn values_are_not_expanded_again() {
-    assert_eq!(text("{{$.inputs.parameters['s']}}").unwrap(), "{{$.pipeline_root}}");
+    assert_eq!(
+        text("{{$.inputs.parameters['s']}}").unwrap(),
+        "{{$.pipeline_root}}"
+    );
 }
 
 #[test]
@@ -90,7 +102,10 @@ fn json_is_escaped_as_often_as_asked() {
 fn an_output_that_does_not_exist_is_an_error_that_names_it() {
     let error = text("{{$.outputs.artifacts['none'].path}}").unwrap_err();
 
-    assert!(error.contains("there is no output artifact none"), "{error}");
+    assert!(
+        error.contains("there is no output artifact none"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -103,7 +118,10 @@ fn constants_take_the_other_inputs_with_their_types() {
         &facts(),
         &inputs,
     );
-    assert_eq!(resolved.unwrap(), json!({"x": ["<a \"b\"\n>", "a \"b\"\n", "train"]}));
+    assert_eq!(
+        resolved.unwrap(),
+        json!({"x": ["<a \"b\"\n>", "a \"b\"\n", "train"]})
+    );
 
     let number = BTreeMap::from([("n".to_owned(), json!(3))]);
     let resolved = resolve_constant(&json!("{{$.inputs.parameters['n']}}"), &facts(), &number);

@@ -57,7 +57,9 @@ pub(crate) fn check_local(
         ));
     }
     for (feature, parameter) in NEEDED {
-        let Some(Value::Array(uses)) = container.platform.get(feature) else { continue };
+        let Some(Value::Array(uses)) = container.platform.get(feature) else {
+            continue;
+        };
         if uses.iter().any(|item| is_wanted(item, parameter, &lookup)) {
             return Err(format!(
                 "platforms.kubernetes.deploymentSpec.executors.{}.{feature} needs Kubernetes, and \
@@ -70,7 +72,9 @@ pub(crate) fn check_local(
 }
 
 fn is_wanted(item: &Value, parameter: &str, lookup: impl Fn(&Source) -> Option<Value>) -> bool {
-    let Some(input) = item.get(parameter) else { return true };
+    let Some(input) = item.get(parameter) else {
+        return true;
+    };
     let text = |value: &Value, key: &str| value.get(key)?.as_str().map(str::to_owned);
     let found = if let Some(name) = text(input, "componentInputParameter") {
         lookup(&Source::Parent(name))

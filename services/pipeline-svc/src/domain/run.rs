@@ -28,7 +28,9 @@ impl StorageState {
 
     /// The state that `as_str` printed.
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        [Self::Available, Self::Archived].into_iter().find(|state| state.as_str() == text)
+        [Self::Available, Self::Archived]
+            .into_iter()
+            .find(|state| state.as_str() == text)
     }
 }
 
@@ -200,7 +202,11 @@ impl Run {
     /// `<pipeline name>-<suffix>`: KFP's resource name of a run.
     pub(crate) fn resource_name(&self) -> String {
         let id = self.id.to_string();
-        let suffix: String = id.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
+        let suffix: String = id
+            .chars()
+            .filter(char::is_ascii_alphanumeric)
+            .take(8)
+            .collect();
         format!("{}-{suffix}", self.pipeline_name)
     }
 

@@ -20,8 +20,11 @@ pub(crate) fn check(
     let field = |name: &str| format!("runtime_config.parameters.{name}");
     let mut faults = Vec::new();
     let mut accepted = BTreeMap::new();
-    let unknown: Vec<_> =
-        given.keys().filter(|name| !root.parameters.contains_key(*name)).cloned().collect();
+    let unknown: Vec<_> = given
+        .keys()
+        .filter(|name| !root.parameters.contains_key(*name))
+        .cloned()
+        .collect();
     if let Some(first) = unknown.first() {
         let names = unknown.join(", ");
         let problem = format!("parameter(s) provided are not required by pipeline: {names}");
@@ -43,7 +46,11 @@ pub(crate) fn check(
             )),
         }
     }
-    if faults.is_empty() { Ok(accepted) } else { Err(faults) }
+    if faults.is_empty() {
+        Ok(accepted)
+    } else {
+        Err(faults)
+    }
 }
 
 fn accept(name: &str, decl: &ParameterInputDecl, value: &Value) -> Result<Value, String> {
@@ -55,7 +62,9 @@ fn accept(name: &str, decl: &ParameterInputDecl, value: &Value) -> Result<Value,
         ParameterType::List => "list",
         ParameterType::Struct => "struct",
         ParameterType::TaskFinalStatus | ParameterType::TaskConfig => {
-            return Err(format!("input parameter {name} is filled in by the platform"));
+            return Err(format!(
+                "input parameter {name} is filled in by the platform"
+            ));
         }
     };
     let value = values::normalize(value.clone());
@@ -64,11 +73,14 @@ fn accept(name: &str, decl: &ParameterInputDecl, value: &Value) -> Result<Value,
     if (decl.kind == ParameterType::String) != is_text {
         return Err(mismatch(name, wanted, &value));
     }
-    let value = values::coerce(decl.kind, value.clone()).map_err(|_| mismatch(name, wanted, &value))?;
+    let value =
+        values::coerce(decl.kind, value.clone()).map_err(|_| mismatch(name, wanted, &value))?;
     if !decl.literals.is_empty() && !decl.literals.contains(&value) {
         let allowed: Vec<_> = decl.literals.iter().map(values::to_text).collect();
         let allowed = allowed.join(", ");
-        return Err(format!("input parameter {name} must be one of {allowed}, but is {value}"));
+        return Err(format!(
+            "input parameter {name} must be one of {allowed}, but is {value}"
+        ));
     }
     Ok(value)
 }
@@ -79,11 +91,7 @@ fn mismatch(name: &str, wanted: &str, value: &Value) -> String {
 
 /// Expands the macros of text parameters: `[[RunUUID]]`, `[[CurrentTime]]`,
 /// `[[CurrentTime.<strftime>]]` (UTC).
-pub(crate) fn expand_macros(
-    parameters: &mut BTreeMap<String, Value>,
-    run: &str,
-    now: Timestamp,
-) {
+pub(crate) fn expand_macros(parameters: &mut BTreeMap<String, Value>, run: &str, now: Timestamp) {
     for value in parameters.values_mut() {
         if let Value::String(text) = value
             && text.contains("[[")
@@ -132,7 +140,10 @@ mod tests {
             ("a-[[RunUUID]]", "a-r1"),
             ("[[CurrentTime]]", "20260131123005"),
             ("[[CurrentTime.%Y-%m-%d]]", "2026-01-31"),
-            ("[[ScheduledTime]] [[Index]] [[", "[[ScheduledTime]] [[Index]] [["),
+            (
+                "[[ScheduledTime]] [[Index]] [[",
+                "[[ScheduledTime]] [[Index]] [[",
+            ),
         ] {
             assert_eq!(expand(text, "r1", now), expected);
         }

@@ -20,7 +20,10 @@ pub(crate) fn normalize(value: Value) -> Value {
         Value::Number(number) => Value::Number(normalize_number(number)),
         Value::Array(items) => Value::Array(items.into_iter().map(normalize).collect()),
         Value::Object(fields) => Value::Object(
-            fields.into_iter().map(|(name, value)| (name, normalize(value))).collect::<Map<_, _>>(),
+            fields
+                .into_iter()
+                .map(|(name, value)| (name, normalize(value)))
+                .collect::<Map<_, _>>(),
         ),
         other => other,
     }
@@ -73,7 +76,11 @@ pub(crate) fn coerce(kind: ParameterType, value: Value) -> Result<Value, String>
             value.is_object()
         }
     };
-    if fits { Ok(value) } else { Err(format!("expected {}, found {value}", kind.noun())) }
+    if fits {
+        Ok(value)
+    } else {
+        Err(format!("expected {}, found {value}", kind.noun()))
+    }
 }
 
 impl ParameterType {

@@ -69,7 +69,11 @@ pub(crate) async fn insert(
         .bind(&artifact.uri)
         .bind(json_text(&artifact.metadata))
         .bind(artifact.digest.as_deref())
-        .bind(artifact.size_bytes.and_then(|size| i64::try_from(size).ok()))
+        .bind(
+            artifact
+                .size_bytes
+                .and_then(|size| i64::try_from(size).ok()),
+        )
         .bind(stored.created_at.millis())
         .execute(tx.conn())
         .await?;
@@ -113,12 +117,20 @@ pub(crate) async fn known(
         .bind(uri)
         .bind(schema_title)
         .bind(json_text(metadata));
-    query.fetch_optional(tx.conn()).await?.as_ref().map(decode).transpose()
+    query
+        .fetch_optional(tx.conn())
+        .await?
+        .as_ref()
+        .map(decode)
+        .transpose()
 }
 
 /// Sets `count` numbers aside for the caller and gives the first of them.
 pub(crate) async fn take_numbers(tx: &mut WriteTx, count: i64) -> Result<i64, DbError> {
-    let row = sqlx::query(TAKE_NUMBERS).bind(count).fetch_one(tx.conn()).await?;
+    let row = sqlx::query(TAKE_NUMBERS)
+        .bind(count)
+        .fetch_one(tx.conn())
+        .await?;
     Ok(Cells::of("number_blocks", &row).int("next")? - count + 1)
 }
 
@@ -132,7 +144,9 @@ fn decode(row: &AnyRow) -> Result<StoredArtifact, DbError> {
         uri: cells.text("uri")?,
         metadata: cells.json("metadata")?,
         digest: cells.text_opt("digest")?,
-        size_bytes: cells.int_opt("size_bytes")?.and_then(|size| u64::try_from(size).ok()),
+        size_bytes: cells
+            .int_opt("size_bytes")?
+            .and_then(|size| u64::try_from(size).ok()),
         custom_path: None,
     };
     Ok(StoredArtifact {

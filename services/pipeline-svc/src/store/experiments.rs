@@ -65,7 +65,10 @@ pub(crate) async fn get(
     tx: &mut impl Read,
     id: ExperimentId,
 ) -> Result<Option<Experiment>, DbError> {
-    let row = sqlx::query(GET).bind(id.to_string()).fetch_optional(tx.conn()).await?;
+    let row = sqlx::query(GET)
+        .bind(id.to_string())
+        .fetch_optional(tx.conn())
+        .await?;
     row.as_ref().map(decode).transpose()
 }
 
@@ -74,7 +77,10 @@ pub(crate) async fn default_of(
     tx: &mut impl Read,
     namespace: &Namespace,
 ) -> Result<Option<Experiment>, DbError> {
-    let row = sqlx::query(DEFAULT).bind(namespace.as_str()).fetch_optional(tx.conn()).await?;
+    let row = sqlx::query(DEFAULT)
+        .bind(namespace.as_str())
+        .fetch_optional(tx.conn())
+        .await?;
     row.as_ref().map(decode).transpose()
 }
 
@@ -84,7 +90,11 @@ pub(crate) async fn touch(
     id: ExperimentId,
     now: Timestamp,
 ) -> Result<(), DbError> {
-    sqlx::query(TOUCH).bind(id.to_string()).bind(now.millis()).execute(tx.conn()).await?;
+    sqlx::query(TOUCH)
+        .bind(id.to_string())
+        .bind(now.millis())
+        .execute(tx.conn())
+        .await?;
     Ok(())
 }
 

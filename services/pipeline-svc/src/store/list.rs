@@ -75,8 +75,15 @@ pub(crate) async fn list<T>(
     for predicate in &listing.predicates {
         filter(table, predicate, &mut statement)?;
     }
-    let counting = format!("SELECT COUNT(*) AS n FROM {} WHERE {}", table.name, statement.condition());
-    let row = bound(&counting, &statement.values).fetch_one(tx.conn()).await.map_err(DbError::from)?;
+    let counting = format!(
+        "SELECT COUNT(*) AS n FROM {} WHERE {}",
+        table.name,
+        statement.condition()
+    );
+    let row = bound(&counting, &statement.values)
+        .fetch_one(tx.conn())
+        .await
+        .map_err(DbError::from)?;
     let total: i64 = row.try_get("n").map_err(DbError::from)?;
 
     let (column, kind) = sort_column(table, &listing.sort_key)?;
@@ -87,7 +94,9 @@ pub(crate) async fn list<T>(
     if let Some(start) = &listing.start {
         let value = statement.bind(start.value.clone());
         let id = statement.bind(Operand::Text(start.id.clone()));
-        statement.conditions.push(format!("({column}, id) {sign} ({value}, {id})"));
+        statement
+            .conditions
+            .push(format!("({column}, id) {sign} ({value}, {id})"));
     }
     let limit = statement.bind(Operand::Number(listing.page_size + 1));
     let query = format!(
@@ -96,42 +105,68 @@ pub(crate) async fn list<T>(
         table.name,
         statement.condition()
     );
-    let rows = bound(&query, &statement.values).fetch_all(tx.conn()).await.map_err(DbError::from)?;
+    let rows = bound(&query, &statement.values)
+        .fetch_all(tx.conn())
+        .await
+        .map_err(DbError::from)?;
     let size = usize::try_from(listing.page_size).unwrap_or(usize::MAX);
-    let next = rows.get(size).map(|row| token(row, column, kind, listing)).transpose()?;
-    let entries = rows.iter().take(size).map(decode).collect::<Result<_, _>>()?;
-    Ok(Page { entries, total, next })
+    let next = rows
+        .get(size)
+        .map(|row| token(row, column, kind, listing))
+        .transpose()?;
+    let entries = rows
+        .iter()
+        .take(size)
+        .map(decode)
+        .collect::<Result<_, _>>()?;
+    Ok(Page {
+        entries,
+        total,
+        next,
+    })
 }
 
 fn bound<'q>(text: &'q str, values: &[Operand]) -> Query<'q, Any, AnyArguments> {
     // The text is made of the table's own words and placeholders, see above.
-    values.iter().fold(sqlx::query(AssertSqlSafe(text)), |query, value| match value {
-        Operand::Number(number) => query.bind(*number),
-        Operand::Text(text) => query.bind(text.clone()),
-    })
+    values.iter().fold(
+        sqlx::query(AssertSqlSafe(text)),
+        |query, value| match value {
+            Operand::Number(number) => query.bind(*number),
+            Operand::Text(text) => query.bind(text.clone()),
+        },
+    )
 }
 
 fn sort_column(table: &Table, key: &str) -> Result<(&'static str, Type), Error> {
     let known = table.keys.iter().find(|(known, _, _)| *known == key);
-    known.map(|(_, column, kind)| (*column, *kind)).ok_or_else(|| {
-        let names: Vec<_> = table.keys.iter().map(|(name, _, _)| *name).collect();
-        let problem = format!("Invalid sorting field: {key:?}; known are {}", names.join(", "));
-        Error::violations(
-            "SORT_INVALID",
-            "Invalid input error",
-            vec![FieldViolation::new("sort_by", problem)],
-        )
-    })
+    known
+        .map(|(_, column, kind)| (*column, *kind))
+        .ok_or_else(|| {
+            let names: Vec<_> = table.keys.iter().map(|(name, _, _)| *name).collect();
+            let problem = format!(
+                "Invalid sorting field: {key:?}; known are {}",
+                names.join(", ")
+            );
+            Error::violations(
+                "SORT_INVALID",
+                "Invalid input error",
+                vec![FieldViolation::new("sort_by", problem)],
+            )
+        })
 }
 
 fn token(row: &AnyRow, column: &str, kind: Type, listing: &Listing) -> Result<String, Error> {
     let value = match kind {
-        Type::Text => {
-            Operand::Text(row.try_get::<Option<String>, _>(column).map_err(DbError::from)?.unwrap_or_default())
-        }
-        Type::Time => {
-            Operand::Number(row.try_get::<Option<i64>, _>(column).map_err(DbError::from)?.unwrap_or(0))
-        }
+        Type::Text => Operand::Text(
+            row.try_get::<Option<String>, _>(column)
+                .map_err(DbError::from)?
+                .unwrap_or_default(),
+        ),
+        Type::Time => Operand::Number(
+            row.try_get::<Option<i64>, _>(column)
+                .map_err(DbError::from)?
+                .unwrap_or(0),
+        ),
     };
     let start = Start {
         sort_key: listing.sort_key.clone(),
@@ -174,7 +209,9 @@ fn filter(table: &Table, predicate: &Predicate, statement: &mut Statement) -> Re
             (Type::Time, Operand::Number(seconds)) => Operand::Number(seconds.saturating_mul(1000)),
             (Type::Text, Operand::Text(text)) => Operand::Text(text.clone()),
             (Type::Time, Operand::Text(_)) => return Err(wrong(key, "it is compared with a time")),
-            (Type::Text, Operand::Number(_)) => return Err(wrong(key, "it is compared with a string")),
+            (Type::Text, Operand::Number(_)) => {
+                return Err(wrong(key, "it is compared with a string"));
+            }
         });
     }
     let condition = condition(predicate.operation, column, *kind, values, statement)
@@ -198,12 +235,20 @@ fn condition(
         Operation::Less => "<",
         Operation::LessEquals => "<=",
         Operation::In => {
-            let places: Vec<_> = values.into_iter().map(|value| statement.bind(value)).collect();
+            let places: Vec<_> = values
+                .into_iter()
+                .map(|value| statement.bind(value))
+                .collect();
             return (!places.is_empty()).then(|| format!("{column} IN ({})", places.join(", ")));
         }
         Operation::IsSubstring => {
-            let [Operand::Text(part)] = values.as_slice() else { return None };
-            let escaped = part.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+            let [Operand::Text(part)] = values.as_slice() else {
+                return None;
+            };
+            let escaped = part
+                .replace('\\', "\\\\")
+                .replace('%', "\\%")
+                .replace('_', "\\_");
             let place = statement.bind(Operand::Text(format!("%{escaped}%")));
             return Some(format!("{column} LIKE {place} ESCAPE '\\'"));
         }

@@ -54,7 +54,10 @@ pub(crate) async fn put(tx: &mut WriteTx, pipeline: &Pipeline) -> Result<(), DbE
 
 /// Replaces the tags of a pipeline or version in the table that filters look at.
 pub(crate) async fn put_tags(tx: &mut WriteTx, owner: &str, tags: &Tags) -> Result<(), DbError> {
-    sqlx::query("DELETE FROM tags WHERE owner_id = $1").bind(owner).execute(tx.conn()).await?;
+    sqlx::query("DELETE FROM tags WHERE owner_id = $1")
+        .bind(owner)
+        .execute(tx.conn())
+        .await?;
     for (key, value) in tags {
         sqlx::query("INSERT INTO tags (owner_id, key, value) VALUES ($1, $2, $3)")
             .bind(owner)
@@ -68,7 +71,10 @@ pub(crate) async fn put_tags(tx: &mut WriteTx, owner: &str, tags: &Tags) -> Resu
 
 /// The pipeline of this id.
 pub(crate) async fn get(tx: &mut impl Read, id: PipelineId) -> Result<Option<Pipeline>, DbError> {
-    let row = sqlx::query(GET).bind(id.to_string()).fetch_optional(tx.conn()).await?;
+    let row = sqlx::query(GET)
+        .bind(id.to_string())
+        .fetch_optional(tx.conn())
+        .await?;
     row.as_ref().map(decode).transpose()
 }
 
@@ -79,7 +85,12 @@ pub(crate) async fn by_name(
     name: &str,
 ) -> Result<Option<Pipeline>, DbError> {
     let query = sqlx::query(BY_NAME).bind(namespace.as_str()).bind(name);
-    query.fetch_optional(tx.conn()).await?.as_ref().map(decode).transpose()
+    query
+        .fetch_optional(tx.conn())
+        .await?
+        .as_ref()
+        .map(decode)
+        .transpose()
 }
 
 /// Removes a pipeline with its versions and tags.
@@ -90,7 +101,10 @@ pub(crate) async fn delete(tx: &mut WriteTx, id: PipelineId) -> Result<bool, DbE
         "DELETE FROM tags WHERE owner_id = $1",
         "DELETE FROM pipeline_versions WHERE pipeline_id = $1",
     ] {
-        sqlx::query(statement).bind(&text).execute(tx.conn()).await?;
+        sqlx::query(statement)
+            .bind(&text)
+            .execute(tx.conn())
+            .await?;
     }
     let done = sqlx::query("DELETE FROM pipelines WHERE id = $1").bind(&text);
     Ok(done.execute(tx.conn()).await?.rows_affected() == 1)

@@ -57,15 +57,21 @@ impl<'r> Cells<'r> {
     where
         T: FromStr<Err: ToString>,
     {
-        self.text(column)?.parse().map_err(|error: T::Err| self.broken(column, error.to_string()))
+        self.text(column)?
+            .parse()
+            .map_err(|error: T::Err| self.broken(column, error.to_string()))
     }
 
     pub(crate) fn parsed_opt<T>(&self, column: &str) -> Result<Option<T>, DbError>
     where
         T: FromStr<Err: ToString>,
     {
-        let Some(text) = self.text_opt(column)? else { return Ok(None) };
-        text.parse().map(Some).map_err(|error: T::Err| self.broken(column, error.to_string()))
+        let Some(text) = self.text_opt(column)? else {
+            return Ok(None);
+        };
+        text.parse()
+            .map(Some)
+            .map_err(|error: T::Err| self.broken(column, error.to_string()))
     }
 
     pub(crate) fn word<T>(
@@ -81,12 +87,13 @@ impl<'r> Cells<'r> {
         serde_json::from_str(&self.text(column)?).map_err(|error| self.broken(column, error))
     }
 
-    pub(crate) fn json_opt<T: DeserializeOwned>(
-        &self,
-        column: &str,
-    ) -> Result<Option<T>, DbError> {
-        let Some(text) = self.text_opt(column)? else { return Ok(None) };
-        serde_json::from_str(&text).map(Some).map_err(|error| self.broken(column, error))
+    pub(crate) fn json_opt<T: DeserializeOwned>(&self, column: &str) -> Result<Option<T>, DbError> {
+        let Some(text) = self.text_opt(column)? else {
+            return Ok(None);
+        };
+        serde_json::from_str(&text)
+            .map(Some)
+            .map_err(|error| self.broken(column, error))
     }
 }
 

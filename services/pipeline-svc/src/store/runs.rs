@@ -13,7 +13,12 @@ use crate::store::list::{Table, Type};
 use crate::store::row::{Cells, json_text};
 
 /// Runs as they can be listed.
-pub(crate) const TABLE: Table = Table { name: "runs", columns: COLUMNS, keys: KEYS, tagged: false };
+pub(crate) const TABLE: Table = Table {
+    name: "runs",
+    columns: COLUMNS,
+    keys: KEYS,
+    tagged: false,
+};
 
 const KEYS: &[(&str, &str, Type)] = &[
     ("run_id", "id", Type::Text),
@@ -110,7 +115,10 @@ pub(crate) async fn insert(tx: &mut WriteTx, run: &Run) -> Result<(), DbError> {
 
 /// A run, if there is one of this id.
 pub(crate) async fn get(tx: &mut impl Read, id: RunId) -> Result<Option<Run>, DbError> {
-    let row = sqlx::query(GET).bind(id.to_string()).fetch_optional(tx.conn()).await?;
+    let row = sqlx::query(GET)
+        .bind(id.to_string())
+        .fetch_optional(tx.conn())
+        .await?;
     row.as_ref().map(decode).transpose()
 }
 
@@ -147,7 +155,9 @@ pub(crate) async fn set_storage(
     id: RunId,
     storage: StorageState,
 ) -> Result<bool, DbError> {
-    let query = sqlx::query(SET_STORAGE).bind(id.to_string()).bind(storage.as_str());
+    let query = sqlx::query(SET_STORAGE)
+        .bind(id.to_string())
+        .bind(storage.as_str());
     Ok(query.execute(tx.conn()).await?.rows_affected() == 1)
 }
 
@@ -156,27 +166,37 @@ pub(crate) async fn archive_of_experiment(
     tx: &mut WriteTx,
     experiment: ExperimentId,
 ) -> Result<(), DbError> {
-    sqlx::query(ARCHIVE_OF_EXPERIMENT).bind(experiment.to_string()).execute(tx.conn()).await?;
+    sqlx::query(ARCHIVE_OF_EXPERIMENT)
+        .bind(experiment.to_string())
+        .execute(tx.conn())
+        .await?;
     Ok(())
 }
 
 /// Runs that somebody must drive, oldest first.
 pub(crate) async fn unfinished(tx: &mut impl Read) -> Result<Vec<RunId>, DbError> {
     let rows = sqlx::query(UNFINISHED).fetch_all(tx.conn()).await?;
-    rows.iter().map(|row| Cells::of("runs", row).parsed("id")).collect()
+    rows.iter()
+        .map(|row| Cells::of("runs", row).parsed("id"))
+        .collect()
 }
 
 /// Removes a run and its tasks; artifacts stay.
 pub(crate) async fn delete(tx: &mut WriteTx, id: RunId) -> Result<bool, DbError> {
-    let done = sqlx::query(DELETE).bind(id.to_string()).execute(tx.conn()).await?;
+    let done = sqlx::query(DELETE)
+        .bind(id.to_string())
+        .execute(tx.conn())
+        .await?;
     Ok(done.rows_affected() == 1)
 }
 
 /// A run out of a row that has [`COLUMNS`].
 pub(crate) fn decode(row: &AnyRow) -> Result<Run, DbError> {
     let cells = Cells::of("runs", row);
-    let source = match (cells.parsed_opt("pipeline_id")?, cells.parsed_opt("pipeline_version_id")?)
-    {
+    let source = match (
+        cells.parsed_opt("pipeline_id")?,
+        cells.parsed_opt("pipeline_version_id")?,
+    ) {
         (Some(pipeline), Some(version)) => Source::Version { pipeline, version },
         _ => Source::Inline,
     };

@@ -62,7 +62,10 @@ pub(crate) async fn upsert(tx: &mut WriteTx, run: RunId, task: &NodeRow) -> Resu
 
 /// Every task of a run, parents before children.
 pub(crate) async fn of_run(tx: &mut impl Read, run: RunId) -> Result<Vec<NodeRow>, DbError> {
-    let rows = sqlx::query(OF_RUN).bind(run.to_string()).fetch_all(tx.conn()).await?;
+    let rows = sqlx::query(OF_RUN)
+        .bind(run.to_string())
+        .fetch_all(tx.conn())
+        .await?;
     rows.iter().map(decode).collect()
 }
 
@@ -72,8 +75,15 @@ pub(crate) async fn get(
     run: RunId,
     task: TaskId,
 ) -> Result<Option<NodeRow>, DbError> {
-    let query = sqlx::query(GET).bind(run.to_string()).bind(task.to_string());
-    query.fetch_optional(tx.conn()).await?.as_ref().map(decode).transpose()
+    let query = sqlx::query(GET)
+        .bind(run.to_string())
+        .bind(task.to_string());
+    query
+        .fetch_optional(tx.conn())
+        .await?
+        .as_ref()
+        .map(decode)
+        .transpose()
 }
 
 /// Keeps a result for tasks with the same fingerprint.
@@ -111,8 +121,14 @@ pub(crate) async fn recall(
         return Ok(None);
     };
     let cells = Cells::of("cached_results", &row);
-    let source = CacheSource { run: cells.text("run_id")?, task: cells.parsed("task_id")? };
-    Ok(Some(CachedResult { source, outputs: cells.json::<Values>("outputs")? }))
+    let source = CacheSource {
+        run: cells.text("run_id")?,
+        task: cells.parsed("task_id")?,
+    };
+    Ok(Some(CachedResult {
+        source,
+        outputs: cells.json::<Values>("outputs")?,
+    }))
 }
 
 fn decode(row: &AnyRow) -> Result<NodeRow, DbError> {
@@ -121,7 +137,9 @@ fn decode(row: &AnyRow) -> Result<NodeRow, DbError> {
         id: cells.parsed("id")?,
         path: cells.text("path")?,
         parent: cells.parsed_opt("parent_id")?,
-        iteration: cells.int_opt("iteration")?.and_then(|number| u32::try_from(number).ok()),
+        iteration: cells
+            .int_opt("iteration")?
+            .and_then(|number| u32::try_from(number).ok()),
         state: cells.word("state", NodeState::parse)?,
         attempt: cells.count("attempt")?,
         failures: cells.count("failures")?,

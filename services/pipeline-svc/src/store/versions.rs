@@ -63,7 +63,10 @@ pub(crate) async fn get(
     tx: &mut impl Read,
     id: PipelineVersionId,
 ) -> Result<Option<Version>, DbError> {
-    let row = sqlx::query(GET).bind(id.to_string()).fetch_optional(tx.conn()).await?;
+    let row = sqlx::query(GET)
+        .bind(id.to_string())
+        .fetch_optional(tx.conn())
+        .await?;
     row.as_ref().map(decode).transpose()
 }
 
@@ -72,14 +75,20 @@ pub(crate) async fn latest(
     tx: &mut impl Read,
     pipeline: PipelineId,
 ) -> Result<Option<Version>, DbError> {
-    let row = sqlx::query(LATEST).bind(pipeline.to_string()).fetch_optional(tx.conn()).await?;
+    let row = sqlx::query(LATEST)
+        .bind(pipeline.to_string())
+        .fetch_optional(tx.conn())
+        .await?;
     row.as_ref().map(decode).transpose()
 }
 
 /// Removes a version and its tags; runs keep its specification.
 pub(crate) async fn delete(tx: &mut WriteTx, id: PipelineVersionId) -> Result<bool, DbError> {
     let id = id.to_string();
-    sqlx::query("DELETE FROM tags WHERE owner_id = $1").bind(&id).execute(tx.conn()).await?;
+    sqlx::query("DELETE FROM tags WHERE owner_id = $1")
+        .bind(&id)
+        .execute(tx.conn())
+        .await?;
     let done = sqlx::query("DELETE FROM pipeline_versions WHERE id = $1").bind(&id);
     Ok(done.execute(tx.conn()).await?.rows_affected() == 1)
 }

@@ -86,7 +86,15 @@ enum Woken {
 impl Actor {
     pub(super) fn new(ctx: Arc<Ctx>, id: RunId, slots: Arc<Semaphore>) -> Self {
         let (reports, incoming) = mpsc::channel(EVENTS_MAX);
-        Self { ctx, id, slots, memory: Memory::Unread, reports, incoming, helpers: JoinSet::new() }
+        Self {
+            ctx,
+            id,
+            slots,
+            memory: Memory::Unread,
+            reports,
+            incoming,
+            helpers: JoinSet::new(),
+        }
     }
 
     /// Waits for something to do.
@@ -112,13 +120,25 @@ impl Actor {
         };
         let rows = store::tasks::of_run(&mut tx, self.id).await?;
         drop(tx);
-        let plan = self.ctx.plans.of_digest(&self.ctx.db, &run.spec_digest).await?;
+        let plan = self
+            .ctx
+            .plans
+            .of_digest(&self.ctx.db, &run.spec_digest)
+            .await?;
         let facts = self.ctx.facts(&run, &plan);
         let (state, effects) = RunState::restore(plan, facts, run.status.phase(), rows)
             .map_err(|error| Error::internal("cannot read the run back", error))?;
         let is_new = state.phase() == RunPhase::New;
-        self.memory = Memory::Loaded(Box::new(Loaded { run, state, fresh: Vec::new() }));
-        let events = if is_new { vec![Event::Start] } else { Vec::new() };
+        self.memory = Memory::Loaded(Box::new(Loaded {
+            run,
+            state,
+            fresh: Vec::new(),
+        }));
+        let events = if is_new {
+            vec![Event::Start]
+        } else {
+            Vec::new()
+        };
         self.turn(events, effects).await
     }
 
@@ -155,8 +175,11 @@ impl Actor {
         match request {
             Request::Drive => {}
             Request::Cancel if status.ended() => {
-                let message =
-                    format!("run {} cannot be terminated: it is {}", self.id, status.as_str());
+                let message = format!(
+                    "run {} cannot be terminated: it is {}",
+                    self.id,
+                    status.as_str()
+                );
                 return Err(Error::invalid("RUN_ENDED", message));
             }
             Request::Cancel => self.turn(vec![Event::Cancel], Vec::new()).await?,
@@ -166,7 +189,11 @@ impl Actor {
                     self.id,
                     status.as_str()
                 );
-                return Err(Error::new(ErrorKind::Conflict, "RUN_NOT_RETRYABLE", message));
+                return Err(Error::new(
+                    ErrorKind::Conflict,
+                    "RUN_NOT_RETRYABLE",
+                    message,
+                ));
             }
             Request::Retry => self.turn(vec![Event::Retry], Vec::new()).await?,
             Request::Delete => {
@@ -181,7 +208,9 @@ impl Actor {
 
     /// How long the run may still take.
     fn time_left(&self) -> Option<Duration> {
-        let Memory::Loaded(loaded) = &self.memory else { return None };
+        let Memory::Loaded(loaded) = &self.memory else {
+            return None;
+        };
         let limit = loaded.state.plan().run_timeout?;
         let started = loaded.run.started_at?;
         let running = loaded.state.phase() == RunPhase::Running;
@@ -231,7 +260,14 @@ pub(super) async fn drive(
         failures = 0;
         if actor.is_idle() && announced != Some(served) {
             announced = Some(served);
-            if idle.send(Idle { run: actor.id, served }).await.is_err() {
+            if idle
+                .send(Idle {
+                    run: actor.id,
+                    served,
+                })
+                .await
+                .is_err()
+            {
                 return;
             }
         }
@@ -243,7 +279,11 @@ async fn serve(actor: &mut Actor, letter: Letter) -> Result<(), Error> {
     let (told, outcome) = match actor.answer(letter.request).await {
         Ok(()) => (Ok(()), Ok(())),
         Err(error) if error.kind() == ErrorKind::Internal => {
-            let told = Error::new(ErrorKind::Unavailable, "NOT_STORED", "not stored, try again");
+            let told = Error::new(
+                ErrorKind::Unavailable,
+                "NOT_STORED",
+                "not stored, try again",
+            );
             (Err(told), Err(error))
         }
         Err(error) => (Err(error), Ok(())),

@@ -24,14 +24,22 @@ pub(super) enum Report {
     /// A slot is taken, the command is about to start.
     Granted { task: TaskId, attempt: u32 },
     /// The attempt has ended.
-    Ended { task: TaskId, attempt: u32, outcome: Result<Outcome, RuntimeError> },
+    Ended {
+        task: TaskId,
+        attempt: u32,
+        outcome: Result<Outcome, RuntimeError>,
+    },
     /// The wait before a retry is over.
     RetryDue { task: TaskId },
 }
 
 /// The runtime's name for an attempt.
 pub(super) fn key(state: &RunState, node: NodeIx, attempt: u32) -> AttemptKey {
-    AttemptKey { run: state.facts().run, task: state.node(node).id, attempt }
+    AttemptKey {
+        run: state.facts().run,
+        task: state.node(node).id,
+        attempt,
+    }
 }
 
 /// What the runtime is to do for an attempt.
@@ -47,18 +55,31 @@ pub(super) fn spec(
         outputs_dir: layout.outputs_dir.display().to_string(),
         metadata_file: layout.metadata_file.display().to_string(),
     };
-    let Invocation { image, argv, env, parameters, artifacts, timeout, cpu_millis, memory_bytes } =
-        invocation::build(state, node, &places)?;
+    let Invocation {
+        image,
+        argv,
+        env,
+        parameters,
+        artifacts,
+        timeout,
+        cpu_millis,
+        memory_bytes,
+    } = invocation::build(state, node, &places)?;
     if let Some(path) = &state.facts().workspace_path {
         std::fs::create_dir_all(path).map_err(|error| {
-            NodeError::new("Workspace", format!("cannot make the workspace {path}: {error}"))
+            NodeError::new(
+                "Workspace",
+                format!("cannot make the workspace {path}: {error}"),
+            )
         })?;
     }
-    let parameters = parameters.into_iter().map(|(name, kind, path)| OutputParameter {
-        name,
-        kind: kind_of(kind),
-        path: path.into(),
-    });
+    let parameters = parameters
+        .into_iter()
+        .map(|(name, kind, path)| OutputParameter {
+            name,
+            kind: kind_of(kind),
+            path: path.into(),
+        });
     let artifacts = artifacts.into_iter().map(|place| OutputArtifact {
         name: place.name,
         list: place.list,
@@ -112,7 +133,9 @@ pub(super) async fn watch(
         Some(permit) => permit,
         None => {
             // The semaphore is never closed while there is an actor.
-            let Ok(permit) = slots.acquire_owned().await else { return };
+            let Ok(permit) = slots.acquire_owned().await else {
+                return;
+            };
             tell(&reports, Report::Granted { task, attempt }).await;
             permit
         }
@@ -123,7 +146,15 @@ pub(super) async fn watch(
         Err(error) => Err(error),
     };
     drop(permit);
-    tell(&reports, Report::Ended { task, attempt, outcome }).await;
+    tell(
+        &reports,
+        Report::Ended {
+            task,
+            attempt,
+            outcome,
+        },
+    )
+    .await;
 }
 
 /// Stops an attempt and reports its end, whether or not somebody else watches it.
@@ -137,7 +168,15 @@ pub(super) async fn stop(
         Ok(()) => runtime.observe(&key).await,
         Err(error) => Err(error),
     };
-    tell(&reports, Report::Ended { task, attempt, outcome }).await;
+    tell(
+        &reports,
+        Report::Ended {
+            task,
+            attempt,
+            outcome,
+        },
+    )
+    .await;
 }
 
 /// Tells the actor; one that is gone needs no report.
@@ -165,8 +204,18 @@ pub(super) fn result_of(
 
 /// The error of a failed attempt.
 pub(super) fn error_of(failure: Failure) -> NodeError {
-    let Failure { reason, message, exit_code, log_tail } = failure;
-    NodeError { reason: reason.as_str().to_owned(), message, exit_code, log_tail }
+    let Failure {
+        reason,
+        message,
+        exit_code,
+        log_tail,
+    } = failure;
+    NodeError {
+        reason: reason.as_str().to_owned(),
+        message,
+        exit_code,
+        log_tail,
+    }
 }
 
 /// Whether the content that an artifact had is still there.

@@ -28,16 +28,27 @@ impl Actor {
         let (task, attempt, outcome) = match report {
             Report::Granted { task, attempt } => return Ok(Event::SlotGranted { task, attempt }),
             Report::RetryDue { task } => return Ok(Event::RetryDue { task }),
-            Report::Ended { task, attempt, outcome } => (task, attempt, outcome),
+            Report::Ended {
+                task,
+                attempt,
+                outcome,
+            } => (task, attempt, outcome),
         };
         let result = match attempt::result_of(outcome) {
             Ok(outputs) => Ok(self.number(task, attempt, outputs).await?),
             Err(failure) => {
                 let lost = failure.reason == ferroflow_launcher::FailureReason::Lost;
-                Err(AttemptFailure { error: attempt::error_of(failure), lost })
+                Err(AttemptFailure {
+                    error: attempt::error_of(failure),
+                    lost,
+                })
             }
         };
-        Ok(Event::AttemptEnded { task, attempt, result })
+        Ok(Event::AttemptEnded {
+            task,
+            attempt,
+            result,
+        })
     }
 
     /// Gives numbers to what an attempt made, unless its report comes too late to count.
@@ -48,8 +59,12 @@ impl Actor {
         outputs: Outputs,
     ) -> Result<Values, Error> {
         let now = self.ctx.clock.now();
-        let Memory::Loaded(loaded) = &mut self.memory else { return Ok(Values::default()) };
-        let Some(ix) = loaded.state.find(task) else { return Ok(Values::default()) };
+        let Memory::Loaded(loaded) = &mut self.memory else {
+            return Ok(Values::default());
+        };
+        let Some(ix) = loaded.state.find(task) else {
+            return Ok(Values::default());
+        };
         let node = loaded.state.node(ix);
         if node.attempt != attempt || node.state.ended() {
             return Ok(Values::default());
@@ -60,8 +75,12 @@ impl Actor {
             for one in list {
                 let number = self.ctx.numbers.next(&self.ctx.db).await?;
                 let component = loaded.state.component(ix);
-                let artifact =
-                    Arc::new(invocation::produced(component, &name, number, produced(one)));
+                let artifact = Arc::new(invocation::produced(
+                    component,
+                    &name,
+                    number,
+                    produced(one),
+                ));
                 loaded.fresh.push(StoredArtifact {
                     artifact: Arc::clone(&artifact),
                     run: loaded.run.id,
@@ -72,7 +91,10 @@ impl Actor {
             }
             artifacts.insert(name, numbered);
         }
-        Ok(Values { parameters: outputs.parameters, artifacts })
+        Ok(Values {
+            parameters: outputs.parameters,
+            artifacts,
+        })
     }
 
     /// Finds or makes the artifact of an importer.
@@ -101,8 +123,12 @@ impl Actor {
                 let artifact = Arc::new(imported(importer, id, uri, metadata));
                 let task = loaded.state.node(node).id;
                 let run = loaded.run.id;
-                let row =
-                    StoredArtifact { artifact: Arc::clone(&artifact), run, task, created_at: now };
+                let row = StoredArtifact {
+                    artifact: Arc::clone(&artifact),
+                    run,
+                    task,
+                    created_at: now,
+                };
                 (artifact, Some(row))
             }
         };
@@ -114,22 +140,33 @@ impl Actor {
             return Ok(Err(NodeError::new("Input", message)));
         };
         let copied = tokio::task::spawn_blocking(move || into_workspace(&artifact, &workspace));
-        let copied = copied.await.map_err(|error| Error::internal("a copy was interrupted", error))?;
+        let copied = copied
+            .await
+            .map_err(|error| Error::internal("a copy was interrupted", error))?;
         Ok(copied.map(|artifact| (artifact, fresh)))
     }
 }
 
 fn produced(one: ProducedArtifact) -> Produced {
-    let ProducedArtifact { name, uri, metadata, digest, size_bytes, custom_path } = one;
-    Produced { name, uri, metadata, digest, size_bytes, custom_path }
+    let ProducedArtifact {
+        name,
+        uri,
+        metadata,
+        digest,
+        size_bytes,
+        custom_path,
+    } = one;
+    Produced {
+        name,
+        uri,
+        metadata,
+        digest,
+        size_bytes,
+        custom_path,
+    }
 }
 
-fn imported(
-    importer: &Importer,
-    id: i64,
-    uri: String,
-    metadata: Map<String, Value>,
-) -> Artifact {
+fn imported(importer: &Importer, id: i64, uri: String, metadata: Map<String, Value>) -> Artifact {
     Artifact {
         id,
         name: "artifact".to_owned(),

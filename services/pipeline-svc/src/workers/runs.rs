@@ -57,7 +57,10 @@ impl Supervisor {
 
     /// Takes up unfinished runs, then serves letters until `stop`. Commands that run go on without
     /// us and are found again at the next start.
-    pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), ferroflow_types::Error> {
+    pub(crate) async fn run(
+        mut self,
+        stop: CancellationToken,
+    ) -> Result<(), ferroflow_types::Error> {
         let mut tx = self.ctx.db.begin_read().await?;
         let unfinished = store::runs::unfinished(&mut tx).await?;
         drop(tx);
@@ -100,7 +103,11 @@ impl Supervisor {
 
     /// Lets go of an actor that has nothing to do, unless a letter is on its way to it.
     fn release(&mut self, idle: Idle) {
-        if self.actors.get(&idle.run).is_some_and(|mailbox| mailbox.sent == idle.served) {
+        if self
+            .actors
+            .get(&idle.run)
+            .is_some_and(|mailbox| mailbox.sent == idle.served)
+        {
             self.actors.remove(&idle.run);
         }
         self.admit();
@@ -109,7 +116,9 @@ impl Supervisor {
     /// Starts actors for waiting runs while there is room.
     fn admit(&mut self) {
         while self.actors.len() < self.ctx.settings.active_runs_max {
-            let Some(run) = self.waiting.pop_front() else { break };
+            let Some(run) = self.waiting.pop_front() else {
+                break;
+            };
             self.mailbox(run);
         }
     }
@@ -119,7 +128,8 @@ impl Supervisor {
         self.actors.entry(run).or_insert_with(|| {
             let (letters, inbox) = mpsc::channel(MAILBOX_MAX);
             let actor = Actor::new(Arc::clone(&self.ctx), run, Arc::clone(&self.slots));
-            self.tasks.spawn(actor::drive(actor, inbox, self.idle_sender.clone()));
+            self.tasks
+                .spawn(actor::drive(actor, inbox, self.idle_sender.clone()));
             Mailbox { letters, sent: 0 }
         })
     }

@@ -11,9 +11,7 @@ use super::actor::{Actor, Loaded, Memory};
 use super::attempt::{self, Report};
 use crate::app::events;
 use crate::domain::engine::node::{NodeIx, NodeState};
-use crate::domain::engine::{
-    AttemptFailure, CachedResult, Decision, Effect, Event, Transition,
-};
+use crate::domain::engine::{AttemptFailure, CachedResult, Decision, Effect, Event, Transition};
 use crate::domain::run::{RunError, RunStatus};
 use crate::store;
 use crate::store::artifacts::StoredArtifact;
@@ -55,7 +53,10 @@ impl Actor {
         let Memory::Loaded(mut loaded) = std::mem::replace(&mut self.memory, Memory::Unread) else {
             return Ok(());
         };
-        let mut step = Step { artifacts: std::mem::take(&mut loaded.fresh), ..Step::default() };
+        let mut step = Step {
+            artifacts: std::mem::take(&mut loaded.fresh),
+            ..Step::default()
+        };
         let mut queue: VecDeque<Event> = events.into();
         for effect in effects {
             queue.extend(self.prepare(&mut loaded, effect, &mut step, now).await?);
@@ -90,7 +91,11 @@ impl Actor {
                 let hit = self.look_up(loaded, &fingerprint).await?;
                 Ok(Some(Event::CacheAnswered { task, hit }))
             }
-            Effect::Import { node, uri, metadata } => {
+            Effect::Import {
+                node,
+                uri,
+                metadata,
+            } => {
                 let task = loaded.state.node(node).id;
                 let result = self.import(loaded, node, uri, metadata, now).await?;
                 let result = result.map(|(artifact, fresh)| {
@@ -112,13 +117,7 @@ impl Actor {
     }
 
     /// Makes the command of an attempt ready; takes a slot for it if one is free.
-    fn ready(
-        &self,
-        loaded: &Loaded,
-        node: NodeIx,
-        attempt: u32,
-        step: &mut Step,
-    ) -> Option<Event> {
+    fn ready(&self, loaded: &Loaded, node: NodeIx, attempt: u32, step: &mut Step) -> Option<Event> {
         let task = loaded.state.node(node).id;
         match attempt::spec(&*self.ctx.runtime, &loaded.state, node, attempt) {
             Ok(spec) => {
@@ -129,7 +128,11 @@ impl Actor {
             }
             Err(error) => {
                 let failure = AttemptFailure { error, lost: false };
-                Some(Event::AttemptEnded { task, attempt, result: Err(failure) })
+                Some(Event::AttemptEnded {
+                    task,
+                    attempt,
+                    result: Err(failure),
+                })
             }
         }
     }
@@ -150,12 +153,7 @@ impl Actor {
     }
 
     /// Writes the step; `false` if the run has been deleted.
-    async fn store(
-        &self,
-        loaded: &mut Loaded,
-        step: &Step,
-        now: Timestamp,
-    ) -> Result<bool, Error> {
+    async fn store(&self, loaded: &mut Loaded, step: &Step, now: Timestamp) -> Result<bool, Error> {
         if step.changed.is_empty() && !step.phase_changed {
             return Ok(true);
         }
@@ -209,12 +207,14 @@ impl Actor {
             let runtime = Arc::clone(&self.ctx.runtime);
             let slots = Arc::clone(&self.slots);
             let reports = self.reports.clone();
-            self.helpers.spawn(attempt::watch(runtime, spec, permit, slots, reports));
+            self.helpers
+                .spawn(attempt::watch(runtime, spec, permit, slots, reports));
         }
         for (node, attempt) in step.stops {
             let key = attempt::key(&loaded.state, node, attempt);
             let runtime = Arc::clone(&self.ctx.runtime);
-            self.helpers.spawn(attempt::stop(runtime, key, self.reports.clone()));
+            self.helpers
+                .spawn(attempt::stop(runtime, key, self.reports.clone()));
         }
         for (node, at) in step.timers {
             let task = loaded.state.node(node).id;
@@ -229,12 +229,15 @@ impl Actor {
 
     /// Removes the run; its actor has nothing more to do.
     pub(super) async fn delete(&mut self) -> Result<(), Error> {
-        let Memory::Loaded(loaded) = &self.memory else { return Ok(()) };
+        let Memory::Loaded(loaded) = &self.memory else {
+            return Ok(());
+        };
         let now = self.ctx.clock.now();
         let mut run = loaded.run.clone();
         let mut tx = self.ctx.db.begin_write().await?;
         if store::runs::delete(&mut tx, run.id).await? {
-            tx.publish(&events::run_event(&mut run, "deleted", now)).await?;
+            tx.publish(&events::run_event(&mut run, "deleted", now))
+                .await?;
             tx.commit().await?;
         }
         self.memory = Memory::Gone;
@@ -244,20 +247,27 @@ impl Actor {
 
 fn error_of(state: &crate::domain::engine::RunState) -> Option<RunError> {
     match RunStatus::of(state.phase()) {
-        RunStatus::Canceled => {
-            Some(RunError { code: 1, message: "the run was canceled".to_owned() })
-        }
+        RunStatus::Canceled => Some(RunError {
+            code: 1,
+            message: "the run was canceled".to_owned(),
+        }),
         RunStatus::Failed => {
-            let message = state.failure().unwrap_or_else(|| "the run failed".to_owned());
+            let message = state
+                .failure()
+                .unwrap_or_else(|| "the run failed".to_owned());
             let root = state.nodes().next();
             let expired = root.is_some_and(|(_, node)| {
-                node.error.as_ref().is_some_and(|error| error.reason == "Timeout")
+                node.error
+                    .as_ref()
+                    .is_some_and(|error| error.reason == "Timeout")
             });
-            Some(RunError { code: if expired { 4 } else { 13 }, message })
+            Some(RunError {
+                code: if expired { 4 } else { 13 },
+                message,
+            })
         }
         RunStatus::Pending | RunStatus::Running | RunStatus::Canceling | RunStatus::Succeeded => {
             None
         }
     }
 }
-

@@ -45,15 +45,22 @@ pub(super) fn pipeline_in(kind: Kind, bytes: &[u8]) -> Result<Vec<u8>, Error> {
 }
 
 fn broken(error: impl std::fmt::Display) -> Error {
-    invalid(format!("Failed to read a pipeline spec file: the archive is broken: {error}"))
+    invalid(format!(
+        "Failed to read a pipeline spec file: the archive is broken: {error}"
+    ))
 }
 
 fn check_name(name: &Path) -> Result<(), Error> {
-    let inside = name.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    let inside = name
+        .components()
+        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
     if inside {
         return Ok(());
     }
-    Err(invalid(format!("the archive's member {:?} leads out of it", name.display().to_string())))
+    Err(invalid(format!(
+        "the archive's member {:?} leads out of it",
+        name.display().to_string()
+    )))
 }
 
 /// The first member must be text; `pipeline.yaml` is taken wherever it is.
@@ -70,9 +77,14 @@ fn check_first(name: &str) -> Result<(), Error> {
 fn limited(name: &str, member: impl Read, packed: usize) -> Result<Vec<u8>, Error> {
     let limit = (SIZE_MAX as u64).min(RATIO_MAX.saturating_mul(packed.max(1024) as u64));
     let mut bytes = Vec::new();
-    member.take(limit + 1).read_to_end(&mut bytes).map_err(broken)?;
+    member
+        .take(limit + 1)
+        .read_to_end(&mut bytes)
+        .map_err(broken)?;
     if bytes.len() as u64 > limit {
-        return Err(invalid(format!("the archive's member {name:?} unpacks to more than {limit} bytes")));
+        return Err(invalid(format!(
+            "the archive's member {name:?} unpacks to more than {limit} bytes"
+        )));
     }
     Ok(bytes)
 }
@@ -80,13 +92,18 @@ fn limited(name: &str, member: impl Read, packed: usize) -> Result<Vec<u8>, Erro
 fn of_zip(bytes: &[u8]) -> Result<Vec<u8>, Error> {
     let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).map_err(broken)?;
     if archive.len() > MEMBERS_MAX {
-        return Err(invalid(format!("the archive has more than {MEMBERS_MAX} members")));
+        return Err(invalid(format!(
+            "the archive has more than {MEMBERS_MAX} members"
+        )));
     }
     for at in 0..archive.len() {
         let member = archive.by_index(at).map_err(broken)?;
         check_name(Path::new(member.name()))?;
         if member.is_symlink() {
-            return Err(invalid(format!("the archive's member {:?} is a link", member.name())));
+            return Err(invalid(format!(
+                "the archive's member {:?} is a link",
+                member.name()
+            )));
         }
     }
     let at = match archive.index_for_name(NAME) {
@@ -110,7 +127,9 @@ fn of_tar(bytes: &[u8]) -> Result<Vec<u8>, Error> {
     for (count, entry) in archive.entries().map_err(broken)?.enumerate() {
         let mut entry = entry.map_err(broken)?;
         if count >= MEMBERS_MAX {
-            return Err(invalid(format!("the archive has more than {MEMBERS_MAX} members")));
+            return Err(invalid(format!(
+                "the archive has more than {MEMBERS_MAX} members"
+            )));
         }
         let path = entry.path().map_err(broken)?.into_owned();
         let name = path.display().to_string();

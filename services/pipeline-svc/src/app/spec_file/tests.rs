@@ -23,7 +23,9 @@ fn tar_gz(members: &[(&str, &[u8])]) -> Vec<u8> {
 fn zip(members: &[(&str, &[u8])]) -> Vec<u8> {
     let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
     for (name, bytes) in members {
-        archive.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
+        archive
+            .start_file(*name, zip::write::SimpleFileOptions::default())
+            .unwrap();
         archive.write_all(bytes).unwrap();
     }
     archive.finish().unwrap().into_inner()
@@ -40,7 +42,10 @@ fn every_form_of_the_same_pipeline_reads_the_same() {
 
     assert_eq!(read("p.tar.gz", &tar_gz(member)).unwrap(), plain);
     assert_eq!(read("p.zip", &zip(member)).unwrap(), plain);
-    assert_eq!(read("p.zip", &zip(&[("any.yaml", GOOD.as_bytes())])).unwrap(), plain);
+    assert_eq!(
+        read("p.zip", &zip(&[("any.yaml", GOOD.as_bytes())])).unwrap(),
+        plain
+    );
     assert_eq!(from_json(plain.pipeline.clone()).unwrap(), plain);
     let both = serde_json::json!({"pipeline_spec": plain.pipeline, "platform_spec": null});
     assert_eq!(from_json(both).unwrap(), plain);
@@ -67,13 +72,24 @@ fn documents_are_counted_and_others_ignored() {
     let platform = "platforms: {kubernetes: {deploymentSpec: {executors: {}}}}\n";
     let read = |text: String| read("p.yaml", text.as_bytes());
 
-    assert!(read(format!("{GOOD}---\n{platform}---\nother: 1\n")).unwrap().platform.is_some());
+    assert!(
+        read(format!("{GOOD}---\n{platform}---\nother: 1\n"))
+            .unwrap()
+            .platform
+            .is_some()
+    );
     for (text, words) in [
         (format!("{GOOD}---\n{GOOD}"), "multiple pipeline specs"),
-        (format!("{GOOD}---\n{platform}---\n{platform}"), "multiple platform specs"),
+        (
+            format!("{GOOD}---\n{platform}---\n{platform}"),
+            "multiple platform specs",
+        ),
         (platform.to_owned(), "no pipeline spec is provided"),
         ("a: [".to_owned(), "failed to parse pipeline spec YAML"),
-        (format!("{GOOD}pipelineInfo: {{name: q}}\n"), "failed to parse pipeline spec YAML"),
+        (
+            format!("{GOOD}pipelineInfo: {{name: q}}\n"),
+            "failed to parse pipeline spec YAML",
+        ),
     ] {
         let error = read(text.clone()).unwrap_err().to_string();
         assert!(error.contains(words), "{text}: {error}");
@@ -86,10 +102,18 @@ fn every_unknown_field_is_named_with_its_place() {
 
     let error = read("p.yaml", text.as_bytes()).unwrap_err();
 
-    let places: Vec<_> = error.field_violations().iter().map(|v| v.field.as_str()).collect();
+    let places: Vec<_> = error
+        .field_violations()
+        .iter()
+        .map(|v| v.field.as_str())
+        .collect();
     assert_eq!(
         places,
-        ["pipelineInfo.name", "pipelineInfo.nick", "root.dag.tasks.a.componentReff"]
+        [
+            "pipelineInfo.name",
+            "pipelineInfo.nick",
+            "root.dag.tasks.a.componentReff"
+        ]
     );
 }
 

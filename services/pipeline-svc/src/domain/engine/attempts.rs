@@ -18,7 +18,9 @@ impl Turn<'_> {
         attempt: u32,
         result: Result<Values, AttemptFailure>,
     ) {
-        let Some(ix) = self.run.find(task) else { return };
+        let Some(ix) = self.run.find(task) else {
+            return;
+        };
         let node = self.node(ix);
         let current = matches!(node.state, NodeState::Running | NodeState::Queued);
         // A late report of an attempt that was given up changes nothing.
@@ -62,7 +64,9 @@ impl Turn<'_> {
     }
 
     pub(super) fn retry_due(&mut self, task: TaskId) {
-        let Some(ix) = self.run.find(task) else { return };
+        let Some(ix) = self.run.find(task) else {
+            return;
+        };
         if self.node(ix).state == NodeState::Backoff && self.going_on() {
             self.change(ix).retry_at = None;
             self.launch(ix);
@@ -78,8 +82,12 @@ impl Turn<'_> {
             RunPhase::Canceling | RunPhase::Expiring | RunPhase::Ended(_) => return,
         }
         self.run.phase = phase;
-        let open: Vec<NodeIx> =
-            self.run.nodes().filter(|(_, node)| !node.state.ended()).map(|(ix, _)| ix).collect();
+        let open: Vec<NodeIx> = self
+            .run
+            .nodes()
+            .filter(|(_, node)| !node.state.ended())
+            .map(|(ix, _)| ix)
+            .collect();
         for ix in open {
             let node = self.node(ix);
             if node.role == Role::Root || self.has_children(ix) && node.state == NodeState::Running
@@ -150,6 +158,9 @@ impl RetryPolicy {
 impl AttemptFailure {
     /// A failure that has a message only.
     pub(crate) fn new(reason: &str, message: &str) -> Self {
-        Self { error: super::node::NodeError::new(reason, message), lost: false }
+        Self {
+            error: super::node::NodeError::new(reason, message),
+            lost: false,
+        }
     }
 }

@@ -19,8 +19,7 @@ impl Turn<'_> {
         self.run.phase = RunPhase::Running;
         let id = TaskId::derive(self.run.facts.run, "root");
         let component = self.run.plan.root;
-        let root =
-            Node::pending(id, "root".to_owned(), None, Role::Root, component, self.now);
+        let root = Node::pending(id, "root".to_owned(), None, Role::Root, component, self.now);
         let ix = self.add(root);
         let inputs = self.run.root_inputs();
         self.change(ix).inputs = inputs;
@@ -59,8 +58,7 @@ impl Turn<'_> {
             let path = format!("{prefix}.{}", task.key);
             let id = TaskId::derive(run, &path);
             let role = Role::Task(TaskIx(place));
-            let mut node =
-                Node::pending(id, path, Some(parent), role, task.component, self.now);
+            let mut node = Node::pending(id, path, Some(parent), role, task.component, self.now);
             node.waiting = count(task.upstream.len());
             self.add(node);
         }
@@ -86,8 +84,7 @@ impl Turn<'_> {
         let Some((parent, task)) = self.run.planned(&plan, ix) else {
             return;
         };
-        if task.strategy == TriggerStrategy::AllSucceeded
-            && !self.upstream_succeeded(parent, task)
+        if task.strategy == TriggerStrategy::AllSucceeded && !self.upstream_succeeded(parent, task)
         {
             self.enter(ix, NodeState::Omitted);
             return;
@@ -116,7 +113,9 @@ impl Turn<'_> {
         let Some(first) = self.node(parent).children else {
             return false;
         };
-        task.upstream.iter().all(|up| self.node(NodeIx(first.0 + up.0)).state.succeeded())
+        task.upstream
+            .iter()
+            .all(|up| self.node(NodeIx(first.0 + up.0)).state.succeeded())
     }
 
     /// Inputs are there, nothing stands in the way: the body runs.
@@ -128,7 +127,11 @@ impl Turn<'_> {
                 Ok((uri, metadata)) => {
                     self.change(ix).attempt += 1;
                     self.enter(ix, NodeState::Running);
-                    self.effect(Effect::Import { node: ix, uri, metadata });
+                    self.effect(Effect::Import {
+                        node: ix,
+                        uri,
+                        metadata,
+                    });
                 }
                 Err(error) => self.fail(ix, error),
             },
@@ -142,7 +145,11 @@ impl Turn<'_> {
             return self.fail(ix, error);
         }
         self.enter(ix, NodeState::Queued);
-        let policy = self.run.task(ix).map(|task| task.cache.clone()).unwrap_or_default();
+        let policy = self
+            .run
+            .task(ix)
+            .map(|task| task.cache.clone())
+            .unwrap_or_default();
         if !policy.enabled || !self.run.facts.caching {
             let reason = match policy.enabled {
                 true => "not looked up: caching is off for this run",
@@ -157,7 +164,10 @@ impl Turn<'_> {
             None => fingerprint::compute(&self.run.cache_inputs(ix)),
         };
         self.note_cache(ix, fingerprint.clone(), "looking for an earlier result");
-        self.effect(Effect::LookUpCache { node: ix, fingerprint });
+        self.effect(Effect::LookUpCache {
+            node: ix,
+            fingerprint,
+        });
     }
 
     /// The next attempt may start as soon as there is a slot.
@@ -171,23 +181,36 @@ impl Turn<'_> {
     }
 
     pub(super) fn cache_answered(&mut self, task: TaskId, hit: Option<CachedResult>) {
-        let Some(ix) = self.run.find(task) else { return };
+        let Some(ix) = self.run.find(task) else {
+            return;
+        };
         let node = self.node(ix);
         if node.state != NodeState::Queued || node.attempt != 0 && hit.is_some() {
             return;
         }
-        let fingerprint =
-            node.cache.as_ref().map(|note| note.fingerprint.clone()).unwrap_or_default();
+        let fingerprint = node
+            .cache
+            .as_ref()
+            .map(|note| note.fingerprint.clone())
+            .unwrap_or_default();
         match hit {
             None => {
-                self.note_cache(ix, fingerprint, "not reused: no earlier task had this fingerprint");
+                self.note_cache(
+                    ix,
+                    fingerprint,
+                    "not reused: no earlier task had this fingerprint",
+                );
                 self.launch(ix);
             }
             Some(found) => {
                 let reason =
                     "reused: an earlier task of this pipeline had the same fingerprint".to_owned();
                 let node = self.change(ix);
-                node.cache = Some(CacheNote { fingerprint, reason, source: Some(found.source) });
+                node.cache = Some(CacheNote {
+                    fingerprint,
+                    reason,
+                    source: Some(found.source),
+                });
                 node.outputs = found.outputs;
                 self.enter(ix, NodeState::Cached);
             }
@@ -195,14 +218,19 @@ impl Turn<'_> {
     }
 
     pub(super) fn imported(&mut self, task: TaskId, result: Result<Arc<Artifact>, NodeError>) {
-        let Some(ix) = self.run.find(task) else { return };
+        let Some(ix) = self.run.find(task) else {
+            return;
+        };
         if self.node(ix).state != NodeState::Running {
             return;
         }
         match result {
             Ok(artifact) => {
                 let name = self.run.importer_output(ix);
-                self.change(ix).outputs.artifacts.insert(name, vec![artifact]);
+                self.change(ix)
+                    .outputs
+                    .artifacts
+                    .insert(name, vec![artifact]);
                 self.enter(ix, NodeState::Succeeded);
             }
             Err(error) => self.fail(ix, error),
@@ -210,7 +238,9 @@ impl Turn<'_> {
     }
 
     pub(super) fn slot_granted(&mut self, task: TaskId, attempt: u32) {
-        let Some(ix) = self.run.find(task) else { return };
+        let Some(ix) = self.run.find(task) else {
+            return;
+        };
         let node = self.node(ix);
         if node.state == NodeState::Queued && node.attempt == attempt {
             self.enter(ix, NodeState::Running);
@@ -242,7 +272,9 @@ impl Turn<'_> {
         let Body::Dag(dag) = &plan.component(self.node(parent).component).body else {
             return;
         };
-        let Some(first) = self.node(parent).children else { return };
+        let Some(first) = self.node(parent).children else {
+            return;
+        };
         for next in &dag.task(place).downstream {
             let child = NodeIx(first.0 + next.0);
             let node = self.run.node_mut(child);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::node::{Node, NodeError, NodeIx, NodeState, Role, Values};
 use super::RunState;
+use super::node::{Node, NodeError, NodeIx, NodeState, Role, Values};
 use crate::domain::artifact::Artifact;
 use crate::domain::fingerprint::CacheInputs;
 use crate::domain::plan::{
@@ -24,7 +24,10 @@ impl RunState {
     pub(super) fn planned<'p>(&self, plan: &'p Plan, ix: NodeIx) -> Option<(NodeIx, &'p Task)> {
         let node = self.node(ix);
         let parent = node.parent?;
-        match (&node.role, &plan.component(self.node(parent).component).body) {
+        match (
+            &node.role,
+            &plan.component(self.node(parent).component).body,
+        ) {
             (Role::Task(task), Body::Dag(dag)) => Some((parent, dag.task(*task))),
             _ => None,
         }
@@ -34,7 +37,10 @@ impl RunState {
         let component = self.plan.component(self.plan.root);
         let mut parameters = self.facts.parameters.clone();
         fill_defaults(component, &mut parameters);
-        Values { parameters, artifacts: BTreeMap::new() }
+        Values {
+            parameters,
+            artifacts: BTreeMap::new(),
+        }
     }
 
     /// Everything that goes into a task, once what it waits for has ended.
@@ -73,7 +79,10 @@ impl RunState {
             fill_defaults(component, &mut parameters);
         }
         let artifacts = self.artifacts_of(parent, task, component, per_item)?;
-        Ok(Values { parameters, artifacts })
+        Ok(Values {
+            parameters,
+            artifacts,
+        })
     }
 
     fn parameter(
@@ -89,12 +98,13 @@ impl RunState {
                 Some(resolved.map_err(|error| wrong(error.to_string()))?)
             }
             ParameterSource::Parent(name) => self.scope_parameter(parent, name).cloned(),
-            ParameterSource::Task { task, output } => {
-                self.sibling(parent, *task).and_then(|node| node.outputs.parameters.get(output)).cloned()
-            }
-            ParameterSource::FinalStatus(task) => {
-                self.sibling(parent, *task).map(|node| self.final_status(node))
-            }
+            ParameterSource::Task { task, output } => self
+                .sibling(parent, *task)
+                .and_then(|node| node.outputs.parameters.get(output))
+                .cloned(),
+            ParameterSource::FinalStatus(task) => self
+                .sibling(parent, *task)
+                .map(|node| self.final_status(node)),
         };
         let Some(value) = value.filter(|value| !value.is_null()) else {
             return Ok(None);
@@ -102,7 +112,9 @@ impl RunState {
         match &input.selector {
             None => Ok(Some(value)),
             Some(selector) => {
-                let part = selector.select(&value).map_err(|error| wrong(error.to_string()))?;
+                let part = selector
+                    .select(&value)
+                    .map_err(|error| wrong(error.to_string()))?;
                 Ok((!part.is_null()).then(|| values::normalize(part)))
             }
         }
@@ -174,7 +186,11 @@ impl RunState {
             Body::Container(_) | Body::Importer(_) => own.inputs.clone(),
         };
         if let LoopItems::Artifact(list) = &spec.items {
-            let item = own.inputs.artifacts.get(list).and_then(|list| list.get(number));
+            let item = own
+                .inputs
+                .artifacts
+                .get(list)
+                .and_then(|list| list.get(number));
             let item = item.map(Arc::clone).into_iter().collect();
             inputs.artifacts.insert(spec.item_input.clone(), item);
         } else if let Some(item) = progress.items.get(number) {
@@ -218,7 +234,9 @@ impl RunState {
 
     fn first_failure_below(&self, path: &str) -> Option<String> {
         let below = |node: &&Node| {
-            node.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'))
+            node.path
+                .strip_prefix(path)
+                .is_some_and(|rest| rest.starts_with('.'))
                 && node.state == NodeState::Failed
         };
         let error = |node: &Node| node.error.as_ref().map(|error| error.message.clone());
@@ -255,18 +273,28 @@ impl RunState {
 
     /// Refuses what only Kubernetes can give, where there is none.
     pub(super) fn check_platform(&self, ix: NodeIx) -> Result<(), NodeError> {
-        let Body::Container(container) = &self.component(ix).body else { return Ok(()) };
+        let Body::Container(container) = &self.component(ix).body else {
+            return Ok(());
+        };
         if self.facts.kubernetes {
             return Ok(());
         }
-        let Some((parent, _)) = self.planned(&self.plan, self.task_node(ix)) else { return Ok(()) };
+        let Some((parent, _)) = self.planned(&self.plan, self.task_node(ix)) else {
+            return Ok(());
+        };
         let lookup = |source: &platform::Source| match source {
             platform::Source::Parent(name) => self.scope_parameter(parent, name).cloned(),
             platform::Source::Task { task, output } => {
-                let Body::Dag(dag) = &self.component(parent).body else { return None };
+                let Body::Dag(dag) = &self.component(parent).body else {
+                    return None;
+                };
                 let place = dag.tasks.iter().position(|sibling| &sibling.key == task)?;
                 let place = TaskIx(super::flow::count(place));
-                self.sibling(parent, place)?.outputs.parameters.get(output).cloned()
+                self.sibling(parent, place)?
+                    .outputs
+                    .parameters
+                    .get(output)
+                    .cloned()
             }
         };
         platform::check_local(container, lookup)
@@ -297,7 +325,9 @@ fn checked(name: &str, decl: &ParameterInputDecl, value: Value) -> Result<Value,
     }
     let allowed: Vec<_> = decl.literals.iter().map(values::to_text).collect();
     let allowed = allowed.join(", ");
-    Err(wrong(format!("input parameter {name} is {value}, but must be one of {allowed}")))
+    Err(wrong(format!(
+        "input parameter {name} is {value}, but must be one of {allowed}"
+    )))
 }
 
 /// Adds the component's defaults for what has no value.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use ferroflow_types::TaskId;
 use serde_json::Value;
 
-use super::node::{LoopProgress, Node, NodeError, NodeIx, NodeState, Role};
 use super::flow::count;
+use super::node::{LoopProgress, Node, NodeError, NodeIx, NodeState, Role};
 use super::{RunState, Turn};
 use crate::domain::placeholder;
 use crate::domain::plan::{Body, LoopItems, LoopSpec};
@@ -25,9 +25,17 @@ impl Turn<'_> {
             Ok(items) => items,
             Err(error) => return self.fail(ix, error),
         };
-        let iterations =
-            self.change(ix).progress.take().map(|old| old.iterations).unwrap_or_default();
-        let progress = LoopProgress { items, iterations, ..LoopProgress::default() };
+        let iterations = self
+            .change(ix)
+            .progress
+            .take()
+            .map(|old| old.iterations)
+            .unwrap_or_default();
+        let progress = LoopProgress {
+            items,
+            iterations,
+            ..LoopProgress::default()
+        };
         self.change(ix).progress = Some(Box::new(progress));
         self.enter(ix, NodeState::Running);
         self.advance_loop(ix);
@@ -47,7 +55,9 @@ impl Turn<'_> {
         while let Some(number) = self.next_iteration(ix, limit) {
             self.start_iteration(ix, number);
         }
-        let Some(progress) = &self.node(ix).progress else { return };
+        let Some(progress) = &self.node(ix).progress else {
+            return;
+        };
         let over = progress.failed || progress.started == progress.items.len() || !self.going_on();
         if progress.open == 0 && over {
             self.end_loop(ix);
@@ -120,11 +130,7 @@ impl Turn<'_> {
 
 impl RunState {
     /// What the loop iterates over; an artifact loop has one null per artifact.
-    pub(super) fn loop_items(
-        &self,
-        ix: NodeIx,
-        spec: &LoopSpec,
-    ) -> Result<Vec<Value>, NodeError> {
+    pub(super) fn loop_items(&self, ix: NodeIx, spec: &LoopSpec) -> Result<Vec<Value>, NodeError> {
         let inputs = &self.node(ix).inputs;
         let wrong = |message: String| NodeError::new("Input", message);
         let items = match &spec.items {
@@ -141,7 +147,9 @@ impl RunState {
                     wrong(format!("the loop iterates over {name}, which has no value"))
                 })?;
                 list_of(value).ok_or_else(|| {
-                    wrong(format!("the loop iterates over {name}, which is not a list: {value}"))
+                    wrong(format!(
+                        "the loop iterates over {name}, which is not a list: {value}"
+                    ))
                 })?
             }
             LoopItems::Artifact(name) => {
@@ -151,7 +159,9 @@ impl RunState {
         };
         if items.len() > ITEMS_MAX {
             let found = items.len();
-            return Err(wrong(format!("the loop has {found} items, more than {ITEMS_MAX}")));
+            return Err(wrong(format!(
+                "the loop has {found} items, more than {ITEMS_MAX}"
+            )));
         }
         Ok(items)
     }

@@ -265,7 +265,10 @@ impl Node {
             started_at: None,
             finished_at: None,
             retry_at: None,
-            history: vec![Change { at: now, state: NodeState::Pending }],
+            history: vec![Change {
+                at: now,
+                state: NodeState::Pending,
+            }],
             children: None,
             open_children: 0,
             waiting: 0,

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::node::{NodeIx, NodeState, Values};
 use super::RunState;
+use super::node::{NodeIx, NodeState, Values};
 use crate::domain::plan::{Body, OutputSelector};
 
 impl RunState {
@@ -18,7 +18,9 @@ impl RunState {
         let produced = |selectors: &[OutputSelector]| {
             selectors.iter().find_map(|selector| {
                 let node = self.node(NodeIx(first.0 + selector.task.0));
-                node.state.succeeded().then(|| (selector.output.clone(), &node.outputs))
+                node.state
+                    .succeeded()
+                    .then(|| (selector.output.clone(), &node.outputs))
             })
         };
         for (name, selectors) in &dag.output_parameters {
@@ -44,12 +46,16 @@ impl RunState {
         let mut outputs = Values::default();
         let component = self.component(ix);
         for name in component.output_parameters.keys() {
-            outputs.parameters.insert(name.clone(), Value::Array(Vec::new()));
+            outputs
+                .parameters
+                .insert(name.clone(), Value::Array(Vec::new()));
         }
         for name in component.output_artifacts.keys() {
             outputs.artifacts.insert(name.clone(), Vec::new());
         }
-        let Some(progress) = &self.node(ix).progress else { return outputs };
+        let Some(progress) = &self.node(ix).progress else {
+            return outputs;
+        };
         for &iteration in progress.iterations.iter().take(progress.started) {
             let given = &self.node(iteration).outputs;
             for (name, value) in &given.parameters {
@@ -75,13 +81,20 @@ impl RunState {
         let states = (0..super::flow::count(dag.tasks.len()))
             .map(|place| self.node(NodeIx(first.0 + place)).state);
         states.fold((false, false), |(failed, canceled), state| {
-            (failed || state == NodeState::Failed, canceled || state == NodeState::Canceled)
+            (
+                failed || state == NodeState::Failed,
+                canceled || state == NodeState::Canceled,
+            )
         })
     }
 
     /// The name of an importer's only output.
     pub(super) fn importer_output(&self, ix: NodeIx) -> String {
         let outputs = &self.component(ix).output_artifacts;
-        outputs.keys().next().cloned().unwrap_or_else(|| "artifact".to_owned())
+        outputs
+            .keys()
+            .next()
+            .cloned()
+            .unwrap_or_else(|| "artifact".to_owned())
     }
 }

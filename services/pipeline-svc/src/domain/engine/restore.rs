@@ -73,8 +73,10 @@ impl RunState {
         if rows.is_empty() {
             return Ok((run, Vec::new()));
         }
-        let mut rows: HashMap<String, NodeRow> =
-            rows.into_iter().map(|row| (row.path.clone(), row)).collect();
+        let mut rows: HashMap<String, NodeRow> = rows
+            .into_iter()
+            .map(|row| (row.path.clone(), row))
+            .collect();
         let root = run.plan.root;
         let root = run.restore_node(&mut rows, "root".to_owned(), None, Role::Root, root)?;
         let mut open = VecDeque::from([root]);
@@ -137,9 +139,10 @@ impl RunState {
             return Ok(Vec::new());
         };
         let prefix = self.node(ix).path.clone();
-        let started = dag.tasks.first().is_some_and(|task| {
-            rows.contains_key(&format!("{prefix}.{}", task.key))
-        });
+        let started = dag
+            .tasks
+            .first()
+            .is_some_and(|task| rows.contains_key(&format!("{prefix}.{}", task.key)));
         if !started {
             return Ok(Vec::new());
         }
@@ -150,13 +153,17 @@ impl RunState {
             children.push(self.restore_node(rows, path, Some(ix), role, task.component)?);
         }
         for (child, task) in children.iter().zip(&dag.tasks) {
-            let open = task.upstream.iter().filter(|up| {
-                !self.node(children[up.0 as usize]).state.ended()
-            });
+            let open = task
+                .upstream
+                .iter()
+                .filter(|up| !self.node(children[up.0 as usize]).state.ended());
             let waiting = count(open.count());
             self.node_mut(*child).waiting = waiting;
         }
-        let open = children.iter().filter(|child| !self.node(**child).state.ended()).count();
+        let open = children
+            .iter()
+            .filter(|child| !self.node(**child).state.ended())
+            .count();
         let node = self.node_mut(ix);
         node.children = children.first().copied();
         node.open_children = count(open);
@@ -188,7 +195,9 @@ impl RunState {
             // A loop whose items were refused has failed and has no iterations.
             Some(Err(_)) | None => Vec::new(),
         };
-        let states = iterations.iter().map(|&iteration| self.node(iteration).state);
+        let states = iterations
+            .iter()
+            .map(|&iteration| self.node(iteration).state);
         let progress = LoopProgress {
             items,
             started: iterations.len(),
@@ -202,7 +211,9 @@ impl RunState {
 
     /// What the stored state asks for; it may have been done before the crash.
     fn effects_to_repeat(&self) -> Vec<Effect> {
-        self.nodes().filter_map(|(ix, _)| self.effect_to_repeat(ix)).collect()
+        self.nodes()
+            .filter_map(|(ix, _)| self.effect_to_repeat(ix))
+            .collect()
     }
 
     fn effect_to_repeat(&self, ix: NodeIx) -> Option<Effect> {
@@ -217,18 +228,26 @@ impl RunState {
         match (node.state, &self.component(ix).body) {
             (NodeState::Queued, _) if attempt == 0 => {
                 let fingerprint = node.cache.as_ref()?.fingerprint.clone();
-                Some(Effect::LookUpCache { node: ix, fingerprint })
+                Some(Effect::LookUpCache {
+                    node: ix,
+                    fingerprint,
+                })
             }
             (NodeState::Queued | NodeState::Running, Body::Container(_)) if is_command => {
                 Some(Effect::Launch { node: ix, attempt })
             }
             (NodeState::Running, Body::Importer(importer)) if self.loop_spec(ix).is_none() => {
                 let (uri, metadata) = self.import_request(ix, importer).ok()?;
-                Some(Effect::Import { node: ix, uri, metadata })
+                Some(Effect::Import {
+                    node: ix,
+                    uri,
+                    metadata,
+                })
             }
-            (NodeState::Backoff, _) => {
-                Some(Effect::WakeAt { node: ix, at: node.retry_at.unwrap_or(Timestamp::EPOCH) })
-            }
+            (NodeState::Backoff, _) => Some(Effect::WakeAt {
+                node: ix,
+                at: node.retry_at.unwrap_or(Timestamp::EPOCH),
+            }),
             _ => None,
         }
     }

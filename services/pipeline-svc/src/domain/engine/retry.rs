@@ -23,15 +23,27 @@ impl Turn<'_> {
     /// Brings an ended DAG back to life; its tasks that did not succeed run again.
     fn resume_dag(&mut self, ix: NodeIx) {
         let plan = Arc::clone(&self.run.plan);
-        let Body::Dag(dag) = &plan.component(self.node(ix).component).body else { return };
+        let Body::Dag(dag) = &plan.component(self.node(ix).component).body else {
+            return;
+        };
         self.reopen(ix);
-        let Some(first) = self.node(ix).children else { return self.start_dag(ix) };
+        let Some(first) = self.node(ix).children else {
+            return self.start_dag(ix);
+        };
         let again = self.tasks_to_repeat(first, dag);
         self.change(ix).open_children = super::flow::count(again.len());
         for &task in &again {
-            let waiting = dag.task(task).upstream.iter().filter(|up| again.contains(up)).count();
+            let waiting = dag
+                .task(task)
+                .upstream
+                .iter()
+                .filter(|up| again.contains(up))
+                .count();
             let child = NodeIx(first.0 + task.0);
-            let stopped = matches!(self.node(child).state, NodeState::Failed | NodeState::Canceled);
+            let stopped = matches!(
+                self.node(child).state,
+                NodeState::Failed | NodeState::Canceled
+            );
             if waiting == 0 && stopped {
                 self.resume_task(child);
             } else {
@@ -79,8 +91,11 @@ impl Turn<'_> {
 
     fn resume_loop(&mut self, ix: NodeIx) {
         self.reopen(ix);
-        let iterations =
-            self.node(ix).progress.as_ref().map(|progress| progress.iterations.clone());
+        let iterations = self
+            .node(ix)
+            .progress
+            .as_ref()
+            .map(|progress| progress.iterations.clone());
         let failed: Vec<NodeIx> = iterations
             .unwrap_or_default()
             .into_iter()

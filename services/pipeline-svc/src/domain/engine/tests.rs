@@ -42,7 +42,9 @@ fn task(more: Value) -> Value {
 
 fn facts() -> RunFacts {
     RunFacts {
-        run: "7d444840-9dc0-11d1-b245-5ffdce74fad2".parse::<RunId>().unwrap(),
+        run: "7d444840-9dc0-11d1-b245-5ffdce74fad2"
+            .parse::<RunId>()
+            .unwrap(),
         resource_name: "p-1".to_owned(),
         display_name: "p".to_owned(),
         parameters: BTreeMap::new(),
@@ -63,16 +65,26 @@ struct Driven {
 
 impl Driven {
     fn new(plan: Arc<Plan>) -> Self {
-        Self { run: RunState::new(plan, facts()), now: Timestamp::EPOCH, launched: Vec::new() }
+        Self {
+            run: RunState::new(plan, facts()),
+            now: Timestamp::EPOCH,
+            launched: Vec::new(),
+        }
     }
 
     fn path(&self, ix: NodeIx) -> String {
-        self.run.node(ix).path.trim_start_matches("root.").to_owned()
+        self.run
+            .node(ix)
+            .path
+            .trim_start_matches("root.")
+            .to_owned()
     }
 
     fn state(&self, path: &str) -> NodeState {
         let id = TaskId::derive(self.run.facts().run, &format!("root.{path}"));
-        self.run.node(self.run.find(id).expect("there is such a task")).state
+        self.run
+            .node(self.run.find(id).expect("there is such a task"))
+            .state
     }
 
     /// Drives from `event` until nothing is left to do.
@@ -100,12 +112,19 @@ impl Driven {
             Effect::Launch { node, attempt } => {
                 let (path, task) = (self.path(node), self.run.node(node).id);
                 self.launched.push(path.clone());
-                Some(Event::AttemptEnded { task, attempt, result: judge(&path, attempt) })
+                Some(Event::AttemptEnded {
+                    task,
+                    attempt,
+                    result: judge(&path, attempt),
+                })
             }
-            Effect::WakeAt { node, .. } => Some(Event::RetryDue { task: self.run.node(node).id }),
-            Effect::LookUpCache { node, .. } => {
-                Some(Event::CacheAnswered { task: self.run.node(node).id, hit: None })
-            }
+            Effect::WakeAt { node, .. } => Some(Event::RetryDue {
+                task: self.run.node(node).id,
+            }),
+            Effect::LookUpCache { node, .. } => Some(Event::CacheAnswered {
+                task: self.run.node(node).id,
+                hit: None,
+            }),
             Effect::Stop { .. } | Effect::Import { .. } => None,
         }
     }
@@ -120,7 +139,10 @@ impl Driven {
 
 fn good(path: &str) -> Result<Values, AttemptFailure> {
     let parameters = BTreeMap::from([("out".to_owned(), json!(path))]);
-    Ok(Values { parameters, ..Values::default() })
+    Ok(Values {
+        parameters,
+        ..Values::default()
+    })
 }
 
 fn bad() -> Result<Values, AttemptFailure> {
@@ -131,7 +153,10 @@ fn bad() -> Result<Values, AttemptFailure> {
 fn a_chain_runs_in_order_and_hands_values_on() {
     let from_a = json!({"parameters": {"in": {"taskOutputParameter":
         {"producerTask": "a", "outputParameterKey": "out"}}}});
-    let plan = pipeline(&json!({"a": task(json!({})), "b": task(json!({"inputs": from_a}))}), &json!({}));
+    let plan = pipeline(
+        &json!({"a": task(json!({})), "b": task(json!({"inputs": from_a}))}),
+        &json!({}),
+    );
     let mut driven = Driven::new(plan);
 
     driven.drive(Event::Start, &|path, _| good(path));
@@ -152,7 +177,9 @@ fn a_failure_omits_what_needs_it_and_runs_what_does_not() {
     });
     let mut driven = Driven::new(pipeline(&tasks, &json!({})));
 
-    driven.drive(Event::Start, &|path, _| if path == "a" { bad() } else { good(path) });
+    driven.drive(Event::Start, &|path, _| {
+        if path == "a" { bad() } else { good(path) }
+    });
 
     assert_eq!(driven.state("b"), NodeState::Omitted);
     assert_eq!(driven.state("c"), NodeState::Succeeded);
@@ -167,7 +194,10 @@ fn retries_are_counted_and_lost_attempts_are_not() {
     let mut driven = Driven::new(pipeline(&json!({"a": task(retry)}), &json!({})));
 
     driven.drive(Event::Start, &|path, attempt| match attempt {
-        1 => Err(AttemptFailure { lost: true, ..AttemptFailure::new("Lost", "gone") }),
+        1 => Err(AttemptFailure {
+            lost: true,
+            ..AttemptFailure::new("Lost", "gone")
+        }),
         2 => bad(),
         _ => good(path),
     });
@@ -200,23 +230,35 @@ fn a_loop_collects_the_outputs_of_its_iterations_in_order() {
     assert_eq!(driven.end(), RunEnd::Succeeded);
     let id = TaskId::derive(driven.run.facts().run, "root.loop");
     let outputs = &driven.run.node(driven.run.find(id).unwrap()).outputs;
-    assert_eq!(outputs.parameters["outs"], json!(["loop.0.x", "loop.1.x", "loop.2.x"]));
+    assert_eq!(
+        outputs.parameters["outs"],
+        json!(["loop.0.x", "loop.1.x", "loop.2.x"])
+    );
 }
 
 #[test]
 fn a_cancelled_run_starts_nothing_more() {
     let exit = json!({"dependentTasks": ["a"],
         "triggerPolicy": {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}});
-    let plan = pipeline(&json!({"a": task(json!({})), "exit": task(exit)}), &json!({}));
+    let plan = pipeline(
+        &json!({"a": task(json!({})), "exit": task(exit)}),
+        &json!({}),
+    );
     let mut driven = Driven::new(plan);
     let decision = driven.decide(Event::Start);
-    let [Effect::Launch { node, attempt }] = decision.effects[..] else { panic!("{decision:?}") };
+    let [Effect::Launch { node, attempt }] = decision.effects[..] else {
+        panic!("{decision:?}")
+    };
     let id = driven.run.node(node).id;
     driven.decide(Event::SlotGranted { task: id, attempt });
 
     let decision = driven.decide(Event::Cancel);
     assert_eq!(decision.effects, [Effect::Stop { node, attempt }]);
-    driven.decide(Event::AttemptEnded { task: id, attempt, result: bad() });
+    driven.decide(Event::AttemptEnded {
+        task: id,
+        attempt,
+        result: bad(),
+    });
 
     assert_eq!(driven.state("exit"), NodeState::Canceled);
     assert_eq!(driven.end(), RunEnd::Canceled);
@@ -230,7 +272,9 @@ fn a_retried_run_keeps_what_succeeded() {
         "c": task(json!({"dependentTasks": ["b"]}))
     });
     let mut driven = Driven::new(pipeline(&tasks, &json!({})));
-    driven.drive(Event::Start, &|path, _| if path == "b" { bad() } else { good(path) });
+    driven.drive(Event::Start, &|path, _| {
+        if path == "b" { bad() } else { good(path) }
+    });
     assert_eq!(driven.end(), RunEnd::Failed);
     driven.launched.clear();
 
@@ -264,8 +308,15 @@ fn a_false_condition_skips_and_a_broken_one_fails() {
 fn a_chain_of_thousands_of_skipped_tasks_needs_no_stack() {
     let mut tasks = serde_json::Map::new();
     for number in 0..5000 {
-        let before = if number == 0 { vec![] } else { vec![format!("t{:05}", number - 1)] };
-        tasks.insert(format!("t{number:05}"), task(json!({"dependentTasks": before})));
+        let before = if number == 0 {
+            vec![]
+        } else {
+            vec![format!("t{:05}", number - 1)]
+        };
+        tasks.insert(
+            format!("t{number:05}"),
+            task(json!({"dependentTasks": before})),
+        );
     }
     let mut driven = Driven::new(pipeline(&Value::Object(tasks), &json!({})));
 
@@ -278,9 +329,15 @@ fn a_chain_of_thousands_of_skipped_tasks_needs_no_stack() {
 fn random_tasks(rows: &[(u16, bool)]) -> Value {
     let mut tasks = serde_json::Map::new();
     for (at, (bits, completed)) in rows.iter().enumerate() {
-        let upstream: Vec<_> =
-            (0..at).filter(|i| bits & (1 << i) != 0).map(|i| format!("t{i}")).collect();
-        let strategy = if *completed { "ALL_UPSTREAM_TASKS_COMPLETED" } else { "" };
+        let upstream: Vec<_> = (0..at)
+            .filter(|i| bits & (1 << i) != 0)
+            .map(|i| format!("t{i}"))
+            .collect();
+        let strategy = if *completed {
+            "ALL_UPSTREAM_TASKS_COMPLETED"
+        } else {
+            ""
+        };
         let more = json!({"dependentTasks": upstream, "triggerPolicy": {"strategy": strategy},
             "retryPolicy": {"maxRetryCount": 1}});
         tasks.insert(format!("t{at}"), task(more));

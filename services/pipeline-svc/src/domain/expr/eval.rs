@@ -22,22 +22,32 @@ pub(super) fn eval(node: &Node, scope: &Value) -> Result<Value> {
         Node::Double(number) => double(*number),
         Node::Text(text) => Ok(Value::String(text.clone())),
         Node::Name(name) => field(scope, name),
-        Node::List(items) => {
-            items.iter().map(|item| eval(item, scope)).collect::<Result<_>>().map(Value::Array)
-        }
+        Node::List(items) => items
+            .iter()
+            .map(|item| eval(item, scope))
+            .collect::<Result<_>>()
+            .map(Value::Array),
         Node::Map(entries) => map(entries, scope),
         Node::Field(of, name) => field(&eval(of, scope)?, name),
         Node::Index(of, key) => index(&eval(of, scope)?, &eval(key, scope)?),
         Node::Call(name, arguments) => {
-            let arguments: Vec<_> =
-                arguments.iter().map(|argument| eval(argument, scope)).collect::<Result<_>>()?;
+            let arguments: Vec<_> = arguments
+                .iter()
+                .map(|argument| eval(argument, scope))
+                .collect::<Result<_>>()?;
             call(name, &arguments)
         }
         Node::Not(inner) => Ok(Value::Bool(!boolean(&eval(inner, scope)?)?)),
-        Node::Negate(inner) => arithmetic(Operator::Subtract, &Value::from(0), &eval(inner, scope)?),
+        Node::Negate(inner) => {
+            arithmetic(Operator::Subtract, &Value::from(0), &eval(inner, scope)?)
+        }
         Node::Binary(operator, left, right) => binary(*operator, left, right, scope),
         Node::Choice(condition, then, otherwise) => {
-            let branch = if boolean(&eval(condition, scope)?)? { then } else { otherwise };
+            let branch = if boolean(&eval(condition, scope)?)? {
+                then
+            } else {
+                otherwise
+            };
             eval(branch, scope)
         }
     }
@@ -68,10 +78,15 @@ fn index(of: &Value, key: &Value) -> Result<Value> {
     match (of, key) {
         (Value::Object(_), Value::String(name)) => field(of, name),
         (Value::Array(items), Value::Number(number)) => {
-            let place = number.as_u64().and_then(|place| usize::try_from(place).ok());
+            let place = number
+                .as_u64()
+                .and_then(|place| usize::try_from(place).ok());
             match place.and_then(|place| items.get(place)) {
                 Some(item) => Ok(item.clone()),
-                None => error(format!("index {number} is outside a list of {}", items.len())),
+                None => error(format!(
+                    "index {number} is outside a list of {}",
+                    items.len()
+                )),
             }
         }
         _ => error(format!("{of} cannot be indexed with {key}")),
@@ -118,7 +133,9 @@ fn apply(operator: Operator, left: &Value, right: &Value) -> Result<Value> {
         Operator::GreaterEqual => ordered(&[Greater, Equal]),
         Operator::In => contains(right, left).map(Value::Bool),
         Operator::Add => match (left, right) {
-            (Value::String(left), Value::String(right)) => Ok(Value::String(format!("{left}{right}"))),
+            (Value::String(left), Value::String(right)) => {
+                Ok(Value::String(format!("{left}{right}")))
+            }
             (Value::Array(left), Value::Array(right)) => {
                 Ok(Value::Array(left.iter().chain(right).cloned().collect()))
             }
@@ -208,14 +225,21 @@ fn arithmetic(operator: Operator, left: &Value, right: &Value) -> Result<Value> 
 }
 
 fn call(name: &str, arguments: &[Value]) -> Result<Value> {
-    let unfit = || ExprError(format!("{name} cannot be used with {}", Value::from(arguments)));
+    let unfit = || {
+        ExprError(format!(
+            "{name} cannot be used with {}",
+            Value::from(arguments)
+        ))
+    };
     match (name, arguments) {
         ("parseJson", [Value::String(text)]) => serde_json::from_str(text)
             .map(values::normalize)
             .map_err(|problem| ExprError(format!("parseJson: {problem}: {text}"))),
         ("int", [Value::String(text)]) => text.parse::<i64>().map(Value::from).map_err(|_| unfit()),
         ("int", [Value::Number(number)]) => {
-            let whole = number.as_i64().or_else(|| values::whole(as_f64(number).trunc()));
+            let whole = number
+                .as_i64()
+                .or_else(|| values::whole(as_f64(number).trunc()));
             whole.map(Value::from).ok_or_else(unfit)
         }
         ("double", [Value::String(text)]) => {

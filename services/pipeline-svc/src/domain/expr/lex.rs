@@ -94,5 +94,7 @@ fn quoted(rest: &str, quote: char, at: usize) -> Result<(Kind, usize), ExprError
             c => text.push(c),
         }
     }
-    Err(ExprError(format!("the text that begins at {at} has no end")))
+    Err(ExprError(format!(
+        "the text that begins at {at} has no end"
+    )))
 }

@@ -55,14 +55,23 @@ const LEVELS: [&[(&str, Operator)]; 5] = [
         ("in", Operator::In),
     ],
     &[("+", Operator::Add), ("-", Operator::Subtract)],
-    &[("*", Operator::Multiply), ("/", Operator::Divide), ("%", Operator::Remainder)],
+    &[
+        ("*", Operator::Multiply),
+        ("/", Operator::Divide),
+        ("%", Operator::Remainder),
+    ],
 ];
 
 /// Deeper trees are refused, so that neither reading nor evaluating one can exhaust the stack.
 const DEPTH_MAX: usize = 100;
 
 pub(super) fn parse(text: &str) -> Result<Node, ExprError> {
-    let mut parser = Parser { tokens: tokens(text)?, next: 0, depth: 0, length: text.len() };
+    let mut parser = Parser {
+        tokens: tokens(text)?,
+        next: 0,
+        depth: 0,
+        length: text.len(),
+    };
     let node = parser.choice()?;
     match parser.tokens.get(parser.next) {
         None => Ok(node),
@@ -83,7 +92,9 @@ impl Parser {
     }
 
     fn at(&self) -> usize {
-        self.tokens.get(self.next).map_or(self.length, |token| token.at)
+        self.tokens
+            .get(self.next)
+            .map_or(self.length, |token| token.at)
     }
 
     fn take(&mut self, symbol: &str) -> bool {
@@ -109,7 +120,9 @@ impl Parser {
     ) -> Result<T, ExprError> {
         self.depth += 1;
         if self.depth > DEPTH_MAX {
-            return Err(ExprError(format!("an expression may be {DEPTH_MAX} levels deep at most")));
+            return Err(ExprError(format!(
+                "an expression may be {DEPTH_MAX} levels deep at most"
+            )));
         }
         let result = inner(self);
         self.depth -= 1;
@@ -125,19 +138,27 @@ impl Parser {
             let then = parser.choice()?;
             parser.expect(":")?;
             let otherwise = parser.choice()?;
-            Ok(Node::Choice(Box::new(condition), Box::new(then), Box::new(otherwise)))
+            Ok(Node::Choice(
+                Box::new(condition),
+                Box::new(then),
+                Box::new(otherwise),
+            ))
         })
     }
 
     fn binary(&mut self, level: usize) -> Result<Node, ExprError> {
-        let Some(operators) = LEVELS.get(level) else { return self.unary() };
+        let Some(operators) = LEVELS.get(level) else {
+            return self.unary();
+        };
         let mut left = self.binary(level + 1)?;
         let mut length = 0;
         while let Some((_, operator)) = operators.iter().find(|(symbol, _)| self.take(symbol)) {
             length += 1;
             // A long chain is a deep tree.
             if length > DEPTH_MAX {
-                return Err(ExprError(format!("more than {DEPTH_MAX} operators in a row")));
+                return Err(ExprError(format!(
+                    "more than {DEPTH_MAX} operators in a row"
+                )));
             }
             let right = self.binary(level + 1)?;
             left = Node::Binary(*operator, Box::new(left), Box::new(right));
@@ -182,7 +203,9 @@ impl Parser {
                 return Ok(node);
             }
         }
-        Err(ExprError(format!("more than {DEPTH_MAX} accesses in a row")))
+        Err(ExprError(format!(
+            "more than {DEPTH_MAX} accesses in a row"
+        )))
     }
 
     fn name(&mut self) -> Result<String, ExprError> {

@@ -23,7 +23,10 @@ fn every_form_that_the_compiler_writes() {
         (format!("double({}) < 0.25", p("x")), false),
         (format!("{} == true", p("flag")), true),
         (format!("!({} == 'heads')", p("s")), false),
-        (format!("!({} == 'tails') && int({}) >= 3", p("s"), p("n")), true),
+        (
+            format!("!({} == 'tails') && int({}) >= 3", p("s"), p("n")),
+            true,
+        ),
         (format!("{} != 'it\\'s'", p("text")), false),
         (format!("{} == 3.0", p("n")), true),
         (format!("{} in ['heads', 'tails']", p("s")), true),

@@ -64,9 +64,17 @@ pub(crate) fn build(
         return Err(faults.0);
     };
     let names: Vec<&str> = spec.components.keys().map(String::as_str).collect();
-    let places = names.iter().zip(1u32..).map(|(name, at)| (*name, ComponentIx(at))).collect();
+    let places = names
+        .iter()
+        .zip(1u32..)
+        .map(|(name, at)| (*name, ComponentIx(at)))
+        .collect();
     let kubernetes = platform.and_then(|platform| platform.platforms.get("kubernetes"));
-    let source = Source { spec, platform: kubernetes, places };
+    let source = Source {
+        spec,
+        platform: kubernetes,
+        places,
+    };
 
     let mut components = vec![component::interface("root", "root", root, &mut faults)];
     for (name, component) in &spec.components {
@@ -74,11 +82,21 @@ pub(crate) fn build(
         components.push(component::interface(name, &place, component, &mut faults));
     }
     let specs: Vec<_> = std::iter::once(("root".to_owned(), root))
-        .chain(spec.components.iter().map(|(name, spec)| (format!("components.{name}"), spec)))
+        .chain(
+            spec.components
+                .iter()
+                .map(|(name, spec)| (format!("components.{name}"), spec)),
+        )
         .collect();
     let mut bodies = Vec::with_capacity(specs.len());
     for (place, spec) in &specs {
-        bodies.push(component::body(&source, &components, place, spec, &mut faults));
+        bodies.push(component::body(
+            &source,
+            &components,
+            place,
+            spec,
+            &mut faults,
+        ));
     }
     for (component, body) in components.iter_mut().zip(bodies) {
         component.body = body;
@@ -107,7 +125,9 @@ fn plan(
         components,
         root: ComponentIx(0),
         default_pipeline_root: (!default_root.is_empty()).then(|| default_root.clone()),
-        run_timeout: timeout.filter(|seconds| *seconds > 0).map(Duration::from_secs),
+        run_timeout: timeout
+            .filter(|seconds| *seconds > 0)
+            .map(Duration::from_secs),
         workspace: config.is_some_and(|config| config.workspace.is_some()),
     }
 }
@@ -116,7 +136,10 @@ fn check_head(spec: &ir::PipelineSpec, faults: &mut Faults) {
     let name = &spec.pipeline_info.name;
     let inside = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     if name.is_empty() {
-        faults.add("pipelineInfo.name", "invalid v2 pipeline spec: name is empty");
+        faults.add(
+            "pipelineInfo.name",
+            "invalid v2 pipeline spec: name is empty",
+        );
     } else if name.len() > NAME_MAX || name.starts_with('-') || !name.bytes().all(inside) {
         faults.add(
             "pipelineInfo.name",
@@ -138,7 +161,10 @@ fn check_head(spec: &ir::PipelineSpec, faults: &mut Faults) {
         );
     }
     if spec.components.len() > COMPONENTS_MAX {
-        faults.add("components", format!("at most {COMPONENTS_MAX} components are allowed"));
+        faults.add(
+            "components",
+            format!("at most {COMPONENTS_MAX} components are allowed"),
+        );
     }
 }
 

@@ -65,7 +65,11 @@ fn input_parameter(
     faults: &mut Faults,
 ) -> Option<ParameterInputDecl> {
     let kind = parameter_type(place, definition, faults)?;
-    let default = match definition.default_value.clone().filter(|value| !value.is_null()) {
+    let default = match definition
+        .default_value
+        .clone()
+        .filter(|value| !value.is_null())
+    {
         None => None,
         Some(value) => match values::coerce(kind, value) {
             Ok(value) => Some(value),
@@ -79,7 +83,12 @@ fn input_parameter(
         kind,
         optional: definition.is_optional || default.is_some(),
         default,
-        literals: definition.literals.iter().cloned().map(values::normalize).collect(),
+        literals: definition
+            .literals
+            .iter()
+            .cloned()
+            .map(values::normalize)
+            .collect(),
     })
 }
 
@@ -88,7 +97,10 @@ fn parameter_type(
     definition: &ir::ParameterDefinition,
     faults: &mut Faults,
 ) -> Option<ParameterType> {
-    let kind = match (definition.parameter_type.as_str(), definition.r#type.as_str()) {
+    let kind = match (
+        definition.parameter_type.as_str(),
+        definition.r#type.as_str(),
+    ) {
         ("NUMBER_DOUBLE", _) | ("", "DOUBLE") => ParameterType::Double,
         ("NUMBER_INTEGER", _) | ("", "INT") => ParameterType::Integer,
         ("STRING", _) | ("", "STRING") => ParameterType::String,
@@ -98,7 +110,10 @@ fn parameter_type(
         ("TASK_FINAL_STATUS", _) => ParameterType::TaskFinalStatus,
         ("TASK_CONFIG", _) => ParameterType::TaskConfig,
         (other, _) => {
-            faults.add(format!("{place}.parameterType"), format!("unknown type {other:?}"));
+            faults.add(
+                format!("{place}.parameterType"),
+                format!("unknown type {other:?}"),
+            );
             return None;
         }
     };
@@ -106,10 +121,16 @@ fn parameter_type(
 }
 
 fn artifact_type(schema: &ir::ArtifactTypeSchema) -> ArtifactType {
-    let title = [&schema.schema_title, &schema.instance_schema, &schema.schema_uri];
+    let title = [
+        &schema.schema_title,
+        &schema.instance_schema,
+        &schema.schema_uri,
+    ];
     let title = title.into_iter().flatten().find(|title| !title.is_empty());
     ArtifactType {
-        schema_title: title.cloned().unwrap_or_else(|| "system.Artifact".to_owned()),
+        schema_title: title
+            .cloned()
+            .unwrap_or_else(|| "system.Artifact".to_owned()),
         schema_version: match schema.schema_version.as_str() {
             "" => "0.0.1".to_owned(),
             version => version.to_owned(),
@@ -127,8 +148,11 @@ pub(super) fn body(
 ) -> Body {
     match (&spec.dag, &spec.executor_label) {
         (Some(dag_spec), None) => {
-            let own = components.iter().find(|one| place.ends_with(one.name.as_str()));
-            let own = own.filter(|one| place == "root" || place == format!("components.{}", one.name));
+            let own = components
+                .iter()
+                .find(|one| place.ends_with(one.name.as_str()));
+            let own =
+                own.filter(|one| place == "root" || place == format!("components.{}", one.name));
             match own {
                 Some(own) => Body::Dag(dag(source, components, own, place, dag_spec, faults)),
                 None => unfinished(),
@@ -136,7 +160,10 @@ pub(super) fn body(
         }
         (None, Some(label)) => executor(source, place, label, faults),
         (Some(_), Some(_)) => {
-            faults.add(place, "a component has either a dag or an executorLabel, not both");
+            faults.add(
+                place,
+                "a component has either a dag or an executorLabel, not both",
+            );
             unfinished()
         }
         (None, None) => {
@@ -156,12 +183,25 @@ fn dag(
 ) -> Dag {
     let place = format!("{place}.dag");
     if spec.tasks.len() > TASKS_MAX {
-        faults.add(format!("{place}.tasks"), format!("at most {TASKS_MAX} tasks are allowed"));
+        faults.add(
+            format!("{place}.tasks"),
+            format!("at most {TASKS_MAX} tasks are allowed"),
+        );
         return Dag::default();
     }
-    let order: BTreeMap<&str, TaskIx> =
-        spec.tasks.keys().map(String::as_str).zip((0u32..).map(TaskIx)).collect();
-    let scope = task::Scope { source, components, own, spec, order: &order };
+    let order: BTreeMap<&str, TaskIx> = spec
+        .tasks
+        .keys()
+        .map(String::as_str)
+        .zip((0u32..).map(TaskIx))
+        .collect();
+    let scope = task::Scope {
+        source,
+        components,
+        own,
+        spec,
+        order: &order,
+    };
     let mut tasks = Vec::with_capacity(spec.tasks.len());
     for (key, task_spec) in &spec.tasks {
         let place = format!("{place}.tasks.{key}");
@@ -172,7 +212,10 @@ fn dag(
     }
     // A task whose component is missing would be reported once more by everything that uses it.
     let complete = tasks.iter().all(Option::is_some);
-    let mut dag = Dag { tasks: tasks.into_iter().flatten().collect(), ..Dag::default() };
+    let mut dag = Dag {
+        tasks: tasks.into_iter().flatten().collect(),
+        ..Dag::default()
+    };
     if complete {
         graph::link(&mut dag, &place, faults);
         outputs(&scope, &mut dag, &place, faults);
@@ -183,20 +226,34 @@ fn dag(
 fn outputs(scope: &task::Scope<'_>, dag: &mut Dag, place: &str, faults: &mut Faults) {
     for (name, output) in &scope.spec.outputs.parameters {
         let place = format!("{place}.outputs.parameters.{name}");
-        let several = output.value_from_oneof.iter().flat_map(|one| &one.parameter_selectors);
+        let several = output
+            .value_from_oneof
+            .iter()
+            .flat_map(|one| &one.parameter_selectors);
         let selectors = output.value_from_parameter.iter().chain(several);
         let mut found = Vec::new();
         for selector in selectors {
             let producer = scope.producer(&place, &selector.producer_subtask, faults);
-            let Some((task, component)) = producer else { continue };
-            if !component.output_parameters.contains_key(&selector.output_parameter_key) {
+            let Some((task, component)) = producer else {
+                continue;
+            };
+            if !component
+                .output_parameters
+                .contains_key(&selector.output_parameter_key)
+            {
                 let key = &selector.output_parameter_key;
                 faults.add(
                     format!("{place}.outputParameterKey"),
-                    format!("task {} has no output parameter {key:?}", selector.producer_subtask),
+                    format!(
+                        "task {} has no output parameter {key:?}",
+                        selector.producer_subtask
+                    ),
                 );
             }
-            found.push(OutputSelector { task, output: selector.output_parameter_key.clone() });
+            found.push(OutputSelector {
+                task,
+                output: selector.output_parameter_key.clone(),
+            });
         }
         dag.output_parameters.insert(name.clone(), found);
     }
@@ -205,15 +262,26 @@ fn outputs(scope: &task::Scope<'_>, dag: &mut Dag, place: &str, faults: &mut Fau
         let mut found = Vec::new();
         for selector in &output.artifact_selectors {
             let producer = scope.producer(&place, &selector.producer_subtask, faults);
-            let Some((task, component)) = producer else { continue };
-            if !component.output_artifacts.contains_key(&selector.output_artifact_key) {
+            let Some((task, component)) = producer else {
+                continue;
+            };
+            if !component
+                .output_artifacts
+                .contains_key(&selector.output_artifact_key)
+            {
                 let key = &selector.output_artifact_key;
                 faults.add(
                     format!("{place}.outputArtifactKey"),
-                    format!("task {} has no output artifact {key:?}", selector.producer_subtask),
+                    format!(
+                        "task {} has no output artifact {key:?}",
+                        selector.producer_subtask
+                    ),
                 );
             }
-            found.push(OutputSelector { task, output: selector.output_artifact_key.clone() });
+            found.push(OutputSelector {
+                task,
+                output: selector.output_artifact_key.clone(),
+            });
         }
         dag.output_artifacts.insert(name.clone(), found);
     }
@@ -259,7 +327,11 @@ fn container(source: &Source<'_>, label: &str, spec: &ir::ContainerSpec) -> Cont
         image: spec.image.clone(),
         command: spec.command.clone(),
         args: spec.args.clone(),
-        env: spec.env.iter().map(|env| (env.name.clone(), env.value.clone())).collect(),
+        env: spec
+            .env
+            .iter()
+            .map(|env| (env.name.clone(), env.value.clone()))
+            .collect(),
         resources: resources(&spec.resources),
         platform,
     }
@@ -289,12 +361,18 @@ fn resources(spec: &ir::ResourcesSpec) -> ResourceSpec {
 }
 
 fn importer(place: &str, spec: &ir::ImporterSpec, faults: &mut Faults) -> Option<Importer> {
-    let uri = match (&spec.artifact_uri.runtime_parameter, task::constant(&spec.artifact_uri)) {
+    let uri = match (
+        &spec.artifact_uri.runtime_parameter,
+        task::constant(&spec.artifact_uri),
+    ) {
         (Some(name), _) => ImporterUri::Parameter(name.clone()),
         (None, Some(Value::String(uri))) => ImporterUri::Constant(uri),
         (None, _) => {
             let place = format!("{place}.importer.artifactUri");
-            faults.add(place, "an importer needs a constant text or a runtimeParameter");
+            faults.add(
+                place,
+                "an importer needs a constant text or a runtimeParameter",
+            );
             return None;
         }
     };

@@ -19,8 +19,14 @@ pub(super) fn link(dag: &mut Dag, place: &str, faults: &mut Faults) {
         dag.tasks[from.0 as usize].downstream.push(to);
     }
     if let Some(cycle) = cycle(dag) {
-        let names: Vec<_> = cycle.iter().map(|task| dag.task(*task).key.as_str()).collect();
-        faults.add(format!("{place}.tasks"), format!("tasks wait for one another: {}", names.join(" → ")));
+        let names: Vec<_> = cycle
+            .iter()
+            .map(|task| dag.task(*task).key.as_str())
+            .collect();
+        faults.add(
+            format!("{place}.tasks"),
+            format!("tasks wait for one another: {}", names.join(" → ")),
+        );
     }
 }
 
@@ -28,7 +34,9 @@ pub(super) fn link(dag: &mut Dag, place: &str, faults: &mut Faults) {
 fn cycle(dag: &Dag) -> Option<Vec<TaskIx>> {
     // Tasks that can be put in order are taken away; what is left has a cycle in it.
     let mut waiting: Vec<usize> = dag.tasks.iter().map(|task| task.upstream.len()).collect();
-    let mut ready: Vec<usize> = (0..dag.tasks.len()).filter(|at| waiting[*at] == 0).collect();
+    let mut ready: Vec<usize> = (0..dag.tasks.len())
+        .filter(|at| waiting[*at] == 0)
+        .collect();
     let mut ordered = 0;
     while let Some(at) = ready.pop() {
         ordered += 1;
@@ -62,7 +70,13 @@ fn cycle(dag: &Dag) -> Option<Vec<TaskIx>> {
 /// A component may not contain itself.
 pub(super) fn check_recursion(components: &[Component], faults: &mut Faults) {
     let mut done = BTreeSet::new();
-    visit(components, ComponentIx(0), &mut Vec::new(), &mut done, faults);
+    visit(
+        components,
+        ComponentIx(0),
+        &mut Vec::new(),
+        &mut done,
+        faults,
+    );
 }
 
 fn visit(
@@ -74,16 +88,27 @@ fn visit(
 ) {
     let component = &components[at.0 as usize];
     if path.contains(&at) {
-        let names = path.iter().chain([&at]).map(|ix| components[ix.0 as usize].name.as_str());
+        let names = path
+            .iter()
+            .chain([&at])
+            .map(|ix| components[ix.0 as usize].name.as_str());
         let names: Vec<_> = names.collect();
         let place = format!("components.{}", component.name);
-        return faults.add(place, format!("the component contains itself: {}", names.join(" → ")));
+        return faults.add(
+            place,
+            format!("the component contains itself: {}", names.join(" → ")),
+        );
     }
     if path.len() >= DEPTH_MAX {
         let place = format!("components.{}", component.name);
-        return faults.add(place, format!("DAGs may be nested {DEPTH_MAX} levels deep at most"));
+        return faults.add(
+            place,
+            format!("DAGs may be nested {DEPTH_MAX} levels deep at most"),
+        );
     }
-    let Body::Dag(dag) = &component.body else { return };
+    let Body::Dag(dag) = &component.body else {
+        return;
+    };
     if done.contains(&at) {
         return;
     }
@@ -101,8 +126,14 @@ pub(super) fn inherit_retries(components: &mut [Component]) {
     let mut open = vec![ComponentIx(0)];
     let mut seen = BTreeSet::from([ComponentIx(0)]);
     while let Some(at) = open.pop() {
-        let Body::Dag(dag) = &components[at.0 as usize].body else { continue };
-        let handed: Vec<_> = dag.tasks.iter().map(|task| (task.component, task.retry)).collect();
+        let Body::Dag(dag) = &components[at.0 as usize].body else {
+            continue;
+        };
+        let handed: Vec<_> = dag
+            .tasks
+            .iter()
+            .map(|task| (task.component, task.retry))
+            .collect();
         for (component, retry) in handed {
             if !seen.insert(component) {
                 continue;

@@ -33,7 +33,10 @@ impl<'s> Scope<'s> {
         faults: &mut Faults,
     ) -> Option<(TaskIx, &'s Component)> {
         let (Some(task), Some(spec)) = (self.order.get(key), self.spec.tasks.get(key)) else {
-            faults.add(format!("{place}.producerTask"), format!("there is no task {key:?} here"));
+            faults.add(
+                format!("{place}.producerTask"),
+                format!("there is no task {key:?} here"),
+            );
             return None;
         };
         // A missing component is reported where the task is.
@@ -88,7 +91,10 @@ pub(super) fn task(
             faults,
         ),
         iterator,
-        retry: spec.retry_policy.as_ref().and_then(|retry| self::retry(place, retry, faults)),
+        retry: spec
+            .retry_policy
+            .as_ref()
+            .and_then(|retry| self::retry(place, retry, faults)),
         cache: CachePolicy {
             enabled: spec.caching_options.enable_cache,
             key: Some(spec.caching_options.cache_key.clone()).filter(|key| !key.is_empty()),
@@ -134,7 +140,9 @@ fn parameters(
     let mut parameters = BTreeMap::new();
     for (name, input) in &spec.inputs.parameters {
         let place = format!("{place}.inputs.parameters.{name}");
-        let Some((source, kind)) = source(scope, &place, input, upstream, faults) else { continue };
+        let Some((source, kind)) = source(scope, &place, input, upstream, faults) else {
+            continue;
+        };
         let selector = expression(
             &format!("{place}.parameterExpressionSelector"),
             &input.parameter_expression_selector,
@@ -145,7 +153,13 @@ fn parameters(
             && !fits(kind, wanted)
         {
             let (kind, wanted) = (kind.noun(), wanted.noun());
-            faults.add(&place, format!("it gets {kind}, but component {} expects {wanted}", component.name));
+            faults.add(
+                &place,
+                format!(
+                    "it gets {kind}, but component {} expects {wanted}",
+                    component.name
+                ),
+            );
         }
         parameters.insert(name.clone(), ParameterInput { source, selector });
     }
@@ -160,7 +174,10 @@ fn fits(given: ParameterType, wanted: ParameterType) -> bool {
         || wanted == String
         || given == String
         || matches!((given, wanted), (Integer, Double) | (Double, Integer))
-        || matches!((given, wanted), (TaskFinalStatus, Struct) | (Struct, TaskFinalStatus))
+        || matches!(
+            (given, wanted),
+            (TaskFinalStatus, Struct) | (Struct, TaskFinalStatus)
+        )
 }
 
 fn source(
@@ -184,14 +201,24 @@ fn source(
             return None;
         };
         // A loop gives the list of what its iterations gave.
-        let looped = scope.spec.tasks.get(&from.producer_task).is_some_and(has_iterator);
-        return Some((ParameterSource::Task { task, output }, (!looped).then_some(*kind)));
+        let looped = scope
+            .spec
+            .tasks
+            .get(&from.producer_task)
+            .is_some_and(has_iterator);
+        return Some((
+            ParameterSource::Task { task, output },
+            (!looped).then_some(*kind),
+        ));
     }
     if let Some(name) = &input.component_input_parameter {
         let Some(decl) = scope.own.parameters.get(name) else {
             faults.add(
                 format!("{place}.componentInputParameter"),
-                format!("component {} has no input parameter {name:?}", scope.own.name),
+                format!(
+                    "component {} has no input parameter {name:?}",
+                    scope.own.name
+                ),
             );
             return None;
         };
@@ -201,7 +228,10 @@ fn source(
         let place = format!("{place}.taskFinalStatus");
         let (task, _) = scope.producer(&place, &status.producer_task, faults)?;
         upstream.insert(task);
-        return Some((ParameterSource::FinalStatus(task), Some(ParameterType::TaskFinalStatus)));
+        return Some((
+            ParameterSource::FinalStatus(task),
+            Some(ParameterType::TaskFinalStatus),
+        ));
     }
     let Some(runtime) = &input.runtime_value else {
         faults.add(place, "an input needs a source");
@@ -247,7 +277,10 @@ fn artifacts(
         let place = format!("{place}.inputs.artifacts.{name}");
         if !component.artifacts.contains_key(name) {
             let component = &component.name;
-            faults.add(&place, format!("component {component} has no input artifact {name:?}"));
+            faults.add(
+                &place,
+                format!("component {component} has no input artifact {name:?}"),
+            );
         }
         if let Some(from) = &input.task_output_artifact {
             let place = format!("{place}.taskOutputArtifact");
@@ -291,7 +324,10 @@ fn iterator(
         Ok(limit) => NonZeroU32::new(limit),
         Err(_) => {
             let place = format!("{place}.iteratorPolicy.parallelismLimit");
-            faults.add(place, format!("{limit} is not a number of iterations; 0 is for no limit"));
+            faults.add(
+                place,
+                format!("{limit} is not a number of iterations; 0 is for no limit"),
+            );
             None
         }
     };
@@ -299,20 +335,35 @@ fn iterator(
         let place = format!("{place}.artifactIterator");
         let list = artifacts.items.input_artifact.clone();
         if !spec.inputs.artifacts.contains_key(&list) {
-            faults.add(format!("{place}.items.inputArtifact"), format!("there is no input {list:?}"));
+            faults.add(
+                format!("{place}.items.inputArtifact"),
+                format!("there is no input {list:?}"),
+            );
         }
         check_item(&component.artifacts, &artifacts.item_input, &place, faults);
         let item_input = artifacts.item_input.clone();
-        return Some(LoopSpec { items: LoopItems::Artifact(list), item_input, parallelism });
+        return Some(LoopSpec {
+            items: LoopItems::Artifact(list),
+            item_input,
+            parallelism,
+        });
     }
     let parameters = spec.parameter_iterator.as_ref()?;
     let place = format!("{place}.parameterIterator");
-    check_item(&component.parameters, &parameters.item_input, &place, faults);
+    check_item(
+        &component.parameters,
+        &parameters.item_input,
+        &place,
+        faults,
+    );
     let items = match (&parameters.items.raw, &parameters.items.input_parameter) {
         (Some(raw), _) => match serde_json::from_str::<Vec<Value>>(raw) {
             Ok(items) => LoopItems::Raw(items.into_iter().map(values::normalize).collect()),
             Err(error) => {
-                faults.add(format!("{place}.items.raw"), format!("not a JSON list: {error}"));
+                faults.add(
+                    format!("{place}.items.raw"),
+                    format!("not a JSON list: {error}"),
+                );
                 return None;
             }
         },
@@ -330,7 +381,11 @@ fn iterator(
             return None;
         }
     };
-    Some(LoopSpec { items, item_input: parameters.item_input.clone(), parallelism })
+    Some(LoopSpec {
+        items,
+        item_input: parameters.item_input.clone(),
+        parallelism,
+    })
 }
 
 fn check_item<T>(inputs: &BTreeMap<String, T>, item: &str, place: &str, faults: &mut Faults) {
@@ -382,7 +437,9 @@ fn retry(place: &str, spec: &ir::RetryPolicySpec, faults: &mut Faults) -> Option
         if text.is_empty() {
             return Duration::from_secs(default);
         }
-        let number = text.strip_suffix('s').and_then(|number| number.parse::<f64>().ok());
+        let number = text
+            .strip_suffix('s')
+            .and_then(|number| number.parse::<f64>().ok());
         let duration = number.and_then(|number| Duration::try_from_secs_f64(number).ok());
         duration.unwrap_or_else(|| {
             let place = format!("{place}.{field}");
@@ -392,6 +449,15 @@ fn retry(place: &str, spec: &ir::RetryPolicySpec, faults: &mut Faults) -> Option
     };
     let backoff = seconds("backoffDuration", &spec.backoff_duration, 0);
     let backoff_max = seconds("backoffMaxDuration", &spec.backoff_max_duration, 3600);
-    let factor = if spec.backoff_factor > 0.0 { spec.backoff_factor } else { 2.0 };
-    Some(RetryPolicy { max_retries, backoff, factor, backoff_max })
+    let factor = if spec.backoff_factor > 0.0 {
+        spec.backoff_factor
+    } else {
+        2.0
+    };
+    Some(RetryPolicy {
+        max_retries,
+        backoff,
+        factor,
+        backoff_max,
+    })
 }

@@ -39,7 +39,9 @@ fn a_good_pipeline_has_its_edges_both_ways() {
 
     let plan = build(&spec, None).unwrap();
 
-    let Body::Dag(dag) = &plan.component(plan.root).body else { panic!("the root is a DAG") };
+    let Body::Dag(dag) = &plan.component(plan.root).body else {
+        panic!("the root is a DAG")
+    };
     assert_eq!(dag.tasks[1].upstream.len(), 1);
     assert_eq!(dag.tasks[0].downstream.len(), 1);
 }
@@ -49,33 +51,81 @@ fn each_fault_is_told_with_its_place() {
     let task = "/root/dag/tasks/b";
     type Change = fn(&mut Value);
     let cases: [(Change, &str); 11] = [
-        (|s| s["pipelineInfo"]["name"] = json!("Bad Name"), "pipelineInfo.name"),
-        (|s| s["schemaVersion"] = json!("2.0.0"), "schemaVersion: KFP only supports schema version 2.1.0, but the pipeline spec has version 2.0.0"),
-        (|s| s["root"]["dag"]["tasks"]["b"]["componentRef"]["name"] = json!("x"), "root.dag.tasks.b.componentRef.name"),
-        (|s| s["root"]["dag"]["tasks"]["b"]["dependentTasks"] = json!(["x"]), "root.dag.tasks.b.dependentTasks"),
-        (|s| s["deploymentSpec"]["executors"] = json!({}), "components.c.executorLabel: deploymentSpec.executors has no \"e\""),
-        (|s| s["root"]["dag"]["tasks"]["a"]["dependentTasks"] = json!(["b"]), "root.dag.tasks: tasks wait for one another: a → b → a"),
-        (|s| s["components"]["c"]["inputDefinitions"] = json!({"parameters": {"q": {"parameterType": "LIST"}}}), "requires the parameter \"q\""),
-        (|s| s["root"]["dag"]["tasks"]["b"]["inputs"] = json!({"parameters": {"q": {"componentInputParameter": "none"}}}), "root.dag.tasks.b.inputs.parameters.q.componentInputParameter"),
-        (|s| s["root"]["dag"]["tasks"]["b"]["triggerPolicy"] = json!({"condition": "1 =="}), "root.dag.tasks.b.triggerPolicy.condition: cannot read \"1 ==\""),
-        (|s| s["root"]["dag"]["tasks"]["b"]["retryPolicy"] = json!({"maxRetryCount": -1}), "root.dag.tasks.b.retryPolicy.maxRetryCount"),
-        (|s| s["deploymentSpec"]["executors"]["e"] = json!({"resolver": {}}), "deploymentSpec.executors.e: resolver executors are not supported"),
+        (
+            |s| s["pipelineInfo"]["name"] = json!("Bad Name"),
+            "pipelineInfo.name",
+        ),
+        (
+            |s| s["schemaVersion"] = json!("2.0.0"),
+            "schemaVersion: KFP only supports schema version 2.1.0, but the pipeline spec has version 2.0.0",
+        ),
+        (
+            |s| s["root"]["dag"]["tasks"]["b"]["componentRef"]["name"] = json!("x"),
+            "root.dag.tasks.b.componentRef.name",
+        ),
+        (
+            |s| s["root"]["dag"]["tasks"]["b"]["dependentTasks"] = json!(["x"]),
+            "root.dag.tasks.b.dependentTasks",
+        ),
+        (
+            |s| s["deploymentSpec"]["executors"] = json!({}),
+            "components.c.executorLabel: deploymentSpec.executors has no \"e\"",
+        ),
+        (
+            |s| s["root"]["dag"]["tasks"]["a"]["dependentTasks"] = json!(["b"]),
+            "root.dag.tasks: tasks wait for one another: a → b → a",
+        ),
+        (
+            |s| {
+                s["components"]["c"]["inputDefinitions"] =
+                    json!({"parameters": {"q": {"parameterType": "LIST"}}})
+            },
+            "requires the parameter \"q\"",
+        ),
+        (
+            |s| {
+                s["root"]["dag"]["tasks"]["b"]["inputs"] =
+                    json!({"parameters": {"q": {"componentInputParameter": "none"}}})
+            },
+            "root.dag.tasks.b.inputs.parameters.q.componentInputParameter",
+        ),
+        (
+            |s| s["root"]["dag"]["tasks"]["b"]["triggerPolicy"] = json!({"condition": "1 =="}),
+            "root.dag.tasks.b.triggerPolicy.condition: cannot read \"1 ==\"",
+        ),
+        (
+            |s| s["root"]["dag"]["tasks"]["b"]["retryPolicy"] = json!({"maxRetryCount": -1}),
+            "root.dag.tasks.b.retryPolicy.maxRetryCount",
+        ),
+        (
+            |s| s["deploymentSpec"]["executors"]["e"] = json!({"resolver": {}}),
+            "deploymentSpec.executors.e: resolver executors are not supported",
+        ),
     ];
     assert!(spec().pointer(task).is_some());
     for (change, words) in cases {
         let found = faults(change);
-        assert!(found.iter().any(|fault| fault.contains(words)), "{words}: {found:?}");
+        assert!(
+            found.iter().any(|fault| fault.contains(words)),
+            "{words}: {found:?}"
+        );
     }
 }
 
 #[test]
 fn a_component_that_contains_itself_is_refused() {
     let found = faults(|spec| {
-        spec["components"]["loop"] = json!({"dag": {"tasks": {"x": {"componentRef": {"name": "loop"}}}}});
+        spec["components"]["loop"] =
+            json!({"dag": {"tasks": {"x": {"componentRef": {"name": "loop"}}}}});
         spec["root"]["dag"]["tasks"]["x"] = json!({"componentRef": {"name": "loop"}});
     });
 
-    assert!(found.iter().any(|fault| fault.contains("root → loop → loop")), "{found:?}");
+    assert!(
+        found
+            .iter()
+            .any(|fault| fault.contains("root → loop → loop")),
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -99,7 +149,10 @@ fn a_value_of_another_type_is_refused() {
                 {"producerTask": "a", "outputParameterKey": "n"}}}}});
     });
 
-    assert!(found[0].contains("it gets an integer, but component d expects a list"), "{found:?}");
+    assert!(
+        found[0].contains("it gets an integer, but component d expects a list"),
+        "{found:?}"
+    );
 }
 
 /// Compiled pipelines of the ecosystem, where they are at hand.
@@ -114,7 +167,8 @@ fn real_pipelines_become_plans_and_broken_ones_do_not() {
         let mut cells = line.split('\t');
         let (path, class) = (cells.next().unwrap(), cells.next().unwrap());
         let bytes = std::fs::read(root.join(path)).unwrap();
-        let checked = spec_file::read(path, &bytes).and_then(|file| crate::app::plans::check(&file));
+        let checked =
+            spec_file::read(path, &bytes).and_then(|file| crate::app::plans::check(&file));
         match (class, path.starts_with("invalid/")) {
             ("e", true) => assert!(checked.is_err(), "{path} was accepted"),
             _ => assert!(checked.is_ok(), "{path}: {}", checked.unwrap_err()),
