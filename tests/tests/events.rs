@@ -1,4 +1,10 @@
 //! Event streams that go on after a restart, from a cursor, over gRPC and Server-Sent Events.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test that cannot go on panics"
+)]
 
 use std::time::Duration;
 

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::shell::build;
 
 /// No run of a bench takes longer.
-const LIMIT: Duration = Duration::from_secs(600);
+const LIMIT: Duration = Duration::from_mins(10);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Bench {
@@ -306,12 +306,13 @@ fn fan_out_spec(count: usize) -> Value {
 fn fan_outs(folder: &Path, short: bool) -> anyhow::Result<Vec<Figure>> {
     let mut figures = Vec::new();
     let (small, _) = fan_out(folder, 100)?;
-    let sizes: &[(usize, &'static str)] = match short {
-        true => &[(1_000, "a fan-out of 1,000, per task")],
-        false => &[
+    let sizes: &[(usize, &'static str)] = if short {
+        &[(1_000, "a fan-out of 1,000, per task")]
+    } else {
+        &[
             (1_000, "a fan-out of 1,000, per task"),
             (10_000, "a fan-out of 10,000, per task"),
-        ],
+        ]
     };
     for (count, what) in sizes {
         let (each, memory) = fan_out(folder, *count)?;

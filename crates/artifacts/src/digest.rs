@@ -80,9 +80,10 @@ pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
         let entry = entry?;
         let relative = entry.path().strip_prefix(from).unwrap_or(Path::new(""));
         // Joining an empty path would add a slash to a file's name.
-        let target = match relative.as_os_str().is_empty() {
-            true => to.to_path_buf(),
-            false => to.join(relative),
+        let target = if relative.as_os_str().is_empty() {
+            to.to_path_buf()
+        } else {
+            to.join(relative)
         };
         if entry.file_type().is_dir() {
             fs::create_dir_all(&target)?;

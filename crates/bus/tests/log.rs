@@ -1,4 +1,10 @@
 //! What the bus and the relay promise.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test that cannot go on panics"
+)]
 
 use ferroflow_bus::{Bus, EventFilter, Relay};
 use ferroflow_db::Db;

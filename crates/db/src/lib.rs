@@ -56,16 +56,13 @@ impl Db {
     /// written by a newer version or a released migration was changed.
     pub async fn open(url: &str, migrations: &'static [Migration]) -> Result<Self, DbError> {
         install_default_drivers();
-        let backend = match url.strip_prefix("sqlite:") {
-            Some(path) => {
-                let (readers, writer) = sqlite::open(path.trim_start_matches("//")).await?;
-                Backend::Sqlite { readers, writer }
-            }
-            None => {
-                let options: AnyConnectOptions = url.parse()?;
-                let pool = AnyPoolOptions::new().max_connections(POSTGRES_CONNECTIONS);
-                Backend::Postgres(pool.connect_with(options).await?)
-            }
+        let backend = if let Some(path) = url.strip_prefix("sqlite:") {
+            let (readers, writer) = sqlite::open(path.trim_start_matches("//")).await?;
+            Backend::Sqlite { readers, writer }
+        } else {
+            let options: AnyConnectOptions = url.parse()?;
+            let pool = AnyPoolOptions::new().max_connections(POSTGRES_CONNECTIONS);
+            Backend::Postgres(pool.connect_with(options).await?)
         };
         let db = Self {
             backend,

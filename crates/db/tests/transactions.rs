@@ -1,4 +1,10 @@
 //! What transactions promise, on a real SQLite file.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test that cannot go on panics"
+)]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -117,8 +123,8 @@ async fn writers_that_stop_waiting_do_not_wedge_the_others() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writers_that_wait_share_a_flush() {
-    let (_folder, db) = database().await;
     const WRITES: i64 = 256;
+    let (_folder, db) = database().await;
     let start = Instant::now();
     for id in 0..WRITES {
         write(&db, id).await.unwrap();

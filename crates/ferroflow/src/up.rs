@@ -29,7 +29,7 @@ use ferroflow_service::runner::{self, Runner, TaskKind};
 use ferroflow_service::{config, grpc, telemetry};
 use ferroflow_types::Clock as _;
 use ferroflow_types::time::SystemClock;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -95,80 +95,40 @@ pub(crate) struct Up {
 impl Up {
     /// The flags that were given, in the shape of the settings.
     fn given(&self) -> Value {
-        let mut gateway = Map::new();
-        let mut pipelines = Map::new();
-        let mut telemetry = Map::new();
-        let mut all = Map::new();
-        let set = |section: &mut Map<String, Value>, key: &str, value: Option<Value>| {
-            if let Some(value) = value {
-                section.insert(key.to_owned(), value);
-            }
-        };
-        set(
-            &mut gateway,
-            "listen",
-            self.listen.as_ref().map(|v| json!(v)),
-        );
-        set(&mut gateway, "body_max", self.body_max.map(|v| json!(v)));
-        let hosts = (!self.allowed_host.is_empty()).then(|| json!(self.allowed_host));
-        set(&mut gateway, "allowed_hosts", hosts);
-        set(
-            &mut pipelines,
-            "parallel_tasks",
-            self.parallel_tasks.map(|v| json!(v)),
-        );
-        set(
-            &mut pipelines,
-            "active_runs",
-            self.active_runs.map(|v| json!(v)),
-        );
-        set(&mut pipelines, "caching", self.caching.map(|v| json!(v)));
-        set(
-            &mut pipelines,
-            "pipeline_root",
-            self.pipeline_root.as_ref().map(|v| json!(v)),
-        );
-        set(
-            &mut telemetry,
-            "log_format",
-            self.log_format.map(|v| json!(v)),
-        );
-        set(
-            &mut telemetry,
-            "log_filter",
-            self.log_filter.as_ref().map(|v| json!(v)),
-        );
-        set(
-            &mut telemetry,
-            "otlp_endpoint",
-            self.otlp_endpoint.as_ref().map(|v| json!(v)),
-        );
-        set(
-            &mut all,
-            "data_dir",
-            self.data_dir.as_ref().map(|v| json!(v)),
-        );
-        set(
-            &mut all,
-            "python",
-            self.python.as_ref().map(|v| json!({"interpreter": v})),
-        );
-        let days = self
-            .event_retention_days
-            .map(|v| json!({"retention_days": v}));
-        set(&mut all, "events", days);
-        for (name, section) in [
-            ("gateway", gateway),
-            ("pipelines", pipelines),
-            ("telemetry", telemetry),
-        ] {
-            set(
-                &mut all,
-                name,
-                (!section.is_empty()).then_some(Value::Object(section)),
-            );
-        }
-        Value::Object(all)
+        let hosts = (!self.allowed_host.is_empty()).then_some(&self.allowed_host);
+        without_nulls(json!({
+            "data_dir": self.data_dir,
+            "gateway": {
+                "listen": self.listen,
+                "body_max": self.body_max,
+                "allowed_hosts": hosts,
+            },
+            "pipelines": {
+                "parallel_tasks": self.parallel_tasks,
+                "active_runs": self.active_runs,
+                "caching": self.caching,
+                "pipeline_root": self.pipeline_root,
+            },
+            "python": {"interpreter": self.python},
+            "events": {"retention_days": self.event_retention_days},
+            "telemetry": {
+                "log_format": self.log_format,
+                "log_filter": self.log_filter,
+                "otlp_endpoint": self.otlp_endpoint,
+            },
+        }))
+    }
+}
+
+/// A flag that was not given must not hide what the file or the environment says.
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => fields
+            .into_iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(name, value)| (name, without_nulls(value)))
+            .collect(),
+        other => other,
     }
 }
 
@@ -285,7 +245,7 @@ async fn relay_until(relay: Relay, stop: CancellationToken) -> anyhow::Result<()
 
 /// Forgets old events, some at a time.
 async fn prune_until(bus: Bus, days: u32, stop: CancellationToken) -> anyhow::Result<()> {
-    const PERIOD: Duration = Duration::from_secs(600);
+    const PERIOD: Duration = Duration::from_mins(10);
     loop {
         let kept = i64::from(days) * 24 * 60 * 60 * 1000;
         while bus.prune(SystemClock.now().millis() - kept).await? > 0 {}

@@ -1,4 +1,10 @@
 //! The process runtime with the real launcher, against the contract of all runtimes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test that cannot go on panics"
+)]
 
 use std::sync::Arc;
 

@@ -35,7 +35,13 @@ macro_rules! generated {
 }
 
 /// Options and types of Google's API conventions.
-#[allow(clippy::all, clippy::pedantic, missing_docs, reason = "generated code")]
+#[allow(
+    clippy::all,
+    clippy::pedantic,
+    clippy::restriction,
+    missing_docs,
+    reason = "generated code"
+)]
 pub mod google {
     pub mod api {
         generated!("google.api");
@@ -90,7 +96,13 @@ pub mod kfp_kubernetes {
 }
 
 /// Our own contracts; short: [`events`], [`pipelines`].
-#[allow(clippy::all, clippy::pedantic, missing_docs, reason = "generated code")]
+#[allow(
+    clippy::all,
+    clippy::pedantic,
+    clippy::restriction,
+    missing_docs,
+    reason = "generated code"
+)]
 pub mod ferroflow {
     pub mod events {
         pub mod v1 {

@@ -1,4 +1,10 @@
 //! Environments built for real, with packages from PyPI.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test that cannot go on panics"
+)]
 
 use std::process::Command;
 use std::sync::Arc;

@@ -32,7 +32,7 @@ pub struct Subject {
     pub run: RunId,
 }
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 impl Subject {
     fn key(&self, name: &str) -> AttemptKey {

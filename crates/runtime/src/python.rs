@@ -51,12 +51,13 @@ pub(crate) fn recognise(argv: &[String]) -> Python {
     }
     let mentions = words().any(|word| word.contains("python"));
     let is_python = matches!(program(text(0)), "python" | "python3" | "pip" | "pip3");
-    match is_python || is_shell && mentions {
-        true => Python::Shared {
+    if is_python || is_shell && mentions {
+        Python::Shared {
             spec: EnvSpec::default(),
             start: 0,
-        },
-        false => Python::None,
+        }
+    } else {
+        Python::None
     }
 }
 

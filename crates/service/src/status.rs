@@ -41,12 +41,13 @@ pub fn to_status(error: &Error) -> Status {
             "a request failed"
         );
     }
-    let (text, message) = match hidden {
-        true => (
+    let (text, message) = if hidden {
+        (
             "Internal Server Error".to_owned(),
             "internal error, see the service's log".to_owned(),
-        ),
-        false => (error.message().to_owned(), error.to_string()),
+        )
+    } else {
+        (error.message().to_owned(), error.to_string())
     };
     let mut details = vec![any(
         "google.rpc.Status",

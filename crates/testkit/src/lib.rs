@@ -209,12 +209,13 @@ pub fn conformance_dir() -> Result<PathBuf, String> {
     let given = std::env::var_os("FERROFLOW_CONFORMANCE").map(PathBuf::from);
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/conformance");
     let folder = given.unwrap_or(beside).join("kfp");
-    match folder.join("cases.tsv").exists() {
-        true => Ok(folder),
-        false => Err(format!(
+    if folder.join("cases.tsv").exists() {
+        Ok(folder)
+    } else {
+        Err(format!(
             "{} is not there (FERROFLOW_CONFORMANCE names it)",
             folder.display()
-        )),
+        ))
     }
 }
 

@@ -91,7 +91,8 @@ impl Hosts {
         headers: &HeaderMap,
     ) -> Result<(), Refusal> {
         let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
-        let host = text(header::HOST).or_else(|| uri.authority().map(|host| host.as_str()));
+        let host =
+            text(header::HOST).or_else(|| uri.authority().map(axum::http::uri::Authority::as_str));
         match host {
             Some(host) if self.allows(host) => {}
             host => {

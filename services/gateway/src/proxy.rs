@@ -25,9 +25,8 @@ pub(crate) async fn call(
 ) -> Response<Body> {
     let path = request.uri().path().to_owned();
     let mut parts = path.strip_prefix('/').unwrap_or_default().split('/');
-    let (service, rpc) = match (parts.next(), parts.next(), parts.next()) {
-        (Some(service), Some(rpc), None) => (service, rpc),
-        _ => return refused(&Status::unimplemented(format!("{path} is not a method"))),
+    let (Some(service), Some(rpc), None) = (parts.next(), parts.next(), parts.next()) else {
+        return refused(&Status::unimplemented(format!("{path} is not a method")));
     };
     if authz::rule(service, rpc).is_none() {
         return refused(&Status::unimplemented(format!(

@@ -34,12 +34,18 @@ pub struct Upstream {
     pub channel: Channel,
 }
 
+/// Whose token, for which service.
+type TokenKey = (String, &'static str);
+
+/// When it was signed, and the token.
+type SignedToken = (i64, HeaderValue);
+
 /// All of them.
 #[derive(Clone)]
 pub(crate) struct Upstreams {
     by_service: Arc<HashMap<String, (&'static str, Backend)>>,
     signer: Signer,
-    tokens: Arc<Mutex<HashMap<(String, &'static str), (i64, HeaderValue)>>>,
+    tokens: Arc<Mutex<HashMap<TokenKey, SignedToken>>>,
 }
 
 impl Upstreams {

@@ -9,6 +9,8 @@ use ferroflow_proto::kfp::v2beta1::pipeline_service_client::PipelineServiceClien
 use ferroflow_proto::pipelines::v1::upload_service_client::UploadServiceClient;
 use ferroflow_proto::pipelines::v1::{UploadPipelineRequest, UploadPipelineVersionRequest};
 
+use tonic::transport::Channel;
+
 use super::output::{line, refused, show, table, time};
 use super::{Global, connect};
 
@@ -17,19 +19,7 @@ const PACKAGE: &str = "kubeflow.pipelines.backend.api.v2beta1";
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// Upload a compiled pipeline (.yaml, .json, .zip, .tar.gz).
-    Upload {
-        /// The file.
-        file: PathBuf,
-        /// Its name [default: the file's name].
-        #[arg(long)]
-        name: Option<String>,
-        /// A description.
-        #[arg(long, default_value = "")]
-        description: String,
-        /// Add a version to this pipeline instead of making a new one.
-        #[arg(long, value_name = "PIPELINE_ID")]
-        version_of: Option<String>,
-    },
+    Upload(Upload),
     /// List pipelines, newest first.
     List {
         /// How many.
@@ -51,67 +41,85 @@ pub(crate) enum Command {
     },
 }
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct Upload {
+    /// The file.
+    file: PathBuf,
+    /// Its name [default: the file's name].
+    #[arg(long)]
+    name: Option<String>,
+    /// A description.
+    #[arg(long, default_value = "")]
+    description: String,
+    /// Add a version to this pipeline instead of making a new one.
+    #[arg(long, value_name = "PIPELINE_ID")]
+    version_of: Option<String>,
+}
+
+async fn upload(channel: Channel, upload: Upload, global: &Global) -> anyhow::Result<ExitCode> {
+    let Upload {
+        file,
+        name,
+        description,
+        version_of,
+    } = upload;
+    let content =
+        std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    let filename = file
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned());
+    let (filename, name) = (filename.unwrap_or_default(), name.unwrap_or_default());
+    let mut client = UploadServiceClient::new(channel);
+    if let Some(pipeline_id) = version_of {
+        let request = UploadPipelineVersionRequest {
+            filename,
+            content,
+            name,
+            description,
+            pipeline_id,
+            ..UploadPipelineVersionRequest::default()
+        };
+        let made = client
+            .upload_pipeline_version(request)
+            .await
+            .map_err(refused)?
+            .into_inner();
+        show(
+            global.output,
+            &format!("{PACKAGE}.PipelineVersion"),
+            &made,
+            || {
+                line(&format!(
+                    "version {} ({})",
+                    made.pipeline_version_id, made.name
+                ));
+            },
+        )?;
+    } else {
+        let request = UploadPipelineRequest {
+            filename,
+            content,
+            name,
+            description,
+            ..UploadPipelineRequest::default()
+        };
+        let made = client
+            .upload_pipeline(request)
+            .await
+            .map_err(refused)?
+            .into_inner();
+        show(global.output, &format!("{PACKAGE}.Pipeline"), &made, || {
+            line(&format!("pipeline {} ({})", made.pipeline_id, made.name));
+        })?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<ExitCode> {
     let channel = connect(global).await?;
     let mut client = PipelineServiceClient::new(channel.clone());
     match command {
-        Command::Upload {
-            file,
-            name,
-            description,
-            version_of,
-        } => {
-            let content =
-                std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
-            let filename = file
-                .file_name()
-                .map(|name| name.to_string_lossy().into_owned());
-            let filename = filename.unwrap_or_default();
-            let name = name.unwrap_or_default();
-            let mut uploads = UploadServiceClient::new(channel);
-            if let Some(pipeline_id) = version_of {
-                let request = UploadPipelineVersionRequest {
-                    filename,
-                    content,
-                    name,
-                    description,
-                    pipeline_id,
-                    ..UploadPipelineVersionRequest::default()
-                };
-                let made = uploads
-                    .upload_pipeline_version(request)
-                    .await
-                    .map_err(refused)?
-                    .into_inner();
-                show(
-                    global.output,
-                    &format!("{PACKAGE}.PipelineVersion"),
-                    &made,
-                    || {
-                        line(&format!(
-                            "version {} ({})",
-                            made.pipeline_version_id, made.name
-                        ));
-                    },
-                )?;
-            } else {
-                let request = UploadPipelineRequest {
-                    filename,
-                    content,
-                    name,
-                    description,
-                    ..UploadPipelineRequest::default()
-                };
-                let made = uploads
-                    .upload_pipeline(request)
-                    .await
-                    .map_err(refused)?
-                    .into_inner();
-                show(global.output, &format!("{PACKAGE}.Pipeline"), &made, || {
-                    line(&format!("pipeline {} ({})", made.pipeline_id, made.name));
-                })?;
-            }
-        }
+        Command::Upload(upload) => return self::upload(channel, upload, global).await,
         Command::List { limit } => {
             let request = pb::ListPipelinesRequest {
                 page_size: limit,
@@ -156,7 +164,7 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
 }
 
 async fn get(
-    client: &mut PipelineServiceClient<tonic::transport::Channel>,
+    client: &mut PipelineServiceClient<Channel>,
     pipeline_id: String,
     global: &Global,
 ) -> anyhow::Result<()> {

@@ -174,7 +174,7 @@ async fn submit(channel: Channel, submit: Submit, global: &Global) -> anyhow::Re
         return watch::wait(channel, made.run_id, global.output).await;
     }
     show(global.output, &format!("{PACKAGE}.Run"), &made, || {
-        line(&made.run_id)
+        line(&made.run_id);
     })?;
     Ok(ExitCode::SUCCESS)
 }

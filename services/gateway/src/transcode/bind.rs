@@ -126,9 +126,10 @@ fn set(
         .get_field_by_name(head)
         .or_else(|| descriptor.get_field_by_json_name(head));
     let Some(field) = field else {
-        return match mode.lenient && origin == Origin::Query {
-            true => Ok(()),
-            false => Err(invalid(format!("unknown parameter {path}"))),
+        return if mode.lenient && origin == Origin::Query {
+            Ok(())
+        } else {
+            Err(invalid(format!("unknown parameter {path}")))
         };
     };
     let Some(tail) = tail else {

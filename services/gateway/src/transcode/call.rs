@@ -239,6 +239,6 @@ fn clears_tags(body: &[u8]) -> bool {
     parsed.is_ok_and(|body| {
         body.get("tags")
             .and_then(Value::as_object)
-            .is_some_and(|t| t.is_empty())
+            .is_some_and(serde_json::Map::is_empty)
     })
 }

@@ -137,7 +137,7 @@ fn rank(template: &Template) -> (bool, Vec<(u8, Segment)>) {
 fn binding(method: &MethodDescriptor, rule: &DynamicMessage) -> Result<Binding, String> {
     let text = |field: &str| match rule
         .get_field_by_name(field)
-        .map(|value| value.into_owned())
+        .map(std::borrow::Cow::into_owned)
     {
         Some(Value::String(text)) => text,
         _ => String::new(),

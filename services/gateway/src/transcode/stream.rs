@@ -45,7 +45,7 @@ fn item(method: &MethodDescriptor, bytes: &Bytes) -> Result<Item, Status> {
         .map_err(|error| Status::internal(format!("the service's message is broken: {error}")))?;
     let cursor = match message
         .get_field_by_name(CURSOR)
-        .map(|value| value.into_owned())
+        .map(std::borrow::Cow::into_owned)
     {
         Some(Value::String(cursor)) => cursor,
         _ => String::new(),
@@ -76,9 +76,10 @@ pub(super) async fn respond(
     if accepts("text/event-stream") {
         return Ok(events(items));
     }
-    let (kind, frames) = match accepts("application/x-ndjson") {
-        true => ("application/x-ndjson", false),
-        false => ("application/json", true),
+    let (kind, frames) = if accepts("application/x-ndjson") {
+        ("application/x-ndjson", false)
+    } else {
+        ("application/json", true)
     };
     let lines = items.map(move |item| {
         let json = match (item, frames) {
@@ -158,7 +159,7 @@ fn body(method: &MethodDescriptor, bytes: &Bytes) -> Result<(String, Bytes), Sta
     let field = |name| {
         message
             .get_field_by_name(name)
-            .map(|value| value.into_owned())
+            .map(std::borrow::Cow::into_owned)
     };
     match (field("content_type"), field("data")) {
         (Some(Value::String(kind)), Some(Value::Bytes(data))) => Ok((kind, data)),

@@ -152,7 +152,7 @@ fn decode(part: &str) -> Option<String> {
     percent_decode_str(part)
         .decode_utf8()
         .ok()
-        .map(|text| text.into_owned())
+        .map(std::borrow::Cow::into_owned)
 }
 
 fn decode_but_slash(part: &str) -> Option<String> {

@@ -21,9 +21,10 @@ pub(super) fn time(at: Timestamp) -> Option<prost_types::Timestamp> {
 
 /// A single-user installation shows no namespace.
 fn namespace(namespace: &Namespace) -> String {
-    match *namespace == Namespace::single_user() {
-        true => String::new(),
-        false => namespace.to_string(),
+    if *namespace == Namespace::single_user() {
+        String::new()
+    } else {
+        namespace.to_string()
     }
 }
 

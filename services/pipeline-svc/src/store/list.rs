@@ -49,9 +49,10 @@ impl Statement {
     }
 
     fn condition(&self) -> String {
-        match self.conditions.is_empty() {
-            true => "1 = 1".to_owned(),
-            false => self.conditions.join(" AND "),
+        if self.conditions.is_empty() {
+            "1 = 1".to_owned()
+        } else {
+            self.conditions.join(" AND ")
         }
     }
 }

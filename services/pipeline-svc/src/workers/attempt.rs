@@ -129,16 +129,15 @@ pub(super) async fn watch(
     reports: mpsc::Sender<Report>,
 ) {
     let AttemptKey { task, attempt, .. } = spec.key;
-    let permit = match permit {
-        Some(permit) => permit,
-        None => {
-            // The semaphore is never closed while there is an actor.
-            let Ok(permit) = slots.acquire_owned().await else {
-                return;
-            };
-            tell(&reports, Report::Granted { task, attempt }).await;
-            permit
-        }
+    let permit = if let Some(permit) = permit {
+        permit
+    } else {
+        // The semaphore is never closed while there is an actor.
+        let Ok(permit) = slots.acquire_owned().await else {
+            return;
+        };
+        tell(&reports, Report::Granted { task, attempt }).await;
+        permit
     };
     let key = spec.key;
     let outcome = match runtime.ensure(spec).await {

@@ -116,21 +116,20 @@ impl Actor {
             let mut tx = self.ctx.db.begin_read().await?;
             store::artifacts::known(&mut tx, &loaded.run, &uri, title, &metadata).await?
         };
-        let (artifact, fresh) = match known {
-            Some(known) => (known.artifact, None),
-            None => {
-                let id = self.ctx.numbers.next(&self.ctx.db).await?;
-                let artifact = Arc::new(imported(importer, id, uri, metadata));
-                let task = loaded.state.node(node).id;
-                let run = loaded.run.id;
-                let row = StoredArtifact {
-                    artifact: Arc::clone(&artifact),
-                    run,
-                    task,
-                    created_at: now,
-                };
-                (artifact, Some(row))
-            }
+        let (artifact, fresh) = if let Some(known) = known {
+            (known.artifact, None)
+        } else {
+            let id = self.ctx.numbers.next(&self.ctx.db).await?;
+            let artifact = Arc::new(imported(importer, id, uri, metadata));
+            let task = loaded.state.node(node).id;
+            let run = loaded.run.id;
+            let row = StoredArtifact {
+                artifact: Arc::clone(&artifact),
+                run,
+                task,
+                created_at: now,
+            };
+            (artifact, Some(row))
         };
         if !importer.download_to_workspace {
             return Ok(Ok((artifact, fresh)));

@@ -72,7 +72,7 @@ impl Actor {
             return Ok(());
         }
         loaded.state.forget_inputs(&step.changed);
-        self.perform(&loaded, step).await;
+        self.perform(&loaded, step);
         self.memory = Memory::Loaded(loaded);
         Ok(())
     }
@@ -200,7 +200,7 @@ impl Actor {
     }
 
     /// Does what the stored step asks for.
-    async fn perform(&mut self, loaded: &Loaded, step: Step) {
+    fn perform(&mut self, loaded: &Loaded, step: Step) {
         // Finished helpers are let go of, so that long runs do not collect them.
         while self.helpers.try_join_next().is_some() {}
         for (spec, permit) in step.launches {

@@ -1,3 +1,4 @@
+use std::fmt::Write as _;
 use std::io::{Cursor, Write as _};
 
 use flate2::write::GzEncoder;
@@ -122,7 +123,7 @@ fn an_alias_bomb_is_refused() {
     let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
     for level in 1..12 {
         let inner = vec![format!("*a{}", level - 1); 10].join(", ");
-        text.push_str(&format!("a{level}: &a{level} [{inner}]\n"));
+        writeln!(text, "a{level}: &a{level} [{inner}]").unwrap();
     }
 
     assert!(problem("p.yaml", text.as_bytes()).contains("failed to parse"));

@@ -151,9 +151,10 @@ impl Turn<'_> {
             .map(|task| task.cache.clone())
             .unwrap_or_default();
         if !policy.enabled || !self.run.facts.caching {
-            let reason = match policy.enabled {
-                true => "not looked up: caching is off for this run",
-                false => "not looked up: caching is off for this task",
+            let reason = if policy.enabled {
+                "not looked up: caching is off for this run"
+            } else {
+                "not looked up: caching is off for this task"
             };
             self.note_cache(ix, String::new(), reason);
             return self.launch(ix);

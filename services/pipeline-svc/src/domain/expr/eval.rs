@@ -106,7 +106,7 @@ fn binary(operator: Operator, left: &Node, right: &Node, scope: &Value) -> Resul
         Operator::And | Operator::Or => {
             let decides = operator == Operator::Or;
             let sides = [left, right].map(|side| eval(side, scope).and_then(|side| boolean(&side)));
-            if sides.iter().any(|side| *side == Ok(decides)) {
+            if sides.contains(&Ok(decides)) {
                 return Ok(Value::Bool(decides));
             }
             let [left, right] = sides;

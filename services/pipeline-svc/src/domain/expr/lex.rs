@@ -69,9 +69,10 @@ fn number(rest: &str, at: usize) -> Result<(Kind, usize), ExprError> {
     }
     let text = &rest[..end];
     let bad = || ExprError(format!("{text} at {at} is not a number"));
-    let kind = match whole {
-        true => Kind::Int(text.parse().map_err(|_| bad())?),
-        false => Kind::Double(text.parse().map_err(|_| bad())?),
+    let kind = if whole {
+        Kind::Int(text.parse().map_err(|_| bad())?)
+    } else {
+        Kind::Double(text.parse().map_err(|_| bad())?)
     };
     Ok((kind, end))
 }

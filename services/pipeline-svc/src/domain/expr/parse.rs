@@ -187,13 +187,12 @@ impl Parser {
         for _ in 0..DEPTH_MAX {
             if self.take(".") {
                 let name = self.name()?;
-                node = match self.take("(") {
-                    false => Node::Field(Box::new(node), name),
-                    true => {
-                        let mut arguments = vec![node];
-                        arguments.extend(self.items(")")?);
-                        Node::Call(name, arguments)
-                    }
+                node = if self.take("(") {
+                    let mut arguments = vec![node];
+                    arguments.extend(self.items(")")?);
+                    Node::Call(name, arguments)
+                } else {
+                    Node::Field(Box::new(node), name)
                 };
             } else if self.take("[") {
                 let index = self.choice()?;

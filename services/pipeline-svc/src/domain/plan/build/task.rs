@@ -320,16 +320,15 @@ fn iterator(
     faults: &mut Faults,
 ) -> Option<LoopSpec> {
     let limit = spec.iterator_policy.parallelism_limit;
-    let parallelism = match u32::try_from(limit) {
-        Ok(limit) => NonZeroU32::new(limit),
-        Err(_) => {
-            let place = format!("{place}.iteratorPolicy.parallelismLimit");
-            faults.add(
-                place,
-                format!("{limit} is not a number of iterations; 0 is for no limit"),
-            );
-            None
-        }
+    let parallelism = if let Ok(limit) = u32::try_from(limit) {
+        NonZeroU32::new(limit)
+    } else {
+        let place = format!("{place}.iteratorPolicy.parallelismLimit");
+        faults.add(
+            place,
+            format!("{limit} is not a number of iterations; 0 is for no limit"),
+        );
+        None
     };
     if let Some(artifacts) = &spec.artifact_iterator {
         let place = format!("{place}.artifactIterator");

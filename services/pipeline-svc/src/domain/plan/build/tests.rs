@@ -48,8 +48,8 @@ fn a_good_pipeline_has_its_edges_both_ways() {
 
 #[test]
 fn each_fault_is_told_with_its_place() {
-    let task = "/root/dag/tasks/b";
     type Change = fn(&mut Value);
+    let task = "/root/dag/tasks/b";
     let cases: [(Change, &str); 11] = [
         (
             |s| s["pipelineInfo"]["name"] = json!("Bad Name"),
@@ -78,14 +78,14 @@ fn each_fault_is_told_with_its_place() {
         (
             |s| {
                 s["components"]["c"]["inputDefinitions"] =
-                    json!({"parameters": {"q": {"parameterType": "LIST"}}})
+                    json!({"parameters": {"q": {"parameterType": "LIST"}}});
             },
             "requires the parameter \"q\"",
         ),
         (
             |s| {
                 s["root"]["dag"]["tasks"]["b"]["inputs"] =
-                    json!({"parameters": {"q": {"componentInputParameter": "none"}}})
+                    json!({"parameters": {"q": {"componentInputParameter": "none"}}});
             },
             "root.dag.tasks.b.inputs.parameters.q.componentInputParameter",
         ),
