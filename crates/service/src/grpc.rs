@@ -41,6 +41,14 @@ pub fn caller<T>(request: &tonic::Request<T>) -> Result<Principal, Status> {
 
 /// A listener on a UNIX socket that only this user can reach; a stale socket is replaced.
 pub fn listen(path: &Path) -> io::Result<UnixListener> {
+    // sockaddr_un has room for 108 bytes.
+    if path.as_os_str().len() > 107 {
+        let message = format!(
+            "{} is too long for a socket: use a shorter folder",
+            path.display()
+        );
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;

@@ -28,6 +28,8 @@ CREATE TABLE runs (
     error_code BIGINT NOT NULL,
     error_message TEXT NOT NULL,
     state_history TEXT NOT NULL,
+    -- The trace of the request that created it, W3C; empty for none.
+    traceparent TEXT NOT NULL,
     -- How many events were told of the run and its tasks.
     event_sequence BIGINT NOT NULL
 );

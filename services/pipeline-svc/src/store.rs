@@ -8,6 +8,8 @@ mod row;
 pub(crate) mod runs;
 pub(crate) mod specs;
 pub(crate) mod tasks;
+#[cfg(test)]
+mod tests;
 pub(crate) mod versions;
 
 use ferroflow_db::Migration;

@@ -147,6 +147,7 @@ fn new_run(
             at: now,
             status: RunStatus::Pending,
         }],
+        traceparent: ferroflow_service::telemetry::current_traceparent().unwrap_or_default(),
         event_sequence: 0,
     }
 }

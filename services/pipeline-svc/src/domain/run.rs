@@ -194,6 +194,8 @@ pub(crate) struct Run {
     pub error: Option<RunError>,
     /// Each status it had.
     pub history: Vec<StatusChange>,
+    /// The trace of the request that created it (W3C), empty for none.
+    pub traceparent: String,
     /// How many events were told of it and its tasks.
     pub event_sequence: i64,
 }

@@ -42,20 +42,20 @@ const COLUMNS: &str = "id, namespace, experiment_id, display_name, description, 
     storage_state, state, pipeline_id, pipeline_version_id, recurring_run_id, spec_digest, \
     pipeline_name, parameters_given, parameters, pipeline_root_given, pipeline_root, \
     service_account, caching, created_at, scheduled_at, started_at, finished_at, error_code, \
-    error_message, state_history, event_sequence";
+    error_message, state_history, traceparent, event_sequence";
 
 const INSERT: &str = "INSERT INTO runs (id, namespace, experiment_id, display_name, description, \
     storage_state, state, pipeline_id, pipeline_version_id, recurring_run_id, spec_digest, \
     pipeline_name, parameters_given, parameters, pipeline_root_given, pipeline_root, \
     service_account, caching, created_at, scheduled_at, started_at, finished_at, error_code, \
-    error_message, state_history, event_sequence) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, \
-    $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26)";
+    error_message, state_history, traceparent, event_sequence) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, \
+    $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27)";
 
 const GET: &str = "SELECT id, namespace, experiment_id, display_name, description, \
     storage_state, state, pipeline_id, pipeline_version_id, recurring_run_id, spec_digest, \
     pipeline_name, parameters_given, parameters, pipeline_root_given, pipeline_root, \
     service_account, caching, created_at, scheduled_at, started_at, finished_at, error_code, \
-    error_message, state_history, event_sequence FROM runs WHERE id = $1";
+    error_message, state_history, traceparent, event_sequence FROM runs WHERE id = $1";
 
 const SET_PROGRESS: &str = "UPDATE runs SET state = $2, started_at = $3, finished_at = $4, \
     error_code = $5, error_message = $6, state_history = $7, event_sequence = $8 WHERE id = $1";
@@ -107,6 +107,7 @@ pub(crate) async fn insert(tx: &mut WriteTx, run: &Run) -> Result<(), DbError> {
         .bind(error.map_or(0, |error| i64::from(error.code)))
         .bind(error.map_or("", |error| error.message.as_str()))
         .bind(json_text(&run.history))
+        .bind(&run.traceparent)
         .bind(run.event_sequence)
         .execute(tx.conn())
         .await?;
@@ -227,6 +228,7 @@ pub(crate) fn decode(row: &AnyRow) -> Result<Run, DbError> {
         finished_at: Some(cells.time("finished_at")?).filter(|at| *at != Timestamp::EPOCH),
         error: (code != 0).then_some(RunError { code, message }),
         history: cells.json::<Vec<StatusChange>>("state_history")?,
+        traceparent: cells.text("traceparent")?,
         event_sequence: cells.int("event_sequence")?,
     })
 }

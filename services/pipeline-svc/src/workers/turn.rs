@@ -4,8 +4,10 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use ferroflow_launcher::AttemptSpec;
+use ferroflow_service::telemetry;
 use ferroflow_types::{Error, Timestamp};
 use tokio::sync::OwnedSemaphorePermit;
+use tracing::Instrument as _;
 
 use super::actor::{Actor, Loaded, Memory};
 use super::attempt::{self, Report};
@@ -43,12 +45,23 @@ impl Step {
 }
 
 impl Actor {
-    /// Takes `events`, and does `effects` that are left over from before a crash.
+    /// Takes `events`, and does `effects` that are left over from before a crash; in the trace of
+    /// the request that created the run, which goes on into its commands.
     pub(super) async fn turn(
         &mut self,
         events: Vec<Event>,
         effects: Vec<Effect>,
     ) -> Result<(), Error> {
+        let span = tracing::info_span!("run.turn", run.id = %self.id);
+        if let Memory::Loaded(loaded) = &self.memory
+            && !loaded.run.traceparent.is_empty()
+        {
+            telemetry::continue_trace(&span, &loaded.run.traceparent);
+        }
+        self.take_turn(events, effects).instrument(span).await
+    }
+
+    async fn take_turn(&mut self, events: Vec<Event>, effects: Vec<Effect>) -> Result<(), Error> {
         let now = self.ctx.clock.now();
         let Memory::Loaded(mut loaded) = std::mem::replace(&mut self.memory, Memory::Unread) else {
             return Ok(());

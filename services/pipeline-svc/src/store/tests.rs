@@ -1,0 +1,426 @@
+//! The same statements on every database: SQLite always, PostgreSQL when `DATABASE_URL` names one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ferroflow_db::{Db, DbError};
+use ferroflow_types::{
+    ExperimentId, Namespace, PipelineId, PipelineVersionId, RunId, TaskId, Timestamp,
+};
+use serde_json::{Map, json};
+use uuid::Uuid;
+
+use super::{MIGRATIONS, artifacts, experiments, list, pipelines, runs, specs, tasks, versions};
+use crate::app::list::{ListRequest, listing};
+use crate::domain::artifact::Artifact;
+use crate::domain::definition::{Experiment, Pipeline, Version};
+use crate::domain::engine::NodeRow;
+use crate::domain::engine::node::{Change, NodeState, Values};
+use crate::domain::run::{Run, RunStatus, Source, StatusChange, StorageState};
+use crate::domain::spec::SpecText;
+use crate::store::artifacts::StoredArtifact;
+
+const NOW: Timestamp = Timestamp::from_millis(1_769_860_800_250);
+
+/// Every database at hand, each empty.
+async fn databases() -> (tempfile::TempDir, Vec<(&'static str, Db)>) {
+    let folder = tempfile::tempdir().unwrap();
+    let sqlite = format!("sqlite:{}", folder.path().join("test.db").display());
+    let mut found = vec![("sqlite", Db::open(&sqlite, MIGRATIONS).await.unwrap())];
+    match std::env::var("DATABASE_URL") {
+        Ok(url) => {
+            // A schema of its own for each test, so that they may run at once.
+            let schema = format!("test_{}", Uuid::new_v4().simple());
+            let admin = Db::open(&url, &[]).await.unwrap();
+            let mut tx = admin.begin_write().await.unwrap();
+            let create = sqlx::AssertSqlSafe(format!("CREATE SCHEMA {schema}"));
+            sqlx::query(create)
+                .execute(ferroflow_db::Read::conn(&mut tx))
+                .await
+                .unwrap();
+            tx.commit().await.unwrap();
+            let sign = if url.contains('?') { '&' } else { '?' };
+            let own = format!("{url}{sign}options=-c%20search_path%3D{schema}");
+            found.push(("postgresql", Db::open(&own, MIGRATIONS).await.unwrap()));
+        }
+        Err(_) => println!("skipped on PostgreSQL: DATABASE_URL is not set"),
+    }
+    (folder, found)
+}
+
+fn experiment(name: &str) -> Experiment {
+    Experiment {
+        id: ExperimentId::new(Uuid::new_v4()),
+        namespace: Namespace::single_user(),
+        display_name: name.to_owned(),
+        description: String::new(),
+        storage: StorageState::Available,
+        is_default: false,
+        created_at: NOW,
+        last_run_created_at: Timestamp::EPOCH,
+        event_sequence: 1,
+    }
+}
+
+fn run(experiment: &Experiment, number: u32) -> Run {
+    Run {
+        id: RunId::new(Uuid::new_v4()),
+        namespace: Namespace::single_user(),
+        experiment: experiment.id,
+        display_name: format!("run {number:03}"),
+        description: "50% of_it".to_owned(),
+        storage: StorageState::Available,
+        status: RunStatus::Pending,
+        source: Source::Inline,
+        recurring_run: None,
+        spec_digest: "sha256:0".to_owned(),
+        pipeline_name: "p".to_owned(),
+        parameters_given: Map::new(),
+        parameters: BTreeMap::from([("n".to_owned(), json!(3))]),
+        root_given: String::new(),
+        root: "/r".to_owned(),
+        service_account: "pipeline-runner".to_owned(),
+        caching: true,
+        created_at: Timestamp::from_millis(NOW.millis() + i64::from(number / 3) * 1000),
+        scheduled_at: NOW,
+        started_at: None,
+        finished_at: None,
+        error: None,
+        history: vec![StatusChange {
+            at: NOW,
+            status: RunStatus::Pending,
+        }],
+        traceparent: String::new(),
+        event_sequence: 1,
+    }
+}
+
+#[tokio::test]
+async fn what_is_stored_reads_back_the_same() {
+    let (_folder, databases) = databases().await;
+    for (name, db) in databases {
+        println!("on {name}");
+        let experiment = experiment("e");
+        let mut run = run(&experiment, 1);
+        let mut tx = db.begin_write().await.unwrap();
+        experiments::put(&mut tx, &experiment).await.unwrap();
+        runs::insert(&mut tx, &run).await.unwrap();
+        run.enter(RunStatus::Running, None, NOW);
+        assert!(runs::set_progress(&mut tx, &run).await.unwrap());
+        let spec = SpecText {
+            digest: "d".to_owned(),
+            pipeline: "{}".to_owned(),
+            platform: None,
+        };
+        specs::put(&mut tx, &spec).await.unwrap();
+        specs::put(&mut tx, &spec).await.unwrap();
+        tx.commit().await.unwrap();
+
+        let mut tx = db.begin_read().await.unwrap();
+        assert_eq!(runs::get(&mut tx, run.id).await.unwrap(), Some(run.clone()));
+        assert_eq!(runs::unfinished(&mut tx).await.unwrap(), [run.id]);
+        assert_eq!(specs::get(&mut tx, "d").await.unwrap(), spec);
+        let found = experiments::get(&mut tx, experiment.id).await.unwrap();
+        assert_eq!(found, Some(experiment));
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_is_taken_is_told_apart() {
+    let (_folder, databases) = databases().await;
+    for (name, db) in databases {
+        let mut tx = db.begin_write().await.unwrap();
+        experiments::put(&mut tx, &experiment("same"))
+            .await
+            .unwrap();
+        let error = experiments::put(&mut tx, &experiment("same"))
+            .await
+            .unwrap_err();
+        assert!(matches!(error, DbError::Taken { .. }), "{name}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn pages_show_every_entry_once_in_order() {
+    let (_folder, databases) = databases().await;
+    for (name, db) in databases {
+        let experiment = experiment("e");
+        let mut tx = db.begin_write().await.unwrap();
+        for number in 0..25 {
+            runs::insert(&mut tx, &run(&experiment, number))
+                .await
+                .unwrap();
+        }
+        tx.commit().await.unwrap();
+        for sort_by in [
+            "created_at desc",
+            "display_name",
+            "finished_at asc",
+            "state desc",
+        ] {
+            let mut request = ListRequest {
+                page_size: 4,
+                sort_by: sort_by.to_owned(),
+                ..Default::default()
+            };
+            let mut names = Vec::new();
+            loop {
+                let wanted = listing(&request).unwrap();
+                let mut tx = db.begin_read().await.unwrap();
+                let page = list::list(&mut tx, &runs::TABLE, &[], &wanted, runs::decode).await;
+                let page = page.unwrap();
+                assert_eq!(page.total, 25);
+                names.extend(page.entries.into_iter().map(|run| run.display_name));
+                match page.next {
+                    Some(next) => request.page_token = next,
+                    None => break,
+                }
+            }
+            let mut sorted = names.clone();
+            sorted.sort();
+            sorted.dedup();
+            assert_eq!((names.len(), sorted.len()), (25, 25), "{name}, {sort_by}");
+            if sort_by == "display_name" {
+                assert_eq!(names, sorted);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn filters_take_texts_as_they_are() {
+    let (_folder, databases) = databases().await;
+    for (name, db) in databases {
+        let experiment = experiment("e");
+        let mut tx = db.begin_write().await.unwrap();
+        runs::insert(&mut tx, &run(&experiment, 1)).await.unwrap();
+        tx.commit().await.unwrap();
+        for (filter, count) in [
+            (
+                json!({"operation": "IS_SUBSTRING", "key": "description", "string_value": "50% of_"}),
+                1,
+            ),
+            (
+                json!({"operation": "IS_SUBSTRING", "key": "description", "string_value": "5_%"}),
+                0,
+            ),
+            (
+                json!({"operation": "EQUALS", "key": "name", "string_value": "' OR 1=1 --"}),
+                0,
+            ),
+            (
+                json!({"operation": "IN", "key": "state", "string_values": {"values": ["PENDING", "X"]}}),
+                1,
+            ),
+            (
+                json!({"operation": "EQUALS", "key": "created_at", "timestamp_value": "2026-01-31T12:00:00Z"}),
+                1,
+            ),
+            (
+                json!({"operation": "GREATER_THAN", "key": "created_at", "timestamp_value": "2027-01-01T00:00:00Z"}),
+                0,
+            ),
+        ] {
+            let request = ListRequest {
+                filter: json!({"predicates": [filter]}).to_string(),
+                ..Default::default()
+            };
+            let wanted = listing(&request).unwrap();
+            let mut tx = db.begin_read().await.unwrap();
+            let page = list::list(&mut tx, &runs::TABLE, &[], &wanted, runs::decode)
+                .await
+                .unwrap();
+            assert_eq!(page.total, count, "{name}: {filter}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn pipelines_are_found_by_tag_and_go_with_their_versions() {
+    let (_folder, databases) = databases().await;
+    for (name, db) in databases {
+        let pipeline = Pipeline {
+            id: PipelineId::new(Uuid::new_v4()),
+            namespace: Namespace::single_user(),
+            name: "p".to_owned(),
+            display_name: "p".to_owned(),
+            description: String::new(),
+            tags: BTreeMap::from([("team".to_owned(), "a".to_owned())]),
+            created_at: NOW,
+            event_sequence: 1,
+        };
+        let version = Version {
+            id: PipelineVersionId::new(Uuid::new_v4()),
+            pipeline: pipeline.id,
+            name: "v".to_owned(),
+            display_name: "v".to_owned(),
+            description: String::new(),
+            code_source_url: String::new(),
+            tags: BTreeMap::new(),
+            spec_digest: "d".to_owned(),
+            created_at: NOW,
+            event_sequence: 1,
+        };
+        let mut tx = db.begin_write().await.unwrap();
+        pipelines::put(&mut tx, &pipeline).await.unwrap();
+        versions::put(&mut tx, &version).await.unwrap();
+        tx.commit().await.unwrap();
+        for (value, count) in [("a", 1), ("b", 0)] {
+            let filter = json!({"predicates": [
+                {"operation": "EQUALS", "key": "tags.team", "string_value": value}]});
+            let request = ListRequest {
+                filter: filter.to_string(),
+                ..Default::default()
+            };
+            let mut tx = db.begin_read().await.unwrap();
+            let wanted = listing(&request).unwrap();
+            let page =
+                list::list(&mut tx, &pipelines::TABLE, &[], &wanted, pipelines::decode).await;
+            assert_eq!(page.unwrap().total, count, "{name}");
+        }
+        let mut tx = db.begin_write().await.unwrap();
+        let latest = versions::latest(&mut tx, pipeline.id).await.unwrap();
+        assert_eq!(latest, Some(version.clone()));
+        assert!(pipelines::delete(&mut tx, pipeline.id).await.unwrap());
+        assert_eq!(
+            versions::get(&mut tx, version.id).await.unwrap(),
+            None,
+            "{name}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn tasks_artifacts_and_results_are_kept() {
+    let (_folder, databases) = databases().await;
+    for (name, db) in databases {
+        let run = run(&experiment("e"), 1);
+        let artifact = Arc::new(Artifact {
+            id: 0,
+            name: "model".to_owned(),
+            schema_title: "system.Model".to_owned(),
+            schema_version: "0.0.1".to_owned(),
+            uri: "/r/model".to_owned(),
+            metadata: json!({"k": 1.5}).as_object().unwrap().clone(),
+            digest: None,
+            size_bytes: Some(7),
+            custom_path: None,
+        });
+        let mut task = NodeRow {
+            id: TaskId::derive(run.id, "root.a"),
+            path: "root.a".to_owned(),
+            parent: None,
+            iteration: None,
+            state: NodeState::Running,
+            attempt: 1,
+            failures: 0,
+            lost: 0,
+            inputs: Values::default(),
+            outputs: Values::default(),
+            error: None,
+            cache: None,
+            created_at: NOW,
+            started_at: Some(NOW),
+            finished_at: None,
+            retry_at: None,
+            history: vec![Change {
+                at: NOW,
+                state: NodeState::Pending,
+            }],
+        };
+        let mut tx = db.begin_write().await.unwrap();
+        runs::insert(&mut tx, &run).await.unwrap();
+        tasks::upsert(&mut tx, run.id, &task).await.unwrap();
+        task.state = NodeState::Succeeded;
+        task.finished_at = Some(NOW);
+        task.outputs
+            .artifacts
+            .insert("model".to_owned(), vec![Arc::clone(&artifact)]);
+        tasks::upsert(&mut tx, run.id, &task).await.unwrap();
+        tasks::remember(&mut tx, &run, &task, "f", NOW)
+            .await
+            .unwrap();
+        tasks::remember(&mut tx, &run, &task, "f", NOW)
+            .await
+            .unwrap();
+        let first = artifacts::take_numbers(&mut tx, 10).await.unwrap();
+        assert_eq!(
+            artifacts::take_numbers(&mut tx, 10).await.unwrap(),
+            first + 10,
+            "{name}"
+        );
+        let stored = StoredArtifact {
+            artifact,
+            run: run.id,
+            task: task.id,
+            created_at: NOW,
+        };
+        artifacts::insert(&mut tx, &run, &stored).await.unwrap();
+        tx.commit().await.unwrap();
+
+        let mut tx = db.begin_read().await.unwrap();
+        assert_eq!(
+            tasks::of_run(&mut tx, run.id).await.unwrap(),
+            [task.clone()]
+        );
+        let recalled = tasks::recall(&mut tx, &run, "f").await.unwrap().unwrap();
+        assert_eq!(
+            (recalled.source.task, recalled.outputs),
+            (task.id, task.outputs)
+        );
+        assert!(
+            tasks::recall(&mut tx, &run, "other")
+                .await
+                .unwrap()
+                .is_none()
+        );
+        let metadata = stored.artifact.metadata.clone();
+        let known = artifacts::known(&mut tx, &run, "/r/model", "system.Model", &metadata).await;
+        assert_eq!(known.unwrap(), Some(stored.clone()));
+        let listed = artifacts::list(&mut tx, Some(run.id), None, -1, 10)
+            .await
+            .unwrap();
+        assert_eq!(listed, [stored]);
+        drop(tx);
+
+        let mut tx = db.begin_write().await.unwrap();
+        assert!(runs::delete(&mut tx, run.id).await.unwrap());
+        assert!(
+            tasks::of_run(&mut tx, run.id).await.unwrap().is_empty(),
+            "{name}"
+        );
+    }
+}
+
+/// Plans of the default lists on SQLite: an index, never the whole table.
+#[tokio::test]
+async fn default_lists_use_an_index() {
+    use ferroflow_db::Read as _;
+    use sqlx::Row as _;
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", folder.path().join("test.db").display());
+    let db = Db::open(&url, MIGRATIONS).await.unwrap();
+    for (table, scope) in [
+        ("runs", "namespace = 'default'"),
+        ("runs", "experiment_id = 'x'"),
+        ("pipelines", "namespace = 'default'"),
+        ("experiments", "namespace = 'default'"),
+        ("pipeline_versions", "pipeline_id = 'x'"),
+    ] {
+        let query = format!(
+            "EXPLAIN QUERY PLAN SELECT * FROM {table} WHERE {scope} AND \
+             (created_at, id) <= (1, 'x') ORDER BY created_at DESC, id DESC LIMIT 21"
+        );
+        let mut tx = db.begin_read().await.unwrap();
+        let rows = sqlx::query(sqlx::AssertSqlSafe(query))
+            .fetch_all(tx.conn())
+            .await
+            .unwrap();
+        let plan: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
+        let plan = plan.join("; ");
+        assert!(
+            plan.contains("USING INDEX") && !plan.contains("TEMP B-TREE"),
+            "{table}: {plan}"
+        );
+    }
+}
