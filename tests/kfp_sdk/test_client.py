@@ -80,7 +80,7 @@ def test_a_run_from_a_function(client):
     result = client.create_run_from_pipeline_func(addition, arguments={"a": 3, "b": 4})
     run = client.wait_for_run_completion(result.run_id, timeout=300, sleep_duration=1)
     assert run.state == "SUCCEEDED"
-    assert run.finished_at > run.created_at
+    assert run.finished_at >= run.created_at
     assert [one.state for one in run.state_history] == ["PENDING", "RUNNING", "SUCCEEDED"]
 
     tasks = {one.display_name: one for one in run.run_details.task_details}

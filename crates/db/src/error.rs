@@ -86,6 +86,11 @@ fn is_passing(message: &str) -> bool {
 impl From<DbError> for Error {
     fn from(error: DbError) -> Self {
         let (kind, reason, message) = match &error {
+            DbError::Unavailable(source) if source.to_string().contains("disk is full") => (
+                ErrorKind::Unavailable,
+                "DISK_FULL",
+                "nothing can be stored: the disk is full",
+            ),
             DbError::Unavailable(_) => (
                 ErrorKind::Unavailable,
                 "DATABASE_UNAVAILABLE",

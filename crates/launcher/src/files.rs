@@ -13,6 +13,9 @@ use crate::{AttemptSpec, Outcome};
 /// How much of a log's end goes into a report.
 const TAIL_MAX: u64 = 4096;
 
+/// Room for a report with a log's end; a longer one needs more disk.
+const RESERVE: usize = 16 * 1024;
+
 /// The folder of an attempt and what is in it.
 #[derive(Debug, Clone)]
 pub struct AttemptFiles {
@@ -45,9 +48,23 @@ impl AttemptFiles {
         read_json(&self.dir.join("spec.json"))
     }
 
-    /// Writes the report; a reader sees all of it or nothing.
+    /// Sets room for the report aside, so that a command that fills the disk can be told of.
+    pub fn reserve(&self) -> io::Result<()> {
+        fs::write(self.dir.join("outcome.part"), [b' '; RESERVE])
+    }
+
+    /// Writes the report; a reader sees all of it or nothing. What was set aside is written over.
     pub fn write_outcome(&self, outcome: &Outcome) -> io::Result<()> {
-        write_whole(&self.dir.join("outcome.json"), outcome)
+        let part = self.dir.join("outcome.part");
+        let bytes = serde_json::to_vec(outcome)?;
+        let mut file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&part)?;
+        file.write_all(&bytes)?;
+        file.set_len(bytes.len() as u64)?;
+        fs::rename(&part, self.dir.join("outcome.json"))
     }
 
     /// The report, once there is one.

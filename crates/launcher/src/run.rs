@@ -32,7 +32,8 @@ pub fn launch(dir: &Path) -> io::Result<()> {
         ));
     };
     let started_at = SystemClock.now();
-    let result = match files.mark_started() {
+    let begun = files.reserve().and_then(|()| files.mark_started());
+    let result = match begun {
         Ok(true) => attempt(&spec, &files),
         Ok(false) => Err(Failure::new(
             FailureReason::Lost,

@@ -238,8 +238,13 @@ pub(super) async fn drive(
     let mut served = 0;
     let mut announced = None;
     loop {
+        let mut proven = true;
         let outcome = match actor.wait(&mut letters).await {
-            Woken::Load => actor.load().await,
+            Woken::Load => {
+                // Reading back may store nothing, so it does not prove that storing works again.
+                proven = false;
+                actor.load().await
+            }
             Woken::Letter(letter) => {
                 served += 1;
                 serve(&mut actor, letter).await
@@ -257,7 +262,9 @@ pub(super) async fn drive(
             tokio::time::sleep(wait).await;
             continue;
         }
-        failures = 0;
+        if proven {
+            failures = 0;
+        }
         if actor.is_idle() && announced != Some(served) {
             announced = Some(served);
             if idle
