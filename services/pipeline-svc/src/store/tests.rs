@@ -290,44 +290,52 @@ async fn pipelines_are_found_by_tag_and_go_with_their_versions() {
     }
 }
 
+fn model() -> Arc<Artifact> {
+    Arc::new(Artifact {
+        id: 0,
+        name: "model".to_owned(),
+        schema_title: "system.Model".to_owned(),
+        schema_version: "0.0.1".to_owned(),
+        uri: "/r/model".to_owned(),
+        metadata: json!({"k": 1.5}).as_object().unwrap().clone(),
+        digest: None,
+        size_bytes: Some(7),
+        custom_path: None,
+    })
+}
+
+fn running(run: &Run) -> NodeRow {
+    NodeRow {
+        id: TaskId::derive(run.id, "root.a"),
+        path: "root.a".to_owned(),
+        parent: None,
+        iteration: None,
+        state: NodeState::Running,
+        attempt: 1,
+        failures: 0,
+        lost: 0,
+        inputs: Values::default(),
+        outputs: Values::default(),
+        error: None,
+        cache: None,
+        created_at: NOW,
+        started_at: Some(NOW),
+        finished_at: None,
+        retry_at: None,
+        history: vec![Change {
+            at: NOW,
+            state: NodeState::Pending,
+        }],
+    }
+}
+
 #[tokio::test]
 async fn tasks_artifacts_and_results_are_kept() {
     let (_folder, databases) = databases().await;
     for (name, db) in databases {
         let run = run(&experiment("e"), 1);
-        let artifact = Arc::new(Artifact {
-            id: 0,
-            name: "model".to_owned(),
-            schema_title: "system.Model".to_owned(),
-            schema_version: "0.0.1".to_owned(),
-            uri: "/r/model".to_owned(),
-            metadata: json!({"k": 1.5}).as_object().unwrap().clone(),
-            digest: None,
-            size_bytes: Some(7),
-            custom_path: None,
-        });
-        let mut task = NodeRow {
-            id: TaskId::derive(run.id, "root.a"),
-            path: "root.a".to_owned(),
-            parent: None,
-            iteration: None,
-            state: NodeState::Running,
-            attempt: 1,
-            failures: 0,
-            lost: 0,
-            inputs: Values::default(),
-            outputs: Values::default(),
-            error: None,
-            cache: None,
-            created_at: NOW,
-            started_at: Some(NOW),
-            finished_at: None,
-            retry_at: None,
-            history: vec![Change {
-                at: NOW,
-                state: NodeState::Pending,
-            }],
-        };
+        let artifact = model();
+        let mut task = running(&run);
         let mut tx = db.begin_write().await.unwrap();
         runs::insert(&mut tx, &run).await.unwrap();
         tasks::upsert(&mut tx, run.id, &task).await.unwrap();
