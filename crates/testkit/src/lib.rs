@@ -118,6 +118,24 @@ impl Platform {
         answer(agent().post(format!("{}{path}", self.url)).send_json(body))
     }
 
+    /// Any request with headers and a body: status and JSON.
+    pub fn request(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> (u16, Value) {
+        let mut request = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.url))
+            .header("content-type", "application/json");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        answer(agent().run(request.body(body.to_owned()).unwrap()))
+    }
+
     /// A GET of text.
     pub fn text(&self, path: &str, accept: &str) -> String {
         let request = agent()
