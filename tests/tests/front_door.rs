@@ -60,86 +60,89 @@ fn other_hosts_and_origins_stay_outside() {
     }
 }
 
+/// Method, path, body; status and words of the answer.
+const REFUSED: &[(&str, &str, &str, u16, &str)] = &[
+    (
+        "POST",
+        "/apis/v2beta1/runs",
+        "{\"displayNam\": \"x\"}",
+        400,
+        "displayNam",
+    ),
+    (
+        "POST",
+        "/apis/v2beta1/runs",
+        "{",
+        400,
+        "the body is not a Run",
+    ),
+    (
+        "POST",
+        "/apis/v2beta1/runs",
+        "{}",
+        400,
+        "pipeline_spec or pipeline_version_reference",
+    ),
+    (
+        "GET",
+        "/apis/v2beta1/runs?page_size=x",
+        "",
+        400,
+        "page_size",
+    ),
+    (
+        "GET",
+        "/apis/v2beta1/runs?page_size=-1",
+        "",
+        400,
+        "must not be negative",
+    ),
+    ("GET", "/apis/v2beta1/runs?filter=%7B", "", 400, "filter"),
+    ("GET", "/apis/v2beta1/runs/%2e%2e/x", "", 400, "path"),
+    ("PUT", "/apis/v2beta1/runs", "", 501, "Method Not Allowed"),
+    (
+        "PUT",
+        "/apis/ferroflow/v1/artifacts",
+        "",
+        405,
+        "Method Not Allowed",
+    ),
+    ("GET", "/apis/v2beta1/nothing", "", 404, "Not Found"),
+    (
+        "GET",
+        "/apis/ferroflow/v1/artifacts?nope=1",
+        "",
+        400,
+        "unknown parameter nope",
+    ),
+    (
+        "GET",
+        "/apis/v2beta1/recurringruns",
+        "",
+        501,
+        "recurring runs are not supported",
+    ),
+    (
+        "POST",
+        "/apis/v2beta1/visualizations/x",
+        "{}",
+        501,
+        "not part of this installation",
+    ),
+];
+
 #[test]
 fn bad_requests_are_told_what_is_wrong() {
     let (_data, platform) = platform();
     let large = format!("{{\"display_name\": \"{}\"}}", "x".repeat(70_000));
-    for (method, path, body, status, words) in [
-        (
-            "POST",
-            "/apis/v2beta1/runs",
-            "{\"displayNam\": \"x\"}",
-            400,
-            "displayNam",
-        ),
-        (
-            "POST",
-            "/apis/v2beta1/runs",
-            "{",
-            400,
-            "the body is not a Run",
-        ),
-        (
-            "POST",
-            "/apis/v2beta1/runs",
-            &large,
-            400,
-            "larger than 65536 bytes",
-        ),
-        (
-            "POST",
-            "/apis/v2beta1/runs",
-            "{}",
-            400,
-            "pipeline_spec or pipeline_version_reference",
-        ),
-        (
-            "GET",
-            "/apis/v2beta1/runs?page_size=x",
-            "",
-            400,
-            "page_size",
-        ),
-        (
-            "GET",
-            "/apis/v2beta1/runs?page_size=-1",
-            "",
-            400,
-            "must not be negative",
-        ),
-        ("GET", "/apis/v2beta1/runs?filter=%7B", "", 400, "filter"),
-        ("GET", "/apis/v2beta1/runs/%2e%2e/x", "", 400, "path"),
-        ("PUT", "/apis/v2beta1/runs", "", 501, "Method Not Allowed"),
-        (
-            "PUT",
-            "/apis/ferroflow/v1/artifacts",
-            "",
-            405,
-            "Method Not Allowed",
-        ),
-        ("GET", "/apis/v2beta1/nothing", "", 404, "Not Found"),
-        (
-            "GET",
-            "/apis/ferroflow/v1/artifacts?nope=1",
-            "",
-            400,
-            "unknown parameter nope",
-        ),
-        (
-            "GET",
-            "/apis/v2beta1/recurringruns",
-            "",
-            501,
-            "recurring runs are not supported",
-        ),
-        (
-            "POST",
-            "/apis/v2beta1/visualizations/x",
-            "{}",
-            501,
-            "not part of this installation",
-        ),
-    ] {
+    let too_large = (
+        "POST",
+        "/apis/v2beta1/runs",
+        large.as_str(),
+        400,
+        "larger than 65536 bytes",
+    );
+    for (method, path, body, status, words) in REFUSED.iter().copied().chain([too_large]) {
         let (found, answer) = platform.request(method, path, &[], body);
         assert_eq!(found, status, "{method} {path}: {answer}");
         assert!(
