@@ -170,3 +170,29 @@ fn a_stopped_run_ends_its_processes_and_reads_as_failed_with_code_cancelled() {
     let (status, again) = platform.post(&format!("/apis/v2beta1/runs/{run}:terminate"), &json!({}));
     assert_eq!(status, 400, "{again}");
 }
+
+#[test]
+fn a_run_that_is_deleted_while_it_runs_leaves_no_process() {
+    let data = tempfile::tempdir().unwrap();
+    let platform = Platform::start(data.path(), &[]);
+    let mark = data.path().join("mark");
+    let script = format!("trap '' TERM; sleep 7; echo late > '{}'", mark.display());
+    let spec = shell_pipeline("gone", &[("deaf".to_owned(), script, Vec::new())]);
+    let run = platform.submit("gone", &spec, &json!({}));
+    while platform.get(&format!("/apis/v2beta1/runs/{run}")).1["state"] != "RUNNING" {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::sleep(Duration::from_millis(300));
+
+    let (status, answer) =
+        platform.request("DELETE", &format!("/apis/v2beta1/runs/{run}"), &[], "");
+
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(platform.get(&format!("/apis/v2beta1/runs/{run}")).0, 404);
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(!mark.exists(), "the command of a deleted run went on");
+    assert!(
+        !data.path().join("attempts").join(&run).exists(),
+        "its folders are left"
+    );
+}

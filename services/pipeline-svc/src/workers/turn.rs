@@ -245,6 +245,16 @@ impl Actor {
         let Memory::Loaded(loaded) = &self.memory else {
             return Ok(());
         };
+        // Nobody could stop these once the run is forgotten.
+        let running = loaded
+            .state
+            .nodes()
+            .filter(|(_, node)| node.state == NodeState::Running);
+        let stops: Vec<_> = running
+            .map(|(ix, node)| attempt::key(&loaded.state, ix, node.attempt))
+            .map(|key| attempt::stop(Arc::clone(&self.ctx.runtime), key, self.reports.clone()))
+            .collect();
+        futures::future::join_all(stops).await;
         let now = self.ctx.clock.now();
         let mut run = loaded.run.clone();
         let mut tx = self.ctx.db.begin_write().await?;
