@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process_group, setrlimit};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::{AttemptFiles, AttemptSpec, Failure, FailureReason, Limits};
 
@@ -120,6 +121,9 @@ fn start(spec: &AttemptSpec, files: &AttemptFiles) -> Result<Child, Failure> {
 
 /// Limits of the launcher itself, which the command inherits; the launcher needs next to nothing.
 fn limit(limits: &Limits) -> io::Result<()> {
+    if let Some(millis) = limits.cpu_millis {
+        keep_to_cores(millis)?;
+    }
     if let Some(bytes) = limits.memory_bytes {
         // RLIMIT_DATA counts what a program allocates; RLIMIT_AS would count what it maps, and
         // numeric libraries map far more than they use.
@@ -133,6 +137,28 @@ fn limit(limits: &Limits) -> io::Result<()> {
             },
         )?;
     }
+    Ok(())
+}
+
+/// A command may use as many cores as its limit rounds up to. Which ones differs from launcher to
+/// launcher, so that limited commands spread over the machine.
+fn keep_to_cores(millis: u64) -> io::Result<()> {
+    let wanted = usize::try_from(millis.div_ceil(1000))
+        .unwrap_or(usize::MAX)
+        .max(1);
+    let allowed = sched_getaffinity(None)?;
+    let cores: Vec<usize> = (0..CpuSet::MAX_CPU)
+        .filter(|core| allowed.is_set(*core))
+        .collect();
+    if wanted >= cores.len() {
+        return Ok(());
+    }
+    let mut chosen = CpuSet::new();
+    let first = std::process::id() as usize;
+    for at in 0..wanted {
+        chosen.set(cores[(first + at) % cores.len()]);
+    }
+    sched_setaffinity(None, &chosen)?;
     Ok(())
 }
 

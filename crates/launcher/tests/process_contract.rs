@@ -8,8 +8,9 @@
 
 use std::sync::Arc;
 
+use ferroflow_launcher::AttemptResult;
 use ferroflow_python_env::{PythonConfig, PythonEnvs};
-use ferroflow_runtime::contract::{Subject, all};
+use ferroflow_runtime::contract::{Subject, all, outcome};
 use ferroflow_runtime::{ProcessConfig, ProcessRuntime};
 use ferroflow_types::RunId;
 
@@ -33,10 +34,35 @@ async fn the_process_runtime_keeps_the_contract() {
         .parse::<RunId>()
         .unwrap();
 
-    all(&Subject {
+    let subject = Subject {
         reopen: Box::new(reopen),
         folder,
         run,
-    })
-    .await;
+    };
+    all(&subject).await;
+    limits_hold(&subject).await;
+}
+
+/// Limits as local processes keep them: whole cores, memory that a program allocates.
+async fn limits_hold(subject: &Subject) {
+    let runtime = (subject.reopen)();
+    let script = "[ \"$(nproc)\" = 1 ] || { echo \"$(nproc) cores\"; exit 3; }";
+    let mut spec = subject.spec(&*runtime, "cores", script);
+    spec.limits.cpu_millis = Some(500);
+    let ended = outcome(&*runtime, spec).await;
+    assert!(
+        matches!(ended.result, AttemptResult::Succeeded(_)),
+        "{ended:?}"
+    );
+
+    let mut spec = subject.spec(&*runtime, "memory", "");
+    spec.argv = ["python3", "-c", "bytes(200_000_000)"]
+        .map(str::to_owned)
+        .to_vec();
+    spec.limits.memory_bytes = Some(100_000_000);
+    let ended = outcome(&*runtime, spec).await;
+    assert!(
+        matches!(ended.result, AttemptResult::Failed(_)),
+        "{ended:?}"
+    );
 }

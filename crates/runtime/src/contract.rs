@@ -43,7 +43,8 @@ impl Subject {
         }
     }
 
-    fn spec(&self, runtime: &dyn Runtime, name: &str, script: &str) -> AttemptSpec {
+    /// An attempt of a shell script that gives nothing but the artifact `model`.
+    pub fn spec(&self, runtime: &dyn Runtime, name: &str, script: &str) -> AttemptSpec {
         let key = self.key(name);
         let layout = runtime.layout(&key);
         let file = |name: &str| layout.outputs_dir.join(name);
@@ -86,7 +87,8 @@ impl Subject {
     }
 }
 
-async fn outcome(runtime: &dyn Runtime, spec: AttemptSpec) -> Outcome {
+/// Runs an attempt to its end.
+pub async fn outcome(runtime: &dyn Runtime, spec: AttemptSpec) -> Outcome {
     let key = spec.key;
     runtime.ensure(spec).await.expect("it is ensured");
     observe(runtime, &key).await
