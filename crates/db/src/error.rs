@@ -1,6 +1,8 @@
 //! What can go wrong with a database, as far as a caller can tell the difference.
 
 use ferroflow_types::{Error, ErrorKind};
+use sqlx::any::AnyQueryResult;
+use sqlx::error::DatabaseError;
 
 /// A failure of the database.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +15,12 @@ pub enum DbError {
     Taken {
         /// The columns (SQLite) or the constraint (PostgreSQL).
         constraint: String,
+    },
+    /// No row is as the statement asks: somebody else changed or deleted it meanwhile.
+    #[error("table {table}: the row was changed meanwhile")]
+    Conflict {
+        /// The table.
+        table: &'static str,
     },
     /// A stored value makes no sense.
     #[error("table {table}, column {column}: {problem}")]
@@ -53,6 +61,28 @@ impl DbError {
     }
 }
 
+/// Sees to it that a write met exactly the row that it was meant for.
+///
+/// # Errors
+/// [`DbError::Conflict`] when it met none, [`DbError::Inconsistent`] when it met several.
+pub fn ensure_one(done: &AnyQueryResult, table: &'static str) -> Result<(), DbError> {
+    match done.rows_affected() {
+        1 => Ok(()),
+        0 => Err(DbError::Conflict { table }),
+        many => {
+            let problem = format!("{many} rows were written where there must be one");
+            Err(DbError::inconsistent(table, "*", problem))
+        }
+    }
+}
+
+/// The task that did the work ended before it was done: the process stops.
+pub(crate) fn interrupted(error: tokio::task::JoinError) -> DbError {
+    DbError::Unavailable(sqlx::Error::Protocol(format!(
+        "a transaction was interrupted: {error}"
+    )))
+}
+
 impl From<sqlx::Error> for DbError {
     fn from(error: sqlx::Error) -> Self {
         match &error {
@@ -62,7 +92,7 @@ impl From<sqlx::Error> for DbError {
                     .unwrap_or_else(|| inner.message())
                     .to_owned(),
             },
-            sqlx::Error::Database(inner) if is_passing(inner.message()) => Self::Unavailable(error),
+            sqlx::Error::Database(inner) if is_passing(inner.as_ref()) => Self::Unavailable(error),
             sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => {
                 Self::Unavailable(error)
             }
@@ -71,16 +101,22 @@ impl From<sqlx::Error> for DbError {
     }
 }
 
-/// Whether SQLite's message tells of a state of the machine and not of a wrong statement.
-fn is_passing(message: &str) -> bool {
-    [
+/// Whether it tells of a state of the machine or the server and not of a wrong statement; trying
+/// again may help.
+fn is_passing(error: &dyn DatabaseError) -> bool {
+    const SQLITE: [&str; 4] = [
         "database is locked",
         "disk is full",
         "disk I/O error",
         "unable to open",
-    ]
-    .iter()
-    .any(|passing| message.contains(passing))
+    ];
+    // SQLSTATE classes of PostgreSQL: connection, rollback (deadlock), resources, intervention.
+    const POSTGRES: [&str; 4] = ["08", "40", "53", "57"];
+    let is_state =
+        |code: &str| code.len() == 5 && POSTGRES.iter().any(|class| code.starts_with(class));
+    let message = error.message();
+    SQLITE.iter().any(|passing| message.contains(passing))
+        || error.code().is_some_and(|code| is_state(&code))
 }
 
 impl From<DbError> for Error {
@@ -100,6 +136,11 @@ impl From<DbError> for Error {
                 ErrorKind::AlreadyExists,
                 "ALREADY_EXISTS",
                 "the name or id is taken",
+            ),
+            DbError::Conflict { .. } => (
+                ErrorKind::Conflict,
+                "CONFLICT",
+                "it was changed meanwhile: read it again and repeat",
             ),
             DbError::Inconsistent { .. } => (
                 ErrorKind::DataLoss,

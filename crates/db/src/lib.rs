@@ -8,17 +8,23 @@
 //! |---|---|
 //! | `sqlite` | one writer with group commit, many readers |
 //! | `migrate` | numbered migrations with checksums |
+//! | [`lease`] | the right to act for a while, with a fence |
 //! | [`outbox`] | events that wait for the bus |
 //! | [`page`] | opaque page tokens |
+//! | `testing` | databases for tests, behind the feature of that name |
 #![warn(missing_docs)]
 
 mod error;
+pub mod lease;
 mod migrate;
 pub mod outbox;
 pub mod page;
 mod sqlite;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ferroflow_types::CloudEvent;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions, install_default_drivers};
@@ -26,11 +32,14 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyConnection, AnyPool, Transaction};
 use tokio::sync::Notify;
 
-pub use error::DbError;
+pub use error::{DbError, ensure_one};
 pub use migrate::Migration;
 
 /// Connections that PostgreSQL gives one service at most.
 const POSTGRES_CONNECTIONS: u32 = 16;
+
+/// How long one waits for a connection; whoever asks is better told by then.
+const POSTGRES_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A database.
 #[derive(Clone)]
@@ -61,7 +70,9 @@ impl Db {
             Backend::Sqlite { readers, writer }
         } else {
             let options: AnyConnectOptions = url.parse()?;
-            let pool = AnyPoolOptions::new().max_connections(POSTGRES_CONNECTIONS);
+            let pool = AnyPoolOptions::new()
+                .max_connections(POSTGRES_CONNECTIONS)
+                .acquire_timeout(POSTGRES_PATIENCE);
             Backend::Postgres(pool.connect_with(options).await?)
         };
         let db = Self {
@@ -164,16 +175,27 @@ impl WriteTx {
 
     /// Makes it so; returns when it is on disk.
     ///
+    /// It is made so by a task of its own: a caller that stops waiting cannot leave a commit half
+    /// way, nor keep the relay from hearing of it.
+    ///
     /// # Errors
     /// Nothing of the transaction happened, unless the connection was lost during the commit.
     pub async fn commit(self) -> Result<(), DbError> {
-        match self.inner {
-            Writing::Sqlite(turn) => turn.commit().await?,
-            Writing::Postgres(tx) => tx.commit().await?,
-        }
-        if self.published {
-            self.outbox.notify_one();
-        }
-        Ok(())
+        let Self {
+            inner,
+            published,
+            outbox,
+        } = self;
+        let commit = async move {
+            match inner {
+                Writing::Sqlite(turn) => turn.commit().await?,
+                Writing::Postgres(tx) => tx.commit().await?,
+            }
+            if published {
+                outbox.notify_one();
+            }
+            Ok(())
+        };
+        tokio::spawn(commit).await.map_err(error::interrupted)?
     }
 }

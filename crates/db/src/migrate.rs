@@ -19,11 +19,18 @@ pub struct Migration {
 }
 
 /// Steps that every database has, numbered apart from the service's own.
-const BASE: [Migration; 1] = [Migration {
-    version: 1,
-    name: "base",
-    sql: include_str!("../migrations/0001_base.sql"),
-}];
+const BASE: [Migration; 2] = [
+    Migration {
+        version: 1,
+        name: "base",
+        sql: include_str!("../migrations/0001_base.sql"),
+    },
+    Migration {
+        version: 2,
+        name: "leases",
+        sql: include_str!("../migrations/0002_leases.sql"),
+    },
+];
 
 /// PostgreSQL's advisory lock for migrations: two replicas that start together take turns.
 const LOCK: i64 = 0x00fe_4402;
@@ -52,6 +59,7 @@ impl Db {
     }
 
     async fn run_steps(&self, part: &str, steps: &[Migration]) -> Result<(), DbError> {
+        ensure_numbered(steps)?;
         let mut tx = self.begin_write().await?;
         sqlx::query(
             "CREATE TABLE IF NOT EXISTS schema_migrations (part TEXT NOT NULL, \
@@ -113,6 +121,20 @@ impl Db {
         .await?;
         tx.commit().await
     }
+}
+
+/// How many steps were run says which comes next, so there must be no gap.
+fn ensure_numbered(steps: &[Migration]) -> Result<(), DbError> {
+    for (expected, step) in (1_u32..).zip(steps) {
+        if step.version != expected {
+            return Err(DbError::Migration {
+                version: i64::from(step.version),
+                name: step.name.to_owned(),
+                problem: format!("migrations are numbered without gaps, this must be {expected}"),
+            });
+        }
+    }
+    Ok(())
 }
 
 impl Migration {

@@ -15,7 +15,7 @@ use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::{AnyConnection, AnyPool, Connection};
 use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 
-use crate::DbError;
+use crate::{DbError, error};
 
 /// Writers that share one flush at most; a bound on how long the first of them waits.
 const GROUP_MAX: usize = 64;
@@ -59,7 +59,7 @@ pub(crate) struct Turn {
 
 pub(crate) async fn open(path: &str) -> Result<(AnyPool, Arc<Writer>), DbError> {
     let conn = connect(path).await?;
-    let options: AnyConnectOptions = format!("sqlite:{path}?mode=ro").parse()?;
+    let options = options(path, "ro")?;
     let readers = AnyPoolOptions::new()
         .max_connections(READERS)
         .min_connections(1)
@@ -86,8 +86,17 @@ pub(crate) async fn open(path: &str) -> Result<(AnyPool, Arc<Writer>), DbError> 
     Ok((readers, Arc::new(writer)))
 }
 
+/// The path is a part of a URL: what means something there must not mean it here.
+fn options(path: &str, mode: &str) -> Result<AnyConnectOptions, DbError> {
+    let path = path
+        .replace('%', "%25")
+        .replace('?', "%3F")
+        .replace('#', "%23");
+    Ok(format!("sqlite:{path}?mode={mode}").parse()?)
+}
+
 async fn connect(path: &str) -> Result<AnyConnection, DbError> {
-    let options: AnyConnectOptions = format!("sqlite:{path}?mode=rwc").parse()?;
+    let options = options(path, "rwc")?;
     let mut conn = AnyConnection::connect_with(&options).await?;
     for pragma in [
         "PRAGMA busy_timeout = 10000",
@@ -120,14 +129,8 @@ impl Writer {
         // in the middle of would not be known.
         tokio::spawn(Turn::open(seat, Arc::clone(&self)))
             .await
-            .map_err(interrupted)?
+            .map_err(error::interrupted)?
     }
-}
-
-fn interrupted(error: tokio::task::JoinError) -> DbError {
-    DbError::Unavailable(sqlx::Error::Protocol(format!(
-        "a transaction was interrupted: {error}"
-    )))
 }
 
 impl Seat {
@@ -216,9 +219,9 @@ impl Turn {
         Ok(turn)
     }
 
-    /// Returns once the group that this turn belongs to is on disk.
+    /// Returns once the group that this turn belongs to is on disk. Must not be dropped half way.
     pub(crate) async fn commit(self) -> Result<(), DbError> {
-        let mut fate = tokio::spawn(self.close()).await.map_err(interrupted)??;
+        let mut fate = self.close().await?;
         let problem = match fate.wait_for(|fate| *fate != Fate::Open).await.as_deref() {
             Ok(Fate::Committed) => return Ok(()),
             Ok(Fate::Failed(problem)) => format!("the commit failed: {problem}"),
