@@ -201,13 +201,11 @@ fn origin(figment: &Figment, name: &str, keys: &[&str]) -> String {
     let Some(metadata) = figment.find_metadata(name) else {
         return "of unknown origin".to_owned();
     };
-    match &metadata.source {
-        Some(source) => source.to_string(),
-        None => {
-            let key = metadata.interpolate(&Profile::Default, keys);
-            format!("{}, {key}", metadata.name)
-        }
+    if let Some(source) = &metadata.source {
+        return source.to_string();
     }
+    let key = metadata.interpolate(&Profile::Default, keys);
+    format!("{}, {key}", metadata.name)
 }
 
 #[cfg(test)]
