@@ -99,6 +99,16 @@ impl Db {
 
     async fn run_step(&self, part: &str, step: &Migration) -> Result<(), DbError> {
         let mut tx = self.begin_write().await?;
+        // Another process may have done it since the list was read; only one writes at a time.
+        let done =
+            sqlx::query("SELECT version FROM schema_migrations WHERE part = $1 AND version = $2")
+                .bind(part)
+                .bind(i64::from(step.version))
+                .fetch_optional(tx.conn())
+                .await?;
+        if done.is_some() {
+            return Ok(());
+        }
         for statement in statements(step.sql) {
             // Our own text, out of a constant.
             sqlx::query(AssertSqlSafe(statement))
