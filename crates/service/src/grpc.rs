@@ -1,31 +1,50 @@
 //! gRPC between services: UNIX sockets or TCP, verified callers, continued traces, metrics.
+//!
+//! One connection carries all calls of the gateway to a service, among them streams that their
+//! readers let stand. So nothing here is limited per connection that a few slow readers could use
+//! up: each stream has a small window of its own, and the connection's window is no limit.
+
+mod answer;
+mod guard;
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ferroflow_types::Principal;
-use futures::future::BoxFuture;
-use http::{Request, Response};
 use hyper_util::rt::TokioIo;
-use tokio::net::{UnixListener, UnixStream};
-use tokio_stream::wrappers::UnixListenerStream;
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use tonic::body::Body;
 use tonic::service::Routes;
 use tonic::transport::{Channel, Endpoint, Server, Uri};
-use tower::{Layer, Service};
-use tracing::Instrument as _;
+use tonic_health::ServingStatus;
 
-use crate::identity::{self, Verifier};
-use crate::telemetry;
+use crate::identity::Verifier;
+use guard::Guarded;
 
 /// The largest message: uploads and specifications are whole messages.
 pub const MESSAGE_MAX: usize = 64 * 1024 * 1024;
+
+/// Bytes of one stream that may be under way unread.
+const STREAM_WINDOW: u32 = 256 * 1024;
+
+/// Bytes of a connection that may be under way unread: as many as HTTP/2 can say (RFC 9113 §6.9.1).
+const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
+
+/// Streams of one connection; bounds what unread windows may hold in memory.
+const STREAMS_MAX: u32 = 2048;
+
+/// Calls of one connection that are worked on at once; further ones wait. Streams count until they
+/// begin to answer.
+const CALLS_MAX: usize = 256;
+
+/// How often a silent connection is asked whether it is alive, and how long it may take to answer.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+const KEEPALIVE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Who calls, verified; in the extensions of every request that reaches a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,127 +58,134 @@ pub fn caller<T>(request: &tonic::Request<T>) -> Result<Principal, Status> {
     }
 }
 
+/// Where calls come in.
+#[derive(Debug)]
+pub enum Listener {
+    /// A socket of this machine.
+    Unix(UnixListener),
+    /// The network.
+    Tcp(TcpListener),
+}
+
+impl From<UnixListener> for Listener {
+    fn from(listener: UnixListener) -> Self {
+        Self::Unix(listener)
+    }
+}
+
+impl From<TcpListener> for Listener {
+    fn from(listener: TcpListener) -> Self {
+        Self::Tcp(listener)
+    }
+}
+
 /// A listener on a UNIX socket that only this user can reach; a stale socket is replaced.
+///
+/// # Errors
+/// When the folder lets others in, when something else is there, or somebody listens there.
 pub fn listen(path: &Path) -> io::Result<UnixListener> {
+    let refuse = |kind, problem: &str| {
+        let path = path.display();
+        Err(io::Error::new(kind, format!("{path} {problem}")))
+    };
     // sockaddr_un has room for 108 bytes.
     if path.as_os_str().len() > 107 {
-        let message = format!(
-            "{} is too long for a socket: use a shorter folder",
-            path.display()
-        );
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        let problem = "is too long for a socket: use a shorter folder";
+        return refuse(io::ErrorKind::InvalidInput, problem);
     }
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-        fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)?;
+        // Not ours to change: it may be a folder that others use as well.
+        if fs::metadata(folder)?.permissions().mode() & 0o077 != 0 {
+            let problem = "is in a folder that others may enter: use one of mode 0700";
+            return refuse(io::ErrorKind::PermissionDenied, problem);
+        }
     }
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+        Ok(found) if !found.file_type().is_socket() => {
+            return refuse(io::ErrorKind::AlreadyExists, "is there and is no socket");
+        }
+        Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
+            return refuse(io::ErrorKind::AddrInUse, "is listened on by somebody else");
+        }
+        Ok(_) => fs::remove_file(path)?,
     }
     let listener = UnixListener::bind(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
     Ok(listener)
 }
 
-/// Serves until `stop`, then lets calls end.
+/// Serves until `stop`, then lets calls end. Answers `grpc.health.v1.Health` to anybody, and the
+/// rest to verified callers only.
 pub async fn serve(
-    listener: UnixListener,
+    listener: impl Into<Listener>,
     routes: Routes,
     verifier: Verifier,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    Server::builder()
-        .http2_keepalive_interval(Some(Duration::from_secs(30)))
-        .layer(Guarded { verifier })
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop.cancelled_owned())
-        .await
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let stopping = async move {
+        stop.cancelled_owned().await;
+        // Who asks during the last calls is sent elsewhere.
+        health
+            .set_service_status("", ServingStatus::NotServing)
+            .await;
+    };
+    let server = Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE_PATIENCE))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(STREAMS_MAX)
+        .concurrency_limit_per_connection(CALLS_MAX)
+        .layer(Guarded::new(verifier))
+        .add_routes(routes.add_service(health_service));
+    match listener.into() {
+        Listener::Unix(listener) => {
+            let incoming = UnixListenerStream::new(listener);
+            server
+                .serve_with_incoming_shutdown(incoming, stopping)
+                .await
+        }
+        Listener::Tcp(listener) => {
+            let incoming = TcpListenerStream::new(listener);
+            server
+                .serve_with_incoming_shutdown(incoming, stopping)
+                .await
+        }
+    }
 }
 
 /// A channel to the service behind a socket; it connects when it is first used.
 pub fn connect(path: PathBuf) -> Channel {
     // The address is only a name here, and it is a valid one.
-    Endpoint::from_static("http://socket.invalid").connect_with_connector_lazy(tower::service_fn(
-        move |_: Uri| {
-            let path = path.clone();
-            async move { UnixStream::connect(path).await.map(TokioIo::new) }
-        },
-    ))
+    let endpoint = Endpoint::from_static("http://socket.invalid");
+    with_windows(endpoint).connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
+        let path = path.clone();
+        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+    }))
 }
 
-/// Lets only verified callers in; measures and traces what they call.
-#[derive(Clone)]
-struct Guarded {
-    verifier: Verifier,
+/// A channel to the service at a URI such as `http://pipeline-svc:9000`; it connects when it is
+/// first used.
+///
+/// # Errors
+/// When the URI cannot be read.
+pub fn connect_tcp(uri: &str) -> Result<Channel, tonic::transport::Error> {
+    let endpoint = Endpoint::from_shared(uri.to_owned())?
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE_PATIENCE);
+    Ok(with_windows(endpoint).connect_lazy())
 }
 
-impl<S> Layer<S> for Guarded {
-    type Service = Guard<S>;
-
-    fn layer(&self, inner: S) -> Guard<S> {
-        Guard {
-            inner,
-            verifier: self.verifier.clone(),
-        }
-    }
-}
-
-#[derive(Clone)]
-struct Guard<S> {
-    inner: S,
-    verifier: Verifier,
-}
-
-impl<S> Service<Request<Body>> for Guard<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
-    S::Future: Send,
-{
-    type Response = Response<Body>;
-    type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Response<Body>, S::Error>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let method = request.uri().path().trim_start_matches('/').to_owned();
-        let header = |name: &str| {
-            request
-                .headers()
-                .get(name)
-                .and_then(|value| value.to_str().ok())
-                .map(str::to_owned)
-        };
-        let token = header(identity::HEADER).unwrap_or_default();
-        let span = tracing::info_span!("grpc", method);
-        if let Some(traceparent) = header("traceparent") {
-            telemetry::continue_trace(&span, &traceparent);
-        }
-        match self.verifier.verify(&token) {
-            Ok(principal) => {
-                request.extensions_mut().insert(Caller(principal));
-            }
-            Err(error) => {
-                tracing::warn!(method, %error, "a call without a valid identity is refused");
-                let status = Status::unauthenticated("the call carries no valid identity");
-                return Box::pin(async move { Ok(status.into_http()) });
-            }
-        }
-        let begun = Instant::now();
-        let answer = self.inner.call(request);
-        Box::pin(
-            async move {
-                let answer = answer.await;
-                let labels = [("method", method)];
-                metrics::counter!("ferroflow_grpc_requests_total", &labels).increment(1);
-                metrics::histogram!("ferroflow_grpc_request_seconds", &labels)
-                    .record(begun.elapsed().as_secs_f64());
-                answer
-            }
-            .instrument(span),
-        )
-    }
+fn with_windows(endpoint: Endpoint) -> Endpoint {
+    endpoint
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
 }

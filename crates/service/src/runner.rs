@@ -1,9 +1,13 @@
 //! Named tasks and how they stop: nothing runs detached, nothing dies unseen.
+//!
+//! A stop is soft first: tasks see the token and finish what they are at. After [`PATIENCE`], or at
+//! a second signal, it is hard: what still runs is aborted.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 /// What the end of a task means.
@@ -18,12 +22,13 @@ pub enum TaskKind {
 /// How long tasks may take to stop before they are aborted.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A task's end: its name, its kind, its error.
-type End = (&'static str, TaskKind, Result<(), String>);
+/// How long aborted tasks may take to be gone; one that blocks its thread never is.
+const ABORT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The tasks of a process.
 pub struct Runner {
-    tasks: JoinSet<End>,
+    tasks: JoinSet<Result<(), String>>,
+    names: HashMap<Id, (&'static str, TaskKind)>,
     stop: CancellationToken,
 }
 
@@ -31,9 +36,20 @@ impl Default for Runner {
     fn default() -> Self {
         Self {
             tasks: JoinSet::new(),
+            names: HashMap::new(),
             stop: CancellationToken::new(),
         }
     }
+}
+
+/// A task's end, before it is judged.
+struct End {
+    name: &'static str,
+    kind: TaskKind,
+    result: Result<(), String>,
+    /// It was aborted, which is nobody's failure.
+    aborted: bool,
+    panicked: bool,
 }
 
 impl Runner {
@@ -49,51 +65,127 @@ impl Runner {
         name: &'static str,
         task: impl Future<Output = Result<(), E>> + Send + 'static,
     ) {
-        self.tasks
-            .spawn(async move { (name, kind, task.await.map_err(|e| e.to_string())) });
+        let handle = self
+            .tasks
+            .spawn(async move { task.await.map_err(|error| error.to_string()) });
+        self.names.insert(handle.id(), (name, kind));
     }
 
     /// Runs until `stop` says so or a critical task ends; then stops everything.
     ///
     /// # Errors
     /// Which task failed, and why.
-    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), String> {
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), String> {
+        let again = async {
+            if signal().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        self.run_until(stop, again).await
+    }
+
+    async fn run_until(
+        mut self,
+        stop: impl Future<Output = ()>,
+        again: impl Future<Output = ()>,
+    ) -> Result<(), String> {
         let mut failure = None;
         tokio::pin!(stop);
-        loop {
+        while failure.is_none() {
             tokio::select! {
                 () = &mut stop => break,
-                ended = self.tasks.join_next() => match ended {
+                end = self.next_end() => match end {
                     None => break,
-                    Some(ended) => if let Some(cause) = judge(ended) {
-                        failure = Some(cause);
-                        break;
-                    },
+                    Some(end) => failure = end.stops_all(),
                 },
             }
         }
         self.stop.cancel();
-        let rest = async { while self.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(PATIENCE, rest).await.is_err() {
-            tracing::warn!("tasks did not stop in time and are aborted");
-            self.tasks.abort_all();
+        tokio::select! {
+            () = self.drain(&mut failure) => return failure.map_or(Ok(()), Err),
+            () = again => tracing::warn!("told to stop again"),
+            () = tokio::time::sleep(PATIENCE) => {}
+        }
+        for (name, _) in self.names.values() {
+            tracing::warn!(task = name, "did not stop in time and is aborted");
+        }
+        self.tasks.abort_all();
+        let gone = tokio::time::timeout(ABORT_PATIENCE, self.drain(&mut failure));
+        if gone.await.is_err() {
+            tracing::warn!("tasks that block their threads are left behind");
         }
         failure.map_or(Ok(()), Err)
     }
+
+    /// Waits for all tasks that are left. That they end is as it should be; that they fail is not.
+    async fn drain(&mut self, failure: &mut Option<String>) {
+        while let Some(end) = self.next_end().await {
+            if end.result.is_err()
+                && let Some(problem) = end.stops_all()
+            {
+                tracing::error!(problem, "while stopping");
+                failure.get_or_insert(problem);
+            }
+        }
+    }
+
+    async fn next_end(&mut self) -> Option<End> {
+        let ended = self.tasks.join_next_with_id().await?;
+        let id = match &ended {
+            Ok((id, _)) => *id,
+            Err(error) => error.id(),
+        };
+        let (name, kind) = self
+            .names
+            .remove(&id)
+            .unwrap_or(("a task without a name", TaskKind::Critical));
+        let (aborted, panicked) = match &ended {
+            Ok(_) => (false, false),
+            Err(error) => (error.is_cancelled(), error.is_panic()),
+        };
+        let result = match ended {
+            Ok((_, result)) => result,
+            Err(error) => Err(said(error)),
+        };
+        Some(End {
+            name,
+            kind,
+            result,
+            aborted,
+            panicked,
+        })
+    }
 }
 
-/// Why the process must stop because of this end, if it must.
-fn judge(ended: Result<End, tokio::task::JoinError>) -> Option<String> {
-    match ended {
-        Ok((_, TaskKind::Helper, Ok(()))) => None,
-        Ok((name, TaskKind::Helper, Err(error))) => {
-            tracing::error!(task = name, error, "a task failed");
-            None
+/// What a panic said.
+fn said(error: JoinError) -> String {
+    let text = error.to_string();
+    let Ok(panic) = error.try_into_panic() else {
+        return text;
+    };
+    let said = panic
+        .downcast_ref::<&str>()
+        .map(|said| (*said).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned());
+    said.unwrap_or(text)
+}
+
+impl End {
+    /// Why the process must stop because of this end, if it must.
+    fn stops_all(self) -> Option<String> {
+        let Self { name, kind, .. } = self;
+        match (self.result, kind) {
+            _ if self.aborted => None,
+            // A panic is a defect whatever the task was for.
+            (Err(said), _) if self.panicked => Some(format!("{name} panicked: {said}")),
+            (Ok(()), TaskKind::Helper) => None,
+            (Err(error), TaskKind::Helper) => {
+                tracing::error!(task = name, error, "a task failed");
+                None
+            }
+            (Ok(()), TaskKind::Critical) => Some(format!("{name} ended")),
+            (Err(error), TaskKind::Critical) => Some(format!("{name} failed: {error}")),
         }
-        Ok((name, TaskKind::Critical, Ok(()))) => Some(format!("{name} ended")),
-        Ok((name, TaskKind::Critical, Err(error))) => Some(format!("{name} failed: {error}")),
-        // A panic is a defect whatever the task was for.
-        Err(error) => Some(format!("a task panicked: {error}")),
     }
 }
 
@@ -109,21 +201,96 @@ pub async fn signal() -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+    use std::time::Instant;
+
     use super::*;
+
+    async fn wait_for(token: CancellationToken) -> Result<(), String> {
+        token.cancelled().await;
+        Ok(())
+    }
 
     #[tokio::test]
     async fn a_critical_failure_stops_the_others() {
         let mut runner = Runner::default();
         let stopping = runner.stopping();
-        runner.spawn(TaskKind::Helper, "waits", async move {
-            stopping.cancelled().await;
-            Ok::<_, String>(())
-        });
+        runner.spawn(TaskKind::Helper, "waits", wait_for(stopping));
         runner.spawn(TaskKind::Helper, "fails", async { Err("no matter") });
         runner.spawn(TaskKind::Critical, "breaks", async { Err("at once") });
 
-        let error = runner.run(std::future::pending()).await.unwrap_err();
+        let error = runner.run_until(pending(), pending()).await.unwrap_err();
 
         assert_eq!(error, "breaks failed: at once");
+    }
+
+    #[tokio::test]
+    async fn a_critical_task_that_ends_too_soon_is_a_failure_and_a_helper_is_none() {
+        let mut runner = Runner::default();
+        runner.spawn(TaskKind::Helper, "helps", async { Ok::<_, String>(()) });
+        runner.spawn(TaskKind::Critical, "serves", async { Ok::<_, String>(()) });
+
+        let error = runner.run_until(pending(), pending()).await.unwrap_err();
+
+        assert_eq!(error, "serves ended");
+    }
+
+    #[tokio::test]
+    async fn a_panic_stops_everything_and_says_whose_it_was() {
+        let mut runner = Runner::default();
+        let broken: Result<(), String> = Ok(());
+        runner.spawn(TaskKind::Helper, "retention", async move {
+            assert!(broken.is_err(), "on purpose");
+            broken
+        });
+
+        let error = runner.run_until(pending(), pending()).await.unwrap_err();
+
+        assert_eq!(error, "retention panicked: on purpose");
+    }
+
+    #[tokio::test]
+    async fn tasks_end_as_they_like_once_they_are_told_to_stop() {
+        let mut runner = Runner::default();
+        let stopping = runner.stopping();
+        runner.spawn(TaskKind::Critical, "serves", wait_for(stopping));
+
+        assert_eq!(runner.run_until(async {}, pending()).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_failure_while_stopping_is_told() {
+        let mut runner = Runner::default();
+        let stopping = runner.stopping();
+        runner.spawn(TaskKind::Critical, "relay", async move {
+            stopping.cancelled().await;
+            Err("the disk is full")
+        });
+
+        let error = runner.run_until(async {}, pending()).await.unwrap_err();
+
+        assert_eq!(error, "relay failed: the disk is full");
+    }
+
+    #[tokio::test]
+    async fn a_second_signal_does_not_wait_for_a_task_that_will_not_stop() {
+        let mut runner = Runner::default();
+        runner.spawn(TaskKind::Critical, "deaf", pending::<Result<(), String>>());
+        let begun = Instant::now();
+
+        assert_eq!(runner.run_until(async {}, async {}).await, Ok(()));
+
+        assert!(begun.elapsed() < PATIENCE / 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_will_not_stop_is_aborted_after_a_while() {
+        let mut runner = Runner::default();
+        runner.spawn(TaskKind::Critical, "deaf", pending::<Result<(), String>>());
+        let begun = tokio::time::Instant::now();
+
+        assert_eq!(runner.run_until(async {}, pending()).await, Ok(()));
+
+        assert_eq!(begun.elapsed(), PATIENCE);
     }
 }

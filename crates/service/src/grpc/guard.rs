@@ -1,0 +1,134 @@
+//! What every call passes before it reaches a service: identity, trace, panics, metrics.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use ferroflow_types::Error;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use http::{HeaderMap, Request, Response};
+use tonic::Status;
+use tonic::body::Body;
+use tower::{Layer, Service};
+use tracing::Instrument as _;
+
+use super::Caller;
+use super::answer::{Call, Counted};
+use crate::identity::{self, Verifier};
+use crate::status::to_status;
+use crate::telemetry;
+
+/// Orchestrators ask without an identity, and learn nothing but whether the service is up.
+const OPEN_TO_ALL: &str = "grpc.health.v1.Health";
+
+/// Lets only verified callers in; measures and traces what they call.
+#[derive(Clone)]
+pub(super) struct Guarded {
+    verifier: Verifier,
+}
+
+impl Guarded {
+    pub(super) fn new(verifier: Verifier) -> Self {
+        Self { verifier }
+    }
+}
+
+impl<S> Layer<S> for Guarded {
+    type Service = Guard<S>;
+
+    fn layer(&self, inner: S) -> Guard<S> {
+        Guard {
+            inner,
+            verifier: self.verifier.clone(),
+        }
+    }
+}
+
+#[derive(Clone)]
+pub(super) struct Guard<S> {
+    inner: S,
+    verifier: Verifier,
+}
+
+impl<S> Guard<S> {
+    /// Puts the caller into the request, or says why not.
+    fn admit(&self, call: &Call, request: &mut Request<Body>) -> Result<(), Status> {
+        if call.service == OPEN_TO_ALL {
+            return Ok(());
+        }
+        let token = text(request.headers(), identity::HEADER).unwrap_or_default();
+        match self.verifier.verify(token) {
+            Ok(principal) => {
+                request.extensions_mut().insert(Caller(principal));
+                Ok(())
+            }
+            Err(error) => {
+                let (service, method) = (&call.service, &call.method);
+                tracing::warn!(service, method, %error, "a call without a valid identity");
+                let problem = "the call carries no valid identity";
+                Err(Status::unauthenticated(problem))
+            }
+        }
+    }
+}
+
+impl<S> Service<Request<Body>> for Guard<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Response<Body>, S::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let call = Call::new(request.uri().path());
+        let span = tracing::info_span!("grpc", service = call.service, method = call.method);
+        if let Some(traceparent) = text(request.headers(), "traceparent") {
+            telemetry::continue_trace(&span, traceparent);
+        }
+        if let Err(status) = self.admit(&call, &mut request) {
+            return Box::pin(async move { Ok(answered(call, status.into_http())) });
+        }
+        // The one that is ready answers; its copy gets ready for the next call.
+        let next = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, next);
+        let answer = async move {
+            let begun = Instant::now();
+            let answer = AssertUnwindSafe(async move { inner.call(request).await });
+            let response = match answer.catch_unwind().await {
+                Ok(answer) => answer?,
+                Err(panic) => panicked(panic.as_ref()).into_http(),
+            };
+            call.record_latency(&response, begun.elapsed());
+            Ok(answered(call, response))
+        };
+        Box::pin(answer.instrument(span))
+    }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+fn answered(call: Call, response: Response<Body>) -> Response<Body> {
+    let (parts, body) = response.into_parts();
+    let body = Counted::new(call, &parts.headers, body);
+    Response::from_parts(parts, Body::new(body))
+}
+
+/// A panic is a defect of ours: logged with what it said, told as an internal error.
+pub(super) fn panicked(panic: &(dyn Any + Send)) -> Status {
+    let said = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("something that is no text");
+    to_status(&Error::internal("a call panicked", said.to_owned()))
+}
