@@ -10,6 +10,7 @@ mod ci;
 mod python;
 mod quickstart;
 mod shell;
+mod testbed;
 
 use clap::Parser;
 
@@ -24,6 +25,8 @@ enum Task {
     Ci,
     /// Print figures as ratios against a peer in the same run.
     Bench(bench::Bench),
+    /// Real Kubernetes, Kafka, PostgreSQL and S3 on this machine.
+    Testbed(testbed::Testbed),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -32,5 +35,6 @@ fn main() -> anyhow::Result<()> {
         Task::Test => ci::test(),
         Task::Ci => ci::ci(),
         Task::Bench(bench) => bench.run(),
+        Task::Testbed(testbed) => testbed.run(),
     }
 }

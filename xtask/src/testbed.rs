@@ -1,0 +1,182 @@
+//! Real infrastructure on this machine: `cargo xtask testbed up kubernetes`.
+//!
+//! What is downloaded or built is kept in `~/.cache/ferroflow-testbed`, outside the checkout, and
+//! so is the state of what runs. Every command may be repeated; `down` stops only what `up` started.
+//! A part whose variable is set (`KUBECONFIG`, `FERROFLOW_TEST_KAFKA`, `DATABASE_URL`,
+//! `FERROFLOW_TEST_S3`) is somebody else's and is used as it is.
+
+mod daemon;
+mod images;
+mod kafka;
+mod kubernetes;
+mod minio;
+mod node;
+mod pki;
+mod postgres;
+mod tools;
+
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand, ValueEnum};
+
+/// Starts and stops real parts.
+#[derive(Debug, Args)]
+pub(crate) struct Testbed {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Start parts that are not up; all of them when none is named.
+    Up { parts: Vec<Part> },
+    /// Stop what `up` started.
+    Down { parts: Vec<Part> },
+    /// Say what is up, and how tests find it.
+    Status { parts: Vec<Part> },
+    /// Restart one process of a part, for tests of faults.
+    #[command(hide = true)]
+    Restart { process: String },
+}
+
+/// A part of the test bed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    Kubernetes,
+    Kafka,
+    Postgres,
+    Minio,
+}
+
+impl Part {
+    const ALL: [Self; 4] = [Self::Postgres, Self::Minio, Self::Kafka, Self::Kubernetes];
+
+    /// The variable that tests read, and that says that somebody else runs the part.
+    pub(crate) fn variable(self) -> &'static str {
+        match self {
+            Self::Kubernetes => "KUBECONFIG",
+            Self::Kafka => "FERROFLOW_TEST_KAFKA",
+            Self::Postgres => "DATABASE_URL",
+            Self::Minio => "FERROFLOW_TEST_S3",
+        }
+    }
+
+    /// What the variable says when the part is ours.
+    pub(crate) fn address(self) -> anyhow::Result<String> {
+        Ok(match self {
+            Self::Kubernetes => kubernetes::kubeconfig()?.display().to_string(),
+            Self::Kafka => format!("{}:{}", node::address()?, kafka::PORT),
+            Self::Postgres => postgres::URL.to_owned(),
+            Self::Minio => minio::url()?,
+        })
+    }
+
+    fn up(self) -> anyhow::Result<()> {
+        match self {
+            Self::Kubernetes => kubernetes::up(),
+            Self::Kafka => kafka::up(),
+            Self::Postgres => postgres::up(),
+            Self::Minio => minio::up(),
+        }
+    }
+
+    fn down(self) -> anyhow::Result<()> {
+        match self {
+            Self::Kubernetes => kubernetes::down(),
+            Self::Kafka => kafka::down(),
+            Self::Postgres => postgres::down(),
+            Self::Minio => minio::down(),
+        }
+    }
+
+    fn is_up(self) -> bool {
+        match self {
+            Self::Kubernetes => kubernetes::is_up(),
+            Self::Kafka => daemon::is_running("kafka"),
+            Self::Postgres => postgres::is_up(),
+            Self::Minio => daemon::is_running("minio"),
+        }
+    }
+}
+
+impl Testbed {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        let or_all = |parts: Vec<Part>| {
+            if parts.is_empty() {
+                Part::ALL.to_vec()
+            } else {
+                parts
+            }
+        };
+        match self.action {
+            Action::Up { parts } => up(&or_all(parts)),
+            Action::Down { parts } => or_all(parts).into_iter().try_for_each(Part::down),
+            Action::Status { parts } => or_all(parts).into_iter().try_for_each(status),
+            Action::Restart { process } => kubernetes::restart(&process),
+        }
+    }
+}
+
+/// Starts parts that are neither up nor somebody else's.
+pub(crate) fn up(parts: &[Part]) -> anyhow::Result<()> {
+    for &part in parts {
+        if std::env::var_os(part.variable()).is_some() {
+            println!("{part:?}: {} is set and used as it is", part.variable());
+            continue;
+        }
+        let begun = Instant::now();
+        part.up().with_context(|| format!("starting {part:?}"))?;
+        let seconds = begun.elapsed().as_secs_f64();
+        println!(
+            "{part:?}: up after {seconds:.1} s, {}={}",
+            part.variable(),
+            part.address()?
+        );
+    }
+    Ok(())
+}
+
+fn status(part: Part) -> anyhow::Result<()> {
+    let variable = part.variable();
+    match (std::env::var(variable), part.is_up()) {
+        (Ok(value), _) => println!("{part:?}: given, {variable}={value}"),
+        (Err(_), true) => println!("{part:?}: up, {variable}={}", part.address()?),
+        (Err(_), false) => println!("{part:?}: down"),
+    }
+    Ok(())
+}
+
+/// Where everything is kept between runs.
+fn cache() -> anyhow::Result<PathBuf> {
+    let home = std::env::home_dir().context("there is no home folder")?;
+    let folder = home.join(".cache/ferroflow-testbed");
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// The state of a part that runs.
+fn state(part: &str) -> anyhow::Result<PathBuf> {
+    let folder = cache()?.join("run").join(part);
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// Waits until `ready`, telling what is waited for when it takes too long.
+fn wait(what: &str, limit: Duration, mut ready: impl FnMut() -> bool) -> anyhow::Result<()> {
+    const LOOK: Duration = Duration::from_millis(100);
+    let begun = Instant::now();
+    while !ready() {
+        if begun.elapsed() > limit {
+            bail!("{what} after {} s", limit.as_secs());
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(())
+}
+
+fn answers(host: &str, port: u16) -> bool {
+    TcpStream::connect((host, port)).is_ok()
+}

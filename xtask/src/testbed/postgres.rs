@@ -1,0 +1,72 @@
+//! PostgreSQL from Debian's package, run as its own user.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::{answers, tools, wait};
+use crate::shell::run;
+
+const PORT: u16 = 15432;
+pub(super) const URL: &str = "postgres://postgres@127.0.0.1:15432/postgres";
+
+/// The data folder; not below a home folder, which other users may not enter.
+fn data() -> PathBuf {
+    std::env::temp_dir().join("ferroflow-testbed-postgres")
+}
+
+fn programs() -> anyhow::Result<PathBuf> {
+    let versions = fs::read_dir("/usr/lib/postgresql")?;
+    let newest = versions
+        .filter_map(|entry| Some(entry.ok()?.path().join("bin")))
+        .max();
+    newest.context("no PostgreSQL in /usr/lib/postgresql")
+}
+
+fn as_postgres(program: &str) -> anyhow::Result<Command> {
+    let mut command = Command::new("runuser");
+    command
+        .args(["-u", "postgres", "--"])
+        .arg(programs()?.join(program))
+        .current_dir("/")
+        .stdout(Stdio::null());
+    Ok(command)
+}
+
+pub(super) fn is_up() -> bool {
+    data().join("postmaster.pid").exists() && answers("127.0.0.1", PORT)
+}
+
+pub(super) fn up() -> anyhow::Result<()> {
+    tools::packages("/usr/lib/postgresql", &["postgresql"])?;
+    if is_up() {
+        return Ok(());
+    }
+    let data = data();
+    if !data.join("PG_VERSION").exists() {
+        let mut initdb = as_postgres("initdb")?;
+        run(initdb.args(["--auth=trust", "-E", "UTF8", "-D"]).arg(&data))?;
+    }
+    let options = format!("-p {PORT} -k /tmp -c listen_addresses=* -c max_connections=200");
+    // Pods reach it over the node's address.
+    fs::write(
+        data.join("pg_hba.conf"),
+        "local all all trust\nhost all all 0.0.0.0/0 trust\n",
+    )?;
+    let mut start = as_postgres("pg_ctl")?;
+    start.args(["start", "-w", "-o", &options, "-l"]);
+    start.arg(data.join("server.log")).arg("-D").arg(&data);
+    run(&mut start)?;
+    wait("PostgreSQL does not answer", Duration::from_secs(20), is_up)
+}
+
+pub(super) fn down() -> anyhow::Result<()> {
+    if !data().join("postmaster.pid").exists() {
+        return Ok(());
+    }
+    let mut stop = as_postgres("pg_ctl")?;
+    run(stop.args(["stop", "-w", "-m", "fast", "-D"]).arg(data()))
+}
