@@ -26,7 +26,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("artifacts", &[]),
     ("python-env", &[]),
     ("launcher", &["types", "artifacts"]),
-    ("runtime", &["types", "launcher", "python-env"]),
+    ("runtime", &["types", "artifacts", "launcher", "python-env"]),
     ("testkit", &[]),
     (
         "pipeline-svc",

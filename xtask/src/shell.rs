@@ -49,3 +49,17 @@ pub(crate) fn build() -> anyhow::Result<PathBuf> {
     ])?;
     Ok(root().join("target/quick/ferroflow"))
 }
+
+/// Builds the programs for any image: nothing of the machine is linked. The folder that they are in.
+pub(crate) fn build_static() -> anyhow::Result<PathBuf> {
+    const TARGET: &str = "x86_64-unknown-linux-gnu";
+    println!("$ cargo build --profile quick --target {TARGET} (static)");
+    let mut cargo = program(env!("CARGO"), &["build", "--quiet", "--profile", "quick"]);
+    cargo
+        .args(["--target", TARGET])
+        .args(["--package", "ferroflow", "--package", "ferroflow-launcher"])
+        .args(["--features", "ferroflow-launcher/pod"])
+        .env("RUSTFLAGS", "-C target-feature=+crt-static");
+    run(&mut cargo)?;
+    Ok(root().join("target").join(TARGET).join("quick"))
+}

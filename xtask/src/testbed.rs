@@ -37,6 +37,8 @@ enum Action {
     Down { parts: Vec<Part> },
     /// Say what is up, and how tests find it.
     Status { parts: Vec<Part> },
+    /// Put this checkout's programs into the cluster as an image.
+    Image,
     /// Restart one process of a part, for tests of faults.
     #[command(hide = true)]
     Restart { process: String },
@@ -115,6 +117,7 @@ impl Testbed {
             Action::Up { parts } => up(&or_all(parts)),
             Action::Down { parts } => or_all(parts).into_iter().try_for_each(Part::down),
             Action::Status { parts } => or_all(parts).into_iter().try_for_each(status),
+            Action::Image => images::ferroflow(),
             Action::Restart { process } => kubernetes::restart(&process),
         }
     }

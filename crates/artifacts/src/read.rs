@@ -1,15 +1,12 @@
 //! Reading an artifact's content as a stream.
 
-use std::path::PathBuf;
-
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
-use object_store::local::LocalFileSystem;
-use object_store::path::Path as StorePath;
-use object_store::{ObjectStore as _, ObjectStoreExt as _};
+use object_store::ObjectStoreExt as _;
 
 use crate::digest;
+use crate::stores::{Place, StoreError, Stores};
 
 /// Why content cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -53,48 +50,52 @@ pub struct Reading {
 }
 
 /// Opens the content of `uri`, or of the file `inner` in the folder that it is.
-pub async fn open(uri: &str, inner: &str) -> Result<Reading, ReadError> {
-    let root = digest::local(uri).ok_or_else(|| ReadError::Store(uri.to_owned()))?;
-    let path = match inner {
-        "" => root,
-        inner => digest::below(&root, inner).ok_or_else(|| ReadError::Outside(inner.to_owned()))?,
-    };
+pub async fn open(stores: &Stores, uri: &str, inner: &str) -> Result<Reading, ReadError> {
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| ReadError::Failed {
         uri: uri.to_owned(),
         source,
     };
-    match tokio::fs::metadata(&path).await {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(ReadError::Missing(path.display().to_string()));
-        }
-        Err(error) => return Err(failed(error.into())),
-        Ok(found) if found.is_dir() => {
-            let example = first_file(path.clone()).await.unwrap_or_default();
-            return Err(ReadError::Folder {
-                uri: uri.to_owned(),
-                example,
+    let mut place = stores.open(uri).map_err(|error| match error {
+        StoreError::Unknown(uri) => ReadError::Store(uri),
+        other => failed(other.into()),
+    })?;
+    if !inner.is_empty() {
+        let inside = digest::below(std::path::Path::new(""), inner)
+            .ok_or_else(|| ReadError::Outside(inner.to_owned()))?;
+        place.path = place.below(&inside).map_err(|error| failed(error.into()))?;
+    }
+    let found = match place.store.get(&place.path).await {
+        Ok(found) => found,
+        Err(error) => {
+            // A folder has no content of its own, only what is below it.
+            let example = first_below(&place).await;
+            return Err(match (example, error) {
+                (Some(example), _) => ReadError::Folder {
+                    uri: uri.to_owned(),
+                    example,
+                },
+                (None, object_store::Error::NotFound { .. }) => {
+                    ReadError::Missing(format!("{uri}/{inner}").trim_end_matches('/').to_owned())
+                }
+                (None, error) => failed(error.into()),
             });
         }
-        Ok(_) => {}
-    }
-    let store = LocalFileSystem::new();
-    let place = StorePath::from_absolute_path(&path).map_err(|error| failed(error.into()))?;
-    let found = store
-        .get(&place)
-        .await
-        .map_err(|error| failed(error.into()))?;
-    let name = path
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned());
+    };
     Ok(Reading {
         size_bytes: found.meta.size,
-        name: name.unwrap_or_default(),
+        name: place.path.filename().unwrap_or_default().to_owned(),
         bytes: found.into_stream().boxed(),
     })
 }
 
-async fn first_file(folder: PathBuf) -> Option<String> {
-    let store = LocalFileSystem::new_with_prefix(&folder).ok()?;
-    let first = store.list(None).try_next().await.ok()??;
-    Some(first.location.to_string())
+async fn first_below(folder: &Place) -> Option<String> {
+    let first = folder
+        .store
+        .list(Some(&folder.path))
+        .try_next()
+        .await
+        .ok()??;
+    let inner = first.location.prefix_match(&folder.path)?;
+    let parts: Vec<_> = inner.map(|part| part.as_ref().to_owned()).collect();
+    Some(parts.join("/"))
 }

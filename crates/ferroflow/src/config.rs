@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use ferroflow_artifacts::stores::{S3Config, Secret};
+use ferroflow_runtime::KubernetesConfig;
 use ferroflow_service::telemetry::TelemetryConfig;
 use serde::{Deserialize, Serialize};
 
@@ -16,12 +18,39 @@ pub(crate) struct Config {
     pub(crate) gateway: ferroflow_gateway::Config,
     /// Pipelines and runs.
     pub(crate) pipelines: ferroflow_pipeline_svc::Config,
+    /// Where tasks run.
+    pub(crate) runtime: RuntimeKind,
+    /// Where artifacts are kept.
+    pub(crate) artifacts: Artifacts,
+    /// Tasks as pods.
+    pub(crate) kubernetes: KubernetesConfig,
     /// Environments of Python steps.
     pub(crate) python: Python,
     /// The event log.
     pub(crate) events: Events,
     /// Logs and traces.
     pub(crate) telemetry: TelemetryConfig,
+}
+
+/// Where tasks run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RuntimeKind {
+    /// Local processes.
+    #[default]
+    Process,
+    /// Pods of the cluster that the environment names.
+    Kubernetes,
+}
+
+/// Where artifacts are kept.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Artifacts {
+    /// `s3://bucket/folder`, or an absolute path; empty for the data folder.
+    pub(crate) url: String,
+    /// How S3 is reached.
+    pub(crate) s3: S3Config,
 }
 
 /// Settings of Python environments.
@@ -38,6 +67,8 @@ pub(crate) struct Python {
 pub(crate) struct Events {
     /// Days that events are kept.
     pub(crate) retention_days: u32,
+    /// A PostgreSQL URL for the log; empty for a file in the data folder.
+    pub(crate) database: Secret,
 }
 
 impl Default for Config {
@@ -46,6 +77,9 @@ impl Default for Config {
             data_dir: PathBuf::from("~/.ferroflow"),
             gateway: ferroflow_gateway::Config::default(),
             pipelines: ferroflow_pipeline_svc::Config::default(),
+            runtime: RuntimeKind::default(),
+            artifacts: Artifacts::default(),
+            kubernetes: KubernetesConfig::default(),
             python: Python::default(),
             events: Events::default(),
             telemetry: TelemetryConfig::default(),
@@ -63,6 +97,9 @@ impl Default for Python {
 
 impl Default for Events {
     fn default() -> Self {
-        Self { retention_days: 7 }
+        Self {
+            retention_days: 7,
+            database: Secret::default(),
+        }
     }
 }

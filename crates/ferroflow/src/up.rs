@@ -19,10 +19,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use ferroflow_artifacts::stores::{Secret, Stores};
 use ferroflow_bus::{Bus, Relay};
 use ferroflow_gateway::Upstream;
 use ferroflow_python_env::{PythonConfig, PythonEnvs};
-use ferroflow_runtime::{ProcessConfig, ProcessRuntime};
+use ferroflow_runtime::{
+    KubernetesConfig, KubernetesRuntime, ProcessConfig, ProcessRuntime, Runtime,
+};
 use ferroflow_service::identity::Keys;
 use ferroflow_service::metrics::Metrics;
 use ferroflow_service::runner::{self, Runner, TaskKind};
@@ -32,7 +35,7 @@ use ferroflow_types::time::SystemClock;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::{Config, RuntimeKind};
 
 /// Settings come from flags, from `FERROFLOW_<SECTION>__<KEY>` variables (named below in brackets)
 /// and from a TOML file, in this order of strength.
@@ -60,11 +63,18 @@ pub(crate) struct Up {
     /// Runs that are driven at once [FERROFLOW_PIPELINES__ACTIVE_RUNS; default 200].
     #[arg(long, value_name = "COUNT")]
     active_runs: Option<usize>,
+    /// Where tasks run [FERROFLOW_RUNTIME; default process].
+    #[arg(long, value_name = "RUNTIME")]
+    runtime: Option<RuntimeKind>,
+    /// Where artifacts are kept: an absolute path, or `s3://bucket/folder`
+    /// [FERROFLOW_ARTIFACTS__URL; default <data dir>/artifacts].
+    #[arg(long, value_name = "URL")]
+    artifacts: Option<String>,
     /// Whether results of earlier tasks may be reused [FERROFLOW_PIPELINES__CACHING; default true].
     #[arg(long, value_name = "BOOL")]
     caching: Option<bool>,
-    /// Where artifacts go unless a run says otherwise, an absolute path
-    /// [FERROFLOW_PIPELINES__PIPELINE_ROOT; default <data dir>/artifacts].
+    /// Where artifacts go unless a run says otherwise, an absolute path or an `s3://` URI
+    /// [FERROFLOW_PIPELINES__PIPELINE_ROOT; default where artifacts are kept].
     #[arg(long, value_name = "DIR")]
     pipeline_root: Option<String>,
     /// The Python that environments are made with [FERROFLOW_PYTHON__INTERPRETER; default python3].
@@ -109,6 +119,8 @@ impl Up {
                 "caching": self.caching,
                 "pipeline_root": self.pipeline_root,
             },
+            "runtime": self.runtime,
+            "artifacts": {"url": self.artifacts},
             "python": {"interpreter": self.python},
             "events": {"retention_days": self.event_retention_days},
             "telemetry": {
@@ -165,14 +177,20 @@ async fn start(
 ) -> anyhow::Result<std::net::SocketAddr> {
     let metrics = Metrics::install().map_err(anyhow::Error::msg)?;
     let keys = Keys::generate()?;
-    let bus = Bus::embedded(&format!("sqlite:{}", data_dir.join("events.db").display())).await?;
+    let bus = Bus::embedded(&database(&config.events.database, data_dir, "events.db")).await?;
+    let stores = Stores::new(config.artifacts.s3.clone());
     let socket = data_dir.join("sockets/pipeline-svc.sock");
     let pipelines = ferroflow_pipeline_svc::start(
         &config.pipelines,
         ferroflow_pipeline_svc::Deps {
-            database: format!("sqlite:{}", data_dir.join("pipelines.db").display()),
-            runtime: Arc::new(runtime(config, data_dir)?),
-            artifacts: data_dir.join("artifacts"),
+            database: database(&config.pipelines.database, data_dir, "pipelines.db"),
+            runtime: runtime(config, data_dir, &stores).await?,
+            kubernetes: config.runtime == RuntimeKind::Kubernetes,
+            artifacts: match config.artifacts.url.as_str() {
+                "" => data_dir.join("artifacts").display().to_string(),
+                given => format!("{}/artifacts", given.trim_end_matches('/')),
+            },
+            stores,
             socket: socket.clone(),
             verifier: keys.verifier(ferroflow_pipeline_svc::NAME),
         },
@@ -205,7 +223,46 @@ async fn start(
         .address)
 }
 
-fn runtime(config: &Config, data_dir: &Path) -> anyhow::Result<ProcessRuntime> {
+/// The URL of a service's database.
+fn database(given: &Secret, data_dir: &Path, file: &str) -> String {
+    match given.expose() {
+        "" => format!("sqlite:{}", data_dir.join(file).display()),
+        given => given.to_owned(),
+    }
+}
+
+async fn runtime(
+    config: &Config,
+    data_dir: &Path,
+    stores: &Stores,
+) -> anyhow::Result<Arc<dyn Runtime>> {
+    match config.runtime {
+        RuntimeKind::Process => Ok(Arc::new(processes(config, data_dir)?)),
+        RuntimeKind::Kubernetes => {
+            let root = &config.artifacts.url;
+            if !root.starts_with("s3://") {
+                bail!(
+                    "artifacts.url is {root:?}, and pods share no folder with this machine: give an \
+                     s3:// URI"
+                );
+            }
+            let settings = KubernetesConfig {
+                root: root.clone(),
+                endpoint: config.artifacts.s3.endpoint.clone(),
+                region: config.artifacts.s3.region.clone(),
+                ..config.kubernetes.clone()
+            };
+            if settings.launcher_image.is_empty() {
+                bail!("kubernetes.launcher_image is empty: name an image with ferroflow-launcher");
+            }
+            let pods = KubernetesRuntime::connect(settings, stores.clone());
+            let pods = pods.await.context("cannot reach the cluster")?;
+            Ok(Arc::new(pods))
+        }
+    }
+}
+
+fn processes(config: &Config, data_dir: &Path) -> anyhow::Result<ProcessRuntime> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let python = PythonConfig::new(
         data_dir.join("envs"),

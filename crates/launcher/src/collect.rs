@@ -228,10 +228,15 @@ fn artifact(output: &OutputArtifact, reported: Reported) -> Result<ProducedArtif
         reported.uri
     };
     let failed = |error: io::Error| of_io(&format!("output artifact {}", output.name), &error);
+    // Several artifacts of one output lie below its place.
+    let below = uri
+        .strip_prefix(&output.uri)
+        .and_then(|rest| rest.strip_prefix('/'))
+        .and_then(|rest| digest::below(&output.path, rest));
     let place = if uri == output.uri {
         Some(output.path.clone())
     } else {
-        digest::local(&uri)
+        below.or_else(|| digest::local(&uri))
     };
     // The content belongs to the artifact's own place, wherever the command wrote it.
     if let (Some(custom), Some(place)) = (&reported.custom_path, &place)

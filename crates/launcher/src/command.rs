@@ -1,7 +1,7 @@
 //! One command: its process group, its limits, its end.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, PipeReader, Read as _, Write as _, pipe};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process_group, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use crate::{AttemptFiles, AttemptSpec, Failure, FailureReason, Limits};
+use crate::{AttemptFiles, AttemptSpec, Failure, FailureReason, Limits, Surroundings};
 
 /// How long a group may take to end after it was asked to.
 const GRACE: Duration = Duration::from_secs(5);
@@ -20,14 +20,18 @@ const GRACE: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// Says why it was not started, or how it ended if not with 0.
-pub(crate) fn execute(spec: &AttemptSpec, files: &AttemptFiles) -> Result<(), Failure> {
+pub(crate) fn execute(
+    spec: &AttemptSpec,
+    files: &AttemptFiles,
+    around: Surroundings,
+) -> Result<(), Failure> {
     if files.stop_asked() {
         return Err(Failure::new(
             FailureReason::Canceled,
             "it was stopped before it began",
         ));
     }
-    let mut child = start(spec, files)?;
+    let (mut child, echo) = start(spec, files, around)?;
     let group = Pid::from_child(&child);
     files
         .write_process(group.as_raw_nonzero().get())
@@ -42,6 +46,10 @@ pub(crate) fn execute(spec: &AttemptSpec, files: &AttemptFiles) -> Result<(), Fa
     let timed_out = watchdog.is_some_and(Watchdog::end);
     // Whatever the command left behind in its group ends with it.
     signal_group(group, Signal::KILL);
+    if let Some(echo) = echo {
+        // It ends with the last writer; what it could not write is lost to readers, not to us.
+        let _panicked = echo.join().is_err();
+    }
     let stopped = match (timed_out, files.stop_asked()) {
         (true, _) => Some(FailureReason::Timeout),
         (false, true) => Some(FailureReason::Canceled),
@@ -85,21 +93,18 @@ fn signal_group(group: Pid, signal: Signal) {
     let _ended = kill_process_group(group, signal).is_err();
 }
 
-fn start(spec: &AttemptSpec, files: &AttemptFiles) -> Result<Child, Failure> {
+type Echo = JoinHandle<()>;
+
+fn start(
+    spec: &AttemptSpec,
+    files: &AttemptFiles,
+    around: Surroundings,
+) -> Result<(Child, Option<Echo>), Failure> {
     let log = File::options()
         .create(true)
         .append(true)
         .open(files.log())
         .map_err(|error| of_io("cannot open the log", &error))?;
-    let errors = log
-        .try_clone()
-        .map_err(|error| of_io("cannot open the log", &error))?;
-    limit(&spec.limits).map_err(|error| {
-        Failure::new(
-            FailureReason::StartFailed,
-            format!("cannot set its limits: {error}"),
-        )
-    })?;
     let Some((program, args)) = spec.argv.split_first() else {
         return Err(Failure::new(
             FailureReason::StartFailed,
@@ -107,16 +112,56 @@ fn start(spec: &AttemptSpec, files: &AttemptFiles) -> Result<Child, Failure> {
         ));
     };
     let mut command = Command::new(program);
-    command
-        .args(args)
-        .env_clear()
-        .envs(spec.env.iter().map(|(name, value)| (name, value)))
-        .current_dir(&spec.working_dir)
-        .stdin(Stdio::null())
-        .stdout(log)
-        .stderr(errors)
-        .process_group(0);
-    command.spawn().map_err(|error| start_failed(spec, &error))
+    command.args(args).stdin(Stdio::null()).process_group(0);
+    let echo = match around {
+        Surroundings::Machine => {
+            limit(&spec.limits).map_err(|error| of_io("cannot set its limits", &error))?;
+            let errors = log
+                .try_clone()
+                .map_err(|error| of_io("cannot open the log", &error))?;
+            command
+                .env_clear()
+                .envs(spec.env.iter().map(|(name, value)| (name, value)))
+                .current_dir(&spec.working_dir)
+                .stdout(log)
+                .stderr(errors);
+            None
+        }
+        Surroundings::Container => {
+            let (reader, writer) = pipe().map_err(|error| of_io("cannot open a pipe", &error))?;
+            let errors = writer
+                .try_clone()
+                .map_err(|error| of_io("cannot open a pipe", &error))?;
+            command.stdout(writer).stderr(errors);
+            for (name, _) in std::env::vars_os() {
+                if name.as_encoded_bytes().starts_with(OWN.as_bytes()) {
+                    command.env_remove(name);
+                }
+            }
+            Some(std::thread::spawn(move || echo(reader, log)))
+        }
+    };
+    let child = command
+        .spawn()
+        .map_err(|error| start_failed(spec, around, &error))?;
+    Ok((child, echo))
+}
+
+/// Variables that are meant for the launcher and not for the command.
+const OWN: &str = "FERROFLOW_";
+
+/// Copies what the command prints to the log and to the container's own output.
+fn echo(mut from: PipeReader, mut log: File) {
+    let mut bytes = vec![0; 64 * 1024];
+    let mut out = io::stdout().lock();
+    while let Ok(read @ 1..) = from.read(&mut bytes) {
+        // A full disk or a reader that is gone must not stop the command.
+        let _logged = log.write_all(&bytes[..read]).is_ok();
+        let _shown = out
+            .write_all(&bytes[..read])
+            .and_then(|()| out.flush())
+            .is_ok();
+    }
 }
 
 /// Limits of the launcher itself, which the command inherits; the launcher needs next to nothing.
@@ -201,9 +246,15 @@ fn judge(
     })
 }
 
-fn start_failed(spec: &AttemptSpec, error: &io::Error) -> Failure {
+fn start_failed(spec: &AttemptSpec, around: Surroundings, error: &io::Error) -> Failure {
     let program = spec.argv.first().map_or("", String::as_str);
     let image = &spec.image;
+    if error.kind() == io::ErrorKind::NotFound && around == Surroundings::Container {
+        return Failure::new(
+            FailureReason::StartFailed,
+            format!("there is no program {program:?} in the image {image}: use another image"),
+        );
+    }
     if error.kind() == io::ErrorKind::NotFound {
         return Failure::new(
             FailureReason::StartFailed,

@@ -21,20 +21,29 @@
 //! | [`run`] | the launcher's life |
 //! | `command` | one process group, its limits and its end |
 //! | `collect` | output parameters and artifacts |
+//! | [`remote`] | an attempt's files in an object store |
+//! | [`pod`] | the launcher inside a container |
 //!
-//! No async and no argument parser here: it is started for every attempt and must start fast.
+//! No async and no argument parser here: it is started for every attempt and must start fast. Only
+//! [`pod`] is async: it brings what the command needs from an object store and takes back what the
+//! command made.
 #![warn(missing_docs)]
 
 mod collect;
 mod command;
 mod files;
 pub mod outcome;
+#[cfg(feature = "pod")]
+pub mod pod;
+#[cfg(feature = "pod")]
+pub mod remote;
 pub mod run;
 pub mod spec;
 
 pub use files::AttemptFiles;
 pub use outcome::{AttemptResult, Failure, FailureReason, Outcome, Outputs, ProducedArtifact};
-pub use run::launch;
+pub use run::{Surroundings, launch, launch_in};
 pub use spec::{
-    AttemptKey, AttemptSpec, Limits, OutputArtifact, OutputParameter, OutputSpec, ParameterKind,
+    AttemptKey, AttemptSpec, InputArtifact, Limits, OutputArtifact, OutputParameter, OutputSpec,
+    ParameterKind, Resources, Workspace,
 };

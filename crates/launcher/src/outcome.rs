@@ -99,9 +99,27 @@ pub enum FailureReason {
     NoSpace,
     /// The launcher vanished; nobody knows how the command ended.
     Lost,
+    /// Its image cannot be had.
+    ImagePull,
+    /// No node takes it.
+    Unschedulable,
+    /// It used more memory than it may.
+    OutOfMemory,
+    /// Its node ended it: maintenance, or too little room.
+    Evicted,
+    /// Something more important took its place.
+    Preempted,
+    /// Inputs or outputs could not be transferred.
+    Transfer,
 }
 
 impl FailureReason {
+    /// Whether the place and not the command is to blame, so that it may be tried elsewhere without
+    /// counting as a retry.
+    pub fn is_lost(self) -> bool {
+        matches!(self, Self::Lost | Self::Evicted | Self::Preempted)
+    }
+
     /// The word.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -114,6 +132,12 @@ impl FailureReason {
             Self::Output => "Output",
             Self::NoSpace => "NoSpace",
             Self::Lost => "Lost",
+            Self::ImagePull => "ImagePull",
+            Self::Unschedulable => "Unschedulable",
+            Self::OutOfMemory => "OutOfMemory",
+            Self::Evicted => "Evicted",
+            Self::Preempted => "Preempted",
+            Self::Transfer => "Transfer",
         }
     }
 }

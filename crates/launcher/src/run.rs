@@ -10,6 +10,21 @@ use crate::{
     AttemptFiles, AttemptResult, AttemptSpec, Failure, FailureReason, Outcome, collect, command,
 };
 
+/// What is around a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Surroundings {
+    /// This machine: a clean environment, limits, a folder of its own, output to the log only.
+    Machine,
+    /// A container of its own: its environment, limits and folder are the container's, and output
+    /// goes to the container's as well.
+    Container,
+}
+
+/// Runs the attempt in `dir` on this machine and writes its report; see [`launch_in`].
+pub fn launch(dir: &Path) -> io::Result<()> {
+    launch_in(dir, Surroundings::Machine)
+}
+
 /// Runs the attempt in `dir` and writes its report.
 ///
 /// Does nothing when another launcher has it, or when its command was started before: then nobody
@@ -17,7 +32,7 @@ use crate::{
 ///
 /// # Errors
 /// Only when not even a report can be written.
-pub fn launch(dir: &Path) -> io::Result<()> {
+pub fn launch_in(dir: &Path, around: Surroundings) -> io::Result<()> {
     let files = AttemptFiles::new(dir);
     let Some(_lock) = files.try_lock()? else {
         return Ok(());
@@ -34,7 +49,7 @@ pub fn launch(dir: &Path) -> io::Result<()> {
     let started_at = SystemClock.now();
     let begun = files.reserve().and_then(|()| files.mark_started());
     let result = match begun {
-        Ok(true) => attempt(&spec, &files),
+        Ok(true) => attempt(&spec, &files, around),
         Ok(false) => Err(Failure::new(
             FailureReason::Lost,
             "its launcher vanished while the command ran (a reboot, or out of memory)",
@@ -44,9 +59,13 @@ pub fn launch(dir: &Path) -> io::Result<()> {
     report(&files, started_at, result)
 }
 
-fn attempt(spec: &AttemptSpec, files: &AttemptFiles) -> Result<crate::Outputs, Failure> {
+fn attempt(
+    spec: &AttemptSpec,
+    files: &AttemptFiles,
+    around: Surroundings,
+) -> Result<crate::Outputs, Failure> {
     collect::prepare(spec)?;
-    command::execute(spec, files)?;
+    command::execute(spec, files, around)?;
     collect::collect(&spec.outputs).map_err(|mut failure| {
         failure.log_tail = files.log_tail();
         failure

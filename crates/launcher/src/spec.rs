@@ -1,10 +1,12 @@
 //! What an attempt is to do.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
 use ferroflow_types::{RunId, TaskId};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// Which attempt of which task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -44,6 +46,53 @@ pub struct AttemptSpec {
     pub working_dir: PathBuf,
     /// W3C trace context for the command's environment.
     pub traceparent: Option<String>,
+    /// Content of other stores that the command finds as files.
+    #[serde(default)]
+    pub inputs: Vec<InputArtifact>,
+    /// What a cluster is asked for.
+    #[serde(default)]
+    pub resources: Resources,
+    /// `kfp_kubernetes.KubernetesExecutorConfig` as canonical JSON, every parameter a constant.
+    #[serde(default)]
+    pub platform: Map<String, Value>,
+    /// Input parameters, for operations that have no command.
+    #[serde(default)]
+    pub arguments: Map<String, Value>,
+    /// The folder that the run's tasks share, if the run has one.
+    #[serde(default)]
+    pub workspace: Option<Workspace>,
+}
+
+/// A folder that the tasks of a run share, as a volume claim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workspace {
+    /// A Kubernetes quantity.
+    pub size: String,
+    /// For example `ReadWriteMany`; empty for the cluster's most common one.
+    pub access_modes: Vec<String>,
+    /// `None` for the cluster's default.
+    pub storage_class: Option<String>,
+}
+
+/// An input artifact that is not a file of this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputArtifact {
+    /// Where it is.
+    pub uri: String,
+    /// Where the command expects it.
+    pub path: PathBuf,
+    /// `sha256:…` of its content, if that is known.
+    pub digest: Option<String>,
+}
+
+/// Requests and limits as Kubernetes quantities.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Resources {
+    /// By name, for example `cpu` to `250m`.
+    pub requests: BTreeMap<String, String>,
+    /// By name, for example `nvidia.com/gpu` to `1`.
+    pub limits: BTreeMap<String, String>,
 }
 
 /// Where outputs are to be found once the command has ended.

@@ -36,6 +36,11 @@ async fn the_process_runtime_keeps_the_contract() {
 
     let subject = Subject {
         reopen: Box::new(reopen),
+        inside: folder.clone(),
+        artifacts: (folder.display().to_string(), folder.clone()),
+        missing: ["busybox", "--runtime docker"],
+        image: "busybox".to_owned(),
+        adapt: Box::new(|_| {}),
         folder,
         run,
     };

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use ferroflow_launcher::{
     AttemptKey, AttemptResult, AttemptSpec, FailureReason, Limits, Outcome, OutputArtifact,
-    OutputParameter, OutputSpec, Outputs, ParameterKind,
+    OutputParameter, OutputSpec, Outputs, ParameterKind, Resources,
 };
 use ferroflow_types::{RunId, TaskId};
 use futures::TryStreamExt as _;
@@ -26,8 +26,18 @@ use crate::{LogRequest, Runtime};
 pub struct Subject {
     /// Makes a runtime over the same data each time it is called.
     pub reopen: Box<dyn Fn() -> Arc<dyn Runtime>>,
-    /// A folder that commands can write to.
+    /// A folder that commands can write to, as it is seen from here.
     pub folder: PathBuf,
+    /// The same folder, as commands see it.
+    pub inside: PathBuf,
+    /// Where artifacts go: a URI, and the path that stands for it where commands run.
+    pub artifacts: (String, PathBuf),
+    /// The words that an error has when a program is missing.
+    pub missing: [&'static str; 2],
+    /// An image with a shell.
+    pub image: String,
+    /// What the backend needs beside, for the folder to be there.
+    pub adapt: Box<dyn Fn(&mut AttemptSpec)>,
     /// The run that all attempts belong to.
     pub run: RunId,
 }
@@ -48,16 +58,19 @@ impl Subject {
         let key = self.key(name);
         let layout = runtime.layout(&key);
         let file = |name: &str| layout.outputs_dir.join(name);
-        let artifact = self.folder.join(name).join("model");
-        AttemptSpec {
+        let (root, place) = &self.artifacts;
+        let mut spec = AttemptSpec {
             key,
             task_name: name.to_owned(),
-            image: "busybox".to_owned(),
+            image: self.image.clone(),
             argv: ["sh", "-c", script].map(str::to_owned).to_vec(),
             env: vec![
                 ("SUM".to_owned(), file("sum").display().to_string()),
-                ("MODEL".to_owned(), artifact.display().to_string()),
-                ("FOLDER".to_owned(), self.folder.display().to_string()),
+                (
+                    "MODEL".to_owned(),
+                    place.join(name).join("model").display().to_string(),
+                ),
+                ("FOLDER".to_owned(), self.inside.display().to_string()),
             ],
             outputs: OutputSpec {
                 metadata_file: layout.metadata_file.clone(),
@@ -65,14 +78,21 @@ impl Subject {
                 artifacts: vec![OutputArtifact {
                     name: "model".to_owned(),
                     list: false,
-                    uri: artifact.display().to_string(),
-                    path: artifact,
+                    uri: format!("{root}/{name}/model"),
+                    path: place.join(name).join("model"),
                 }],
             },
             limits: Limits::default(),
             working_dir: layout.working_dir,
             traceparent: None,
-        }
+            inputs: Vec::new(),
+            resources: Resources::default(),
+            platform: serde_json::Map::new(),
+            arguments: serde_json::Map::new(),
+            workspace: None,
+        };
+        (self.adapt)(&mut spec);
+        spec
     }
 
     fn with_sum(runtime: &dyn Runtime, mut spec: AttemptSpec) -> AttemptSpec {
@@ -164,7 +184,7 @@ async fn a_missing_program_is_named_with_the_way_out(subject: &Subject) {
     let found = failure(outcome(&*runtime, spec).await);
 
     assert_eq!(found.reason, FailureReason::StartFailed);
-    for word in ["no-such-program", "busybox", "--runtime docker"] {
+    for word in subject.missing.into_iter().chain(["no-such-program"]) {
         assert!(found.message.contains(word), "{}", found.message);
     }
 }

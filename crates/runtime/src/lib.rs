@@ -12,6 +12,8 @@
 #[cfg(feature = "contract")]
 pub mod contract;
 mod environment;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 pub mod process;
 mod python;
 
@@ -24,6 +26,8 @@ use ferroflow_launcher::{AttemptKey, AttemptSpec, Outcome};
 use ferroflow_types::RunId;
 use futures::stream::BoxStream;
 
+#[cfg(feature = "kubernetes")]
+pub use kubernetes::{KubernetesConfig, KubernetesRuntime};
 pub use process::{ProcessConfig, ProcessRuntime};
 
 /// Where an attempt finds things; a function of the key.

@@ -80,7 +80,9 @@ impl ProcessRuntime {
     async fn prepare(&self, mut spec: AttemptSpec, files: &AttemptFiles) -> io::Result<()> {
         let dir = files.dir();
         let (home, temp) = (dir.join("home"), dir.join("tmp"));
-        for folder in [&home, &temp, &spec.working_dir] {
+        let workspace = self.workspace(spec.key.run);
+        let shared = spec.workspace.is_some().then_some(&workspace);
+        for folder in [&home, &temp, &spec.working_dir].into_iter().chain(shared) {
             std::fs::create_dir_all(folder)?;
         }
         let python = match self.python_for(&spec, files).await {

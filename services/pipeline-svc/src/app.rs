@@ -16,6 +16,7 @@ pub(crate) mod versions;
 
 use std::sync::Arc;
 
+use ferroflow_artifacts::stores::Stores;
 use ferroflow_db::Db;
 use ferroflow_runtime::Runtime;
 use ferroflow_types::id::IdSource;
@@ -35,6 +36,8 @@ pub(crate) struct Ctx {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn IdSource>,
     pub(crate) runtime: Arc<dyn Runtime>,
+    /// Where artifacts are.
+    pub(crate) stores: Stores,
     pub(crate) plans: Plans,
     pub(crate) numbers: Numbers,
     pub(crate) driver: Driver,
@@ -74,7 +77,10 @@ impl Ctx {
 
     /// What the engine is told of a run.
     pub(crate) fn facts(&self, run: &Run, plan: &Plan) -> RunFacts {
-        let workspace = plan.workspace.then(|| self.runtime.workspace(run.id));
+        let workspace = plan
+            .workspace
+            .as_ref()
+            .map(|_| self.runtime.workspace(run.id));
         RunFacts {
             run: run.id,
             resource_name: run.resource_name(),

@@ -1,5 +1,6 @@
 //! Settings of the service.
 
+use ferroflow_artifacts::stores::Secret;
 use serde::{Deserialize, Serialize};
 
 /// Settings of pipeline-svc.
@@ -12,8 +13,11 @@ pub struct Config {
     pub active_runs: usize,
     /// Whether results of earlier tasks may be reused.
     pub caching: bool,
-    /// Where artifacts go unless a run says otherwise, an absolute path; empty for the data folder.
+    /// Where artifacts go unless a run says otherwise: an absolute path or an `s3://` URI; empty for
+    /// where artifacts are kept.
     pub pipeline_root: String,
+    /// A PostgreSQL URL; empty for a file in the data folder.
+    pub database: Secret,
 }
 
 impl Default for Config {
@@ -23,6 +27,7 @@ impl Default for Config {
             active_runs: 200,
             caching: true,
             pipeline_root: String::new(),
+            database: Secret::default(),
         }
     }
 }

@@ -24,6 +24,7 @@ mod workers;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ferroflow_artifacts::stores::Stores;
 use ferroflow_db::Db;
 use ferroflow_proto::kfp::v2beta1::experiment_service_server::ExperimentServiceServer;
 use ferroflow_proto::kfp::v2beta1::pipeline_service_server::PipelineServiceServer;
@@ -60,8 +61,12 @@ pub struct Deps {
     pub database: String,
     /// Where tasks run.
     pub runtime: Arc<dyn Runtime>,
-    /// Where artifacts go unless the settings say otherwise.
-    pub artifacts: PathBuf,
+    /// Whether that is a cluster, which has what `platforms.kubernetes` asks for.
+    pub kubernetes: bool,
+    /// How artifacts are reached.
+    pub stores: Stores,
+    /// The path or URI where artifacts go unless the settings say otherwise.
+    pub artifacts: String,
     /// The socket that it listens on.
     pub socket: PathBuf,
     /// Who may call.
@@ -90,7 +95,7 @@ pub async fn start(config: &Config, deps: Deps, runner: &mut Runner) -> Result<H
     let db = Db::open(&deps.database, store::MIGRATIONS).await?;
     let (driver, letters) = app::drive::Driver::new();
     let pipeline_root = match config.pipeline_root.as_str() {
-        "" => deps.artifacts.display().to_string(),
+        "" => deps.artifacts,
         given => given.to_owned(),
     };
     let ctx = Arc::new(app::Ctx {
@@ -98,6 +103,7 @@ pub async fn start(config: &Config, deps: Deps, runner: &mut Runner) -> Result<H
         clock: Arc::new(SystemClock),
         ids: Arc::new(RandomIds),
         runtime: deps.runtime,
+        stores: deps.stores,
         plans: app::plans::Plans::default(),
         numbers: app::Numbers::default(),
         driver,
@@ -106,7 +112,7 @@ pub async fn start(config: &Config, deps: Deps, runner: &mut Runner) -> Result<H
             caching: config.caching,
             parallel_tasks_max: config.parallel_tasks(),
             active_runs_max: config.active_runs.max(1),
-            kubernetes: false,
+            kubernetes: deps.kubernetes,
         },
     });
     let listener = grpc::listen(&deps.socket).map_err(StartError::Socket)?;

@@ -12,6 +12,8 @@ use super::{cache, kubernetes, tools};
 use crate::shell::run;
 
 pub(super) const PAUSE: &str = "ferroflow.test/pause:1";
+/// Programs of this checkout.
+pub(crate) const FERROFLOW: &str = "ferroflow.test/ferroflow:dev";
 const BUSYBOX: &str = "ferroflow.test/busybox:1";
 const PYTHON: &str = "ferroflow.test/python:3.11";
 
@@ -50,6 +52,19 @@ pub(super) fn ensure() -> anyhow::Result<()> {
         import(PYTHON, fs::read(python()?)?, &["/usr/bin/python3"])?;
     }
     Ok(())
+}
+
+/// The image of this project's own programs, as they are now.
+pub(crate) fn ferroflow() -> anyhow::Result<()> {
+    let built = crate::shell::build_static()?;
+    let mut layer = tar::Builder::new(Vec::new());
+    directory(&mut layer, "usr/bin")?;
+    directory(&mut layer, "tmp")?;
+    for program in ["ferroflow", "ferroflow-launcher"] {
+        layer.append_path_with_name(built.join(program), format!("usr/bin/{program}"))?;
+    }
+    certificates(&mut layer)?;
+    import(FERROFLOW, layer.into_inner()?, &["/usr/bin/ferroflow"])
 }
 
 /// A layer with a shell and what belongs to it.

@@ -1,15 +1,57 @@
-//! The launcher as a program of its own: `ferroflow-launcher <attempt dir>`.
+//! The launcher as a program of its own.
+//!
+//! ```text
+//! ferroflow-launcher <attempt dir>     one attempt on this machine
+//! ferroflow-launcher copy <file>       puts itself where another container finds it
+//! ferroflow-launcher pod               one attempt inside a container
+//! ```
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let Some(dir) = std::env::args_os().nth(1) else {
-        return ExitCode::from(2);
-    };
-    match ferroflow_launcher::launch(&PathBuf::from(dir)) {
-        Ok(()) => ExitCode::SUCCESS,
-        // The runtime finds no report and says that the launcher vanished.
-        Err(_) => ExitCode::FAILURE,
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    match arguments.as_slice() {
+        #[cfg(feature = "pod")]
+        [first, to] if first == "copy" => told(&ferroflow_launcher::pod::copy_self(Path::new(to))),
+        #[cfg(feature = "pod")]
+        [first] if first == "pod" => pod(),
+        // The runtime finds no report of one that fails and says that the launcher vanished.
+        [dir] => match ferroflow_launcher::launch(Path::new(dir)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        },
+        _ => ExitCode::from(2),
     }
+}
+
+#[cfg(feature = "pod")]
+fn pod() -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    match runtime {
+        Ok(runtime) => told(&runtime.block_on(ferroflow_launcher::pod::run())),
+        Err(error) => told(&Err::<(), _>(error)),
+    }
+}
+
+#[cfg(feature = "pod")]
+#[expect(
+    clippy::print_stderr,
+    reason = "the pod's log is the only place for it"
+)]
+fn told<E: std::error::Error>(done: &Result<(), E>) -> ExitCode {
+    let Err(error) = done else {
+        return ExitCode::SUCCESS;
+    };
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    eprintln!("ferroflow-launcher: {text}");
+    ExitCode::FAILURE
 }

@@ -50,7 +50,7 @@ pub(crate) async fn get_artifact(ctx: &Ctx, id: i64) -> Result<StoredArtifact, E
 /// The content of an artifact, or of the file `inner` in the folder that it is.
 pub(crate) async fn read_artifact(ctx: &Ctx, id: i64, inner: &str) -> Result<Reading, Error> {
     let found = get_artifact(ctx, id).await?;
-    read::open(&found.artifact.uri, inner)
+    read::open(&ctx.stores, &found.artifact.uri, inner)
         .await
         .map_err(|error| {
             let (kind, reason) = match &error {

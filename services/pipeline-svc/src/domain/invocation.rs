@@ -3,6 +3,7 @@
 //! The runtime says where things are ([`Places`]); this says what is run there. Contract: KFP's
 //! executor input and `{{$…}}` placeholders.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ferroflow_types::TaskId;
@@ -16,7 +17,7 @@ use crate::domain::engine::inputs::fill_defaults;
 use crate::domain::engine::node::{NodeError, NodeIx};
 use crate::domain::executor_input::{ExecutorArtifact, ExecutorInput, local_path};
 use crate::domain::placeholder::{ExecutorContext, resolve_text};
-use crate::domain::plan::{Body, Component, Container, ParameterType};
+use crate::domain::plan::{Body, Component, Container, ParameterType, ResourceSpec};
 use crate::domain::platform;
 
 /// Where an attempt finds things.
@@ -60,6 +61,12 @@ pub(crate) struct Invocation {
     pub cpu_millis: Option<u64>,
     /// Bytes.
     pub memory_bytes: Option<u64>,
+    /// Input parameters, defaults filled in.
+    pub given: BTreeMap<String, Value>,
+    /// Input artifacts: where each is, the path that stands for it, its digest.
+    pub inputs: Vec<(String, String, Option<String>)>,
+    /// Requests and limits as written.
+    pub resources: ResourceSpec,
 }
 
 /// The command of the current attempt of `ix`.
@@ -83,7 +90,9 @@ pub(crate) fn build(run: &RunState, ix: NodeIx, places: &Places) -> Result<Invoc
             )
         })
         .collect();
-    let input = executor_input(run, ix, places, &parameters, &artifacts).to_json();
+    let input = executor_input(run, ix, places, &parameters, &artifacts);
+    let parameters_given = input.parameters.clone();
+    let input = input.to_json();
     let facts = run.task_facts(ix);
     let context = ExecutorContext {
         executor_input: &input,
@@ -104,7 +113,7 @@ pub(crate) fn build(run: &RunState, ix: NodeIx, places: &Places) -> Result<Invoc
     };
     let mut argv = words(&container.command)?;
     argv.extend(words(&container.args)?);
-    if argv.is_empty() {
+    if argv.is_empty() && !platform::is_operation(&container.image) {
         let image = &container.image;
         return Err(NodeError::new(
             "Unsupported",
@@ -130,6 +139,45 @@ pub(crate) fn build(run: &RunState, ix: NodeIx, places: &Places) -> Result<Invoc
         timeout: platform::timeout(container),
         cpu_millis,
         memory_bytes,
+        given: parameters_given,
+        inputs: input_places(run, ix),
+        resources: resources(container, text)?,
+    })
+}
+
+/// Where the input artifacts are and where the command looks for them. What another path stands for
+/// already is there already.
+fn input_places(run: &RunState, ix: NodeIx) -> Vec<(String, String, Option<String>)> {
+    let lists = run.node(ix).inputs.artifacts.values().flatten();
+    let remote = lists.filter(|artifact| artifact.custom_path.is_none());
+    remote
+        .map(|artifact| {
+            let path = local_path(&artifact.uri);
+            (artifact.uri.clone(), path, artifact.digest.clone())
+        })
+        .collect()
+}
+
+/// Requests and limits with placeholders resolved.
+fn resources(
+    container: &Container,
+    text: impl Fn(&str) -> Result<String, NodeError>,
+) -> Result<ResourceSpec, NodeError> {
+    let written = &container.resources;
+    let resolved = |template: &Option<String>| -> Result<Option<String>, NodeError> {
+        let amount = template.as_deref().map(&text).transpose()?;
+        Ok(amount.filter(|amount| !amount.is_empty()))
+    };
+    let accelerator = match &written.accelerator {
+        Some((kind, count)) => Some((text(kind)?, text(count)?)),
+        None => None,
+    };
+    Ok(ResourceSpec {
+        cpu_limit: resolved(&written.cpu_limit)?,
+        memory_limit: resolved(&written.memory_limit)?,
+        cpu_request: resolved(&written.cpu_request)?,
+        memory_request: resolved(&written.memory_request)?,
+        accelerator: accelerator.filter(|(kind, count)| !kind.is_empty() && count != "0"),
     })
 }
 

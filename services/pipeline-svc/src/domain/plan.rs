@@ -39,8 +39,19 @@ pub(crate) struct Plan {
     pub default_pipeline_root: Option<String>,
     /// How long a run may take, `pipelineConfig.activeDeadlineSeconds`.
     pub run_timeout: Option<Duration>,
-    /// Whether tasks share a workspace folder, `pipelineConfig.workspace`.
-    pub workspace: bool,
+    /// The folder that tasks share, `pipelineConfig.workspace`.
+    pub workspace: Option<WorkspaceDecl>,
+}
+
+/// A folder that the tasks of a run share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct WorkspaceDecl {
+    /// A Kubernetes quantity.
+    pub size: String,
+    /// `kubernetes.pvcSpecPatch.accessModes`.
+    pub access_modes: Vec<String>,
+    /// `kubernetes.pvcSpecPatch.storageClassName`.
+    pub storage_class: Option<String>,
 }
 
 /// A reusable unit: its interface and what it does.

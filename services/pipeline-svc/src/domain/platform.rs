@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::domain::plan::Container;
 
@@ -72,11 +72,14 @@ pub(crate) fn check_local(
 }
 
 fn is_wanted(item: &Value, parameter: &str, lookup: impl Fn(&Source) -> Option<Value>) -> bool {
-    let Some(input) = item.get(parameter) else {
-        return true;
-    };
+    item.get(parameter)
+        .is_none_or(|input| value_of(input, &lookup).is_some_and(|value| !value.is_null()))
+}
+
+/// The value of an `InputParameterSpec`.
+fn value_of(input: &Value, lookup: impl Fn(&Source) -> Option<Value>) -> Option<Value> {
     let text = |value: &Value, key: &str| value.get(key)?.as_str().map(str::to_owned);
-    let found = if let Some(name) = text(input, "componentInputParameter") {
+    if let Some(name) = text(input, "componentInputParameter") {
         lookup(&Source::Parent(name))
     } else if let Some(output) = input.get("taskOutputParameter") {
         let task = text(output, "producerTask").unwrap_or_default();
@@ -84,8 +87,71 @@ fn is_wanted(item: &Value, parameter: &str, lookup: impl Fn(&Source) -> Option<V
         lookup(&Source::Task { task, output })
     } else {
         input.pointer("/runtimeValue/constant").cloned()
+    }
+}
+
+/// Members that are parameters.
+const PARAMETERS: [&str; 6] = [
+    "secretNameParameter",
+    "configMapNameParameter",
+    "pvcNameParameter",
+    "nodeSelectorJson",
+    "tolerationJson",
+    "nodeAffinityJson",
+];
+
+/// The platform's settings of a container with every parameter replaced by its value, null where it
+/// has none.
+pub(crate) fn resolve(
+    container: &Container,
+    lookup: impl Fn(&Source) -> Option<Value>,
+) -> Map<String, Value> {
+    let mut resolved = container.platform.clone();
+    for feature in resolved.values_mut() {
+        match feature {
+            Value::Array(uses) => uses.iter_mut().for_each(|item| resolve_in(item, &lookup)),
+            single => resolve_in(single, &lookup),
+        }
+    }
+    if let Some(Value::Array(mounts)) = resolved.get_mut("pvcMount") {
+        for mount in mounts {
+            modern(mount, &lookup);
+        }
+    }
+    resolved
+}
+
+fn resolve_in(item: &mut Value, lookup: &impl Fn(&Source) -> Option<Value>) {
+    let Value::Object(members) = item else {
+        return;
     };
-    found.is_some_and(|value| !value.is_null())
+    for name in PARAMETERS {
+        if let Some(input) = members.get_mut(name) {
+            *input = value_of(input, lookup).unwrap_or_default();
+        }
+    }
+}
+
+/// A mount as older SDKs write it, in the words of newer ones.
+fn modern(mount: &mut Value, lookup: &impl Fn(&Source) -> Option<Value>) {
+    const OLD: [&str; 2] = ["taskOutputParameter", "componentInputParameter"];
+    let Value::Object(members) = mount else {
+        return;
+    };
+    let old: Map<String, Value> = OLD
+        .into_iter()
+        .filter_map(|name| Some((name.to_owned(), members.remove(name)?)))
+        .filter(|(_, value)| value.as_str() != Some(""))
+        .collect();
+    if !old.is_empty() && !members.contains_key("pvcNameParameter") {
+        let value = value_of(&Value::Object(old), lookup).unwrap_or_default();
+        members.insert("pvcNameParameter".to_owned(), value);
+    }
+}
+
+/// Whether the image stands for an operation of the Kubernetes API, which has no command.
+pub(crate) fn is_operation(image: &str) -> bool {
+    OPERATIONS.contains(&image)
 }
 
 /// How long an attempt may take, `activeDeadlineSeconds`.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use ferroflow_artifacts::digest;
 use ferroflow_launcher::{
-    AttemptKey, AttemptResult, AttemptSpec, Failure, FailureReason, Limits, Outcome,
-    OutputArtifact, OutputParameter, OutputSpec, ParameterKind,
+    AttemptKey, AttemptResult, AttemptSpec, Failure, FailureReason, InputArtifact, Limits, Outcome,
+    OutputArtifact, OutputParameter, OutputSpec, ParameterKind, Resources, Workspace,
 };
 use ferroflow_runtime::{Runtime, RuntimeError};
 use ferroflow_types::TaskId;
@@ -16,7 +16,7 @@ use crate::domain::artifact::Artifact;
 use crate::domain::engine::RunState;
 use crate::domain::engine::node::{NodeError, NodeIx};
 use crate::domain::invocation::{self, Invocation, Places};
-use crate::domain::plan::ParameterType;
+use crate::domain::plan::{ParameterType, ResourceSpec};
 
 /// What an actor is told by those who work for it.
 #[derive(Debug)]
@@ -64,15 +64,10 @@ pub(super) fn spec(
         timeout,
         cpu_millis,
         memory_bytes,
+        given,
+        inputs,
+        resources,
     } = invocation::build(state, node, &places)?;
-    if let Some(path) = &state.facts().workspace_path {
-        std::fs::create_dir_all(path).map_err(|error| {
-            NodeError::new(
-                "Workspace",
-                format!("cannot make the workspace {path}: {error}"),
-            )
-        })?;
-    }
     let parameters = parameters
         .into_iter()
         .map(|(name, kind, path)| OutputParameter {
@@ -104,7 +99,42 @@ pub(super) fn spec(
         },
         working_dir: layout.working_dir,
         traceparent: ferroflow_service::telemetry::current_traceparent(),
+        inputs: inputs
+            .into_iter()
+            .filter(|(uri, ..)| digest::local(uri).is_none())
+            .map(|(uri, path, digest)| InputArtifact {
+                uri,
+                path: path.into(),
+                digest,
+            })
+            .collect(),
+        resources: resources_of(resources),
+        platform: state.platform(node),
+        arguments: given.into_iter().collect(),
+        workspace: state.plan().workspace.clone().map(|workspace| Workspace {
+            size: workspace.size,
+            access_modes: workspace.access_modes,
+            storage_class: workspace.storage_class,
+        }),
     })
+}
+
+fn resources_of(written: ResourceSpec) -> Resources {
+    let ResourceSpec {
+        cpu_limit,
+        memory_limit,
+        cpu_request,
+        memory_request,
+        accelerator,
+    } = written;
+    let list = |cpu: Option<String>, memory: Option<String>| {
+        let named = [("cpu", cpu), ("memory", memory)].into_iter();
+        named.filter_map(|(name, amount)| Some((name.to_owned(), amount?)))
+    };
+    Resources {
+        requests: list(cpu_request, memory_request).collect(),
+        limits: list(cpu_limit, memory_limit).chain(accelerator).collect(),
+    }
 }
 
 fn kind_of(kind: ParameterType) -> ParameterKind {

@@ -37,7 +37,7 @@ impl Actor {
         let result = match attempt::result_of(outcome) {
             Ok(outputs) => Ok(self.number(task, attempt, outputs).await?),
             Err(failure) => {
-                let lost = failure.reason == ferroflow_launcher::FailureReason::Lost;
+                let lost = failure.reason.is_lost();
                 Err(AttemptFailure {
                     error: attempt::error_of(failure),
                     lost,

@@ -279,10 +279,24 @@ impl RunState {
         if self.facts.kubernetes {
             return Ok(());
         }
-        let Some((parent, _)) = self.planned(&self.plan, self.task_node(ix)) else {
-            return Ok(());
-        };
-        let lookup = |source: &platform::Source| match source {
+        platform::check_local(container, |source| self.around(ix, source))
+            .map_err(|message| NodeError::new("Unsupported", message))
+    }
+
+    /// What the task asks of Kubernetes, its parameters as the constants that they are now.
+    pub(crate) fn platform(&self, ix: NodeIx) -> Map<String, Value> {
+        match &self.component(ix).body {
+            Body::Container(container) => {
+                platform::resolve(container, |source| self.around(ix, source))
+            }
+            _ => Map::new(),
+        }
+    }
+
+    /// A value in the scope around a task.
+    fn around(&self, ix: NodeIx, source: &platform::Source) -> Option<Value> {
+        let (parent, _) = self.planned(&self.plan, self.task_node(ix))?;
+        match source {
             platform::Source::Parent(name) => self.scope_parameter(parent, name).cloned(),
             platform::Source::Task { task, output } => {
                 let Body::Dag(dag) = &self.component(parent).body else {
@@ -296,9 +310,7 @@ impl RunState {
                     .get(output)
                     .cloned()
             }
-        };
-        platform::check_local(container, lookup)
-            .map_err(|message| NodeError::new("Unsupported", message))
+        }
     }
 
     /// The node of the plan's task: the loop for an iteration, else the node itself.

@@ -19,9 +19,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ferroflow_types::FieldViolation;
+use serde_json::Value;
 
 use crate::domain::ir;
-use crate::domain::plan::{Body, Component, ComponentIx, Plan};
+use crate::domain::plan::{Body, Component, ComponentIx, Plan, WorkspaceDecl};
 
 /// The only version of the IR that is understood.
 pub(crate) const SCHEMA_VERSION: &str = "2.1.0";
@@ -128,7 +129,20 @@ fn plan(
         run_timeout: timeout
             .filter(|seconds| *seconds > 0)
             .map(Duration::from_secs),
-        workspace: config.is_some_and(|config| config.workspace.is_some()),
+        workspace: config.and_then(|config| config.workspace.as_ref().map(workspace)),
+    }
+}
+
+/// The folder that tasks share, in the words of Kubernetes.
+fn workspace(declared: &Value) -> WorkspaceDecl {
+    let patch = declared.pointer("/kubernetes/pvcSpecPatch");
+    let member = |name: &str| patch.and_then(|patch| patch.get(name));
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let modes = member("accessModes").and_then(Value::as_array);
+    WorkspaceDecl {
+        size: declared.get("size").and_then(text).unwrap_or_default(),
+        access_modes: modes.into_iter().flatten().filter_map(text).collect(),
+        storage_class: member("storageClassName").and_then(text),
     }
 }
 

@@ -1,0 +1,226 @@
+//! Object stores by URI: which one, how it is reached, and what is where in it.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use object_store::aws::{AmazonS3Builder, Checksum};
+use object_store::local::LocalFileSystem;
+use object_store::path::Path as StorePath;
+use object_store::{ClientOptions, ObjectStore};
+use serde::{Deserialize, Serialize};
+
+use crate::digest;
+
+/// How S3, or what speaks like it, is reached.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct S3Config {
+    /// `http://minio:9000`; empty for Amazon's own. Plain HTTP is allowed where it says so.
+    pub endpoint: String,
+    /// For example `us-east-1`, which stores of one region take as well.
+    pub region: String,
+    /// The key's name; empty for what the environment of Amazon's machines gives.
+    pub access_key_id: Secret,
+    /// The key.
+    pub secret_access_key: Secret,
+}
+
+/// A text that is not shown.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text, for the one who must know it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_empty() { "none" } else { "***" })
+    }
+}
+
+/// Why a URI leads nowhere.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Its scheme is not one that this installation knows.
+    #[error("{0} is in a store that this installation does not read: use s3:// or a local path")]
+    Unknown(String),
+    /// It cannot be read as a URI.
+    #[error("{0} names no bucket")]
+    NoBucket(String),
+    /// The store's settings are wrong.
+    #[error("the store of {uri} cannot be used")]
+    Settings {
+        /// What was opened.
+        uri: String,
+        /// Why not.
+        #[source]
+        source: object_store::Error,
+    },
+}
+
+/// A place in a store.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The store.
+    pub store: Arc<dyn ObjectStore>,
+    /// Where in it.
+    pub path: StorePath,
+}
+
+impl Place {
+    /// The path of something below this place; names stay as they are, so that other clients of
+    /// the store see the names that programs gave.
+    ///
+    /// # Errors
+    /// When a name cannot be part of a key.
+    pub fn below(&self, inner: &Path) -> Result<StorePath, StoreError> {
+        let parts: Vec<_> = inner.iter().map(|part| part.to_string_lossy()).collect();
+        let text = format!("{}/{}", self.path, parts.join("/"));
+        StorePath::parse(&text).map_err(|error| StoreError::Settings {
+            uri: text,
+            source: error.into(),
+        })
+    }
+}
+
+/// Schemes that mean the configured S3. MinIO's is what upstream's clients write for it.
+const S3_SCHEMES: [&str; 3] = ["s3://", "minio://", "s3a://"];
+
+/// Every store that the settings reach; clients are kept per bucket.
+#[derive(Debug, Clone, Default)]
+pub struct Stores {
+    s3: S3Config,
+    buckets: Arc<Mutex<HashMap<String, Arc<dyn ObjectStore>>>>,
+}
+
+impl Stores {
+    /// Stores under these settings.
+    pub fn new(s3: S3Config) -> Self {
+        Self {
+            s3,
+            buckets: Arc::default(),
+        }
+    }
+
+    /// The settings.
+    pub fn s3(&self) -> &S3Config {
+        &self.s3
+    }
+
+    /// The place that a URI or an absolute path names.
+    pub fn open(&self, uri: &str) -> Result<Place, StoreError> {
+        let settings = |source: object_store::Error| StoreError::Settings {
+            uri: uri.to_owned(),
+            source,
+        };
+        if let Some(path) = digest::local(uri) {
+            let path =
+                StorePath::from_absolute_path(path).map_err(|error| settings(error.into()))?;
+            let store = Arc::new(LocalFileSystem::new());
+            return Ok(Place { store, path });
+        }
+        let rest = S3_SCHEMES
+            .iter()
+            .find_map(|scheme| uri.strip_prefix(scheme))
+            .ok_or_else(|| StoreError::Unknown(uri.to_owned()))?;
+        // Upstream's roots may carry settings behind a question mark; ours are configured.
+        let rest = rest.split_once('?').map_or(rest, |(rest, _)| rest);
+        let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
+        if bucket.is_empty() {
+            return Err(StoreError::NoBucket(uri.to_owned()));
+        }
+        let store = self.bucket(bucket).map_err(settings)?;
+        let path =
+            StorePath::parse(key.trim_matches('/')).map_err(|error| settings(error.into()))?;
+        Ok(Place { store, path })
+    }
+
+    fn bucket(&self, name: &str) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(store) = buckets.get(name) {
+            return Ok(Arc::clone(store));
+        }
+        let S3Config {
+            endpoint,
+            region,
+            access_key_id,
+            secret_access_key,
+        } = &self.s3;
+        let mut builder = AmazonS3Builder::new()
+            .with_bucket_name(name)
+            .with_region(match region.as_str() {
+                "" => "us-east-1",
+                given => given,
+            })
+            .with_checksum_algorithm(Checksum::SHA256)
+            .with_client_options(
+                ClientOptions::new().with_allow_http(endpoint.starts_with("http://")),
+            );
+        if !endpoint.is_empty() {
+            builder = builder.with_endpoint(endpoint);
+        }
+        if !access_key_id.is_empty() {
+            builder = builder
+                .with_access_key_id(access_key_id.expose())
+                .with_secret_access_key(secret_access_key.expose());
+        }
+        let store: Arc<dyn ObjectStore> = Arc::new(builder.build()?);
+        buckets.insert(name.to_owned(), Arc::clone(&store));
+        Ok(store)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uri_names_a_bucket_and_a_place_in_it() {
+        let stores = Stores::default();
+        for (uri, path) in [
+            ("s3://bucket/a/b", "a/b"),
+            ("minio://bucket/a/b/", "a/b"),
+            ("s3://bucket/a?endpoint=x", "a"),
+            ("s3://bucket", ""),
+            ("/tmp/a b", "tmp/a b"),
+            ("file:///tmp/a", "tmp/a"),
+        ] {
+            assert_eq!(
+                stores.open(uri).unwrap().path,
+                StorePath::from(path),
+                "{uri}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_unknown_says_so_and_secrets_do_not_show() {
+        let stores = Stores::new(S3Config {
+            secret_access_key: "very secret".to_owned().into(),
+            ..S3Config::default()
+        });
+
+        for (uri, said) in [("ftp://a/b", "does not read"), ("s3:///a", "no bucket")] {
+            let error = stores.open(uri).unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
+        }
+        assert!(!format!("{stores:?}").contains("very secret"));
+    }
+}

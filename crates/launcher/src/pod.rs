@@ -1,0 +1,240 @@
+//! The launcher inside a container: inputs from the store, the command, outputs to the store.
+//!
+//! It is told where the store is and which attempt it is by variables that the command does not
+//! see. Everything that counts is in the store before it ends, so the pod may go at any moment
+//! after that; until then its attempt is not done.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ferroflow_artifacts::stores::{S3Config, Stores};
+use ferroflow_artifacts::transfer::{self, TransferError};
+use ferroflow_types::Timestamp;
+use ferroflow_types::time::{Clock as _, SystemClock};
+use rustix::process::{Pid, Signal, kill_process_group};
+use serde::{Deserialize, Serialize};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::remote::{RemoteError, RemoteFiles};
+use crate::run::{Surroundings, launch_in};
+use crate::{
+    AttemptFiles, AttemptKey, AttemptResult, AttemptSpec, Failure, FailureReason, Outcome,
+};
+
+/// The variable with a [`PodTask`] as JSON.
+pub const TASK: &str = "FERROFLOW_TASK";
+/// The variable with the store's key name.
+pub const ACCESS_KEY_ID: &str = "FERROFLOW_S3_ACCESS_KEY_ID";
+/// The variable with the store's key.
+pub const SECRET_ACCESS_KEY: &str = "FERROFLOW_S3_SECRET_ACCESS_KEY";
+
+/// How long a command may take to end once its pod has to.
+const GRACE: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// What a launcher in a pod is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodTask {
+    /// Which attempt it is.
+    pub key: AttemptKey,
+    /// Where the files of attempts are.
+    pub root: String,
+    /// How S3 is reached; keys come apart, from a secret.
+    pub endpoint: String,
+    /// Its region.
+    pub region: String,
+    /// A folder of the pod's own that both the command and we can write to.
+    pub folder: PathBuf,
+}
+
+/// Why not even a report could be given.
+#[derive(Debug, thiserror::Error)]
+pub enum PodError {
+    /// The variables are missing or wrong.
+    #[error("{0} does not say what to do")]
+    Told(&'static str),
+    /// The store.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    /// The pod's own folder.
+    #[error("the pod's folder")]
+    Folder(#[from] std::io::Error),
+}
+
+/// Does what the variables say.
+///
+/// # Errors
+/// Only when not even a report could be given; the runtime then judges by the pod's end.
+pub async fn run() -> Result<(), PodError> {
+    let variable = |name| std::env::var(name).ok();
+    let task: PodTask = variable(TASK)
+        .and_then(|text| serde_json::from_str(&text).ok())
+        .ok_or(PodError::Told(TASK))?;
+    let stores = Stores::new(S3Config {
+        endpoint: task.endpoint.clone(),
+        region: task.region.clone(),
+        access_key_id: variable(ACCESS_KEY_ID).unwrap_or_default().into(),
+        secret_access_key: variable(SECRET_ACCESS_KEY).unwrap_or_default().into(),
+    });
+    let remote = RemoteFiles::new(&stores, &task.root, &task.key)?;
+    let started_at = SystemClock.now();
+    let spec = remote
+        .read_spec()
+        .await?
+        .ok_or(PodError::Told("spec.json"))?;
+    let files = AttemptFiles::new(&task.folder);
+    let result = attempt(&spec, &files, &remote, &stores).await;
+    if files.log().exists() {
+        let kept = transfer::upload(&files.log(), &remote.log()).await;
+        if let Err(error) = kept {
+            return report(
+                &remote,
+                started_at,
+                Err(of_transfer("keep the log", &error)),
+            )
+            .await;
+        }
+    }
+    report(&remote, started_at, result).await
+}
+
+async fn report(
+    remote: &RemoteFiles,
+    started_at: Timestamp,
+    result: Result<Outcome, Failure>,
+) -> Result<(), PodError> {
+    let outcome = result.unwrap_or_else(|failure| Outcome {
+        started_at,
+        finished_at: SystemClock.now(),
+        result: AttemptResult::Failed(failure),
+    });
+    remote.write_outcome(outcome).await?;
+    Ok(())
+}
+
+fn of_transfer(what: &str, error: &TransferError) -> Failure {
+    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
+    let message = format!("cannot {what}: {error}{}", cause.unwrap_or_default());
+    Failure::new(FailureReason::Transfer, message)
+}
+
+fn of_remote(error: &RemoteError) -> Failure {
+    Failure::new(FailureReason::Transfer, error.to_string())
+}
+
+async fn attempt(
+    spec: &AttemptSpec,
+    files: &AttemptFiles,
+    remote: &RemoteFiles,
+    stores: &Stores,
+) -> Result<Outcome, Failure> {
+    let failed = |error: std::io::Error| crate::command::of_io("cannot begin", &error);
+    std::fs::create_dir_all(files.dir()).map_err(failed)?;
+    files.write_spec(spec).map_err(failed)?;
+    for input in &spec.inputs {
+        let place = stores
+            .open(&input.uri)
+            .map_err(|error| of_transfer(&format!("fetch {}", input.uri), &error.into()))?;
+        transfer::download(&place, &input.path, input.digest.as_deref())
+            .await
+            .map_err(|error| of_transfer(&format!("fetch {}", input.uri), &error))?;
+    }
+    if remote
+        .stop_asked()
+        .await
+        .map_err(|error| of_remote(&error))?
+    {
+        return Err(Failure::new(
+            FailureReason::Canceled,
+            "it was stopped before it began",
+        ));
+    }
+    if !remote
+        .mark_started()
+        .await
+        .map_err(|error| of_remote(&error))?
+    {
+        return Err(Failure::new(
+            FailureReason::Lost,
+            "its pod vanished while the command ran",
+        ));
+    }
+    let outcome = command(files, remote).await.map_err(failed)?;
+    if let AttemptResult::Succeeded(_) = &outcome.result {
+        give(spec, stores).await?;
+    }
+    Ok(outcome)
+}
+
+/// Runs the command; a pod that has to end ends it.
+async fn command(files: &AttemptFiles, remote: &RemoteFiles) -> std::io::Result<Outcome> {
+    let mut told = signal(SignalKind::terminate())?;
+    let dir = Arc::new(files.dir().to_path_buf());
+    let mut work = tokio::task::spawn_blocking(move || launch_in(&dir, Surroundings::Container));
+    let (ended, evicted) = tokio::select! {
+        ended = &mut work => (ended, false),
+        _ = told.recv() => {
+            if remote.stop_asked().await.unwrap_or(false) {
+                files.ask_stop()?;
+            }
+            end_group(files, Signal::TERM);
+            if let Ok(ended) = tokio::time::timeout(GRACE, &mut work).await {
+                (ended, true)
+            } else {
+                end_group(files, Signal::KILL);
+                (work.await, true)
+            }
+        }
+    };
+    ended.map_err(std::io::Error::other)??;
+    let outcome = files
+        .read_outcome()?
+        .ok_or_else(|| std::io::Error::other("the launcher gave no report"))?;
+    Ok(if evicted {
+        as_evicted(outcome)
+    } else {
+        outcome
+    })
+}
+
+/// A command that had to end is not to blame for its exit code.
+fn as_evicted(mut outcome: Outcome) -> Outcome {
+    if let AttemptResult::Failed(failure) = &mut outcome.result
+        && matches!(
+            failure.reason,
+            FailureReason::ExitCode | FailureReason::Signal
+        )
+    {
+        failure.reason = FailureReason::Evicted;
+        failure.message = "its pod was told to end (a drained node, or an eviction)".to_owned();
+    }
+    outcome
+}
+
+fn end_group(files: &AttemptFiles, signal: Signal) {
+    if let Some(group) = files.read_process().and_then(Pid::from_raw) {
+        // An error means that the group has ended, which is what is wanted.
+        let _ended = kill_process_group(group, signal).is_err();
+    }
+}
+
+/// Puts output artifacts where their URIs say.
+async fn give(spec: &AttemptSpec, stores: &Stores) -> Result<(), Failure> {
+    for artifact in &spec.outputs.artifacts {
+        if Path::new(&artifact.uri) == artifact.path {
+            continue;
+        }
+        let what = format!("put output artifact {}", artifact.name);
+        let place = stores
+            .open(&artifact.uri)
+            .map_err(|error| of_transfer(&what, &error.into()))?;
+        transfer::upload(&artifact.path, &place)
+            .await
+            .map_err(|error| of_transfer(&what, &error))?;
+    }
+    Ok(())
+}
+
+/// Copies this program to `to`, so that another image's container can run it.
+pub fn copy_self(to: &Path) -> std::io::Result<()> {
+    std::fs::copy(std::env::current_exe()?, to).map(drop)
+}

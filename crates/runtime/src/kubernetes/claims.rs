@@ -1,0 +1,230 @@
+//! Volume claims: operations that a pipeline asks for, and the folder that a run's tasks share.
+//!
+//! `argostub/createpvc` and `argostub/deletepvc` are no images but names of operations that KFP's
+//! SDK writes; they run here, without a pod, and report like any attempt.
+
+use std::collections::BTreeMap;
+
+use ferroflow_launcher::remote::RemoteFiles;
+use ferroflow_launcher::{AttemptResult, AttemptSpec, Failure, FailureReason, Outcome, Outputs};
+use ferroflow_types::time::{Clock as _, SystemClock};
+use k8s_openapi::api::core::v1::{
+    PersistentVolumeClaim, PersistentVolumeClaimSpec, TypedLocalObjectReference,
+    VolumeResourceRequirements,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use serde_json::Value;
+
+use super::{Asked, KubernetesRuntime, fail, objects, of_remote};
+use crate::RuntimeError;
+
+/// An operation on a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Operation {
+    Create,
+    Delete,
+}
+
+/// The operation that an attempt stands for.
+pub(super) fn operation(spec: &AttemptSpec) -> Option<Operation> {
+    match spec.image.as_str() {
+        "argostub/createpvc" => Some(Operation::Create),
+        "argostub/deletepvc" => Some(Operation::Delete),
+        _ => None,
+    }
+}
+
+impl KubernetesRuntime {
+    /// Does the operation and writes its report.
+    pub(super) async fn operate(
+        &self,
+        spec: &AttemptSpec,
+        operation: Operation,
+        remote: &RemoteFiles,
+    ) -> Result<(), RuntimeError> {
+        let key = spec.key;
+        remote.write_spec(spec).await.map_err(of_remote(&key))?;
+        let started_at = SystemClock.now();
+        let done = match operation {
+            Operation::Create => self.create_claim(spec).await,
+            Operation::Delete => self.delete_claim(spec).await,
+        };
+        let outputs = match done {
+            Ok(outputs) => outputs,
+            Err(problem) => {
+                let failure = Failure::new(FailureReason::StartFailed, problem);
+                return fail(remote, &key, failure).await.map(drop);
+            }
+        };
+        let outcome = Outcome {
+            started_at,
+            finished_at: SystemClock.now(),
+            result: AttemptResult::Succeeded(outputs),
+        };
+        remote
+            .write_outcome(outcome)
+            .await
+            .map(drop)
+            .map_err(of_remote(&key))
+    }
+
+    async fn create_claim(&self, spec: &AttemptSpec) -> Result<Outputs, String> {
+        let claim = claim(spec, &self.config.namespace)?;
+        let name = claim.metadata.name.clone().unwrap_or_default();
+        let parameters = PatchParams::apply(objects::MANAGER).force();
+        let asked = self
+            .persist(&spec.key, || async {
+                self.claims
+                    .patch(&name, &parameters, &Patch::Apply(&claim))
+                    .await
+            })
+            .await;
+        if let Asked::Refused(said) = asked {
+            return Err(format!("the cluster refuses the volume claim: {said}"));
+        }
+        Ok(Outputs {
+            parameters: BTreeMap::from([("name".to_owned(), Value::String(name))]),
+            artifacts: BTreeMap::new(),
+        })
+    }
+
+    async fn delete_claim(&self, spec: &AttemptSpec) -> Result<Outputs, String> {
+        let name = text(spec, "pvc_name").ok_or("pvc_name: it is missing")?;
+        let parameters = DeleteParams::default();
+        let asked = self
+            .persist(&spec.key, || async {
+                self.claims.delete(&name, &parameters).await
+            })
+            .await;
+        match asked {
+            Asked::Done => Ok(Outputs::default()),
+            Asked::Refused(said) => Err(format!("the claim cannot be deleted: {said}")),
+        }
+    }
+
+    /// Sees to it that the folder that a run's tasks share is there.
+    pub(super) async fn ensure_workspace(&self, spec: &AttemptSpec) -> Result<(), String> {
+        let Some(workspace) = &spec.workspace else {
+            return Ok(());
+        };
+        let key = spec.key;
+        let name = objects::workspace_claim(key.run);
+        let access = match workspace.access_modes.as_slice() {
+            [] => vec!["ReadWriteOnce".to_owned()],
+            given => given.to_vec(),
+        };
+        let claim = PersistentVolumeClaim {
+            metadata: metadata(spec, &name, &self.config.namespace, BTreeMap::new()),
+            spec: Some(PersistentVolumeClaimSpec {
+                access_modes: Some(access),
+                storage_class_name: workspace.storage_class.clone(),
+                resources: Some(storage(&workspace.size)),
+                ..PersistentVolumeClaimSpec::default()
+            }),
+            status: None,
+        };
+        let parameters = PatchParams::apply(objects::MANAGER).force();
+        let asked = self
+            .persist(&key, || async {
+                self.claims
+                    .patch(&name, &parameters, &Patch::Apply(&claim))
+                    .await
+            })
+            .await;
+        match asked {
+            Asked::Done => Ok(()),
+            Asked::Refused(said) => Err(format!("the cluster refuses the workspace: {said}")),
+        }
+    }
+}
+
+fn text(spec: &AttemptSpec, name: &str) -> Option<String> {
+    spec.arguments.get(name)?.as_str().map(str::to_owned)
+}
+
+fn storage(size: &str) -> VolumeResourceRequirements {
+    VolumeResourceRequirements {
+        requests: Some(BTreeMap::from([(
+            "storage".to_owned(),
+            Quantity(size.to_owned()),
+        )])),
+        limits: None,
+    }
+}
+
+fn metadata(
+    spec: &AttemptSpec,
+    name: &str,
+    namespace: &str,
+    annotations: BTreeMap<String, String>,
+) -> ObjectMeta {
+    let labels = [
+        (objects::MANAGED, objects::MANAGER.to_owned()),
+        (objects::RUN, spec.key.run.to_string()),
+    ];
+    let labels = labels.map(|(name, value)| (name.to_owned(), value));
+    ObjectMeta {
+        name: Some(name.to_owned()),
+        namespace: Some(namespace.to_owned()),
+        labels: Some(BTreeMap::from(labels)),
+        annotations: Some(annotations).filter(|annotations| !annotations.is_empty()),
+        ..ObjectMeta::default()
+    }
+}
+
+/// The claim that a `CreatePVC` asks for. A name that is not given is a function of the attempt, so
+/// that asking twice makes one claim.
+fn claim(spec: &AttemptSpec, namespace: &str) -> Result<PersistentVolumeClaim, String> {
+    let unique = format!("{}-{}", spec.key.task, spec.key.attempt);
+    let name = match (text(spec, "pvc_name"), text(spec, "pvc_name_suffix")) {
+        (Some(_), Some(_)) => {
+            return Err("pvc_name and pvc_name_suffix: give one of them, not both".to_owned());
+        }
+        (Some(name), None) => name,
+        (None, Some(suffix)) => format!("{unique}{suffix}"),
+        (None, None) => unique,
+    };
+    let size = text(spec, "size").ok_or("size: it is missing")?;
+    let modes = spec.arguments.get("access_modes").and_then(Value::as_array);
+    let modes: Vec<String> = modes
+        .into_iter()
+        .flatten()
+        .filter_map(|mode| mode.as_str().map(str::to_owned))
+        .collect();
+    if modes.is_empty() {
+        return Err("access_modes: it is missing".to_owned());
+    }
+    let annotations = spec.arguments.get("annotations").and_then(Value::as_object);
+    let annotations = annotations
+        .into_iter()
+        .flatten()
+        .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())));
+    let source: Option<TypedLocalObjectReference> = match spec.arguments.get("data_source") {
+        None | Some(Value::Null) => None,
+        Some(given) => Some(
+            serde_json::from_value(given.clone())
+                .map_err(|error| format!("data_source: {error}"))?,
+        ),
+    };
+    let mut metadata = metadata(spec, &name, namespace, annotations.collect());
+    // It outlives its run: pipelines delete what they create, or mean to keep it.
+    if let Some(labels) = &mut metadata.labels {
+        labels.remove(objects::RUN);
+    }
+    Ok(PersistentVolumeClaim {
+        metadata,
+        spec: Some(PersistentVolumeClaimSpec {
+            access_modes: Some(modes),
+            storage_class_name: Some(
+                text(spec, "storage_class_name").unwrap_or_else(|| "standard".to_owned()),
+            ),
+            volume_name: text(spec, "volume_name").filter(|name| !name.is_empty()),
+            data_source: source,
+            resources: Some(storage(&size)),
+            ..PersistentVolumeClaimSpec::default()
+        }),
+        status: None,
+    })
+}

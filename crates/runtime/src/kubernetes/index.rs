@@ -1,0 +1,120 @@
+//! What is known of our pods: one watch of the namespace, many who wait.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::TryStreamExt as _;
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::watcher::{self, Event};
+use kube::{Api, ResourceExt as _};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::objects::{MANAGED, MANAGER};
+
+/// A pod as it was seen last.
+#[derive(Debug, Clone, Default)]
+pub(super) enum Seen {
+    /// Nobody has said anything of it yet.
+    #[default]
+    Unknown,
+    /// It is there.
+    There(Arc<Pod>),
+    /// It was there, or should have been.
+    Gone,
+}
+
+type Pods = HashMap<String, watch::Sender<Seen>>;
+
+/// The watch and those who wait for what it says.
+pub(super) struct PodIndex {
+    pods: Arc<Mutex<Pods>>,
+    watching: JoinHandle<()>,
+}
+
+impl Drop for PodIndex {
+    fn drop(&mut self) {
+        self.watching.abort();
+    }
+}
+
+impl PodIndex {
+    /// Starts to watch.
+    pub(super) fn start(api: Api<Pod>) -> Self {
+        let pods = Arc::<Mutex<Pods>>::default();
+        let watching = tokio::spawn(watch_pods(api, Arc::clone(&pods)));
+        Self { pods, watching }
+    }
+
+    /// What is known of a pod, and what will be.
+    pub(super) fn subscribe(&self, name: &str) -> watch::Receiver<Seen> {
+        let mut pods = lock(&self.pods);
+        let sender = pods.entry(name.to_owned()).or_default();
+        sender.subscribe()
+    }
+
+    /// Takes note of what a direct answer of the API said.
+    pub(super) fn note(&self, name: &str, seen: Seen) {
+        tell(&mut lock(&self.pods), name, seen);
+    }
+}
+
+fn lock(pods: &Mutex<Pods>) -> std::sync::MutexGuard<'_, Pods> {
+    pods.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn tell(pods: &mut Pods, name: &str, seen: Seen) {
+    if let Some(sender) = pods.get(name) {
+        sender.send_replace(seen);
+    } else if matches!(seen, Seen::There(_)) {
+        pods.insert(name.to_owned(), watch::Sender::new(seen));
+    }
+}
+
+async fn watch_pods(api: Api<Pod>, pods: Arc<Mutex<Pods>>) {
+    let config = watcher::Config::default().labels(&format!("{MANAGED}={MANAGER}"));
+    loop {
+        let mut listed = HashSet::new();
+        let events = watcher::watcher(api.clone(), config.clone());
+        let mut events = std::pin::pin!(events);
+        loop {
+            match events.try_next().await {
+                Ok(Some(event)) => take(&pods, event, &mut listed),
+                Ok(None) => break,
+                // The watcher starts again by itself at the next poll.
+                Err(error) => {
+                    tracing::warn!(%error, "pods cannot be watched, trying again");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    }
+}
+
+fn take(pods: &Mutex<Pods>, event: Event<Pod>, listed: &mut HashSet<String>) {
+    let mut pods = lock(pods);
+    match event {
+        Event::Init => listed.clear(),
+        Event::InitApply(pod) => {
+            let name = pod.name_any();
+            tell(&mut pods, &name, Seen::There(Arc::new(pod)));
+            listed.insert(name);
+        }
+        Event::InitDone => {
+            for (name, sender) in pods.iter() {
+                if !listed.contains(name) && matches!(*sender.borrow(), Seen::There(_)) {
+                    sender.send_replace(Seen::Gone);
+                }
+            }
+            listed.clear();
+        }
+        Event::Apply(pod) => {
+            let name = pod.name_any();
+            tell(&mut pods, &name, Seen::There(Arc::new(pod)));
+        }
+        Event::Delete(pod) => tell(&mut pods, &pod.name_any(), Seen::Gone),
+    }
+    // Who waits holds a receiver; what is gone and waited for by nobody is forgotten.
+    pods.retain(|_, sender| !sender.is_closed() || matches!(*sender.borrow(), Seen::There(_)));
+}

@@ -1,0 +1,132 @@
+//! What commands print: from the container while it runs, from the store afterwards.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ferroflow_launcher::AttemptKey;
+use ferroflow_launcher::remote::RemoteFiles;
+use futures::{AsyncBufReadExt as _, StreamExt as _, TryStreamExt as _};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::LogParams;
+use object_store::GetOptions;
+
+use super::index::Seen;
+use super::{KubernetesRuntime, objects};
+use crate::{LogRequest, LogStream};
+
+impl KubernetesRuntime {
+    /// What the container printed, as far as the cluster still knows.
+    pub(super) async fn pod_log(&self, key: &AttemptKey) -> Option<String> {
+        let parameters = LogParams {
+            container: Some(objects::MAIN.to_owned()),
+            ..LogParams::default()
+        };
+        let name = objects::pod_name(key);
+        self.pods.logs(&name, &parameters).await.ok()
+    }
+
+    /// A live log: from the moment when the container runs until it ends.
+    pub(super) async fn live(
+        &self,
+        key: &AttemptKey,
+        request: LogRequest,
+    ) -> io::Result<LogStream> {
+        let name = objects::pod_name(key);
+        let mut seen = self.index.subscribe(&name);
+        let mut parameters = LogParams {
+            container: Some(objects::MAIN.to_owned()),
+            ..LogParams::default()
+        };
+        parameters.follow = request.follow;
+        loop {
+            let ready = match &*seen.borrow_and_update() {
+                Seen::There(pod) => has_begun(pod),
+                Seen::Unknown => false,
+                Seen::Gone => return Ok(futures::stream::empty().boxed()),
+            };
+            if ready {
+                break;
+            }
+            if !request.follow {
+                return Ok(futures::stream::empty().boxed());
+            }
+            self.look_if_unknown(&name, &seen).await;
+            let _changed = tokio::time::timeout(Duration::from_secs(5), seen.changed())
+                .await
+                .is_ok();
+        }
+        let stream = self.pods.log_stream(&name, &parameters).await;
+        let reader = stream.map_err(io::Error::other)?;
+        let mut skip = request.offset;
+        let chunks = futures::stream::try_unfold(reader, |mut reader| async move {
+            let chunk = reader.fill_buf().await?.to_vec();
+            reader.consume_unpin(chunk.len());
+            Ok::<_, io::Error>((!chunk.is_empty()).then_some((Bytes::from(chunk), reader)))
+        });
+        let chunks = chunks.try_filter_map(move |mut chunk| {
+            let dropped = usize::try_from(skip).unwrap_or(usize::MAX).min(chunk.len());
+            skip -= dropped as u64;
+            let rest = chunk.split_off(dropped);
+            futures::future::ready(Ok((!rest.is_empty()).then_some(rest)))
+        });
+        Ok(chunks.boxed())
+    }
+
+    async fn look_if_unknown(&self, name: &str, seen: &tokio::sync::watch::Receiver<Seen>) {
+        let unknown = matches!(*seen.borrow(), Seen::Unknown);
+        if unknown {
+            self.look(name).await;
+        }
+    }
+
+    /// The log that is kept with the report.
+    pub(super) async fn kept(&self, remote: &RemoteFiles, offset: u64) -> io::Result<LogStream> {
+        let log = remote.log();
+        let found = match log.store.get_opts(&log.path, GetOptions::default()).await {
+            Ok(found) => found,
+            Err(object_store::Error::NotFound { .. }) => {
+                return Ok(futures::stream::empty().boxed());
+            }
+            Err(error) => return Err(io::Error::other(error)),
+        };
+        if offset >= found.meta.size {
+            return Ok(futures::stream::empty().boxed());
+        }
+        let mut skip = offset;
+        let chunks =
+            found
+                .into_stream()
+                .map_err(io::Error::other)
+                .map_ok(move |mut chunk: Bytes| {
+                    let dropped = usize::try_from(skip).unwrap_or(usize::MAX).min(chunk.len());
+                    skip -= dropped as u64;
+                    chunk.split_off(dropped)
+                });
+        Ok(chunks.boxed())
+    }
+}
+
+/// Whether what the container prints can be asked for.
+fn has_begun(pod: &Pod) -> bool {
+    let statuses = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.container_statuses.as_ref());
+    let main = statuses
+        .into_iter()
+        .flatten()
+        .find(|container| container.name == objects::MAIN);
+    main.and_then(|main| main.state.as_ref())
+        .is_some_and(|state| state.running.is_some() || state.terminated.is_some())
+}
+
+/// The last lines of a log, at most 4 KiB.
+pub(super) fn tail(log: &str) -> String {
+    const MAX: usize = 4096;
+    let start = log.len().saturating_sub(MAX);
+    let start = (start..log.len())
+        .find(|at| log.is_char_boundary(*at))
+        .unwrap_or(log.len());
+    log[start..].trim_end().to_owned()
+}

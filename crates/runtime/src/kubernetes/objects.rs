@@ -1,0 +1,332 @@
+//! The pod of an attempt, as a pure function of what is to be done.
+//!
+//! ```text
+//! init container `launcher`   copies the launcher into a volume of the pod
+//! container `main`            the task's image, with the launcher as its first process
+//! ```
+//!
+//! Names are a function of the attempt, so asking twice makes one pod. Volumes stand where KFP's
+//! executors expect the schemes of URIs.
+
+mod volumes;
+
+use std::collections::BTreeMap;
+
+use ferroflow_launcher::pod::{ACCESS_KEY_ID, PodTask, SECRET_ACCESS_KEY, TASK};
+use ferroflow_launcher::{AttemptKey, AttemptSpec};
+use ferroflow_types::RunId;
+use k8s_openapi::api::core::v1::{
+    Container, EnvVar, EnvVarSource, LocalObjectReference, ObjectFieldSelector, Pod, PodSpec,
+    ResourceRequirements, SecretKeySelector, SecurityContext, Toleration, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::Value;
+
+use super::KubernetesConfig;
+use super::platform::{Platform, named, whole};
+use volumes::Volumes;
+pub(super) use volumes::uses_workspace;
+
+/// The label that our watch goes by.
+pub(super) const MANAGED: &str = "app.kubernetes.io/managed-by";
+/// Its value.
+pub(super) const MANAGER: &str = "ferroflow";
+/// The label with the run.
+pub(super) const RUN: &str = "pipelines.ferroflow.ai/run";
+const TASK_LABEL: &str = "pipelines.ferroflow.ai/task";
+const ATTEMPT: &str = "pipelines.ferroflow.ai/attempt";
+/// The label by which KFP's users find the pods of a run.
+const KFP_RUN: &str = "pipeline/runid";
+
+/// The pod's own folder for us, and in it what belongs to the attempt.
+pub(super) const OWN: &str = "/ferroflow";
+pub(super) const ATTEMPT_DIR: &str = "/ferroflow/attempt";
+const LAUNCHER: &str = "/ferroflow/launcher";
+/// Where KFP mounts the folder that the tasks of a run share.
+pub(super) const WORKSPACE: &str = "/kfp-workspace";
+/// The container that runs the task.
+pub(super) const MAIN: &str = "main";
+
+/// Seconds between being told to end and being ended: the launcher's patience and its report.
+pub(super) const GRACE_S: i64 = 15;
+
+/// Seconds that a pod may take beside its command's limit before the node ends it.
+const START_S: u64 = 300;
+
+/// The name of an attempt's pod.
+pub(super) fn pod_name(key: &AttemptKey) -> String {
+    format!("ff-{}-{}", key.task, key.attempt)
+}
+
+/// The claim of the folder that the tasks of a run share.
+pub(super) fn workspace_claim(run: RunId) -> String {
+    format!("ff-{run}-workspace")
+}
+
+/// The pod of an attempt.
+///
+/// # Errors
+/// Names the part of the task's platform settings that cannot be understood.
+pub(super) fn pod(spec: &AttemptSpec, config: &KubernetesConfig) -> Result<Pod, String> {
+    let platform: Platform = serde_json::from_value(Value::Object(spec.platform.clone()))
+        .map_err(|error| format!("the task's Kubernetes settings: {error}"))?;
+    let volumes = Volumes::of(spec, &platform);
+    let image = config.image(&spec.image);
+    let deadline = spec
+        .limits
+        .timeout_ms
+        .map(|millis| i64::try_from(millis / 1000 + START_S).unwrap_or(i64::MAX));
+    let pull_secrets = platform
+        .image_pull_secret
+        .iter()
+        .filter_map(|secret| named(secret.secret_name_parameter.as_ref(), &secret.secret_name))
+        .map(|name| LocalObjectReference { name });
+    let pod_spec = PodSpec {
+        init_containers: Some(vec![launcher(config)]),
+        containers: vec![Container {
+            name: MAIN.to_owned(),
+            image: Some(image),
+            image_pull_policy: pull_policy(&platform, config),
+            command: Some(vec![LAUNCHER.to_owned(), "pod".to_owned()]),
+            env: Some(environment(spec, &platform, config)),
+            resources: Some(resources(spec)),
+            security_context: security(&platform),
+            volume_mounts: Some(volumes.mounts),
+            ..Container::default()
+        }],
+        volumes: Some(volumes.volumes),
+        restart_policy: Some("Never".to_owned()),
+        active_deadline_seconds: deadline,
+        termination_grace_period_seconds: Some(GRACE_S),
+        node_selector: node_selector(&platform),
+        tolerations: Some(tolerations(&platform)?).filter(|list| !list.is_empty()),
+        affinity: super::affinity::of(&platform)?,
+        image_pull_secrets: Some(pull_secrets.collect()),
+        service_account_name: (!config.service_account.is_empty())
+            .then(|| config.service_account.clone()),
+        // A step talks to the API only if its service account is one that was made for it.
+        automount_service_account_token: Some(!config.service_account.is_empty()),
+        enable_service_links: Some(false),
+        ..PodSpec::default()
+    };
+    Ok(Pod {
+        metadata: metadata(spec, &platform, config),
+        spec: Some(pod_spec),
+        status: None,
+    })
+}
+
+fn metadata(spec: &AttemptSpec, platform: &Platform, config: &KubernetesConfig) -> ObjectMeta {
+    let key = &spec.key;
+    let mut labels = platform.pod_metadata.labels.clone();
+    labels.extend(
+        [
+            (MANAGED, MANAGER.to_owned()),
+            (RUN, key.run.to_string()),
+            (KFP_RUN, key.run.to_string()),
+            (TASK_LABEL, key.task.to_string()),
+            (ATTEMPT, key.attempt.to_string()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value)),
+    );
+    let mut annotations = platform.pod_metadata.annotations.clone();
+    annotations.insert(
+        "pipelines.ferroflow.ai/task-name".to_owned(),
+        spec.task_name.clone(),
+    );
+    ObjectMeta {
+        name: Some(pod_name(key)),
+        namespace: Some(config.namespace.clone()),
+        labels: Some(labels),
+        annotations: Some(annotations),
+        ..ObjectMeta::default()
+    }
+}
+
+fn launcher(config: &KubernetesConfig) -> Container {
+    let words = ["ferroflow-launcher", "copy", LAUNCHER];
+    let small = |cpu: &str, memory: &str| {
+        BTreeMap::from([
+            ("cpu".to_owned(), Quantity(cpu.to_owned())),
+            ("memory".to_owned(), Quantity(memory.to_owned())),
+        ])
+    };
+    Container {
+        name: "launcher".to_owned(),
+        image: Some(config.launcher_image.clone()),
+        image_pull_policy: Some("IfNotPresent".to_owned()),
+        command: Some(words.map(str::to_owned).to_vec()),
+        volume_mounts: Some(vec![VolumeMount {
+            name: volumes::OWN.to_owned(),
+            mount_path: OWN.to_owned(),
+            ..VolumeMount::default()
+        }]),
+        resources: Some(ResourceRequirements {
+            requests: Some(small("1m", "16Mi")),
+            limits: Some(small("1", "64Mi")),
+            ..ResourceRequirements::default()
+        }),
+        ..Container::default()
+    }
+}
+
+fn plain(name: &str, value: impl Into<String>) -> EnvVar {
+    EnvVar {
+        name: name.to_owned(),
+        value: Some(value.into()),
+        value_from: None,
+    }
+}
+
+fn from_field(name: &str, path: &str) -> EnvVar {
+    EnvVar {
+        name: name.to_owned(),
+        value: None,
+        value_from: Some(EnvVarSource {
+            field_ref: Some(ObjectFieldSelector {
+                api_version: None,
+                field_path: path.to_owned(),
+            }),
+            ..EnvVarSource::default()
+        }),
+    }
+}
+
+fn from_secret(name: &str, secret: &str, key: &str, optional: Option<bool>) -> EnvVar {
+    EnvVar {
+        name: name.to_owned(),
+        value: None,
+        value_from: Some(EnvVarSource {
+            secret_key_ref: Some(SecretKeySelector {
+                name: secret.to_owned(),
+                key: key.to_owned(),
+                optional,
+            }),
+            ..EnvVarSource::default()
+        }),
+    }
+}
+
+/// What the launcher is told, what KFP promises, what the task declares, and what comes from
+/// secrets and config maps; in the order in which later ones may refer to earlier ones.
+fn environment(spec: &AttemptSpec, platform: &Platform, config: &KubernetesConfig) -> Vec<EnvVar> {
+    let task = PodTask {
+        key: spec.key,
+        root: config.root.clone(),
+        endpoint: config.endpoint.clone(),
+        region: config.region.clone(),
+        folder: ATTEMPT_DIR.into(),
+    };
+    // A struct of texts and numbers has a JSON form.
+    let task = serde_json::to_string(&task).unwrap_or_default();
+    let mut env = vec![
+        plain(TASK, escaped(&task)),
+        from_field("KFP_POD_NAME", "metadata.name"),
+        from_field("KFP_POD_UID", "metadata.uid"),
+        from_field("NAMESPACE", "metadata.namespace"),
+        plain("KFP_RETRY_INDEX", (spec.key.attempt - 1).to_string()),
+    ];
+    if !config.store_secret.is_empty() {
+        let secret = config.store_secret.as_str();
+        env.push(from_secret(ACCESS_KEY_ID, secret, "access-key-id", None));
+        env.push(from_secret(
+            SECRET_ACCESS_KEY,
+            secret,
+            "secret-access-key",
+            None,
+        ));
+    }
+    if let Some(traceparent) = &spec.traceparent {
+        env.push(plain("TRACEPARENT", traceparent));
+    }
+    env.extend(spec.env.iter().map(|(name, value)| plain(name, value)));
+    for secret in &platform.secret_as_env {
+        let Some(name) = named(secret.secret_name_parameter.as_ref(), &secret.secret_name) else {
+            continue;
+        };
+        let keys = secret.key_to_env.iter();
+        env.extend(
+            keys.map(|key| from_secret(&key.env_var, &name, &key.secret_key, secret.optional)),
+        );
+    }
+    env.extend(volumes::config_map_environment(platform));
+    let fields = platform.field_path_as_env.iter();
+    env.extend(fields.map(|field| from_field(&field.name, &field.field_path)));
+    env
+}
+
+/// Kubernetes expands `$(NAME)` in values, and this one is to arrive as it is.
+fn escaped(text: &str) -> String {
+    text.replace("$(", "$$(")
+}
+
+fn pull_policy(platform: &Platform, config: &KubernetesConfig) -> Option<String> {
+    let asked = [&platform.image_pull_policy, &config.image_pull_policy];
+    asked.into_iter().find(|policy| !policy.is_empty()).cloned()
+}
+
+fn resources(spec: &AttemptSpec) -> ResourceRequirements {
+    let quantities = |from: &BTreeMap<String, String>| {
+        let list = from.iter();
+        let list = list.map(|(name, amount)| (name.clone(), Quantity(amount.clone())));
+        Some(list.collect::<BTreeMap<_, _>>()).filter(|list| !list.is_empty())
+    };
+    ResourceRequirements {
+        requests: quantities(&spec.resources.requests),
+        limits: quantities(&spec.resources.limits),
+        ..ResourceRequirements::default()
+    }
+}
+
+fn security(platform: &Platform) -> Option<SecurityContext> {
+    let asked = platform.security_context.as_ref()?;
+    Some(SecurityContext {
+        run_as_user: whole(asked.run_as_user.as_ref()),
+        run_as_group: whole(asked.run_as_group.as_ref()),
+        run_as_non_root: asked.run_as_non_root,
+        ..SecurityContext::default()
+    })
+}
+
+fn node_selector(platform: &Platform) -> Option<BTreeMap<String, String>> {
+    let selector = &platform.node_selector;
+    let labels = match &selector.node_selector_json {
+        Some(Value::Object(labels)) => labels
+            .iter()
+            .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
+            .collect(),
+        _ => selector.labels.clone(),
+    };
+    (!labels.is_empty()).then_some(labels)
+}
+
+fn tolerations(platform: &Platform) -> Result<Vec<Toleration>, String> {
+    let mut all = Vec::new();
+    for asked in &platform.tolerations {
+        match &asked.toleration_json {
+            Some(Value::Null) => {}
+            Some(Value::Array(list)) => {
+                for one in list {
+                    all.push(toleration_of(one)?);
+                }
+            }
+            Some(one) => all.push(toleration_of(one)?),
+            None => {
+                let text = |text: &String| (!text.is_empty()).then(|| text.clone());
+                all.push(Toleration {
+                    key: text(&asked.key),
+                    operator: text(&asked.operator),
+                    value: text(&asked.value),
+                    effect: text(&asked.effect),
+                    toleration_seconds: whole(asked.toleration_seconds.as_ref()),
+                });
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn toleration_of(value: &Value) -> Result<Toleration, String> {
+    serde_json::from_value(value.clone()).map_err(|error| format!("tolerationJson: {error}"))
+}

@@ -1,0 +1,219 @@
+//! Volumes of a pod and where they are mounted.
+
+use std::collections::BTreeMap;
+
+use ferroflow_launcher::AttemptSpec;
+use k8s_openapi::api::core::v1::{
+    ConfigMapKeySelector, ConfigMapVolumeSource, EmptyDirVolumeSource, EnvVar, EnvVarSource,
+    EphemeralVolumeSource, PersistentVolumeClaimSpec, PersistentVolumeClaimTemplate,
+    PersistentVolumeClaimVolumeSource, SecretVolumeSource, Volume, VolumeMount,
+    VolumeResourceRequirements,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::super::platform::{AsVolume, EmptyDir, Ephemeral, Platform, PvcMount, named};
+use super::{WORKSPACE, workspace_claim};
+
+/// The volume of our own folder.
+pub(super) const OWN: &str = "ferroflow";
+/// The volume that stands for the schemes of URIs.
+const CONTENT: &str = "ferroflow-content";
+/// Schemes of URIs and where KFP's executors look for them.
+const SCHEMES: [&str; 4] = ["s3", "minio", "gcs", "oci"];
+
+/// Volumes and their mounts.
+#[derive(Default)]
+pub(super) struct Volumes {
+    pub(super) volumes: Vec<Volume>,
+    pub(super) mounts: Vec<VolumeMount>,
+}
+
+impl Volumes {
+    pub(super) fn of(spec: &AttemptSpec, platform: &Platform) -> Self {
+        let mut all = Self::default();
+        all.add(empty(OWN), super::OWN);
+        all.volumes.push(empty(CONTENT));
+        for scheme in SCHEMES {
+            all.mounts.push(VolumeMount {
+                name: CONTENT.to_owned(),
+                mount_path: format!("/{scheme}"),
+                sub_path: Some(scheme.to_owned()),
+                ..VolumeMount::default()
+            });
+        }
+        if uses_workspace(spec) {
+            let claim = workspace_claim(spec.key.run);
+            all.add(claimed("kfp-workspace", &claim), WORKSPACE);
+        }
+        for secret in &platform.secret_as_volume {
+            all.secret(secret);
+        }
+        for map in &platform.config_map_as_volume {
+            all.config_map(map);
+        }
+        for mount in &platform.pvc_mount {
+            all.claim(mount);
+        }
+        for ephemeral in &platform.generic_ephemeral_volume {
+            all.ephemeral(ephemeral);
+        }
+        for folder in &platform.empty_dir_mounts {
+            all.empty_dir(folder);
+        }
+        if let Some(memory) = &platform.enabled_shared_memory {
+            all.empty_dir(&EmptyDir {
+                volume_name: memory.volume_name.clone(),
+                mount_path: "/dev/shm".to_owned(),
+                medium: Some("Memory".to_owned()),
+                size_limit: Some(memory.size.clone()),
+            });
+        }
+        all
+    }
+
+    fn add(&mut self, volume: Volume, mount_path: &str) {
+        self.mounts.push(VolumeMount {
+            name: volume.name.clone(),
+            mount_path: mount_path.to_owned(),
+            ..VolumeMount::default()
+        });
+        if !self.volumes.iter().any(|known| known.name == volume.name) {
+            self.volumes.push(volume);
+        }
+    }
+
+    fn secret(&mut self, asked: &AsVolume) {
+        if let Some(name) = named(asked.secret_name_parameter.as_ref(), &asked.secret_name) {
+            let volume = Volume {
+                name: volume_name(&name),
+                secret: Some(SecretVolumeSource {
+                    secret_name: Some(name),
+                    optional: asked.optional,
+                    ..SecretVolumeSource::default()
+                }),
+                ..Volume::default()
+            };
+            self.add(volume, &asked.mount_path);
+        }
+    }
+
+    fn config_map(&mut self, asked: &AsVolume) {
+        let parameter = asked.config_map_name_parameter.as_ref();
+        if let Some(name) = named(parameter, &asked.config_map_name) {
+            let volume = Volume {
+                name: volume_name(&name),
+                config_map: Some(ConfigMapVolumeSource {
+                    name,
+                    optional: asked.optional,
+                    ..ConfigMapVolumeSource::default()
+                }),
+                ..Volume::default()
+            };
+            self.add(volume, &asked.mount_path);
+        }
+    }
+
+    fn claim(&mut self, asked: &PvcMount) {
+        if let Some(claim) = named(asked.pvc_name_parameter.as_ref(), &asked.constant) {
+            self.add(claimed(&volume_name(&claim), &claim), &asked.mount_path);
+            if let Some(mount) = self.mounts.last_mut() {
+                mount.sub_path = (!asked.sub_path.is_empty()).then(|| asked.sub_path.clone());
+            }
+        }
+    }
+
+    fn ephemeral(&mut self, asked: &Ephemeral) {
+        let class = (!asked.default_storage_class).then(|| asked.storage_class_name.clone());
+        let size = BTreeMap::from([("storage".to_owned(), Quantity(asked.size.clone()))]);
+        let template = PersistentVolumeClaimTemplate {
+            metadata: Some(ObjectMeta {
+                labels: Some(asked.metadata.labels.clone()),
+                annotations: Some(asked.metadata.annotations.clone()),
+                ..ObjectMeta::default()
+            }),
+            spec: PersistentVolumeClaimSpec {
+                access_modes: Some(asked.access_modes.clone()),
+                storage_class_name: class,
+                resources: Some(VolumeResourceRequirements {
+                    requests: Some(size),
+                    limits: None,
+                }),
+                ..PersistentVolumeClaimSpec::default()
+            },
+        };
+        let volume = Volume {
+            name: asked.volume_name.clone(),
+            ephemeral: Some(EphemeralVolumeSource {
+                volume_claim_template: Some(template),
+            }),
+            ..Volume::default()
+        };
+        self.add(volume, &asked.mount_path);
+    }
+
+    fn empty_dir(&mut self, asked: &EmptyDir) {
+        let mut volume = empty(&asked.volume_name);
+        volume.empty_dir = Some(EmptyDirVolumeSource {
+            medium: asked.medium.clone(),
+            size_limit: asked.size_limit.clone().map(Quantity),
+        });
+        self.add(volume, &asked.mount_path);
+    }
+}
+
+/// Whether the command speaks of the folder that the run's tasks share.
+pub(in super::super) fn uses_workspace(spec: &AttemptSpec) -> bool {
+    spec.argv.iter().any(|word| word.contains(WORKSPACE))
+}
+
+fn empty(name: &str) -> Volume {
+    Volume {
+        name: name.to_owned(),
+        empty_dir: Some(EmptyDirVolumeSource::default()),
+        ..Volume::default()
+    }
+}
+
+fn claimed(name: &str, claim: &str) -> Volume {
+    Volume {
+        name: name.to_owned(),
+        persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
+            claim_name: claim.to_owned(),
+            read_only: None,
+        }),
+        ..Volume::default()
+    }
+}
+
+/// An object's name as a volume's, which must be a label of 63 characters at most (RFC 1123).
+fn volume_name(object: &str) -> String {
+    let name: String = object.replace('.', "-").chars().take(63).collect();
+    name.trim_end_matches('-').to_owned()
+}
+
+pub(super) fn config_map_environment(platform: &Platform) -> Vec<EnvVar> {
+    let mut env = Vec::new();
+    for map in &platform.config_map_as_env {
+        let parameter = map.config_map_name_parameter.as_ref();
+        let Some(name) = named(parameter, &map.config_map_name) else {
+            continue;
+        };
+        for key in &map.key_to_env {
+            let selector = ConfigMapKeySelector {
+                name: name.clone(),
+                key: key.config_map_key.clone(),
+                optional: map.optional,
+            };
+            env.push(EnvVar {
+                name: key.env_var.clone(),
+                value: None,
+                value_from: Some(EnvVarSource {
+                    config_map_key_ref: Some(selector),
+                    ..EnvVarSource::default()
+                }),
+            });
+        }
+    }
+    env
+}

@@ -1,0 +1,241 @@
+//! What a pod's status says of an attempt that left no report.
+
+use ferroflow_launcher::{Failure, FailureReason};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+
+use super::objects::MAIN;
+
+/// A pod that will not go on by itself, or not soon.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Verdict {
+    /// It is at work, or about to be.
+    AtWork,
+    /// It has ended; if there is no report, this is why.
+    Ended(Failure),
+    /// It cannot start; it may yet, when somebody helps.
+    Stuck(Failure),
+}
+
+/// Judges a pod.
+pub(super) fn judge(pod: &Pod) -> Verdict {
+    let Some(status) = &pod.status else {
+        return Verdict::AtWork;
+    };
+    let message = status.message.clone().unwrap_or_default();
+    if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
+        let reason = status.reason.as_deref().unwrap_or_default();
+        return Verdict::Ended(ended(pod, reason, &message));
+    }
+    let conditions = status.conditions.iter().flatten();
+    let unscheduled = conditions
+        .clone()
+        .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
+    if let Some(condition) = unscheduled {
+        let said = condition.message.clone().unwrap_or_default();
+        return Verdict::Stuck(Failure::new(
+            FailureReason::Unschedulable,
+            format!("no node takes its pod: {said}"),
+        ));
+    }
+    containers(pod)
+        .find_map(waiting)
+        .map_or(Verdict::AtWork, Verdict::Stuck)
+}
+
+fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
+    let status = pod.status.as_ref();
+    let init = status.and_then(|status| status.init_container_statuses.as_ref());
+    let main = status.and_then(|status| status.container_statuses.as_ref());
+    init.into_iter().flatten().chain(main.into_iter().flatten())
+}
+
+/// Why a container waits, if it is not for its turn.
+fn waiting(container: &ContainerStatus) -> Option<Failure> {
+    let state = container.state.as_ref()?.waiting.as_ref()?;
+    let said = state.message.clone().unwrap_or_default();
+    let reason = state.reason.as_deref()?;
+    let image = &container.image;
+    match reason {
+        "ErrImagePull"
+        | "ImagePullBackOff"
+        | "InvalidImageName"
+        | "ErrImageNeverPull"
+        | "RegistryUnavailable"
+        | "ImageInspectError" => Some(Failure::new(
+            FailureReason::ImagePull,
+            format!("its image {image} cannot be had ({reason}): {said}"),
+        )),
+        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => Some(
+            Failure::new(FailureReason::StartFailed, format!("{reason}: {said}")),
+        ),
+        _ => None,
+    }
+}
+
+fn ended(pod: &Pod, reason: &str, message: &str) -> Failure {
+    let conditions = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_ref());
+    let disrupted = conditions
+        .into_iter()
+        .flatten()
+        .find(|condition| condition.type_ == "DisruptionTarget" && condition.status == "True");
+    if let Some(condition) = disrupted {
+        let why = condition.reason.as_deref().unwrap_or_default();
+        let said = condition.message.clone().unwrap_or_default();
+        let kind = match why {
+            "PreemptionByScheduler" => FailureReason::Preempted,
+            _ => FailureReason::Evicted,
+        };
+        return Failure::new(kind, format!("its pod had to go ({why}): {said}"));
+    }
+    match reason {
+        "DeadlineExceeded" => {
+            return Failure::new(
+                FailureReason::Timeout,
+                "it took longer than its limit, waiting for its pod included",
+            );
+        }
+        "Evicted" | "NodeShutdown" | "Terminated" | "NodeLost" => {
+            return Failure::new(FailureReason::Evicted, format!("{reason}: {message}"));
+        }
+        "Preempting" => {
+            return Failure::new(FailureReason::Preempted, format!("{reason}: {message}"));
+        }
+        _ => {}
+    }
+    let ended = containers(pod).find_map(|container| {
+        let state = container.state.as_ref()?.terminated.as_ref()?;
+        (state.exit_code != 0).then_some((container, state))
+    });
+    let Some((container, state)) = ended else {
+        return Failure::new(
+            FailureReason::Lost,
+            "its pod ended without a report of the launcher",
+        );
+    };
+    let (why, code) = (state.reason.clone().unwrap_or_default(), state.exit_code);
+    if why == "OOMKilled" {
+        let limit = memory_limit(pod);
+        return Failure {
+            exit_code: Some(code),
+            ..Failure::new(
+                FailureReason::OutOfMemory,
+                format!("it used more memory than its limit{limit}: raise the limit"),
+            )
+        };
+    }
+    let said = state.message.clone().unwrap_or_default();
+    let name = &container.name;
+    Failure::new(
+        FailureReason::StartFailed,
+        format!("container {name} ended with {code} before the command could be reported on ({why}) {said}")
+            .trim_end()
+            .to_owned(),
+    )
+}
+
+fn memory_limit(pod: &Pod) -> String {
+    let main = pod
+        .spec
+        .iter()
+        .flat_map(|spec| &spec.containers)
+        .find(|container| container.name == MAIN);
+    main.and_then(|main| main.resources.as_ref()?.limits.as_ref()?.get("memory"))
+        .map(|limit| format!(" of {}", limit.0))
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(status: Value) -> Pod {
+        serde_json::from_value(json!({
+            "metadata": {"name": "p"},
+            "spec": {"containers": [
+                {"name": "main", "resources": {"limits": {"memory": "64Mi"}}}
+            ]},
+            "status": status,
+        }))
+        .unwrap()
+    }
+
+    fn main(state: Value) -> Value {
+        json!([{
+            "name": "main", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+            "state": state,
+        }])
+    }
+
+    fn reason(verdict: Verdict) -> (bool, FailureReason) {
+        match verdict {
+            Verdict::Ended(failure) => (true, failure.reason),
+            Verdict::Stuck(failure) => (false, failure.reason),
+            Verdict::AtWork => panic!("it is at work"),
+        }
+    }
+
+    #[test]
+    fn ends_are_told_apart() {
+        let terminated = |reason: &str, code: i32| {
+            main(json!({"terminated": {"reason": reason, "exitCode": code}}))
+        };
+        let disrupted = |reason: &str| {
+            json!({"phase": "Failed", "conditions": [
+                {"type": "DisruptionTarget", "status": "True", "reason": reason}
+            ]})
+        };
+        for (status, expected) in [
+            (
+                json!({"phase": "Failed", "containerStatuses": terminated("OOMKilled", 137)}),
+                FailureReason::OutOfMemory,
+            ),
+            (
+                json!({"phase": "Failed", "containerStatuses": terminated("Error", 1)}),
+                FailureReason::StartFailed,
+            ),
+            (
+                json!({"phase": "Failed", "reason": "DeadlineExceeded"}),
+                FailureReason::Timeout,
+            ),
+            (
+                json!({"phase": "Failed", "reason": "Evicted"}),
+                FailureReason::Evicted,
+            ),
+            (disrupted("PreemptionByScheduler"), FailureReason::Preempted),
+            (disrupted("EvictionByEvictionAPI"), FailureReason::Evicted),
+            (json!({"phase": "Succeeded"}), FailureReason::Lost),
+        ] {
+            assert_eq!(reason(judge(&pod(status))), (true, expected));
+        }
+    }
+
+    #[test]
+    fn what_cannot_start_is_told_from_what_waits_for_its_turn() {
+        let waiting = |reason: &str| {
+            json!({
+                "phase": "Pending",
+                "containerStatuses": main(json!({"waiting": {"reason": reason}})),
+            })
+        };
+        let unscheduled = json!({"phase": "Pending", "conditions": [
+            {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+        ]});
+        for (status, expected) in [
+            (waiting("ImagePullBackOff"), FailureReason::ImagePull),
+            (
+                waiting("CreateContainerConfigError"),
+                FailureReason::StartFailed,
+            ),
+            (unscheduled, FailureReason::Unschedulable),
+        ] {
+            assert_eq!(reason(judge(&pod(status))), (false, expected));
+        }
+        assert_eq!(judge(&pod(waiting("PodInitializing"))), Verdict::AtWork);
+        assert_eq!(judge(&pod(json!({"phase": "Running"}))), Verdict::AtWork);
+    }
+}
