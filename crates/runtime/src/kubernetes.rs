@@ -54,7 +54,8 @@ pub struct KubernetesConfig {
     pub store_secret: String,
     /// When images are pulled: Always, IfNotPresent or Never; empty for Kubernetes' own rule.
     pub image_pull_policy: String,
-    /// Images that stand for others, for clusters without a way to the registries of pipelines.
+    /// Images that stand for others, for clusters without a way to the registries of pipelines; the
+    /// one for `*` stands for all that are not named.
     pub images: BTreeMap<String, String>,
     /// Seconds that a pod may wait for its image before its attempt fails.
     pub image_patience_s: u64,
@@ -94,6 +95,7 @@ impl KubernetesConfig {
     fn image(&self, image: &str) -> String {
         self.images
             .get(image)
+            .or_else(|| self.images.get("*"))
             .map_or(image, String::as_str)
             .to_owned()
     }

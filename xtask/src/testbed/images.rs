@@ -42,6 +42,7 @@ pub(super) fn ensure() -> anyhow::Result<()> {
         let mut cc = Command::new("cc");
         run(cc.args(["-Os", "-static", "-o"]).arg(&program).arg(&source))?;
         let mut layer = tar::Builder::new(Vec::new());
+    layer.sparse(false);
         layer.append_path_with_name(&program, "pause")?;
         import(PAUSE, layer.into_inner()?, &["/pause"])?;
     }
@@ -58,6 +59,7 @@ pub(super) fn ensure() -> anyhow::Result<()> {
 pub(crate) fn ferroflow() -> anyhow::Result<()> {
     let built = crate::shell::build_static()?;
     let mut layer = tar::Builder::new(Vec::new());
+    layer.sparse(false);
     directory(&mut layer, "usr/bin")?;
     directory(&mut layer, "tmp")?;
     for program in ["ferroflow", "ferroflow-launcher"] {
@@ -71,6 +73,7 @@ pub(crate) fn ferroflow() -> anyhow::Result<()> {
 fn busybox() -> anyhow::Result<Vec<u8>> {
     tools::packages("/bin/busybox", &["busybox-static"])?;
     let mut layer = tar::Builder::new(Vec::new());
+    layer.sparse(false);
     for folder in ["bin", "tmp", "etc", "root"] {
         directory(&mut layer, folder)?;
     }
