@@ -10,11 +10,18 @@ use tokio::sync::watch;
 
 use crate::{Batch, EventFilter};
 
-pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "log",
-    sql: include_str!("../migrations/0001_log.sql"),
-}];
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "log",
+        sql: include_str!("../migrations/0001_log.sql"),
+    },
+    Migration {
+        version: 2,
+        name: "relay_cursors",
+        sql: include_str!("../migrations/0002_relay_cursors.sql"),
+    },
+];
 
 /// Events that one pruning forgets at most, so that it never holds the writer for long.
 const PRUNE_MAX: i64 = 5_000;
@@ -40,6 +47,11 @@ impl EmbeddedBus {
             db,
             head: Arc::new(watch::Sender::new(head)),
         })
+    }
+
+    #[cfg(feature = "kafka")]
+    pub(crate) fn db(&self) -> &Db {
+        &self.db
     }
 
     pub(crate) async fn publish(&self, events: &[CloudEvent]) -> Result<(), DbError> {

@@ -11,6 +11,8 @@
 
 mod embedded;
 mod filter;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 mod relay;
 
 use ferroflow_db::{Db, DbError};
@@ -20,7 +22,7 @@ pub use embedded::EmbeddedBus;
 pub use filter::EventFilter;
 pub use relay::Relay;
 
-/// A bus. Kafka will be a second kind with the same promises.
+/// A bus. Kafka is fed from it ([`kafka`]); those who watch read it here in either case.
 #[derive(Clone)]
 pub enum Bus {
     /// A log in a database of its own.
@@ -41,6 +43,14 @@ impl Bus {
     pub async fn embedded(url: &str) -> Result<Self, DbError> {
         let db = Db::open(url, embedded::MIGRATIONS).await?;
         Ok(Self::Embedded(EmbeddedBus::open(db).await?))
+    }
+
+    /// The database that the log is in.
+    #[cfg(feature = "kafka")]
+    fn db(&self) -> &Db {
+        match self {
+            Self::Embedded(bus) => bus.db(),
+        }
     }
 
     /// Appends events; those whose id is in the log already are left out.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use ferroflow_artifacts::stores::{S3Config, Secret};
+use ferroflow_bus::kafka::KafkaConfig;
 use ferroflow_runtime::KubernetesConfig;
 use ferroflow_service::telemetry::TelemetryConfig;
 use serde::{Deserialize, Serialize};
@@ -69,6 +70,8 @@ pub(crate) struct Events {
     pub(crate) retention_days: u32,
     /// A PostgreSQL URL for the log; empty for a file in the data folder.
     pub(crate) database: Secret,
+    /// Kafka, for consumers of their own kind.
+    pub(crate) kafka: KafkaConfig,
 }
 
 impl Default for Config {
@@ -100,6 +103,7 @@ impl Default for Events {
         Self {
             retention_days: 7,
             database: Secret::default(),
+            kafka: KafkaConfig::default(),
         }
     }
 }

@@ -15,11 +15,13 @@
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use ferroflow_artifacts::stores::{Secret, Stores};
+use ferroflow_bus::kafka::KafkaRelay;
 use ferroflow_bus::{Bus, Relay};
 use ferroflow_gateway::Upstream;
 use ferroflow_python_env::{PythonConfig, PythonEnvs};
@@ -207,6 +209,11 @@ async fn start(
         "event retention",
         prune_until(bus.clone(), days, stop),
     );
+    if !config.events.kafka.brokers.is_empty() {
+        let kafka = KafkaRelay::open(&config.events.kafka, bus.clone()).await?;
+        let stop = runner.stopping();
+        runner.spawn(TaskKind::Critical, "kafka", feed_until(kafka, stop));
+    }
     let upstream = Upstream {
         name: ferroflow_pipeline_svc::NAME,
         services: ferroflow_pipeline_svc::SERVICES.to_vec(),
@@ -296,6 +303,29 @@ async fn relay_until(relay: Relay, stop: CancellationToken) -> anyhow::Result<()
             () = stop.cancelled() => return Ok(()),
             () = relay.wait() => {}
             () = tokio::time::sleep(RETRY) => {}
+        }
+    }
+}
+
+/// Feeds Kafka; one that is away is tried again, and gets everything once it is back.
+async fn feed_until(kafka: KafkaRelay, stop: CancellationToken) -> anyhow::Result<()> {
+    const RETRY: Duration = Duration::from_secs(1);
+    loop {
+        let moved = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            moved = kafka.tick() => moved,
+        };
+        let wait: Pin<Box<dyn Future<Output = ()> + Send>> = match moved {
+            Ok(0) => Box::pin(kafka.wait()),
+            Ok(_) => continue,
+            Err(error) => {
+                tracing::warn!(error = %anyhow::Error::new(error), "Kafka does not take events, trying again");
+                Box::pin(tokio::time::sleep(RETRY))
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = wait => {}
         }
     }
 }

@@ -7,6 +7,9 @@
     reason = "a test that cannot go on panics, and says what it skips"
 )]
 
+pub mod cluster;
+pub mod conformance;
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};

@@ -42,7 +42,7 @@ pub(super) fn ensure() -> anyhow::Result<()> {
         let mut cc = Command::new("cc");
         run(cc.args(["-Os", "-static", "-o"]).arg(&program).arg(&source))?;
         let mut layer = tar::Builder::new(Vec::new());
-    layer.sparse(false);
+        layer.sparse(false);
         layer.append_path_with_name(&program, "pause")?;
         import(PAUSE, layer.into_inner()?, &["/pause"])?;
     }

@@ -1,0 +1,159 @@
+//! The Kubernetes runtime on a real cluster, against the contract of all runtimes.
+//!
+//! Commands share a folder with the test through a volume on the node's disk, so the cluster must be
+//! this machine's, as the test bed's is.
+#![cfg(feature = "pod")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test that cannot go on panics"
+)]
+
+use std::sync::Arc;
+
+use ferroflow_artifacts::stores::{S3Config, Stores};
+use ferroflow_launcher::{AttemptResult, FailureReason, Outcome};
+use ferroflow_runtime::contract::{Subject, all, outcome};
+use ferroflow_runtime::{KubernetesConfig, KubernetesRuntime, Runtime};
+use ferroflow_testkit::cluster::{Cluster, NAMESPACE};
+use ferroflow_types::RunId;
+use ferroflow_types::id::{IdSource as _, RandomIds};
+use serde_json::{Value, json};
+
+/// A volume on this machine's disk, and the claim by which pods mount it.
+fn share(cluster: &Cluster, folder: &std::path::Path, name: &str) {
+    let size = json!({"storage": "1Mi"});
+    cluster.apply(&json!({"apiVersion": "v1", "kind": "List", "items": [
+        {
+            "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name},
+            "spec": {
+                "capacity": size, "accessModes": ["ReadWriteMany"], "storageClassName": "",
+                "hostPath": {"path": folder}, "persistentVolumeReclaimPolicy": "Retain",
+                "claimRef": {"name": name, "namespace": NAMESPACE},
+            },
+        },
+        {
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+            "metadata": {"name": name, "namespace": NAMESPACE},
+            "spec": {
+                "accessModes": ["ReadWriteMany"], "storageClassName": "", "volumeName": name,
+                "resources": {"requests": size},
+            },
+        },
+    ]}));
+}
+
+fn subject(cluster: &Cluster, folder: std::path::PathBuf) -> Subject {
+    let ids = RandomIds;
+    let run = RunId::new(ids.uuid());
+    let claim = format!("contract-{run}");
+    share(cluster, &folder, &claim);
+    let s3: S3Config = serde_json::from_value(cluster.s3()).unwrap();
+    let config: KubernetesConfig = serde_json::from_value(cluster.kubernetes()).unwrap();
+    let config = KubernetesConfig {
+        root: format!("s3://ferroflow/contract/{run}"),
+        endpoint: s3.endpoint.clone(),
+        ..config
+    };
+    let image = cluster.task_image().to_owned();
+    let (client, handle) = (
+        tokio::task::block_in_place(|| {
+            tokio::runtime::Handle::current().block_on(kube::Client::try_default())
+        })
+        .unwrap(),
+        Stores::new(s3),
+    );
+    Subject {
+        reopen: Box::new(move || {
+            let runtime = KubernetesRuntime::new(client.clone(), config.clone(), handle.clone());
+            Arc::new(runtime) as Arc<dyn Runtime>
+        }),
+        folder,
+        inside: "/shared".into(),
+        artifacts: (
+            format!("s3://ferroflow/contract/{run}/artifacts"),
+            format!("/s3/ferroflow/contract/{run}/artifacts").into(),
+        ),
+        missing: ["in the image", "use another image"],
+        image,
+        adapt: Box::new(move |spec| {
+            let mount = json!([{"constant": claim, "mountPath": "/shared"}]);
+            spec.platform.insert("pvcMount".to_owned(), mount);
+        }),
+        run,
+    }
+}
+
+fn reason(outcome: &Outcome) -> FailureReason {
+    match &outcome.result {
+        AttemptResult::Failed(failure) => failure.reason,
+        AttemptResult::Succeeded(outputs) => panic!("it succeeded: {outputs:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_kubernetes_runtime_keeps_the_contract() {
+    let cluster = match Cluster::open() {
+        Ok(cluster) => cluster,
+        Err(reason) => return println!("skipped: {reason}"),
+    };
+    let data = tempfile::tempdir().unwrap();
+    let subject = subject(&cluster, data.path().to_path_buf());
+
+    all(&subject).await;
+    ends_are_told_apart(&cluster, &subject).await;
+    (subject.reopen)().delete(subject.run).await.unwrap();
+    let left = cluster.kubectl(&[
+        "get",
+        "pods",
+        "-o",
+        "name",
+        "-l",
+        &format!("pipelines.ferroflow.ai/run={}", subject.run),
+    ]);
+    assert_eq!(left, "", "pods are left behind");
+}
+
+/// What only a cluster can do to an attempt.
+async fn ends_are_told_apart(cluster: &Cluster, subject: &Subject) {
+    let runtime = (subject.reopen)();
+    let mut spec = subject.spec(&*runtime, "memory", "tail /dev/zero");
+    spec.resources
+        .limits
+        .insert("memory".to_owned(), "64Mi".to_owned());
+    let ended = outcome(&*runtime, spec).await;
+    assert!(
+        matches!(
+            reason(&ended),
+            FailureReason::OutOfMemory | FailureReason::Signal
+        ),
+        "{ended:?}"
+    );
+
+    let mut spec = subject.spec(&*runtime, "image", "true");
+    spec.image = "gcr.io/my-image".to_owned();
+    let ended = outcome(&*runtime, spec).await;
+    assert_eq!(reason(&ended), FailureReason::ImagePull, "{ended:?}");
+
+    let mut spec = subject.spec(&*runtime, "refused", "true");
+    let bad: Value = json!({"labels": {"not a label!": "x"}});
+    spec.platform.insert("podMetadata".to_owned(), bad);
+    let ended = outcome(&*runtime, spec).await;
+    assert_eq!(reason(&ended), FailureReason::StartFailed, "{ended:?}");
+
+    let spec = subject.spec(&*runtime, "deleted", "sleep 60");
+    let key = spec.key;
+    runtime.ensure(spec).await.unwrap();
+    let pod = format!("ff-{}-{}", key.task, key.attempt);
+    cluster.kubectl(&[
+        "wait",
+        "--for=condition=Ready",
+        "pod",
+        &pod,
+        "--timeout=60s",
+    ]);
+    cluster.kubectl(&["delete", "pod", &pod, "--wait=false"]);
+    let ended = runtime.observe(&key).await.unwrap();
+    assert!(reason(&ended).is_lost(), "{ended:?}");
+}

@@ -1,0 +1,132 @@
+//! A real cluster and a real store, as the test bed or the environment gives them.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+/// The namespace of tests.
+pub const NAMESPACE: &str = "ferroflow-test";
+/// The secret with the store's keys.
+const STORE_SECRET: &str = "ferroflow-store";
+
+/// What tests that need a cluster are given.
+pub struct Cluster {
+    endpoint: String,
+    access_key: String,
+    secret_key: String,
+    launcher_image: String,
+    task_image: String,
+}
+
+impl Cluster {
+    /// The cluster of `KUBECONFIG`, the store of `FERROFLOW_TEST_S3`
+    /// (`http://<access key>:<secret>@<address>`, with a bucket `ferroflow`), and images that its
+    /// nodes have or can pull; or what is missing.
+    pub fn open() -> Result<Self, String> {
+        let variable = |name: &str| {
+            std::env::var(name)
+                .map_err(|_| format!("{name} is not set (cargo xtask test --cluster sets it)"))
+        };
+        variable("KUBECONFIG")?;
+        let store = variable("FERROFLOW_TEST_S3")?;
+        let (scheme, rest) = store
+            .split_once("://")
+            .ok_or("FERROFLOW_TEST_S3: no scheme")?;
+        let (keys, address) = rest.split_once('@').ok_or("FERROFLOW_TEST_S3: no keys")?;
+        let (access_key, secret_key) = keys.split_once(':').ok_or("FERROFLOW_TEST_S3: no keys")?;
+        let cluster = Self {
+            endpoint: format!("{scheme}://{address}"),
+            access_key: access_key.to_owned(),
+            secret_key: secret_key.to_owned(),
+            launcher_image: variable("FERROFLOW_TEST_IMAGE")?,
+            task_image: variable("FERROFLOW_TEST_TASK_IMAGE")?,
+        };
+        cluster.prepare();
+        Ok(cluster)
+    }
+
+    /// An image with a shell and Python.
+    pub fn task_image(&self) -> &str {
+        &self.task_image
+    }
+
+    /// The namespace and the secrets that tests and the ecosystem's pipelines expect.
+    fn prepare(&self) {
+        let secret = |name: &str, data: Value| {
+            json!({"apiVersion": "v1", "kind": "Secret", "stringData": data,
+                "metadata": {"name": name, "namespace": NAMESPACE}})
+        };
+        let keys = json!({"access-key-id": self.access_key, "secret-access-key": self.secret_key});
+        self.apply(&json!({"apiVersion": "v1", "kind": "List", "items": [
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
+            secret(STORE_SECRET, keys),
+            secret("test-secret-1", json!({"username": "user1"})),
+            secret("test-secret-2", json!({"password": "psw1"})),
+            secret("test-secret-3", json!({"password": "psw2"})),
+        ]}));
+    }
+
+    /// Applies objects.
+    pub fn apply(&self, objects: &Value) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("objects.json");
+        std::fs::write(&file, objects.to_string()).unwrap();
+        self.kubectl(&["apply", "--server-side", "-f", &file.display().to_string()]);
+    }
+
+    /// Asks the cluster; what it said.
+    pub fn kubectl(&self, arguments: &[&str]) -> String {
+        let output = Command::new("kubectl")
+            .args(["--namespace", NAMESPACE])
+            .args(arguments)
+            .output()
+            .expect("kubectl is installed");
+        assert!(
+            output.status.success(),
+            "kubectl {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// How S3 is reached, as settings.
+    pub fn s3(&self) -> Value {
+        json!({
+            "endpoint": self.endpoint,
+            "access_key_id": self.access_key,
+            "secret_access_key": self.secret_key,
+        })
+    }
+
+    /// Settings of pods, with the images of pipelines replaced by one that is here.
+    pub fn kubernetes(&self) -> Value {
+        json!({
+            "namespace": NAMESPACE,
+            "launcher_image": self.launcher_image,
+            "store_secret": STORE_SECRET,
+            "image_patience_s": 10,
+            "images": {
+                "*": self.task_image,
+                // Rows of the ecosystem's table whose image must be missing.
+                "gcr.io/my-image": "gcr.io/my-image",
+            },
+        })
+    }
+
+    /// Writes a settings file for `ferroflow up` in `folder`; `more` is merged into it.
+    pub fn settings(&self, folder: &std::path::Path, more: &Value) -> PathBuf {
+        let root = format!("s3://ferroflow/{}", folder.file_name().unwrap().display());
+        let mut settings = json!({
+            "runtime": "kubernetes",
+            "artifacts": {"url": root, "s3": self.s3()},
+            "kubernetes": self.kubernetes(),
+        });
+        for (name, value) in more.as_object().into_iter().flatten() {
+            settings[name] = value.clone();
+        }
+        let file = folder.join("ferroflow.toml");
+        std::fs::write(&file, toml::to_string(&settings).unwrap()).unwrap();
+        file
+    }
+}
