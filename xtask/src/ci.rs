@@ -7,6 +7,77 @@ use anyhow::Context as _;
 
 use crate::python;
 use crate::shell::{build, cargo, program, root, run};
+use crate::testbed::{self, Part};
+
+/// Which tests.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Test {
+    /// The tests that need real Kubernetes, Kafka, PostgreSQL and S3; what is not there is started.
+    #[arg(long)]
+    cluster: bool,
+}
+
+impl Test {
+    pub(crate) fn run(&self) -> anyhow::Result<()> {
+        if self.cluster { cluster() } else { test() }
+    }
+}
+
+/// What needs real parts.
+fn cluster() -> anyhow::Result<()> {
+    testbed::up(&Part::ALL)?;
+    let programs = testbed::image()?;
+    let mut given = vec![
+        (
+            "FERROFLOW_BIN",
+            programs.join("ferroflow").display().to_string(),
+        ),
+        ("FERROFLOW_TEST_IMAGE", testbed::FERROFLOW.to_owned()),
+        ("FERROFLOW_TEST_TASK_IMAGE", testbed::PYTHON.to_owned()),
+    ];
+    given.retain(|(name, _)| std::env::var_os(name).is_none());
+    for part in Part::ALL {
+        if std::env::var_os(part.variable()).is_none() {
+            given.push((part.variable(), part.address()?));
+        }
+    }
+    for arguments in CLUSTER_TESTS {
+        println!("$ cargo test {}", arguments.join(" "));
+        let mut test = program(env!("CARGO"), &["test", "--quiet"]);
+        test.args(*arguments).envs(given.clone());
+        run(&mut test)?;
+    }
+    let tests = root().join("tests/kafka_events");
+    let folder = root().join("target/kafka-env");
+    let python = python::environment(&folder, &tests.join("requirements.txt"))?;
+    println!("$ pytest tests/kafka_events");
+    let mut pytest = Command::new(python);
+    pytest.args(["-m", "pytest", "-q", "-p", "no:cacheprovider"]);
+    run(pytest.arg(tests).current_dir(root()).envs(given))
+}
+
+/// Tests that skip themselves without a cluster.
+const CLUSTER_TESTS: &[&[&str]] = &[
+    &["--package", "ferroflow-pipeline-svc", "store::"],
+    &["--package", "ferroflow-db"],
+    &["--package", "ferroflow-runtime", "--features", "kubernetes"],
+    &[
+        "--package",
+        "ferroflow-launcher",
+        "--features",
+        "pod",
+        "--test",
+        "kubernetes_contract",
+    ],
+    &[
+        "--package",
+        "ferroflow-tests",
+        "--test",
+        "cluster_conformance",
+        "--",
+        "--nocapture",
+    ],
+];
 
 /// Everything that runs without root or servers.
 pub(crate) fn test() -> anyhow::Result<()> {
@@ -32,7 +103,8 @@ pub(crate) fn test() -> anyhow::Result<()> {
     ]);
     run(pytest.current_dir(root()).env("FERROFLOW_BIN", &ferroflow))?;
     println!(
-        "not run here: stores on PostgreSQL unless DATABASE_URL is set, and what needs a cluster"
+        "not run here: what needs real Kubernetes, Kafka, PostgreSQL or S3 \
+         (cargo xtask test --cluster)"
     );
     Ok(())
 }

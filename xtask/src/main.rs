@@ -19,8 +19,8 @@ use clap::Parser;
 enum Task {
     /// Build, start the platform, run examples/digits through the stock kfp SDK.
     Quickstart(quickstart::Quickstart),
-    /// Everything that runs without root or servers.
-    Test,
+    /// Everything that runs without root or servers; with --cluster the rest.
+    Test(ci::Test),
     /// What CI runs: test, formatting, clippy, cargo-deny.
     Ci,
     /// Print figures as ratios against a peer in the same run.
@@ -32,7 +32,7 @@ enum Task {
 fn main() -> anyhow::Result<()> {
     match Task::parse() {
         Task::Quickstart(quickstart) => quickstart.run(),
-        Task::Test => ci::test(),
+        Task::Test(test) => test.run(),
         Task::Ci => ci::ci(),
         Task::Bench(bench) => bench.run(),
         Task::Testbed(testbed) => testbed.run(),

@@ -15,6 +15,8 @@ mod pki;
 mod postgres;
 mod tools;
 
+pub(crate) use images::{FERROFLOW, PYTHON};
+
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -54,7 +56,7 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    const ALL: [Self; 4] = [Self::Postgres, Self::Minio, Self::Kafka, Self::Kubernetes];
+    pub(crate) const ALL: [Self; 4] = [Self::Postgres, Self::Minio, Self::Kafka, Self::Kubernetes];
 
     /// The variable that tests read, and that says that somebody else runs the part.
     pub(crate) fn variable(self) -> &'static str {
@@ -117,10 +119,19 @@ impl Testbed {
             Action::Up { parts } => up(&or_all(parts)),
             Action::Down { parts } => or_all(parts).into_iter().try_for_each(Part::down),
             Action::Status { parts } => or_all(parts).into_iter().try_for_each(status),
-            Action::Image => images::ferroflow(),
+            Action::Image => image().map(drop),
             Action::Restart { process } => kubernetes::restart(&process),
         }
     }
+}
+
+/// Puts this checkout's programs into our cluster as an image; the folder with the programs.
+pub(crate) fn image() -> anyhow::Result<PathBuf> {
+    let programs = crate::shell::build_static()?;
+    if std::env::var_os(Part::Kubernetes.variable()).is_none() {
+        images::ferroflow(&programs)?;
+    }
+    Ok(programs)
 }
 
 /// Starts parts that are neither up nor somebody else's.

@@ -15,6 +15,8 @@ mod index;
 mod logs;
 mod objects;
 mod platform;
+#[cfg(test)]
+mod tests;
 mod verdict;
 
 use std::collections::BTreeMap;

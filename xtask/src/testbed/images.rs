@@ -15,7 +15,8 @@ pub(super) const PAUSE: &str = "ferroflow.test/pause:1";
 /// Programs of this checkout.
 pub(crate) const FERROFLOW: &str = "ferroflow.test/ferroflow:dev";
 const BUSYBOX: &str = "ferroflow.test/busybox:1";
-const PYTHON: &str = "ferroflow.test/python:3.11";
+/// A Debian with Python 3.11.
+pub(crate) const PYTHON: &str = "ferroflow.test/python:3.11";
 
 /// A process that does nothing and takes care of orphans, as the first of every pod must.
 const PAUSE_SOURCE: &str = "\
@@ -56,8 +57,7 @@ pub(super) fn ensure() -> anyhow::Result<()> {
 }
 
 /// The image of this project's own programs, as they are now.
-pub(crate) fn ferroflow() -> anyhow::Result<()> {
-    let built = crate::shell::build_static()?;
+pub(super) fn ferroflow(built: &Path) -> anyhow::Result<()> {
     let mut layer = tar::Builder::new(Vec::new());
     layer.sparse(false);
     directory(&mut layer, "usr/bin")?;

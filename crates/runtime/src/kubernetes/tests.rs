@@ -1,0 +1,162 @@
+//! Pods as they are built: what they look like, and that a real API server takes them.
+
+use std::path::PathBuf;
+
+use ferroflow_launcher::{Limits, OutputSpec, Resources, Workspace};
+use ferroflow_types::TaskId;
+use serde_json::{Map, Value, json};
+
+use super::*;
+
+fn config() -> KubernetesConfig {
+    KubernetesConfig {
+        namespace: "default".to_owned(),
+        launcher_image: "registry/ferroflow:1".to_owned(),
+        store_secret: "store".to_owned(),
+        root: "s3://bucket/root".to_owned(),
+        endpoint: "http://minio:9000".to_owned(),
+        ..KubernetesConfig::default()
+    }
+}
+
+fn spec(platform: Value) -> AttemptSpec {
+    let run: RunId = "7d444840-9dc0-11d1-b245-5ffdce74fad2".parse().unwrap();
+    let Value::Object(platform) = platform else {
+        panic!("settings are an object");
+    };
+    AttemptSpec {
+        key: AttemptKey {
+            run,
+            task: TaskId::derive(run, "train"),
+            attempt: 2,
+        },
+        task_name: "train".to_owned(),
+        image: "python:3.11".to_owned(),
+        argv: vec!["sh".to_owned(), "-c".to_owned(), "true".to_owned()],
+        env: vec![("A".to_owned(), "1".to_owned())],
+        outputs: OutputSpec {
+            metadata_file: PathBuf::from("/ferroflow/attempt/outputs/output_metadata.json"),
+            parameters: Vec::new(),
+            artifacts: Vec::new(),
+        },
+        limits: Limits {
+            timeout_ms: Some(60_000),
+            ..Limits::default()
+        },
+        working_dir: PathBuf::from("/ferroflow/attempt"),
+        traceparent: None,
+        inputs: Vec::new(),
+        resources: Resources {
+            requests: BTreeMap::from([("cpu".to_owned(), "250m".to_owned())]),
+            limits: BTreeMap::from([
+                ("memory".to_owned(), "1Gi".to_owned()),
+                ("nvidia.com/gpu".to_owned(), "1".to_owned()),
+            ]),
+        },
+        platform,
+        arguments: Map::new(),
+        workspace: None,
+    }
+}
+
+/// Every feature of `KubernetesExecutorConfig` that a pod can have.
+fn everything() -> Value {
+    json!({
+        "secretAsVolume": [
+            {"secretName": "files", "mountPath": "/files", "optional": true},
+            {"secretNameParameter": null, "secretName": "dropped", "mountPath": "/dropped"},
+        ],
+        "secretAsEnv": [{
+            "secretNameParameter": "keys", "secretName": "old-keys",
+            "keyToEnv": [{"secretKey": "password", "envVar": "PASSWORD"}],
+        }],
+        "configMapAsVolume": [{"configMapName": "settings", "mountPath": "/settings"}],
+        "configMapAsEnv": [{
+            "configMapName": "settings",
+            "keyToEnv": [{"configMapKey": "mode", "envVar": "MODE"}],
+        }],
+        "pvcMount": [{"pvcNameParameter": "data", "mountPath": "/data", "subPath": "part"}],
+        "nodeSelector": {"labels": {"disk": "ssd"}},
+        "tolerations": [
+            {"key": "gpu", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": "60"},
+            {"tolerationJson": [{"key": "spot", "operator": "Exists"}]},
+        ],
+        "nodeAffinity": [{"weight": 5, "matchExpressions": [
+            {"key": "zone", "operator": "In", "values": ["a", "b"]}
+        ]}],
+        "podAffinity": [
+            {"matchPodLabels": {"app": "cache"}, "topologyKey": "kubernetes.io/hostname"},
+            {"matchPodLabels": {"app": "noisy"}, "topologyKey": "zone", "anti": true, "weight": 1},
+        ],
+        "podMetadata": {"labels": {"team": "vision"}, "annotations": {"note": "hello"}},
+        "imagePullSecret": [{"secretName": "registry"}],
+        "imagePullPolicy": "Always",
+        "genericEphemeralVolume": [{
+            "volumeName": "scratch", "mountPath": "/scratch", "accessModes": ["ReadWriteOnce"],
+            "size": "1Gi", "defaultStorageClass": true,
+        }],
+        "emptyDirMounts": [{"volumeName": "tmp", "mountPath": "/fast", "medium": "Memory",
+            "sizeLimit": "64Mi"}],
+        "fieldPathAsEnv": [{"name": "NODE", "fieldPath": "spec.nodeName"}],
+        "activeDeadlineSeconds": "60",
+        "securityContext": {"runAsUser": "1000", "runAsGroup": "1000", "runAsNonRoot": true},
+        "enabledSharedMemory": {"volumeName": "shm", "size": "64Mi"},
+    })
+}
+
+#[test]
+fn a_plain_task_is_a_plain_pod() {
+    insta::assert_json_snapshot!(objects::pod(&spec(json!({})), &config()).unwrap());
+}
+
+#[test]
+fn all_that_a_task_asks_for_is_in_its_pod() {
+    insta::assert_json_snapshot!(objects::pod(&spec(everything()), &config()).unwrap());
+}
+
+#[test]
+fn a_task_that_uses_the_workspace_mounts_it() {
+    let mut spec = spec(json!({}));
+    spec.argv = vec!["cat".to_owned(), "/kfp-workspace/x".to_owned()];
+    spec.workspace = Some(Workspace {
+        size: "1Gi".to_owned(),
+        access_modes: Vec::new(),
+        storage_class: None,
+    });
+
+    let pod = objects::pod(&spec, &config()).unwrap().spec.unwrap();
+
+    let mounts = pod.containers[0].volume_mounts.as_ref().unwrap();
+    assert!(
+        mounts
+            .iter()
+            .any(|mount| mount.mount_path == "/kfp-workspace")
+    );
+}
+
+#[test]
+fn what_is_not_understood_is_named() {
+    let error = objects::pod(&spec(json!({"initContainers": []})), &config()).unwrap_err();
+
+    assert!(error.contains("initContainers"), "{error}");
+}
+
+#[tokio::test]
+#[expect(clippy::print_stdout, reason = "a test says what it skips")]
+async fn a_real_api_server_takes_every_pod() {
+    if std::env::var_os("KUBECONFIG").is_none() {
+        println!("skipped: KUBECONFIG is not set (cargo xtask test --cluster sets it)");
+        return;
+    }
+    let client = Client::try_default().await.unwrap();
+    let pods = Api::<Pod>::namespaced(client, "default");
+    for platform in [json!({}), everything()] {
+        let pod = objects::pod(&spec(platform), &config()).unwrap();
+        let name = pod.metadata.name.clone().unwrap();
+        let parameters = PatchParams::apply(objects::MANAGER).force().dry_run();
+
+        pods.patch(&name, &parameters, &Patch::Apply(&pod))
+            .await
+            .unwrap();
+    }
+}
