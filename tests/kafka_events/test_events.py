@@ -104,7 +104,7 @@ def test_a_stock_consumer_reads_the_events_of_a_run(tmp_path, brokers):
     assert types[0] == "ai.ferroflow.run.created"
     assert "ai.ferroflow.task.succeeded" in types
     assert [int(event["sequence"]) for event in events] == list(range(1, len(events) + 1))
-    assert all("/" + run in event["partitionkey"] for event in events)
+    assert {event["partitionkey"] for event in events} == {f"default/{run}".encode()}
     assert events[0]["traceparent"].startswith("00-0af7651916cd43dd8448eb211c80319c-")
     assert len({event["id"] for event in events}) == len(events)
 

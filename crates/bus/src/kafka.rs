@@ -173,7 +173,6 @@ fn headers(event: &CloudEvent) -> OwnedHeaders {
         ("ce_time", &time),
         ("ce_sequence", &sequence),
         ("ce_namespace", &event.namespace),
-        ("ce_partitionkey", &event.key),
         ("content-type", "application/json"),
     ];
     if let Some(traceparent) = &event.traceparent {

@@ -91,7 +91,11 @@ fn reach(platform: &Platform, folder: &Path, case: &Case, number: usize) -> (Str
             made["message"].as_str().unwrap_or_default().to_owned(),
         );
     }
-    let ended = platform.wait(made["run_id"].as_str().unwrap(), LIMIT);
+    let run = made["run_id"].as_str().unwrap();
+    let Some(ended) = platform.wait_until(run, LIMIT) else {
+        let why = format!("run {run} has not ended after {LIMIT:?}");
+        return ("UNFINISHED".to_owned(), why);
+    };
     let why = ended["error"]["message"]
         .as_str()
         .unwrap_or_default()

@@ -111,6 +111,17 @@ fn ready() -> anyhow::Result<()> {
         let path = "jsonpath={.items[*].status.conditions[?(@.type==\"Ready\")].status}";
         kubectl(&["get", "nodes", "-o", path]).is_ok_and(|found| found.trim() == "True")
     })?;
+    // The scheduler counts them like real ones; pipelines that ask for them can be tried.
+    let accelerators = r#"[{"op":"add","path":"/status/capacity/nvidia.com~1gpu","value":"4"}]"#;
+    kubectl(&[
+        "patch",
+        "node",
+        "testbed",
+        "--subresource=status",
+        "--type=json",
+        "-p",
+        accelerators,
+    ])?;
     wait("the default service account is missing", PATIENCE, || {
         kubectl(&["get", "serviceaccount", "default"]).is_ok()
     })
