@@ -36,6 +36,11 @@ fn cluster() -> anyhow::Result<()> {
         ("FERROFLOW_TEST_TASK_IMAGE", testbed::PYTHON.to_owned()),
     ];
     given.retain(|(name, _)| std::env::var_os(name).is_none());
+    let ours = std::env::var_os(Part::Kubernetes.variable()).is_none();
+    if ours {
+        let us = std::env::current_exe()?.display().to_string();
+        given.push(("FERROFLOW_TEST_RESTART", us));
+    }
     for part in Part::ALL {
         if std::env::var_os(part.variable()).is_none() {
             given.push((part.variable(), part.address()?));
@@ -75,6 +80,16 @@ const CLUSTER_TESTS: &[&[&str]] = &[
         "--test",
         "cluster_conformance",
         "--",
+        "--nocapture",
+    ],
+    &[
+        "--package",
+        "ferroflow-tests",
+        "--test",
+        "cluster_faults",
+        "--",
+        "--test-threads",
+        "1",
         "--nocapture",
     ],
 ];

@@ -120,7 +120,19 @@ impl Testbed {
             Action::Down { parts } => or_all(parts).into_iter().try_for_each(Part::down),
             Action::Status { parts } => or_all(parts).into_iter().try_for_each(status),
             Action::Image => image().map(drop),
-            Action::Restart { process } => kubernetes::restart(&process),
+            Action::Restart { process } => match process.as_str() {
+                "minio" => {
+                    daemon::kill("minio");
+                    minio::down()?;
+                    minio::up()
+                }
+                "kafka" => {
+                    daemon::kill("kafka");
+                    kafka::down()?;
+                    kafka::up()
+                }
+                other => kubernetes::restart(other),
+            },
         }
     }
 }

@@ -16,39 +16,16 @@ use ferroflow_artifacts::stores::{S3Config, Stores};
 use ferroflow_launcher::{AttemptResult, FailureReason, Outcome};
 use ferroflow_runtime::contract::{Subject, all, outcome};
 use ferroflow_runtime::{KubernetesConfig, KubernetesRuntime, Runtime};
-use ferroflow_testkit::cluster::{Cluster, NAMESPACE};
+use ferroflow_testkit::cluster::Cluster;
 use ferroflow_types::RunId;
 use ferroflow_types::id::{IdSource as _, RandomIds};
 use serde_json::{Value, json};
-
-/// A volume on this machine's disk, and the claim by which pods mount it.
-fn share(cluster: &Cluster, folder: &std::path::Path, name: &str) {
-    let size = json!({"storage": "1Mi"});
-    cluster.apply(&json!({"apiVersion": "v1", "kind": "List", "items": [
-        {
-            "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name},
-            "spec": {
-                "capacity": size, "accessModes": ["ReadWriteMany"], "storageClassName": "",
-                "hostPath": {"path": folder}, "persistentVolumeReclaimPolicy": "Retain",
-                "claimRef": {"name": name, "namespace": NAMESPACE},
-            },
-        },
-        {
-            "apiVersion": "v1", "kind": "PersistentVolumeClaim",
-            "metadata": {"name": name, "namespace": NAMESPACE},
-            "spec": {
-                "accessModes": ["ReadWriteMany"], "storageClassName": "", "volumeName": name,
-                "resources": {"requests": size},
-            },
-        },
-    ]}));
-}
 
 fn subject(cluster: &Cluster, folder: std::path::PathBuf) -> Subject {
     let ids = RandomIds;
     let run = RunId::new(ids.uuid());
     let claim = format!("contract-{run}");
-    share(cluster, &folder, &claim);
+    cluster.share(&folder, &claim);
     let s3: S3Config = serde_json::from_value(cluster.s3()).unwrap();
     let config: KubernetesConfig = serde_json::from_value(cluster.kubernetes()).unwrap();
     let config = KubernetesConfig {

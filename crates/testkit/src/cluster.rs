@@ -1,6 +1,6 @@
 //! A real cluster and a real store, as the test bed or the environment gives them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -75,6 +75,31 @@ impl Cluster {
         self.kubectl(&["apply", "--server-side", "-f", &file.display().to_string()]);
     }
 
+    /// Makes a folder of this machine a volume, and a claim by which pods mount it. The cluster's
+    /// node must be this machine, as the test bed's is.
+    pub fn share(&self, folder: &Path, name: &str) {
+        let size = json!({"storage": "1Mi"});
+        let modes = json!(["ReadWriteMany"]);
+        self.apply(&json!({"apiVersion": "v1", "kind": "List", "items": [
+            {
+                "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name},
+                "spec": {
+                    "capacity": size, "accessModes": modes, "storageClassName": "",
+                    "hostPath": {"path": folder}, "persistentVolumeReclaimPolicy": "Retain",
+                    "claimRef": {"name": name, "namespace": NAMESPACE},
+                },
+            },
+            {
+                "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+                "metadata": {"name": name, "namespace": NAMESPACE},
+                "spec": {
+                    "accessModes": modes, "storageClassName": "", "volumeName": name,
+                    "resources": {"requests": size},
+                },
+            },
+        ]}));
+    }
+
     /// Asks the cluster; what it said.
     pub fn kubectl(&self, arguments: &[&str]) -> String {
         let output = Command::new("kubectl")
@@ -115,7 +140,7 @@ impl Cluster {
     }
 
     /// Writes a settings file for `ferroflow up` in `folder`; `more` is merged into it.
-    pub fn settings(&self, folder: &std::path::Path, more: &Value) -> PathBuf {
+    pub fn settings(&self, folder: &Path, more: &Value) -> PathBuf {
         let root = format!("s3://ferroflow/{}", folder.file_name().unwrap().display());
         let mut settings = json!({
             "runtime": "kubernetes",
@@ -129,4 +154,37 @@ impl Cluster {
         std::fs::write(&file, toml::to_string(&settings).unwrap()).unwrap();
         file
     }
+}
+
+/// The URL of a new database beside the one of `DATABASE_URL`; empty, which means a file, without it.
+pub fn database(name: &str) -> String {
+    let Ok(url) = std::env::var("DATABASE_URL") else {
+        return String::new();
+    };
+    let name: String = name
+        .chars()
+        .filter(|letter| letter.is_ascii_alphanumeric() || *letter == '_')
+        .collect();
+    let made = Command::new("psql")
+        .args([&url, "--quiet", "--command"])
+        .arg(format!("CREATE DATABASE {name}"))
+        .status()
+        .expect("psql is installed");
+    assert!(made.success(), "cannot create database {name}");
+    let (server, _) = url.rsplit_once('/').expect("a URL has a path");
+    format!("{server}/{name}")
+}
+
+/// Kills and starts again one process of the test bed, by the command in
+/// `FERROFLOW_TEST_RESTART`; or why that cannot be.
+pub fn restart(process: &str) -> Result<(), String> {
+    let command = std::env::var("FERROFLOW_TEST_RESTART")
+        .map_err(|_| "FERROFLOW_TEST_RESTART is not set (the parts are not the test bed's)")?;
+    let done = Command::new(command)
+        .args(["testbed", "restart", process])
+        .env_remove("KUBECONFIG")
+        .status()
+        .expect("the test bed's command starts");
+    assert!(done.success(), "{process} cannot be restarted");
+    Ok(())
 }

@@ -142,7 +142,6 @@ fn what_is_not_understood_is_named() {
 }
 
 #[tokio::test]
-#[expect(clippy::print_stdout, reason = "a test says what it skips")]
 async fn a_real_api_server_takes_every_pod() {
     if std::env::var_os("KUBECONFIG").is_none() {
         println!("skipped: KUBECONFIG is not set (cargo xtask test --cluster sets it)");
