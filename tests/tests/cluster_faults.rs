@@ -64,7 +64,7 @@ impl Scene {
         let tasks: Vec<_> = (0..TASKS)
             .map(|at| {
                 let upstream = (at > 0).then(|| format!("t{}", at - 1));
-                let script = format!("echo ran >> /shared/t{at}; sleep 2");
+                let script = format!("echo ran >> /shared/t{at}; sleep 4");
                 (format!("t{at}"), script, upstream.into_iter().collect())
             })
             .collect();

@@ -222,7 +222,15 @@ fn artifacts(
 }
 
 fn artifact(output: &OutputArtifact, reported: Reported) -> Result<ProducedArtifact, Failure> {
-    let uri = if reported.uri.is_empty() {
+    // Where artifacts are in a store, a path that an executor reports (as its SDK's `get_uri` gives
+    // it) says where the content was written, not where it belongs.
+    let remote = digest::local(&output.uri).is_none();
+    let written = digest::local(&reported.uri).filter(|_| remote);
+    let custom = reported.custom_path.or_else(|| {
+        let path = written.as_ref()?;
+        Some(path.display().to_string())
+    });
+    let uri = if reported.uri.is_empty() || written.is_some() {
         output.uri.clone()
     } else {
         reported.uri
@@ -239,7 +247,7 @@ fn artifact(output: &OutputArtifact, reported: Reported) -> Result<ProducedArtif
         below.or_else(|| digest::local(&uri))
     };
     // The content belongs to the artifact's own place, wherever the command wrote it.
-    if let (Some(custom), Some(place)) = (&reported.custom_path, &place)
+    if let (Some(custom), Some(place)) = (&custom, &place)
         && Path::new(custom) != place
     {
         digest::copy(Path::new(custom), place).map_err(failed)?;

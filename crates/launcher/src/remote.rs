@@ -79,14 +79,16 @@ impl RemoteFiles {
         self.place.path.clone().join(file)
     }
 
-    /// Writes what is to be done; the same every time.
-    pub async fn write_spec(&self, spec: &AttemptSpec) -> Result<(), RemoteError> {
+    /// Writes what is to be done unless that is written; the one that counts. Asking again after a
+    /// crash may say it with other words, for example another trace.
+    pub async fn write_spec(&self, spec: AttemptSpec) -> Result<AttemptSpec, RemoteError> {
         let file = "spec.json";
         let bytes =
-            serde_json::to_vec(spec).map_err(|source| RemoteError::Damaged { file, source })?;
-        let put = self.place.store.put(&self.path(file), bytes.into()).await;
-        put.map(drop)
-            .map_err(|source| RemoteError::Store { file, source })
+            serde_json::to_vec(&spec).map_err(|source| RemoteError::Damaged { file, source })?;
+        if self.create(file, bytes.into()).await? {
+            return Ok(spec);
+        }
+        Ok(self.read_spec().await?.unwrap_or(spec))
     }
 
     /// What is to be done.

@@ -184,7 +184,6 @@ impl KubernetesRuntime {
                 return fail(remote, &key, failure).await.map(drop);
             }
         };
-        remote.write_spec(spec).await.map_err(of_remote(&key))?;
         if objects::uses_workspace(spec)
             && let Err(problem) = self.ensure_workspace(spec).await
         {
@@ -195,9 +194,16 @@ impl KubernetesRuntime {
         let parameters = PatchParams::apply(objects::MANAGER).force();
         let asked = self
             .persist(&key, || async {
-                self.pods
-                    .patch(&name, &parameters, &Patch::Apply(&pod))
-                    .await
+                // Pods cannot be changed, and one that is there was made from other settings at
+                // worst: an upgrade between two tries.
+                match self.pods.get_opt(&name).await? {
+                    Some(there) => Ok(there),
+                    None => {
+                        self.pods
+                            .patch(&name, &parameters, &Patch::Apply(&pod))
+                            .await
+                    }
+                }
             })
             .await;
         match asked {
@@ -355,6 +361,7 @@ impl Runtime for KubernetesRuntime {
         if done.is_some() {
             return Ok(());
         }
+        let spec = remote.write_spec(spec).await.map_err(of_remote(&key))?;
         if let Some(operation) = claims::operation(&spec) {
             return self.operate(&spec, operation, &remote).await;
         }

@@ -133,6 +133,8 @@ impl Cluster {
             "image_patience_s": 10,
             "images": {
                 "*": self.task_image,
+                // Its script needs a shell that knows `[[`.
+                "ghcr.io/containerd/busybox": "ferroflow.test/busybox:1",
                 // Rows of the ecosystem's table whose image must be missing.
                 "gcr.io/my-image": "gcr.io/my-image",
             },

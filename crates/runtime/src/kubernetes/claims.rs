@@ -45,7 +45,6 @@ impl KubernetesRuntime {
         remote: &RemoteFiles,
     ) -> Result<(), RuntimeError> {
         let key = spec.key;
-        remote.write_spec(spec).await.map_err(of_remote(&key))?;
         let started_at = SystemClock.now();
         let done = match operation {
             Operation::Create => self.create_claim(spec).await,

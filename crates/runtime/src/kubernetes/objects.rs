@@ -102,7 +102,7 @@ pub(super) fn pod(spec: &AttemptSpec, config: &KubernetesConfig) -> Result<Pod, 
         node_selector: node_selector(&platform),
         tolerations: Some(tolerations(&platform)?).filter(|list| !list.is_empty()),
         affinity: super::affinity::of(&platform)?,
-        image_pull_secrets: Some(pull_secrets.collect()),
+        image_pull_secrets: Some(pull_secrets.collect::<Vec<_>>()).filter(|list| !list.is_empty()),
         service_account_name: (!config.service_account.is_empty())
             .then(|| config.service_account.clone()),
         // A step talks to the API only if its service account is one that was made for it.
@@ -301,16 +301,17 @@ fn node_selector(platform: &Platform) -> Option<BTreeMap<String, String>> {
     (!labels.is_empty()).then_some(labels)
 }
 
+/// Empty ones would tolerate everything, which nobody means; upstream ignores them as well.
 fn tolerations(platform: &Platform) -> Result<Vec<Toleration>, String> {
     let mut all = Vec::new();
     for asked in &platform.tolerations {
         match &asked.toleration_json {
-            Some(Value::Null) => {}
             Some(Value::Array(list)) => {
                 for one in list {
                     all.push(toleration_of(one)?);
                 }
             }
+            Some(Value::Null) => {}
             Some(one) => all.push(toleration_of(one)?),
             None => {
                 let text = |text: &String| (!text.is_empty()).then(|| text.clone());
@@ -324,6 +325,7 @@ fn tolerations(platform: &Platform) -> Result<Vec<Toleration>, String> {
             }
         }
     }
+    all.retain(|toleration| *toleration != Toleration::default());
     Ok(all)
 }
 
