@@ -1,5 +1,7 @@
 //! Figures, as ratios against a peer or a limit in the same run. Nothing here asserts a time.
 
+mod cluster;
+
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -9,6 +11,7 @@ use anyhow::Context as _;
 use ferroflow_testkit::{Platform, shell_pipeline};
 use serde_json::{Value, json};
 
+use crate::ci;
 use crate::shell::build;
 
 /// No run of a bench takes longer.
@@ -19,6 +22,9 @@ pub(crate) struct Bench {
     /// Leave out the fan-out of 10,000 tasks, which takes minutes.
     #[arg(long)]
     short: bool,
+    /// Steps on a real cluster against bare pods, instead of the rest.
+    #[arg(long)]
+    cluster: bool,
 }
 
 /// One line of the table.
@@ -32,16 +38,24 @@ struct Figure {
 
 impl Bench {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let ferroflow = build()?;
         // Read by the test kit, before any thread is started.
         if std::env::var_os("FERROFLOW_BIN").is_none() {
+            let given = if self.cluster {
+                ci::cluster_parts()?
+            } else {
+                vec![("FERROFLOW_BIN", build()?.display().to_string())]
+            };
             let again = Command::new(std::env::current_exe()?)
                 .args(std::env::args_os().skip(1))
-                .env("FERROFLOW_BIN", &ferroflow)
+                .envs(given)
                 .status()?;
             std::process::exit(again.code().unwrap_or(1));
         }
         let folder = tempfile::tempdir()?;
+        if self.cluster {
+            println!("{}", table(&cluster::figures(folder.path())?));
+            return Ok(());
+        }
         let mut figures = startup(folder.path())?;
         figures.push(chain(folder.path())?);
         figures.push(python_step(folder.path())?);

@@ -23,8 +23,8 @@ impl Test {
     }
 }
 
-/// What needs real parts.
-fn cluster() -> anyhow::Result<()> {
+/// Starts what is not there; the variables by which tests find the parts.
+pub(crate) fn cluster_parts() -> anyhow::Result<Vec<(&'static str, String)>> {
     testbed::up(&Part::ALL)?;
     let programs = testbed::image()?;
     let mut given = vec![
@@ -46,6 +46,12 @@ fn cluster() -> anyhow::Result<()> {
             given.push((part.variable(), part.address()?));
         }
     }
+    Ok(given)
+}
+
+/// What needs real parts.
+fn cluster() -> anyhow::Result<()> {
+    let given = cluster_parts()?;
     for arguments in CLUSTER_TESTS {
         println!("$ cargo test {}", arguments.join(" "));
         let mut test = program(env!("CARGO"), &["test", "--quiet"]);

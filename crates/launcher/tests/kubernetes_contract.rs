@@ -81,15 +81,15 @@ async fn the_kubernetes_runtime_keeps_the_contract() {
     all(&subject).await;
     ends_are_told_apart(&cluster, &subject).await;
     (subject.reopen)().delete(subject.run).await.unwrap();
-    let left = cluster.kubectl(&[
-        "get",
+    let selector = format!("pipelines.ferroflow.ai/run={}", subject.run);
+    cluster.kubectl(&[
+        "wait",
+        "--for=delete",
         "pods",
-        "-o",
-        "name",
         "-l",
-        &format!("pipelines.ferroflow.ai/run={}", subject.run),
+        &selector,
+        "--timeout=60s",
     ]);
-    assert_eq!(left, "", "pods are left behind");
 }
 
 /// What only a cluster can do to an attempt.

@@ -7,6 +7,7 @@
     reason = "a test that cannot go on panics, and says what it skips"
 )]
 
+pub mod bare_pods;
 pub mod cluster;
 pub mod conformance;
 
