@@ -182,7 +182,7 @@ fn restarted_while_a_step_runs(process: &str) {
 /// One after the other: they are faults of everybody's parts.
 #[test]
 fn restarted_parts_cost_nothing() {
-    for process in ["kube-apiserver", "kubelet", "minio"] {
+    for process in ["kube-apiserver", "kubelet", "minio", "postgres"] {
         println!("restarting {process}");
         restarted_while_a_step_runs(process);
     }

@@ -126,6 +126,10 @@ impl Testbed {
                     minio::down()?;
                     minio::up()
                 }
+                "postgres" => {
+                    postgres::crash()?;
+                    postgres::up()
+                }
                 "kafka" => {
                     daemon::kill("kafka");
                     kafka::down()?;

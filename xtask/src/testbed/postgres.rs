@@ -64,9 +64,18 @@ pub(super) fn up() -> anyhow::Result<()> {
 }
 
 pub(super) fn down() -> anyhow::Result<()> {
+    stop("fast")
+}
+
+/// Stops it as a power cut would, for tests of faults.
+pub(super) fn crash() -> anyhow::Result<()> {
+    stop("immediate")
+}
+
+fn stop(mode: &str) -> anyhow::Result<()> {
     if !data().join("postmaster.pid").exists() {
         return Ok(());
     }
     let mut stop = as_postgres("pg_ctl")?;
-    run(stop.args(["stop", "-w", "-m", "fast", "-D"]).arg(data()))
+    run(stop.args(["stop", "-w", "-m", mode, "-D"]).arg(data()))
 }

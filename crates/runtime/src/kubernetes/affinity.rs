@@ -20,38 +20,43 @@ pub(super) fn of(platform: &Platform) -> Result<Option<Affinity>, String> {
 }
 
 fn node(platform: &Platform) -> Result<Option<NodeAffinity>, String> {
-    let mut affinity = NodeAffinity::default();
+    let (mut required, mut preferred) = (Vec::new(), Vec::new());
     for term in &platform.node_affinity {
         match &term.node_affinity_json {
-            Some(Value::Null) => continue,
+            Some(Value::Null) => {}
             Some(given) => {
-                affinity = serde_json::from_value(given.clone())
+                let given: NodeAffinity = serde_json::from_value(given.clone())
                     .map_err(|error| format!("nodeAffinityJson: {error}"))?;
-                continue;
+                let terms = given.required_during_scheduling_ignored_during_execution;
+                required.extend(terms.into_iter().flat_map(|all| all.node_selector_terms));
+                let terms = given.preferred_during_scheduling_ignored_during_execution;
+                preferred.extend(terms.into_iter().flatten());
             }
-            None => {}
-        }
-        let selector = NodeSelectorTerm {
-            match_expressions: requirements(&term.match_expressions),
-            match_fields: requirements(&term.match_fields),
-        };
-        if let Some(weight) = term.weight {
-            let preferred = PreferredSchedulingTerm {
-                preference: selector,
-                weight,
-            };
-            affinity
-                .preferred_during_scheduling_ignored_during_execution
-                .get_or_insert_default()
-                .push(preferred);
-        } else {
-            affinity
-                .required_during_scheduling_ignored_during_execution
-                .get_or_insert_with(NodeSelector::default)
-                .node_selector_terms
-                .push(selector);
+            None => {
+                let preference = NodeSelectorTerm {
+                    match_expressions: requirements(&term.match_expressions),
+                    match_fields: requirements(&term.match_fields),
+                };
+                // An empty term matches no node, which nobody means.
+                if preference == NodeSelectorTerm::default() {
+                    continue;
+                }
+                match term.weight {
+                    Some(weight) => preferred.push(PreferredSchedulingTerm { preference, weight }),
+                    None => required.push(preference),
+                }
+            }
         }
     }
+    let affinity = NodeAffinity {
+        required_during_scheduling_ignored_during_execution: (!required.is_empty()).then_some(
+            NodeSelector {
+                node_selector_terms: required,
+            },
+        ),
+        preferred_during_scheduling_ignored_during_execution: Some(preferred)
+            .filter(|terms| !terms.is_empty()),
+    };
     Ok((affinity != NodeAffinity::default()).then_some(affinity))
 }
 

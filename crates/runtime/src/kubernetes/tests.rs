@@ -135,6 +135,18 @@ fn a_task_that_uses_the_workspace_mounts_it() {
 }
 
 #[test]
+fn terms_that_say_nothing_are_left_out() {
+    let empty = json!({
+        "nodeAffinity": [{}, {"nodeAffinityJson": {}}, {"nodeAffinityJson": null}],
+        "tolerations": [{}, {"tolerationJson": {}}, {"tolerationJson": null}],
+    });
+
+    let pod = objects::pod(&spec(empty), &config()).unwrap().spec.unwrap();
+
+    assert_eq!((pod.affinity, pod.tolerations), (None, None));
+}
+
+#[test]
 fn what_is_not_understood_is_named() {
     let error = objects::pod(&spec(json!({"initContainers": []})), &config()).unwrap_err();
 
