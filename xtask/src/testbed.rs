@@ -122,8 +122,7 @@ impl Testbed {
             Action::Image => image().map(drop),
             Action::Restart { process } => match process.as_str() {
                 "minio" => {
-                    daemon::kill("minio");
-                    minio::down()?;
+                    daemon::kill("minio")?;
                     minio::up()
                 }
                 "postgres" => {
@@ -131,8 +130,7 @@ impl Testbed {
                     postgres::up()
                 }
                 "kafka" => {
-                    daemon::kill("kafka");
-                    kafka::down()?;
+                    daemon::kill("kafka")?;
                     kafka::up()
                 }
                 other => kubernetes::restart(other),

@@ -119,11 +119,6 @@ impl Stores {
         }
     }
 
-    /// The settings.
-    pub fn s3(&self) -> &S3Config {
-        &self.s3
-    }
-
     /// The place that a URI or an absolute path names.
     pub fn open(&self, uri: &str) -> Result<Place, StoreError> {
         let settings = |source: object_store::Error| StoreError::Settings {

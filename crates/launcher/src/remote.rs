@@ -96,6 +96,11 @@ impl RemoteFiles {
         self.read("spec.json").await
     }
 
+    /// Whether it was ever said what is to be done.
+    pub async fn is_known(&self) -> Result<bool, RemoteError> {
+        self.exists("spec.json").await
+    }
+
     /// Marks the command as started; `false` if that was done before.
     pub async fn mark_started(&self) -> Result<bool, RemoteError> {
         self.create("started", Bytes::new()).await

@@ -19,6 +19,17 @@ pub struct AttemptKey {
     pub attempt: u32,
 }
 
+impl AttemptKey {
+    /// Stands for a whole run in an error that names an attempt; no attempt has number 0.
+    pub fn of_run(run: RunId) -> Self {
+        Self {
+            run,
+            task: TaskId::new(run.uuid()),
+            attempt: 0,
+        }
+    }
+}
+
 impl fmt::Display for AttemptKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}", self.run, self.task, self.attempt)

@@ -21,7 +21,7 @@ use ferroflow_types::RunId;
 use ferroflow_types::id::{IdSource as _, RandomIds};
 use serde_json::{Value, json};
 
-fn subject(cluster: &Cluster, folder: std::path::PathBuf) -> Subject {
+async fn subject(cluster: &Cluster, folder: std::path::PathBuf) -> Subject {
     let ids = RandomIds;
     let run = RunId::new(ids.uuid());
     let claim = format!("contract-{run}");
@@ -34,16 +34,11 @@ fn subject(cluster: &Cluster, folder: std::path::PathBuf) -> Subject {
         ..config
     };
     let image = cluster.task_image().to_owned();
-    let (client, handle) = (
-        tokio::task::block_in_place(|| {
-            tokio::runtime::Handle::current().block_on(kube::Client::try_default())
-        })
-        .unwrap(),
-        Stores::new(s3),
-    );
+    let client = kube::Client::try_default().await.unwrap();
+    let stores = Stores::new(s3);
     Subject {
         reopen: Box::new(move || {
-            let runtime = KubernetesRuntime::new(client.clone(), config.clone(), handle.clone());
+            let runtime = KubernetesRuntime::new(client.clone(), config.clone(), stores.clone());
             Arc::new(runtime) as Arc<dyn Runtime>
         }),
         folder,
@@ -76,7 +71,7 @@ async fn the_kubernetes_runtime_keeps_the_contract() {
         Err(reason) => return println!("skipped: {reason}"),
     };
     let data = tempfile::tempdir().unwrap();
-    let subject = subject(&cluster, data.path().to_path_buf());
+    let subject = subject(&cluster, data.path().to_path_buf()).await;
 
     all(&subject).await;
     ends_are_told_apart(&cluster, &subject).await;

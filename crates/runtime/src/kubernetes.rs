@@ -374,7 +374,7 @@ impl Runtime for KubernetesRuntime {
             self.collect_garbage(key).await;
             return Ok(outcome);
         }
-        if remote.read_spec().await.map_err(of_remote(key))?.is_none() {
+        if !remote.is_known().await.map_err(of_remote(key))? {
             return Err(RuntimeError::Unknown(*key));
         }
         let failure = self.pod_ended(key).await;
@@ -425,11 +425,7 @@ impl Runtime for KubernetesRuntime {
     }
 
     async fn delete(&self, run: RunId) -> Result<(), RuntimeError> {
-        let key = AttemptKey {
-            run,
-            task: ferroflow_types::TaskId::new(run.uuid()),
-            attempt: 0,
-        };
+        let key = AttemptKey::of_run(run);
         let of_api = |error: kube::Error| RuntimeError::Io {
             key,
             what: "delete the run's pods",

@@ -345,11 +345,7 @@ impl Runtime for ProcessRuntime {
     }
 
     async fn delete(&self, run: RunId) -> Result<(), RuntimeError> {
-        let key = AttemptKey {
-            run,
-            task: ferroflow_types::TaskId::new(run.uuid()),
-            attempt: 0,
-        };
+        let key = AttemptKey::of_run(run);
         for dir in [self.run_dir(run), self.workspace(run)] {
             match fs::remove_dir_all(&dir).await {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {

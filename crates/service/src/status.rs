@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 
 use ferroflow_proto::google::rpc;
+use ferroflow_types::error::chain;
 use ferroflow_types::{Error, ErrorKind, FieldViolation};
 use prost::Message as _;
 use tonic::{Code, Status};
@@ -205,17 +206,6 @@ fn any(name: &str, message: &impl prost::Message) -> prost_types::Any {
         type_url: format!("type.googleapis.com/{name}"),
         value: message.encode_to_vec(),
     }
-}
-
-fn chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -64,26 +64,28 @@ pub(super) fn is_running(name: &str) -> bool {
     running(name).is_some()
 }
 
+/// How long a process may take to end.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Stops a process that we started: politely, then for certain.
 pub(super) fn stop(name: &str) -> anyhow::Result<()> {
-    const PATIENCE: Duration = Duration::from_secs(10);
     if let Some(id) = running(name) {
         signal(id, Signal::TERM);
         if wait(name, PATIENCE, || !is_running(name)).is_err() {
-            signal(id, Signal::KILL);
-            wait(&format!("{name} still runs"), PATIENCE, || {
-                !is_running(name)
-            })?;
+            kill(name)?;
         }
     }
     remove(&file(name)?)
 }
 
-/// Kills a process that we started, for tests of faults.
-pub(super) fn kill(name: &str) {
+/// Kills a process that we started and waits until it is gone.
+pub(super) fn kill(name: &str) -> anyhow::Result<()> {
     if let Some(id) = running(name) {
         signal(id, Signal::KILL);
     }
+    wait(&format!("{name} still runs"), PATIENCE, || {
+        !is_running(name)
+    })
 }
 
 fn signal(id: u32, signal: Signal) {

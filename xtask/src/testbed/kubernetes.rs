@@ -180,8 +180,7 @@ pub(super) fn restart(name: &str) -> anyhow::Result<()> {
         .into_iter()
         .find(|component| component.name() == name)
         .with_context(|| format!("{name} is no process of the cluster"))?;
-    daemon::kill(name);
-    wait("it still runs", PATIENCE, || !daemon::is_running(name))?;
+    daemon::kill(name)?;
     daemon::start(name, &mut component.command(&cluster)?)
 }
 

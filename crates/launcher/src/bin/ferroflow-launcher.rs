@@ -42,16 +42,13 @@ fn pod() -> ExitCode {
     clippy::print_stderr,
     reason = "the pod's log is the only place for it"
 )]
-fn told<E: std::error::Error>(done: &Result<(), E>) -> ExitCode {
+fn told<E: std::error::Error + 'static>(done: &Result<(), E>) -> ExitCode {
     let Err(error) = done else {
         return ExitCode::SUCCESS;
     };
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    eprintln!("ferroflow-launcher: {text}");
+    eprintln!(
+        "ferroflow-launcher: {}",
+        ferroflow_types::error::chain(error)
+    );
     ExitCode::FAILURE
 }

@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 
 use ferroflow_launcher::remote::RemoteFiles;
-use ferroflow_launcher::{AttemptResult, AttemptSpec, Failure, FailureReason, Outcome, Outputs};
+use ferroflow_launcher::{
+    AttemptKey, AttemptResult, AttemptSpec, Failure, FailureReason, Outcome, Outputs,
+};
 use ferroflow_types::time::{Clock as _, SystemClock};
 use k8s_openapi::api::core::v1::{
     PersistentVolumeClaim, PersistentVolumeClaimSpec, TypedLocalObjectReference,
@@ -72,21 +74,25 @@ impl KubernetesRuntime {
     async fn create_claim(&self, spec: &AttemptSpec) -> Result<Outputs, String> {
         let claim = claim(spec, &self.config.namespace)?;
         let name = claim.metadata.name.clone().unwrap_or_default();
-        let parameters = PatchParams::apply(objects::MANAGER).force();
-        let asked = self
-            .persist(&spec.key, || async {
-                self.claims
-                    .patch(&name, &parameters, &Patch::Apply(&claim))
-                    .await
-            })
-            .await;
-        if let Asked::Refused(said) = asked {
+        if let Asked::Refused(said) = self.apply_claim(&spec.key, &name, &claim).await {
             return Err(format!("the cluster refuses the volume claim: {said}"));
         }
         Ok(Outputs {
             parameters: BTreeMap::from([("name".to_owned(), Value::String(name))]),
             artifacts: BTreeMap::new(),
         })
+    }
+
+    async fn apply_claim(
+        &self,
+        key: &AttemptKey,
+        name: &str,
+        claim: &PersistentVolumeClaim,
+    ) -> Asked {
+        let parameters = PatchParams::apply(objects::MANAGER).force();
+        let apply = Patch::Apply(claim);
+        self.persist(key, || self.claims.patch(name, &parameters, &apply))
+            .await
     }
 
     async fn delete_claim(&self, spec: &AttemptSpec) -> Result<Outputs, String> {
@@ -124,15 +130,7 @@ impl KubernetesRuntime {
             }),
             status: None,
         };
-        let parameters = PatchParams::apply(objects::MANAGER).force();
-        let asked = self
-            .persist(&key, || async {
-                self.claims
-                    .patch(&name, &parameters, &Patch::Apply(&claim))
-                    .await
-            })
-            .await;
-        match asked {
+        match self.apply_claim(&key, &name, &claim).await {
             Asked::Done => Ok(()),
             Asked::Refused(said) => Err(format!("the cluster refuses the workspace: {said}")),
         }

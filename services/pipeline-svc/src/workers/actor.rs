@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ferroflow_types::error::chain;
 use ferroflow_types::{Error, ErrorKind, RunId};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -301,16 +302,4 @@ async fn serve(actor: &mut Actor, letter: Letter) -> Result<(), Error> {
         tracing::debug!(run = %actor.id, "nobody waits for the answer any more");
     }
     outcome
-}
-
-/// An error with its causes, for the log.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -9,9 +9,9 @@ use ferroflow_launcher::{
 };
 use ferroflow_runtime::{Runtime, RuntimeError};
 use ferroflow_types::TaskId;
+use ferroflow_types::error::chain;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::actor::chain;
 use crate::domain::artifact::Artifact;
 use crate::domain::engine::RunState;
 use crate::domain::engine::node::{NodeError, NodeIx};
@@ -175,15 +175,7 @@ pub(super) async fn watch(
         Err(error) => Err(error),
     };
     drop(permit);
-    tell(
-        &reports,
-        Report::Ended {
-            task,
-            attempt,
-            outcome,
-        },
-    )
-    .await;
+    tell_end(&reports, key, outcome).await;
 }
 
 /// Stops an attempt and reports its end, whether or not somebody else watches it.
@@ -192,20 +184,25 @@ pub(super) async fn stop(
     key: AttemptKey,
     reports: mpsc::Sender<Report>,
 ) {
-    let AttemptKey { task, attempt, .. } = key;
     let outcome = match runtime.stop(&key).await {
         Ok(()) => runtime.observe(&key).await,
         Err(error) => Err(error),
     };
-    tell(
-        &reports,
-        Report::Ended {
-            task,
-            attempt,
-            outcome,
-        },
-    )
-    .await;
+    tell_end(&reports, key, outcome).await;
+}
+
+async fn tell_end(
+    reports: &mpsc::Sender<Report>,
+    key: AttemptKey,
+    outcome: Result<Outcome, RuntimeError>,
+) {
+    let AttemptKey { task, attempt, .. } = key;
+    let report = Report::Ended {
+        task,
+        attempt,
+        outcome,
+    };
+    tell(reports, report).await;
 }
 
 /// Tells the actor; one that is gone needs no report.
