@@ -25,8 +25,11 @@ const CRATES: &[(&str, &[&str])] = &[
     ("bus", &["types", "db"]),
     ("artifacts", &[]),
     ("python-env", &[]),
-    ("launcher", &["types", "artifacts"]),
-    ("runtime", &["types", "artifacts", "launcher", "python-env"]),
+    ("launcher", &["types", "artifacts", "proto"]),
+    (
+        "runtime",
+        &["types", "artifacts", "launcher", "proto", "python-env"],
+    ),
     ("testkit", &[]),
     (
         "pipeline-svc",

@@ -40,6 +40,7 @@ pub(crate) fn cluster_parts() -> anyhow::Result<Vec<(&'static str, String)>> {
     if ours {
         let us = std::env::current_exe()?.display().to_string();
         given.push(("FERROFLOW_TEST_RESTART", us));
+        given.push(("FERROFLOW_TEST_ADDRESS", testbed::address()?));
     }
     for part in Part::ALL {
         if std::env::var_os(part.variable()).is_none() {

@@ -16,6 +16,7 @@ mod postgres;
 mod tools;
 
 pub(crate) use images::{FERROFLOW, PYTHON};
+pub(crate) use node::address;
 
 use std::net::TcpStream;
 use std::path::PathBuf;

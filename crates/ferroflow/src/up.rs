@@ -263,7 +263,7 @@ async fn runtime(
                 bail!("kubernetes.launcher_image is empty: name an image with ferroflow-launcher");
             }
             let pods = KubernetesRuntime::connect(settings, stores.clone());
-            let pods = pods.await.context("cannot reach the cluster")?;
+            let pods = pods.await.context("tasks cannot run as pods")?;
             Ok(Arc::new(pods))
         }
     }

@@ -127,7 +127,7 @@ fn start(
                 .stderr(errors);
             None
         }
-        Surroundings::Container => {
+        Surroundings::Container | Surroundings::WarmContainer => {
             let (reader, writer) = pipe().map_err(|error| of_io("cannot open a pipe", &error))?;
             let errors = writer
                 .try_clone()
@@ -137,6 +137,9 @@ fn start(
                 if name.as_encoded_bytes().starts_with(OWN.as_bytes()) {
                     command.env_remove(name);
                 }
+            }
+            if around == Surroundings::WarmContainer {
+                command.envs(spec.env.iter().map(|(name, value)| (name, value)));
             }
             Some(std::thread::spawn(move || echo(reader, log)))
         }
@@ -249,7 +252,7 @@ fn judge(
 fn start_failed(spec: &AttemptSpec, around: Surroundings, error: &io::Error) -> Failure {
     let program = spec.argv.first().map_or("", String::as_str);
     let image = &spec.image;
-    if error.kind() == io::ErrorKind::NotFound && around == Surroundings::Container {
+    if error.kind() == io::ErrorKind::NotFound && around.has_image() {
         return Failure::new(
             FailureReason::StartFailed,
             format!("there is no program {program:?} in the image {image}: use another image"),

@@ -23,6 +23,7 @@
 //! | `collect` | output parameters and artifacts |
 //! | [`remote`] | an attempt's files in an object store |
 //! | [`pod`] | the launcher inside a container |
+//! | [`home`] | the way from a pod to the runtime that made it |
 //!
 //! No async and no argument parser here: it is started for every attempt and must start fast. Only
 //! [`pod`] is async: it brings what the command needs from an object store and takes back what the
@@ -32,6 +33,8 @@
 mod collect;
 mod command;
 mod files;
+#[cfg(feature = "pod")]
+pub mod home;
 pub mod outcome;
 #[cfg(feature = "pod")]
 pub mod pod;

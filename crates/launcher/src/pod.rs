@@ -15,6 +15,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::home::{Home, HomeError};
 use crate::remote::{RemoteError, RemoteFiles};
 use crate::run::{Surroundings, launch_in};
 use crate::{
@@ -34,8 +35,8 @@ const GRACE: std::time::Duration = std::time::Duration::from_secs(5);
 /// What a launcher in a pod is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodTask {
-    /// Which attempt it is.
-    pub key: AttemptKey,
+    /// Which attempt it is; a warm pod asks at home.
+    pub key: Option<AttemptKey>,
     /// Where the files of attempts are.
     pub root: String,
     /// How S3 is reached; keys come apart, from a secret.
@@ -44,6 +45,9 @@ pub struct PodTask {
     pub region: String,
     /// A folder of the pod's own that both the command and we can write to.
     pub folder: PathBuf,
+    /// The runtime that made the pod, if it can be reached from there.
+    #[serde(default)]
+    pub home: Option<Home>,
 }
 
 /// Why not even a report could be given.
@@ -58,6 +62,9 @@ pub enum PodError {
     /// The pod's own folder.
     #[error("the pod's folder")]
     Folder(#[from] std::io::Error),
+    /// The runtime does not say which attempt it is.
+    #[error("no attempt was given")]
+    Home(#[from] HomeError),
 }
 
 /// Does what the variables say.
@@ -75,26 +82,58 @@ pub async fn run() -> Result<(), PodError> {
         access_key_id: variable(ACCESS_KEY_ID).unwrap_or_default().into(),
         secret_access_key: variable(SECRET_ACCESS_KEY).unwrap_or_default().into(),
     });
-    let remote = RemoteFiles::new(&stores, &task.root, &task.key)?;
+    let (key, around) = match task.key {
+        Some(key) => (key, Surroundings::Container),
+        None => match given(task.home.as_ref()).await? {
+            Some(key) => (key, Surroundings::WarmContainer),
+            None => return Ok(()),
+        },
+    };
+    let remote = RemoteFiles::new(&stores, &task.root, &key)?;
     let started_at = SystemClock.now();
-    let spec = remote
+    let mut spec = remote
         .read_spec()
         .await?
         .ok_or(PodError::Told("spec.json"))?;
-    let files = AttemptFiles::new(&task.folder);
-    let result = attempt(&spec, &files, &remote, &stores).await;
-    if files.log().exists() {
-        let kept = transfer::upload(&files.log(), &remote.log()).await;
-        if let Err(error) = kept {
-            return report(
-                &remote,
-                started_at,
-                Err(of_transfer("keep the log", &error)),
-            )
-            .await;
-        }
+    if around == Surroundings::WarmContainer {
+        let retry = ("KFP_RETRY_INDEX".to_owned(), (key.attempt - 1).to_string());
+        let trace = spec.traceparent.clone();
+        let trace = trace.map(|trace| ("TRACEPARENT".to_owned(), trace));
+        spec.env.splice(0..0, std::iter::once(retry).chain(trace));
     }
-    report(&remote, started_at, result).await
+    let files = AttemptFiles::new(&task.folder);
+    let mut result = attempt(&spec, &files, &remote, &stores, around).await;
+    if files.log().exists()
+        && let Err(error) = transfer::upload(&files.log(), &remote.log()).await
+    {
+        result = Err(of_transfer("keep the log", &error));
+    }
+    report(&remote, started_at, result).await?;
+    if let Some(home) = &task.home
+        && let Err(error) = home.report().await
+    {
+        tell(&error);
+    }
+    Ok(())
+}
+
+/// The attempt that a warm pod is for; `None` when it is told to end before there is one.
+async fn given(home: Option<&Home>) -> Result<Option<AttemptKey>, PodError> {
+    let home = home.ok_or(PodError::Told("home"))?;
+    let mut told = signal(SignalKind::terminate())?;
+    tokio::select! {
+        given = home.take() => Ok(given?),
+        _ = told.recv() => Ok(None),
+    }
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "the pod's log is the only place for it"
+)]
+fn tell(error: &HomeError) {
+    let cause = ferroflow_types::error::chain(error);
+    eprintln!("ferroflow-launcher: the end is not reported, it will be found out: {cause}");
 }
 
 async fn report(
@@ -126,6 +165,7 @@ async fn attempt(
     files: &AttemptFiles,
     remote: &RemoteFiles,
     stores: &Stores,
+    around: Surroundings,
 ) -> Result<Outcome, Failure> {
     let failed = |error: std::io::Error| crate::command::of_io("cannot begin", &error);
     std::fs::create_dir_all(files.dir()).map_err(failed)?;
@@ -159,7 +199,7 @@ async fn attempt(
         ));
     }
     let killed_before = memory_kills();
-    let mut outcome = command(files, remote).await.map_err(failed)?;
+    let mut outcome = command(files, remote, around).await.map_err(failed)?;
     if memory_kills() > killed_before {
         blame_memory(&mut outcome, spec);
     }
@@ -170,10 +210,14 @@ async fn attempt(
 }
 
 /// Runs the command; a pod that has to end ends it.
-async fn command(files: &AttemptFiles, remote: &RemoteFiles) -> std::io::Result<Outcome> {
+async fn command(
+    files: &AttemptFiles,
+    remote: &RemoteFiles,
+    around: Surroundings,
+) -> std::io::Result<Outcome> {
     let mut told = signal(SignalKind::terminate())?;
     let dir = Arc::new(files.dir().to_path_buf());
-    let mut work = tokio::task::spawn_blocking(move || launch_in(&dir, Surroundings::Container));
+    let mut work = tokio::task::spawn_blocking(move || launch_in(&dir, around));
     let (ended, evicted) = tokio::select! {
         ended = &mut work => (ended, false),
         _ = told.recv() => {

@@ -3,6 +3,7 @@
 //! ```text
 //! <root>/attempts/<run>/<task>/<attempt>/
 //!   spec.json     what to do                      (written by the runtime)
+//!   pod           the warm pod that does it        (none: the pod that is named by the attempt)
 //!   started       made just before the command    (exclusively: it never runs twice)
 //!   stop          somebody asked for the end
 //!   log.txt       what the command printed        (once it has ended)
@@ -19,6 +20,9 @@ use object_store::path::Path as StorePath;
 use object_store::{ObjectStore as _, ObjectStoreExt as _, PutMode, PutOptions};
 
 use crate::{AttemptKey, AttemptSpec, Outcome};
+
+/// The file that names an attempt's warm pod.
+const POD: &str = "pod";
 
 /// Why the store did not give or take a file.
 #[derive(Debug, thiserror::Error)]
@@ -79,16 +83,16 @@ impl RemoteFiles {
         self.place.path.clone().join(file)
     }
 
-    /// Writes what is to be done unless that is written; the one that counts. Asking again after a
-    /// crash may say it with other words, for example another trace.
-    pub async fn write_spec(&self, spec: AttemptSpec) -> Result<AttemptSpec, RemoteError> {
+    /// Writes what is to be done unless that is written; the one that counts, and whether it is this
+    /// one. Asking again after a crash may say it with other words, for example another trace.
+    pub async fn write_spec(&self, spec: AttemptSpec) -> Result<(AttemptSpec, bool), RemoteError> {
         let file = "spec.json";
         let bytes =
             serde_json::to_vec(&spec).map_err(|source| RemoteError::Damaged { file, source })?;
         if self.create(file, bytes.into()).await? {
-            return Ok(spec);
+            return Ok((spec, true));
         }
-        Ok(self.read_spec().await?.unwrap_or(spec))
+        Ok((self.read_spec().await?.unwrap_or(spec), false))
     }
 
     /// What is to be done.
@@ -99,6 +103,31 @@ impl RemoteFiles {
     /// Whether it was ever said what is to be done.
     pub async fn is_known(&self) -> Result<bool, RemoteError> {
         self.exists("spec.json").await
+    }
+
+    /// Notes that a pod of another name than the attempt's does it.
+    pub async fn assign_pod(&self, name: &str) -> Result<(), RemoteError> {
+        let bytes = Bytes::copy_from_slice(name.as_bytes());
+        self.place
+            .store
+            .put(&self.path(POD), bytes.into())
+            .await
+            .map(drop)
+            .map_err(|source| RemoteError::Store { file: POD, source })
+    }
+
+    /// Takes that back.
+    pub async fn unassign_pod(&self) -> Result<(), RemoteError> {
+        match self.place.store.delete(&self.path(POD)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(source) => Err(RemoteError::Store { file: POD, source }),
+        }
+    }
+
+    /// The pod of another name that does it, if there is one.
+    pub async fn assigned_pod(&self) -> Result<Option<String>, RemoteError> {
+        let found = self.bytes(POD).await?;
+        Ok(found.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }
 
     /// Marks the command as started; `false` if that was done before.
@@ -160,16 +189,20 @@ impl RemoteFiles {
         &self,
         file: &'static str,
     ) -> Result<Option<T>, RemoteError> {
-        let of_store = |source| RemoteError::Store { file, source };
-        let found = match self.place.store.get(&self.path(file)).await {
-            Ok(found) => found,
-            Err(object_store::Error::NotFound { .. }) => return Ok(None),
-            Err(error) => return Err(of_store(error)),
-        };
-        let bytes = found.bytes().await.map_err(of_store)?;
-        serde_json::from_slice(&bytes)
-            .map(Some)
+        let bytes = self.bytes(file).await?;
+        bytes
+            .map(|bytes| serde_json::from_slice(&bytes))
+            .transpose()
             .map_err(|source| RemoteError::Damaged { file, source })
+    }
+
+    async fn bytes(&self, file: &'static str) -> Result<Option<Bytes>, RemoteError> {
+        let of_store = |source| RemoteError::Store { file, source };
+        match self.place.store.get(&self.path(file)).await {
+            Ok(found) => found.bytes().await.map(Some).map_err(of_store),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(of_store(error)),
+        }
     }
 }
 

@@ -18,6 +18,16 @@ pub enum Surroundings {
     /// A container of its own: its environment, limits and folder are the container's, and output
     /// goes to the container's as well.
     Container,
+    /// A container that was started before anybody knew what for: like [`Self::Container`], with
+    /// the attempt's environment on top of its own.
+    WarmContainer,
+}
+
+impl Surroundings {
+    /// Whether the image is the task's own.
+    pub(crate) fn has_image(self) -> bool {
+        self != Self::Machine
+    }
 }
 
 /// Runs the attempt in `dir` on this machine and writes its report; see [`launch_in`].

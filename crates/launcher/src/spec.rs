@@ -97,7 +97,7 @@ pub struct InputArtifact {
 }
 
 /// Requests and limits as Kubernetes quantities.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Resources {
     /// By name, for example `cpu` to `250m`.

@@ -38,8 +38,8 @@ async fn subject(cluster: &Cluster, folder: std::path::PathBuf) -> Subject {
     let stores = Stores::new(s3);
     Subject {
         reopen: Box::new(move || {
-            let runtime = KubernetesRuntime::new(client.clone(), config.clone(), stores.clone());
-            Arc::new(runtime) as Arc<dyn Runtime>
+            let runtime = KubernetesRuntime::open(client.clone(), config.clone(), stores.clone());
+            Arc::new(runtime.unwrap()) as Arc<dyn Runtime>
         }),
         folder,
         inside: "/shared".into(),

@@ -5,6 +5,7 @@
 //! | [`kfp::v2beta1`] | Kubeflow Pipelines' API |
 //! | [`ml_pipelines`] | the compiled pipeline (PipelineSpec IR) |
 //! | [`kfp_kubernetes`] | its Kubernetes platform document |
+//! | [`attempts::v1`] | launchers in pods and the runtime that made them |
 //! | [`events::v1`] | our event stream |
 //! | [`pipelines::v1`] | our additions: tasks, logs, artifacts, uploads |
 //!
@@ -95,7 +96,7 @@ pub mod kfp_kubernetes {
     generated!("kfp_kubernetes");
 }
 
-/// Our own contracts; short: [`events`], [`pipelines`].
+/// Our own contracts; short: [`attempts`], [`events`], [`pipelines`].
 #[allow(
     clippy::all,
     clippy::pedantic,
@@ -104,6 +105,11 @@ pub mod kfp_kubernetes {
     reason = "generated code"
 )]
 pub mod ferroflow {
+    pub mod attempts {
+        pub mod v1 {
+            generated!("ferroflow.attempts.v1");
+        }
+    }
     pub mod events {
         pub mod v1 {
             generated!("ferroflow.events.v1");
@@ -116,5 +122,5 @@ pub mod ferroflow {
     }
 }
 
-pub use ferroflow::{events, pipelines};
+pub use ferroflow::{attempts, events, pipelines};
 pub use kubeflow::pipelines::backend::api as kfp;

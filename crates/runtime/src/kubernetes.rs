@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! ensure   spec.json ──► store;  pod ──► API server       (server-side apply, named by the attempt)
-//! observe  one watch of the namespace ──► the pod has ended ──► outcome.json from the store
+//! observe  its launcher reports, or one watch of the namespace sees the pod's end
+//!          ──► outcome.json from the store
 //! ```
 //!
 //! The store decides: an attempt with a report is done, whatever became of its pod, its node or of
@@ -11,15 +12,19 @@
 
 mod affinity;
 mod claims;
+mod config;
+mod ending;
+mod filler;
 mod index;
+mod launchers;
 mod logs;
 mod objects;
 mod platform;
 #[cfg(test)]
 mod tests;
 mod verdict;
+mod warm;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -34,74 +39,14 @@ use ferroflow_types::time::{Clock as _, SystemClock};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client};
-use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 
 use crate::{Layout, LogRequest, LogStream, Runtime, RuntimeError};
-use index::{PodIndex, Seen};
-use verdict::{Verdict, judge};
-
-/// Settings of [`KubernetesRuntime`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct KubernetesConfig {
-    /// Where pods are made.
-    pub namespace: String,
-    /// The image that holds `ferroflow-launcher`.
-    pub launcher_image: String,
-    /// The service account of tasks; empty for none, and then a task cannot talk to the API.
-    pub service_account: String,
-    /// The secret with `access-key-id` and `secret-access-key` for the object store; empty where
-    /// pods have an identity of their own.
-    pub store_secret: String,
-    /// When images are pulled: Always, IfNotPresent or Never; empty for Kubernetes' own rule.
-    pub image_pull_policy: String,
-    /// Images that stand for others, for clusters without a way to the registries of pipelines; the
-    /// one for `*` stands for all that are not named.
-    pub images: BTreeMap<String, String>,
-    /// Seconds that a pod may wait for its image before its attempt fails.
-    pub image_patience_s: u64,
-    /// Seconds that a pod may wait for a node before its attempt fails; 0 for ever.
-    pub schedule_patience_s: u64,
-    /// Where the files of attempts are: set from the artifacts' settings.
-    #[serde(skip)]
-    pub root: String,
-    /// The store's endpoint as pods reach it: set from the artifacts' settings.
-    #[serde(skip)]
-    pub endpoint: String,
-    /// The store's region: set from the artifacts' settings.
-    #[serde(skip)]
-    pub region: String,
-}
-
-impl Default for KubernetesConfig {
-    fn default() -> Self {
-        Self {
-            namespace: "ferroflow".to_owned(),
-            launcher_image: String::new(),
-            service_account: String::new(),
-            store_secret: String::new(),
-            image_pull_policy: String::new(),
-            images: BTreeMap::new(),
-            image_patience_s: 120,
-            schedule_patience_s: 0,
-            root: String::new(),
-            endpoint: String::new(),
-            region: String::new(),
-        }
-    }
-}
-
-impl KubernetesConfig {
-    /// The image that runs where `image` was asked for.
-    fn image(&self, image: &str) -> String {
-        self.images
-            .get(image)
-            .or_else(|| self.images.get("*"))
-            .map_or(image, String::as_str)
-            .to_owned()
-    }
-}
+pub use config::{KubernetesConfig, WarmConfig};
+use filler::Filler;
+use index::PodIndex;
+use launchers::Door;
+use tokio_util::task::AbortOnDropHandle;
+use warm::{Class, WarmPool};
 
 /// The waits between tries of the API server, the last one repeated.
 const RETRY_WAITS: [Duration; 5] = [
@@ -118,7 +63,28 @@ pub struct KubernetesRuntime {
     stores: Stores,
     pods: Api<Pod>,
     claims: Api<PersistentVolumeClaim>,
-    index: PodIndex,
+    index: Arc<PodIndex>,
+    warm: Arc<WarmPool>,
+    /// The way in for launchers, where there is one.
+    door: Option<Door>,
+    /// What works for the runtime; it ends with it.
+    _helpers: Vec<AbortOnDropHandle<()>>,
+}
+
+/// Why there is no runtime over a cluster.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The cluster.
+    #[error("cannot reach the cluster")]
+    Cluster(#[from] kube::Error),
+    /// The address for launchers.
+    #[error("launchers cannot be listened to at {0:?} (kubernetes.report_listen)")]
+    Listen(String, #[source] io::Error),
+    /// Settings that do not go together.
+    #[error(
+        "kubernetes.warm.size is {0}, and warm pods ask for their steps: give kubernetes.report_listen"
+    )]
+    Deaf(usize),
 }
 
 /// What came of asking the API server.
@@ -130,20 +96,61 @@ enum Asked {
 
 impl KubernetesRuntime {
     /// A runtime over a cluster; watches its pods from now on.
-    pub fn new(client: Client, config: KubernetesConfig, stores: Stores) -> Self {
+    ///
+    /// # Errors
+    /// When launchers cannot be listened to.
+    pub fn open(
+        client: Client,
+        config: KubernetesConfig,
+        stores: Stores,
+    ) -> Result<Self, OpenError> {
         let pods = Api::<Pod>::namespaced(client.clone(), &config.namespace);
-        Self {
-            index: PodIndex::start(pods.clone()),
+        let index = Arc::new(PodIndex::start(pods.clone()));
+        let listen = config.report_listen.clone();
+        let of_listen = |error| OpenError::Listen(listen.clone(), error);
+        let mut helpers = Vec::new();
+        let warm = Arc::new(WarmPool::new(config.warm, pool_name().map_err(of_listen)?));
+        let door = if listen.is_empty() {
+            if warm.is_on() {
+                return Err(OpenError::Deaf(config.warm.size));
+            }
+            None
+        } else {
+            let (door, listener) = Door::open(&listen, &config.report_url).map_err(of_listen)?;
+            let serving = launchers::serve(
+                door.clone(),
+                listener,
+                Arc::clone(&index),
+                Arc::clone(&warm),
+            );
+            helpers.push(serving.map_err(of_listen)?);
+            Some(door)
+        };
+        if let (Some(door), true) = (&door, warm.is_on()) {
+            let filler = Filler {
+                pool: Arc::clone(&warm),
+                index: Arc::clone(&index),
+                pods: pods.clone(),
+                config: config.clone(),
+                door: door.clone(),
+            };
+            helpers.push(filler.start());
+        }
+        Ok(Self {
             claims: Api::namespaced(client, &config.namespace),
             config,
             stores,
             pods,
-        }
+            index,
+            warm,
+            door,
+            _helpers: helpers,
+        })
     }
 
     /// A runtime over the cluster that the environment names: a pod's own, or a kubeconfig's.
-    pub async fn connect(config: KubernetesConfig, stores: Stores) -> Result<Self, kube::Error> {
-        Ok(Self::new(Client::try_default().await?, config, stores))
+    pub async fn connect(config: KubernetesConfig, stores: Stores) -> Result<Self, OpenError> {
+        Self::open(Client::try_default().await?, config, stores)
     }
 
     fn remote(&self, key: &AttemptKey) -> Result<RemoteFiles, RuntimeError> {
@@ -171,13 +178,46 @@ impl KubernetesRuntime {
         }
     }
 
+    /// Gives the attempt to a pod that waits; whether there was one, now or before a crash.
+    async fn start_warm(
+        &self,
+        spec: &AttemptSpec,
+        is_new: bool,
+        remote: &RemoteFiles,
+    ) -> Result<bool, RuntimeError> {
+        let key = spec.key;
+        if !is_new {
+            // It may have a pod of its own already. If it was given to a warm one, that decides.
+            let assigned = remote.assigned_pod().await.map_err(of_remote(&key))?;
+            return Ok(assigned.is_some());
+        }
+        let Some(class) = Class::of(spec).filter(|_| self.warm.is_on()) else {
+            return Ok(false);
+        };
+        let given = self.warm.give(&class, key, remote).await;
+        let Some(name) = given.map_err(of_remote(&key))? else {
+            return Ok(false);
+        };
+        let patch = Patch::Merge(objects::assignment(spec));
+        let labelled = self
+            .pods
+            .patch(&name, &PatchParams::default(), &patch)
+            .await;
+        if let Err(error) = labelled {
+            tracing::warn!(name, %key, %error, "a warm pod is not labelled with its attempt");
+        }
+        Ok(true)
+    }
+
     async fn start_pod(
         &self,
         spec: &AttemptSpec,
         remote: &RemoteFiles,
     ) -> Result<(), RuntimeError> {
         let key = spec.key;
-        let pod = match objects::pod(spec, &self.config) {
+        let name = objects::pod_name(&key);
+        let home = self.door.as_ref().map(|door| door.home(&name));
+        let pod = match objects::pod(spec, &self.config, home) {
             Ok(pod) => pod,
             Err(problem) => {
                 let failure = Failure::new(FailureReason::StartFailed, problem);
@@ -190,7 +230,6 @@ impl KubernetesRuntime {
             let failure = Failure::new(FailureReason::StartFailed, problem);
             return fail(remote, &key, failure).await.map(drop);
         }
-        let name = objects::pod_name(&key);
         let parameters = PatchParams::apply(objects::MANAGER).force();
         let asked = self
             .persist(&key, || async {
@@ -215,90 +254,6 @@ impl KubernetesRuntime {
             }
         }
     }
-
-    /// Waits until the pod has ended, cannot start, or is gone; why, should there be no report.
-    async fn pod_ended(&self, key: &AttemptKey) -> Failure {
-        let name = objects::pod_name(key);
-        let mut seen = self.index.subscribe(&name);
-        let begun = Instant::now();
-        loop {
-            let now = seen.borrow_and_update().clone();
-            let patience = match now {
-                Seen::There(pod) => match judge(&pod) {
-                    Verdict::Ended(failure) => return failure,
-                    Verdict::Stuck(failure) => {
-                        let patience = self.patience(&failure);
-                        if patience.is_some_and(|patience| begun.elapsed() >= patience) {
-                            return failure;
-                        }
-                        patience.map(|patience| begun + patience)
-                    }
-                    Verdict::AtWork => None,
-                },
-                Seen::Gone => {
-                    return Failure::new(FailureReason::Lost, "its pod was deleted");
-                }
-                Seen::Unknown => {
-                    self.look(&name).await;
-                    // What the API said is there at once; what it could not say comes by the watch.
-                    Some(Instant::now() + Duration::from_secs(5))
-                }
-            };
-            tokio::select! {
-                _ = seen.changed() => {}
-                () = until(patience) => {}
-            }
-        }
-    }
-
-    /// Asks the API for a pod that the watch has not spoken of.
-    async fn look(&self, name: &str) {
-        match self.pods.get_opt(name).await {
-            Ok(Some(pod)) => self.index.note(name, Seen::There(Arc::new(pod))),
-            Ok(None) => self.index.note(name, Seen::Gone),
-            Err(error) => tracing::warn!(name, %error, "a pod cannot be looked at"),
-        }
-    }
-
-    /// How long an attempt may be stuck for this reason.
-    fn patience(&self, failure: &Failure) -> Option<Duration> {
-        match failure.reason {
-            FailureReason::Unschedulable if self.config.schedule_patience_s == 0 => None,
-            FailureReason::Unschedulable => {
-                Some(Duration::from_secs(self.config.schedule_patience_s))
-            }
-            _ => Some(Duration::from_secs(self.config.image_patience_s)),
-        }
-    }
-
-    /// The report of an attempt whose launcher gave none, with what its container printed.
-    async fn report_for(
-        &self,
-        key: &AttemptKey,
-        remote: &RemoteFiles,
-        mut failure: Failure,
-    ) -> Result<Outcome, RuntimeError> {
-        if let Some(log) = self.pod_log(key).await {
-            failure.log_tail = logs::tail(&log);
-            remote.write_log(log.into()).await.map_err(of_remote(key))?;
-        }
-        if remote.stop_asked().await.map_err(of_remote(key))? {
-            failure.reason = FailureReason::Canceled;
-            "it was stopped".clone_into(&mut failure.message);
-        }
-        fail(remote, key, failure).await
-    }
-
-    /// Deletes the pod of an attempt whose report is kept.
-    async fn collect_garbage(&self, key: &AttemptKey) {
-        let name = objects::pod_name(key);
-        let parameters = DeleteParams::background();
-        match self.pods.delete(&name, &parameters).await {
-            Err(kube::Error::Api(status)) if status.code == 404 => {}
-            Err(error) => tracing::warn!(%key, %error, "a pod is left behind"),
-            Ok(_) => {}
-        }
-    }
 }
 
 /// Whether the API server would say the same for ever. A quota is not: others may make room.
@@ -307,11 +262,11 @@ fn is_final(status: &kube::core::Status) -> bool {
     matches!(status.code, 400 | 403 | 404 | 405 | 409 | 413 | 422) && !quota
 }
 
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
+/// Tells the warm pods of this process from all others.
+fn pool_name() -> io::Result<String> {
+    let mut bytes = [0; 4];
+    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(hex::encode(bytes))
 }
 
 fn of_remote(key: &AttemptKey) -> impl FnOnce(RemoteError) -> RuntimeError {
@@ -361,28 +316,33 @@ impl Runtime for KubernetesRuntime {
         if done.is_some() {
             return Ok(());
         }
-        let spec = remote.write_spec(spec).await.map_err(of_remote(&key))?;
+        let written = remote.write_spec(spec).await.map_err(of_remote(&key))?;
+        let (spec, is_new) = written;
         if let Some(operation) = claims::operation(&spec) {
             return self.operate(&spec, operation, &remote).await;
+        }
+        if self.start_warm(&spec, is_new, &remote).await? {
+            return Ok(());
         }
         self.start_pod(&spec, &remote).await
     }
 
     async fn observe(&self, key: &AttemptKey) -> Result<Outcome, RuntimeError> {
         let remote = self.remote(key)?;
+        let name = self.pod_of(key, &remote).await?;
         if let Some(outcome) = remote.read_outcome().await.map_err(of_remote(key))? {
-            self.collect_garbage(key).await;
+            self.collect_garbage(&name).await;
             return Ok(outcome);
         }
         if !remote.is_known().await.map_err(of_remote(key))? {
             return Err(RuntimeError::Unknown(*key));
         }
-        let failure = self.pod_ended(key).await;
+        let failure = self.pod_ended(&name).await;
         let outcome = match remote.read_outcome().await.map_err(of_remote(key))? {
             Some(outcome) => outcome,
-            None => self.report_for(key, &remote, failure).await?,
+            None => self.report_for(key, &name, &remote, failure).await?,
         };
-        self.collect_garbage(key).await;
+        self.collect_garbage(&name).await;
         Ok(outcome)
     }
 
@@ -391,7 +351,7 @@ impl Runtime for KubernetesRuntime {
         let done = remote.read_outcome().await.map_err(of_remote(key))?;
         let log = match done {
             Some(_) => self.kept(&remote, request.offset).await,
-            None => self.live(key, request).await,
+            None => self.live(&self.pod_of(key, &remote).await?, request).await,
         };
         log.map_err(|source| RuntimeError::Io {
             key: *key,
@@ -403,7 +363,7 @@ impl Runtime for KubernetesRuntime {
     async fn stop(&self, key: &AttemptKey) -> Result<(), RuntimeError> {
         let remote = self.remote(key)?;
         remote.ask_stop().await.map_err(of_remote(key))?;
-        let name = objects::pod_name(key);
+        let name = self.pod_of(key, &remote).await?;
         let asked = self
             .persist(key, || async {
                 let parameters = DeleteParams::default();

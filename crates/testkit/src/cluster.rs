@@ -17,6 +17,8 @@ pub struct Cluster {
     secret_key: String,
     launcher_image: String,
     task_image: String,
+    /// An address of this machine that pods can reach, if there is one.
+    address: Option<String>,
 }
 
 impl Cluster {
@@ -41,6 +43,7 @@ impl Cluster {
             secret_key: secret_key.to_owned(),
             launcher_image: variable("FERROFLOW_TEST_IMAGE")?,
             task_image: variable("FERROFLOW_TEST_TASK_IMAGE")?,
+            address: variable("FERROFLOW_TEST_ADDRESS").ok(),
         };
         cluster.prepare();
         Ok(cluster)
@@ -126,7 +129,9 @@ impl Cluster {
 
     /// Settings of pods, with the images of pipelines replaced by one that is here.
     pub fn kubernetes(&self) -> Value {
+        let listen = self.address.as_ref().map(|address| format!("{address}:0"));
         json!({
+            "report_listen": listen.unwrap_or_default(),
             "namespace": NAMESPACE,
             "launcher_image": self.launcher_image,
             "store_secret": STORE_SECRET,

@@ -5,7 +5,7 @@ use std::net::UdpSocket;
 use anyhow::Context as _;
 
 /// The address of the machine's own interface: the one it would send from.
-pub(super) fn address() -> anyhow::Result<String> {
+pub(crate) fn address() -> anyhow::Result<String> {
     // Nothing is sent: connecting a datagram socket only picks the route.
     let socket = UdpSocket::bind("0.0.0.0:0")?;
     socket

@@ -25,7 +25,16 @@ pub(super) enum Seen {
     Gone,
 }
 
-type Pods = HashMap<String, watch::Sender<Seen>>;
+/// What is known of a pod.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Known {
+    /// As it was seen last.
+    pub(super) seen: Seen,
+    /// Its launcher has said that the attempt's report is in the store.
+    pub(super) reported: bool,
+}
+
+type Pods = HashMap<String, watch::Sender<Known>>;
 
 /// The watch and those who wait for what it says.
 pub(super) struct PodIndex {
@@ -48,10 +57,36 @@ impl PodIndex {
     }
 
     /// What is known of a pod, and what will be.
-    pub(super) fn subscribe(&self, name: &str) -> watch::Receiver<Seen> {
+    pub(super) fn subscribe(&self, name: &str) -> watch::Receiver<Known> {
         let mut pods = lock(&self.pods);
         let sender = pods.entry(name.to_owned()).or_default();
         sender.subscribe()
+    }
+
+    /// As it was seen last.
+    pub(super) fn seen(&self, name: &str) -> Seen {
+        let pods = lock(&self.pods);
+        pods.get(name)
+            .map(|pod| pod.borrow().seen.clone())
+            .unwrap_or_default()
+    }
+
+    /// Pods that are there and match.
+    pub(super) fn find(&self, matches: impl Fn(&Pod) -> bool) -> Vec<Arc<Pod>> {
+        let pods = lock(&self.pods);
+        let seen = pods.values().map(|pod| pod.borrow().seen.clone());
+        seen.filter_map(|seen| match seen {
+            Seen::There(pod) if matches(&pod) => Some(pod),
+            _ => None,
+        })
+        .collect()
+    }
+
+    /// Takes note of a launcher's word.
+    pub(super) fn note_report(&self, name: &str) {
+        let mut pods = lock(&self.pods);
+        let known = pods.entry(name.to_owned()).or_default();
+        known.send_modify(|known| known.reported = true);
     }
 
     /// Takes note of what a direct answer of the API said.
@@ -66,9 +101,11 @@ fn lock(pods: &Mutex<Pods>) -> std::sync::MutexGuard<'_, Pods> {
 
 fn tell(pods: &mut Pods, name: &str, seen: Seen) {
     if let Some(sender) = pods.get(name) {
-        sender.send_replace(seen);
+        sender.send_modify(|known| known.seen = seen);
     } else if matches!(seen, Seen::There(_)) {
-        pods.insert(name.to_owned(), watch::Sender::new(seen));
+        let reported = false;
+        let known = Known { seen, reported };
+        pods.insert(name.to_owned(), watch::Sender::new(known));
     }
 }
 
@@ -103,8 +140,8 @@ fn take(pods: &Mutex<Pods>, event: Event<Pod>, listed: &mut HashSet<String>) {
         }
         Event::InitDone => {
             for (name, sender) in pods.iter() {
-                if !listed.contains(name) && matches!(*sender.borrow(), Seen::There(_)) {
-                    sender.send_replace(Seen::Gone);
+                if !listed.contains(name) && matches!(sender.borrow().seen, Seen::There(_)) {
+                    sender.send_modify(|known| known.seen = Seen::Gone);
                 }
             }
             listed.clear();
@@ -116,5 +153,5 @@ fn take(pods: &Mutex<Pods>, event: Event<Pod>, listed: &mut HashSet<String>) {
         Event::Delete(pod) => tell(&mut pods, &pod.name_any(), Seen::Gone),
     }
     // Who waits holds a receiver; what is gone and waited for by nobody is forgotten.
-    pods.retain(|_, sender| !sender.is_closed() || matches!(*sender.borrow(), Seen::There(_)));
+    pods.retain(|_, sender| !sender.is_closed() || matches!(sender.borrow().seen, Seen::There(_)));
 }

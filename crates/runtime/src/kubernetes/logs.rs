@@ -4,7 +4,6 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ferroflow_launcher::AttemptKey;
 use ferroflow_launcher::remote::RemoteFiles;
 use futures::{AsyncBufReadExt as _, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::Pod;
@@ -17,30 +16,24 @@ use crate::{LogRequest, LogStream};
 
 impl KubernetesRuntime {
     /// What the container printed, as far as the cluster still knows.
-    pub(super) async fn pod_log(&self, key: &AttemptKey) -> Option<String> {
+    pub(super) async fn pod_log(&self, name: &str) -> Option<String> {
         let parameters = LogParams {
             container: Some(objects::MAIN.to_owned()),
             ..LogParams::default()
         };
-        let name = objects::pod_name(key);
-        self.pods.logs(&name, &parameters).await.ok()
+        self.pods.logs(name, &parameters).await.ok()
     }
 
     /// A live log: from the moment when the container runs until it ends.
-    pub(super) async fn live(
-        &self,
-        key: &AttemptKey,
-        request: LogRequest,
-    ) -> io::Result<LogStream> {
-        let name = objects::pod_name(key);
-        let mut seen = self.index.subscribe(&name);
+    pub(super) async fn live(&self, name: &str, request: LogRequest) -> io::Result<LogStream> {
+        let mut known = self.index.subscribe(name);
         let mut parameters = LogParams {
             container: Some(objects::MAIN.to_owned()),
             ..LogParams::default()
         };
         parameters.follow = request.follow;
         loop {
-            let ready = match &*seen.borrow_and_update() {
+            let ready = match &known.borrow_and_update().seen {
                 Seen::There(pod) => has_begun(pod),
                 Seen::Unknown => false,
                 Seen::Gone => return Ok(futures::stream::empty().boxed()),
@@ -51,12 +44,14 @@ impl KubernetesRuntime {
             if !request.follow {
                 return Ok(futures::stream::empty().boxed());
             }
-            self.look_if_unknown(&name, &seen).await;
-            let _changed = tokio::time::timeout(Duration::from_secs(5), seen.changed())
+            if matches!(self.index.seen(name), Seen::Unknown) {
+                self.look(name).await;
+            }
+            let _changed = tokio::time::timeout(Duration::from_secs(5), known.changed())
                 .await
                 .is_ok();
         }
-        let stream = self.pods.log_stream(&name, &parameters).await;
+        let stream = self.pods.log_stream(name, &parameters).await;
         let reader = stream.map_err(io::Error::other)?;
         let mut skip = request.offset;
         let chunks = futures::stream::try_unfold(reader, |mut reader| async move {
@@ -71,13 +66,6 @@ impl KubernetesRuntime {
             futures::future::ready(Ok((!rest.is_empty()).then_some(rest)))
         });
         Ok(chunks.boxed())
-    }
-
-    async fn look_if_unknown(&self, name: &str, seen: &tokio::sync::watch::Receiver<Seen>) {
-        let unknown = matches!(*seen.borrow(), Seen::Unknown);
-        if unknown {
-            self.look(name).await;
-        }
     }
 
     /// The log that is kept with the report.

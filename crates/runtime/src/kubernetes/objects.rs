@@ -12,8 +12,9 @@ mod volumes;
 
 use std::collections::BTreeMap;
 
+use ferroflow_launcher::home::Home;
 use ferroflow_launcher::pod::{ACCESS_KEY_ID, PodTask, SECRET_ACCESS_KEY, TASK};
-use ferroflow_launcher::{AttemptKey, AttemptSpec};
+use ferroflow_launcher::{AttemptKey, AttemptSpec, Resources};
 use ferroflow_types::RunId;
 use k8s_openapi::api::core::v1::{
     Container, EnvVar, EnvVarSource, LocalObjectReference, ObjectFieldSelector, Pod, PodSpec,
@@ -21,10 +22,11 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::KubernetesConfig;
 use super::platform::{Platform, named, whole};
+use super::warm::Class;
 use volumes::Volumes;
 pub(super) use volumes::uses_workspace;
 
@@ -36,6 +38,8 @@ pub(super) const MANAGER: &str = "ferroflow";
 pub(super) const RUN: &str = "pipelines.ferroflow.ai/run";
 const TASK_LABEL: &str = "pipelines.ferroflow.ai/task";
 const ATTEMPT: &str = "pipelines.ferroflow.ai/attempt";
+/// The annotation with the task's name.
+const TASK_NAME: &str = "pipelines.ferroflow.ai/task-name";
 /// The label by which KFP's users find the pods of a run.
 const KFP_RUN: &str = "pipeline/runid";
 
@@ -45,6 +49,8 @@ pub(super) const ATTEMPT_DIR: &str = "/ferroflow/attempt";
 const LAUNCHER: &str = "/ferroflow/launcher";
 /// Where KFP mounts the folder that the tasks of a run share.
 pub(super) const WORKSPACE: &str = "/kfp-workspace";
+/// The label of pods that are started before they are needed.
+pub(super) const WARM: &str = "pipelines.ferroflow.ai/warm";
 /// The container that runs the task.
 pub(super) const MAIN: &str = "main";
 
@@ -64,15 +70,17 @@ pub(super) fn workspace_claim(run: RunId) -> String {
     format!("ff-{run}-workspace")
 }
 
-/// The pod of an attempt.
+/// The pod of an attempt; its launcher reports to `home`, if it can.
 ///
 /// # Errors
 /// Names the part of the task's platform settings that cannot be understood.
-pub(super) fn pod(spec: &AttemptSpec, config: &KubernetesConfig) -> Result<Pod, String> {
+pub(super) fn pod(
+    spec: &AttemptSpec,
+    config: &KubernetesConfig,
+    home: Option<Home>,
+) -> Result<Pod, String> {
     let platform: Platform = serde_json::from_value(Value::Object(spec.platform.clone()))
         .map_err(|error| format!("the task's Kubernetes settings: {error}"))?;
-    let volumes = Volumes::of(spec, &platform);
-    let image = config.image(&spec.image);
     let deadline = spec
         .limits
         .timeout_ms
@@ -82,33 +90,19 @@ pub(super) fn pod(spec: &AttemptSpec, config: &KubernetesConfig) -> Result<Pod, 
         .iter()
         .filter_map(|secret| named(secret.secret_name_parameter.as_ref(), &secret.secret_name))
         .map(|name| LocalObjectReference { name });
+    let container = Container {
+        image_pull_policy: pull_policy(&platform, config),
+        env: Some(environment(spec, &platform, config, home)),
+        security_context: security(&platform),
+        ..container(config, &spec.image, &spec.resources)
+    };
     let pod_spec = PodSpec {
-        init_containers: Some(vec![launcher(config)]),
-        containers: vec![Container {
-            name: MAIN.to_owned(),
-            image: Some(image),
-            image_pull_policy: pull_policy(&platform, config),
-            command: Some(vec![LAUNCHER.to_owned(), "pod".to_owned()]),
-            env: Some(environment(spec, &platform, config)),
-            resources: Some(resources(spec)),
-            security_context: security(&platform),
-            volume_mounts: Some(volumes.mounts),
-            ..Container::default()
-        }],
-        volumes: Some(volumes.volumes),
-        restart_policy: Some("Never".to_owned()),
         active_deadline_seconds: deadline,
-        termination_grace_period_seconds: Some(GRACE_S),
         node_selector: node_selector(&platform),
         tolerations: Some(tolerations(&platform)?).filter(|list| !list.is_empty()),
         affinity: super::affinity::of(&platform)?,
         image_pull_secrets: Some(pull_secrets.collect::<Vec<_>>()).filter(|list| !list.is_empty()),
-        service_account_name: (!config.service_account.is_empty())
-            .then(|| config.service_account.clone()),
-        // A step talks to the API only if its service account is one that was made for it.
-        automount_service_account_token: Some(!config.service_account.is_empty()),
-        enable_service_links: Some(false),
-        ..PodSpec::default()
+        ..pod_spec(config, container, Volumes::of(spec, &platform))
     };
     Ok(Pod {
         metadata: metadata(spec, &platform, config),
@@ -117,26 +111,90 @@ pub(super) fn pod(spec: &AttemptSpec, config: &KubernetesConfig) -> Result<Pod, 
     })
 }
 
+/// A pod that waits for an attempt of its class and asks for it at `home`.
+pub(super) fn warm_pod(name: &str, class: &Class, config: &KubernetesConfig, home: Home) -> Pod {
+    let platform = Platform::default();
+    let container = Container {
+        image_pull_policy: pull_policy(&platform, config),
+        env: Some(launcher_environment(None, config, Some(home))),
+        ..container(config, &class.image, &class.resources)
+    };
+    let labels = [(MANAGED, MANAGER), (WARM, "true")];
+    Pod {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: Some(config.namespace.clone()),
+            labels: Some(owned(labels)),
+            ..ObjectMeta::default()
+        },
+        spec: Some(pod_spec(config, container, Volumes::own())),
+        status: None,
+    }
+}
+
+/// What every pod has.
+fn pod_spec(config: &KubernetesConfig, main: Container, volumes: Volumes) -> PodSpec {
+    PodSpec {
+        init_containers: Some(vec![launcher(config)]),
+        containers: vec![Container {
+            volume_mounts: Some(volumes.mounts),
+            ..main
+        }],
+        volumes: Some(volumes.volumes),
+        restart_policy: Some("Never".to_owned()),
+        termination_grace_period_seconds: Some(GRACE_S),
+        service_account_name: (!config.service_account.is_empty())
+            .then(|| config.service_account.clone()),
+        // A step talks to the API only if its service account is one that was made for it.
+        automount_service_account_token: Some(!config.service_account.is_empty()),
+        enable_service_links: Some(false),
+        ..PodSpec::default()
+    }
+}
+
+/// The container that runs a command in `image`, with the launcher as its first process.
+fn container(config: &KubernetesConfig, image: &str, wanted: &Resources) -> Container {
+    Container {
+        name: MAIN.to_owned(),
+        image: Some(config.image(image)),
+        command: Some(vec![LAUNCHER.to_owned(), "pod".to_owned()]),
+        resources: Some(resources(wanted)),
+        ..Container::default()
+    }
+}
+
+fn owned<const N: usize>(labels: [(&str, &str); N]) -> BTreeMap<String, String> {
+    let owned = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    BTreeMap::from(owned)
+}
+
+/// Labels by which the pod of an attempt is found.
+fn attempt_labels(key: &AttemptKey) -> BTreeMap<String, String> {
+    let run = key.run.to_string();
+    owned([
+        (RUN, &run),
+        (KFP_RUN, &run),
+        (TASK_LABEL, &key.task.to_string()),
+        (ATTEMPT, &key.attempt.to_string()),
+    ])
+}
+
+/// What a warm pod's metadata gains once it has an attempt, as a merge patch.
+pub(super) fn assignment(spec: &AttemptSpec) -> Value {
+    json!({"metadata": {
+        "labels": attempt_labels(&spec.key),
+        "annotations": {TASK_NAME: spec.task_name},
+    }})
+}
+
 fn metadata(spec: &AttemptSpec, platform: &Platform, config: &KubernetesConfig) -> ObjectMeta {
-    let key = &spec.key;
     let mut labels = platform.pod_metadata.labels.clone();
-    labels.extend(
-        [
-            (MANAGED, MANAGER.to_owned()),
-            (RUN, key.run.to_string()),
-            (KFP_RUN, key.run.to_string()),
-            (TASK_LABEL, key.task.to_string()),
-            (ATTEMPT, key.attempt.to_string()),
-        ]
-        .map(|(name, value)| (name.to_owned(), value)),
-    );
+    labels.extend(attempt_labels(&spec.key));
+    labels.insert(MANAGED.to_owned(), MANAGER.to_owned());
     let mut annotations = platform.pod_metadata.annotations.clone();
-    annotations.insert(
-        "pipelines.ferroflow.ai/task-name".to_owned(),
-        spec.task_name.clone(),
-    );
+    annotations.insert(TASK_NAME.to_owned(), spec.task_name.clone());
     ObjectMeta {
-        name: Some(pod_name(key)),
+        name: Some(pod_name(&spec.key)),
         namespace: Some(config.namespace.clone()),
         labels: Some(labels),
         annotations: Some(annotations),
@@ -208,15 +266,19 @@ fn from_secret(name: &str, secret: &str, key: &str, optional: Option<bool>) -> E
     }
 }
 
-/// What the launcher is told, what KFP promises, what the task declares, and what comes from
-/// secrets and config maps; in the order in which later ones may refer to earlier ones.
-fn environment(spec: &AttemptSpec, platform: &Platform, config: &KubernetesConfig) -> Vec<EnvVar> {
+/// What the launcher of an attempt is told, or one that waits for an attempt; and what KFP promises.
+fn launcher_environment(
+    key: Option<AttemptKey>,
+    config: &KubernetesConfig,
+    home: Option<Home>,
+) -> Vec<EnvVar> {
     let task = PodTask {
-        key: spec.key,
+        key,
         root: config.root.clone(),
         endpoint: config.endpoint.clone(),
         region: config.region.clone(),
         folder: ATTEMPT_DIR.into(),
+        home,
     };
     // A struct of texts and numbers has a JSON form.
     let task = serde_json::to_string(&task).unwrap_or_default();
@@ -225,18 +287,26 @@ fn environment(spec: &AttemptSpec, platform: &Platform, config: &KubernetesConfi
         from_field("KFP_POD_NAME", "metadata.name"),
         from_field("KFP_POD_UID", "metadata.uid"),
         from_field("NAMESPACE", "metadata.namespace"),
-        plain("KFP_RETRY_INDEX", (spec.key.attempt - 1).to_string()),
     ];
     if !config.store_secret.is_empty() {
         let secret = config.store_secret.as_str();
-        env.push(from_secret(ACCESS_KEY_ID, secret, "access-key-id", None));
-        env.push(from_secret(
-            SECRET_ACCESS_KEY,
-            secret,
-            "secret-access-key",
-            None,
-        ));
+        let key = |name, key| from_secret(name, secret, key, None);
+        env.push(key(ACCESS_KEY_ID, "access-key-id"));
+        env.push(key(SECRET_ACCESS_KEY, "secret-access-key"));
     }
+    env
+}
+
+/// What the launcher is told, what the task declares, and what comes from secrets and config maps;
+/// in the order in which later ones may refer to earlier ones.
+fn environment(
+    spec: &AttemptSpec,
+    platform: &Platform,
+    config: &KubernetesConfig,
+    home: Option<Home>,
+) -> Vec<EnvVar> {
+    let mut env = launcher_environment(Some(spec.key), config, home);
+    env.push(plain("KFP_RETRY_INDEX", (spec.key.attempt - 1).to_string()));
     if let Some(traceparent) = &spec.traceparent {
         env.push(plain("TRACEPARENT", traceparent));
     }
@@ -266,15 +336,15 @@ fn pull_policy(platform: &Platform, config: &KubernetesConfig) -> Option<String>
     asked.into_iter().find(|policy| !policy.is_empty()).cloned()
 }
 
-fn resources(spec: &AttemptSpec) -> ResourceRequirements {
+fn resources(wanted: &Resources) -> ResourceRequirements {
     let quantities = |from: &BTreeMap<String, String>| {
         let list = from.iter();
         let list = list.map(|(name, amount)| (name.clone(), Quantity(amount.clone())));
         Some(list.collect::<BTreeMap<_, _>>()).filter(|list| !list.is_empty())
     };
     ResourceRequirements {
-        requests: quantities(&spec.resources.requests),
-        limits: quantities(&spec.resources.limits),
+        requests: quantities(&wanted.requests),
+        limits: quantities(&wanted.limits),
         ..ResourceRequirements::default()
     }
 }

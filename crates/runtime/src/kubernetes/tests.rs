@@ -1,7 +1,9 @@
 //! Pods as they are built: what they look like, and that a real API server takes them.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use ferroflow_launcher::home::Home;
 use ferroflow_launcher::{Limits, OutputSpec, Resources, Workspace};
 use ferroflow_types::TaskId;
 use serde_json::{Map, Value, json};
@@ -106,12 +108,45 @@ fn everything() -> Value {
 
 #[test]
 fn a_plain_task_is_a_plain_pod() {
-    insta::assert_json_snapshot!(objects::pod(&spec(json!({})), &config()).unwrap());
+    insta::assert_json_snapshot!(objects::pod(&spec(json!({})), &config(), None).unwrap());
 }
 
 #[test]
 fn all_that_a_task_asks_for_is_in_its_pod() {
-    insta::assert_json_snapshot!(objects::pod(&spec(everything()), &config()).unwrap());
+    insta::assert_json_snapshot!(objects::pod(&spec(everything()), &config(), None).unwrap());
+}
+
+fn home() -> Home {
+    Home {
+        url: "http://10.0.0.7:9001".to_owned(),
+        pod: "ff-warm-1".to_owned(),
+        token: "secret".to_owned(),
+    }
+}
+
+fn warm_pod() -> Pod {
+    let class = Class::of(&spec(json!({}))).unwrap();
+    objects::warm_pod("ff-warm-1", &class, &config(), home())
+}
+
+#[test]
+fn a_warm_pod_is_a_plain_pod_without_an_attempt() {
+    insta::assert_json_snapshot!(warm_pod());
+}
+
+#[test]
+fn only_steps_that_need_nothing_of_their_own_go_to_warm_pods() {
+    let mut workspace = spec(json!({}));
+    workspace.argv.push("/kfp-workspace/x".to_owned());
+    let mut expands = spec(json!({}));
+    expands
+        .env
+        .push(("URL".to_owned(), "http://$(HOST)".to_owned()));
+
+    assert!(Class::of(&spec(json!({}))).is_some());
+    for special in [spec(everything()), workspace, expands] {
+        assert!(Class::of(&special).is_none());
+    }
 }
 
 #[test]
@@ -124,7 +159,7 @@ fn a_task_that_uses_the_workspace_mounts_it() {
         storage_class: None,
     });
 
-    let pod = objects::pod(&spec, &config()).unwrap().spec.unwrap();
+    let pod = objects::pod(&spec, &config(), None).unwrap().spec.unwrap();
 
     let mounts = pod.containers[0].volume_mounts.as_ref().unwrap();
     assert!(
@@ -141,14 +176,17 @@ fn terms_that_say_nothing_are_left_out() {
         "tolerations": [{}, {"tolerationJson": {}}, {"tolerationJson": null}],
     });
 
-    let pod = objects::pod(&spec(empty), &config()).unwrap().spec.unwrap();
+    let pod = objects::pod(&spec(empty), &config(), None)
+        .unwrap()
+        .spec
+        .unwrap();
 
     assert_eq!((pod.affinity, pod.tolerations), (None, None));
 }
 
 #[test]
 fn what_is_not_understood_is_named() {
-    let error = objects::pod(&spec(json!({"initContainers": []})), &config()).unwrap_err();
+    let error = objects::pod(&spec(json!({"initContainers": []})), &config(), None).unwrap_err();
 
     assert!(error.contains("initContainers"), "{error}");
 }
@@ -161,8 +199,9 @@ async fn a_real_api_server_takes_every_pod() {
     }
     let client = Client::try_default().await.unwrap();
     let pods = Api::<Pod>::namespaced(client, "default");
-    for platform in [json!({}), everything()] {
-        let pod = objects::pod(&spec(platform), &config()).unwrap();
+    let attempts = [json!({}), everything()]
+        .map(|platform| objects::pod(&spec(platform), &config(), Some(home())).unwrap());
+    for pod in attempts.into_iter().chain([warm_pod()]) {
         let name = pod.metadata.name.clone().unwrap();
         let parameters = PatchParams::apply(objects::MANAGER).force().dry_run();
 

@@ -30,7 +30,8 @@ pub(super) struct Volumes {
 }
 
 impl Volumes {
-    pub(super) fn of(spec: &AttemptSpec, platform: &Platform) -> Self {
+    /// Those that every pod has.
+    pub(super) fn own() -> Self {
         let mut all = Self::default();
         all.add(empty(OWN), super::OWN);
         all.volumes.push(empty(CONTENT));
@@ -42,6 +43,12 @@ impl Volumes {
                 ..VolumeMount::default()
             });
         }
+        all
+    }
+
+    /// Those of an attempt.
+    pub(super) fn of(spec: &AttemptSpec, platform: &Platform) -> Self {
+        let mut all = Self::own();
         if uses_workspace(spec) {
             let claim = workspace_claim(spec.key.run);
             all.add(claimed("kfp-workspace", &claim), WORKSPACE);

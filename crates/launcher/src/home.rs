@@ -1,0 +1,144 @@
+//! The way from a pod to the runtime that made it: what is my attempt, and: it has ended.
+//!
+//! Nothing here decides anything. A runtime that cannot be reached learns of an end by the pod's;
+//! a warm pod that hears nothing for long ends by itself.
+
+use std::time::Duration;
+
+use ferroflow_proto::attempts::v1::attempt_service_client::AttemptServiceClient;
+use ferroflow_proto::attempts::v1::{Attempt, ReportRequest, TakeRequest};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+
+use crate::AttemptKey;
+
+/// How long a call may take; one that asks for an attempt is answered within [`TAKE_WAIT`].
+const CALL_PATIENCE: Duration = Duration::from_secs(3);
+/// How long the runtime keeps a launcher waiting for an attempt before it must ask again.
+pub const TAKE_WAIT: Duration = Duration::from_secs(20);
+/// How long a warm pod goes on without a word of the runtime that made it.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// The wait between tries.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Where the runtime is, and what this pod says to be let in.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Home {
+    /// For example `http://10.0.0.7:9001`.
+    pub url: String,
+    /// The pod's name.
+    pub pod: String,
+    /// What only this pod knows.
+    pub token: String,
+}
+
+impl std::fmt::Debug for Home {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { url, pod, .. } = self;
+        write!(f, "Home {{ url: {url:?}, pod: {pod:?}, token: *** }}")
+    }
+}
+
+/// Why the runtime gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum HomeError {
+    /// What this pod was told is no address or no token.
+    #[error("{0} of the runtime cannot be used")]
+    Told(&'static str),
+    /// It cannot be reached, or refuses.
+    #[error("the runtime at {url}")]
+    Call {
+        /// Where it should be.
+        url: String,
+        /// What was said.
+        #[source]
+        source: Box<Status>,
+    },
+}
+
+impl Home {
+    /// Says that the report is in the store.
+    ///
+    /// # Errors
+    /// When nobody takes the word; nothing is lost by that.
+    pub async fn report(&self) -> Result<(), HomeError> {
+        let (mut client, bearer) = self.client()?;
+        let pod = self.pod.clone();
+        let mut request = request(ReportRequest { pod }, bearer);
+        request.set_timeout(CALL_PATIENCE);
+        client.report(request).await.map_err(self.failed())?;
+        Ok(())
+    }
+
+    /// Waits for this pod's attempt; `None` when there will be none.
+    ///
+    /// # Errors
+    /// When the runtime has not been heard of for [`SILENCE_MAX`], or refuses.
+    pub async fn take(&self) -> Result<Option<AttemptKey>, HomeError> {
+        let (mut client, bearer) = self.client()?;
+        let mut heard = Instant::now();
+        loop {
+            let pod = self.pod.clone();
+            let mut request = request(TakeRequest { pod }, bearer.clone());
+            request.set_timeout(TAKE_WAIT + CALL_PATIENCE);
+            match client.take(request).await {
+                Ok(answer) => {
+                    heard = Instant::now();
+                    if let Some(attempt) = answer.into_inner().attempt {
+                        return Ok(Some(key_of(&attempt)?));
+                    }
+                }
+                // It is not one of the pods that the runtime waits for.
+                Err(status) if status.code() == Code::NotFound => return Ok(None),
+                Err(status) if is_final(&status) || heard.elapsed() > SILENCE_MAX => {
+                    return Err(self.failed()(status));
+                }
+                Err(_) => tokio::time::sleep(RETRY).await,
+            }
+        }
+    }
+
+    fn client(&self) -> Result<(AttemptServiceClient<Channel>, MetadataValue<Ascii>), HomeError> {
+        let endpoint = Endpoint::from_shared(self.url.clone())
+            .map_err(|_| HomeError::Told("the address"))?
+            .connect_timeout(CALL_PATIENCE)
+            .tcp_nodelay(true);
+        let bearer = format!("Bearer {}", self.token)
+            .parse()
+            .map_err(|_| HomeError::Told("the token"))?;
+        Ok((AttemptServiceClient::new(endpoint.connect_lazy()), bearer))
+    }
+
+    fn failed(&self) -> impl FnOnce(Status) -> HomeError {
+        let url = self.url.clone();
+        move |status| HomeError::Call {
+            url,
+            source: Box::new(status),
+        }
+    }
+}
+
+fn request<T>(message: T, bearer: MetadataValue<Ascii>) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("authorization", bearer);
+    request
+}
+
+fn is_final(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::Unauthenticated | Code::PermissionDenied | Code::Unimplemented
+    )
+}
+
+fn key_of(attempt: &Attempt) -> Result<AttemptKey, HomeError> {
+    let told = |_| HomeError::Told("the attempt");
+    Ok(AttemptKey {
+        run: attempt.run_id.parse().map_err(told)?,
+        task: attempt.task_id.parse().map_err(told)?,
+        attempt: attempt.attempt,
+    })
+}

@@ -1,0 +1,101 @@
+//! Settings of pods.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Settings of [`KubernetesRuntime`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KubernetesConfig {
+    /// Where pods are made.
+    pub namespace: String,
+    /// The image that holds `ferroflow-launcher`.
+    pub launcher_image: String,
+    /// The service account of tasks; empty for none, and then a task cannot talk to the API.
+    pub service_account: String,
+    /// The secret with `access-key-id` and `secret-access-key` for the object store; empty where
+    /// pods have an identity of their own.
+    pub store_secret: String,
+    /// When images are pulled: Always, IfNotPresent or Never; empty for Kubernetes' own rule.
+    pub image_pull_policy: String,
+    /// Images that stand for others, for clusters without a way to the registries of pipelines; the
+    /// one for `*` stands for all that are not named.
+    pub images: BTreeMap<String, String>,
+    /// Seconds that a pod may wait for its image before its attempt fails.
+    pub image_patience_s: u64,
+    /// Seconds that a pod may wait for a node before its attempt fails; 0 for ever.
+    pub schedule_patience_s: u64,
+    /// Address and port where launchers in pods say that their attempt has ended, so that nobody
+    /// waits for the pod's end; empty for nowhere.
+    pub report_listen: String,
+    /// How pods reach that, for example `http://10.0.0.7:9001`; empty for the address itself.
+    pub report_url: String,
+    /// Pods that wait for steps.
+    pub warm: WarmConfig,
+    /// Where the files of attempts are: set from the artifacts' settings.
+    #[serde(skip)]
+    pub root: String,
+    /// The store's endpoint as pods reach it: set from the artifacts' settings.
+    #[serde(skip)]
+    pub endpoint: String,
+    /// The store's region: set from the artifacts' settings.
+    #[serde(skip)]
+    pub region: String,
+}
+
+impl Default for KubernetesConfig {
+    fn default() -> Self {
+        Self {
+            namespace: "ferroflow".to_owned(),
+            launcher_image: String::new(),
+            service_account: String::new(),
+            store_secret: String::new(),
+            image_pull_policy: String::new(),
+            images: BTreeMap::new(),
+            image_patience_s: 120,
+            schedule_patience_s: 0,
+            report_listen: String::new(),
+            report_url: String::new(),
+            warm: WarmConfig::default(),
+            root: String::new(),
+            endpoint: String::new(),
+            region: String::new(),
+        }
+    }
+}
+
+/// Settings of warm pods (ADR 8): started before they are needed, each for one step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WarmConfig {
+    /// Pods that wait, for each image with its requests and limits; 0 for none. They hold what they
+    /// request while they wait. Needs `report_listen`.
+    pub size: usize,
+    /// Images with their requests and limits that are kept warm at once; the one that was used
+    /// longest ago gives way.
+    pub classes_max: usize,
+    /// Seconds without a step after which a class has no more waiting pods.
+    pub idle_s: u64,
+}
+
+impl Default for WarmConfig {
+    fn default() -> Self {
+        Self {
+            size: 0,
+            classes_max: 4,
+            idle_s: 600,
+        }
+    }
+}
+
+impl KubernetesConfig {
+    /// The image that runs where `image` was asked for.
+    pub(super) fn image(&self, image: &str) -> String {
+        self.images
+            .get(image)
+            .or_else(|| self.images.get("*"))
+            .map_or(image, String::as_str)
+            .to_owned()
+    }
+}

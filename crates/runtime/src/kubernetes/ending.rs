@@ -1,0 +1,122 @@
+//! How an attempt's end is noticed, judged where its launcher gave no report, and cleaned up after.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ferroflow_launcher::remote::RemoteFiles;
+use ferroflow_launcher::{AttemptKey, Failure, FailureReason, Outcome};
+use kube::api::DeleteParams;
+use tokio::time::Instant;
+
+use super::index::Seen;
+use super::verdict::{Verdict, judge};
+use super::{KubernetesRuntime, fail, logs, objects, of_remote};
+use crate::RuntimeError;
+
+impl KubernetesRuntime {
+    /// The pod that does an attempt: a warm one that was given to it, or the one with its name.
+    pub(super) async fn pod_of(
+        &self,
+        key: &AttemptKey,
+        remote: &RemoteFiles,
+    ) -> Result<String, RuntimeError> {
+        let assigned = remote.assigned_pod().await.map_err(of_remote(key))?;
+        Ok(assigned.unwrap_or_else(|| objects::pod_name(key)))
+    }
+
+    /// Waits until the launcher has reported, or the pod has ended, cannot start, or is gone; why,
+    /// should there be no report.
+    pub(super) async fn pod_ended(&self, name: &str) -> Failure {
+        let mut pod = self.index.subscribe(name);
+        let begun = Instant::now();
+        loop {
+            let known = pod.borrow_and_update().clone();
+            if known.reported {
+                return Failure::new(FailureReason::Lost, "its launcher's report is not there");
+            }
+            let patience = match known.seen {
+                Seen::There(pod) => match judge(&pod) {
+                    Verdict::Ended(failure) => return failure,
+                    Verdict::Stuck(failure) => {
+                        if failure.reason == FailureReason::Unschedulable {
+                            self.warm.make_room();
+                        }
+                        let patience = self.patience(&failure);
+                        if patience.is_some_and(|patience| begun.elapsed() >= patience) {
+                            return failure;
+                        }
+                        patience.map(|patience| begun + patience)
+                    }
+                    Verdict::AtWork => None,
+                },
+                Seen::Gone => {
+                    return Failure::new(FailureReason::Lost, "its pod was deleted");
+                }
+                Seen::Unknown => {
+                    self.look(name).await;
+                    // What the API said is there at once; what it could not say comes by the watch.
+                    Some(Instant::now() + Duration::from_secs(5))
+                }
+            };
+            tokio::select! {
+                _ = pod.changed() => {}
+                () = until(patience) => {}
+            }
+        }
+    }
+
+    /// Asks the API for a pod that the watch has not spoken of.
+    pub(super) async fn look(&self, name: &str) {
+        match self.pods.get_opt(name).await {
+            Ok(Some(pod)) => self.index.note(name, Seen::There(Arc::new(pod))),
+            Ok(None) => self.index.note(name, Seen::Gone),
+            Err(error) => tracing::warn!(name, %error, "a pod cannot be looked at"),
+        }
+    }
+
+    /// How long an attempt may be stuck for this reason.
+    fn patience(&self, failure: &Failure) -> Option<Duration> {
+        match failure.reason {
+            FailureReason::Unschedulable if self.config.schedule_patience_s == 0 => None,
+            FailureReason::Unschedulable => {
+                Some(Duration::from_secs(self.config.schedule_patience_s))
+            }
+            _ => Some(Duration::from_secs(self.config.image_patience_s)),
+        }
+    }
+
+    /// The report of an attempt whose launcher gave none, with what its container printed.
+    pub(super) async fn report_for(
+        &self,
+        key: &AttemptKey,
+        pod: &str,
+        remote: &RemoteFiles,
+        mut failure: Failure,
+    ) -> Result<Outcome, RuntimeError> {
+        if let Some(log) = self.pod_log(pod).await {
+            failure.log_tail = logs::tail(&log);
+            remote.write_log(log.into()).await.map_err(of_remote(key))?;
+        }
+        if remote.stop_asked().await.map_err(of_remote(key))? {
+            failure.reason = FailureReason::Canceled;
+            "it was stopped".clone_into(&mut failure.message);
+        }
+        fail(remote, key, failure).await
+    }
+
+    /// Deletes the pod of an attempt whose report is kept.
+    pub(super) async fn collect_garbage(&self, name: &str) {
+        match self.pods.delete(name, &DeleteParams::background()).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            Err(error) => tracing::warn!(name, %error, "a pod is left behind"),
+            Ok(_) => {}
+        }
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,400 @@
+//! Pods that wait for steps, so that a step need not wait for a pod (ADR 8). Off by default.
+//!
+//! ```text
+//! filler   class in use ──► pods `ff-warm-…` ──► each asks for its attempt and sits down
+//! ensure   a seat of the class? ──► the pod's name into the store ──► the attempt to its launcher
+//! ```
+//!
+//! A warm pod does one attempt and ends, as every other pod does, so no step sees what another one
+//! left. Nothing counts on a seat: without one, a step gets a pod of its own.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ferroflow_launcher::home::TAKE_WAIT;
+use ferroflow_launcher::remote::{RemoteError, RemoteFiles};
+use ferroflow_launcher::{AttemptKey, AttemptSpec, Resources};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+
+use super::config::WarmConfig;
+use super::{claims, objects};
+
+/// How long a class gets no new pods after one of them could not start.
+pub(super) const SETBACK: Duration = Duration::from_mins(1);
+
+/// What waiting pods must have in common with a step.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Class {
+    pub(super) image: String,
+    pub(super) resources: Resources,
+}
+
+impl Class {
+    /// The class of an attempt; none for one that needs a pod made for it.
+    pub(super) fn of(spec: &AttemptSpec) -> Option<Self> {
+        // Kubernetes expands `$(NAME)` in a pod's environment; nobody would here.
+        let expands = spec.env.iter().any(|(_, value)| value.contains("$("));
+        let special = !spec.platform.is_empty()
+            || expands
+            || objects::uses_workspace(spec)
+            || claims::operation(spec).is_some();
+        (!special).then(|| Self {
+            image: spec.image.clone(),
+            resources: spec.resources.clone(),
+        })
+    }
+}
+
+/// A class that steps have asked for.
+#[derive(Debug, Clone, Copy)]
+struct Use {
+    last: Instant,
+    /// After a setback: no new pods before this.
+    not_before: Instant,
+}
+
+/// A pod without an attempt.
+struct Waiting {
+    class: Class,
+    /// There once its launcher has asked.
+    seat: Option<oneshot::Sender<AttemptKey>>,
+}
+
+#[derive(Default)]
+struct State {
+    classes: HashMap<Class, Use>,
+    waiting: HashMap<String, Waiting>,
+    /// Pods that were told their attempt; told again if they ask again.
+    given: HashMap<String, AttemptKey>,
+    made: u64,
+}
+
+/// The pods that wait, as this process knows them.
+pub(super) struct WarmPool {
+    config: WarmConfig,
+    /// Tells our pods from those of other replicas.
+    name: String,
+    state: Mutex<State>,
+    wake: Notify,
+}
+
+/// What the filler is to do.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Plan {
+    /// Pods to make: their names and classes.
+    pub(super) make: Vec<(String, Class)>,
+    /// Pods to delete.
+    pub(super) delete: Vec<String>,
+}
+
+impl WarmPool {
+    /// A pool without pods.
+    pub(super) fn new(config: WarmConfig, name: String) -> Self {
+        Self {
+            config,
+            name,
+            state: Mutex::default(),
+            wake: Notify::new(),
+        }
+    }
+
+    /// Whether there are any warm pods.
+    pub(super) fn is_on(&self) -> bool {
+        self.config.size > 0
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives an attempt to a waiting pod of its class; the pod's name, or none if nobody waits.
+    pub(super) async fn give(
+        &self,
+        class: &Class,
+        key: AttemptKey,
+        remote: &RemoteFiles,
+    ) -> Result<Option<String>, RemoteError> {
+        self.note_use(class, Instant::now());
+        while let Some((pod, seat)) = self.next_seat(class) {
+            // First the store: whoever observes the attempt must find the pod that has it.
+            remote.assign_pod(&pod).await?;
+            self.state().given.insert(pod.clone(), key);
+            if seat.send(key).is_ok() {
+                return Ok(Some(pod));
+            }
+            self.state().given.remove(&pod);
+            remote.unassign_pod().await?;
+        }
+        Ok(None)
+    }
+
+    fn note_use(&self, class: &Class, now: Instant) {
+        let mut state = self.state();
+        let known = state.classes.entry(class.clone()).or_insert(Use {
+            last: now,
+            not_before: now,
+        });
+        known.last = now;
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    fn next_seat(&self, class: &Class) -> Option<(String, oneshot::Sender<AttemptKey>)> {
+        let mut state = self.state();
+        let ready = |pod: &Waiting| {
+            pod.class == *class && pod.seat.as_ref().is_some_and(|seat| !seat.is_closed())
+        };
+        let mut pods = state.waiting.iter();
+        let (name, _) = pods.find(|(_, pod)| ready(pod))?;
+        let name = name.clone();
+        let seat = state.waiting.remove(&name)?.seat?;
+        Some((name, seat))
+    }
+
+    /// A pod asks for its attempt: it is told if there is one within [`TAKE_WAIT`]. The outer `None`
+    /// means that there will never be one.
+    pub(super) async fn sit(&self, pod: &str) -> Option<Option<AttemptKey>> {
+        let told = {
+            let mut state = self.state();
+            if let Some(key) = state.given.get(pod) {
+                return Some(Some(*key));
+            }
+            let (seat, told) = oneshot::channel();
+            state.waiting.get_mut(pod)?.seat = Some(seat);
+            told
+        };
+        match tokio::time::timeout(TAKE_WAIT, told).await {
+            Ok(Ok(key)) => Some(Some(key)),
+            // The seat went to a later request of the same pod, or the pod is not wanted any more.
+            Ok(Err(_)) | Err(_) => Some(None),
+        }
+    }
+
+    /// A step finds no node: pods that wait must not be what it waits for.
+    pub(super) fn make_room(&self) {
+        let mut state = self.state();
+        if state.waiting.is_empty() {
+            return;
+        }
+        tracing::info!(
+            pods = state.waiting.len(),
+            "warm pods give way to a step that finds no node"
+        );
+        let later = Instant::now() + SETBACK;
+        for class in state.classes.values_mut() {
+            class.not_before = later;
+            class.last = class.last.min(Instant::now());
+        }
+        for pod in state.waiting.values_mut() {
+            pod.seat = None;
+        }
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// A pod has ended or cannot start: it does not wait any more, and its class gets no other one
+    /// for a while.
+    pub(super) fn lose(&self, pod: &str, now: Instant) {
+        let mut state = self.state();
+        state.given.remove(pod);
+        if let Some(lost) = state.waiting.remove(pod)
+            && let Some(class) = state.classes.get_mut(&lost.class)
+        {
+            class.not_before = now + SETBACK;
+        }
+    }
+
+    /// The names of pods that wait or were told their attempt.
+    pub(super) fn pods(&self) -> Vec<String> {
+        let state = self.state();
+        state
+            .waiting
+            .keys()
+            .chain(state.given.keys())
+            .cloned()
+            .collect()
+    }
+
+    /// Returns when there may be something to do.
+    pub(super) async fn wait(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Decides which pods are to be made and deleted; those count as waiting, or not, from now on.
+    pub(super) fn plan(&self, now: Instant) -> Plan {
+        let mut state = self.state();
+        self.forget_classes(&mut state, now);
+        let State {
+            classes,
+            waiting,
+            made,
+            ..
+        } = &mut *state;
+        let mut plan = Plan::default();
+        let unwanted = |pod: &Waiting| {
+            let class = classes.get(&pod.class);
+            class.is_none_or(|class| class.not_before > now)
+        };
+        plan.delete = waiting
+            .iter()
+            .filter(|(_, pod)| unwanted(pod))
+            .map(|(name, _)| name.clone())
+            .collect();
+        waiting.retain(|_, pod| !unwanted(pod));
+        for (class, used) in classes.iter() {
+            let there = waiting.values().filter(|pod| pod.class == *class).count();
+            if used.not_before > now {
+                continue;
+            }
+            for _ in there..self.config.size {
+                *made += 1;
+                let name = format!("ff-warm-{}-{made}", self.name);
+                plan.make.push((name, class.clone()));
+            }
+        }
+        for (name, class) in &plan.make {
+            let class = class.clone();
+            waiting.insert(name.clone(), Waiting { class, seat: None });
+        }
+        plan
+    }
+
+    /// Classes that nobody used for long, and those that are too many.
+    fn forget_classes(&self, state: &mut State, now: Instant) {
+        let idle = Duration::from_secs(self.config.idle_s);
+        state
+            .classes
+            .retain(|_, used| now.saturating_duration_since(used.last) < idle);
+        while state.classes.len() > self.config.classes_max.max(1) {
+            let oldest = state.classes.iter().min_by_key(|(_, used)| used.last);
+            let Some(oldest) = oldest.map(|(class, _)| class.clone()) else {
+                return;
+            };
+            state.classes.remove(&oldest);
+        }
+    }
+}
+
+/// Whether a pod is a warm one that never got an attempt.
+pub(super) fn is_unused(pod: &Pod) -> bool {
+    let labels = pod.labels();
+    labels.contains_key(objects::WARM) && !labels.contains_key(objects::RUN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn class(image: &str) -> Class {
+        Class {
+            image: image.to_owned(),
+            resources: Resources::default(),
+        }
+    }
+
+    fn pool(size: usize) -> WarmPool {
+        let config = WarmConfig {
+            size,
+            classes_max: 2,
+            idle_s: 120,
+        };
+        WarmPool::new(config, "p".to_owned())
+    }
+
+    fn made(plan: &Plan) -> Vec<(&str, &str)> {
+        let made = plan.make.iter();
+        made.map(|(name, class)| (name.as_str(), class.image.as_str()))
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn a_class_in_use_is_filled_once_and_given_up_when_nobody_uses_it() {
+        let pool = pool(2);
+        let now = Instant::now();
+        assert_eq!(pool.plan(now), Plan::default());
+
+        pool.note_use(&class("a"), now);
+        let first = pool.plan(now);
+        assert_eq!(made(&first), [("ff-warm-p-1", "a"), ("ff-warm-p-2", "a")]);
+        assert_eq!(pool.plan(now), Plan::default());
+
+        let mut later = pool.plan(now + Duration::from_secs(121));
+        later.delete.sort();
+        assert_eq!(later.delete, ["ff-warm-p-1", "ff-warm-p-2"]);
+        assert_eq!(later.make, []);
+    }
+
+    #[tokio::test]
+    async fn the_class_that_was_used_longest_ago_gives_way() {
+        let pool = pool(1);
+        let now = Instant::now();
+        for (at, image) in ["a", "b", "c"].into_iter().enumerate() {
+            pool.note_use(&class(image), now + Duration::from_secs(at as u64));
+        }
+
+        let plan = pool.plan(now + Duration::from_secs(3));
+        let mut images: Vec<_> = made(&plan).into_iter().map(|(_, image)| image).collect();
+        images.sort_unstable();
+        assert_eq!(images, ["b", "c"]);
+    }
+
+    #[tokio::test]
+    async fn a_class_whose_pod_could_not_start_waits_before_the_next() {
+        let pool = pool(1);
+        let now = Instant::now();
+        pool.note_use(&class("a"), now);
+        pool.plan(now);
+
+        pool.lose("ff-warm-p-1", now);
+        assert_eq!(pool.plan(now), Plan::default());
+        let later = pool.plan(now + SETBACK);
+        assert_eq!(made(&later), [("ff-warm-p-2", "a")]);
+    }
+
+    #[tokio::test]
+    async fn a_seat_is_given_once() {
+        let pool = std::sync::Arc::new(pool(1));
+        let now = Instant::now();
+        pool.note_use(&class("a"), now);
+        pool.plan(now);
+        assert_eq!(pool.sit("ff-warm-of-another").await, None);
+
+        let sitting = tokio::spawn({
+            let pool = std::sync::Arc::clone(&pool);
+            async move { pool.sit("ff-warm-p-1").await }
+        });
+        let seat = loop {
+            if let Some(seat) = pool.next_seat(&class("a")) {
+                break seat;
+            }
+            tokio::task::yield_now().await;
+        };
+        assert!(pool.next_seat(&class("a")).is_none());
+        let run = ferroflow_types::RunId::new(uuid());
+        let key = AttemptKey::of_run(run);
+        seat.1.send(key).unwrap();
+
+        assert_eq!(sitting.await.unwrap(), Some(Some(key)));
+    }
+
+    fn uuid() -> uuid::Uuid {
+        uuid::Uuid::from_u128(7)
+    }
+
+    #[tokio::test]
+    async fn pods_give_way_to_a_step_that_finds_no_node() {
+        let pool = pool(1);
+        let now = Instant::now();
+        pool.note_use(&class("a"), now);
+        pool.plan(now);
+
+        pool.make_room();
+
+        assert_eq!(pool.plan(now).delete, ["ff-warm-p-1"]);
+        assert_eq!(pool.plan(now), Plan::default());
+    }
+}
