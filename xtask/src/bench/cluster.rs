@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
 use ferroflow_testkit::bare_pods::BarePods;
 use ferroflow_testkit::cluster::Cluster;
 use ferroflow_testkit::{Platform, shell_pipeline};
@@ -14,35 +14,83 @@ use super::{Figure, LIMIT};
 const CHAIN: usize = 10;
 const PARALLEL: usize = 20;
 
-/// Sequential and parallel `true` steps.
+/// Sequential and parallel `true` steps, in pods of their own and in pods that waited for them.
 pub(super) fn figures(folder: &Path) -> anyhow::Result<Vec<Figure>> {
     let cluster = Cluster::open().map_err(|reason| anyhow!(reason))?;
-    let more = json!({"pipelines": {"parallel_tasks": PARALLEL, "caching": false}});
-    let settings = cluster.settings(folder, &more).display().to_string();
-    let platform = Platform::start(folder, &["--config", &settings]);
     let bare = BarePods::open(cluster.task_image());
     // The first pod of all warms what all later ones share.
     sequential(&bare, 1);
+    let mut figures = Vec::new();
+    {
+        let platform = platform(&cluster, &folder.join("cold"), 0)?;
+        let pair = (sequential(&bare, CHAIN), steps(&platform, &chain()));
+        figures.push(figure("10 `true` steps, one after the other", pair));
+        let pair = (parallel(&bare), steps(&platform, &wide()));
+        figures.push(figure("20 `true` steps at once", pair));
+    }
+    let platform = platform(&cluster, &folder.join("warm"), PARALLEL)?;
+    // The first step says what is to be kept warm.
+    steps(&platform, &chain()[..1]);
+    wait_for_warm_pods(&cluster, PARALLEL)?;
+    let pair = (sequential(&bare, CHAIN), steps(&platform, &chain()));
+    figures.push(figure("10 steps, one after the other, in warm pods", pair));
+    wait_for_warm_pods(&cluster, PARALLEL)?;
+    let pair = (parallel(&bare), steps(&platform, &wide()));
+    figures.push(figure("20 steps at once, in warm pods", pair));
+    Ok(figures)
+}
 
-    let chain: Vec<_> = (0..CHAIN)
-        .map(|at| {
-            let upstream = (at > 0).then(|| format!("t{}", at - 1));
-            (
-                format!("t{at}"),
-                "true".to_owned(),
-                upstream.into_iter().collect(),
-            )
-        })
-        .collect();
-    let wide: Vec<_> = (0..PARALLEL)
-        .map(|at| (format!("t{at}"), "true".to_owned(), Vec::new()))
-        .collect();
-    let chain = (sequential(&bare, CHAIN), steps(&platform, &chain));
-    let wide = (parallel(&bare), steps(&platform, &wide));
-    Ok(vec![
-        figure("10 `true` steps, one after the other", chain),
-        figure("20 `true` steps at once", wide),
-    ])
+fn platform(cluster: &Cluster, folder: &Path, warm: usize) -> anyhow::Result<Platform> {
+    std::fs::create_dir_all(folder)?;
+    let mut kubernetes = cluster.kubernetes();
+    kubernetes["warm"] = json!({"size": warm});
+    let more = json!({
+        "pipelines": {"parallel_tasks": PARALLEL, "caching": false},
+        "kubernetes": kubernetes,
+    });
+    let settings = cluster.settings(folder, &more).display().to_string();
+    Ok(Platform::start(folder, &["--config", &settings]))
+}
+
+/// Until as many pods wait, and their start does not disturb what is measured.
+fn wait_for_warm_pods(cluster: &Cluster, count: usize) -> anyhow::Result<()> {
+    let selector = "pipelines.ferroflow.ai/warm,!pipelines.ferroflow.ai/run";
+    let begun = Instant::now();
+    loop {
+        let ready = "jsonpath={.items[*].status.containerStatuses[*].ready}";
+        let said = cluster.kubectl(&["get", "pods", "-l", selector, "-o", ready]);
+        if said
+            .split_whitespace()
+            .filter(|word| *word == "true")
+            .count()
+            >= count
+        {
+            return Ok(());
+        }
+        if begun.elapsed() > LIMIT {
+            bail!("{count} warm pods are not there: {said}");
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+type Tasks = Vec<(String, String, Vec<String>)>;
+
+fn chain() -> Tasks {
+    let task = |at: usize| {
+        let upstream = (at > 0).then(|| format!("t{}", at - 1));
+        (
+            format!("t{at}"),
+            "true".to_owned(),
+            upstream.into_iter().collect(),
+        )
+    };
+    (0..CHAIN).map(task).collect()
+}
+
+fn wide() -> Tasks {
+    let task = |at| (format!("t{at}"), "true".to_owned(), Vec::new());
+    (0..PARALLEL).map(task).collect()
 }
 
 fn figure(what: &'static str, (bare, ours): (Duration, Duration)) -> Figure {

@@ -12,6 +12,10 @@ pub struct KubernetesConfig {
     pub namespace: String,
     /// The image that holds `ferroflow-launcher`.
     pub launcher_image: String,
+    /// Whether pods mount that image as a volume, which saves the init container that copies the
+    /// launcher. Needs a cluster with image volumes (Kubernetes 1.35, or the gate `ImageVolume`
+    /// from 1.33 on, with containerd 2.1 or CRI-O).
+    pub image_volume: bool,
     /// The service account of tasks; empty for none, and then a task cannot talk to the API.
     pub service_account: String,
     /// The secret with `access-key-id` and `secret-access-key` for the object store; empty where
@@ -49,6 +53,7 @@ impl Default for KubernetesConfig {
         Self {
             namespace: "ferroflow".to_owned(),
             launcher_image: String::new(),
+            image_volume: false,
             service_account: String::new(),
             store_secret: String::new(),
             image_pull_policy: String::new(),

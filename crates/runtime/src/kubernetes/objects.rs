@@ -1,7 +1,8 @@
 //! The pod of an attempt, as a pure function of what is to be done.
 //!
 //! ```text
-//! init container `launcher`   copies the launcher into a volume of the pod
+//! init container `launcher`   copies the launcher into a volume of the pod; none where the
+//!                             launcher's image is itself a volume
 //! container `main`            the task's image, with the launcher as its first process
 //! ```
 //!
@@ -47,12 +48,17 @@ const KFP_RUN: &str = "pipeline/runid";
 pub(super) const OWN: &str = "/ferroflow";
 pub(super) const ATTEMPT_DIR: &str = "/ferroflow/attempt";
 const LAUNCHER: &str = "/ferroflow/launcher";
+/// Where the launcher's image is, if it is a volume.
+const IMAGE_MOUNT: &str = "/ferroflow-image";
 /// Where KFP mounts the folder that the tasks of a run share.
 pub(super) const WORKSPACE: &str = "/kfp-workspace";
 /// The label of pods that are started before they are needed.
 pub(super) const WARM: &str = "pipelines.ferroflow.ai/warm";
 /// The container that runs the task.
 pub(super) const MAIN: &str = "main";
+
+/// When the launcher's image is pulled.
+const LAUNCHER_PULL: &str = "IfNotPresent";
 
 /// Seconds between being told to end and being ended: the launcher's patience and its report.
 pub(super) const GRACE_S: i64 = 15;
@@ -133,9 +139,12 @@ pub(super) fn warm_pod(name: &str, class: &Class, config: &KubernetesConfig, hom
 }
 
 /// What every pod has.
-fn pod_spec(config: &KubernetesConfig, main: Container, volumes: Volumes) -> PodSpec {
+fn pod_spec(config: &KubernetesConfig, main: Container, mut volumes: Volumes) -> PodSpec {
+    if config.image_volume {
+        volumes.launcher(config);
+    }
     PodSpec {
-        init_containers: Some(vec![launcher(config)]),
+        init_containers: (!config.image_volume).then(|| vec![launcher(config)]),
         containers: vec![Container {
             volume_mounts: Some(volumes.mounts),
             ..main
@@ -154,10 +163,15 @@ fn pod_spec(config: &KubernetesConfig, main: Container, volumes: Volumes) -> Pod
 
 /// The container that runs a command in `image`, with the launcher as its first process.
 fn container(config: &KubernetesConfig, image: &str, wanted: &Resources) -> Container {
+    let launcher = if config.image_volume {
+        format!("{IMAGE_MOUNT}/usr/bin/ferroflow-launcher")
+    } else {
+        LAUNCHER.to_owned()
+    };
     Container {
         name: MAIN.to_owned(),
         image: Some(config.image(image)),
-        command: Some(vec![LAUNCHER.to_owned(), "pod".to_owned()]),
+        command: Some(vec![launcher, "pod".to_owned()]),
         resources: Some(resources(wanted)),
         ..Container::default()
     }
@@ -213,7 +227,7 @@ fn launcher(config: &KubernetesConfig) -> Container {
     Container {
         name: "launcher".to_owned(),
         image: Some(config.launcher_image.clone()),
-        image_pull_policy: Some("IfNotPresent".to_owned()),
+        image_pull_policy: Some(LAUNCHER_PULL.to_owned()),
         command: Some(words.map(str::to_owned).to_vec()),
         volume_mounts: Some(vec![VolumeMount {
             name: volumes::OWN.to_owned(),

@@ -135,6 +135,18 @@ fn a_warm_pod_is_a_plain_pod_without_an_attempt() {
 }
 
 #[test]
+fn the_launcher_may_come_by_a_volume_of_its_image() {
+    let config = KubernetesConfig {
+        image_volume: true,
+        ..config()
+    };
+
+    let pod = objects::pod(&spec(json!({})), &config, None).unwrap();
+
+    insta::assert_json_snapshot!(pod.spec);
+}
+
+#[test]
 fn only_steps_that_need_nothing_of_their_own_go_to_warm_pods() {
     let mut workspace = spec(json!({}));
     workspace.argv.push("/kfp-workspace/x".to_owned());

@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 use ferroflow_launcher::AttemptSpec;
 use k8s_openapi::api::core::v1::{
     ConfigMapKeySelector, ConfigMapVolumeSource, EmptyDirVolumeSource, EnvVar, EnvVarSource,
-    EphemeralVolumeSource, PersistentVolumeClaimSpec, PersistentVolumeClaimTemplate,
-    PersistentVolumeClaimVolumeSource, SecretVolumeSource, Volume, VolumeMount,
-    VolumeResourceRequirements,
+    EphemeralVolumeSource, ImageVolumeSource, PersistentVolumeClaimSpec,
+    PersistentVolumeClaimTemplate, PersistentVolumeClaimVolumeSource, SecretVolumeSource, Volume,
+    VolumeMount, VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::super::config::KubernetesConfig;
 use super::super::platform::{AsVolume, EmptyDir, Ephemeral, Platform, PvcMount, named};
-use super::{WORKSPACE, workspace_claim};
+use super::{IMAGE_MOUNT, LAUNCHER_PULL, WORKSPACE, workspace_claim};
 
 /// The volume of our own folder.
 pub(super) const OWN: &str = "ferroflow";
@@ -44,6 +45,23 @@ impl Volumes {
             });
         }
         all
+    }
+
+    /// The launcher's image, to read from.
+    pub(super) fn launcher(&mut self, config: &KubernetesConfig) {
+        let image = ImageVolumeSource {
+            pull_policy: Some(LAUNCHER_PULL.to_owned()),
+            reference: Some(config.launcher_image.clone()),
+        };
+        let volume = Volume {
+            name: "ferroflow-image".to_owned(),
+            image: Some(image),
+            ..Volume::default()
+        };
+        self.add(volume, IMAGE_MOUNT);
+        if let Some(mount) = self.mounts.last_mut() {
+            mount.read_only = Some(true);
+        }
     }
 
     /// Those of an attempt.
