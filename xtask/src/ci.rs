@@ -80,6 +80,8 @@ const CLUSTER_TESTS: &[&[&str]] = &[
         "pod",
         "--test",
         "kubernetes_contract",
+        "--test",
+        "warm_pods",
     ],
     &[
         "--package",
