@@ -14,8 +14,8 @@ mod affinity;
 mod claims;
 mod config;
 mod ending;
-mod filler;
 mod index;
+mod keeper;
 mod launchers;
 mod logs;
 mod objects;
@@ -42,8 +42,8 @@ use kube::{Api, Client};
 
 use crate::{Layout, LogRequest, LogStream, Runtime, RuntimeError};
 pub use config::{KubernetesConfig, WarmConfig};
-use filler::Filler;
 use index::PodIndex;
+use keeper::Keeper;
 use launchers::Door;
 use tokio_util::task::AbortOnDropHandle;
 use warm::{Class, WarmPool};
@@ -126,16 +126,15 @@ impl KubernetesRuntime {
             helpers.push(serving.map_err(of_listen)?);
             Some(door)
         };
-        if let (Some(door), true) = (&door, warm.is_on()) {
-            let filler = Filler {
-                pool: Arc::clone(&warm),
-                index: Arc::clone(&index),
-                pods: pods.clone(),
-                config: config.clone(),
-                door: door.clone(),
-            };
-            helpers.push(filler.start());
-        }
+        let keeper = Keeper {
+            pool: Arc::clone(&warm),
+            index: Arc::clone(&index),
+            pods: pods.clone(),
+            config: config.clone(),
+            stores: stores.clone(),
+            door: door.clone(),
+        };
+        helpers.push(keeper.start());
         Ok(Self {
             claims: Api::namespaced(client, &config.namespace),
             config,

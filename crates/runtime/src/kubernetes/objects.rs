@@ -193,6 +193,16 @@ fn attempt_labels(key: &AttemptKey) -> BTreeMap<String, String> {
     ])
 }
 
+/// The attempt that a pod's labels name.
+pub(super) fn attempt_of(pod: &Pod) -> Option<AttemptKey> {
+    let labels = pod.metadata.labels.as_ref()?;
+    Some(AttemptKey {
+        run: labels.get(RUN)?.parse().ok()?,
+        task: labels.get(TASK_LABEL)?.parse().ok()?,
+        attempt: labels.get(ATTEMPT)?.parse().ok()?,
+    })
+}
+
 /// What a warm pod's metadata gains once it has an attempt, as a merge patch.
 pub(super) fn assignment(spec: &AttemptSpec) -> Value {
     json!({"metadata": {

@@ -1,7 +1,7 @@
 //! Pods that wait for steps, so that a step need not wait for a pod (ADR 8). Off by default.
 //!
 //! ```text
-//! filler   class in use ──► pods `ff-warm-…` ──► each asks for its attempt and sits down
+//! keeper   class in use ──► pods `ff-warm-…` ──► each asks for its attempt and sits down
 //! ensure   a seat of the class? ──► the pod's name into the store ──► the attempt to its launcher
 //! ```
 //!
@@ -82,7 +82,7 @@ pub(super) struct WarmPool {
     wake: Notify,
 }
 
-/// What the filler is to do.
+/// What the keeper is to do.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Plan {
     /// Pods to make: their names and classes.

@@ -1,8 +1,14 @@
-//! Keeps the pool of warm pods filled: makes pods, notices those that ended, deletes the unwanted.
+//! Keeps order among pods: fills the pool of warm ones, and deletes what nobody needs any more.
+//!
+//! A pod is deleted by whoever observed its attempt. If that one died in between, the pod is found
+//! here: it has ended, its report is in the store, and nobody has looked after it for a while.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ferroflow_artifacts::stores::Stores;
+use ferroflow_launcher::remote::RemoteFiles;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
@@ -19,21 +25,28 @@ use super::warm::{Class, WarmPool, is_unused};
 /// How often everything is looked at without being asked to.
 const PERIOD: Duration = Duration::from_secs(2);
 
-/// Works for one pool.
-pub(super) struct Filler {
+/// How long an ended pod is left to whoever observes its attempt.
+const ENDED_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Works for one runtime.
+pub(super) struct Keeper {
     pub(super) pool: Arc<WarmPool>,
     pub(super) index: Arc<PodIndex>,
     pub(super) pods: Api<Pod>,
     pub(super) config: KubernetesConfig,
-    pub(super) door: Door,
+    pub(super) stores: Stores,
+    /// Without it there are no warm pods.
+    pub(super) door: Option<Door>,
 }
 
-impl Filler {
-    /// Fills the pool until the handle is dropped.
+impl Keeper {
+    /// Keeps order until the handle is dropped.
     pub(super) fn start(self) -> AbortOnDropHandle<()> {
         AbortOnDropHandle::new(tokio::spawn(async move {
+            let mut ended = HashMap::new();
             loop {
                 self.tick().await;
+                self.sweep(&mut ended).await;
                 tokio::select! {
                     () = self.pool.wait() => {}
                     () = tokio::time::sleep(PERIOD) => {}
@@ -69,8 +82,42 @@ impl Filler {
         }
     }
 
+    /// Deletes pods of attempts that ended `ENDED_PATIENCE` ago and have a report; `ended` remembers
+    /// since when each has been seen like that.
+    async fn sweep(&self, ended: &mut HashMap<String, Instant>) {
+        let over = self.index.find(|pod| {
+            matches!(judge(pod), Verdict::Ended(_)) && pod.metadata.deletion_timestamp.is_none()
+        });
+        let now = Instant::now();
+        let mut seen = HashMap::new();
+        for pod in over {
+            let name = pod.name_any();
+            let since = ended.get(&name).copied().unwrap_or(now);
+            if now.saturating_duration_since(since) < ENDED_PATIENCE {
+                seen.insert(name, since);
+            } else if self.is_reported(&pod).await {
+                self.delete(&name).await;
+            }
+        }
+        *ended = seen;
+    }
+
+    /// Whether the store has the report of the pod's attempt; no while that cannot be known.
+    async fn is_reported(&self, pod: &Pod) -> bool {
+        let Some(key) = objects::attempt_of(pod) else {
+            return false;
+        };
+        let Ok(remote) = RemoteFiles::new(&self.stores, &self.config.root, &key) else {
+            return false;
+        };
+        matches!(remote.read_outcome().await, Ok(Some(_)))
+    }
+
     async fn make(&self, name: &str, class: &Class) {
-        let pod = objects::warm_pod(name, class, &self.config, self.door.home(name));
+        let Some(door) = &self.door else {
+            return;
+        };
+        let pod = objects::warm_pod(name, class, &self.config, door.home(name));
         let parameters = PatchParams::apply(objects::MANAGER).force();
         let made = self
             .pods
