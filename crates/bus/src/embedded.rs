@@ -1,7 +1,10 @@
 //! The log in a database.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
+use ferroflow_db::lead::Lead;
+use ferroflow_db::signal::Topic;
 use ferroflow_db::{Db, DbError, Migration, Read as _};
 use ferroflow_types::CloudEvent;
 use sqlx::Row as _;
@@ -26,6 +29,16 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
 /// Events that one pruning forgets at most, so that it never holds the writer for long.
 const PRUNE_MAX: i64 = 5_000;
 
+/// There is something new in the log.
+const EVENTS: Topic = Topic::new("events");
+
+/// How often the log is looked at without a signal: where others write into it, a signal may be
+/// lost, and SQLite has none between processes.
+const LOOK: Duration = Duration::from_secs(2);
+const LOOK_AT_FILE: Duration = Duration::from_millis(250);
+
+const HEAD: &str = "SELECT COALESCE(MAX(position), 0) AS p FROM event_log";
+
 /// The embedded bus.
 #[derive(Clone)]
 pub struct EmbeddedBus {
@@ -37,31 +50,40 @@ pub struct EmbeddedBus {
 impl EmbeddedBus {
     pub(crate) async fn open(db: Db) -> Result<Self, DbError> {
         let mut tx = db.begin_read().await?;
-        let head = position(
-            &mut tx,
-            "SELECT COALESCE(MAX(position), 0) AS p FROM event_log",
-        )
-        .await?;
+        let head = position(&mut tx, HEAD).await?;
         drop(tx);
-        Ok(Self {
-            db,
-            head: Arc::new(watch::Sender::new(head)),
-        })
+        let head = Arc::new(watch::Sender::new(head));
+        if db.is_postgres() {
+            tokio::spawn(look(db.clone(), Arc::downgrade(&head), LOOK));
+        }
+        Ok(Self { db, head })
     }
 
-    #[cfg(feature = "kafka")]
+    /// A bus that another process writes into.
+    pub(crate) async fn follow(db: Db) -> Result<Self, DbError> {
+        let bus = Self::open(db).await?;
+        if !bus.db.is_postgres() {
+            let head = Arc::downgrade(&bus.head);
+            tokio::spawn(look(bus.db.clone(), head, LOOK_AT_FILE));
+        }
+        Ok(bus)
+    }
+
     pub(crate) fn db(&self) -> &Db {
         &self.db
     }
 
-    pub(crate) async fn publish(&self, events: &[CloudEvent]) -> Result<(), DbError> {
+    pub(crate) async fn publish(
+        &self,
+        events: &[CloudEvent],
+        lead: Option<&Lead>,
+    ) -> Result<(), DbError> {
         let mut tx = self.db.begin_write().await?;
+        if let Some(lead) = lead {
+            lead.guard(&mut tx).await?;
+        }
         // The log may be empty after pruning, but positions must not be given twice.
-        let stored = position(
-            &mut tx,
-            "SELECT COALESCE(MAX(position), 0) AS p FROM event_log",
-        )
-        .await?;
+        let stored = position(&mut tx, HEAD).await?;
         let mut next = stored.max(*self.head.borrow());
         for event in events {
             let text = serde_json::to_string(event)
@@ -78,12 +100,9 @@ impl EmbeddedBus {
             .await?;
             next += i64::from(done.rows_affected() == 1);
         }
+        tx.signal(EVENTS);
         tx.commit().await?;
-        self.head.send_if_modified(|head| {
-            let newer = *head < next;
-            *head = next.max(*head);
-            newer
-        });
+        advance(&self.head, next);
         Ok(())
     }
 
@@ -145,6 +164,38 @@ impl EmbeddedBus {
         .await?;
         tx.commit().await?;
         Ok(done.rows_affected())
+    }
+}
+
+/// Wakes those who wait for a position up to `next`.
+fn advance(head: &watch::Sender<i64>, next: i64) {
+    head.send_if_modified(|head| {
+        let newer = *head < next;
+        *head = next.max(*head);
+        newer
+    });
+}
+
+/// Looks for what other processes write, at their signals and once in a while.
+async fn look(db: Db, head: Weak<watch::Sender<i64>>, period: Duration) {
+    let mut events = db.signals().subscribe(EVENTS);
+    loop {
+        tokio::select! {
+            () = events.changed() => {}
+            () = tokio::time::sleep(period) => {}
+        }
+        let newest = async {
+            let mut tx = db.begin_read().await?;
+            position(&mut tx, HEAD).await
+        };
+        let newest = newest.await;
+        let Some(head) = head.upgrade() else {
+            return;
+        };
+        match newest {
+            Ok(newest) => advance(&head, newest),
+            Err(error) => tracing::debug!(%error, "the event log cannot be looked at"),
+        }
     }
 }
 

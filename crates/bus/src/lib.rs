@@ -15,6 +15,7 @@ mod filter;
 pub mod kafka;
 mod relay;
 
+use ferroflow_db::lead::Lead;
 use ferroflow_db::{Db, DbError};
 use ferroflow_types::CloudEvent;
 
@@ -45,9 +46,14 @@ impl Bus {
         Ok(Self::Embedded(EmbeddedBus::open(db).await?))
     }
 
+    /// The bus of another process, to be read here.
+    pub async fn follow(url: &str) -> Result<Self, DbError> {
+        let db = Db::open(url, embedded::MIGRATIONS).await?;
+        Ok(Self::Embedded(EmbeddedBus::follow(db).await?))
+    }
+
     /// The database that the log is in.
-    #[cfg(feature = "kafka")]
-    fn db(&self) -> &Db {
+    pub fn db(&self) -> &Db {
         match self {
             Self::Embedded(bus) => bus.db(),
         }
@@ -56,7 +62,17 @@ impl Bus {
     /// Appends events; those whose id is in the log already are left out.
     pub async fn publish(&self, events: &[CloudEvent]) -> Result<(), DbError> {
         match self {
-            Self::Embedded(bus) => bus.publish(events).await,
+            Self::Embedded(bus) => bus.publish(events, None).await,
+        }
+    }
+
+    /// As [`Bus::publish`], if the lease is held; it is one of the log's database.
+    ///
+    /// # Errors
+    /// [`DbError::Conflict`] when somebody else holds it by now: nothing is published.
+    pub async fn publish_as(&self, lead: &Lead, events: &[CloudEvent]) -> Result<(), DbError> {
+        match self {
+            Self::Embedded(bus) => bus.publish(events, Some(lead)).await,
         }
     }
 

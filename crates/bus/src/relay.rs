@@ -3,6 +3,8 @@
 //! At least once: a crash between publishing and forgetting repeats events, and the bus leaves out
 //! what it has. In order per key: the outbox is read in the order of each key.
 
+use ferroflow_db::lead::Lead;
+use ferroflow_db::signal::{OUTBOX, Subscription};
 use ferroflow_db::{Db, DbError, outbox};
 
 use crate::Bus;
@@ -14,26 +16,33 @@ const BATCH: i64 = 500;
 pub struct Relay {
     db: Db,
     bus: Bus,
+    filled: Subscription,
 }
 
 impl Relay {
-    /// A relay from `db`'s outbox to `bus`. There must be one per database.
+    /// A relay from `db`'s outbox to `bus`.
     pub fn new(db: Db, bus: Bus) -> Self {
-        Self { db, bus }
+        let filled = db.signals().subscribe(OUTBOX);
+        Self { db, bus, filled }
     }
 
-    /// Moves one batch; how many events it was.
-    pub async fn tick(&self) -> Result<usize, DbError> {
+    /// Moves one batch; how many events it was. The order of a key is kept by one relay at a time,
+    /// whose lease is in the log's database: what a predecessor has read and not yet published
+    /// comes too late.
+    ///
+    /// # Errors
+    /// [`DbError::Conflict`] when another relay works by now.
+    pub async fn tick(&self, lead: &Lead) -> Result<usize, DbError> {
         let events = outbox::waiting(&self.db, BATCH).await?;
         if !events.is_empty() {
-            self.bus.publish(&events).await?;
+            self.bus.publish_as(lead, &events).await?;
             outbox::remove(&self.db, &events).await?;
         }
         Ok(events.len())
     }
 
     /// Returns when there may be something to move.
-    pub async fn wait(&self) {
-        self.db.outbox_signal().notified().await;
+    pub async fn wait(&mut self) {
+        self.filled.changed().await;
     }
 }

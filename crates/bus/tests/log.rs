@@ -8,9 +8,11 @@
 
 use ferroflow_bus::{Bus, EventFilter, Relay};
 use ferroflow_db::Db;
+use ferroflow_db::lead::Lead;
 use ferroflow_types::id::EventId;
 use ferroflow_types::{CloudEvent, Timestamp};
 use proptest::prelude::*;
+use tokio_util::sync::CancellationToken;
 
 fn event(number: u128, key: &str, sequence: i64) -> CloudEvent {
     CloudEvent {
@@ -95,8 +97,9 @@ async fn the_relay_keeps_the_order_of_a_key_and_repeats_nothing_in_the_log() {
     bus.publish(&[event(3, "b", 1)]).await.unwrap();
 
     let relay = Relay::new(db, bus.clone());
-    assert_eq!(relay.tick().await.unwrap(), 3);
-    assert_eq!(relay.tick().await.unwrap(), 0);
+    let lead = Lead::sole(CancellationToken::new());
+    assert_eq!(relay.tick(&lead).await.unwrap(), 3);
+    assert_eq!(relay.tick(&lead).await.unwrap(), 0);
 
     let log = all(&bus).await;
     let of_b: Vec<_> = log

@@ -11,7 +11,13 @@ use std::time::Duration;
 use ferroflow_types::Timestamp;
 use sqlx::Row as _;
 
-use crate::{DbError, Read as _, WriteTx};
+use crate::{DbError, Read, WriteTx};
+
+/// How long a lease lasts unless it is renewed.
+pub const LENGTH: Duration = Duration::from_secs(5);
+
+/// How often it is renewed: two renewals may fail before it is lost.
+pub const RENEWAL: Duration = Duration::from_millis(1500);
 
 /// The number of a holding; every later holder of the same lease has a higher one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,6 +107,43 @@ pub async fn release(tx: &mut WriteTx, name: &str, fence: Fence) -> Result<(), D
     sqlx::query("UPDATE leases SET expires_at = 0, holder = '' WHERE name = $1 AND fence = $2")
         .bind(name)
         .bind(fence.0)
+        .execute(tx.conn())
+        .await?;
+    Ok(())
+}
+
+/// Whether somebody has the lease.
+pub async fn is_held(tx: &mut impl Read, name: &str, now: Timestamp) -> Result<bool, DbError> {
+    let held = sqlx::query("SELECT fence FROM leases WHERE name = $1 AND expires_at > $2")
+        .bind(name)
+        .bind(now.millis())
+        .fetch_optional(tx.conn())
+        .await?;
+    Ok(held.is_some())
+}
+
+/// Leases whose name begins with `prefix`, which has no `%` and `_`, and which have run out or were given back.
+pub async fn run_out(
+    tx: &mut impl Read,
+    prefix: &str,
+    now: Timestamp,
+) -> Result<Vec<String>, DbError> {
+    let rows = sqlx::query(
+        "SELECT name FROM leases WHERE name LIKE $1 AND expires_at <= $2 ORDER BY name",
+    )
+    .bind(format!("{prefix}%"))
+    .bind(now.millis())
+    .fetch_all(tx.conn())
+    .await?;
+    rows.iter().map(|row| Ok(row.try_get("name")?)).collect()
+}
+
+/// Forgets a lease that ran out before `before`. Only for names that nobody will take again: the
+/// fence begins anew.
+pub async fn forget(tx: &mut WriteTx, name: &str, before: Timestamp) -> Result<(), DbError> {
+    sqlx::query("DELETE FROM leases WHERE name = $1 AND expires_at < $2")
+        .bind(name)
+        .bind(before.millis())
         .execute(tx.conn())
         .await?;
     Ok(())

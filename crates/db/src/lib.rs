@@ -9,16 +9,20 @@
 //! | `sqlite` | one writer with group commit, many readers |
 //! | `migrate` | numbered migrations with checksums |
 //! | [`lease`] | the right to act for a while, with a fence |
+//! | [`lead`] | work that one process at a time does |
+//! | [`signal`] | that something changed, told to other processes too |
 //! | [`outbox`] | events that wait for the bus |
 //! | [`page`] | opaque page tokens |
 //! | `testing` | databases for tests, behind the feature of that name |
 #![warn(missing_docs)]
 
 mod error;
+pub mod lead;
 pub mod lease;
 mod migrate;
 pub mod outbox;
 pub mod page;
+pub mod signal;
 mod sqlite;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -30,10 +34,10 @@ use ferroflow_types::CloudEvent;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions, install_default_drivers};
 use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyConnection, AnyPool, Transaction};
-use tokio::sync::Notify;
 
 pub use error::{DbError, ensure_one};
 pub use migrate::Migration;
+use signal::{OUTBOX, Signals, Topic};
 
 /// Connections that PostgreSQL gives one service at most.
 const POSTGRES_CONNECTIONS: u32 = 16;
@@ -45,7 +49,7 @@ const POSTGRES_PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Db {
     backend: Backend,
-    outbox: Arc<Notify>,
+    signals: Signals,
 }
 
 #[derive(Clone)]
@@ -65,20 +69,19 @@ impl Db {
     /// written by a newer version or a released migration was changed.
     pub async fn open(url: &str, migrations: &'static [Migration]) -> Result<Self, DbError> {
         install_default_drivers();
-        let backend = if let Some(path) = url.strip_prefix("sqlite:") {
+        let (backend, signals) = if let Some(path) = url.strip_prefix("sqlite:") {
             let (readers, writer) = sqlite::open(path.trim_start_matches("//")).await?;
-            Backend::Sqlite { readers, writer }
+            (Backend::Sqlite { readers, writer }, Signals::local())
         } else {
             let options: AnyConnectOptions = url.parse()?;
             let pool = AnyPoolOptions::new()
                 .max_connections(POSTGRES_CONNECTIONS)
                 .acquire_timeout(POSTGRES_PATIENCE);
-            Backend::Postgres(pool.connect_with(options).await?)
+            let pool = pool.connect_with(options).await?;
+            let signals = Signals::shared(url, pool.clone());
+            (Backend::Postgres(pool), signals)
         };
-        let db = Self {
-            backend,
-            outbox: Arc::new(Notify::new()),
-        };
+        let db = Self { backend, signals };
         db.migrate(migrations).await?;
         Ok(db)
     }
@@ -102,14 +105,14 @@ impl Db {
         };
         Ok(WriteTx {
             inner,
-            published: false,
-            outbox: Arc::clone(&self.outbox),
+            topics: Vec::new(),
+            signals: self.signals.clone(),
         })
     }
 
-    /// Told after each commit that put something into the outbox.
-    pub fn outbox_signal(&self) -> Arc<Notify> {
-        Arc::clone(&self.outbox)
+    /// How changes are told to whoever waits for them.
+    pub fn signals(&self) -> &Signals {
+        &self.signals
     }
 
     /// Whether it is PostgreSQL; for the few statements that cannot be the same.
@@ -147,8 +150,8 @@ impl Read for ReadTx {
 #[must_use = "a transaction that is not committed changes nothing"]
 pub struct WriteTx {
     inner: Writing,
-    published: bool,
-    outbox: Arc<Notify>,
+    topics: Vec<Topic>,
+    signals: Signals,
 }
 
 enum Writing {
@@ -169,8 +172,15 @@ impl WriteTx {
     /// Puts an event into the outbox; it is told to the world if and only if the rest of the
     /// transaction happens.
     pub async fn publish(&mut self, event: &CloudEvent) -> Result<(), DbError> {
-        self.published = true;
+        self.signal(OUTBOX);
         outbox::insert(self, event).await
+    }
+
+    /// Raises a signal once the transaction has happened.
+    pub fn signal(&mut self, topic: Topic) {
+        if !self.topics.contains(&topic) {
+            self.topics.push(topic);
+        }
     }
 
     /// Makes it so; returns when it is on disk.
@@ -183,16 +193,16 @@ impl WriteTx {
     pub async fn commit(self) -> Result<(), DbError> {
         let Self {
             inner,
-            published,
-            outbox,
+            topics,
+            signals,
         } = self;
         let commit = async move {
             match inner {
                 Writing::Sqlite(turn) => turn.commit().await?,
                 Writing::Postgres(tx) => tx.commit().await?,
             }
-            if published {
-                outbox.notify_one();
+            for topic in topics {
+                signals.raise(topic);
             }
             Ok(())
         };

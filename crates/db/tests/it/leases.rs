@@ -109,3 +109,27 @@ async fn of_many_that_reach_for_a_free_lease_at_once_one_gets_it() {
         assert_eq!(holders, 1, "{}", test.kind);
     }
 }
+
+#[tokio::test]
+async fn leases_that_ran_out_are_found_by_the_beginning_of_their_name() {
+    for test in each_db(MIGRATIONS).await {
+        let fence = acquire(&test.db, "a", 0).await.unwrap();
+        let mut tx = test.db.begin_write().await.unwrap();
+        assert!(lease::is_held(&mut tx, "relay", at(99)).await.unwrap());
+        assert!(!lease::is_held(&mut tx, "relay", at(100)).await.unwrap());
+        let none = lease::run_out(&mut tx, "rel", at(99)).await.unwrap();
+        assert!(none.is_empty(), "{}", test.kind);
+        let found = lease::run_out(&mut tx, "rel", at(100)).await.unwrap();
+        assert_eq!(found, ["relay"]);
+        let other = lease::run_out(&mut tx, "x", at(100)).await.unwrap();
+        assert!(other.is_empty());
+
+        lease::forget(&mut tx, "relay", at(100)).await.unwrap();
+        lease::renew(&mut tx, "relay", fence, at(100), LENGTH)
+            .await
+            .unwrap();
+        lease::forget(&mut tx, "relay", at(201)).await.unwrap();
+        let renewed = lease::renew(&mut tx, "relay", fence, at(201), LENGTH).await;
+        assert!(matches!(renewed, Err(DbError::Conflict { .. })));
+    }
+}

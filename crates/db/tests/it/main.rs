@@ -6,9 +6,11 @@
     reason = "a test that cannot go on panics"
 )]
 
+mod lead;
 mod leases;
 mod migrations;
 mod sharing;
+mod signals;
 mod transactions;
 
 use ferroflow_db::{Db, DbError, Migration, Read as _};

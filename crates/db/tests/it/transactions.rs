@@ -1,5 +1,6 @@
 //! What one transaction promises, on every database.
 
+use ferroflow_db::signal::OUTBOX;
 use ferroflow_db::testing::{each_db, sqlite_db};
 use ferroflow_db::{Db, DbError, Read as _, ensure_one, outbox};
 use ferroflow_types::id::EventId;
@@ -128,13 +129,13 @@ async fn an_event_waits_if_and_only_if_its_transaction_happened() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_relay_hears_of_a_commit_whose_caller_stopped_waiting() {
     for test in each_db(MIGRATIONS).await {
-        let signal = test.db.outbox_signal();
+        let mut signal = test.db.signals().subscribe(OUTBOX);
         let mut tx = test.db.begin_write().await.unwrap();
         tx.publish(&event(1)).await.unwrap();
 
         // Polled once, which starts it, and then given up.
         let begun = tokio::time::timeout(std::time::Duration::ZERO, tx.commit()).await;
-        let heard = tokio::time::timeout(std::time::Duration::from_secs(10), signal.notified());
+        let heard = tokio::time::timeout(std::time::Duration::from_secs(10), signal.changed());
 
         heard
             .await

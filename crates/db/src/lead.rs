@@ -1,0 +1,150 @@
+//! Work that one process at a time does: whoever holds its lease.
+//!
+//! The lease is renewed beside the work. Whoever loses it stops; what it still writes goes through
+//! [`Lead::guard`], so that a holder that was slow writes nothing after its successor began.
+
+use std::time::Duration;
+
+use ferroflow_types::time::SystemClock;
+use ferroflow_types::{Clock as _, Timestamp};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::lease::{self, Fence, LENGTH, RENEWAL};
+use crate::signal::LEASES;
+use crate::{Db, DbError, WriteTx};
+
+/// The right to do the work, for as long as it lasts.
+#[derive(Debug, Clone)]
+pub struct Lead {
+    held: Option<(&'static str, Fence)>,
+    /// Cancelled when the work is to stop.
+    pub stop: CancellationToken,
+}
+
+impl Lead {
+    /// The right of a process that is alone with its database.
+    pub fn sole(stop: CancellationToken) -> Self {
+        Self { held: None, stop }
+    }
+
+    /// Makes the rest of the transaction depend on the lease; it must be in the lease's database.
+    ///
+    /// # Errors
+    /// [`DbError::Conflict`] when it is somebody else's by now.
+    pub async fn guard(&self, tx: &mut WriteTx) -> Result<(), DbError> {
+        match self.held {
+            Some((name, fence)) => lease::guard(tx, name, fence).await,
+            None => Ok(()),
+        }
+    }
+}
+
+fn now() -> Timestamp {
+    SystemClock.now()
+}
+
+/// Does `work` whenever this process holds the lease called `name`, until `stop`. With SQLite
+/// nobody else can be there, and no lease is needed.
+///
+/// # Errors
+/// What the work says when it fails.
+pub async fn lead<W, F, E>(
+    db: Db,
+    name: &'static str,
+    holder: &str,
+    stop: CancellationToken,
+    mut work: W,
+) -> Result<(), E>
+where
+    W: FnMut(Lead) -> F,
+    F: Future<Output = Result<(), E>>,
+{
+    if !db.is_postgres() {
+        return work(Lead::sole(stop)).await;
+    }
+    loop {
+        let fence = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            fence = take(&db, name, holder) => fence,
+        };
+        tracing::info!(
+            lease = name,
+            holder,
+            fence = fence.number(),
+            "holds a lease"
+        );
+        let lead = Lead {
+            held: Some((name, fence)),
+            stop: stop.clone(),
+        };
+        let ended = tokio::select! {
+            ended = work(lead) => ended,
+            () = keep(&db, name, fence) => {
+                tracing::warn!(lease = name, holder, "lost a lease: another replica goes on");
+                continue;
+            }
+        };
+        if let Err(error) = give_back(&db, name, fence).await {
+            tracing::warn!(lease = name, %error, "a lease runs out instead of being given back");
+        }
+        return ended;
+    }
+}
+
+/// Waits until the lease is ours.
+async fn take(db: &Db, name: &str, holder: &str) -> Fence {
+    let mut released = db.signals().subscribe(LEASES);
+    loop {
+        match try_take(db, name, holder).await {
+            Ok(Some(fence)) => return fence,
+            Ok(None) => {}
+            Err(error) => tracing::debug!(lease = name, %error, "a lease cannot be asked for"),
+        }
+        tokio::select! {
+            () = released.changed() => {}
+            () = tokio::time::sleep(RENEWAL) => {}
+        }
+    }
+}
+
+async fn try_take(db: &Db, name: &str, holder: &str) -> Result<Option<Fence>, DbError> {
+    let mut tx = db.begin_write().await?;
+    let fence = lease::acquire(&mut tx, name, holder, now(), LENGTH).await?;
+    tx.commit().await?;
+    Ok(fence)
+}
+
+/// Renews the lease until it is lost.
+async fn keep(db: &Db, name: &str, fence: Fence) {
+    let mut renewed = Instant::now();
+    loop {
+        tokio::time::sleep(RENEWAL).await;
+        let asked = Instant::now();
+        // An answer that comes too late is none.
+        let left = LENGTH.saturating_sub(renewed.elapsed());
+        match tokio::time::timeout(left.max(Duration::from_millis(1)), renew(db, name, fence)).await
+        {
+            Ok(Ok(())) => renewed = asked,
+            Ok(Err(DbError::Conflict { .. })) => return,
+            Ok(Err(error)) => tracing::debug!(lease = name, %error, "a lease cannot be renewed"),
+            Err(_) => {}
+        }
+        if renewed.elapsed() >= LENGTH {
+            return;
+        }
+    }
+}
+
+async fn renew(db: &Db, name: &str, fence: Fence) -> Result<(), DbError> {
+    let mut tx = db.begin_write().await?;
+    lease::renew(&mut tx, name, fence, now(), LENGTH).await?;
+    tx.commit().await
+}
+
+async fn give_back(db: &Db, name: &str, fence: Fence) -> Result<(), DbError> {
+    let mut tx = db.begin_write().await?;
+    lease::release(&mut tx, name, fence).await?;
+    tx.signal(LEASES);
+    tx.commit().await
+}
