@@ -1,4 +1,4 @@
-//! Settings of `ferroflow up`: every section of every service, in one file.
+//! Settings of `ferroflow up` and `ferroflow serve`: every section of every service, in one file.
 
 use std::path::PathBuf;
 
@@ -17,6 +17,8 @@ pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
     /// The front door.
     pub(crate) gateway: ferroflow_gateway::Config,
+    /// Who calls, among processes.
+    pub(crate) identity: Identity,
     /// Pipelines and runs.
     pub(crate) pipelines: ferroflow_pipeline_svc::Config,
     /// Where tasks run.
@@ -31,6 +33,16 @@ pub(crate) struct Config {
     pub(crate) events: Events,
     /// Logs and traces.
     pub(crate) telemetry: TelemetryConfig,
+}
+
+/// The keys by which services know that a gateway calls; empty for keys of this process.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Identity {
+    /// A PEM file with the Ed25519 private key (PKCS#8) that gateways sign with.
+    pub(crate) private_key_file: String,
+    /// A PEM file with its public key, or with a certificate of it, that services verify with.
+    pub(crate) public_key_file: String,
 }
 
 /// Where tasks run.
@@ -79,6 +91,7 @@ impl Default for Config {
         Self {
             data_dir: PathBuf::from("~/.ferroflow"),
             gateway: ferroflow_gateway::Config::default(),
+            identity: Identity::default(),
             pipelines: ferroflow_pipeline_svc::Config::default(),
             runtime: RuntimeKind::default(),
             artifacts: Artifacts::default(),

@@ -1,8 +1,13 @@
-//! `ferroflow`: the whole platform in one process, and its command line.
+//! `ferroflow`: the whole platform in one process or in several, and its command line.
 
 mod cli;
 mod config;
+mod flags;
+mod folder;
+mod relays;
+mod serve;
 mod up;
+mod wiring;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -23,7 +28,12 @@ struct Arguments {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Start the platform and serve until interrupted.
-    Up(Box<up::Up>),
+    Up(Box<flags::Flags>),
+    /// Start one service as a process of its own, as clusters do.
+    Serve {
+        #[command(subcommand)]
+        service: serve::Service,
+    },
     #[command(flatten)]
     Client(cli::ClientCommand),
 }
@@ -50,6 +60,7 @@ fn main() -> ExitCode {
     let done = runtime.block_on(async {
         match arguments.command {
             Command::Up(up) => up::run(*up).await.map(|()| ExitCode::SUCCESS),
+            Command::Serve { service } => serve::run(service).await.map(|()| ExitCode::SUCCESS),
             Command::Client(command) => cli::run(command).await,
         }
     });

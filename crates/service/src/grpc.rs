@@ -6,6 +6,7 @@
 
 mod answer;
 mod guard;
+mod replicas;
 
 use std::fs;
 use std::io;
@@ -25,6 +26,7 @@ use tonic_health::ServingStatus;
 
 use crate::identity::Verifier;
 use guard::Guarded;
+pub use replicas::{Repeatable, Replicas};
 
 /// The largest message: uploads and specifications are whole messages.
 pub const MESSAGE_MAX: usize = 64 * 1024 * 1024;
@@ -45,6 +47,13 @@ const CALLS_MAX: usize = 256;
 /// How often a silent connection is asked whether it is alive, and how long it may take to answer.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long a service on the network still takes calls after it said that it stops: until those who
+/// watch its health have heard of it.
+const NOTICE: Duration = Duration::from_millis(500);
+
+/// How long calls may take to end after that; streams that are followed never do.
+const CALLS_PATIENCE: Duration = Duration::from_secs(6);
 
 /// Who calls, verified; in the extensions of every request that reaches a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,21 +129,34 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Serves until `stop`, then lets calls end. Answers `grpc.health.v1.Health` to anybody, and the
-/// rest to verified callers only.
+/// Serves until `stop`, then lets calls end, for a while. Answers `grpc.health.v1.Health` to
+/// anybody, and the rest to verified callers only.
 pub async fn serve(
     listener: impl Into<Listener>,
     routes: Routes,
     verifier: Verifier,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
+    let listener = listener.into();
     let (health, health_service) = tonic_health::server::health_reporter();
+    let notice = match listener {
+        Listener::Unix(_) => Duration::ZERO,
+        Listener::Tcp(_) => NOTICE,
+    };
+    let patience = {
+        let stop = stop.clone();
+        async move {
+            stop.cancelled_owned().await;
+            tokio::time::sleep(notice + CALLS_PATIENCE).await;
+        }
+    };
     let stopping = async move {
         stop.cancelled_owned().await;
-        // Who asks during the last calls is sent elsewhere.
+        // Who asks from now on is sent elsewhere.
         health
             .set_service_status("", ServingStatus::NotServing)
             .await;
+        tokio::time::sleep(notice).await;
     };
     let server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
@@ -145,18 +167,27 @@ pub async fn serve(
         .concurrency_limit_per_connection(CALLS_MAX)
         .layer(Guarded::new(verifier))
         .add_routes(routes.add_service(health_service));
-    match listener.into() {
-        Listener::Unix(listener) => {
-            let incoming = UnixListenerStream::new(listener);
-            server
-                .serve_with_incoming_shutdown(incoming, stopping)
-                .await
+    let serving = async move {
+        match listener {
+            Listener::Unix(listener) => {
+                let incoming = UnixListenerStream::new(listener);
+                server
+                    .serve_with_incoming_shutdown(incoming, stopping)
+                    .await
+            }
+            Listener::Tcp(listener) => {
+                let incoming = TcpListenerStream::new(listener);
+                server
+                    .serve_with_incoming_shutdown(incoming, stopping)
+                    .await
+            }
         }
-        Listener::Tcp(listener) => {
-            let incoming = TcpListenerStream::new(listener);
-            server
-                .serve_with_incoming_shutdown(incoming, stopping)
-                .await
+    };
+    tokio::select! {
+        served = serving => served,
+        () = patience => {
+            tracing::info!("calls that have not ended are cut");
+            Ok(())
         }
     }
 }

@@ -3,6 +3,8 @@
 //! Services trust nothing else: no header of a client ever says who somebody is. EdDSA JWT
 //! (RFC 7519, RFC 8037), one audience per service, valid for [`LIFETIME_S`].
 
+mod pem;
+
 use std::sync::Arc;
 
 use ferroflow_types::Principal;
@@ -50,21 +52,40 @@ pub struct Verifier {
     validation: Arc<Validation>,
 }
 
-/// A pair of keys for this process alone; they are never written down.
+/// A pair of keys: of this process alone and never written down, or shared by several processes.
 pub struct Keys {
     secret: [u8; 32],
-    public: [u8; 32],
+    public: PublicKey,
 }
+
+/// The half that services have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PublicKey([u8; 32]);
 
 impl Keys {
     /// New keys.
     pub fn generate() -> Result<Self, IdentityError> {
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).map_err(|error| IdentityError(error.to_string()))?;
+        Ok(Self::of(secret))
+    }
+
+    /// The keys of a PEM file with an Ed25519 private key (PKCS#8).
+    ///
+    /// # Errors
+    /// What the file holds instead.
+    pub fn from_pem(text: &str) -> Result<Self, IdentityError> {
+        pem::private_key(text).map(Self::of).map_err(IdentityError)
+    }
+
+    fn of(secret: [u8; 32]) -> Self {
         let public = ed25519_dalek::SigningKey::from_bytes(&secret)
             .verifying_key()
             .to_bytes();
-        Ok(Self { secret, public })
+        Self {
+            secret,
+            public: PublicKey(public),
+        }
     }
 
     /// The signer of these keys.
@@ -76,14 +97,34 @@ impl Keys {
         }
     }
 
+    /// The half that verifies.
+    pub fn public(&self) -> PublicKey {
+        self.public
+    }
+
     /// The verifier for the service called `audience`.
     pub fn verifier(&self, audience: &str) -> Verifier {
+        self.public.verifier(audience)
+    }
+}
+
+impl PublicKey {
+    /// The key of a PEM file with an Ed25519 public key, or with a certificate of one.
+    ///
+    /// # Errors
+    /// What the file holds instead.
+    pub fn from_pem(text: &str) -> Result<Self, IdentityError> {
+        pem::public_key(text).map(Self).map_err(IdentityError)
+    }
+
+    /// The verifier for the service called `audience`.
+    pub fn verifier(self, audience: &str) -> Verifier {
         let mut validation = Validation::new(Algorithm::EdDSA);
         validation.set_issuer(&[ISSUER]);
         validation.set_audience(&[audience]);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         validation.leeway = 5;
-        let key = DecodingKey::from_ed_der(&self.public);
+        let key = DecodingKey::from_ed_der(&self.0);
         Verifier {
             key: Arc::new(key),
             validation: Arc::new(validation),

@@ -30,6 +30,7 @@ pub struct Runner {
     tasks: JoinSet<Result<(), String>>,
     names: HashMap<Id, (&'static str, TaskKind)>,
     stop: CancellationToken,
+    patience: Duration,
 }
 
 impl Default for Runner {
@@ -38,6 +39,7 @@ impl Default for Runner {
             tasks: JoinSet::new(),
             names: HashMap::new(),
             stop: CancellationToken::new(),
+            patience: PATIENCE,
         }
     }
 }
@@ -56,6 +58,11 @@ impl Runner {
     /// Cancelled when the process is to stop; every task waits for it among other things.
     pub fn stopping(&self) -> CancellationToken {
         self.stop.clone()
+    }
+
+    /// Gives tasks at least so long to stop.
+    pub fn allow(&mut self, patience: Duration) {
+        self.patience = self.patience.max(patience);
     }
 
     /// Runs a task.
@@ -101,10 +108,11 @@ impl Runner {
             }
         }
         self.stop.cancel();
+        let patience = self.patience;
         tokio::select! {
             () = self.drain(&mut failure) => return failure.map_or(Ok(()), Err),
             () = again => tracing::warn!("told to stop again"),
-            () = tokio::time::sleep(PATIENCE) => {}
+            () = tokio::time::sleep(patience) => {}
         }
         for (name, _) in self.names.values() {
             tracing::warn!(task = name, "did not stop in time and is aborted");

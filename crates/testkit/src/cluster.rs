@@ -182,6 +182,17 @@ pub fn database(name: &str) -> String {
     format!("{server}/{name}")
 }
 
+/// What a query answers, as psql prints it without head and borders.
+pub fn query(database: &str, query: &str) -> String {
+    let output = Command::new("psql")
+        .args([database, "--tuples-only", "--no-align", "--command", query])
+        .output()
+        .expect("psql is installed");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{query}: {told}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
 /// Kills and starts again one process of the test bed, by the command in
 /// `FERROFLOW_TEST_RESTART`; or why that cannot be.
 pub fn restart(process: &str) -> Result<(), String> {

@@ -10,6 +10,7 @@
 pub mod bare_pods;
 pub mod cluster;
 pub mod conformance;
+pub mod services;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -39,7 +40,8 @@ pub fn binary() -> PathBuf {
 
 /// A running platform, killed when it is dropped.
 pub struct Platform {
-    child: Child,
+    /// None when somebody else started it.
+    child: Option<Child>,
     url: String,
     data_dir: PathBuf,
 }
@@ -70,7 +72,7 @@ impl Platform {
             .spawn()
             .expect("the platform starts");
         let mut platform = Self {
-            child,
+            child: Some(child),
             url: String::new(),
             data_dir: data_dir.to_path_buf(),
         };
@@ -90,6 +92,15 @@ impl Platform {
         platform
     }
 
+    /// The platform at an address, which somebody else started.
+    pub fn at(address: &str) -> Self {
+        Self {
+            child: None,
+            url: format!("http://{address}"),
+            data_dir: PathBuf::new(),
+        }
+    }
+
     /// Its address.
     pub fn url(&self) -> &str {
         &self.url
@@ -97,7 +108,7 @@ impl Platform {
 
     /// Its process.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.as_ref().expect("it was started here").id()
     }
 
     /// What it logged.
@@ -107,9 +118,11 @@ impl Platform {
 
     /// Kills it as a power cut would.
     pub fn kill(&mut self) {
-        // It may have ended by itself, which is as good.
-        let _ended = self.child.kill().is_err();
-        self.child.wait().unwrap();
+        if let Some(child) = &mut self.child {
+            // It may have ended by itself, which is as good.
+            let _ended = child.kill().is_err();
+            child.wait().unwrap();
+        }
     }
 
     /// A GET: status and JSON.
@@ -138,6 +151,20 @@ impl Platform {
             request = request.header(*name, *value);
         }
         answer(agent().run(request.body(body.to_owned()).unwrap()))
+    }
+
+    /// Any request; its status, or why there is no answer.
+    pub fn ask(&self, method: &str, path: &str, body: &str) -> Result<u16, String> {
+        let request = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.url))
+            .header("content-type", "application/json")
+            .body(body.to_owned())
+            .unwrap();
+        let mut answer = agent().run(request).map_err(|error| error.to_string())?;
+        let text = answer.body_mut().read_to_string();
+        text.map_err(|error| error.to_string())?;
+        Ok(answer.status().as_u16())
     }
 
     /// A GET of text.

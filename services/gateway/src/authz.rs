@@ -12,6 +12,16 @@ pub(crate) struct Rule {
     pub(crate) resource: &'static str,
 }
 
+impl Rule {
+    /// Whether a call changes nothing, so that it may be made twice.
+    pub(crate) fn only_reads(self) -> bool {
+        matches!(
+            self.verb,
+            "get" | "list" | "logs" | "readArtifact" | "reflect" | "watch"
+        )
+    }
+}
+
 const KFP: &str = "kubeflow.pipelines.backend.api.v2beta1";
 
 /// Service, RPC, verb, resource.
@@ -243,6 +253,29 @@ mod tests {
             .collect();
 
         assert_eq!(without, Vec::<String>::new());
+    }
+
+    /// A call is read whole before it is passed on, and a stream of requests would never be.
+    #[test]
+    fn no_rpc_of_a_service_behind_the_gateway_takes_a_stream() {
+        let streaming: Vec<_> = ferroflow_proto::pool()
+            .services()
+            .filter(|service| !service.full_name().starts_with("grpc."))
+            .flat_map(|service| service.methods().collect::<Vec<_>>())
+            .filter(prost_reflect::MethodDescriptor::is_client_streaming)
+            .map(|method| method.full_name().to_owned())
+            .collect();
+
+        assert_eq!(streaming, Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_only_reads_may_be_repeated() {
+        let reads = |service, rpc| rule(service, rpc).unwrap().only_reads();
+        assert!(reads("RunService", "GetRun"));
+        assert!(reads("RunService", "ListRuns"));
+        assert!(!reads("RunService", "CreateRun"));
+        assert!(!reads("RunService", "TerminateRun"));
     }
 
     #[test]

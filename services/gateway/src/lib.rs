@@ -1,7 +1,7 @@
 //! The front door: HTTP/JSON, native gRPC, uploads and event streams on one port.
 //!
 //! ```text
-//! connection ─► hygiene ─► authorize ─┬─► pages      /healthz /metrics /openapi.json
+//! connection ─► hygiene ─► keys, authz ┬─► pages      /metrics /openapi.json     (/healthz, /readyz: for all)
 //!                                     ├─► uploads    multipart forms of KFP
 //!                                     ├─► transcode  REST ⇄ gRPC by descriptor
 //!                                     └─► proxy      native gRPC
@@ -18,6 +18,7 @@ pub mod config;
 mod error;
 mod events;
 mod hygiene;
+mod keys;
 mod openapi;
 mod pages;
 mod proxy;
@@ -28,4 +29,4 @@ mod upstream;
 
 pub use config::Config;
 pub use server::{Deps, Handle, StartError, start};
-pub use upstream::Upstream;
+pub use upstream::{Upstream, Way};

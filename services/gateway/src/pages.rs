@@ -17,6 +17,23 @@ const COMMIT: &str = match option_env!("FERROFLOW_COMMIT") {
 
 const INDEX: &str = include_str!("index.html");
 
+/// What an orchestrator asks, whoever it is and by whatever name it calls us.
+pub(crate) fn probe(method: &Method, path: &str, draining: bool) -> Option<Response<Body>> {
+    if method != Method::GET && method != Method::HEAD {
+        return None;
+    }
+    match (path, draining) {
+        ("/healthz", _) | ("/readyz", false) => {
+            Some(json_response(StatusCode::OK, &json!({"status": "ok"})))
+        }
+        ("/readyz", true) => Some(json_response(
+            StatusCode::SERVICE_UNAVAILABLE,
+            &json!({"status": "stopping"}),
+        )),
+        _ => None,
+    }
+}
+
 /// The page for a path, if it is one of ours.
 pub(crate) fn page(
     method: &Method,
@@ -51,7 +68,6 @@ pub(crate) fn page(
     }
     match path {
         "/" => Some(text("text/html; charset=utf-8", INDEX.to_owned())),
-        "/healthz" => Some(json_response(StatusCode::OK, &json!({"status": "ok"}))),
         "/metrics" => {
             let rendered = metrics.map(Metrics::render).unwrap_or_default();
             Some(text("text/plain; version=0.0.4", rendered))

@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, Response, header};
+use ferroflow_service::grpc::Repeatable;
 use ferroflow_types::Principal;
 use tonic::Status;
 use tower::ServiceExt as _;
@@ -28,11 +29,11 @@ pub(crate) async fn call(
     let (Some(service), Some(rpc), None) = (parts.next(), parts.next(), parts.next()) else {
         return refused(&Status::unimplemented(format!("{path} is not a method")));
     };
-    if authz::rule(service, rpc).is_none() {
+    let Some(rule) = authz::rule(service, rpc) else {
         return refused(&Status::unimplemented(format!(
             "{path} is not a known method"
         )));
-    }
+    };
     let (backend, headers) = match upstreams.open(service, principal) {
         Ok(open) => open,
         Err(status) => return refused(&status),
@@ -40,6 +41,9 @@ pub(crate) async fn call(
     request.headers_mut().remove(header::HOST);
     request.headers_mut().remove(header::AUTHORIZATION);
     request.headers_mut().extend(headers);
+    if rule.only_reads() {
+        request.extensions_mut().insert(Repeatable);
+    }
     match backend.oneshot(request.map(tonic::body::Body::new)).await {
         Ok(response) => response.map(Body::new),
         Err(error) => {
@@ -50,6 +54,6 @@ pub(crate) async fn call(
 }
 
 /// A status as a gRPC response.
-fn refused(status: &Status) -> Response<Body> {
+pub(crate) fn refused(status: &Status) -> Response<Body> {
     status.clone().into_http::<Body>()
 }

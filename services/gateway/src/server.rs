@@ -1,12 +1,16 @@
 //! The listener and the way of a request through the gateway.
 
+use std::future::IntoFuture as _;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::Response;
+use axum::http::{HeaderMap, Response};
 use ferroflow_bus::Bus;
 use ferroflow_proto::events::v1::event_service_server::EventServiceServer;
 use ferroflow_service::identity::Signer;
@@ -15,12 +19,14 @@ use ferroflow_service::runner::{Runner, TaskKind};
 use ferroflow_service::telemetry;
 use ferroflow_types::Principal;
 use tokio::net::TcpListener;
-use tonic::Code;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status};
 use tracing::Instrument as _;
 
 use crate::config::Config;
 use crate::events::Events;
 use crate::hygiene::{self, Hosts};
+use crate::keys::ApiKeys;
 use crate::transcode::{Routes, transcode};
 use crate::uploads::{self, Upload};
 use crate::upstream::{Upstream, Upstreams, backend};
@@ -59,13 +65,26 @@ pub enum StartError {
     /// Somebody else could reach it.
     #[error(
         "gateway.listen {0} is not a loopback address, and there is no authentication: listen on \
-         127.0.0.1 or [::1]"
+         127.0.0.1 or [::1], or name a file of API keys in gateway.api_keys_file"
     )]
     Open(SocketAddr),
+    /// The file of API keys.
+    #[error("gateway.api_keys_file {path}: {problem}")]
+    Keys {
+        /// The setting.
+        path: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// The contracts.
     #[error("the gateway's contracts: {0}")]
     Contracts(String),
 }
+
+/// How long requests may take to end once no further ones are taken.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// The same for a gateway that does not drain.
+const SHORT_PATIENCE: Duration = Duration::from_millis(500);
 
 struct Gateway {
     routes: Routes,
@@ -73,6 +92,9 @@ struct Gateway {
     hosts: Hosts,
     metrics: Option<Metrics>,
     body_max: usize,
+    /// Without keys there is one user.
+    keys: Option<ApiKeys>,
+    draining: AtomicBool,
 }
 
 /// Starts the gateway; its tasks belong to `runner`.
@@ -84,7 +106,8 @@ pub async fn start(config: &Config, deps: Deps, runner: &mut Runner) -> Result<H
     };
     let listener = TcpListener::bind(&config.listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    if !address.ip().is_loopback() {
+    let keys = keys(config)?;
+    if keys.is_none() && !address.ip().is_loopback() {
         return Err(StartError::Open(address));
     }
     let reflection = || {
@@ -112,21 +135,69 @@ pub async fn start(config: &Config, deps: Deps, runner: &mut Runner) -> Result<H
         hosts: Hosts::new(&config.listen, &config.allowed_hosts),
         metrics: deps.metrics,
         body_max: config.body_max,
+        keys,
+        draining: AtomicBool::new(false),
     });
-    let router = Router::new().fallback(handle).with_state(gateway);
-    let stop = runner.stopping();
-    runner.spawn(TaskKind::Critical, "gateway", async move {
-        // Streams that are followed never end by themselves, so they are cut and not waited for.
-        tokio::select! {
-            served = axum::serve(listener, router) => served,
-            () = stop.cancelled() => Ok(()),
-        }
-    });
+    let drain = Duration::from_secs(config.drain_s.unwrap_or(0).into());
+    runner.allow(drain + PATIENCE + Duration::from_secs(1));
+    let serving = serve(gateway, listener, drain, runner.stopping());
+    runner.spawn(TaskKind::Critical, "gateway", serving);
     Ok(Handle { address })
 }
 
-/// One request: hygiene, then whoever it is for.
+fn keys(config: &Config) -> Result<Option<ApiKeys>, StartError> {
+    let path = &config.api_keys_file;
+    if path.is_empty() {
+        return Ok(None);
+    }
+    let keys = ApiKeys::load(Path::new(path)).map_err(|problem| StartError::Keys {
+        path: path.clone(),
+        problem,
+    })?;
+    Ok(Some(keys))
+}
+
+/// Serves until `stop`. Then it says for a while that it is not ready, and takes what still comes;
+/// after that it lets requests end. Streams that are followed never end by themselves, so at last
+/// they are cut.
+async fn serve(
+    gateway: Arc<Gateway>,
+    listener: TcpListener,
+    drain: Duration,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let closing = CancellationToken::new();
+    let router = Router::new()
+        .fallback(handle)
+        .with_state(Arc::clone(&gateway));
+    let served = axum::serve(listener, router)
+        .with_graceful_shutdown(closing.clone().cancelled_owned())
+        .into_future();
+    let cut = async {
+        stop.cancelled().await;
+        gateway.draining.store(true, Ordering::Release);
+        tokio::time::sleep(drain).await;
+        closing.cancel();
+        // One who stops it by hand does not want to wait for streams.
+        let patience = if drain.is_zero() {
+            SHORT_PATIENCE
+        } else {
+            PATIENCE
+        };
+        tokio::time::sleep(patience).await;
+    };
+    tokio::select! {
+        served = served => served,
+        () = cut => Ok(()),
+    }
+}
+
+/// One request: hygiene, who calls, then whoever it is for.
 async fn handle(State(gateway): State<Arc<Gateway>>, mut request: Request) -> Response<Body> {
+    let draining = gateway.draining.load(Ordering::Acquire);
+    if let Some(answer) = pages::probe(request.method(), request.uri().path(), draining) {
+        return answer;
+    }
     let traceparent = request
         .headers()
         .get("traceparent")
@@ -155,8 +226,14 @@ async fn handle(State(gateway): State<Arc<Gateway>>, mut request: Request) -> Re
 }
 
 async fn route(gateway: &Gateway, request: Request) -> Response<Body> {
-    // One user on a loopback address: whoever can connect is that user.
-    let principal = Principal::local();
+    let principal = match &gateway.keys {
+        // One user on a loopback address: whoever can connect is that user.
+        None => Principal::local(),
+        Some(keys) => match keys.caller(request.headers()) {
+            Some(principal) => principal.clone(),
+            None => return unknown(request.headers()),
+        },
+    };
     let Gateway {
         routes,
         upstreams,
@@ -174,4 +251,15 @@ async fn route(gateway: &Gateway, request: Request) -> Response<Body> {
         return uploads::upload(kind, upstreams, &principal, request).await;
     }
     transcode(routes, upstreams, &principal, request, gateway.body_max).await
+}
+
+/// The answer to one who carries no key of ours.
+fn unknown(headers: &HeaderMap) -> Response<Body> {
+    let status = Status::unauthenticated(
+        "an API key is needed: Authorization: Bearer <key> (kfp.Client(existing_token=…))",
+    );
+    if proxy::is_grpc(headers) {
+        return proxy::refused(&status);
+    }
+    error::response(&status)
 }

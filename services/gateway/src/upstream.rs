@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::http::{HeaderMap, HeaderValue, Request, Response};
+use ferroflow_service::grpc::Replicas;
 use ferroflow_service::identity::{HEADER, LIFETIME_S, Signer};
 use ferroflow_service::telemetry;
 use ferroflow_types::time::SystemClock;
@@ -31,7 +32,15 @@ pub struct Upstream {
     /// The gRPC services that it answers.
     pub services: Vec<&'static str>,
     /// The way to it.
-    pub channel: Channel,
+    pub way: Way,
+}
+
+/// The way to a service.
+pub enum Way {
+    /// One process.
+    One(Channel),
+    /// As many as there are.
+    Several(Replicas),
 }
 
 /// Whose token, for which service.
@@ -52,8 +61,12 @@ impl Upstreams {
     pub(crate) fn new(signer: Signer, upstreams: Vec<Upstream>) -> Self {
         let mut by_service = HashMap::new();
         for upstream in upstreams {
+            let backend = match upstream.way {
+                Way::One(channel) => backend(channel),
+                Way::Several(replicas) => backend(replicas),
+            };
             for service in upstream.services {
-                let backend = backend(upstream.channel.clone());
+                let backend = backend.clone();
                 by_service.insert(service.to_owned(), (upstream.name, backend));
             }
         }

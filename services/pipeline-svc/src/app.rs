@@ -8,6 +8,7 @@ pub(crate) mod experiments;
 pub(crate) mod list;
 pub(crate) mod pipelines;
 pub(crate) mod plans;
+pub(crate) mod replica;
 pub(crate) mod runs;
 pub(crate) mod spec_file;
 pub(crate) mod spec_schema;
@@ -29,6 +30,7 @@ use crate::domain::run::Run;
 use crate::store;
 use drive::Driver;
 use plans::Plans;
+use replica::Replica;
 
 /// What use cases and workers work with; passed, never found.
 pub(crate) struct Ctx {
@@ -41,6 +43,7 @@ pub(crate) struct Ctx {
     pub(crate) plans: Plans,
     pub(crate) numbers: Numbers,
     pub(crate) driver: Driver,
+    pub(crate) replica: Replica,
     pub(crate) settings: Settings,
 }
 

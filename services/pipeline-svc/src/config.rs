@@ -16,6 +16,9 @@ pub struct Config {
     /// Where artifacts go unless a run says otherwise: an absolute path or an `s3://` URI; empty for
     /// where artifacts are kept.
     pub pipeline_root: String,
+    /// The TCP address of its gRPC when it is a process of its own; empty for a UNIX socket in the
+    /// data folder.
+    pub listen: String,
     /// A PostgreSQL URL; empty for a file in the data folder.
     pub database: Secret,
 }
@@ -27,6 +30,7 @@ impl Default for Config {
             active_runs: 200,
             caching: true,
             pipeline_root: String::new(),
+            listen: String::new(),
             database: Secret::default(),
         }
     }

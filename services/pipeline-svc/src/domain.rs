@@ -13,6 +13,7 @@ pub(crate) mod listing;
 pub(crate) mod placeholder;
 pub(crate) mod plan;
 pub(crate) mod platform;
+pub(crate) mod request;
 pub(crate) mod run;
 pub(crate) mod run_parameters;
 pub(crate) mod spec;

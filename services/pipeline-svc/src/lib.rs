@@ -21,7 +21,8 @@ mod domain;
 mod store;
 mod workers;
 
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ferroflow_artifacts::stores::Stores;
@@ -33,12 +34,18 @@ use ferroflow_proto::kfp::v2beta1::run_service_server::RunServiceServer;
 use ferroflow_proto::pipelines::v1::task_service_server::TaskServiceServer;
 use ferroflow_proto::pipelines::v1::upload_service_server::UploadServiceServer;
 use ferroflow_runtime::Runtime;
-use ferroflow_service::grpc::{self, MESSAGE_MAX};
+use ferroflow_service::grpc::{self, Listener, MESSAGE_MAX};
 use ferroflow_service::identity::Verifier;
 use ferroflow_service::runner::{Runner, TaskKind};
 use ferroflow_types::id::RandomIds;
 use ferroflow_types::time::SystemClock;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tonic::service::Routes;
+
+use app::drive::Letter;
+use app::replica::Replica;
+use workers::heartbeat::Steady;
 
 pub use config::Config;
 
@@ -67,8 +74,10 @@ pub struct Deps {
     pub stores: Stores,
     /// The path or URI where artifacts go unless the settings say otherwise.
     pub artifacts: String,
-    /// The socket that it listens on.
+    /// Its socket, unless the settings name an address.
     pub socket: PathBuf,
+    /// What no other replica is called; the same again when this one is started again.
+    pub replica: String,
     /// Who may call.
     pub verifier: Verifier,
 }
@@ -77,6 +86,8 @@ pub struct Deps {
 pub struct Handle {
     /// Its database, for the relay of its events.
     pub db: Db,
+    /// Where it listens, when it is not its socket.
+    pub address: Option<SocketAddr>,
 }
 
 /// Why the service cannot start.
@@ -88,18 +99,72 @@ pub enum StartError {
     /// Its socket.
     #[error("the socket of pipeline-svc")]
     Socket(#[source] std::io::Error),
+    /// Its address.
+    #[error("pipelines.listen {listen}: {source}")]
+    Listen {
+        /// The setting.
+        listen: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// What it begins with.
+    #[error("the runs of pipeline-svc")]
+    Runs(#[source] ferroflow_types::Error),
 }
 
 /// Starts the service; its tasks belong to `runner`.
 pub async fn start(config: &Config, deps: Deps, runner: &mut Runner) -> Result<Handle, StartError> {
     let db = Db::open(&deps.database, store::MIGRATIONS).await?;
-    let (driver, letters) = app::drive::Driver::new();
+    let (listener, address) = listen(config, &deps.socket).await?;
+    let verifier = deps.verifier.clone();
+    let (ctx, letters) = context(config, deps, db.clone());
+    let fence = app::replica::enter(&ctx).await.map_err(StartError::Runs)?;
+    let steady = Steady::new();
+    if !ctx.replica.alone {
+        let stop = runner.stopping();
+        let beats = workers::heartbeat::beat_until(Arc::clone(&ctx), fence, steady.clone(), stop);
+        runner.spawn(TaskKind::Critical, "heartbeat", beats);
+    }
+    let supervisor = workers::runs::Supervisor::new(Arc::clone(&ctx), letters, steady);
+    let stop = runner.stopping();
+    runner.spawn(TaskKind::Critical, "runs", supervisor.run(stop));
+    let stop = runner.stopping();
+    let routes = routes(api::Api { ctx });
+    let serving = grpc::serve(listener, routes, verifier, stop);
+    runner.spawn(TaskKind::Critical, "pipeline-svc", serving);
+    Ok(Handle { db, address })
+}
+
+async fn listen(
+    config: &Config,
+    socket: &Path,
+) -> Result<(Listener, Option<SocketAddr>), StartError> {
+    if config.listen.is_empty() {
+        let listener = grpc::listen(socket).map_err(StartError::Socket)?;
+        return Ok((listener.into(), None));
+    }
+    let failed = |source| StartError::Listen {
+        listen: config.listen.clone(),
+        source,
+    };
+    let listener = TcpListener::bind(&config.listen).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener.into(), Some(address)))
+}
+
+fn context(config: &Config, deps: Deps, db: Db) -> (Arc<app::Ctx>, mpsc::Receiver<Letter>) {
+    let active_runs_max = config.active_runs.max(1);
+    let (driver, letters) = app::drive::Driver::new(active_runs_max);
     let pipeline_root = match config.pipeline_root.as_str() {
         "" => deps.artifacts,
         given => given.to_owned(),
     };
-    let ctx = Arc::new(app::Ctx {
-        db: db.clone(),
+    let ctx = app::Ctx {
+        replica: Replica {
+            id: deps.replica,
+            alone: !db.is_postgres(),
+        },
+        db,
         clock: Arc::new(SystemClock),
         ids: Arc::new(RandomIds),
         runtime: deps.runtime,
@@ -111,19 +176,11 @@ pub async fn start(config: &Config, deps: Deps, runner: &mut Runner) -> Result<H
             pipeline_root,
             caching: config.caching,
             parallel_tasks_max: config.parallel_tasks(),
-            active_runs_max: config.active_runs.max(1),
+            active_runs_max,
             kubernetes: deps.kubernetes,
         },
-    });
-    let listener = grpc::listen(&deps.socket).map_err(StartError::Socket)?;
-    let supervisor = workers::runs::Supervisor::new(Arc::clone(&ctx), letters);
-    let stop = runner.stopping();
-    runner.spawn(TaskKind::Critical, "runs", supervisor.run(stop));
-    let stop = runner.stopping();
-    let routes = routes(api::Api { ctx });
-    let serving = grpc::serve(listener, routes, deps.verifier, stop);
-    runner.spawn(TaskKind::Critical, "pipeline-svc", serving);
-    Ok(Handle { db })
+    };
+    (Arc::new(ctx), letters)
 }
 
 fn routes(api: api::Api) -> Routes {

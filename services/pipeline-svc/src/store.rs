@@ -1,9 +1,11 @@
 //! SQL, one file per aggregate; rows to domain and back.
 
 pub(crate) mod artifacts;
+pub(crate) mod claims;
 pub(crate) mod experiments;
 pub(crate) mod list;
 pub(crate) mod pipelines;
+pub(crate) mod requests;
 mod row;
 pub(crate) mod runs;
 pub(crate) mod specs;
@@ -25,5 +27,10 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         version: 2,
         name: "runs",
         sql: include_str!("../migrations/0002_runs.sql"),
+    },
+    Migration {
+        version: 3,
+        name: "replicas",
+        sql: include_str!("../migrations/0003_replicas.sql"),
     },
 ];

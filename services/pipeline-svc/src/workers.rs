@@ -1,7 +1,8 @@
-//! Long-running work: the actors that drive runs.
+//! Long-running work: the actors that drive runs, and the replica's sign of life.
 
 mod actor;
 mod attempt;
+pub(crate) mod heartbeat;
 mod import;
 pub(crate) mod runs;
 mod turn;

@@ -5,6 +5,7 @@ use axum::http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header,
 };
 use bytes::{Buf as _, BufMut as _, Bytes};
+use ferroflow_service::grpc::Repeatable;
 use ferroflow_types::Principal;
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, MethodDescriptor, SerializeOptions};
@@ -17,6 +18,7 @@ use tonic::{Code, Status, Streaming};
 use super::bind::{Mode, bind};
 use super::routes::{Found, RouteError, Routes};
 use super::stream;
+use crate::authz::Rule;
 use crate::error;
 use crate::upstream::Upstreams;
 
@@ -84,6 +86,9 @@ async fn stream_call(
     })?;
     let mut request = tonic::Request::new(futures::stream::iter([request]));
     *request.metadata_mut() = MetadataMap::from_headers(headers);
+    if crate::authz::rule(&service, method.name()).is_some_and(Rule::only_reads) {
+        request.extensions_mut().insert(Repeatable);
+    }
     let response = client.streaming(request, path, Raw).await?;
     Ok(response.into_inner())
 }

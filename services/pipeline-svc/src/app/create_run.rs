@@ -1,5 +1,6 @@
 //! A new run: from a stored version or a specification that comes with the request.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ferroflow_db::WriteTx;
@@ -8,6 +9,7 @@ use ferroflow_types::{
 };
 use serde_json::{Map, Value};
 
+use super::drive::RUNS;
 use super::spec_file::{self, SpecFile};
 use super::{Ctx, events, experiments, pipelines, plans, versions};
 use crate::domain::definition::Experiment;
@@ -16,6 +18,7 @@ use crate::domain::run::{Run, RunStatus, Source, StatusChange, StorageState};
 use crate::domain::run_parameters;
 use crate::domain::spec::SpecText;
 use crate::store;
+use crate::store::claims::{Claim, FIRST_FENCE};
 
 /// What a run is created from.
 #[derive(Debug, Clone)]
@@ -84,6 +87,24 @@ pub(crate) async fn create_run(ctx: &Ctx, request: CreateRun) -> Result<Run, Err
     let parameters = run_parameters::check(&specified.plan, &request.parameters)
         .map_err(|faults| Error::violations("PARAMETERS_INVALID", "Invalid input error", faults))?;
     let root = pipeline_root(ctx, &request, &specified.plan)?;
+    match store_run(ctx, &request, &specified, &parameters, &root).await {
+        // Another request made the same run, or the first default experiment, in this moment.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            store_run(ctx, &request, &specified, &parameters, &root).await
+        }
+        done => done,
+    }
+}
+
+/// Stores the run, or finds the one that the same request made before. This replica drives it if it
+/// has room.
+async fn store_run(
+    ctx: &Ctx,
+    request: &CreateRun,
+    specified: &Specified,
+    parameters: &BTreeMap<String, Value>,
+    root: &str,
+) -> Result<Run, Error> {
     let now = ctx.now();
     let mut tx = ctx.db.begin_write().await?;
     if let Some(id) = request.id
@@ -92,18 +113,34 @@ pub(crate) async fn create_run(ctx: &Ctx, request: CreateRun) -> Result<Run, Err
         return Ok(first);
     }
     let experiment = experiment_of(ctx, &mut tx, request.experiment).await?;
-    let mut run = new_run(ctx, request, &specified, &experiment, root, now);
-    run.parameters = parameters;
+    let mut run = new_run(
+        ctx,
+        request.clone(),
+        specified,
+        &experiment,
+        root.to_owned(),
+        now,
+    );
+    run.parameters.clone_from(parameters);
     run_parameters::expand_macros(&mut run.parameters, &run.id.to_string(), now);
     if let Some(text) = &specified.text {
         store::specs::put(&mut tx, text).await?;
     }
     let event = events::run_changed(&mut run, now);
-    store::runs::insert(&mut tx, &run).await?;
+    let here = ctx.driver.has_room();
+    let owner = if here { ctx.replica.id.as_str() } else { "" };
+    store::runs::insert(&mut tx, &run, owner).await?;
     store::experiments::touch(&mut tx, experiment.id, now).await?;
     tx.publish(&event).await?;
+    if !here {
+        ctx.driver.set_backlog(true);
+        tx.signal(RUNS);
+    }
     tx.commit().await?;
-    ctx.driver.wake(run.id).await;
+    if here {
+        let (run, fence) = (run.id, FIRST_FENCE);
+        ctx.driver.wake(Claim { run, fence }).await;
+    }
     Ok(run)
 }
 
@@ -129,7 +166,7 @@ fn new_run(
         spec_digest: specified.digest.clone(),
         pipeline_name: specified.plan.name.clone(),
         parameters_given: request.parameters,
-        parameters: std::collections::BTreeMap::new(),
+        parameters: BTreeMap::new(),
         root_given: request.pipeline_root,
         root,
         service_account: if account.is_empty() {

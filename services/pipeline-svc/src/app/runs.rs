@@ -2,11 +2,11 @@
 
 use ferroflow_types::{Error, ErrorKind, ExperimentId, RunId};
 
-use super::drive::Request;
 use super::list::{ListRequest, listing};
-use super::{Ctx, events, versions};
+use super::{Ctx, drive, events, versions};
 use crate::domain::engine::NodeRow;
 use crate::domain::listing::Page;
+use crate::domain::request::Request;
 use crate::domain::run::{Run, Source, StorageState};
 use crate::store;
 
@@ -66,17 +66,17 @@ pub(crate) async fn list_runs(
 
 /// Stops a run.
 pub(crate) async fn terminate_run(ctx: &Ctx, id: RunId) -> Result<(), Error> {
-    ctx.driver.ask(id, Request::Cancel).await
+    drive::ask(ctx, id, Request::Cancel).await
 }
 
 /// Runs again what failed.
 pub(crate) async fn retry_run(ctx: &Ctx, id: RunId) -> Result<(), Error> {
-    ctx.driver.ask(id, Request::Retry).await
+    drive::ask(ctx, id, Request::Retry).await
 }
 
 /// Removes a run and its logs; artifacts stay.
 pub(crate) async fn delete_run(ctx: &Ctx, id: RunId) -> Result<(), Error> {
-    ctx.driver.ask(id, Request::Delete).await?;
+    drive::ask(ctx, id, Request::Delete).await?;
     if let Err(error) = ctx.runtime.delete(id).await {
         // The run is gone for its user; what is left on the disk is ours to see.
         tracing::warn!(run = %id, %error, "the folders of a deleted run are left");

@@ -9,6 +9,7 @@ use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
 use crate::domain::run::{Run, RunError, RunStatus, Source, StatusChange, StorageState};
+use crate::store::claims::{Claim, FIRST_FENCE};
 use crate::store::list::{Table, Type};
 use crate::store::row::{Cells, json_text};
 
@@ -48,8 +49,9 @@ const INSERT: &str = "INSERT INTO runs (id, namespace, experiment_id, display_na
     storage_state, state, pipeline_id, pipeline_version_id, recurring_run_id, spec_digest, \
     pipeline_name, parameters_given, parameters, pipeline_root_given, pipeline_root, \
     service_account, caching, created_at, scheduled_at, started_at, finished_at, error_code, \
-    error_message, state_history, traceparent, event_sequence) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, \
-    $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27)";
+    error_message, state_history, traceparent, event_sequence, owner, fence) VALUES ($1, $2, $3, $4, \
+    $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, \
+    $25, $26, $27, $28, $29)";
 
 const GET: &str = "SELECT id, namespace, experiment_id, display_name, description, \
     storage_state, state, pipeline_id, pipeline_version_id, recurring_run_id, spec_digest, \
@@ -58,7 +60,10 @@ const GET: &str = "SELECT id, namespace, experiment_id, display_name, descriptio
     error_message, state_history, traceparent, event_sequence FROM runs WHERE id = $1";
 
 const SET_PROGRESS: &str = "UPDATE runs SET state = $2, started_at = $3, finished_at = $4, \
-    error_code = $5, error_message = $6, state_history = $7, event_sequence = $8 WHERE id = $1";
+    error_code = $5, error_message = $6, state_history = $7, event_sequence = $8 WHERE id = $1 AND fence = $9";
+
+const SET_DRIVEN_EVENT_SEQUENCE: &str =
+    "UPDATE runs SET event_sequence = $2 WHERE id = $1 AND fence = $3";
 
 const SET_EVENT_SEQUENCE: &str = "UPDATE runs SET event_sequence = $2 WHERE id = $1";
 
@@ -67,13 +72,10 @@ const SET_STORAGE: &str = "UPDATE runs SET storage_state = $2 WHERE id = $1";
 const ARCHIVE_OF_EXPERIMENT: &str =
     "UPDATE runs SET storage_state = 'ARCHIVED' WHERE experiment_id = $1";
 
-const UNFINISHED: &str = "SELECT id FROM runs WHERE state IN ('PENDING', 'RUNNING', 'CANCELING') \
-    ORDER BY created_at, id";
+const DELETE: &str = "DELETE FROM runs WHERE id = $1 AND fence = $2";
 
-const DELETE: &str = "DELETE FROM runs WHERE id = $1";
-
-/// Adds a run.
-pub(crate) async fn insert(tx: &mut WriteTx, run: &Run) -> Result<(), DbError> {
+/// Adds a run that `owner` drives under the first fence, or nobody yet when it is empty.
+pub(crate) async fn insert(tx: &mut WriteTx, run: &Run, owner: &str) -> Result<(), DbError> {
     let (pipeline, version) = match run.source {
         Source::Version { pipeline, version } => {
             (Some(pipeline.to_string()), Some(version.to_string()))
@@ -109,6 +111,8 @@ pub(crate) async fn insert(tx: &mut WriteTx, run: &Run) -> Result<(), DbError> {
         .bind(json_text(&run.history))
         .bind(&run.traceparent)
         .bind(run.event_sequence)
+        .bind(owner)
+        .bind(FIRST_FENCE)
         .execute(tx.conn())
         .await?;
     Ok(())
@@ -123,8 +127,13 @@ pub(crate) async fn get(tx: &mut impl Read, id: RunId) -> Result<Option<Run>, Db
     row.as_ref().map(decode).transpose()
 }
 
-/// Stores where a run stands; everything else of a run never changes.
-pub(crate) async fn set_progress(tx: &mut WriteTx, run: &Run) -> Result<bool, DbError> {
+/// Stores where a run stands; everything else of a run never changes. `false` if the claim is lost
+/// or the run gone.
+pub(crate) async fn set_progress(
+    tx: &mut WriteTx,
+    run: &Run,
+    claim: Claim,
+) -> Result<bool, DbError> {
     let error = run.error.as_ref();
     let done = sqlx::query(SET_PROGRESS)
         .bind(run.id.to_string())
@@ -135,12 +144,28 @@ pub(crate) async fn set_progress(tx: &mut WriteTx, run: &Run) -> Result<bool, Db
         .bind(error.map_or("", |error| error.message.as_str()))
         .bind(json_text(&run.history))
         .bind(run.event_sequence)
+        .bind(claim.fence)
         .execute(tx.conn())
         .await?;
     Ok(done.rows_affected() == 1)
 }
 
-/// Stores how many events were told; `false` if the run is gone.
+/// Stores how many events its driver told; `false` if the claim is lost or the run gone.
+pub(crate) async fn set_driven_event_sequence(
+    tx: &mut WriteTx,
+    run: &Run,
+    claim: Claim,
+) -> Result<bool, DbError> {
+    let done = sqlx::query(SET_DRIVEN_EVENT_SEQUENCE)
+        .bind(run.id.to_string())
+        .bind(run.event_sequence)
+        .bind(claim.fence)
+        .execute(tx.conn())
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Stores how many events were told of a run that nobody drives; `false` if the run is gone.
 pub(crate) async fn set_event_sequence(tx: &mut WriteTx, run: &Run) -> Result<bool, DbError> {
     let done = sqlx::query(SET_EVENT_SEQUENCE)
         .bind(run.id.to_string())
@@ -174,18 +199,11 @@ pub(crate) async fn archive_of_experiment(
     Ok(())
 }
 
-/// Runs that somebody must drive, oldest first.
-pub(crate) async fn unfinished(tx: &mut impl Read) -> Result<Vec<RunId>, DbError> {
-    let rows = sqlx::query(UNFINISHED).fetch_all(tx.conn()).await?;
-    rows.iter()
-        .map(|row| Cells::of("runs", row).parsed("id"))
-        .collect()
-}
-
-/// Removes a run and its tasks; artifacts stay.
-pub(crate) async fn delete(tx: &mut WriteTx, id: RunId) -> Result<bool, DbError> {
+/// Removes a run and its tasks; artifacts stay. `false` if the claim is lost or the run gone.
+pub(crate) async fn delete(tx: &mut WriteTx, claim: Claim) -> Result<bool, DbError> {
     let done = sqlx::query(DELETE)
-        .bind(id.to_string())
+        .bind(claim.run.to_string())
+        .bind(claim.fence)
         .execute(tx.conn())
         .await?;
     Ok(done.rows_affected() == 1)

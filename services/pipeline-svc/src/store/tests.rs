@@ -1,5 +1,7 @@
 //! The same statements on every database: SQLite always, PostgreSQL when `DATABASE_URL` names one.
 
+mod claims;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -19,6 +21,7 @@ use crate::domain::engine::node::{Change, NodeState, Values};
 use crate::domain::run::{Run, RunStatus, Source, StatusChange, StorageState};
 use crate::domain::spec::SpecText;
 use crate::store::artifacts::StoredArtifact;
+use crate::store::claims::{Claim, FIRST_FENCE};
 
 const NOW: Timestamp = Timestamp::from_millis(1_769_860_800_250);
 
@@ -95,6 +98,14 @@ fn run(experiment: &Experiment, number: u32) -> Run {
     }
 }
 
+/// The claim of the replica that created the run.
+fn held(run: &Run) -> Claim {
+    Claim {
+        run: run.id,
+        fence: FIRST_FENCE,
+    }
+}
+
 #[tokio::test]
 async fn what_is_stored_reads_back_the_same() {
     let (_folder, databases) = databases().await;
@@ -104,9 +115,10 @@ async fn what_is_stored_reads_back_the_same() {
         let mut run = run(&experiment, 1);
         let mut tx = db.begin_write().await.unwrap();
         experiments::put(&mut tx, &experiment).await.unwrap();
-        runs::insert(&mut tx, &run).await.unwrap();
+        runs::insert(&mut tx, &run, "me").await.unwrap();
         run.enter(RunStatus::Running, None, NOW);
-        assert!(runs::set_progress(&mut tx, &run).await.unwrap());
+        let claim = held(&run);
+        assert!(runs::set_progress(&mut tx, &run, claim).await.unwrap());
         let spec = SpecText {
             digest: "d".to_owned(),
             pipeline: "{}".to_owned(),
@@ -118,7 +130,6 @@ async fn what_is_stored_reads_back_the_same() {
 
         let mut tx = db.begin_read().await.unwrap();
         assert_eq!(runs::get(&mut tx, run.id).await.unwrap(), Some(run.clone()));
-        assert_eq!(runs::unfinished(&mut tx).await.unwrap(), [run.id]);
         assert_eq!(specs::get(&mut tx, "d").await.unwrap(), spec);
         let found = experiments::get(&mut tx, experiment.id).await.unwrap();
         assert_eq!(found, Some(experiment));
@@ -147,7 +158,7 @@ async fn pages_show_every_entry_once_in_order() {
         let experiment = experiment("e");
         let mut tx = db.begin_write().await.unwrap();
         for number in 0..25 {
-            runs::insert(&mut tx, &run(&experiment, number))
+            runs::insert(&mut tx, &run(&experiment, number), "me")
                 .await
                 .unwrap();
         }
@@ -193,7 +204,9 @@ async fn filters_take_texts_as_they_are() {
     for (name, db) in databases {
         let experiment = experiment("e");
         let mut tx = db.begin_write().await.unwrap();
-        runs::insert(&mut tx, &run(&experiment, 1)).await.unwrap();
+        runs::insert(&mut tx, &run(&experiment, 1), "me")
+            .await
+            .unwrap();
         tx.commit().await.unwrap();
         for (filter, count) in [
             (
@@ -337,7 +350,7 @@ async fn tasks_artifacts_and_results_are_kept() {
         let artifact = model();
         let mut task = running(&run);
         let mut tx = db.begin_write().await.unwrap();
-        runs::insert(&mut tx, &run).await.unwrap();
+        runs::insert(&mut tx, &run, "me").await.unwrap();
         tasks::upsert(&mut tx, run.id, &task).await.unwrap();
         task.state = NodeState::Succeeded;
         task.finished_at = Some(NOW);
@@ -392,7 +405,7 @@ async fn tasks_artifacts_and_results_are_kept() {
         drop(tx);
 
         let mut tx = db.begin_write().await.unwrap();
-        assert!(runs::delete(&mut tx, run.id).await.unwrap());
+        assert!(runs::delete(&mut tx, held(&run)).await.unwrap());
         assert!(
             tasks::of_run(&mut tx, run.id).await.unwrap().is_empty(),
             "{name}"

@@ -3,6 +3,8 @@
 //! Events come from attempts, timers and use cases; each batch of them becomes one transaction
 //! (`turn`). If a transaction fails, the state in memory is dropped and read again after a wait:
 //! what the runtime has done meanwhile is found there, so nothing is lost and nothing done twice.
+//! Each transaction holds only if the claim still does; an actor that lost it writes nothing and
+//! ends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +13,16 @@ use ferroflow_types::error::chain;
 use ferroflow_types::{Error, ErrorKind, RunId};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
+use uuid::Uuid;
 
 use crate::app::Ctx;
-use crate::app::drive::{Letter, Request};
+use crate::app::drive::{self, Answer, Letter, Order, Reply};
 use crate::domain::engine::{Event, RunPhase, RunState};
+use crate::domain::request::{Refusal, Request};
 use crate::domain::run::Run;
 use crate::store;
 use crate::store::artifacts::StoredArtifact;
+use crate::store::claims::Claim;
 use crate::workers::attempt::Report;
 
 /// Events that attempts may have waiting; more make them wait before they go on.
@@ -39,6 +44,7 @@ const RETRY_WAITS: [Duration; 5] = [
 pub(crate) struct Actor {
     pub(super) ctx: Arc<Ctx>,
     pub(super) id: RunId,
+    pub(super) claim: Claim,
     pub(super) slots: Arc<Semaphore>,
     /// What is known of the run.
     pub(super) memory: Memory,
@@ -64,15 +70,29 @@ pub(super) enum Memory {
     Loaded(Box<Loaded>),
     /// There is no such run.
     Gone,
+    /// Another replica drives it.
+    Lost,
 }
 
-/// An actor has nothing to do.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Idle {
-    /// Its run.
-    pub run: RunId,
-    /// How many letters it has served so far.
-    pub served: u64,
+/// What an actor tells its supervisor.
+#[derive(Debug)]
+pub(crate) enum Notice {
+    /// It has nothing to do.
+    Idle {
+        /// Its run.
+        run: RunId,
+        /// How many letters it has served so far.
+        served: u64,
+    },
+    /// Its claim is lost, and these letters are not answered.
+    Lost {
+        /// What it had.
+        claim: Claim,
+        /// What is left to others.
+        letters: Vec<Letter>,
+    },
+    /// A stored request is not answered yet.
+    Unanswered(Uuid),
 }
 
 /// Why an actor goes on.
@@ -85,11 +105,12 @@ enum Woken {
 }
 
 impl Actor {
-    pub(super) fn new(ctx: Arc<Ctx>, id: RunId, slots: Arc<Semaphore>) -> Self {
+    pub(super) fn new(ctx: Arc<Ctx>, claim: Claim, slots: Arc<Semaphore>) -> Self {
         let (reports, incoming) = mpsc::channel(EVENTS_MAX);
         Self {
             ctx,
-            id,
+            id: claim.run,
+            claim,
             slots,
             memory: Memory::Unread,
             reports,
@@ -119,6 +140,11 @@ impl Actor {
             self.memory = Memory::Gone;
             return Ok(());
         };
+        let found = store::claims::find(&mut tx, self.id).await?;
+        if found.is_none_or(|found| found.claim != self.claim) {
+            self.memory = Memory::Lost;
+            return Ok(());
+        }
         let rows = store::tasks::of_run(&mut tx, self.id).await?;
         drop(tx);
         let plan = self
@@ -140,7 +166,7 @@ impl Actor {
         } else {
             Vec::new()
         };
-        self.turn(events, effects).await
+        self.turn(events, effects, None).await
     }
 
     /// Whether the run needs nothing from us.
@@ -148,7 +174,7 @@ impl Actor {
         match &self.memory {
             Memory::Unread => false,
             Memory::Loaded(loaded) => matches!(loaded.state.phase(), RunPhase::Ended(_)),
-            Memory::Gone => true,
+            Memory::Gone | Memory::Lost => true,
         }
     }
 
@@ -164,47 +190,33 @@ impl Actor {
         for report in batch {
             events.push(self.event_of(report).await?);
         }
-        self.turn(events, Vec::new()).await
+        self.turn(events, Vec::new(), None).await
     }
 
-    async fn answer(&mut self, request: Request) -> Result<(), Error> {
+    /// Does what is asked; the answer to a stored request is stored with it.
+    async fn answer(
+        &mut self,
+        request: Request,
+        stored: Option<Uuid>,
+    ) -> Result<Result<(), Refusal>, Error> {
         let Memory::Loaded(loaded) = &self.memory else {
-            let message = format!("run {} not found", self.id);
-            return Err(Error::not_found("RUN_NOT_FOUND", message));
+            return Ok(Err(Refusal::Missing));
         };
         let status = loaded.run.status;
+        if let Err(refusal) = request.check(status) {
+            return Ok(Err(refusal));
+        }
         match request {
-            Request::Drive => {}
-            Request::Cancel if status.ended() => {
-                let message = format!(
-                    "run {} cannot be terminated: it is {}",
-                    self.id,
-                    status.as_str()
-                );
-                return Err(Error::invalid("RUN_ENDED", message));
-            }
-            Request::Cancel => self.turn(vec![Event::Cancel], Vec::new()).await?,
-            Request::Retry if !status.ended() || status.as_str() == "SUCCEEDED" => {
-                let message = format!(
-                    "run {} cannot be retried: it is {}, and only failed or canceled runs can",
-                    self.id,
-                    status.as_str()
-                );
-                return Err(Error::new(
-                    ErrorKind::Conflict,
-                    "RUN_NOT_RETRYABLE",
-                    message,
-                ));
-            }
-            Request::Retry => self.turn(vec![Event::Retry], Vec::new()).await?,
+            Request::Cancel => self.turn(vec![Event::Cancel], Vec::new(), stored).await?,
+            Request::Retry => self.turn(vec![Event::Retry], Vec::new(), stored).await?,
             Request::Delete => {
                 if !status.ended() {
-                    self.turn(vec![Event::Cancel], Vec::new()).await?;
+                    self.turn(vec![Event::Cancel], Vec::new(), None).await?;
                 }
-                self.delete().await?;
+                self.delete(stored).await?;
             }
         }
-        Ok(())
+        Ok(Ok(()))
     }
 
     /// How long the run may still take.
@@ -233,7 +245,7 @@ async fn sleep(wait: Option<Duration>) {
 pub(super) async fn drive(
     mut actor: Actor,
     mut letters: mpsc::Receiver<Letter>,
-    idle: mpsc::Sender<Idle>,
+    notices: mpsc::Sender<Notice>,
 ) {
     let mut failures = 0;
     let mut served = 0;
@@ -248,12 +260,24 @@ pub(super) async fn drive(
             }
             Woken::Letter(letter) => {
                 served += 1;
-                serve(&mut actor, letter).await
+                match serve(&mut actor, letter, &notices).await {
+                    Ok(None) => Ok(()),
+                    Ok(Some(unserved)) => {
+                        return lose(actor, vec![unserved], letters, notices).await;
+                    }
+                    Err(error) => Err(error),
+                }
             }
             Woken::Report(report) => actor.step(report).await,
-            Woken::Deadline => actor.turn(vec![Event::DeadlinePassed], Vec::new()).await,
+            Woken::Deadline => {
+                let events = vec![Event::DeadlinePassed];
+                actor.turn(events, Vec::new(), None).await
+            }
             Woken::Closed => return,
         };
+        if matches!(actor.memory, Memory::Lost) {
+            return lose(actor, Vec::new(), letters, notices).await;
+        }
         if let Err(error) = outcome {
             let wait = RETRY_WAITS[failures.min(RETRY_WAITS.len() - 1)];
             let cause = chain(&error);
@@ -268,24 +292,61 @@ pub(super) async fn drive(
         }
         if actor.is_idle() && announced != Some(served) {
             announced = Some(served);
-            if idle
-                .send(Idle {
-                    run: actor.id,
-                    served,
-                })
-                .await
-                .is_err()
-            {
+            let run = actor.id;
+            if notices.send(Notice::Idle { run, served }).await.is_err() {
                 return;
             }
         }
     }
 }
 
-/// Answers a letter; what the caller did wrong is told to the caller and is no failure of ours.
-async fn serve(actor: &mut Actor, letter: Letter) -> Result<(), Error> {
-    let (told, outcome) = match actor.answer(letter.request).await {
-        Ok(()) => (Ok(()), Ok(())),
+/// Ends without a claim; what was not answered goes back.
+async fn lose(
+    actor: Actor,
+    mut unserved: Vec<Letter>,
+    mut letters: mpsc::Receiver<Letter>,
+    notices: mpsc::Sender<Notice>,
+) {
+    letters.close();
+    while let Some(letter) = letters.recv().await {
+        unserved.push(letter);
+    }
+    let lost = Notice::Lost {
+        claim: actor.claim,
+        letters: unserved,
+    };
+    if notices.send(lost).await.is_err() {
+        tracing::debug!(run = %actor.id, "nobody needs to know that the run is lost");
+    }
+}
+
+/// Answers a letter, or gives it back where the claim is lost. What the caller did wrong is told to
+/// the caller and is no failure of ours.
+async fn serve(
+    actor: &mut Actor,
+    letter: Letter,
+    notices: &mpsc::Sender<Notice>,
+) -> Result<Option<Letter>, Error> {
+    let Order::Answer(request, ref reply) = letter.order else {
+        return Ok(None);
+    };
+    let stored = match reply {
+        Reply::Stored(id) => Some(*id),
+        Reply::Caller(_) => None,
+    };
+    let mut answered = actor.answer(request, stored).await;
+    if let (Some(id), Ok(Err(refusal))) = (stored, &answered)
+        && let Err(error) = actor.refuse(id, *refusal).await
+    {
+        answered = Err(error);
+    }
+    if matches!(actor.memory, Memory::Lost) {
+        return Ok(Some(letter));
+    }
+    let run = actor.id;
+    let (told, outcome) = match answered {
+        Ok(Ok(())) => (Ok(()), Ok(None)),
+        Ok(Err(refusal)) => (Err(drive::refused(run, refusal)), Ok(None)),
         Err(error) if error.kind() == ErrorKind::Internal => {
             let told = Error::new(
                 ErrorKind::Unavailable,
@@ -294,12 +355,20 @@ async fn serve(actor: &mut Actor, letter: Letter) -> Result<(), Error> {
             );
             (Err(told), Err(error))
         }
-        Err(error) => (Err(error), Ok(())),
+        Err(error) => (Err(error), Ok(None)),
     };
-    if let Some(reply) = letter.reply
-        && reply.send(told).is_err()
-    {
-        tracing::debug!(run = %actor.id, "nobody waits for the answer any more");
+    match letter.order {
+        Order::Answer(_, Reply::Caller(reply)) => {
+            if reply.send(Answer::Done(told)).is_err() {
+                tracing::debug!(%run, "nobody waits for the answer any more");
+            }
+        }
+        Order::Answer(_, Reply::Stored(id)) => {
+            if told.is_err() && notices.send(Notice::Unanswered(id)).await.is_err() {
+                tracing::debug!(%run, "the request is found again by its next driver");
+            }
+        }
+        Order::Drive => {}
     }
     outcome
 }

@@ -1,47 +1,62 @@
-//! The supervisor of the actors that drive runs: one actor per active run.
+//! The supervisor of the actors that drive this replica's runs: one actor per active run.
 //!
-//! At start it takes up every run that has not ended. Letters from use cases go through it, so that
-//! a run never has two actors. Runs above the limit wait, oldest first; they stay `PENDING`.
+//! It takes runs that nobody drives, oldest first and as far as there is room, and those of replicas
+//! that are gone. Letters from use cases and requests from other replicas go through it, so that a
+//! run never has two actors here; elsewhere its fence sees to that. Runs above the limit wait; they
+//! stay `PENDING`.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use ferroflow_types::RunId;
+use ferroflow_db::lease::RENEWAL;
+use ferroflow_types::error::chain;
+use ferroflow_types::{Error, RunId};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-use crate::app::Ctx;
-use crate::app::drive::{Letter, Request};
-use crate::store;
-use crate::workers::actor::{self, Actor, Idle};
+use crate::app::drive::{Answer, Letter, Order, REQUESTS, RUNS, Reply};
+use crate::app::replica::Taken;
+use crate::app::{Ctx, replica};
+use crate::store::claims::Claim;
+use crate::workers::actor::{self, Actor, Notice};
+use crate::workers::heartbeat::Steady;
 
 /// Letters that may wait for one actor.
 const MAILBOX_MAX: usize = 64;
 
+/// Looks between two at what is long past.
+const FORGET_EVERY: u32 = 400;
+
 /// The way to one actor.
 struct Mailbox {
+    claim: Claim,
     letters: mpsc::Sender<Letter>,
     /// How many letters went in.
     sent: u64,
 }
 
-/// Drives every run until `stop`.
+/// Drives runs until `stop`.
 pub(crate) struct Supervisor {
     ctx: Arc<Ctx>,
     inbox: mpsc::Receiver<Letter>,
     slots: Arc<Semaphore>,
     actors: HashMap<RunId, Mailbox>,
-    waiting: VecDeque<RunId>,
+    waiting: VecDeque<Claim>,
+    /// Requests of other replicas that an actor has.
+    asked: HashSet<Uuid>,
     tasks: JoinSet<()>,
-    idle_sender: mpsc::Sender<Idle>,
-    idle: mpsc::Receiver<Idle>,
+    notice_sender: mpsc::Sender<Notice>,
+    notices: mpsc::Receiver<Notice>,
+    steady: Steady,
+    looks: u32,
 }
 
 impl Supervisor {
     /// A supervisor that drives nothing yet.
-    pub(crate) fn new(ctx: Arc<Ctx>, inbox: mpsc::Receiver<Letter>) -> Self {
-        let (idle_sender, idle) = mpsc::channel(MAILBOX_MAX);
+    pub(crate) fn new(ctx: Arc<Ctx>, inbox: mpsc::Receiver<Letter>, steady: Steady) -> Self {
+        let (notice_sender, notices) = mpsc::channel(MAILBOX_MAX);
         let slots = Arc::new(Semaphore::new(ctx.settings.parallel_tasks_max));
         Self {
             ctx,
@@ -49,88 +64,250 @@ impl Supervisor {
             slots,
             actors: HashMap::new(),
             waiting: VecDeque::new(),
+            asked: HashSet::new(),
             tasks: JoinSet::new(),
-            idle_sender,
-            idle,
+            notice_sender,
+            notices,
+            steady,
+            looks: 0,
         }
     }
 
-    /// Takes up unfinished runs, then serves letters until `stop`. Commands that run go on without
-    /// us and are found again at the next start.
-    pub(crate) async fn run(
-        mut self,
-        stop: CancellationToken,
-    ) -> Result<(), ferroflow_types::Error> {
-        let mut tx = self.ctx.db.begin_read().await?;
-        let unfinished = store::runs::unfinished(&mut tx).await?;
-        drop(tx);
-        if !unfinished.is_empty() {
-            tracing::info!(runs = unfinished.len(), "taking up unfinished runs");
-        }
-        self.waiting.extend(unfinished);
-        self.admit();
+    /// Takes runs and serves letters until `stop`, then gives the runs back. Commands that run go on
+    /// without us and are found again by whoever takes their run.
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), Error> {
+        let signals = self.ctx.db.signals().clone();
+        let mut unclaimed = signals.subscribe(RUNS);
+        let mut requests = signals.subscribe(REQUESTS);
+        let mut period = tokio::time::interval(RENEWAL);
+        period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // There may be runs from before.
+        self.ctx.driver.set_backlog(true);
         loop {
+            self.take_new().await;
+            self.admit();
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(letter) = self.inbox.recv() => self.deliver(letter).await,
-                Some(idle) = self.idle.recv() => self.release(idle),
+                Some(notice) = self.notices.recv() => self.heed(notice),
                 Some(ended) = self.tasks.join_next() => {
                     if let Err(error) = ended && error.is_panic() {
                         tracing::error!(%error, "the actor of a run panicked; its run is taken up at the next start");
                     }
                 }
+                () = unclaimed.changed() => self.ctx.driver.set_backlog(true),
+                () = requests.changed() => self.take_requests().await,
+                _ = period.tick(), if !self.ctx.replica.alone => self.look().await,
             }
         }
-        self.tasks.shutdown().await;
+        self.leave().await;
         Ok(())
+    }
+
+    async fn leave(&mut self) {
+        self.ctx.driver.stop();
+        // Whoever waits for an answer asks the next driver.
+        self.inbox.close();
+        self.tasks.shutdown().await;
+        self.actors.clear();
+        match replica::leave(&self.ctx).await {
+            Ok(runs) => tracing::info!(runs, replica = self.ctx.replica.id, "gave its runs back"),
+            Err(error) => {
+                let error = chain(&error);
+                tracing::warn!(
+                    error,
+                    "runs cannot be given back, others take them when the lease runs out"
+                );
+            }
+        }
+    }
+
+    /// How many more runs can be driven here.
+    fn room(&self) -> usize {
+        let load = self.actors.len() + self.waiting.len();
+        self.ctx.settings.active_runs_max.saturating_sub(load)
+    }
+
+    /// Looks for what nobody told us of.
+    async fn look(&mut self) {
+        self.looks = self.looks.wrapping_add(1);
+        // A signal may have been lost.
+        self.ctx.driver.set_backlog(true);
+        if self.steady.is() {
+            let room = self.room();
+            let taken = replica::take_over(&self.ctx, room).await;
+            self.keep(taken);
+        }
+        self.take_requests().await;
+        if self.looks.is_multiple_of(FORGET_EVERY)
+            && let Err(error) = replica::forget(&self.ctx).await
+        {
+            tracing::debug!(%error, "what is long past cannot be forgotten");
+        }
+    }
+
+    /// Takes runs that nobody drives; somewhat more than there is room for, so that many short runs
+    /// are not taken one by one.
+    async fn take_new(&mut self) {
+        let room = self.room();
+        if room == 0 || !self.waiting.is_empty() || !self.ctx.driver.has_backlog() {
+            return;
+        }
+        // Set again by whoever adds to it meanwhile.
+        self.ctx.driver.set_backlog(false);
+        let limit = room + self.ctx.settings.active_runs_max / 8;
+        let taken = replica::take_new(&self.ctx, limit).await;
+        if taken.is_err() {
+            // Tried again at the next occasion, which is not at once.
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        let more = taken.as_ref().map_or(true, |taken| taken.more);
+        if more {
+            self.ctx.driver.set_backlog(true);
+        }
+        self.keep(taken);
+    }
+
+    fn keep(&mut self, taken: Result<Taken, Error>) {
+        match taken {
+            Ok(taken) => self.waiting.extend(taken.claims),
+            Err(error) => {
+                let error = chain(&error);
+                tracing::warn!(error, "runs cannot be taken, trying again");
+            }
+        }
+    }
+
+    /// Takes what other replicas ask of runs that are driven here.
+    async fn take_requests(&mut self) {
+        if self.ctx.replica.alone {
+            return;
+        }
+        let ours = match replica::requests(&self.ctx).await {
+            Ok(ours) => ours,
+            Err(error) => {
+                let error = chain(&error);
+                return tracing::warn!(error, "requests cannot be read, trying again");
+            }
+        };
+        let pending: HashSet<Uuid> = ours.iter().map(|(pending, _)| pending.id).collect();
+        self.asked.retain(|id| pending.contains(id));
+        for (pending, claim) in ours {
+            if self.asked.insert(pending.id) {
+                let letter = Letter {
+                    run: pending.run,
+                    claim: Some(claim),
+                    order: Order::Answer(pending.request, Reply::Stored(pending.id)),
+                };
+                self.deliver(letter).await;
+            }
+        }
     }
 
     async fn deliver(&mut self, letter: Letter) {
         let run = letter.run;
-        if letter.request == Request::Drive && !self.actors.contains_key(&run) {
-            self.waiting.push_back(run);
-            return self.admit();
+        let known = match (self.actors.get(&run), letter.claim) {
+            // The actor of a claim that was lost and won again does not know it yet.
+            (Some(mailbox), Some(claim)) if mailbox.claim.fence < claim.fence => {
+                self.actors.remove(&run);
+                None
+            }
+            (Some(mailbox), _) => Some(mailbox.claim),
+            (None, _) => None,
+        };
+        let waiting = self.waiting.iter().find(|claim| claim.run == run).copied();
+        let Some(claim) = known.or(letter.claim).or(waiting) else {
+            return self.send_back(letter);
+        };
+        if matches!(letter.order, Order::Drive) && known.is_none() {
+            if waiting.is_none() {
+                self.waiting.push_back(claim);
+            }
+            return;
         }
-        self.waiting.retain(|waiting| *waiting != run);
-        let mailbox = self.mailbox(run);
+        self.waiting.retain(|waiting| waiting.run != run);
+        let mailbox = self.mailbox(claim);
         mailbox.sent += 1;
         let letters = mailbox.letters.clone();
-        if letters.send(letter).await.is_err() {
-            // Its panic is logged where it is joined; the next letter starts a new actor.
+        if let Err(unsent) = letters.send(letter).await {
+            // Its end is told by itself, or was a panic; the next letter starts a new actor.
             self.actors.remove(&run);
+            self.send_back(unsent.0);
         }
     }
 
-    /// Lets go of an actor that has nothing to do, unless a letter is on its way to it.
-    fn release(&mut self, idle: Idle) {
-        if self
-            .actors
-            .get(&idle.run)
-            .is_some_and(|mailbox| mailbox.sent == idle.served)
-        {
-            self.actors.remove(&idle.run);
+    /// A letter that no actor here can answer.
+    fn send_back(&mut self, letter: Letter) {
+        match letter.order {
+            Order::Answer(_, Reply::Caller(reply)) => {
+                if reply.send(Answer::Elsewhere).is_err() {
+                    tracing::debug!(run = %letter.run, "nobody waits for the answer any more");
+                }
+            }
+            // Found again at the next look, by whoever drives the run then.
+            Order::Answer(_, Reply::Stored(id)) => {
+                self.asked.remove(&id);
+            }
+            Order::Drive => {}
         }
-        self.admit();
+    }
+
+    fn heed(&mut self, notice: Notice) {
+        match notice {
+            // An actor that has nothing to do is let go of, unless a letter is on its way to it.
+            Notice::Idle { run, served } => {
+                if self
+                    .actors
+                    .get(&run)
+                    .is_some_and(|mailbox| mailbox.sent == served)
+                {
+                    self.actors.remove(&run);
+                }
+            }
+            Notice::Lost { claim, letters } => {
+                let run = claim.run;
+                tracing::info!(%run, "another replica has taken over the run");
+                if self
+                    .actors
+                    .get(&run)
+                    .is_some_and(|mailbox| mailbox.claim == claim)
+                {
+                    self.actors.remove(&run);
+                }
+                for letter in letters {
+                    self.send_back(letter);
+                }
+            }
+            Notice::Unanswered(id) => {
+                self.asked.remove(&id);
+            }
+        }
     }
 
     /// Starts actors for waiting runs while there is room.
     fn admit(&mut self) {
         while self.actors.len() < self.ctx.settings.active_runs_max {
-            let Some(run) = self.waiting.pop_front() else {
+            let Some(claim) = self.waiting.pop_front() else {
                 break;
             };
-            self.mailbox(run);
+            self.mailbox(claim);
         }
+        let load = self.actors.len() + self.waiting.len();
+        self.ctx.driver.set_load(load);
     }
 
     /// The mailbox of the run's actor, which is started if there is none.
-    fn mailbox(&mut self, run: RunId) -> &mut Mailbox {
-        self.actors.entry(run).or_insert_with(|| {
+    fn mailbox(&mut self, claim: Claim) -> &mut Mailbox {
+        self.actors.entry(claim.run).or_insert_with(|| {
             let (letters, inbox) = mpsc::channel(MAILBOX_MAX);
-            let actor = Actor::new(Arc::clone(&self.ctx), run, Arc::clone(&self.slots));
+            let actor = Actor::new(Arc::clone(&self.ctx), claim, Arc::clone(&self.slots));
             self.tasks
-                .spawn(actor::drive(actor, inbox, self.idle_sender.clone()));
-            Mailbox { letters, sent: 0 }
+                .spawn(actor::drive(actor, inbox, self.notice_sender.clone()));
+            Mailbox {
+                claim,
+                letters,
+                sent: 0,
+            }
         })
     }
 }

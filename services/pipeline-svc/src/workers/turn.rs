@@ -3,17 +3,21 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
+use ferroflow_db::WriteTx;
 use ferroflow_launcher::AttemptSpec;
 use ferroflow_service::telemetry;
-use ferroflow_types::{Error, Timestamp};
+use ferroflow_types::{Error, ErrorKind, Timestamp};
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument as _;
+use uuid::Uuid;
 
 use super::actor::{Actor, Loaded, Memory};
 use super::attempt::{self, Report};
+use crate::app::drive::ANSWERS;
 use crate::app::events;
 use crate::domain::engine::node::{NodeIx, NodeState};
 use crate::domain::engine::{AttemptFailure, CachedResult, Decision, Effect, Event, Transition};
+use crate::domain::request::Refusal;
 use crate::domain::run::{RunError, RunStatus};
 use crate::store;
 use crate::store::artifacts::StoredArtifact;
@@ -29,6 +33,19 @@ struct Step {
     launches: Vec<(AttemptSpec, Option<OwnedSemaphorePermit>)>,
     stops: Vec<(NodeIx, u32)>,
     timers: Vec<(NodeIx, Timestamp)>,
+    /// The stored request that asked for this.
+    answers: Option<Uuid>,
+}
+
+/// What became of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    /// It is stored.
+    Yes,
+    /// The run has been deleted.
+    Gone,
+    /// Another replica drives the run.
+    Lost,
 }
 
 impl Step {
@@ -51,6 +68,7 @@ impl Actor {
         &mut self,
         events: Vec<Event>,
         effects: Vec<Effect>,
+        answers: Option<Uuid>,
     ) -> Result<(), Error> {
         let span = tracing::info_span!("run.turn", run.id = %self.id);
         if let Memory::Loaded(loaded) = &self.memory
@@ -58,16 +76,24 @@ impl Actor {
         {
             telemetry::continue_trace(&span, &loaded.run.traceparent);
         }
-        self.take_turn(events, effects).instrument(span).await
+        self.take_turn(events, effects, answers)
+            .instrument(span)
+            .await
     }
 
-    async fn take_turn(&mut self, events: Vec<Event>, effects: Vec<Effect>) -> Result<(), Error> {
+    async fn take_turn(
+        &mut self,
+        events: Vec<Event>,
+        effects: Vec<Effect>,
+        answers: Option<Uuid>,
+    ) -> Result<(), Error> {
         let now = self.ctx.clock.now();
         let Memory::Loaded(mut loaded) = std::mem::replace(&mut self.memory, Memory::Unread) else {
             return Ok(());
         };
         let mut step = Step {
             artifacts: std::mem::take(&mut loaded.fresh),
+            answers,
             ..Step::default()
         };
         let mut queue: VecDeque<Event> = events.into();
@@ -80,9 +106,16 @@ impl Actor {
                 queue.extend(self.prepare(&mut loaded, effect, &mut step, now).await?);
             }
         }
-        if !self.store(&mut loaded, &step, now).await? {
-            self.memory = Memory::Gone;
-            return Ok(());
+        match self.store(&mut loaded, &step, now).await? {
+            Kept::Yes => {}
+            Kept::Gone => {
+                self.memory = Memory::Gone;
+                return Ok(());
+            }
+            Kept::Lost => {
+                self.memory = Memory::Lost;
+                return Ok(());
+            }
         }
         loaded.state.forget_inputs(&step.changed);
         self.perform(&loaded, step);
@@ -165,10 +198,10 @@ impl Actor {
         }))
     }
 
-    /// Writes the step; `false` if the run has been deleted.
-    async fn store(&self, loaded: &mut Loaded, step: &Step, now: Timestamp) -> Result<bool, Error> {
-        if step.changed.is_empty() && !step.phase_changed {
-            return Ok(true);
+    /// Writes the step, if the claim still holds.
+    async fn store(&self, loaded: &mut Loaded, step: &Step, now: Timestamp) -> Result<Kept, Error> {
+        if step.changed.is_empty() && !step.phase_changed && step.answers.is_none() {
+            return Ok(Kept::Yes);
         }
         let mut tx = self.ctx.db.begin_write().await?;
         let mut run = loaded.run.clone();
@@ -200,16 +233,59 @@ impl Actor {
             run.enter(status, error_of(state), now);
             tx.publish(&events::run_changed(&mut run, now)).await?;
         }
-        let known = if step.phase_changed {
-            store::runs::set_progress(&mut tx, &run).await?
-        } else {
-            store::runs::set_event_sequence(&mut tx, &run).await?
-        };
-        if known {
-            tx.commit().await?;
-            loaded.run = run;
+        if let Some(id) = step.answers {
+            self.put_answer(&mut tx, id, Ok(()), now).await?;
         }
-        Ok(known)
+        let kept = if step.phase_changed {
+            store::runs::set_progress(&mut tx, &run, self.claim).await?
+        } else {
+            store::runs::set_driven_event_sequence(&mut tx, &run, self.claim).await?
+        };
+        if !kept {
+            return self.why_not(&mut tx).await;
+        }
+        tx.commit().await?;
+        loaded.run = run;
+        Ok(Kept::Yes)
+    }
+
+    /// Why the run's row was not met.
+    async fn why_not(&self, tx: &mut WriteTx) -> Result<Kept, Error> {
+        let found = store::claims::find(tx, self.id).await?;
+        Ok(found.map_or(Kept::Gone, |_| Kept::Lost))
+    }
+
+    /// Answers a stored request with the rest of the transaction.
+    async fn put_answer(
+        &self,
+        tx: &mut WriteTx,
+        id: Uuid,
+        answer: Result<(), Refusal>,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        if !store::requests::answer(tx, id, answer, now).await? {
+            let message = "the request was taken back";
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                "REQUEST_WITHDRAWN",
+                message,
+            ));
+        }
+        tx.signal(ANSWERS);
+        Ok(())
+    }
+
+    /// Answers a stored request that is not followed.
+    pub(super) async fn refuse(&mut self, id: Uuid, refusal: Refusal) -> Result<(), Error> {
+        let now = self.ctx.clock.now();
+        let mut tx = self.ctx.db.begin_write().await?;
+        let found = store::claims::find(&mut tx, self.id).await?;
+        if found.is_some_and(|found| found.claim != self.claim) {
+            self.memory = Memory::Lost;
+            return Ok(());
+        }
+        self.put_answer(&mut tx, id, Err(refusal), now).await?;
+        Ok(tx.commit().await?)
     }
 
     /// Does what the stored step asks for.
@@ -241,7 +317,7 @@ impl Actor {
     }
 
     /// Removes the run; its actor has nothing more to do.
-    pub(super) async fn delete(&mut self) -> Result<(), Error> {
+    pub(super) async fn delete(&mut self, answers: Option<Uuid>) -> Result<(), Error> {
         let Memory::Loaded(loaded) = &self.memory else {
             return Ok(());
         };
@@ -258,11 +334,17 @@ impl Actor {
         let now = self.ctx.clock.now();
         let mut run = loaded.run.clone();
         let mut tx = self.ctx.db.begin_write().await?;
-        if store::runs::delete(&mut tx, run.id).await? {
+        if let Some(id) = answers {
+            self.put_answer(&mut tx, id, Ok(()), now).await?;
+        }
+        if store::runs::delete(&mut tx, self.claim).await? {
             tx.publish(&events::run_event(&mut run, "deleted", now))
                 .await?;
-            tx.commit().await?;
+        } else if self.why_not(&mut tx).await? == Kept::Lost {
+            self.memory = Memory::Lost;
+            return Ok(());
         }
+        tx.commit().await?;
         self.memory = Memory::Gone;
         Ok(())
     }

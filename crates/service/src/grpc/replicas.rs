@@ -1,0 +1,362 @@
+//! A service that runs several times behind one name: every call goes to a replica that is ready.
+//!
+//! The name is resolved again and again. Each address gets one connection, and a watch of its health
+//! on it: a replica that says that it stops, or whose connection breaks, gets no further calls. A
+//! call that was surely not taken up, or that may be made twice, is repeated with another replica.
+//! (tonic's own balancer picks among connections whether or not they are broken, and cannot be told
+//! to take another one.)
+
+use std::collections::HashMap;
+use std::error::Error as StdError;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::request::Parts;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full, Limited};
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
+use tonic::body::Body;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+use tower::{Service, ServiceExt as _};
+
+use super::{MESSAGE_MAX, with_windows};
+
+/// How often the name is resolved.
+const RESOLVE: Duration = Duration::from_secs(2);
+/// The wait before a broken connection is made again.
+const RECONNECT: Duration = Duration::from_millis(250);
+const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
+/// How soon a silent connection is found to be dead.
+const KEEPALIVE: Duration = Duration::from_secs(3);
+/// How long a call waits for a replica that is ready.
+const READY_PATIENCE: Duration = Duration::from_secs(10);
+/// Replicas that a call is tried with at most.
+const TRIES: usize = 4;
+
+type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// An extension of a request: making the call twice is as good as making it once.
+#[derive(Debug, Clone, Copy)]
+pub struct Repeatable;
+
+/// The way to all replicas of a service. Requests are whole messages: a body is read before it is
+/// sent, so that it can be sent again.
+#[derive(Clone)]
+pub struct Replicas {
+    ready: Arc<Ready>,
+    _watching: Arc<Watching>,
+}
+
+/// A replica that says that it is ready.
+struct Replica {
+    id: u64,
+    address: SocketAddr,
+    channel: Channel,
+    /// Calls that it has not begun to answer.
+    calls: AtomicUsize,
+}
+
+/// The replicas that are ready.
+struct Ready {
+    name: String,
+    replicas: Mutex<Vec<Arc<Replica>>>,
+    changes: watch::Sender<u64>,
+    turn: AtomicUsize,
+    ids: AtomicU64,
+}
+
+struct Watching(AbortHandle);
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Where there is no replica to call.
+#[derive(Debug, thiserror::Error)]
+#[error("no replica of {0} is ready")]
+struct NoneReady(String);
+
+impl Replicas {
+    /// The replicas at a URI such as `http://pipeline-svc:9000`, whose host may have any number of
+    /// addresses, now and later; or at several of them, with commas between.
+    ///
+    /// # Errors
+    /// What is wrong with the URI.
+    pub fn connect(uris: &str) -> Result<Self, String> {
+        let names: Vec<_> = uris
+            .split(',')
+            .map(|uri| name_of(uri.trim()))
+            .collect::<Result<_, _>>()?;
+        let ready = Arc::new(Ready {
+            name: uris.to_owned(),
+            replicas: Mutex::default(),
+            changes: watch::Sender::new(0),
+            turn: AtomicUsize::new(0),
+            ids: AtomicU64::new(0),
+        });
+        let watching = tokio::spawn(resolve(names, Arc::downgrade(&ready)));
+        Ok(Self {
+            ready,
+            _watching: Arc::new(Watching(watching.abort_handle())),
+        })
+    }
+}
+
+/// Host and port of a URI.
+fn name_of(uri: &str) -> Result<(String, u16), String> {
+    let parsed: Uri = uri
+        .parse()
+        .map_err(|error| format!("{uri:?} is not a URI: {error}"))?;
+    match (parsed.scheme_str(), parsed.host(), parsed.port_u16()) {
+        (Some("http"), Some(host), Some(port)) => {
+            Ok((host.trim_matches(['[', ']']).to_owned(), port))
+        }
+        _ => Err(format!(
+            "{uri:?} is not a URI such as http://pipeline-svc:9000"
+        )),
+    }
+}
+
+impl Ready {
+    fn with<T>(&self, work: impl FnOnce(&mut Vec<Arc<Replica>>) -> T) -> T {
+        let mut replicas = self.replicas.lock().unwrap_or_else(PoisonError::into_inner);
+        work(&mut replicas)
+    }
+
+    fn add(&self, address: SocketAddr, channel: Channel) {
+        let replica = Arc::new(Replica {
+            id: self.ids.fetch_add(1, Ordering::Relaxed),
+            address,
+            channel,
+            calls: AtomicUsize::new(0),
+        });
+        let count = self.with(|replicas| {
+            replicas.retain(|other| other.address != address);
+            replicas.push(replica);
+            replicas.len()
+        });
+        tracing::info!(service = self.name, %address, count, "a replica is ready");
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    fn remove(&self, address: SocketAddr) {
+        let left = self.with(|replicas| {
+            let before = replicas.len();
+            replicas.retain(|other| other.address != address);
+            (replicas.len() < before).then_some(replicas.len())
+        });
+        if let Some(count) = left {
+            tracing::info!(service = self.name, %address, count, "a replica is not ready");
+        }
+    }
+
+    /// The replica with the fewest calls, of those that were not tried; in turn where they are even.
+    fn pick(&self, tried: &[u64]) -> Option<Arc<Replica>> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        self.with(|replicas| {
+            let count = replicas.len().max(1);
+            let begin = turn % count;
+            let (late, early) = replicas.split_at(begin.min(replicas.len()));
+            early
+                .iter()
+                .chain(late)
+                .filter(|replica| !tried.contains(&replica.id))
+                .min_by_key(|replica| replica.calls.load(Ordering::Relaxed))
+                .cloned()
+        })
+    }
+
+    async fn wait(&self, tried: &[u64], deadline: Instant) -> Option<Arc<Replica>> {
+        let mut changes = self.changes.subscribe();
+        loop {
+            if let Some(replica) = self.pick(tried) {
+                return Some(replica);
+            }
+            let changed = tokio::time::timeout_at(deadline, changes.changed()).await;
+            if !matches!(changed, Ok(Ok(()))) {
+                return None;
+            }
+        }
+    }
+}
+
+/// Follows each address that the names have.
+async fn resolve(names: Vec<(String, u16)>, ready: Weak<Ready>) {
+    let mut known: HashMap<SocketAddr, AbortHandle> = HashMap::new();
+    let mut following = JoinSet::new();
+    loop {
+        if let Some(found) = look_up(&names).await {
+            known.retain(|address, follower| {
+                let stays = found.contains(address);
+                if !stays {
+                    follower.abort();
+                    if let Some(ready) = ready.upgrade() {
+                        ready.remove(*address);
+                    }
+                }
+                stays
+            });
+            for address in found {
+                known
+                    .entry(address)
+                    .or_insert_with(|| following.spawn(follow(address, ready.clone())));
+            }
+        }
+        while following.try_join_next().is_some() {}
+        tokio::time::sleep(RESOLVE).await;
+    }
+}
+
+/// Every address; `None` when a name cannot be resolved, and then what is known stays.
+async fn look_up(names: &[(String, u16)]) -> Option<Vec<SocketAddr>> {
+    let mut addresses = Vec::new();
+    for (host, port) in names {
+        match tokio::net::lookup_host((host.as_str(), *port)).await {
+            Ok(found) => addresses.extend(found),
+            Err(error) => {
+                tracing::warn!(host, %error, "the name cannot be resolved, trying again");
+                return None;
+            }
+        }
+    }
+    Some(addresses)
+}
+
+/// Keeps a connection to one address.
+async fn follow(address: SocketAddr, ready: Weak<Ready>) {
+    loop {
+        if let Err(error) = stay(address, &ready).await {
+            tracing::debug!(%address, error, "a replica cannot be reached");
+        }
+        match ready.upgrade() {
+            Some(ready) => ready.remove(address),
+            None => return,
+        }
+        tokio::time::sleep(RECONNECT).await;
+    }
+}
+
+/// Connects and follows the replica's health until the connection breaks.
+async fn stay(address: SocketAddr, ready: &Weak<Ready>) -> Result<(), String> {
+    let failed = |error: &dyn StdError| ferroflow_types::error::chain(error);
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|error| failed(&error))?
+        .connect_timeout(CONNECT_PATIENCE)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE)
+        .keep_alive_while_idle(true);
+    let endpoint = with_windows(endpoint);
+    let channel = endpoint.connect().await.map_err(|error| failed(&error))?;
+    let asked = HealthCheckRequest::default();
+    let mut statuses = HealthClient::new(channel.clone())
+        .watch(asked)
+        .await
+        .map_err(|status| failed(&status))?
+        .into_inner();
+    while let Some(told) = statuses.message().await.map_err(|status| failed(&status))? {
+        let Some(ready) = ready.upgrade() else { break };
+        if told.status() == ServingStatus::Serving {
+            ready.add(address, channel.clone());
+        } else {
+            // It ends once its calls have, and a watch is one: so it is let go of.
+            ready.remove(address);
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Counts a call until it is answered or given up.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn new(calls: &'a AtomicUsize) -> Self {
+        calls.fetch_add(1, Ordering::Relaxed);
+        Self(calls)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Makes a call with one replica after the other until one takes it.
+async fn call(ready: Arc<Ready>, parts: Parts, body: Bytes) -> Result<Response<Body>, BoxError> {
+    let repeatable = parts.extensions.get::<Repeatable>().is_some();
+    let deadline = Instant::now() + READY_PATIENCE;
+    let mut tried = Vec::new();
+    loop {
+        let Some(replica) = ready.wait(&tried, deadline).await else {
+            return Err(NoneReady(ready.name.clone()).into());
+        };
+        let request = Request::from_parts(parts.clone(), Body::new(Full::new(body.clone())));
+        let counted = Counted::new(&replica.calls);
+        let answer = replica.channel.clone().oneshot(request).await;
+        drop(counted);
+        let error = match answer {
+            Ok(response) => return Ok(response),
+            Err(error) => error,
+        };
+        tried.push(replica.id);
+        if tried.len() >= TRIES || !(repeatable || was_not_taken_up(&error)) {
+            return Err(error.into());
+        }
+        tracing::debug!(address = %replica.address, %error, "a call is made with another replica");
+    }
+}
+
+/// Whether the replica has surely not begun to answer: it could not be connected to, the connection
+/// ended before the call was sent, or the replica said that it takes no further ones.
+fn was_not_taken_up(error: &(dyn StdError + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let refused = error.downcast_ref::<h2::Error>().is_some_and(|error| {
+            error.reason() == Some(h2::Reason::REFUSED_STREAM)
+                || (error.is_go_away() && error.is_remote())
+        });
+        let unsent = error
+            .downcast_ref::<hyper::Error>()
+            .is_some_and(hyper::Error::is_canceled);
+        if refused || unsent || error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+impl Service<Request<Body>> for Replicas {
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Response<Body>, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        // The watcher lives as long as a call needs it.
+        let this = self.clone();
+        Box::pin(async move {
+            let (parts, body) = request.into_parts();
+            // A message has a head of five bytes.
+            let body = Limited::new(body, MESSAGE_MAX + 5).collect().await?;
+            call(Arc::clone(&this.ready), parts, body.to_bytes()).await
+        })
+    }
+}

@@ -1,0 +1,161 @@
+//! Who drives a run, and what its driver is asked.
+
+use super::*;
+use crate::domain::request::{Refusal, Request};
+use crate::store::{claims, requests};
+
+async fn stored(db: &Db, owner: &str) -> Run {
+    let run = run(&experiment("e"), 1);
+    let mut tx = db.begin_write().await.unwrap();
+    runs::insert(&mut tx, &run, owner).await.unwrap();
+    tx.commit().await.unwrap();
+    run
+}
+
+async fn take(db: &Db, owner: &str, me: &str) -> Vec<Claim> {
+    let mut tx = db.begin_write().await.unwrap();
+    let mut taken = Vec::new();
+    for found in claims::of_owner(&mut tx, owner, 10).await.unwrap() {
+        taken.extend(claims::claim(&mut tx, &found, me).await.unwrap());
+    }
+    tx.commit().await.unwrap();
+    taken
+}
+
+#[tokio::test]
+async fn who_lost_a_run_writes_nothing_of_it() {
+    let (_folder, databases) = databases().await;
+    for (name, db) in databases {
+        let mut run = stored(&db, "a").await;
+        let before = held(&run);
+        let taken = take(&db, "a", "b").await;
+        let [after] = taken[..] else {
+            panic!("{name}: {taken:?}")
+        };
+        assert!(after.fence > before.fence);
+
+        run.enter(RunStatus::Running, None, NOW);
+        let mut tx = db.begin_write().await.unwrap();
+        assert!(!runs::set_progress(&mut tx, &run, before).await.unwrap());
+        assert!(
+            !runs::set_driven_event_sequence(&mut tx, &run, before)
+                .await
+                .unwrap()
+        );
+        assert!(!runs::delete(&mut tx, before).await.unwrap());
+        assert!(runs::set_progress(&mut tx, &run, after).await.unwrap());
+        assert!(runs::delete(&mut tx, after).await.unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_that_want_a_run_one_gets_it() {
+    let (_folder, databases) = databases().await;
+    for (name, db) in databases {
+        stored(&db, "").await;
+        let wanting: Vec<_> = (0..8)
+            .map(|number| {
+                let db = db.clone();
+                tokio::spawn(async move { take(&db, "", &format!("r{number}")).await.len() })
+            })
+            .collect();
+        let mut taken = 0;
+        for one in wanting {
+            taken += one.await.unwrap();
+        }
+        assert_eq!(taken, 1, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_is_given_back_is_anybodys_and_one_that_ended_is_not_looked_for() {
+    let (_folder, databases) = databases().await;
+    for (name, db) in databases {
+        let ended = {
+            let mut run = stored(&db, "a").await;
+            run.enter(RunStatus::Succeeded, None, NOW);
+            let mut tx = db.begin_write().await.unwrap();
+            assert!(runs::set_progress(&mut tx, &run, held(&run)).await.unwrap());
+            tx.commit().await.unwrap();
+            run
+        };
+        let active = stored(&db, "a").await;
+        let mut tx = db.begin_write().await.unwrap();
+        assert_eq!(claims::release(&mut tx, "a").await.unwrap(), 1, "{name}");
+        let found = claims::of_owner(&mut tx, "", 10).await.unwrap();
+        let runs: Vec<_> = found.iter().map(|found| found.claim.run).collect();
+        assert_eq!(runs, [active.id]);
+        // Its driver may not have heard of it.
+        assert!(
+            !runs::set_progress(&mut tx, &active, held(&active))
+                .await
+                .unwrap()
+        );
+        let kept = claims::find(&mut tx, ended.id).await.unwrap().unwrap();
+        assert_eq!((kept.owner.as_str(), kept.claim), ("a", held(&ended)));
+        assert_eq!(claims::release_all(&mut tx).await.unwrap(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_request_is_answered_once_and_one_that_was_taken_back_never() {
+    let (_folder, databases) = databases().await;
+    for (name, db) in databases {
+        let run = stored(&db, "a").await;
+        let (first, second) = (Uuid::new_v4(), Uuid::new_v4());
+        let later = Timestamp::from_millis(NOW.millis() + 1);
+        let mut tx = db.begin_write().await.unwrap();
+        requests::insert(&mut tx, first, run.id, Request::Cancel, NOW)
+            .await
+            .unwrap();
+        requests::insert(&mut tx, second, RunId::new(second), Request::Retry, later)
+            .await
+            .unwrap();
+        let pending = requests::pending(&mut tx, 10).await.unwrap();
+        let owners: Vec<_> = pending
+            .iter()
+            .map(|one| (one.request, one.found.as_ref().map(|f| f.owner.as_str())))
+            .collect();
+        let expected = [(Request::Cancel, Some("a")), (Request::Retry, None)];
+        assert_eq!(owners, expected, "{name}");
+
+        let refusal = Err(Refusal::Ended(RunStatus::Failed));
+        assert!(
+            requests::answer(&mut tx, first, refusal, NOW)
+                .await
+                .unwrap()
+        );
+        assert!(!requests::answer(&mut tx, first, Ok(()), NOW).await.unwrap());
+        assert!(!requests::withdraw(&mut tx, first).await.unwrap());
+        let told = requests::answer_of(&mut tx, first).await.unwrap();
+        assert_eq!(told, Some(refusal));
+        assert!(requests::withdraw(&mut tx, second).await.unwrap());
+        assert!(
+            !requests::answer(&mut tx, second, Ok(()), NOW)
+                .await
+                .unwrap()
+        );
+        requests::forget(&mut tx, later).await.unwrap();
+        assert_eq!(requests::answer_of(&mut tx, first).await.unwrap(), None);
+        assert!(requests::pending(&mut tx, 10).await.unwrap().is_empty());
+    }
+}
+
+/// However many runs are kept: what is under way has an index of its own.
+#[tokio::test]
+async fn runs_to_be_driven_are_found_by_an_index() {
+    use ferroflow_db::Read as _;
+    use sqlx::Row as _;
+    let (_folder, databases) = databases().await;
+    let (_, db) = &databases[0];
+    let mut tx = db.begin_read().await.unwrap();
+    let query = "EXPLAIN QUERY PLAN SELECT id, owner, fence FROM runs WHERE owner = '' \
+        AND finished_at = 0 ORDER BY created_at, id LIMIT 10";
+    let rows = sqlx::query(query).fetch_all(tx.conn()).await.unwrap();
+    let plan: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
+    let plan = plan.join("; ");
+    assert!(
+        plan.contains("runs_by_owner") && !plan.contains("TEMP B-TREE"),
+        "{plan}"
+    );
+}

@@ -1,0 +1,302 @@
+//! Several replicas of pipeline-svc and gateway as processes of their own, on PostgreSQL; skipped
+//! where `DATABASE_URL` names none. Steps are local processes, so a run that changes its driver runs
+//! its step again here: `cluster_replicas` looks at that on a cluster.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test that cannot go on panics"
+)]
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use ferroflow_testkit::cluster::{database, query};
+use ferroflow_testkit::services::{Balancer, Process, free_port, identity, settings};
+use ferroflow_testkit::{Platform, shell_pipeline};
+use serde_json::{Value, json};
+
+const LIMIT: Duration = Duration::from_mins(1);
+
+/// Databases, settings, and replicas of pipeline-svc at ports that they keep.
+struct Scene {
+    folder: tempfile::TempDir,
+    settings: String,
+    pipelines: String,
+    ports: Vec<u16>,
+    services: Vec<Process>,
+}
+
+impl Scene {
+    fn open(name: &str, count: usize) -> Option<Self> {
+        if std::env::var_os("DATABASE_URL").is_none() {
+            println!("skipped: DATABASE_URL is not set");
+            return None;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let unique = format!("{name}_{}", std::process::id());
+        let pipelines = database(&format!("pipelines_{unique}"));
+        let written = json!({
+            "pipelines": {"database": pipelines},
+            "events": {"database": database(&format!("events_{unique}"))},
+            "identity": identity(folder.path()),
+        });
+        let settings = settings(folder.path(), &written);
+        let mut scene = Self {
+            folder,
+            settings,
+            pipelines,
+            ports: Vec::new(),
+            services: Vec::new(),
+        };
+        for _ in 0..count {
+            scene.add_service();
+        }
+        Some(scene)
+    }
+
+    fn add_service(&mut self) {
+        let port = free_port();
+        let number = self.services.len();
+        let folder = self.folder.path().join(format!("svc-{number}"));
+        let listen = format!("127.0.0.1:{port}");
+        self.ports.push(port);
+        self.services.push(Process::start(
+            &folder,
+            &[
+                "pipeline-svc",
+                "--config",
+                &self.settings,
+                "--pipelines-listen",
+                &listen,
+            ],
+        ));
+    }
+
+    /// A gateway before these replicas.
+    fn gateway(&self, name: &str, services: &[usize], more: &[&str]) -> Process {
+        let upstream: Vec<_> = services
+            .iter()
+            .map(|&at| format!("http://127.0.0.1:{}", self.ports[at]))
+            .collect();
+        let upstream = upstream.join(",");
+        let listen = format!("127.0.0.1:{}", free_port());
+        let mut arguments = vec![
+            "gateway",
+            "--config",
+            &self.settings,
+            "--listen",
+            &listen,
+            "--pipeline-svc",
+            &upstream,
+        ];
+        arguments.extend(more);
+        Process::start(&self.folder.path().join(name), &arguments)
+    }
+
+    fn owner(&self, run: &str) -> String {
+        query(
+            &self.pipelines,
+            &format!("SELECT owner FROM runs WHERE id = '{run}'"),
+        )
+    }
+}
+
+fn one_step(script: &str) -> Value {
+    shell_pipeline("one", &[("t".to_owned(), script.to_owned(), Vec::new())])
+}
+
+fn post(platform: &Platform, path: &str) -> (u16, Value) {
+    platform.request("POST", path, &[], "")
+}
+
+fn until(what: &str, predicate: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !predicate() {
+        assert!(begun.elapsed() < LIMIT, "{what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_run_is_stopped_retried_and_deleted_through_a_replica_that_does_not_drive_it() {
+    let Some(scene) = Scene::open("others", 2) else {
+        return;
+    };
+    let (first, second) = (
+        scene.gateway("gw-0", &[0], &[]),
+        scene.gateway("gw-1", &[1], &[]),
+    );
+    let (near, far) = (
+        Platform::at(first.address()),
+        Platform::at(second.address()),
+    );
+    let run = near.submit("others", &one_step("sleep 60"), &json!({}));
+    let path = format!("/apis/v2beta1/runs/{run}");
+    until("the run begins", || near.get(&path).1["state"] == "RUNNING");
+    assert_eq!(scene.owner(&run), scene.services[0].replica());
+
+    let (status, told) = post(&far, &format!("{path}:retry"));
+    assert_eq!(status, 409, "a running run: {told}");
+    let begun = Instant::now();
+    let (status, told) = post(&far, &format!("{path}:terminate"));
+    println!("stopped through another replica in {:?}", begun.elapsed());
+    assert_eq!(status, 200, "{told}");
+    near.wait(&run, LIMIT);
+    let (status, told) = post(&far, &format!("{path}:terminate"));
+    assert_eq!(status, 400, "an ended run: {told}");
+
+    let (status, told) = post(&far, &format!("{path}:retry"));
+    assert_eq!(status, 200, "{told}");
+    until("the run begins again", || {
+        far.get(&path).1["state"] == "RUNNING"
+    });
+    let (status, told) = far.request("DELETE", &path, &[], "");
+    assert_eq!(status, 200, "{told}");
+    assert_eq!(near.get(&path).0, 404);
+    let (status, _) = post(&far, &format!("{path}:terminate"));
+    assert_eq!(status, 404);
+    let left = query(&scene.pipelines, "SELECT count(*) FROM run_requests");
+    assert_eq!(left, "0", "answers are read and forgotten");
+}
+
+#[test]
+fn runs_of_a_killed_replica_go_on_in_another() {
+    let Some(mut scene) = Scene::open("kill", 2) else {
+        return;
+    };
+    let gateway = scene.gateway("gw-0", &[0, 1], &[]);
+    let platform = Platform::at(gateway.address());
+    let tasks: Vec<_> = (0..40)
+        .map(|at| {
+            let upstream = (at > 0).then(|| format!("t{}", at - 1));
+            (
+                format!("t{at}"),
+                "sleep 0.5".to_owned(),
+                upstream.into_iter().collect(),
+            )
+        })
+        .collect();
+    let spec = shell_pipeline("chain", &tasks);
+    let runs: Vec<_> = (0..6)
+        .map(|_| platform.submit("chain", &spec, &json!({})))
+        .collect();
+    let owners: Vec<_> = runs.iter().map(|run| scene.owner(run)).collect();
+    println!("drivers: {owners:?}");
+    let killed = scene.services[0].replica();
+    assert!(owners.contains(&killed) && owners.iter().any(|owner| *owner != killed));
+
+    scene.services[0].kill();
+    let begun = Instant::now();
+    let theirs: Vec<_> = runs
+        .iter()
+        .zip(&owners)
+        .filter(|(_, owner)| **owner == killed)
+        .map(|(run, _)| run)
+        .collect();
+    let sequence = |run: &str| {
+        let text = format!("SELECT event_sequence FROM runs WHERE id = '{run}'");
+        query(&scene.pipelines, &text).parse::<i64>().unwrap()
+    };
+    let before: Vec<_> = theirs.iter().map(|run| sequence(run)).collect();
+    for (run, before) in theirs.iter().zip(&before) {
+        until("the run goes on", || sequence(run) > *before);
+        println!("run {run} went on {:?} after the kill", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(10));
+    }
+    for run in &runs {
+        assert_eq!(platform.wait(run, LIMIT)["state"], "SUCCEEDED");
+    }
+    println!(
+        "{}",
+        scene.services[1]
+            .log()
+            .lines()
+            .filter(|line| line.contains("took over"))
+            .collect::<String>()
+    );
+}
+
+/// What the load asks, and what came of it.
+#[derive(Default)]
+struct Load {
+    stop: AtomicBool,
+    counts: Mutex<BTreeMap<&'static str, u32>>,
+    failures: Mutex<Vec<String>>,
+}
+
+impl Load {
+    fn run(&self, balancer: &Balancer) {
+        let created = json!({"display_name": "load", "pipeline_spec": one_step("true")});
+        let created = created.to_string();
+        let requests = [
+            ("CreateRun", "POST", "/apis/v2beta1/runs", created.as_str()),
+            ("ListRuns", "GET", "/apis/v2beta1/runs?page_size=5", ""),
+            ("ListPipelines", "GET", "/apis/v2beta1/pipelines", ""),
+        ];
+        while !self.stop.load(Ordering::Acquire) {
+            for (name, method, path, body) in requests {
+                let answer = balancer.ask(method, path, body);
+                *self.counts.lock().unwrap().entry(name).or_default() += 1;
+                if answer != Ok(200) {
+                    self.failures
+                        .lock()
+                        .unwrap()
+                        .push(format!("{name}: {answer:?}"));
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_rolling_restart_fails_no_request() {
+    let Some(mut scene) = Scene::open("rolling", 2) else {
+        return;
+    };
+    let drain = ["--drain-s", "2"];
+    let mut gateways = [
+        scene.gateway("gw-0", &[0, 1], &drain),
+        scene.gateway("gw-1", &[0, 1], &drain),
+    ];
+    let balancer = Balancer::start(&[gateways[0].address(), gateways[1].address()]);
+    let load = Load::default();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| load.run(&balancer));
+        }
+        std::thread::sleep(Duration::from_secs(2));
+        for service in &mut scene.services {
+            let begun = Instant::now();
+            let status = service.stop(LIMIT);
+            println!("pipeline-svc stopped in {:?}: {status}", begun.elapsed());
+            assert!(status.success(), "{}", service.log());
+            service.start_again();
+            std::thread::sleep(Duration::from_secs(2));
+        }
+        for gateway in &mut gateways {
+            let begun = Instant::now();
+            let status = gateway.stop(LIMIT);
+            println!("gateway stopped in {:?}: {status}", begun.elapsed());
+            assert!(status.success(), "{}", gateway.log());
+            gateway.start_again();
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        load.stop.store(true, Ordering::Release);
+    });
+    balancer.stop();
+    let failures = load.failures.into_inner().unwrap();
+    println!(
+        "requests: {:?}, failed: {}",
+        load.counts.into_inner().unwrap(),
+        failures.len()
+    );
+    assert!(failures.is_empty(), "{failures:#?}");
+    let unfinished = "SELECT count(*) FROM runs WHERE state <> 'SUCCEEDED'";
+    until("every run succeeds", || {
+        query(&scene.pipelines, unfinished) == "0"
+    });
+}
