@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::Context as _;
 
 use crate::python;
-use crate::shell::{build, cargo, program, root, run};
+use crate::shell::{build, cargo, program, root, run, target};
 use crate::testbed::{self, Part};
 
 /// Which tests.
@@ -34,7 +34,15 @@ pub(crate) fn cluster_parts() -> anyhow::Result<Vec<(&'static str, String)>> {
         ),
         ("FERROFLOW_TEST_IMAGE", testbed::FERROFLOW.to_owned()),
         ("FERROFLOW_TEST_TASK_IMAGE", testbed::PYTHON.to_owned()),
+        (
+            "FERROFLOW_TEST_HELM",
+            testbed::helm()?.display().to_string(),
+        ),
     ];
+    let databases = std::env::var_os(Part::Postgres.variable()).is_none();
+    if databases {
+        given.push(("FERROFLOW_TEST_POD_DATABASE", testbed::database_for_pods()?));
+    }
     given.retain(|(name, _)| std::env::var_os(name).is_none());
     let ours = std::env::var_os(Part::Kubernetes.variable()).is_none();
     if ours {
@@ -60,7 +68,7 @@ fn cluster() -> anyhow::Result<()> {
         run(&mut test)?;
     }
     let tests = root().join("tests/kafka_events");
-    let folder = root().join("target/kafka-env");
+    let folder = target().join("kafka-env");
     let python = python::environment(&folder, &tests.join("requirements.txt"))?;
     println!("$ pytest tests/kafka_events");
     let mut pytest = Command::new(python);
@@ -95,6 +103,14 @@ const CLUSTER_TESTS: &[&[&str]] = &[
         "--package",
         "ferroflow-tests",
         "--test",
+        "cluster_chart",
+        "--",
+        "--nocapture",
+    ],
+    &[
+        "--package",
+        "ferroflow-tests",
+        "--test",
         "cluster_faults",
         "--",
         "--test-threads",
@@ -111,7 +127,7 @@ pub(crate) fn test() -> anyhow::Result<()> {
     run(program(env!("CARGO"), &["test", "--quiet", "--workspace"])
         .env("FERROFLOW_BIN", &ferroflow))?;
     let tests = root().join("tests/kfp_sdk");
-    let folder = root().join("target/kfp-env");
+    let folder = target().join("kfp-env");
     let python = python::environment(&folder, &tests.join("requirements.txt"))?;
     println!("$ pytest tests/kfp_sdk");
     let mut pytest = Command::new(python);

@@ -7,6 +7,7 @@
 
 mod bench;
 mod ci;
+mod image;
 mod python;
 mod quickstart;
 mod shell;
@@ -25,6 +26,8 @@ enum Task {
     Ci,
     /// Print figures as ratios against a peer in the same run.
     Bench(bench::Bench),
+    /// Build the container image of the programs, without a container engine.
+    Image(image::Image),
     /// Real Kubernetes, Kafka, PostgreSQL and S3 on this machine.
     Testbed(testbed::Testbed),
 }
@@ -35,6 +38,7 @@ fn main() -> anyhow::Result<()> {
         Task::Test(test) => test.run(),
         Task::Ci => ci::ci(),
         Task::Bench(bench) => bench.run(),
+        Task::Image(image) => image.run(),
         Task::Testbed(testbed) => testbed.run(),
     }
 }

@@ -12,6 +12,12 @@ pub(crate) fn root() -> PathBuf {
     here.parent().unwrap_or(here).to_path_buf()
 }
 
+/// Where cargo puts what it builds.
+pub(crate) fn target() -> PathBuf {
+    let given = std::env::var_os("CARGO_TARGET_DIR").filter(|given| !given.is_empty());
+    root().join(given.map_or_else(|| PathBuf::from("target"), PathBuf::from))
+}
+
 /// A program in the checkout.
 pub(crate) fn program(name: impl AsRef<OsStr>, arguments: &[&str]) -> Command {
     let mut command = Command::new(name);
@@ -47,19 +53,19 @@ pub(crate) fn build() -> anyhow::Result<PathBuf> {
         "--package",
         "ferroflow",
     ])?;
-    Ok(root().join("target/quick/ferroflow"))
+    Ok(target().join("quick/ferroflow"))
 }
 
 /// Builds the programs for any image: nothing of the machine is linked. The folder that they are in.
-pub(crate) fn build_static() -> anyhow::Result<PathBuf> {
-    const TARGET: &str = "x86_64-unknown-linux-gnu";
-    println!("$ cargo build --profile quick --target {TARGET} (static)");
-    let mut cargo = program(env!("CARGO"), &["build", "--quiet", "--profile", "quick"]);
+pub(crate) fn build_static(profile: &str) -> anyhow::Result<PathBuf> {
+    let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    println!("$ cargo build --profile {profile} --target {platform} (static)");
+    let mut cargo = program(env!("CARGO"), &["build", "--quiet"]);
     cargo
-        .args(["--target", TARGET])
+        .args(["--profile", profile, "--target", &platform])
         .args(["--package", "ferroflow", "--package", "ferroflow-launcher"])
         .args(["--features", "ferroflow-launcher/pod"])
         .env("RUSTFLAGS", "-C target-feature=+crt-static");
     run(&mut cargo)?;
-    Ok(root().join("target").join(TARGET).join("quick"))
+    Ok(target().join(platform).join(profile))
 }

@@ -142,11 +142,25 @@ impl Testbed {
 
 /// Puts this checkout's programs into our cluster as an image; the folder with the programs.
 pub(crate) fn image() -> anyhow::Result<PathBuf> {
-    let programs = crate::shell::build_static()?;
+    let programs = crate::shell::build_static("quick")?;
     if std::env::var_os(Part::Kubernetes.variable()).is_none() {
         images::ferroflow(&programs)?;
     }
     Ok(programs)
+}
+
+/// Helm: the one on the path, or one that is built once.
+pub(crate) fn helm() -> anyhow::Result<PathBuf> {
+    if tools::have("helm") {
+        return Ok(PathBuf::from("helm"));
+    }
+    tools::helm()?;
+    tools::bin("helm")
+}
+
+/// Our PostgreSQL as pods reach it.
+pub(crate) fn database_for_pods() -> anyhow::Result<String> {
+    postgres::url_for_pods()
 }
 
 /// Starts parts that are neither up nor somebody else's.

@@ -1,14 +1,14 @@
 //! Container images made here, put into the cluster's store without a registry.
 
-use std::fs::{self, File};
-use std::io::Cursor;
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{cache, kubernetes, tools};
+use crate::image::{self, Layer};
 use crate::shell::run;
 
 pub(super) const PAUSE: &str = "ferroflow.test/pause:1";
@@ -42,72 +42,41 @@ pub(super) fn ensure() -> anyhow::Result<()> {
         fs::write(&source, PAUSE_SOURCE)?;
         let mut cc = Command::new("cc");
         run(cc.args(["-Os", "-static", "-o"]).arg(&program).arg(&source))?;
-        let mut layer = tar::Builder::new(Vec::new());
-        layer.sparse(false);
-        layer.append_path_with_name(&program, "pause")?;
-        import(PAUSE, layer.into_inner()?, &["/pause"])?;
+        let mut layer = Layer::default();
+        layer.copy(&program, "pause")?;
+        import(PAUSE, &layer.finish()?, &command("/pause"))?;
     }
     if missing(BUSYBOX) {
-        import(BUSYBOX, busybox()?, &["/bin/sh"])?;
+        import(BUSYBOX, &busybox()?, &command("/bin/sh"))?;
     }
     if missing(PYTHON) {
-        import(PYTHON, fs::read(python()?)?, &["/usr/bin/python3"])?;
+        import(PYTHON, &fs::read(python()?)?, &command("/usr/bin/python3"))?;
     }
     Ok(())
 }
 
 /// The image of this project's own programs, as they are now.
 pub(super) fn ferroflow(built: &Path) -> anyhow::Result<()> {
-    let mut layer = tar::Builder::new(Vec::new());
-    layer.sparse(false);
-    directory(&mut layer, "usr/bin")?;
-    directory(&mut layer, "tmp")?;
-    for program in ["ferroflow", "ferroflow-launcher"] {
-        layer.append_path_with_name(built.join(program), format!("usr/bin/{program}"))?;
-    }
-    certificates(&mut layer)?;
-    import(FERROFLOW, layer.into_inner()?, &["/usr/bin/ferroflow"])
+    import(FERROFLOW, &image::ferroflow(built)?, &image::settings())
 }
 
 /// A layer with a shell and what belongs to it.
 fn busybox() -> anyhow::Result<Vec<u8>> {
     tools::packages("/bin/busybox", &["busybox-static"])?;
-    let mut layer = tar::Builder::new(Vec::new());
-    layer.sparse(false);
-    for folder in ["bin", "tmp", "etc", "root"] {
-        directory(&mut layer, folder)?;
+    let mut layer = Layer::default();
+    for folder in ["bin", "etc", "root"] {
+        layer.folder(folder, 0o755)?;
     }
-    layer.append_path_with_name("/bin/busybox", "bin/busybox")?;
+    layer.folder("tmp", 0o1777)?;
+    layer.copy(Path::new("/bin/busybox"), "bin/busybox")?;
     let applets = Command::new("/bin/busybox").arg("--list").output()?;
     for applet in String::from_utf8(applets.stdout)?.lines() {
         if applet != "busybox" {
-            let mut header = tar::Header::new_gnu();
-            header.set_entry_type(tar::EntryType::Symlink);
-            header.set_size(0);
-            header.set_mode(0o777);
-            layer.append_link(&mut header, format!("bin/{applet}"), "busybox")?;
+            layer.link(&format!("bin/{applet}"), "busybox")?;
         }
     }
-    certificates(&mut layer)?;
-    Ok(layer.into_inner()?)
-}
-
-fn directory(layer: &mut tar::Builder<Vec<u8>>, path: &str) -> anyhow::Result<()> {
-    let mut header = tar::Header::new_gnu();
-    header.set_entry_type(tar::EntryType::Directory);
-    header.set_size(0);
-    header.set_mode(if path == "tmp" { 0o1777 } else { 0o755 });
-    Ok(layer.append_data(&mut header, format!("{path}/"), std::io::empty())?)
-}
-
-/// The authorities that this machine trusts.
-fn certificates(layer: &mut tar::Builder<Vec<u8>>) -> anyhow::Result<()> {
-    let trusted = Path::new("/etc/ssl/certs/ca-certificates.crt");
-    if trusted.exists() {
-        let mut file = File::open(trusted)?;
-        layer.append_file("etc/ssl/certs/ca-certificates.crt", &mut file)?;
-    }
-    Ok(())
+    layer.certificates()?;
+    layer.finish()
 }
 
 /// The layer of a Debian with Python and the SDK's runtime; made once.
@@ -152,49 +121,20 @@ fn python() -> anyhow::Result<std::path::PathBuf> {
     Ok(tar)
 }
 
-/// Imports an image of one layer.
-pub(super) fn import(name: &str, layer: Vec<u8>, command: &[&str]) -> anyhow::Result<()> {
+/// How a test image is run.
+fn command(program: &str) -> Value {
+    json!({
+        "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+        "Cmd": [program],
+    })
+}
+
+/// Puts an image of one layer into the cluster's store.
+fn import(name: &str, layer: &[u8], settings: &Value) -> anyhow::Result<()> {
     println!("importing {name}");
     let folder = tempfile::tempdir_in(cache()?)?;
     let archive = folder.path().join("image.tar");
-    let digest = sha256(folder.path(), &layer)?;
-    let config = json!({
-        "architecture": "amd64",
-        "os": "linux",
-        "config": {
-            "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
-            "Cmd": command,
-        },
-        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{digest}")]},
-    });
-    let manifest = json!([{
-        "Config": "config.json",
-        "RepoTags": [name],
-        "Layers": ["layer.tar"],
-    }]);
-    let mut image = tar::Builder::new(File::create(&archive)?);
-    for (path, content) in [
-        ("config.json", config.to_string().into_bytes()),
-        ("layer.tar", layer),
-        ("manifest.json", manifest.to_string().into_bytes()),
-    ] {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(content.len() as u64);
-        header.set_mode(0o644);
-        image.append_data(&mut header, path, Cursor::new(content))?;
-    }
-    image.finish()?;
-    let archive = archive.display().to_string();
-    kubernetes::ctr(&["images", "import", &archive])?;
+    image::archive(name, layer, settings, &archive)?;
+    kubernetes::ctr(&["images", "import", &archive.display().to_string()])?;
     Ok(())
-}
-
-fn sha256(folder: &Path, bytes: &[u8]) -> anyhow::Result<String> {
-    let file = folder.join("layer");
-    fs::write(&file, bytes)?;
-    let output = Command::new("sha256sum").arg(&file).output()?;
-    fs::remove_file(file)?;
-    let text = String::from_utf8(output.stdout)?;
-    let digest = text.split_whitespace().next();
-    Ok(digest.context("sha256sum said nothing")?.to_owned())
 }

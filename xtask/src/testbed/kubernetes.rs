@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use super::{daemon, images, node, pki, state, tools, wait};
 use components::Component;
+pub(super) use configs::PODS;
 use pki::Pki;
 
 /// The cluster's files and its node's address.

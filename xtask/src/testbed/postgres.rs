@@ -7,11 +7,15 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::{answers, tools, wait};
+use super::{answers, kubernetes, node, tools, wait};
 use crate::shell::run;
 
 const PORT: u16 = 15432;
 pub(super) const URL: &str = "postgres://postgres@127.0.0.1:15432/postgres";
+
+/// Who pods are, and the password of one who owns nothing but tests' data.
+const PODS_ROLE: &str = "ferroflow";
+const PODS_PASSWORD: &str = "ferroflow-test-secret";
 
 /// The data folder; not below a home folder, which other users may not enter.
 fn data() -> PathBuf {
@@ -40,22 +44,50 @@ pub(super) fn is_up() -> bool {
     data().join("postmaster.pid").exists() && answers("127.0.0.1", PORT)
 }
 
+/// The server as pods reach it: over the node's address, as a role of their own.
+pub(super) fn url_for_pods() -> anyhow::Result<String> {
+    let node = node::address()?;
+    Ok(format!(
+        "postgres://{PODS_ROLE}:{PODS_PASSWORD}@{node}:{PORT}/postgres"
+    ))
+}
+
 pub(super) fn up() -> anyhow::Result<()> {
     tools::packages("/usr/lib/postgresql", &["postgresql"])?;
-    if is_up() {
+    if !is_up() {
+        start()?;
+    }
+    admit_pods()
+}
+
+/// Who may come in: everybody on this machine, and pods with a password.
+fn admit_pods() -> anyhow::Result<()> {
+    let pods = kubernetes::PODS;
+    let wanted = format!(
+        "local all all trust\nhost all all 127.0.0.1/32 trust\nhost all {PODS_ROLE} {pods} scram-sha-256\n"
+    );
+    let file = data().join("pg_hba.conf");
+    if fs::read_to_string(&file).is_ok_and(|found| found == wanted) {
         return Ok(());
     }
+    let role = format!(
+        "DO $$ BEGIN CREATE ROLE {PODS_ROLE} LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+         ALTER ROLE {PODS_ROLE} CREATEDB PASSWORD '{PODS_PASSWORD}'"
+    );
+    let mut psql = as_postgres("psql")?;
+    run(psql.args([URL, "--quiet", "--command", &role]))?;
+    fs::write(&file, wanted)?;
+    let mut reload = as_postgres("pg_ctl")?;
+    run(reload.args(["reload", "-D"]).arg(data()))
+}
+
+fn start() -> anyhow::Result<()> {
     let data = data();
     if !data.join("PG_VERSION").exists() {
         let mut initdb = as_postgres("initdb")?;
         run(initdb.args(["--auth=trust", "-E", "UTF8", "-D"]).arg(&data))?;
     }
     let options = format!("-p {PORT} -k /tmp -c listen_addresses=* -c max_connections=200");
-    // Pods reach it over the node's address.
-    fs::write(
-        data.join("pg_hba.conf"),
-        "local all all trust\nhost all all 0.0.0.0/0 trust\n",
-    )?;
     let mut start = as_postgres("pg_ctl")?;
     start.args(["start", "-w", "-o", &options, "-l"]);
     start.arg(data.join("server.log")).arg("-D").arg(&data);

@@ -13,6 +13,8 @@ use crate::shell::run;
 const KUBERNETES: &str = "v1.34.2";
 const ETCD: &str = "v3.6.5";
 const COREDNS: &str = "v1.12.4";
+/// Made with the libraries of our Kubernetes, so most of it is compiled already.
+const HELM: &str = "v3.19.5";
 const MINIO: &str = "v0.0.0-20260212201848-7aac2a2c5b7c";
 
 /// The programs of a cluster that are built from the module of Kubernetes.
@@ -138,7 +140,13 @@ fn build(folder: &Path, flags: &str, name: &str, package: &str) -> anyhow::Resul
 }
 
 /// A program that is one package of a module.
-fn module(name: &str, package: &str, module: &str, version: &str) -> anyhow::Result<()> {
+fn module(
+    name: &str,
+    package: &str,
+    module: &str,
+    version: &str,
+    flags: &str,
+) -> anyhow::Result<()> {
     if bin(name)?.exists() {
         return Ok(());
     }
@@ -150,7 +158,7 @@ fn module(name: &str, package: &str, module: &str, version: &str) -> anyhow::Res
     )?;
     let wanted = format!("{module}@{version}");
     run(go()?.args(["get", &wanted]).current_dir(folder.path()))?;
-    build(folder.path(), "-s -w", name, package)
+    build(folder.path(), flags, name, package)
 }
 
 pub(super) fn etcd() -> anyhow::Result<()> {
@@ -177,10 +185,27 @@ pub(super) fn etcd() -> anyhow::Result<()> {
 
 pub(super) fn coredns() -> anyhow::Result<()> {
     let package = "github.com/coredns/coredns";
-    module("coredns", package, package, COREDNS)
+    module("coredns", package, package, COREDNS, "-s -w")
 }
 
 pub(super) fn minio() -> anyhow::Result<()> {
     let package = "github.com/minio/minio";
-    module("minio", package, package, MINIO)
+    module("minio", package, package, MINIO, "-s -w")
+}
+
+pub(super) fn helm() -> anyhow::Result<()> {
+    let (module_name, package) = ("helm.sh/helm/v3", "helm.sh/helm/v3/cmd/helm");
+    let (_, minor) = KUBERNETES.split_once("v1.").unwrap_or_default();
+    let (minor, _) = minor.split_once('.').unwrap_or_default();
+    // Without these it takes itself for one of Kubernetes 1.20.
+    let knows = ["pkg/chartutil", "pkg/lint/rules"].map(|place| {
+        format!(
+            " -X {module_name}/{place}.k8sVersionMajor=1 -X {module_name}/{place}.k8sVersionMinor={minor}"
+        )
+    });
+    let flags = format!(
+        "-s -w -X {module_name}/internal/version.version={HELM}{}",
+        knows.concat()
+    );
+    module("helm", package, module_name, HELM, &flags)
 }

@@ -9,7 +9,8 @@ use crate::testbed::images;
 
 /// The address of the cluster's DNS service.
 const DNS: &str = "10.96.0.10";
-const PODS: &str = "10.244.0.0/24";
+/// The addresses of pods.
+pub(in crate::testbed) const PODS: &str = "10.244.0.0/24";
 
 /// Writes the configuration of every process.
 pub(super) fn write(cluster: &Cluster) -> anyhow::Result<()> {
