@@ -34,6 +34,14 @@ fn said(program: &str, arguments: &[&str]) -> (bool, String) {
     )
 }
 
+/// Asks the cluster; what it said.
+fn kubectl(arguments: &[&str]) -> String {
+    let output = Command::new("kubectl").args(arguments).output().unwrap();
+    let problem = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "kubectl {arguments:?}: {problem}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
 /// Two namespaces, the databases and secrets of one installation; gone when it is dropped.
 struct Place {
     cluster: Cluster,
@@ -103,14 +111,17 @@ impl Place {
         let keys = json!({
             "access-key-id": s3["access_key_id"], "secret-access-key": s3["secret_access_key"],
         });
-        self.cluster
-            .apply(&json!({"apiVersion": "v1", "kind": "List", "items": [
-                namespace(&self.namespace, "restricted"),
-                namespace(&self.tasks, "baseline"),
-                secret(&self.namespace, "ferroflow-databases", databases),
-                secret(&self.namespace, "ferroflow-store", &keys),
-                secret(&self.tasks, "ferroflow-store", &keys),
-            ]}));
+        let objects = json!({"apiVersion": "v1", "kind": "List", "items": [
+            namespace(&self.namespace, "restricted"),
+            namespace(&self.tasks, "baseline"),
+            secret(&self.namespace, "ferroflow-databases", databases),
+            secret(&self.namespace, "ferroflow-store", &keys),
+            secret(&self.tasks, "ferroflow-store", &keys),
+        ]});
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("objects.json");
+        std::fs::write(&file, objects.to_string()).unwrap();
+        kubectl(&["apply", "--server-side", "-f", &file.display().to_string()]);
     }
 
     /// Values of an installation of this checkout's image.
@@ -190,7 +201,7 @@ impl Place {
         ] {
             let there = ["--namespace", namespace, "get", kinds];
             let which = ["--selector", selector, "--output", "name"];
-            let left = self.cluster.kubectl(&[there, which].concat());
+            let left = kubectl(&[there, which].concat());
             assert_eq!(left, "", "in {namespace}");
         }
     }
@@ -198,7 +209,7 @@ impl Place {
     /// One value of an object of the release.
     fn value(&self, object: &str, path: &str) -> String {
         let output = format!("go-template={{{{{path}}}}}");
-        self.cluster.kubectl(&[
+        kubectl(&[
             "--namespace",
             &self.namespace,
             "get",
@@ -358,6 +369,28 @@ fn every_object_is_taken_by_the_api_server() {
         seen += text.lines().count();
     }
     assert!(seen > 40, "{seen} objects only");
+
+    let minimal = format!("{chart}/ci/minimal-values.yaml");
+    for (setting, problem) in [
+        (
+            "artifacts.url=",
+            "artifacts.url: say where artifacts are kept",
+        ),
+        (
+            "database.existingSecret=",
+            "database.existingSecret: name a secret",
+        ),
+        ("gateway.replcas=3", "replcas"),
+        ("ingress.enabled=true", "ingress.hosts: name the hosts"),
+    ] {
+        let (done, text) = said(
+            &place.helm,
+            &[
+                "template", "release", &chart, "--values", &minimal, "--set", setting,
+            ],
+        );
+        assert!(!done && text.contains(problem), "{setting}: {text}");
+    }
 }
 
 #[test]
