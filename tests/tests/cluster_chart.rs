@@ -168,6 +168,28 @@ impl Place {
         ]);
     }
 
+    /// Waits until the pods of before the upgrade are gone.
+    fn settles(&self, pods: usize) {
+        let begun = Instant::now();
+        let release = "app.kubernetes.io/instance=ferroflow";
+        let there = [
+            "--namespace",
+            &self.namespace,
+            "get",
+            "pods",
+            "--output",
+            "name",
+        ];
+        while kubectl(&[&there[..], &["--selector", release]].concat())
+            .lines()
+            .count()
+            != pods
+        {
+            assert!(begun.elapsed() < Duration::from_mins(2), "{}", self.state());
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    }
+
     /// What pods say, for the message of a failure.
     fn state(&self) -> String {
         let n = &self.namespace;
@@ -434,6 +456,7 @@ fn a_release_is_installed_used_upgraded_and_removed() {
         values["telemetry"] = json!({"logFilter": "info,ferroflow=debug"});
         place.apply(&values);
         caller.succeeds(&run, &place);
+        place.settles(4);
         stop.store(true, Ordering::Relaxed);
         for asked in asking {
             let (answers, lost) = asked.join().unwrap();
