@@ -12,7 +12,11 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::ValueEnum;
-use tonic::transport::{Channel, Endpoint};
+use tonic::metadata::AsciiMetadataValue;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{self, Endpoint};
+use tonic::{Request, Status};
 
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -35,6 +39,15 @@ pub(crate) struct Global {
         default_value = "http://127.0.0.1:8080"
     )]
     pub(crate) endpoint: String,
+    /// The key by which a platform that asks for one knows who calls.
+    #[arg(
+        long,
+        global = true,
+        value_name = "KEY",
+        env = "FERROFLOW_API_KEY",
+        hide_env_values = true
+    )]
+    pub(crate) api_key: Option<String>,
     /// How results are printed.
     #[arg(long, global = true, value_enum, default_value = "table")]
     pub(crate) output: Format,
@@ -83,12 +96,37 @@ pub(crate) async fn run(command: ClientCommand) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// A connection to the platform.
+/// A connection to the platform; every call carries the key.
+type Channel = InterceptedService<transport::Channel, Key>;
+
+/// `Bearer <key>`, where there is one.
+#[derive(Debug, Clone)]
+struct Key(Option<AsciiMetadataValue>);
+
+impl Interceptor for Key {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(key) = &self.0 {
+            request.metadata_mut().insert("authorization", key.clone());
+        }
+        Ok(request)
+    }
+}
+
 async fn connect(global: &Global) -> anyhow::Result<Channel> {
     let endpoint = &global.endpoint;
-    Endpoint::from_shared(endpoint.clone())
+    let channel = Endpoint::from_shared(endpoint.clone())
         .with_context(|| format!("{endpoint} is not a URL such as http://127.0.0.1:8080"))?
         .connect()
         .await
-        .with_context(|| format!("cannot reach {endpoint}: is `ferroflow up` running?"))
+        .with_context(|| format!("cannot reach {endpoint}: is `ferroflow up` running?"))?;
+    let key = match &global.api_key {
+        None => None,
+        Some(key) => {
+            let key = format!("Bearer {key}").parse::<AsciiMetadataValue>();
+            let mut key = key.context("--api-key: it holds what no header may hold")?;
+            key.set_sensitive(true);
+            Some(key)
+        }
+    };
+    Ok(InterceptedService::new(channel, Key(key)))
 }

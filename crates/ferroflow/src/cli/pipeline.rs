@@ -9,10 +9,8 @@ use ferroflow_proto::kfp::v2beta1::pipeline_service_client::PipelineServiceClien
 use ferroflow_proto::pipelines::v1::upload_service_client::UploadServiceClient;
 use ferroflow_proto::pipelines::v1::{UploadPipelineRequest, UploadPipelineVersionRequest};
 
-use tonic::transport::Channel;
-
 use super::output::{line, refused, show, table, time};
-use super::{Global, connect};
+use super::{Channel, Global, connect};
 
 const PACKAGE: &str = "kubeflow.pipelines.backend.api.v2beta1";
 

@@ -12,10 +12,9 @@ use ferroflow_proto::kfp::v2beta1::run::PipelineSource;
 use ferroflow_proto::kfp::v2beta1::run_service_client::RunServiceClient;
 use ferroflow_proto::pipelines::v1::task_service_client::TaskServiceClient;
 use ferroflow_proto::pipelines::v1::{ListTasksRequest, StreamLogsRequest, Task};
-use tonic::transport::Channel;
 
 use super::output::{duration, line, note, refused, show, table, time};
-use super::{Format, Global, connect, spec, watch};
+use super::{Channel, Format, Global, connect, spec, watch};
 
 const PACKAGE: &str = "kubeflow.pipelines.backend.api.v2beta1";
 

@@ -13,11 +13,10 @@ use ferroflow_proto::kfp::v2beta1::Run;
 use ferroflow_proto::pipelines::v1::{Task, TaskState, TaskType};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use prost_types::value::Kind;
-use tonic::transport::Channel;
 
-use super::Format;
 use super::output::{json_of, line, note, refused};
 use super::run::{fetch, state, tasks};
+use super::{Channel, Format};
 
 /// Tasks that are shown at once; more scroll away above.
 const LINES_MAX: usize = 20;
