@@ -37,6 +37,27 @@ const LOCK: i64 = 0x00fe_4402;
 
 impl Db {
     pub(crate) async fn migrate(&self, migrations: &'static [Migration]) -> Result<(), DbError> {
+        self.migrate_parts(&[("base", &BASE), ("service", migrations)])
+            .await
+    }
+
+    /// Brings tables up to date that a library needs beside a service's own; they are numbered
+    /// apart, under the name of the part.
+    ///
+    /// # Errors
+    /// As [`Db::open`].
+    pub async fn add_part(
+        &self,
+        part: &'static str,
+        migrations: &'static [Migration],
+    ) -> Result<(), DbError> {
+        self.migrate_parts(&[(part, migrations)]).await
+    }
+
+    async fn migrate_parts(
+        &self,
+        parts: &[(&'static str, &'static [Migration])],
+    ) -> Result<(), DbError> {
         let mut lock = self.connection().await?;
         if let Some(conn) = &mut lock {
             sqlx::query("SELECT pg_advisory_lock($1)")
@@ -44,11 +65,12 @@ impl Db {
                 .execute(&mut **conn)
                 .await?;
         }
-        let done = self.run_steps("base", &BASE).await;
-        let done = match done {
-            Ok(()) => self.run_steps("service", migrations).await,
-            failed => failed,
-        };
+        let mut done = Ok(());
+        for (part, steps) in parts {
+            if done.is_ok() {
+                done = self.run_steps(part, steps).await;
+            }
+        }
         if let Some(conn) = &mut lock {
             sqlx::query("SELECT pg_advisory_unlock($1)")
                 .bind(LOCK)
