@@ -6,12 +6,12 @@ use std::time::Duration;
 use ferroflow_db::lead::Lead;
 use ferroflow_db::signal::Topic;
 use ferroflow_db::{Db, DbError, Migration, Read as _};
-use ferroflow_types::CloudEvent;
+use ferroflow_types::{CloudEvent, Timestamp};
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
 use tokio::sync::watch;
 
-use crate::{Batch, EventFilter};
+use crate::{Backlog, Batch, EventFilter};
 
 pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration {
@@ -135,6 +135,26 @@ impl EmbeddedBus {
         Ok(batch)
     }
 
+    /// The texts of events after `after` as they are kept, with their positions.
+    #[cfg(feature = "kafka")]
+    pub(crate) async fn texts_after(
+        &self,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<(i64, String)>, DbError> {
+        let mut tx = self.db.begin_read().await?;
+        let rows = sqlx::query(
+            "SELECT position, event FROM event_log WHERE position > $1 ORDER BY position LIMIT $2",
+        )
+        .bind(after)
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .fetch_all(tx.conn())
+        .await?;
+        rows.iter()
+            .map(|row| Ok((row.try_get("position")?, row.try_get("event")?)))
+            .collect()
+    }
+
     pub(crate) async fn wait_after(&self, position: i64) {
         let mut head = self.head.subscribe();
         // Fails only when the bus is gone, and then nobody waits for it.
@@ -150,15 +170,46 @@ impl EmbeddedBus {
         .await
     }
 
-    pub(crate) async fn prune(&self, before_millis: i64) -> Result<u64, DbError> {
+    pub(crate) async fn backlog(&self, relay: &str) -> Result<Backlog, DbError> {
+        let mut tx = self.db.begin_read().await?;
+        let relayed = relayed(&mut tx, relay).await?;
+        let head = position(
+            &mut tx,
+            "SELECT COALESCE(MAX(position), 0) AS p FROM event_log",
+        )
+        .await?;
+        let oldest =
+            sqlx::query("SELECT at FROM event_log WHERE position > $1 ORDER BY position LIMIT 1")
+                .bind(relayed)
+                .fetch_optional(tx.conn())
+                .await?;
+        let oldest = oldest.map(|row| row.try_get("at")).transpose()?;
+        Ok(Backlog {
+            // Positions have no gaps but those of pruning, which are at the old end.
+            events: u64::try_from(head.saturating_sub(relayed)).unwrap_or(0),
+            oldest: oldest.map(Timestamp::from_millis),
+        })
+    }
+
+    pub(crate) async fn prune(
+        &self,
+        before_millis: i64,
+        relay: Option<&str>,
+    ) -> Result<u64, DbError> {
         let mut tx = self.db.begin_write().await?;
+        let relayed = match relay {
+            Some(relay) => relayed(&mut tx, relay).await?,
+            None => i64::MAX,
+        };
         // The newest event stays, so that positions go on from it after a restart.
         let done = sqlx::query(
             "DELETE FROM event_log WHERE position IN (SELECT position FROM event_log \
-             WHERE at < $1 AND position < (SELECT MAX(position) FROM event_log) \
-             ORDER BY position LIMIT $2)",
+             WHERE at < $1 AND position <= $2 \
+             AND position < (SELECT MAX(position) FROM event_log) \
+             ORDER BY position LIMIT $3)",
         )
         .bind(before_millis)
+        .bind(relayed)
         .bind(PRUNE_MAX)
         .execute(tx.conn())
         .await?;
@@ -197,6 +248,18 @@ async fn look(db: Db, head: Weak<watch::Sender<i64>>, period: Duration) {
             Err(error) => tracing::debug!(%error, "the event log cannot be looked at"),
         }
     }
+}
+
+/// How far a relay has come; one that never stored a position has moved nothing.
+async fn relayed(tx: &mut impl ferroflow_db::Read, relay: &str) -> Result<i64, DbError> {
+    let row = sqlx::query("SELECT position FROM relay_cursors WHERE name = $1")
+        .bind(relay)
+        .fetch_optional(tx.conn())
+        .await?;
+    Ok(row
+        .map(|row| row.try_get("position"))
+        .transpose()?
+        .unwrap_or(0))
 }
 
 async fn position(tx: &mut impl ferroflow_db::Read, query: &'static str) -> Result<i64, DbError> {

@@ -17,7 +17,7 @@ mod relay;
 
 use ferroflow_db::lead::Lead;
 use ferroflow_db::{Db, DbError};
-use ferroflow_types::CloudEvent;
+use ferroflow_types::{CloudEvent, Timestamp};
 
 pub use embedded::EmbeddedBus;
 pub use filter::EventFilter;
@@ -37,6 +37,15 @@ pub struct Batch {
     pub events: Vec<(i64, CloudEvent)>,
     /// The log was read up to here, matches or not.
     pub scanned: i64,
+}
+
+/// What a relay has not moved yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backlog {
+    /// How many events.
+    pub events: u64,
+    /// When the oldest of them happened.
+    pub oldest: Option<Timestamp>,
 }
 
 impl Bus {
@@ -102,10 +111,30 @@ impl Bus {
         }
     }
 
-    /// Forgets events from before `before_millis`, some thousands at most; how many there were.
-    pub async fn prune(&self, before_millis: i64) -> Result<u64, DbError> {
+    /// The texts of events after `position`, for a relay.
+    #[cfg(feature = "kafka")]
+    async fn texts_after(
+        &self,
+        position: i64,
+        limit: usize,
+    ) -> Result<Vec<(i64, String)>, DbError> {
         match self {
-            Self::Embedded(bus) => bus.prune(before_millis).await,
+            Self::Embedded(bus) => bus.texts_after(position, limit).await,
+        }
+    }
+
+    /// What the relay of that name has not moved yet.
+    pub async fn backlog(&self, relay: &str) -> Result<Backlog, DbError> {
+        match self {
+            Self::Embedded(bus) => bus.backlog(relay).await,
+        }
+    }
+
+    /// Forgets events from before `before_millis`, some thousands at most; how many there were.
+    /// Where a relay is named, events that it has not moved stay, however old they are.
+    pub async fn prune(&self, before_millis: i64, relay: Option<&str>) -> Result<u64, DbError> {
+        match self {
+            Self::Embedded(bus) => bus.prune(before_millis, relay).await,
         }
     }
 }

@@ -72,7 +72,7 @@ async fn positions_go_on_after_pruning_and_reopening() {
         .publish(&[event(1, "a", 1), event(2, "a", 2)])
         .await
         .unwrap();
-    assert_eq!(first.prune(1_000).await.unwrap(), 1);
+    assert_eq!(first.prune(1_000, None).await.unwrap(), 1);
     drop(first);
 
     let again = bus(&folder).await;
