@@ -1,6 +1,7 @@
 //! Figures, as ratios against a peer or a limit in the same run. Nothing here asserts a time.
 
 mod cluster;
+mod kafka;
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -25,6 +26,9 @@ pub(crate) struct Bench {
     /// Steps on a real cluster against bare pods, instead of the rest.
     #[arg(long)]
     cluster: bool,
+    /// Events to a real Kafka against its own producer benchmark, instead of the rest.
+    #[arg(long, conflicts_with = "cluster")]
+    kafka: bool,
 }
 
 /// One line of the table.
@@ -38,6 +42,11 @@ struct Figure {
 
 impl Bench {
     pub(crate) fn run(self) -> anyhow::Result<()> {
+        if self.kafka {
+            let folder = tempfile::tempdir()?;
+            println!("{}", table(&kafka::figures(folder.path())?));
+            return Ok(());
+        }
         // Read by the test kit, before any thread is started.
         if std::env::var_os("FERROFLOW_BIN").is_none() {
             let given = if self.cluster {

@@ -53,6 +53,9 @@ pub(crate) fn cluster_parts() -> anyhow::Result<Vec<(&'static str, String)>> {
     for part in Part::ALL {
         if std::env::var_os(part.variable()).is_none() {
             given.push((part.variable(), part.address()?));
+            if part == Part::Kafka {
+                given.extend(testbed::secure_kafka()?);
+            }
         }
     }
     Ok(given)
@@ -80,6 +83,14 @@ fn cluster() -> anyhow::Result<()> {
 const CLUSTER_TESTS: &[&[&str]] = &[
     &["--package", "ferroflow-pipeline-svc", "store::"],
     &["--package", "ferroflow-db"],
+    &[
+        "--package",
+        "ferroflow-bus",
+        "--features",
+        "kafka-tls",
+        "--",
+        "--nocapture",
+    ],
     &["--package", "ferroflow-runtime", "--features", "kubernetes"],
     &[
         "--package",

@@ -64,7 +64,7 @@ pub(crate) fn build_static(profile: &str) -> anyhow::Result<PathBuf> {
     cargo
         .args(["--profile", profile, "--target", &platform])
         .args(["--package", "ferroflow", "--package", "ferroflow-launcher"])
-        .args(["--features", "ferroflow-launcher/pod"])
+        .args(["--features", "ferroflow-launcher/pod,ferroflow/kafka-tls"])
         .env("RUSTFLAGS", "-C target-feature=+crt-static");
     run(&mut cargo)?;
     Ok(target().join(platform).join(profile))

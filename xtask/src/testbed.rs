@@ -163,6 +163,16 @@ pub(crate) fn database_for_pods() -> anyhow::Result<String> {
     postgres::url_for_pods()
 }
 
+/// How tests find the secure listeners of our Kafka.
+pub(crate) fn secure_kafka() -> anyhow::Result<[(&'static str, String); 3]> {
+    kafka::secure()
+}
+
+/// A program of our Kafka's jars.
+pub(crate) fn kafka_tool(class: &str) -> anyhow::Result<std::process::Command> {
+    Ok(kafka::java(&kafka::jars()?, "512m", class))
+}
+
 /// Starts parts that are neither up nor somebody else's.
 pub(crate) fn up(parts: &[Part]) -> anyhow::Result<()> {
     for &part in parts {

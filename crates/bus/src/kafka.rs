@@ -15,6 +15,7 @@
 //! | `topics` | topics, made before the first message and not by accident |
 //! | `relay` | from the log to Kafka, at least once, in order per key |
 //! | [`consumer`] | from Kafka to a handler, in order per partition |
+//! | `redrive` | dead letters, back to where they came from |
 //! | [`once`] | a handler whose effect happens once, in a transaction with what was seen |
 
 mod binding;
@@ -23,6 +24,7 @@ pub mod consumer;
 mod dead_letters;
 pub mod once;
 pub mod received;
+mod redrive;
 mod relay;
 mod topics;
 
@@ -30,6 +32,7 @@ use ferroflow_db::DbError;
 
 pub use config::KafkaConfig;
 pub use consumer::{Consumer, ConsumerOptions, Delivery, Failure, Handler};
+pub use redrive::redrive;
 pub use relay::{CURSOR, KafkaRelay};
 
 /// Why events do not get to Kafka, or out of it.

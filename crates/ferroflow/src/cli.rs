@@ -1,5 +1,6 @@
 //! The client: what users type. It speaks native gRPC to the gateway.
 
+mod consume;
 mod events;
 mod experiment;
 pub(crate) mod output;

@@ -7,6 +7,7 @@ use ferroflow_bus::kafka::KafkaConfig;
 use ferroflow_runtime::KubernetesConfig;
 use ferroflow_service::telemetry::TelemetryConfig;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// All settings. Each can be given in `ferroflow.toml`, as `FERROFLOW_<SECTION>__<KEY>`, or as a
 /// flag; later ones win.
@@ -118,5 +119,17 @@ impl Default for Events {
             database: Secret::default(),
             kafka: KafkaConfig::default(),
         }
+    }
+}
+
+/// A flag that was not given must not hide what the file or the environment says.
+pub(crate) fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => fields
+            .into_iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(name, value)| (name, without_nulls(value)))
+            .collect(),
+        other => other,
     }
 }

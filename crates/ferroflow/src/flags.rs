@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use ferroflow_service::{config, telemetry};
 use serde_json::{Value, json};
 
-use crate::config::{Config, RuntimeKind};
+use crate::config::{Config, RuntimeKind, without_nulls};
 
 /// Settings come from flags, from `FERROFLOW_<SECTION>__<KEY>` variables (named below in brackets)
 /// and from a TOML file, in this order of strength.
@@ -152,17 +152,5 @@ impl Flags {
                 "otlp_endpoint": self.otlp_endpoint,
             },
         }))
-    }
-}
-
-/// A flag that was not given must not hide what the file or the environment says.
-fn without_nulls(value: Value) -> Value {
-    match value {
-        Value::Object(fields) => fields
-            .into_iter()
-            .filter(|(_, value)| !value.is_null())
-            .map(|(name, value)| (name, without_nulls(value)))
-            .collect(),
-        other => other,
     }
 }

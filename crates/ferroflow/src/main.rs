@@ -5,6 +5,7 @@ mod config;
 mod flags;
 mod folder;
 mod relays;
+mod retention;
 mod serve;
 mod up;
 mod wiring;

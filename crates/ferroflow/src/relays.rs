@@ -1,20 +1,20 @@
 //! What moves events on: from the outbox to the log, from the log to Kafka, out of the log when they
 //! are old. Of several replicas each of these works in one.
 
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use ferroflow_bus::kafka::{KafkaConfig, KafkaRelay, KafkaRelayError};
+use ferroflow_bus::kafka::{KafkaConfig, KafkaError, KafkaRelay};
 use ferroflow_bus::{Bus, Relay};
 use ferroflow_db::Db;
 use ferroflow_db::lead::{Lead, lead};
 use ferroflow_service::runner::{Runner, TaskKind};
-use ferroflow_types::Clock as _;
-use ferroflow_types::time::SystemClock;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Events;
+use crate::retention::{Retention, forget_until};
 
 /// The wait before a part that is away is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -39,13 +39,18 @@ pub(crate) async fn start(
         Box::pin(relay_until(relay, lead)) as Working
     };
     spawn(runner, "relay", "relay/pipelines", Box::new(relay));
-    let (log, days) = (bus.clone(), config.retention_days);
-    let prune = move |lead: Lead| Box::pin(prune_until(log.clone(), days, lead.stop)) as Working;
+    let retention = Retention {
+        days: config.retention_days,
+        kafka: !config.kafka.brokers.is_empty(),
+    };
+    let log = bus.clone();
+    let forget =
+        move |lead: Lead| Box::pin(forget_until(log.clone(), retention, lead.stop)) as Working;
     spawn(
         runner,
         "event retention",
         "relay/retention",
-        Box::new(prune),
+        Box::new(forget),
     );
     if !config.kafka.brokers.is_empty() {
         // Wrong settings are told at the start, by every replica.
@@ -93,55 +98,42 @@ async fn feed_until(
     log: Bus,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let mut kafka = None;
-    loop {
-        let moved = tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            moved = feed(&mut kafka, &settings, &log) => moved,
-        };
-        match moved {
-            Ok(0) => {}
-            Ok(_) => continue,
-            Err(error) => {
-                tracing::warn!(error = %anyhow::Error::new(error), "Kafka does not take events, trying again");
-                tokio::time::sleep(RETRY).await;
-                continue;
+    let open = async {
+        loop {
+            match KafkaRelay::open(&settings, log.clone()).await {
+                Ok(kafka) => break kafka,
+                Err(error) => again("events for Kafka cannot be read", error).await,
             }
         }
-        let Some(kafka) = &kafka else { continue };
-        tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            () = kafka.wait() => {}
-        }
-    }
-}
-
-/// Moves one batch.
-async fn feed(
-    kafka: &mut Option<KafkaRelay>,
-    settings: &KafkaConfig,
-    log: &Bus,
-) -> Result<usize, KafkaRelayError> {
-    let open = match kafka.take() {
-        Some(open) => open,
-        None => KafkaRelay::open(settings, log.clone()).await?,
     };
-    kafka.insert(open).tick().await
+    let kafka = tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        kafka = open => kafka,
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        never = feed(&kafka) => match never {},
+    }
+    if let Err(error) = kafka.close().await {
+        let error = format!("{:#}", anyhow::Error::new(error));
+        tracing::warn!(error, "the last events will be sent to Kafka once more");
+    }
+    Ok(())
 }
 
-/// Forgets old events, some at a time.
-async fn prune_until(bus: Bus, days: u32, stop: CancellationToken) -> anyhow::Result<()> {
-    const PERIOD: Duration = Duration::from_mins(10);
-    let kept = i64::from(days) * 24 * 60 * 60 * 1000;
+async fn feed(kafka: &KafkaRelay) -> Infallible {
     loop {
-        match bus.prune(SystemClock.now().millis() - kept).await {
-            Ok(0) => {}
-            Ok(_) => continue,
-            Err(error) => tracing::warn!(%error, "old events cannot be forgotten, trying again"),
-        }
-        tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            () = tokio::time::sleep(PERIOD) => {}
+        match kafka.tick().await {
+            Ok(0) => kafka.wait().await,
+            Ok(_) => {}
+            Err(error) => again("Kafka does not take events", error).await,
         }
     }
+}
+
+/// Says what failed, and waits before it is tried again.
+async fn again(what: &str, error: KafkaError) {
+    let error = format!("{:#}", anyhow::Error::new(error));
+    tracing::warn!(error, "{what}, trying again");
+    tokio::time::sleep(RETRY).await;
 }

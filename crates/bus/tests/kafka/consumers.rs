@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ferroflow_bus::kafka::{Delivery, Failure, Handler};
+use ferroflow_bus::kafka::{Delivery, Failure, Handler, KafkaConfig, redrive};
 use rdkafka::message::{Header, Headers as _, Message as _, OwnedHeaders};
 use rdkafka::producer::FutureRecord;
 
@@ -194,6 +194,43 @@ async fn poison_goes_to_the_dead_letters_as_it_was_and_the_partition_goes_on() {
     assert_eq!(dead[2].payload(), Some(&b"not JSON"[..]));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_that_are_sent_back_are_handled_once_what_killed_them_is_mended() {
+    let Some(scene) = Scene::open() else { return };
+    scene.relay(&scene.events(&["a"], 4)).await;
+    let handler = Picky {
+        got: Got::default(),
+        attempts: Mutex::default(),
+    };
+    let running = scene.start("mended", handler);
+    let dlq = format!("{}.dlq", scene.topic);
+    tokio::task::block_in_place(|| scene.read(&dlq, 2));
+    running.end().await;
+
+    let back = redrive(&scene.config, &dlq).await.unwrap();
+    assert_eq!(back, 2);
+    assert_eq!(redrive(&scene.config, &dlq).await.unwrap(), 0);
+
+    let (got, handler) = noting();
+    let running = scene.start("mended", handler);
+    eventually("not both came", || got.lock().unwrap().len() >= 2).await;
+    running.end().await;
+    let got = got.lock().unwrap();
+    assert_eq!(
+        firsts(&got, "a").iter().collect::<BTreeSet<_>>(),
+        BTreeSet::from([&2, &3])
+    );
+    let all = tokio::task::block_in_place(|| scene.read(&scene.topic, 6));
+    let headers = all
+        .iter()
+        .flat_map(|message| message.headers().unwrap().iter());
+    assert!(
+        headers
+            .into_iter()
+            .all(|header| !header.key.starts_with("dlq-"))
+    );
+}
+
 /// Says that what it needs is away, some times.
 struct Waiting {
     left: Mutex<u32>,
@@ -234,10 +271,11 @@ async fn a_consumer_whose_brokers_are_away_stops_when_it_is_told_to() {
     if Scene::open().is_none() {
         return;
     }
-    let mut config = ferroflow_bus::kafka::KafkaConfig::default();
-    // Nobody listens there.
-    config.brokers = "127.0.0.1:1".to_owned();
-    let scene = Scene::with(config);
+    let scene = Scene::with(KafkaConfig {
+        // Nobody listens there.
+        brokers: "127.0.0.1:1".to_owned(),
+        ..KafkaConfig::default()
+    });
     let (_, handler) = noting();
 
     let running = scene.start("nobody", handler);

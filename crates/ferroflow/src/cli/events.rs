@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use ferroflow_proto::events::v1::WatchRequest;
 use ferroflow_proto::events::v1::event_service_client::EventServiceClient;
 
+use super::consume::{self, Consume, Redrive};
 use super::output::{json_of, line, note, refused, time};
 use super::{Format, Global, connect};
 
@@ -25,15 +26,21 @@ pub(crate) enum Command {
         #[arg(long)]
         no_follow: bool,
     },
+    Consume(Box<Consume>),
+    Redrive(Box<Redrive>),
 }
 
 pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<ExitCode> {
-    let Command::Watch {
-        types,
-        subject,
-        cursor,
-        no_follow,
-    } = command;
+    let (types, subject, cursor, no_follow) = match command {
+        Command::Consume(consume) => return consume::run(*consume).await,
+        Command::Redrive(redrive) => return consume::send_back(*redrive).await,
+        Command::Watch {
+            types,
+            subject,
+            cursor,
+            no_follow,
+        } => (types, subject, cursor, no_follow),
+    };
     let mut client = EventServiceClient::new(connect(global).await?);
     let request = WatchRequest {
         types,

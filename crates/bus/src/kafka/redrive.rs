@@ -1,0 +1,140 @@
+//! Dead letters back to where they came from, once what killed them is mended.
+//!
+//! What is there at the start is sent back, oldest first, without the headers that told of its
+//! death; the position is a group's, so a second call sends only what died since.
+
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::message::{Headers as _, OwnedHeaders, OwnedMessage};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::util::Timeout;
+use rdkafka::{Message as _, Offset, TopicPartitionList};
+
+use super::dead_letters::PREFIX;
+use super::{KafkaConfig, KafkaError};
+
+/// How long brokers may take for each answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The group that remembers what was sent back.
+fn group_of(topic: &str) -> String {
+    format!("ferroflow-redrive-{topic}")
+}
+
+/// Sends what is in a topic of dead letters back; how many messages it was.
+///
+/// # Errors
+/// The message at hand stays where it is: one that says of no topic that it came from there, and
+/// whatever the brokers refuse.
+pub async fn redrive(config: &KafkaConfig, topic: &str) -> Result<u64, KafkaError> {
+    let producer: FutureProducer = config
+        .client()?
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("message.timeout.ms", PATIENCE.as_millis().to_string())
+        .create()?;
+    let consumer: BaseConsumer = config
+        .client()?
+        .set("group.id", group_of(topic))
+        .set("enable.auto.commit", "false")
+        .create()?;
+    let (topic, runtime) = (topic.to_owned(), tokio::runtime::Handle::current());
+    let moving = move || -> Result<u64, KafkaError> {
+        let mut moved = 0;
+        for (partition, from, to) in waiting(&consumer, &topic)? {
+            let mut at = from;
+            consumer.assign(&place(&topic, partition, from)?)?;
+            while at < to {
+                let Some(message) = consumer.poll(PATIENCE) else {
+                    let problem = format!("partition {partition} cannot be read from {at} on");
+                    return Err(KafkaError::Topic { topic, problem });
+                };
+                let message = message?.detach();
+                at = message.offset() + 1;
+                runtime.block_on(send_back(&producer, &message))?;
+                // Each for itself: what was sent back must not be sent back again.
+                consumer.commit(&place(&topic, partition, at)?, CommitMode::Sync)?;
+                moved += 1;
+            }
+        }
+        Ok(moved)
+    };
+    tokio::task::spawn_blocking(moving)
+        .await
+        .unwrap_or_else(|error| {
+            Err(KafkaError::Stopped {
+                group: "redrive".to_owned(),
+                problem: error.to_string(),
+            })
+        })
+}
+
+fn place(topic: &str, partition: i32, offset: i64) -> Result<TopicPartitionList, KafkaError> {
+    let mut place = TopicPartitionList::new();
+    place.add_partition_offset(topic, partition, Offset::Offset(offset))?;
+    Ok(place)
+}
+
+/// The partitions that hold something, from where to where.
+fn waiting(consumer: &BaseConsumer, topic: &str) -> Result<Vec<(i32, i64, i64)>, KafkaError> {
+    let metadata = consumer.fetch_metadata(None, PATIENCE)?;
+    let found = metadata.topics().iter().find(|one| one.name() == topic);
+    let found = found.ok_or_else(|| KafkaError::Topic {
+        topic: topic.to_owned(),
+        problem: "it is not there, or this user may not see it".to_owned(),
+    })?;
+    let mut all = TopicPartitionList::new();
+    for partition in found.partitions() {
+        all.add_partition(topic, partition.id());
+    }
+    let mut waiting = Vec::new();
+    for element in consumer.committed_offsets(all, PATIENCE)?.elements() {
+        let partition = element.partition();
+        let (low, high) = consumer.fetch_watermarks(topic, partition, PATIENCE)?;
+        let from = match element.offset() {
+            Offset::Offset(done) => done.max(low),
+            _ => low,
+        };
+        if from < high {
+            waiting.push((partition, from, high));
+        }
+    }
+    Ok(waiting)
+}
+
+async fn send_back(producer: &FutureProducer, message: &OwnedMessage) -> Result<(), KafkaError> {
+    let mut origin = None;
+    let mut headers = OwnedHeaders::new();
+    if let Some(all) = message.headers() {
+        for header in all.iter() {
+            if header.key == "dlq-topic" {
+                origin = header
+                    .value
+                    .and_then(|value| std::str::from_utf8(value).ok());
+            } else if !header.key.starts_with(PREFIX) {
+                headers = headers.insert(header);
+            }
+        }
+    }
+    let Some(origin) = origin else {
+        return Err(KafkaError::Topic {
+            topic: message.topic().to_owned(),
+            problem: format!(
+                "the message at {} of partition {} has no header dlq-topic: it is no dead letter \
+                 of ours",
+                message.offset(),
+                message.partition()
+            ),
+        });
+    };
+    let mut record = FutureRecord::<[u8], [u8]>::to(origin).headers(headers);
+    record.key = message.key();
+    record.payload = message.payload();
+    record.timestamp = message.timestamp().to_millis();
+    let sent = producer.send(record, Timeout::After(PATIENCE)).await;
+    sent.map(drop).map_err(|(source, _)| KafkaError::Refused {
+        message: format!("from {} back into {origin}", message.topic()),
+        source,
+    })
+}
