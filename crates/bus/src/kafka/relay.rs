@@ -120,6 +120,15 @@ impl KafkaRelay {
         moved
     }
 
+    /// Stores how far it came, so that the next relay repeats nothing.
+    ///
+    /// # Errors
+    /// The next relay repeats what was moved in the last moments.
+    pub async fn close(&self) -> Result<(), KafkaError> {
+        let mut progress = self.progress.lock().await;
+        Ok(self.store(&mut progress).await?)
+    }
+
     /// Returns when there is something to move, or something is left to be stored.
     pub async fn wait(&self) {
         let position = self.position.load(Ordering::Relaxed);

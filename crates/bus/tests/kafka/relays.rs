@@ -3,7 +3,7 @@
 use ferroflow_bus::kafka::{CURSOR, KafkaConfig, KafkaError, KafkaRelay};
 use rdkafka::message::{Headers as _, Message as _};
 
-use crate::scene::{Scene, relay_until};
+use crate::scene::{LIMIT, Scene, relay_until};
 
 fn header(message: &rdkafka::message::OwnedMessage, name: &str) -> String {
     let headers = message.headers().unwrap();
@@ -48,12 +48,9 @@ async fn a_relay_goes_on_where_the_last_one_stopped_and_what_it_moved_may_be_for
     assert_eq!(bus.backlog(CURSOR).await.unwrap().events, 10);
     let relay = KafkaRelay::open(&scene.config, bus.clone()).await.unwrap();
     relay_until(&relay, 10).await;
-    // The position is stored a moment later, by the relay that waits.
-    while bus.backlog(CURSOR).await.unwrap().events > 0 {
-        relay.wait().await;
-        relay.tick().await.unwrap();
-    }
+    relay.close().await.unwrap();
     drop(relay);
+    assert_eq!(bus.backlog(CURSOR).await.unwrap().events, 0);
     bus.publish(&events[10..]).await.unwrap();
     let backlog = bus.backlog(CURSOR).await.unwrap();
     assert_eq!(
@@ -71,6 +68,22 @@ async fn a_relay_goes_on_where_the_last_one_stopped_and_what_it_moved_may_be_for
         .map(|message| header(message, "ce_sequence").parse().unwrap())
         .collect();
     assert_eq!(sequences, (1..=30).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_waits_stores_its_position_a_moment_later() {
+    let Some(scene) = Scene::open() else { return };
+    let bus = scene.bus().await;
+    bus.publish(&scene.events(&["a"], 1)).await.unwrap();
+    let relay = KafkaRelay::open(&scene.config, bus.clone()).await.unwrap();
+    relay_until(&relay, 1).await;
+
+    let begun = std::time::Instant::now();
+    while bus.backlog(CURSOR).await.unwrap().events > 0 {
+        assert!(begun.elapsed() < LIMIT, "the position is not stored");
+        relay.wait().await;
+        relay.tick().await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,7 +19,7 @@ use crate::config::{Config, without_nulls};
 /// The exit code by which a command says that no attempt will help (EX_DATAERR of sysexits.h).
 const DATA_ERROR: i32 = 65;
 
-/// Read events from Kafka as a member of a consumer group.
+/// Read events from Kafka as a member of a consumer group
 ///
 /// Each event is one line of JSON (CloudEvents' JSON format), printed or given to a command. An
 /// event is done when the command ends with 0, and only what is done is committed: after a crash
