@@ -86,6 +86,16 @@ impl AttemptFiles {
         }
     }
 
+    /// Makes the lock without taking it, so that it is ours and not the launcher's.
+    pub fn make_lock(&self) -> io::Result<()> {
+        File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(self.lock())
+            .map(drop)
+    }
+
     /// Takes the launcher's lock; `None` while another launcher lives. Held until the file closes.
     pub fn try_lock(&self) -> io::Result<Option<File>> {
         let file = File::options()

@@ -22,16 +22,21 @@
 //! | `command` | one process group, its limits and its end |
 //! | `collect` | output parameters and artifacts |
 //! | [`remote`] | an attempt's files in an object store |
-//! | [`pod`] | the launcher inside a container |
+//! | [`pod`] | the launcher inside a pod |
 //! | [`home`] | the way from a pod to the runtime that made it |
+//! | [`container`] | the launcher inside a container of this machine |
 //!
 //! No async and no argument parser here: it is started for every attempt and must start fast. Only
-//! [`pod`] is async: it brings what the command needs from an object store and takes back what the
-//! command made.
+//! [`pod`] and [`container`] are async: they are told to end while the command runs, and the first
+//! brings what the command needs from an object store and takes back what the command made.
 #![warn(missing_docs)]
 
+#[cfg(feature = "pod")]
+mod cgroup;
 mod collect;
 mod command;
+#[cfg(feature = "pod")]
+pub mod container;
 mod files;
 #[cfg(feature = "pod")]
 pub mod home;

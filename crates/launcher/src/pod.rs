@@ -15,6 +15,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::cgroup;
 use crate::home::{Home, HomeError};
 use crate::remote::{RemoteError, RemoteFiles};
 use crate::run::{Surroundings, launch_in};
@@ -198,10 +199,12 @@ async fn attempt(
             "its pod vanished while the command ran",
         ));
     }
-    let killed_before = memory_kills();
+    let killed_before = cgroup::memory_kills();
     let mut outcome = command(files, remote, around).await.map_err(failed)?;
-    if memory_kills() > killed_before {
-        blame_memory(&mut outcome, spec);
+    if cgroup::memory_kills() > killed_before
+        && let AttemptResult::Failed(failure) = &mut outcome.result
+    {
+        cgroup::blame_memory(failure, spec);
     }
     if let AttemptResult::Succeeded(_) = &outcome.result {
         give(spec, stores).await?;
@@ -242,40 +245,6 @@ async fn command(
     } else {
         outcome
     })
-}
-
-/// How many processes of this container the kernel has killed for want of memory, where the control
-/// group of either version says it.
-fn memory_kills() -> u64 {
-    const FILES: [&str; 2] = [
-        "/sys/fs/cgroup/memory.events",
-        "/sys/fs/cgroup/memory/memory.oom_control",
-    ];
-    let text = FILES
-        .iter()
-        .find_map(|file| std::fs::read_to_string(file).ok());
-    let text = text.unwrap_or_default();
-    let count = text
-        .lines()
-        .find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok());
-    count.unwrap_or(0)
-}
-
-/// A shell that lost a child to the kernel ends with a code that says nothing.
-fn blame_memory(outcome: &mut Outcome, spec: &AttemptSpec) {
-    if let AttemptResult::Failed(failure) = &mut outcome.result
-        && matches!(
-            failure.reason,
-            FailureReason::ExitCode | FailureReason::Signal
-        )
-    {
-        let limit = spec.resources.limits.get("memory");
-        let limit = limit
-            .map(|limit| format!(" of {limit}"))
-            .unwrap_or_default();
-        failure.reason = FailureReason::OutOfMemory;
-        failure.message = format!("it used more memory than its limit{limit}: raise the limit");
-    }
 }
 
 /// A command that had to end is not to blame for its exit code.

@@ -7,7 +7,8 @@ use ferroflow_types::Timestamp;
 use ferroflow_types::time::{Clock as _, SystemClock};
 
 use crate::{
-    AttemptFiles, AttemptResult, AttemptSpec, Failure, FailureReason, Outcome, collect, command,
+    AttemptFiles, AttemptResult, AttemptSpec, Failure, FailureReason, Outcome, Outputs, collect,
+    command,
 };
 
 /// What is around a command.
@@ -35,14 +36,26 @@ pub fn launch(dir: &Path) -> io::Result<()> {
     launch_in(dir, Surroundings::Machine)
 }
 
-/// Runs the attempt in `dir` and writes its report.
+/// Runs the attempt in `dir` and writes its report; see [`launch_with`].
+///
+/// # Errors
+/// Only when not even a report can be written.
+pub fn launch_in(dir: &Path, around: Surroundings) -> io::Result<()> {
+    launch_with(dir, around, |_, result| result)
+}
+
+/// Runs the attempt in `dir` and writes its report, after `look` had its say about the result.
 ///
 /// Does nothing when another launcher has it, or when its command was started before: then nobody
 /// can know what the command did, and running it again is not for a launcher to decide.
 ///
 /// # Errors
 /// Only when not even a report can be written.
-pub fn launch_in(dir: &Path, around: Surroundings) -> io::Result<()> {
+pub(crate) fn launch_with(
+    dir: &Path,
+    around: Surroundings,
+    look: impl FnOnce(&AttemptSpec, Result<Outputs, Failure>) -> Result<Outputs, Failure>,
+) -> io::Result<()> {
     let files = AttemptFiles::new(dir);
     let Some(_lock) = files.try_lock()? else {
         return Ok(());
@@ -66,14 +79,14 @@ pub fn launch_in(dir: &Path, around: Surroundings) -> io::Result<()> {
         )),
         Err(error) => Err(command::of_io("cannot begin", &error)),
     };
-    report(&files, started_at, result)
+    report(&files, started_at, look(&spec, result))
 }
 
 fn attempt(
     spec: &AttemptSpec,
     files: &AttemptFiles,
     around: Surroundings,
-) -> Result<crate::Outputs, Failure> {
+) -> Result<Outputs, Failure> {
     collect::prepare(spec)?;
     command::execute(spec, files, around)?;
     collect::collect(&spec.outputs).map_err(|mut failure| {
@@ -85,7 +98,7 @@ fn attempt(
 fn report(
     files: &AttemptFiles,
     started_at: Timestamp,
-    result: Result<crate::Outputs, Failure>,
+    result: Result<Outputs, Failure>,
 ) -> io::Result<()> {
     let result = match result {
         Ok(outputs) => AttemptResult::Succeeded(outputs),

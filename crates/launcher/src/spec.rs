@@ -47,6 +47,9 @@ pub struct AttemptSpec {
     pub image: String,
     /// The program and its arguments.
     pub argv: Vec<String>,
+    /// Whether these are arguments only, for the entry point of the image.
+    #[serde(default)]
+    pub entry_point: bool,
     /// The declared environment, in order; the runtime puts its own in front.
     pub env: Vec<(String, String)>,
     /// What it gives.
@@ -60,6 +63,9 @@ pub struct AttemptSpec {
     /// Content of other stores that the command finds as files.
     #[serde(default)]
     pub inputs: Vec<InputArtifact>,
+    /// Content of this machine that the command finds where it is.
+    #[serde(default)]
+    pub local_inputs: Vec<PathBuf>,
     /// What a cluster is asked for.
     #[serde(default)]
     pub resources: Resources,

@@ -85,6 +85,8 @@ impl Subject {
             limits: Limits::default(),
             working_dir: layout.working_dir,
             traceparent: None,
+            entry_point: false,
+            local_inputs: Vec::new(),
             inputs: Vec::new(),
             resources: Resources::default(),
             platform: serde_json::Map::new(),

@@ -11,7 +11,10 @@
 
 #[cfg(feature = "contract")]
 pub mod contract;
+#[cfg(feature = "docker")]
+pub mod docker;
 mod environment;
+mod folders;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
 pub mod process;
@@ -26,6 +29,8 @@ use ferroflow_launcher::{AttemptKey, AttemptSpec, Outcome};
 use ferroflow_types::RunId;
 use futures::stream::BoxStream;
 
+#[cfg(feature = "docker")]
+pub use docker::{DockerConfig, DockerError, DockerRuntime};
 #[cfg(feature = "kubernetes")]
 pub use kubernetes::{KubernetesConfig, KubernetesRuntime};
 pub use process::{ProcessConfig, ProcessRuntime};
@@ -80,6 +85,11 @@ pub trait Runtime: Send + Sync {
 
     /// The folder that the tasks of a run share.
     fn workspace(&self, run: RunId) -> PathBuf;
+
+    /// Whether it can run what an image runs by itself, for components without a command.
+    fn knows_entry_points(&self) -> bool {
+        false
+    }
 
     /// Sees to it that the attempt runs or has run. Asking twice is asking once.
     async fn ensure(&self, spec: AttemptSpec) -> Result<(), RuntimeError>;

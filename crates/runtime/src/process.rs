@@ -2,38 +2,26 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::io::{self, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use ferroflow_launcher::{
-    AttemptFiles, AttemptKey, AttemptResult, AttemptSpec, Failure, FailureReason, Outcome,
-};
+use ferroflow_launcher::{AttemptFiles, AttemptKey, AttemptSpec, Failure, FailureReason, Outcome};
 use ferroflow_python_env::{EnvSpec, PythonEnv, PythonEnvs};
 use ferroflow_types::RunId;
-use ferroflow_types::time::{Clock as _, SystemClock};
-use futures::StreamExt as _;
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::fs;
-use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio::process::Command;
 use tokio::sync::watch;
 
+use crate::folders::{self, Folders, LOOK, fail, failed_now, of_io, unless_stopped};
 use crate::python::{Python, recognise};
 use crate::{Layout, LogRequest, LogStream, Runtime, RuntimeError, environment};
 
 /// How long a group may take to end after it was asked to.
 const GRACE: Duration = Duration::from_secs(5);
-
-/// How often a log is looked at while somebody follows it, and a stopping command while it stops.
-const LOOK: Duration = Duration::from_millis(50);
-
-/// Bytes of a log that are handed on at once.
-const CHUNK: usize = 64 * 1024;
 
 /// Settings of [`ProcessRuntime`].
 #[derive(Debug, Clone)]
@@ -49,6 +37,7 @@ pub struct ProcessConfig {
 /// Attempts as local processes.
 pub struct ProcessRuntime {
     config: ProcessConfig,
+    folders: Folders,
     python: PythonEnvs,
     /// Launchers that are our own children; each says when it has ended.
     children: Arc<Mutex<HashMap<AttemptKey, watch::Receiver<bool>>>>,
@@ -58,22 +47,11 @@ impl ProcessRuntime {
     /// A runtime over a data folder.
     pub fn new(config: ProcessConfig, python: PythonEnvs) -> Self {
         Self {
+            folders: Folders::new(config.data_dir.clone()),
             config,
             python,
             children: Arc::default(),
         }
-    }
-
-    fn files(&self, key: &AttemptKey) -> AttemptFiles {
-        let dir = self
-            .run_dir(key.run)
-            .join(key.task.to_string())
-            .join(key.attempt.to_string());
-        AttemptFiles::new(dir)
-    }
-
-    fn run_dir(&self, run: RunId) -> PathBuf {
-        self.config.data_dir.join("attempts").join(run.to_string())
     }
 
     /// Makes the attempt's folders, its environment and its spec.
@@ -191,62 +169,19 @@ impl ProcessRuntime {
     }
 }
 
-/// The report of an attempt whose command never ran.
-fn fail(files: &AttemptFiles, failure: Failure) -> io::Result<()> {
-    let now = SystemClock.now();
-    let result = AttemptResult::Failed(failure);
-    files.write_outcome(&Outcome {
-        started_at: now,
-        finished_at: now,
-        result,
-    })
-}
-
-/// Building an environment may take long; a stopped attempt does not wait for it.
-async fn unless_stopped<T>(
-    files: &AttemptFiles,
-    work: impl Future<Output = T>,
-) -> Result<T, Failure> {
-    let stopped = async {
-        while !files.stop_asked() {
-            tokio::time::sleep(LOOK * 4).await;
-        }
-    };
-    tokio::select! {
-        done = work => Ok(done),
-        () = stopped => {
-            Err(Failure::new(FailureReason::Canceled, "it was stopped before it began"))
-        }
-    }
-}
-
-fn of_io(key: &AttemptKey, what: &'static str) -> impl FnOnce(io::Error) -> RuntimeError {
-    let key = *key;
-    move |source| RuntimeError::Io { key, what, source }
-}
-
 #[async_trait]
 impl Runtime for ProcessRuntime {
     fn layout(&self, key: &AttemptKey) -> Layout {
-        let files = self.files(key);
-        let outputs_dir = files.dir().join("outputs");
-        Layout {
-            metadata_file: outputs_dir.join("output_metadata.json"),
-            outputs_dir,
-            working_dir: files.dir().join("work"),
-        }
+        self.folders.layout(key)
     }
 
     fn workspace(&self, run: RunId) -> PathBuf {
-        self.config
-            .data_dir
-            .join("workspaces")
-            .join(run.to_string())
+        self.folders.workspace(run)
     }
 
     async fn ensure(&self, spec: AttemptSpec) -> Result<(), RuntimeError> {
         let key = spec.key;
-        let files = self.files(&key);
+        let files = self.folders.files(&key);
         if files
             .read_outcome()
             .map_err(of_io(&key, "read its report"))?
@@ -282,7 +217,7 @@ impl Runtime for ProcessRuntime {
     }
 
     async fn observe(&self, key: &AttemptKey) -> Result<Outcome, RuntimeError> {
-        let files = self.files(key);
+        let files = self.folders.files(key);
         if !files.dir().exists() {
             return Err(RuntimeError::Unknown(*key));
         }
@@ -295,28 +230,22 @@ impl Runtime for ProcessRuntime {
         {
             return Ok(outcome);
         }
-        let now = SystemClock.now();
         let message = "its launcher vanished without a report (a reboot, or out of memory)";
         let mut failure = Failure::new(FailureReason::Lost, message);
         failure.log_tail = files.log_tail();
-        let result = AttemptResult::Failed(failure);
-        Ok(Outcome {
-            started_at: now,
-            finished_at: now,
-            result,
-        })
+        Ok(failed_now(failure))
     }
 
     async fn logs(&self, key: &AttemptKey, request: LogRequest) -> Result<LogStream, RuntimeError> {
-        let files = self.files(key);
+        let files = self.folders.files(key);
         if !files.dir().exists() {
             return Err(RuntimeError::Unknown(*key));
         }
-        Ok(follow(files, request))
+        Ok(folders::log(files, request))
     }
 
     async fn stop(&self, key: &AttemptKey) -> Result<(), RuntimeError> {
-        let files = self.files(key);
+        let files = self.folders.files(key);
         if !files.dir().exists() {
             return Ok(());
         }
@@ -345,85 +274,6 @@ impl Runtime for ProcessRuntime {
     }
 
     async fn delete(&self, run: RunId) -> Result<(), RuntimeError> {
-        let key = AttemptKey::of_run(run);
-        for dir in [self.run_dir(run), self.workspace(run)] {
-            match fs::remove_dir_all(&dir).await {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(of_io(&key, "remove the run's folders")(error));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-}
-
-/// A log that is being read.
-struct Following {
-    files: AttemptFiles,
-    file: Option<fs::File>,
-    offset: u64,
-    follow: bool,
-    ended: bool,
-}
-
-fn follow(files: AttemptFiles, request: LogRequest) -> LogStream {
-    let LogRequest { offset, follow } = request;
-    let state = Following {
-        files,
-        file: None,
-        offset,
-        follow,
-        ended: false,
-    };
-    futures::stream::try_unfold(state, |mut state| async move {
-        Ok(state.next().await?.map(|bytes| (bytes, state)))
-    })
-    .boxed()
-}
-
-impl Following {
-    async fn next(&mut self) -> io::Result<Option<Bytes>> {
-        loop {
-            if let Some(bytes) = self.read().await? {
-                return Ok(Some(bytes));
-            }
-            if self.ended || !self.follow {
-                return Ok(None);
-            }
-            // What was printed before the report is there once more after this look.
-            self.ended = self.files.read_outcome()?.is_some() || self.launcher_vanished()?;
-            if !self.ended {
-                tokio::time::sleep(LOOK).await;
-            }
-        }
-    }
-
-    fn launcher_vanished(&self) -> io::Result<bool> {
-        Ok(self.files.started() && self.files.try_lock()?.is_some())
-    }
-
-    async fn read(&mut self) -> io::Result<Option<Bytes>> {
-        if self.file.is_none() {
-            self.file = open(&self.files.log(), self.offset).await?;
-        }
-        let Some(file) = &mut self.file else {
-            return Ok(None);
-        };
-        let mut bytes = vec![0; CHUNK];
-        let read = file.read(&mut bytes).await?;
-        bytes.truncate(read);
-        Ok((read > 0).then(|| Bytes::from(bytes)))
-    }
-}
-
-async fn open(path: &Path, offset: u64) -> io::Result<Option<fs::File>> {
-    match fs::File::open(path).await {
-        Ok(mut file) => {
-            file.seek(SeekFrom::Start(offset)).await?;
-            Ok(Some(file))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+        self.folders.delete(run).await
     }
 }

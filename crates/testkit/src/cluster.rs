@@ -32,21 +32,25 @@ impl Cluster {
         };
         variable("KUBECONFIG")?;
         let store = variable("FERROFLOW_TEST_S3")?;
-        let (scheme, rest) = store
-            .split_once("://")
-            .ok_or("FERROFLOW_TEST_S3: no scheme")?;
-        let (keys, address) = rest.split_once('@').ok_or("FERROFLOW_TEST_S3: no keys")?;
-        let (access_key, secret_key) = keys.split_once(':').ok_or("FERROFLOW_TEST_S3: no keys")?;
+        let (endpoint, access_key, secret_key) = store_of(&store)?;
         let cluster = Self {
-            endpoint: format!("{scheme}://{address}"),
-            access_key: access_key.to_owned(),
-            secret_key: secret_key.to_owned(),
+            endpoint,
+            access_key,
+            secret_key,
             launcher_image: variable("FERROFLOW_TEST_IMAGE")?,
             task_image: variable("FERROFLOW_TEST_TASK_IMAGE")?,
             address: variable("FERROFLOW_TEST_ADDRESS").ok(),
         };
         cluster.prepare();
         Ok(cluster)
+    }
+
+    /// How the store of `FERROFLOW_TEST_S3` is reached, as settings.
+    pub fn s3_of(address: &str) -> Result<Value, String> {
+        let (endpoint, access_key, secret_key) = store_of(address)?;
+        Ok(json!({
+            "endpoint": endpoint, "access_key_id": access_key, "secret_access_key": secret_key,
+        }))
     }
 
     /// An image with a shell and Python.
@@ -161,6 +165,20 @@ impl Cluster {
         std::fs::write(&file, toml::to_string(&settings).unwrap()).unwrap();
         file
     }
+}
+
+/// Endpoint, key name and key in `http://<access key>:<secret>@<address>`.
+fn store_of(store: &str) -> Result<(String, String, String), String> {
+    let (scheme, rest) = store
+        .split_once("://")
+        .ok_or("FERROFLOW_TEST_S3: no scheme")?;
+    let (keys, address) = rest.split_once('@').ok_or("FERROFLOW_TEST_S3: no keys")?;
+    let (access_key, secret_key) = keys.split_once(':').ok_or("FERROFLOW_TEST_S3: no keys")?;
+    Ok((
+        format!("{scheme}://{address}"),
+        access_key.to_owned(),
+        secret_key.to_owned(),
+    ))
 }
 
 /// The URL of a new database beside the one of `DATABASE_URL`; empty, which means a file, without it.

@@ -10,6 +10,7 @@
 pub mod bare_pods;
 pub mod cluster;
 pub mod conformance;
+pub mod docker;
 pub mod services;
 
 use std::path::{Path, PathBuf};

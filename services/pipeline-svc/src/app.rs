@@ -94,6 +94,7 @@ impl Ctx {
             workspace_path: workspace.map(|path| path.display().to_string()),
             caching: run.caching && self.settings.caching,
             kubernetes: self.settings.kubernetes,
+            entry_points: self.runtime.knows_entry_points(),
         }
     }
 }

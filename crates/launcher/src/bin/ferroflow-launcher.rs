@@ -3,11 +3,14 @@
 //! ```text
 //! ferroflow-launcher <attempt dir>     one attempt on this machine
 //! ferroflow-launcher copy <file>       puts itself where another container finds it
-//! ferroflow-launcher pod               one attempt inside a container
+//! ferroflow-launcher pod               one attempt inside a pod
+//! ferroflow-launcher container <attempt dir> [<shared dir>…]    one attempt inside a container
 //! ```
 
 use std::ffi::OsString;
 use std::path::Path;
+#[cfg(feature = "pod")]
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -16,7 +19,12 @@ fn main() -> ExitCode {
         #[cfg(feature = "pod")]
         [first, to] if first == "copy" => told(&ferroflow_launcher::pod::copy_self(Path::new(to))),
         #[cfg(feature = "pod")]
-        [first] if first == "pod" => pod(),
+        [first] if first == "pod" => on_one_thread(ferroflow_launcher::pod::run()),
+        #[cfg(feature = "pod")]
+        [first, dir, shared @ ..] if first == "container" => {
+            let shared: Vec<_> = shared.iter().map(PathBuf::from).collect();
+            on_one_thread(ferroflow_launcher::container::run(Path::new(dir), &shared))
+        }
         // The runtime finds no report of one that fails and says that the launcher vanished.
         [dir] => match ferroflow_launcher::launch(Path::new(dir)) {
             Ok(()) => ExitCode::SUCCESS,
@@ -27,12 +35,14 @@ fn main() -> ExitCode {
 }
 
 #[cfg(feature = "pod")]
-fn pod() -> ExitCode {
+fn on_one_thread<E: std::error::Error + 'static>(
+    work: impl Future<Output = Result<(), E>>,
+) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     match runtime {
-        Ok(runtime) => told(&runtime.block_on(ferroflow_launcher::pod::run())),
+        Ok(runtime) => told(&runtime.block_on(work)),
         Err(error) => told(&Err::<(), _>(error)),
     }
 }

@@ -47,6 +47,8 @@ fn spec(platform: Value) -> AttemptSpec {
         },
         working_dir: PathBuf::from("/ferroflow/attempt"),
         traceparent: None,
+        entry_point: false,
+        local_inputs: Vec::new(),
         inputs: Vec::new(),
         resources: Resources {
             requests: BTreeMap::from([("cpu".to_owned(), "250m".to_owned())]),

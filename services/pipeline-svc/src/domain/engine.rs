@@ -66,6 +66,8 @@ pub(crate) struct RunFacts {
     pub caching: bool,
     /// Whether the runtime can give what only Kubernetes has (secrets, claims, …).
     pub kubernetes: bool,
+    /// Whether the runtime can run what an image runs by itself.
+    pub entry_points: bool,
 }
 
 /// Where a run stands.

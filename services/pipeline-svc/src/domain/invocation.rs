@@ -49,6 +49,8 @@ pub(crate) struct Invocation {
     pub image: String,
     /// Command and arguments.
     pub argv: Vec<String>,
+    /// Whether they are arguments only, for the entry point of the image.
+    pub entry_point: bool,
     /// Declared environment variables, in order.
     pub env: Vec<(String, String)>,
     /// Output parameters: name, type, file.
@@ -113,14 +115,9 @@ pub(crate) fn build(run: &RunState, ix: NodeIx, places: &Places) -> Result<Invoc
     };
     let mut argv = words(&container.command)?;
     argv.extend(words(&container.args)?);
-    if argv.is_empty() && !platform::is_operation(&container.image) {
-        let image = &container.image;
-        return Err(NodeError::new(
-            "Unsupported",
-            format!(
-                "the component has no command, and local processes have no entry point of image {image}: set a command, or use `--runtime docker`"
-            ),
-        ));
+    let entry_point = container.command.is_empty() && run.facts().entry_points;
+    if argv.is_empty() && !entry_point && !platform::is_operation(&container.image) {
+        return Err(no_command(&container.image));
     }
     let mut env = Vec::with_capacity(container.env.len());
     for (name, value) in &container.env {
@@ -134,6 +131,7 @@ pub(crate) fn build(run: &RunState, ix: NodeIx, places: &Places) -> Result<Invoc
             .map(|word| run.in_workspace(word))
             .collect(),
         env,
+        entry_point,
         parameters,
         artifacts,
         timeout: platform::timeout(container),
@@ -143,6 +141,14 @@ pub(crate) fn build(run: &RunState, ix: NodeIx, places: &Places) -> Result<Invoc
         inputs: input_places(run, ix),
         resources: resources(container, text)?,
     })
+}
+
+fn no_command(image: &str) -> NodeError {
+    let message = format!(
+        "the component has no command, and only `--runtime docker` knows the entry point of image \
+         {image}: set a command, or use it"
+    );
+    NodeError::new("Unsupported", message)
 }
 
 /// Where the input artifacts are and where the command looks for them. What another path stands for

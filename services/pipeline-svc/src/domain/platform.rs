@@ -52,8 +52,8 @@ pub(crate) fn check_local(
     if OPERATIONS.contains(&container.image.as_str()) {
         let image = &container.image;
         return Err(format!(
-            "{image} creates or deletes a Kubernetes volume claim, which local processes do not \
-             have: run this pipeline on Kubernetes"
+            "{image} creates or deletes a Kubernetes volume claim, and this platform does not run \
+             tasks on Kubernetes: use `--runtime kubernetes`"
         ));
     }
     for (feature, parameter) in NEEDED {
@@ -63,7 +63,7 @@ pub(crate) fn check_local(
         if uses.iter().any(|item| is_wanted(item, parameter, &lookup)) {
             return Err(format!(
                 "platforms.kubernetes.deploymentSpec.executors.{}.{feature} needs Kubernetes, and \
-                 this run uses local processes: remove it, or run this pipeline on Kubernetes",
+                 this platform does not run tasks there: remove it, or use `--runtime kubernetes`",
                 container.executor
             ));
         }

@@ -1,5 +1,6 @@
 //! One attempt, from the engine's point of view to the runtime's and back.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ferroflow_artifacts::digest;
@@ -58,6 +59,7 @@ pub(super) fn spec(
     let Invocation {
         image,
         argv,
+        entry_point,
         env,
         parameters,
         artifacts,
@@ -75,6 +77,7 @@ pub(super) fn spec(
             kind: kind_of(kind),
             path: path.into(),
         });
+    let (inputs, local_inputs) = inputs_of(inputs);
     let artifacts = artifacts.into_iter().map(|place| OutputArtifact {
         name: place.name,
         list: place.list,
@@ -86,6 +89,7 @@ pub(super) fn spec(
         task_name: state.task_facts(node).task_name,
         image,
         argv,
+        entry_point,
         env,
         outputs: OutputSpec {
             metadata_file: layout.metadata_file,
@@ -99,15 +103,8 @@ pub(super) fn spec(
         },
         working_dir: layout.working_dir,
         traceparent: ferroflow_service::telemetry::current_traceparent(),
-        inputs: inputs
-            .into_iter()
-            .filter(|(uri, ..)| digest::local(uri).is_none())
-            .map(|(uri, path, digest)| InputArtifact {
-                uri,
-                path: path.into(),
-                digest,
-            })
-            .collect(),
+        inputs,
+        local_inputs,
         resources: resources_of(resources),
         platform: state.platform(node),
         arguments: given.into_iter().collect(),
@@ -117,6 +114,22 @@ pub(super) fn spec(
             storage_class: workspace.storage_class,
         }),
     })
+}
+
+/// Content of other stores, and content of this machine.
+fn inputs_of(places: Vec<(String, String, Option<String>)>) -> (Vec<InputArtifact>, Vec<PathBuf>) {
+    let (mut remote, mut here) = (Vec::new(), Vec::new());
+    for (uri, path, digest) in places {
+        match digest::local(&uri) {
+            Some(found) => here.push(found),
+            None => remote.push(InputArtifact {
+                uri,
+                path: path.into(),
+                digest,
+            }),
+        }
+    }
+    (remote, here)
 }
 
 fn resources_of(written: ResourceSpec) -> Resources {

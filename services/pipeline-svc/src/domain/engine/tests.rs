@@ -53,6 +53,7 @@ fn facts() -> RunFacts {
         workspace_path: None,
         caching: false,
         kubernetes: false,
+        entry_points: false,
     }
 }
 

@@ -1,0 +1,404 @@
+//! The Docker runtime on a real engine, against the contract of all runtimes, and what only an
+//! engine can do to an attempt.
+#![cfg(feature = "pod")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test that cannot go on panics"
+)]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ferroflow_artifacts::stores::{S3Config, Stores};
+use ferroflow_launcher::{
+    AttemptKey, AttemptResult, AttemptSpec, Failure, FailureReason, InputArtifact, Outcome,
+};
+use ferroflow_runtime::contract::{Subject, all, outcome};
+use ferroflow_runtime::{DockerConfig, DockerRuntime, Runtime};
+use ferroflow_testkit::cluster::{Cluster, restart};
+use ferroflow_testkit::docker::Engine;
+use ferroflow_types::RunId;
+use ferroflow_types::id::{IdSource as _, RandomIds};
+use serde_json::{Value, json};
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// Tests share the engine; the one that kills it is alone.
+static ENGINE: RwLock<()> = RwLock::const_new(());
+
+/// A place among those who use the engine, for as long as it is kept.
+enum Turn {
+    Shared(#[expect(dead_code, reason = "held")] RwLockReadGuard<'static, ()>),
+    Alone(#[expect(dead_code, reason = "held")] RwLockWriteGuard<'static, ()>),
+}
+
+/// One folder of data, and runtimes over it.
+struct Scene {
+    _turn: Turn,
+    engine: Engine,
+    data: tempfile::TempDir,
+    stores: Stores,
+}
+
+impl Scene {
+    async fn open() -> Option<Self> {
+        Self::with(Turn::Shared(ENGINE.read().await))
+    }
+
+    async fn alone() -> Option<Self> {
+        Self::with(Turn::Alone(ENGINE.write().await))
+    }
+
+    fn with(turn: Turn) -> Option<Self> {
+        let engine = match Engine::open() {
+            Ok(engine) => engine,
+            Err(reason) => {
+                println!("skipped: {reason}");
+                return None;
+            }
+        };
+        let data = tempfile::tempdir().unwrap();
+        std::fs::create_dir(data.path().join("folder")).unwrap();
+        Some(Self {
+            _turn: turn,
+            engine,
+            data,
+            stores: Stores::default(),
+        })
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.data.path().join("folder")
+    }
+
+    fn subject(&self) -> Subject {
+        let folder = self.folder();
+        let config: DockerConfig = serde_json::from_value(self.engine.docker(&folder)).unwrap();
+        let config = DockerConfig {
+            data_dir: self.data.path().to_path_buf(),
+            ..config
+        };
+        let stores = self.stores.clone();
+        let reopen = move || {
+            let connect = DockerRuntime::connect(config.clone(), stores.clone());
+            let connected =
+                tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(connect));
+            Arc::new(connected.unwrap()) as Arc<dyn Runtime>
+        };
+        Subject {
+            reopen: Box::new(reopen),
+            inside: folder.clone(),
+            artifacts: (folder.display().to_string(), folder.clone()),
+            folder,
+            missing: ["in the image", "use another image"],
+            image: self.engine.task_image().to_owned(),
+            adapt: Box::new(|_| {}),
+            run: RunId::new(RandomIds.uuid()),
+        }
+    }
+
+    fn effect(&self, name: &str) -> String {
+        std::fs::read_to_string(self.folder().join(name)).unwrap_or_default()
+    }
+
+    async fn wait_for_effect(&self, name: &str) {
+        until(&format!("{name} is written"), || {
+            !self.effect(name).is_empty()
+        })
+        .await;
+    }
+
+    /// Containers of a run.
+    fn containers(&self, run: RunId) -> String {
+        let filter = format!("label=ai.ferroflow.run={run}");
+        self.engine.cli(&["ps", "-aq", "--filter", &filter])
+    }
+}
+
+async fn until(what: &str, mut is: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is() {
+        assert!(
+            begun.elapsed() < Duration::from_secs(30),
+            "not in time: {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn failure(outcome: Outcome) -> Failure {
+    match outcome.result {
+        AttemptResult::Failed(failure) => failure,
+        AttemptResult::Succeeded(outputs) => panic!("it succeeded: {outputs:?}"),
+    }
+}
+
+fn is_good(outcome: &Outcome) -> bool {
+    matches!(outcome.result, AttemptResult::Succeeded(_))
+}
+
+fn container(key: &AttemptKey) -> String {
+    format!("ff-{}-{}", key.task, key.attempt)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_docker_runtime_keeps_the_contract() {
+    let Some(scene) = Scene::open().await else {
+        return;
+    };
+    let subject = scene.subject();
+
+    all(&subject).await;
+
+    let run = subject.run;
+    until("containers are removed", || {
+        scene.containers(run).is_empty()
+    })
+    .await;
+    (subject.reopen)().delete(run).await.unwrap();
+    let folder = scene.data.path().join(format!("attempts/{run}"));
+    assert!(!folder.exists(), "the run's folder is left");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ends_are_told_apart() {
+    let Some(scene) = Scene::open().await else {
+        return;
+    };
+    let subject = scene.subject();
+    let runtime = (subject.reopen)();
+    let spec = |name: &str, change: &dyn Fn(&mut AttemptSpec)| {
+        let mut spec = subject.spec(&*runtime, name, "tail /dev/zero");
+        change(&mut spec);
+        spec
+    };
+    let limited = |name: &'static str, amount: &'static str| {
+        move |spec: &mut AttemptSpec| {
+            let limits = &mut spec.resources.limits;
+            limits.insert(name.to_owned(), amount.to_owned());
+        }
+    };
+    let asks = |feature: &'static str, value: Value| {
+        move |spec: &mut AttemptSpec| {
+            spec.platform.insert(feature.to_owned(), value.clone());
+        }
+    };
+    let of_image =
+        |image: &'static str| move |spec: &mut AttemptSpec| spec.image = image.to_owned();
+    for (spec, reason, named) in [
+        (
+            spec("memory", &limited("memory", "64Mi")),
+            FailureReason::OutOfMemory,
+            "64Mi",
+        ),
+        (
+            spec("image", &of_image("gcr.io/my-image")),
+            FailureReason::ImagePull,
+            "gcr.io/my-image",
+        ),
+        (
+            spec("accelerator", &limited("amd.com/gpu", "1")),
+            FailureReason::StartFailed,
+            "resources.limits.amd.com/gpu",
+        ),
+        (
+            spec("gpu", &limited("nvidia.com/gpu", "1")),
+            FailureReason::StartFailed,
+            "gpu",
+        ),
+        (
+            spec("policy", &asks("imagePullPolicy", json!("Sometimes"))),
+            FailureReason::StartFailed,
+            "imagePullPolicy",
+        ),
+    ] {
+        let found = failure(outcome(&*runtime, spec).await);
+        assert_eq!(found.reason, reason, "{found:?}");
+        assert!(found.message.contains(named), "{found:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_is_removed_by_hand_is_lost() {
+    let Some(scene) = Scene::open().await else {
+        return;
+    };
+    let subject = scene.subject();
+    let runtime = (subject.reopen)();
+    let spec = subject.spec(
+        &*runtime,
+        "removed",
+        "echo ran >> \"$FOLDER/removed.txt\"; sleep 60",
+    );
+    let key = spec.key;
+    runtime.ensure(spec.clone()).await.unwrap();
+    scene.wait_for_effect("removed.txt").await;
+
+    scene.engine.cli(&["rm", "--force", &container(&key)]);
+
+    let found = failure(runtime.observe(&key).await.unwrap());
+    assert!(found.reason.is_lost(), "{found:?}");
+    // Asked again, it is not run again.
+    let again = failure(outcome(&*(subject.reopen)(), spec).await);
+    assert!(again.reason.is_lost(), "{again:?}");
+    assert_eq!(scene.effect("removed.txt"), "ran\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_dies_under_a_command_is_waited_for() {
+    let Some(scene) = Scene::alone().await else {
+        return;
+    };
+    let subject = scene.subject();
+    let runtime = (subject.reopen)();
+    let spec = subject.spec(
+        &*runtime,
+        "restart",
+        "echo ran >> \"$FOLDER/restart.txt\"; sleep 20",
+    );
+    let key = spec.key;
+    runtime.ensure(spec).await.unwrap();
+    scene.wait_for_effect("restart.txt").await;
+    let observed = tokio::spawn({
+        let runtime = Arc::clone(&runtime);
+        async move { runtime.observe(&key).await }
+    });
+
+    let restarted = tokio::task::spawn_blocking(|| restart("docker"))
+        .await
+        .unwrap();
+    if let Err(reason) = restarted {
+        return println!("skipped: {reason}");
+    }
+
+    // An engine without live restore ends the containers that it finds; with it, they go on.
+    let ended = tokio::time::timeout(Duration::from_mins(1), observed).await;
+    let ended = ended.expect("it ends").unwrap().unwrap();
+    assert!(
+        is_good(&ended) || failure(ended.clone()).reason.is_lost(),
+        "{ended:?}"
+    );
+    assert_eq!(scene.effect("restart.txt"), "ran\n");
+    let next = subject.spec(&*runtime, "after", "true");
+    assert!(is_good(&outcome(&*runtime, next).await));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_servers_that_ask_at_once_run_it_once() {
+    let Some(scene) = Scene::open().await else {
+        return;
+    };
+    let subject = scene.subject();
+    let (one, two) = ((subject.reopen)(), (subject.reopen)());
+    let spec = subject.spec(&*one, "both", "echo ran >> \"$FOLDER/both.txt\"");
+
+    let (first, second) = tokio::join!(outcome(&*one, spec.clone()), outcome(&*two, spec));
+
+    assert!(is_good(&first) && is_good(&second), "{first:?} {second:?}");
+    assert_eq!(scene.effect("both.txt"), "ran\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dead_server_left_is_swept() {
+    let Some(scene) = Scene::open().await else {
+        return;
+    };
+    let subject = scene.subject();
+    let runtime = (subject.reopen)();
+    // Nobody observes it, as when the server died.
+    let spec = subject.spec(&*runtime, "left", "true");
+    let report = runtime
+        .layout(&spec.key)
+        .working_dir
+        .with_file_name("outcome.json");
+    runtime.ensure(spec).await.unwrap();
+    until("it has reported", || report.exists()).await;
+    assert!(!scene.containers(subject.run).is_empty());
+
+    drop((subject.reopen)());
+
+    assert_eq!(scene.containers(subject.run), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_are_who_they_should_be_and_little_more() {
+    let Some(scene) = Scene::open().await else {
+        return;
+    };
+    let subject = scene.subject();
+    let runtime = (subject.reopen)();
+    let script = "id -u > \"$FOLDER/who.txt\"; touch \"$HOME/mine\" \"$MODEL\" && \
+        ! chroot / true 2>/dev/null && [ ! -e /var/run/docker.sock ]";
+    let mut spec = subject.spec(&*runtime, "who", script);
+    spec.platform.insert(
+        "securityContext".to_owned(),
+        json!({"runAsUser": "65534", "runAsGroup": "65534", "runAsNonRoot": true}),
+    );
+    std::fs::write(scene.folder().join("who.txt"), "").unwrap();
+    std::os::unix::fs::chown(scene.folder().join("who.txt"), Some(65534), None).unwrap();
+
+    let ended = outcome(&*runtime, spec).await;
+
+    assert!(is_good(&ended), "{ended:?}");
+    assert_eq!(scene.effect("who.txt"), "65534\n");
+    runtime.delete(subject.run).await.unwrap();
+
+    // The image's own words, with arguments of ours.
+    let mut spec = subject.spec(&*runtime, "entry", "");
+    spec.argv = Vec::new();
+    spec.entry_point = true;
+    let ended = outcome(&*runtime, spec).await;
+    assert!(is_good(&ended), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn artifacts_of_a_store_come_and_go_without_keys_in_the_container() {
+    let Some(mut scene) = Scene::open().await else {
+        return;
+    };
+    let Ok(address) = std::env::var("FERROFLOW_TEST_S3") else {
+        return println!("skipped: FERROFLOW_TEST_S3 is not set");
+    };
+    let s3: S3Config = serde_json::from_value(Cluster::s3_of(&address).unwrap()).unwrap();
+    scene.stores = Stores::new(s3);
+    let subject = scene.subject();
+    let runtime = (subject.reopen)();
+    let at = |name: &str| {
+        let uri = format!("s3://ferroflow/contract/{}/{name}", subject.run);
+        let path = PathBuf::from(uri.replace("s3://", "/s3/"));
+        (uri, path)
+    };
+    let ((rows, rows_path), (model, model_path)) = (at("rows"), at("model"));
+    let give = |name: &str, script: &str, uri: &str, path: &Path| {
+        let mut spec = subject.spec(&*runtime, name, script);
+        let output = &mut spec.outputs.artifacts[0];
+        output.uri = uri.to_owned();
+        output.path = path.to_path_buf();
+        spec
+    };
+    let script = format!("echo 1 > {}", rows_path.display());
+    let ended = outcome(&*runtime, give("give", &script, &rows, &rows_path)).await;
+    assert!(is_good(&ended), "{ended:?}");
+
+    let script = format!(
+        "! env | grep -i secret && cat {} > {1} && echo 2 >> {1}",
+        rows_path.display(),
+        model_path.display()
+    );
+    let mut spec = give("take", &script, &model, &model_path);
+    spec.inputs = vec![InputArtifact {
+        uri: rows,
+        path: rows_path,
+        digest: None,
+    }];
+    let ended = outcome(&*runtime, spec).await;
+
+    assert!(is_good(&ended), "{ended:?}");
+    let place = scene.stores.open(&model).unwrap();
+    let found = scene.data.path().join("found");
+    let fetched = ferroflow_artifacts::transfer::download(&place, &found, None).await;
+    fetched.unwrap();
+    assert_eq!(std::fs::read_to_string(found).unwrap(), "1\n2\n");
+}

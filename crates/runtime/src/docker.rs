@@ -1,0 +1,410 @@
+//! Attempts as containers of this machine, for laptops with images.
+//!
+//! ```text
+//! ensure   image ──► folder, spec.json ──► container   (named by the attempt, made and started once)
+//! observe  the engine says that it has ended ──► outcome.json from the folder
+//! ```
+//!
+//! The attempt's folder is the one of a local process, mounted at the path that it has outside, and
+//! it decides: an attempt with a report is done, whatever became of its container, the engine or us;
+//! one without is judged by what the engine says, and that becomes its report. `started` in the
+//! folder keeps a command from running twice under one attempt. Containers are removed once their
+//! report is read; those of a server that died, when the next one starts.
+
+mod config;
+mod engine;
+mod images;
+mod launcher;
+mod objects;
+mod platform;
+mod prepare;
+#[cfg(test)]
+mod tests;
+mod transfers;
+mod user;
+mod verdict;
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bollard::Docker;
+use bollard::models::ContainerState;
+use bollard::query_parameters::{
+    ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
+    WaitContainerOptionsBuilder,
+};
+use ferroflow_artifacts::stores::Stores;
+use ferroflow_launcher::{
+    AttemptFiles, AttemptKey, AttemptResult, AttemptSpec, Failure, FailureReason, Outcome,
+};
+use ferroflow_types::RunId;
+use futures::StreamExt as _;
+
+use crate::folders::{self, Folders, LOOK, failed_now, of_io, unless_stopped};
+use crate::{Layout, LogRequest, LogStream, Runtime, RuntimeError};
+pub use config::DockerConfig;
+pub use engine::DockerError;
+use engine::{Engine, Refused, persist};
+use images::PullPolicy;
+pub use launcher::LauncherError;
+use user::User;
+use verdict::{Verdict, judge};
+
+/// How long a container that was made may stay unstarted before it is looked at again.
+const UNSTARTED: Duration = Duration::from_secs(5);
+
+/// Attempts as containers.
+pub struct DockerRuntime {
+    docker: Docker,
+    engine: Engine,
+    config: DockerConfig,
+    launcher: PathBuf,
+    pull_policy: PullPolicy,
+    user: Option<User>,
+    folders: Folders,
+    stores: Stores,
+    /// Held while a report is decided about.
+    concluding: Mutex<HashMap<AttemptKey, Weak<tokio::sync::Mutex<()>>>>,
+}
+
+impl DockerRuntime {
+    /// A runtime over the engine that the settings name; what a server that died left is swept away.
+    ///
+    /// # Errors
+    /// When there is no engine, no launcher, or a setting cannot be understood.
+    pub async fn connect(config: DockerConfig, stores: Stores) -> Result<Self, DockerError> {
+        let launcher = launcher::find(&config.launcher)?;
+        let setting = |problem| DockerError::Setting(format!("docker.pull_policy: {problem}"));
+        let pull_policy = PullPolicy::parse(&config.pull_policy).map_err(setting)?;
+        let user = match config.user.as_str() {
+            "" => None,
+            given => Some(User::parse(given).map_err(DockerError::Setting)?),
+        };
+        if let Some(root) = &config.artifacts {
+            std::fs::create_dir_all(root).map_err(|error| {
+                DockerError::Setting(format!("cannot make {}: {error}", root.display()))
+            })?;
+        }
+        let (docker, engine) = engine::connect(&config.host).await?;
+        let runtime = Self {
+            docker,
+            engine,
+            launcher,
+            pull_policy,
+            user,
+            folders: Folders::new(config.data_dir.clone()),
+            config,
+            stores,
+            concluding: Mutex::default(),
+        };
+        runtime.sweep().await;
+        Ok(runtime)
+    }
+
+    /// Removes containers whose attempts are done or forgotten.
+    async fn sweep(&self) {
+        let label = format!("{}={}", objects::DATA, self.config.data_dir.display());
+        for (name, key) in self.list(label).await.unwrap_or_default() {
+            let files = key.map(|key| self.folders.files(&key));
+            let needed = files.is_some_and(|files| {
+                files.dir().exists() && !files.read_outcome().is_ok_and(|report| report.is_some())
+            });
+            if !needed {
+                remove(self.docker.clone(), name).await;
+            }
+        }
+    }
+
+    /// Containers with a label, and the attempts that they belong to.
+    async fn list(
+        &self,
+        label: String,
+    ) -> Result<Vec<(String, Option<AttemptKey>)>, bollard::errors::Error> {
+        let filters = HashMap::from([("label", vec![label])]);
+        let options = ListContainersOptionsBuilder::new()
+            .all(true)
+            .filters(&filters)
+            .build();
+        let listed = self.docker.list_containers(Some(options)).await?;
+        let named = listed.into_iter().filter_map(|container| {
+            let labels = container.labels.unwrap_or_default();
+            Some((container.id?, key_of(&labels)))
+        });
+        Ok(named.collect())
+    }
+
+    /// How the container stands; nothing when there is none.
+    async fn state(&self, key: &AttemptKey) -> Result<Option<ContainerState>, RuntimeError> {
+        let name = objects::name(key);
+        match persist(key, || self.docker.inspect_container(&name, None)).await {
+            Ok(found) => Ok(Some(found.state.unwrap_or_default())),
+            Err(refused) if refused.is_missing() => Ok(None),
+            Err(refused) => Err(of_engine(key, "look at its container")(refused)),
+        }
+    }
+
+    /// Starts a container that was made. One that ran is not started again.
+    async fn start(&self, key: &AttemptKey, files: &AttemptFiles) -> Result<(), RuntimeError> {
+        let name = objects::name(key);
+        match persist(key, || self.docker.start_container(&name, None)).await {
+            // 404, 409: it was stopped and removed meanwhile; there is a report, or soon will be.
+            Ok(())
+            | Err(Refused {
+                status: 404 | 409, ..
+            }) => Ok(()),
+            Err(refused) => {
+                let message = format!("its container cannot be started: {}", refused.said);
+                let failure = Failure::new(FailureReason::StartFailed, message);
+                self.conclude(key, files, || failure).await.map(drop)
+            }
+        }
+    }
+
+    /// Waits until the container has ended or is gone; why, should there be no report.
+    async fn ended(&self, key: &AttemptKey, files: &AttemptFiles) -> Result<Failure, RuntimeError> {
+        let name = objects::name(key);
+        let mut seen = false;
+        loop {
+            let Some(state) = self.state(key).await? else {
+                let message = "its container was removed";
+                return Ok(Failure::new(FailureReason::Lost, message));
+            };
+            let spec = files.read_spec().map_err(of_io(key, "read its spec"))?;
+            let (condition, patience) = match judge(&state, spec.as_ref(), files.started()) {
+                Verdict::Ended(failure) => return Ok(failure),
+                Verdict::Created if files.stop_asked() => {
+                    let message = "it was stopped before it began";
+                    return Ok(Failure::new(FailureReason::Canceled, message));
+                }
+                Verdict::Created => ("next-exit", UNSTARTED),
+                Verdict::AtWork => ("not-running", Duration::MAX),
+            };
+            let options = WaitContainerOptionsBuilder::new()
+                .condition(condition)
+                .build();
+            let mut answers = self.docker.wait_container(&name, Some(options));
+            // Whatever it says, or if the engine goes away meanwhile: the container is looked at.
+            let _said = tokio::time::timeout(patience, answers.next()).await.is_ok();
+            if seen {
+                // It said so before, and the container has not ended: not too often.
+                tokio::time::sleep(LOOK).await;
+            }
+            seen = true;
+        }
+    }
+
+    /// The report that counts: the launcher's, or the one that follows from what was seen.
+    async fn conclude(
+        &self,
+        key: &AttemptKey,
+        files: &AttemptFiles,
+        why: impl FnOnce() -> Failure,
+    ) -> Result<Outcome, RuntimeError> {
+        let turn = self.turn(key);
+        let _turn = turn.lock().await;
+        let read = || files.read_outcome().map_err(of_io(key, "read its report"));
+        let outcome = if let Some(outcome) = read()? {
+            outcome
+        } else {
+            let outcome = failed_now(blamed(files, why()));
+            files
+                .write_outcome(&outcome)
+                .map_err(of_io(key, "write its report"))?;
+            outcome
+        };
+        let outcome = self.give(key, files, outcome).await?;
+        tokio::spawn(remove(self.docker.clone(), objects::name(key)));
+        Ok(outcome)
+    }
+
+    /// Takes outputs to other stores, once.
+    async fn give(
+        &self,
+        key: &AttemptKey,
+        files: &AttemptFiles,
+        outcome: Outcome,
+    ) -> Result<Outcome, RuntimeError> {
+        let Some(spec) = files.read_spec().map_err(of_io(key, "read its spec"))? else {
+            return Ok(outcome);
+        };
+        let given = files.dir().join("given");
+        if given.exists() {
+            return Ok(outcome);
+        }
+        let mut outcome = outcome;
+        if matches!(outcome.result, AttemptResult::Succeeded(_))
+            && transfers::gives(&spec)
+            && let Err(failure) = transfers::give(&self.stores, &spec, files.dir()).await
+        {
+            outcome.result = AttemptResult::Failed(failure);
+            files
+                .write_outcome(&outcome)
+                .map_err(of_io(key, "write its report"))?;
+        }
+        std::fs::write(&given, []).map_err(of_io(key, "note that its outputs are kept"))?;
+        transfers::forget(files.dir());
+        Ok(outcome)
+    }
+
+    fn turn(&self, key: &AttemptKey) -> Arc<tokio::sync::Mutex<()>> {
+        let mut all = self
+            .concluding
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, turn| turn.strong_count() > 0);
+        if let Some(turn) = all.get(key).and_then(Weak::upgrade) {
+            return turn;
+        }
+        let turn = Arc::default();
+        all.insert(*key, Arc::downgrade(&turn));
+        turn
+    }
+}
+
+/// What is said of an attempt without a report.
+fn blamed(files: &AttemptFiles, mut failure: Failure) -> Failure {
+    if files.stop_asked() && failure.reason != FailureReason::Canceled {
+        failure.reason = FailureReason::Canceled;
+        "it was stopped".clone_into(&mut failure.message);
+    }
+    failure.log_tail = files.log_tail();
+    failure
+}
+
+/// The attempt that labels name.
+fn key_of(labels: &HashMap<String, String>) -> Option<AttemptKey> {
+    Some(AttemptKey {
+        run: labels.get(objects::RUN)?.parse().ok()?,
+        task: labels.get(objects::TASK)?.parse().ok()?,
+        attempt: labels.get(objects::ATTEMPT)?.parse().ok()?,
+    })
+}
+
+/// Removes a container with everything in it; one that is gone is what is wanted.
+async fn remove(docker: Docker, name: String) {
+    let options = RemoveContainerOptionsBuilder::new()
+        .force(true)
+        .v(true)
+        .build();
+    let Err(error) = docker.remove_container(&name, Some(options)).await else {
+        return;
+    };
+    // 409: another removal is under way.
+    let gone = engine::answer(&error).is_some_and(|refused| matches!(refused.status, 404 | 409));
+    if !gone {
+        tracing::warn!(name, %error, "a container is left until the next start");
+    }
+}
+
+fn of_engine(key: &AttemptKey, what: &'static str) -> impl FnOnce(Refused) -> RuntimeError {
+    let key = *key;
+    move |refused| RuntimeError::Io {
+        key,
+        what,
+        source: io::Error::other(refused.said),
+    }
+}
+
+#[async_trait]
+impl Runtime for DockerRuntime {
+    fn layout(&self, key: &AttemptKey) -> Layout {
+        self.folders.layout(key)
+    }
+
+    fn workspace(&self, run: RunId) -> PathBuf {
+        self.folders.workspace(run)
+    }
+
+    fn knows_entry_points(&self) -> bool {
+        true
+    }
+
+    async fn ensure(&self, spec: AttemptSpec) -> Result<(), RuntimeError> {
+        let key = spec.key;
+        let files = self.folders.files(&key);
+        let done = files
+            .read_outcome()
+            .map_err(of_io(&key, "read its report"))?;
+        if done.is_some() || files.started() {
+            return Ok(());
+        }
+        if let Some(state) = self.state(&key).await? {
+            return match judge(&state, None, false) {
+                Verdict::Created => self.start(&key, &files).await,
+                // It runs, or it has ended and will be judged by who observes it.
+                _ => Ok(()),
+            };
+        }
+        std::fs::create_dir_all(files.dir()).map_err(of_io(&key, "make its folder"))?;
+        let prepared = unless_stopped(&files, Box::pin(self.prepare(spec, &files))).await;
+        match prepared.and_then(|prepared| prepared) {
+            Ok(()) => self.start(&key, &files).await,
+            Err(failure) => self.conclude(&key, &files, || failure).await.map(drop),
+        }
+    }
+
+    async fn observe(&self, key: &AttemptKey) -> Result<Outcome, RuntimeError> {
+        let files = self.folders.files(key);
+        if !files.dir().exists() {
+            return Err(RuntimeError::Unknown(*key));
+        }
+        let done = files
+            .read_outcome()
+            .map_err(of_io(key, "read its report"))?;
+        let failure = match done {
+            Some(_) => Failure::new(FailureReason::Lost, "its report vanished"),
+            None => self.ended(key, &files).await?,
+        };
+        self.conclude(key, &files, || failure).await
+    }
+
+    async fn logs(&self, key: &AttemptKey, request: LogRequest) -> Result<LogStream, RuntimeError> {
+        let files = self.folders.files(key);
+        if !files.dir().exists() {
+            return Err(RuntimeError::Unknown(*key));
+        }
+        Ok(folders::log(files, request))
+    }
+
+    async fn stop(&self, key: &AttemptKey) -> Result<(), RuntimeError> {
+        let files = self.folders.files(key);
+        if !files.dir().exists() {
+            return Ok(());
+        }
+        files.ask_stop().map_err(of_io(key, "ask it to stop"))?;
+        let name = objects::name(key);
+        let options = StopContainerOptionsBuilder::new()
+            .t(objects::STOP_S)
+            .build();
+        match persist(key, || {
+            self.docker.stop_container(&name, Some(options.clone()))
+        })
+        .await
+        {
+            // It was told, it has ended, or it was never made.
+            Ok(())
+            | Err(Refused {
+                status: 304 | 404, ..
+            }) => Ok(()),
+            Err(refused) => Err(of_engine(key, "stop its container")(refused)),
+        }
+    }
+
+    async fn delete(&self, run: RunId) -> Result<(), RuntimeError> {
+        let key = AttemptKey::of_run(run);
+        let label = format!("{}={run}", objects::RUN);
+        let listed = self.list(label).await.map_err(|error| RuntimeError::Io {
+            key,
+            what: "find the run's containers",
+            source: io::Error::other(error),
+        })?;
+        for (name, _) in listed {
+            remove(self.docker.clone(), name).await;
+        }
+        self.folders.delete(run).await
+    }
+}

@@ -1,0 +1,64 @@
+//! Settings of containers.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Settings of [`DockerRuntime`](super::DockerRuntime).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DockerConfig {
+    /// The engine's socket, for example `unix:///var/run/docker.sock`; empty for the one of
+    /// DOCKER_HOST, or where engines usually listen. It must run on this machine.
+    pub host: String,
+    /// The file of a `ferroflow-launcher` that is linked statically; empty for the one beside this
+    /// program.
+    pub launcher: PathBuf,
+    /// The network of containers; empty for the engine's default.
+    pub network: String,
+    /// When images are pulled: Always, IfNotPresent or Never; empty for IfNotPresent.
+    pub pull_policy: String,
+    /// Images that stand for others; the one for `*` stands for all that are not named.
+    pub images: BTreeMap<String, String>,
+    /// Seconds that a registry which does not answer is tried.
+    pub image_patience_s: u64,
+    /// `uid` or `uid:gid` of commands; empty for the server's own. Use 0 for images that need root.
+    pub user: String,
+    /// Folders of this machine that every container sees, as `/outside:/inside` or with `:ro` behind.
+    pub mounts: Vec<String>,
+    /// Attempts and workspaces live here: set from the server's settings.
+    #[serde(skip)]
+    pub data_dir: PathBuf,
+    /// Artifacts live here, if they are files: set from the server's settings.
+    #[serde(skip)]
+    pub artifacts: Option<PathBuf>,
+}
+
+impl Default for DockerConfig {
+    fn default() -> Self {
+        Self {
+            host: String::new(),
+            launcher: PathBuf::new(),
+            network: String::new(),
+            pull_policy: String::new(),
+            images: BTreeMap::new(),
+            image_patience_s: 60,
+            user: String::new(),
+            mounts: Vec::new(),
+            data_dir: PathBuf::new(),
+            artifacts: None,
+        }
+    }
+}
+
+impl DockerConfig {
+    /// The image that runs where `image` was asked for.
+    pub(super) fn image(&self, image: &str) -> String {
+        self.images
+            .get(image)
+            .or_else(|| self.images.get("*"))
+            .map_or(image, String::as_str)
+            .to_owned()
+    }
+}

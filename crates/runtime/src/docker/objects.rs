@@ -1,0 +1,325 @@
+//! The container of an attempt, as a pure function of what is to be done.
+//!
+//! ```text
+//! /ferroflow/launcher           the first process, read-only
+//! <attempt folder>              at the path that it has outside; so has the run's workspace
+//! <artifacts>                   read-only, but for the folders of this attempt's outputs
+//! /s3, /minio, /gcs, /oci       content of other stores, where KFP's executors look for it
+//! ```
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+use bollard::models::{
+    ContainerCreateBody, DeviceRequest, HealthConfig, HostConfig, HostConfigLogConfig, Mount,
+    MountType, RestartPolicy, RestartPolicyNameEnum,
+};
+use ferroflow_launcher::{AttemptKey, AttemptSpec};
+use ferroflow_types::quantity::parse_quantity;
+
+use super::DockerConfig;
+use super::engine::Engine;
+use super::platform::Platform;
+use super::user::User;
+use crate::environment;
+
+/// The label with the data folder that a container belongs to.
+pub(super) const DATA: &str = "ai.ferroflow.data-dir";
+/// The label with the run.
+pub(super) const RUN: &str = "ai.ferroflow.run";
+/// The label with the task.
+pub(super) const TASK: &str = "ai.ferroflow.task";
+/// The label with the attempt's number.
+pub(super) const ATTEMPT: &str = "ai.ferroflow.attempt";
+
+const LAUNCHER: &str = "/ferroflow/launcher";
+
+/// Schemes of URIs and where KFP's executors look for them.
+const SCHEMES: [&str; 4] = ["s3", "minio", "gcs", "oci"];
+
+/// Seconds between being told to end and being ended: the launcher's patience and its report.
+pub(super) const STOP_S: i32 = 8;
+
+/// What package managers and changes of the user need; the rest of Docker's default is dropped.
+const CAPABILITIES: [&str; 7] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+];
+
+/// The name of an attempt's container.
+pub(super) fn name(key: &AttemptKey) -> String {
+    format!("ff-{}-{}", key.task, key.attempt)
+}
+
+/// What a container is made from.
+pub(super) struct Parts<'a> {
+    pub(super) spec: &'a AttemptSpec,
+    pub(super) platform: &'a Platform,
+    pub(super) config: &'a DockerConfig,
+    pub(super) engine: &'a Engine,
+    pub(super) user: User,
+    /// The launcher's file.
+    pub(super) launcher: &'a Path,
+    /// The attempt's folder.
+    pub(super) dir: &'a Path,
+    /// The folder that the run's tasks share.
+    pub(super) workspace: &'a Path,
+}
+
+/// Folders of this machine that the attempt writes to, beside its own.
+pub(super) fn shared(spec: &AttemptSpec, workspace: &Path) -> Vec<PathBuf> {
+    let outputs = spec.outputs.artifacts.iter();
+    let folders: BTreeSet<PathBuf> = outputs
+        .filter(|artifact| scheme(&artifact.path).is_none())
+        .filter_map(|artifact| artifact.path.parent().map(Path::to_path_buf))
+        .chain(spec.workspace.is_some().then(|| workspace.to_path_buf()))
+        .collect();
+    folders.into_iter().collect()
+}
+
+/// The folder that stands for a scheme, when the path is below one.
+pub(super) fn scheme(path: &Path) -> Option<&'static str> {
+    let inner = path.strip_prefix("/").ok()?;
+    SCHEMES.into_iter().find(|scheme| inner.starts_with(scheme))
+}
+
+/// Where content of other stores is, outside.
+pub(super) fn content(dir: &Path) -> PathBuf {
+    dir.join("content")
+}
+
+/// The schemes that an attempt needs folders for.
+pub(super) fn schemes(spec: &AttemptSpec) -> BTreeSet<&'static str> {
+    let inputs = spec.inputs.iter().map(|input| &input.path);
+    let outputs = spec.outputs.artifacts.iter().map(|output| &output.path);
+    inputs
+        .chain(outputs)
+        .filter_map(|path| scheme(path))
+        .collect()
+}
+
+/// The container of an attempt.
+///
+/// # Errors
+/// Names the field that containers of this machine cannot give.
+pub(super) fn container(parts: &Parts<'_>) -> Result<ContainerCreateBody, String> {
+    let Parts {
+        spec, config, dir, ..
+    } = parts;
+    let shared = shared(spec, parts.workspace);
+    let entry = [
+        LAUNCHER.to_owned(),
+        "container".to_owned(),
+        dir.display().to_string(),
+    ];
+    let entry = entry
+        .into_iter()
+        .chain(shared.iter().map(|folder| folder.display().to_string()));
+    Ok(ContainerCreateBody {
+        image: Some(config.image(&spec.image)),
+        entrypoint: Some(entry.collect()),
+        user: Some(parts.user.to_string()),
+        env: Some(environment(parts)?),
+        labels: Some(labels(spec, config)),
+        // The launcher knows how the command is; the image's own check would run beside it.
+        healthcheck: Some(HealthConfig {
+            test: Some(vec!["NONE".to_owned()]),
+            ..HealthConfig::default()
+        }),
+        stop_signal: Some("SIGTERM".to_owned()),
+        stop_timeout: Some(STOP_S.into()),
+        host_config: Some(host(parts, &shared)?),
+        ..ContainerCreateBody::default()
+    })
+}
+
+fn labels(spec: &AttemptSpec, config: &DockerConfig) -> HashMap<String, String> {
+    let key = &spec.key;
+    [
+        (DATA, config.data_dir.display().to_string()),
+        (RUN, key.run.to_string()),
+        (TASK, key.task.to_string()),
+        (ATTEMPT, key.attempt.to_string()),
+        ("ai.ferroflow.task-name", spec.task_name.clone()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into()
+}
+
+/// What KFP promises, a home where the image's is not ours, and what the task declares.
+fn environment(parts: &Parts<'_>) -> Result<Vec<String>, String> {
+    let Parts {
+        spec,
+        platform,
+        dir,
+        user,
+        ..
+    } = parts;
+    let pair = |name: &str, value: String| (name.to_owned(), value);
+    let mut base = vec![
+        pair("KFP_POD_NAME", name(&spec.key)),
+        pair("KFP_POD_UID", spec.key.task.to_string()),
+        pair("KFP_RETRY_INDEX", (spec.key.attempt - 1).to_string()),
+    ];
+    if user.uid != 0 {
+        // The image does not know this user, and programs ask for both.
+        base.push(pair("HOME", dir.join("home").display().to_string()));
+        base.push(pair("USER", "ferroflow".to_owned()));
+    }
+    if let Some(traceparent) = &spec.traceparent {
+        base.push(pair("TRACEPARENT", traceparent.clone()));
+    }
+    let mut env = environment::assemble(base, &spec.env);
+    for field in &platform.field_path_as_env {
+        let value = match field.field_path.as_str() {
+            "metadata.name" => name(&spec.key),
+            "metadata.uid" => spec.key.task.to_string(),
+            other => {
+                return Err(format!(
+                    "fieldPathAsEnv: {other} is a field of a pod, and a container has none: remove \
+                     it, or use `--runtime kubernetes`"
+                ));
+            }
+        };
+        env.push((field.name.clone(), value));
+    }
+    Ok(env
+        .into_iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect())
+}
+
+fn host(parts: &Parts<'_>, shared: &[PathBuf]) -> Result<HostConfig, String> {
+    let Parts {
+        spec,
+        platform,
+        config,
+        engine,
+        ..
+    } = parts;
+    let mut security = vec!["no-new-privileges".to_owned()];
+    if engine.selinux {
+        security.push("label=disable".to_owned());
+    }
+    let mut host = HostConfig {
+        mounts: Some(mounts(parts, shared)),
+        binds: (!config.mounts.is_empty()).then(|| config.mounts.clone()),
+        network_mode: (!config.network.is_empty()).then(|| config.network.clone()),
+        restart_policy: Some(RestartPolicy {
+            name: Some(RestartPolicyNameEnum::NO),
+            maximum_retry_count: None,
+        }),
+        // The attempt's folder has the log; this one tells why a launcher could not start.
+        log_config: Some(HostConfigLogConfig {
+            typ: Some("json-file".to_owned()),
+            config: Some(HashMap::from([("max-size".to_owned(), "1m".to_owned())])),
+        }),
+        cap_drop: Some(vec!["ALL".to_owned()]),
+        cap_add: Some(CAPABILITIES.map(str::to_owned).to_vec()),
+        security_opt: Some(security),
+        shm_size: match &platform.enabled_shared_memory {
+            Some(asked) => Some(whole("enabledSharedMemory.size", &asked.size, 1.0)?),
+            None => None,
+        },
+        ..HostConfig::default()
+    };
+    limit(&mut host, spec, engine)?;
+    Ok(host)
+}
+
+/// Requests weigh, limits hold.
+fn limit(host: &mut HostConfig, spec: &AttemptSpec, engine: &Engine) -> Result<(), String> {
+    const NANOS: f64 = 1e9;
+    const SHARES: f64 = 1024.0;
+    for (name, amount) in &spec.resources.requests {
+        let field = format!("resources.requests.{name}");
+        match name.as_str() {
+            "cpu" => host.cpu_shares = Some(whole(&field, amount, SHARES)?.max(2)),
+            "memory" => host.memory_reservation = Some(whole(&field, amount, 1.0)?),
+            _ => return Err(format!("{field}: containers have cpu and memory only")),
+        }
+    }
+    for (name, amount) in &spec.resources.limits {
+        let field = format!("resources.limits.{name}");
+        match name.as_str() {
+            "cpu" => {
+                let nanos = whole(&field, amount, NANOS)?;
+                let all = i64::try_from(engine.cores.saturating_mul(1_000_000_000));
+                // More than there is limits nothing, and the engine refuses it.
+                host.nano_cpus = Some(nanos.min(all.unwrap_or(i64::MAX)));
+            }
+            "memory" => {
+                let bytes = whole(&field, amount, 1.0)?;
+                host.memory = Some(bytes);
+                // As much again on disk would make the limit a slow one.
+                host.memory_swap = Some(bytes);
+            }
+            "nvidia.com/gpu" => {
+                host.device_requests = Some(vec![DeviceRequest {
+                    count: Some(whole(&field, amount, 1.0)?),
+                    capabilities: Some(vec![vec!["gpu".to_owned()]]),
+                    ..DeviceRequest::default()
+                }]);
+            }
+            _ => {
+                return Err(format!(
+                    "{field}: of accelerators, containers of this machine can be given \
+                     nvidia.com/gpu only"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn whole(field: &str, amount: &str, scale: f64) -> Result<i64, String> {
+    let amount = parse_quantity(amount).map_err(|error| format!("{field}: {error}"))?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "quantities are finite and not negative; a larger one than i64 is no limit"
+    )]
+    let whole = (amount * scale).round() as i64;
+    Ok(whole)
+}
+
+fn bind(from: &Path, to: &Path, read_only: bool) -> Mount {
+    Mount {
+        typ: Some(MountType::BIND),
+        source: Some(from.display().to_string()),
+        target: Some(to.display().to_string()),
+        read_only: Some(read_only),
+        ..Mount::default()
+    }
+}
+
+fn mounts(parts: &Parts<'_>, shared: &[PathBuf]) -> Vec<Mount> {
+    let Parts {
+        spec, config, dir, ..
+    } = parts;
+    let mut all = vec![
+        bind(parts.launcher, Path::new(LAUNCHER), true),
+        bind(dir, dir, false),
+    ];
+    let artifacts = config.artifacts.as_deref();
+    all.extend(artifacts.map(|root| bind(root, root, true)));
+    let inputs: BTreeSet<&PathBuf> = spec
+        .local_inputs
+        .iter()
+        .filter(|path| !artifacts.is_some_and(|root| path.starts_with(root)))
+        .filter(|path| !shared.iter().any(|folder| path.starts_with(folder)))
+        .collect();
+    all.extend(inputs.into_iter().map(|path| bind(path, path, true)));
+    all.extend(shared.iter().map(|folder| bind(folder, folder, false)));
+    let content = content(dir);
+    all.extend(
+        schemes(spec)
+            .into_iter()
+            .map(|scheme| bind(&content.join(scheme), &Path::new("/").join(scheme), false)),
+    );
+    all
+}

@@ -1,0 +1,38 @@
+//! What a task asks of Kubernetes and a container of this machine can give.
+//!
+//! Secrets, claims and the like are refused before a runtime is asked (`domain::platform` of the
+//! pipeline service); where a pod would run and what it is called means nothing here.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+/// The settings that count here.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Platform {
+    pub(super) image_pull_policy: String,
+    pub(super) security_context: SecurityContext,
+    pub(super) enabled_shared_memory: Option<SharedMemory>,
+    pub(super) field_path_as_env: Vec<FieldPath>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct SecurityContext {
+    pub(super) run_as_user: Option<Value>,
+    pub(super) run_as_group: Option<Value>,
+    pub(super) run_as_non_root: Option<bool>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct SharedMemory {
+    pub(super) size: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct FieldPath {
+    pub(super) name: String,
+    pub(super) field_path: String,
+}

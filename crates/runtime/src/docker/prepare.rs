@@ -1,0 +1,150 @@
+//! Everything that comes before a container is started: its image, its folders, itself.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use bollard::query_parameters::CreateContainerOptionsBuilder;
+use ferroflow_launcher::{AttemptFiles, AttemptKey, AttemptSpec, Failure, FailureReason};
+use ferroflow_types::error::chain;
+use serde_json::Value;
+
+use super::engine::{Refused, persist};
+use super::images::{PullPolicy, Wanted};
+use super::objects::Parts;
+use super::platform::Platform;
+use super::user::User;
+use super::{DockerRuntime, UNSTARTED, images, objects, transfers};
+use crate::folders::LOOK;
+
+impl DockerRuntime {
+    /// Makes everything that the container needs, and the container.
+    pub(super) async fn prepare(
+        &self,
+        spec: AttemptSpec,
+        files: &AttemptFiles,
+    ) -> Result<(), Failure> {
+        let key = spec.key;
+        let wrong = |problem| Failure::new(FailureReason::StartFailed, problem);
+        let platform: Platform = serde_json::from_value(Value::Object(spec.platform.clone()))
+            .map_err(|error| wrong(format!("the task's Kubernetes settings: {error}")))?;
+        let own = User::own();
+        let rootless = self.engine.rootless;
+        let user =
+            User::choose(own, self.user, &platform.security_context, rootless).map_err(wrong)?;
+        let image = self.config.image(&spec.image);
+        let policy = match platform.image_pull_policy.as_str() {
+            "" => self.pull_policy,
+            given => PullPolicy::parse(given)
+                .map_err(|problem| wrong(format!("imagePullPolicy: {problem}")))?,
+        };
+        let wanted = Wanted {
+            image: &image,
+            policy,
+            patience: Duration::from_secs(self.config.image_patience_s),
+            log: &files.log(),
+        };
+        let image = images::ensure(&self.docker, &key, &wanted).await?;
+        let spec = AttemptSpec {
+            argv: images::argv(&spec, &image)?,
+            ..spec
+        };
+        let workspace = self.folders.workspace(key.run);
+        transfers::fetch(&self.stores, &spec, files.dir()).await?;
+        let gift = (user.needs_gift(own) && !rootless).then_some(user);
+        make_folders(&spec, files, &workspace, gift).map_err(|error| of_folder(&error))?;
+        let present = spec.local_inputs.iter().filter(|path| path.exists());
+        let spec = AttemptSpec {
+            local_inputs: present.cloned().collect(),
+            ..spec
+        };
+        let body = objects::container(&Parts {
+            spec: &spec,
+            platform: &platform,
+            config: &self.config,
+            engine: &self.engine,
+            user,
+            launcher: &self.launcher,
+            dir: files.dir(),
+            workspace: &workspace,
+        })
+        .map_err(wrong)?;
+        files.write_spec(&spec).map_err(|error| of_folder(&error))?;
+        let name = objects::name(&key);
+        let options = CreateContainerOptionsBuilder::new().name(&name).build();
+        let made = persist(&key, || {
+            self.docker
+                .create_container(Some(options.clone()), body.clone())
+        });
+        match made.await {
+            Ok(_) => Ok(()),
+            // Somebody was faster, or we were, before an answer was lost.
+            Err(Refused { status: 409, .. }) => self.appears(&key).await,
+            Err(refused) => Err(wrong(format!("no container can be made: {}", refused.said))),
+        }
+    }
+}
+
+impl DockerRuntime {
+    /// Waits for a container whose name is taken: the engine knows the name first.
+    async fn appears(&self, key: &AttemptKey) -> Result<(), Failure> {
+        let wrong = |problem| Failure::new(FailureReason::StartFailed, problem);
+        let begun = Instant::now();
+        loop {
+            match self.state(key).await {
+                Ok(Some(_)) => return Ok(()),
+                Ok(None) if begun.elapsed() < UNSTARTED => tokio::time::sleep(LOOK).await,
+                Ok(None) => {
+                    let name = objects::name(key);
+                    let message = format!("the engine says that {name} is taken, and has none");
+                    return Err(wrong(message));
+                }
+                Err(error) => return Err(wrong(chain(&error))),
+            }
+        }
+    }
+}
+
+/// The folders that the command finds, and the files that we must be able to open afterwards.
+fn make_folders(
+    spec: &AttemptSpec,
+    files: &AttemptFiles,
+    workspace: &Path,
+    gift: Option<User>,
+) -> io::Result<()> {
+    let dir = files.dir();
+    let shared = objects::shared(spec, workspace);
+    let content = objects::content(dir);
+    let schemes = objects::schemes(spec).into_iter();
+    let own = [dir.join("home"), dir.join("outputs"), dir.join("work")]
+        .into_iter()
+        .chain(schemes.map(|scheme| content.join(scheme)));
+    for folder in own.chain(shared.iter().cloned()) {
+        std::fs::create_dir_all(folder)?;
+    }
+    files.make_lock()?;
+    if let Some(user) = gift {
+        for folder in shared.iter().map(PathBuf::as_path).chain([dir]) {
+            give_to(folder, user)?;
+        }
+    }
+    Ok(())
+}
+
+fn give_to(path: &Path, user: User) -> io::Result<()> {
+    std::os::unix::fs::lchown(path, Some(user.uid), Some(user.gid))?;
+    if path.is_dir() && !path.is_symlink() {
+        for entry in std::fs::read_dir(path)? {
+            give_to(&entry?.path(), user)?;
+        }
+    }
+    Ok(())
+}
+
+fn of_folder(error: &io::Error) -> Failure {
+    let reason = match error.kind() {
+        io::ErrorKind::StorageFull => FailureReason::NoSpace,
+        _ => FailureReason::StartFailed,
+    };
+    Failure::new(reason, format!("cannot prepare the attempt: {error}"))
+}

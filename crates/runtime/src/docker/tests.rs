@@ -1,0 +1,146 @@
+//! The container of an attempt, as it is sent to the engine.
+
+use ferroflow_launcher::{
+    AttemptKey, AttemptSpec, InputArtifact, Limits, OutputArtifact, OutputSpec, Resources,
+    Workspace,
+};
+use ferroflow_types::{RunId, TaskId};
+use serde_json::{Value, json};
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::DockerConfig;
+use super::engine::Engine;
+use super::objects::{self, Parts};
+use super::platform::Platform;
+use super::user::User;
+
+const DIR: &str = "/data/attempts/run/task/2";
+
+fn spec(platform: Value) -> AttemptSpec {
+    let run: RunId = "7d444840-9dc0-11d1-b245-5ffdce74fad2".parse().unwrap();
+    let Value::Object(platform) = platform else {
+        panic!("no object")
+    };
+    AttemptSpec {
+        key: AttemptKey {
+            run,
+            task: TaskId::derive(run, "train"),
+            attempt: 2,
+        },
+        task_name: "train".to_owned(),
+        image: "python:3.11".to_owned(),
+        argv: vec!["true".to_owned()],
+        entry_point: false,
+        env: vec![("A".to_owned(), "$(KFP_RETRY_INDEX)".to_owned())],
+        outputs: OutputSpec {
+            metadata_file: format!("{DIR}/outputs/output_metadata.json").into(),
+            parameters: Vec::new(),
+            artifacts: vec![OutputArtifact {
+                name: "model".to_owned(),
+                list: false,
+                uri: "/data/artifacts/p/train/1/model".to_owned(),
+                path: "/data/artifacts/p/train/1/model".into(),
+            }],
+        },
+        limits: Limits::default(),
+        working_dir: format!("{DIR}/work").into(),
+        traceparent: None,
+        local_inputs: vec![
+            "/elsewhere/data.csv".into(),
+            "/data/artifacts/p/prepare/1/rows".into(),
+        ],
+        inputs: Vec::new(),
+        resources: Resources::default(),
+        platform,
+        arguments: serde_json::Map::new(),
+        workspace: None,
+    }
+}
+
+fn made(spec: &AttemptSpec, user: User, engine: &Engine) -> Result<Value, String> {
+    let config = DockerConfig {
+        data_dir: "/data".into(),
+        artifacts: Some("/data/artifacts".into()),
+        images: BTreeMap::from([("python:3.11".to_owned(), "mirror/python:3.11".to_owned())]),
+        ..DockerConfig::default()
+    };
+    let platform: Platform = serde_json::from_value(Value::Object(spec.platform.clone())).unwrap();
+    let body = objects::container(&Parts {
+        spec,
+        platform: &platform,
+        config: &config,
+        engine,
+        user,
+        launcher: Path::new("/usr/bin/ferroflow-launcher"),
+        dir: Path::new(DIR),
+        workspace: Path::new("/data/workspaces/run"),
+    })?;
+    Ok(serde_json::to_value(body).unwrap())
+}
+
+fn engine() -> Engine {
+    Engine {
+        rootless: false,
+        selinux: false,
+        cores: 4,
+    }
+}
+
+const SOMEBODY: User = User {
+    uid: 1000,
+    gid: 1000,
+};
+
+#[test]
+fn a_plain_task_is_a_plain_container() {
+    insta::assert_yaml_snapshot!(made(&spec(json!({})), SOMEBODY, &engine()).unwrap());
+}
+
+#[test]
+fn all_that_a_task_asks_for_is_in_its_container() {
+    let mut spec = spec(json!({
+        "enabledSharedMemory": {"volumeName": "shm", "size": "64Mi"},
+        "fieldPathAsEnv": [{"name": "POD", "fieldPath": "metadata.name"}],
+    }));
+    spec.outputs.artifacts[0].uri = "s3://bucket/train/model".to_owned();
+    spec.outputs.artifacts[0].path = "/s3/bucket/train/model".into();
+    spec.inputs = vec![InputArtifact {
+        uri: "minio://bucket/rows".to_owned(),
+        path: "/minio/bucket/rows".into(),
+        digest: None,
+    }];
+    spec.resources = serde_json::from_value(json!({
+        "requests": {"cpu": "500m", "memory": "64Mi"},
+        "limits": {"cpu": "16", "memory": "1Gi", "nvidia.com/gpu": "2"},
+    }))
+    .unwrap();
+    spec.workspace = Some(Workspace {
+        size: "1Gi".to_owned(),
+        access_modes: Vec::new(),
+        storage_class: None,
+    });
+    let engine = Engine {
+        selinux: true,
+        ..engine()
+    };
+
+    insta::assert_yaml_snapshot!(made(&spec, User { uid: 0, gid: 0 }, &engine).unwrap());
+}
+
+#[test]
+fn what_a_container_cannot_have_is_refused_by_its_field() {
+    let mut accelerator = spec(json!({}));
+    let limits = &mut accelerator.resources.limits;
+    limits.insert("amd.com/gpu".to_owned(), "1".to_owned());
+    let field = spec(json!({"fieldPathAsEnv": [{"name": "N", "fieldPath": "spec.nodeName"}]}));
+
+    for (spec, named) in [
+        (accelerator, "resources.limits.amd.com/gpu"),
+        (field, "spec.nodeName"),
+    ] {
+        let refused = made(&spec, SOMEBODY, &engine()).unwrap_err();
+        assert!(refused.contains(named), "{refused}");
+    }
+}

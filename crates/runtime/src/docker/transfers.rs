@@ -1,0 +1,74 @@
+//! Content of other stores: brought before the command, taken back after it, by the server.
+//!
+//! Containers get no keys and need no way to the store, which on a laptop listens where they cannot
+//! reach it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ferroflow_artifacts::stores::Stores;
+use ferroflow_artifacts::transfer::{self, TransferError};
+use ferroflow_launcher::{AttemptSpec, Failure, FailureReason};
+use ferroflow_types::error::chain;
+
+use super::objects;
+
+/// Where a path of the container is, outside.
+fn outside(dir: &Path, path: &Path) -> PathBuf {
+    let inner = path.strip_prefix("/").unwrap_or(path);
+    objects::content(dir).join(inner)
+}
+
+fn failed(what: &str, error: &TransferError) -> Failure {
+    let message = format!("cannot {what}: {}", chain(error));
+    Failure::new(FailureReason::Transfer, message)
+}
+
+/// Brings the inputs that are not files of this machine.
+pub(super) async fn fetch(stores: &Stores, spec: &AttemptSpec, dir: &Path) -> Result<(), Failure> {
+    for input in &spec.inputs {
+        let what = format!("fetch {}", input.uri);
+        let place = stores
+            .open(&input.uri)
+            .map_err(|error| failed(&what, &error.into()))?;
+        let to = outside(dir, &input.path);
+        transfer::download(&place, &to, input.digest.as_deref())
+            .await
+            .map_err(|error| failed(&what, &error))?;
+    }
+    Ok(())
+}
+
+/// Whether outputs go to another store.
+pub(super) fn gives(spec: &AttemptSpec) -> bool {
+    let mut outputs = spec.outputs.artifacts.iter();
+    outputs.any(|output| objects::scheme(&output.path).is_some())
+}
+
+/// Puts outputs where their URIs say. May be repeated.
+pub(super) async fn give(stores: &Stores, spec: &AttemptSpec, dir: &Path) -> Result<(), Failure> {
+    for output in &spec.outputs.artifacts {
+        if objects::scheme(&output.path).is_none() {
+            continue;
+        }
+        let what = format!("put output artifact {} at {}", output.name, output.uri);
+        let place = stores
+            .open(&output.uri)
+            .map_err(|error| failed(&what, &error.into()))?;
+        transfer::upload(&outside(dir, &output.path), &place)
+            .await
+            .map_err(|error| failed(&what, &error))?;
+    }
+    Ok(())
+}
+
+/// Removes the copies of this machine.
+pub(super) fn forget(dir: &Path) {
+    let content = objects::content(dir);
+    match std::fs::remove_dir_all(&content) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(content = %content.display(), %error, "copies are left behind");
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,188 @@
+//! Attempts as folders of this machine: where they are, how their logs are read, how they go.
+
+use std::io::{self, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use ferroflow_launcher::{
+    AttemptFiles, AttemptKey, AttemptResult, Failure, FailureReason, Outcome,
+};
+use ferroflow_types::RunId;
+use ferroflow_types::time::{Clock as _, SystemClock};
+use futures::StreamExt as _;
+use tokio::fs;
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
+
+use crate::{Layout, LogRequest, LogStream, RuntimeError};
+
+/// How often a log is looked at while somebody follows it, and a stopping command while it stops.
+pub(crate) const LOOK: Duration = Duration::from_millis(50);
+
+/// Bytes of a log that are handed on at once.
+const CHUNK: usize = 64 * 1024;
+
+/// The folders of attempts below a data folder.
+#[derive(Debug, Clone)]
+pub(crate) struct Folders {
+    data_dir: PathBuf,
+}
+
+impl Folders {
+    pub(crate) fn new(data_dir: PathBuf) -> Self {
+        Self { data_dir }
+    }
+
+    /// The files of an attempt.
+    pub(crate) fn files(&self, key: &AttemptKey) -> AttemptFiles {
+        let dir = self
+            .run_dir(key.run)
+            .join(key.task.to_string())
+            .join(key.attempt.to_string());
+        AttemptFiles::new(dir)
+    }
+
+    fn run_dir(&self, run: RunId) -> PathBuf {
+        self.data_dir.join("attempts").join(run.to_string())
+    }
+
+    pub(crate) fn workspace(&self, run: RunId) -> PathBuf {
+        self.data_dir.join("workspaces").join(run.to_string())
+    }
+
+    pub(crate) fn layout(&self, key: &AttemptKey) -> Layout {
+        let files = self.files(key);
+        let outputs_dir = files.dir().join("outputs");
+        Layout {
+            metadata_file: outputs_dir.join("output_metadata.json"),
+            outputs_dir,
+            working_dir: files.dir().join("work"),
+        }
+    }
+
+    /// Removes everything of a run.
+    pub(crate) async fn delete(&self, run: RunId) -> Result<(), RuntimeError> {
+        let key = AttemptKey::of_run(run);
+        for dir in [self.run_dir(run), self.workspace(run)] {
+            match fs::remove_dir_all(&dir).await {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(of_io(&key, "remove the run's folders")(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The report of an attempt whose command never ran, or ended unseen.
+pub(crate) fn fail(files: &AttemptFiles, failure: Failure) -> io::Result<()> {
+    files.write_outcome(&failed_now(failure))
+}
+
+/// A failure as a report of this moment.
+pub(crate) fn failed_now(failure: Failure) -> Outcome {
+    let now = SystemClock.now();
+    Outcome {
+        started_at: now,
+        finished_at: now,
+        result: AttemptResult::Failed(failure),
+    }
+}
+
+/// What comes before the command may take long; a stopped attempt does not wait for it.
+pub(crate) async fn unless_stopped<T>(
+    files: &AttemptFiles,
+    work: impl Future<Output = T>,
+) -> Result<T, Failure> {
+    let stopped = async {
+        while !files.stop_asked() {
+            tokio::time::sleep(LOOK * 4).await;
+        }
+    };
+    tokio::select! {
+        done = work => Ok(done),
+        () = stopped => {
+            Err(Failure::new(FailureReason::Canceled, "it was stopped before it began"))
+        }
+    }
+}
+
+pub(crate) fn of_io(
+    key: &AttemptKey,
+    what: &'static str,
+) -> impl FnOnce(io::Error) -> RuntimeError {
+    let key = *key;
+    move |source| RuntimeError::Io { key, what, source }
+}
+
+/// A log that is being read.
+struct Following {
+    files: AttemptFiles,
+    file: Option<fs::File>,
+    offset: u64,
+    follow: bool,
+    ended: bool,
+}
+
+/// What the command printed, and with `follow` what it prints until its end.
+pub(crate) fn log(files: AttemptFiles, request: LogRequest) -> LogStream {
+    let LogRequest { offset, follow } = request;
+    let state = Following {
+        files,
+        file: None,
+        offset,
+        follow,
+        ended: false,
+    };
+    futures::stream::try_unfold(state, |mut state| async move {
+        Ok(state.next().await?.map(|bytes| (bytes, state)))
+    })
+    .boxed()
+}
+
+impl Following {
+    async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        loop {
+            if let Some(bytes) = self.read().await? {
+                return Ok(Some(bytes));
+            }
+            if self.ended || !self.follow {
+                return Ok(None);
+            }
+            // What was printed before the report is there once more after this look.
+            self.ended = self.files.read_outcome()?.is_some() || self.launcher_vanished()?;
+            if !self.ended {
+                tokio::time::sleep(LOOK).await;
+            }
+        }
+    }
+
+    fn launcher_vanished(&self) -> io::Result<bool> {
+        Ok(self.files.started() && self.files.try_lock()?.is_some())
+    }
+
+    async fn read(&mut self) -> io::Result<Option<Bytes>> {
+        if self.file.is_none() {
+            self.file = open(&self.files.log(), self.offset).await?;
+        }
+        let Some(file) = &mut self.file else {
+            return Ok(None);
+        };
+        let mut bytes = vec![0; CHUNK];
+        let read = file.read(&mut bytes).await?;
+        bytes.truncate(read);
+        Ok((read > 0).then(|| Bytes::from(bytes)))
+    }
+}
+
+async fn open(path: &Path, offset: u64) -> io::Result<Option<fs::File>> {
+    match fs::File::open(path).await {
+        Ok(mut file) => {
+            file.seek(SeekFrom::Start(offset)).await?;
+            Ok(Some(file))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}

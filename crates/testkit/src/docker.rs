@@ -1,0 +1,81 @@
+//! A real Docker engine of this machine, as the test bed or the environment gives it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+/// What tests that need containers are given.
+pub struct Engine {
+    launcher: String,
+    task_image: String,
+}
+
+impl Engine {
+    /// The engine of `DOCKER_HOST`, a launcher for containers and an image with a shell and Python
+    /// that the engine has; or what is missing.
+    pub fn open() -> Result<Self, String> {
+        let variable = |name: &str| {
+            std::env::var(name)
+                .map_err(|_| format!("{name} is not set (cargo xtask test --cluster sets it)"))
+        };
+        variable("DOCKER_HOST")?;
+        Ok(Self {
+            launcher: variable("FERROFLOW_TEST_LAUNCHER")?,
+            task_image: variable("FERROFLOW_TEST_TASK_IMAGE")?,
+        })
+    }
+
+    /// An image with a shell and Python.
+    pub fn task_image(&self) -> &str {
+        &self.task_image
+    }
+
+    /// Settings of containers that see `folder`, with the images of pipelines replaced by one that
+    /// is here.
+    pub fn docker(&self, folder: &Path) -> Value {
+        let shared = format!("{0}:{0}", folder.display());
+        json!({
+            "launcher": self.launcher,
+            // The test bed's engine makes no network of its own.
+            "network": "host",
+            "image_patience_s": 1,
+            "mounts": [shared],
+            "images": {
+                "*": self.task_image,
+                // Its script needs a shell that knows `[[`.
+                "ghcr.io/containerd/busybox": "ferroflow.test/busybox:1",
+                // What must be missing.
+                "gcr.io/my-image": "gcr.io/my-image",
+            },
+        })
+    }
+
+    /// Writes a settings file for `ferroflow up` in `folder`, whose `shared` containers see; `more`
+    /// is merged into it.
+    pub fn settings(&self, folder: &Path, more: &Value) -> PathBuf {
+        let shared = folder.join("shared");
+        std::fs::create_dir_all(&shared).unwrap();
+        let mut settings = json!({"runtime": "docker", "docker": self.docker(&shared)});
+        for (name, value) in more.as_object().into_iter().flatten() {
+            settings[name] = value.clone();
+        }
+        let file = folder.join("ferroflow.toml");
+        std::fs::write(&file, toml::to_string(&settings).unwrap()).unwrap();
+        file
+    }
+
+    /// Asks the engine as its users do; what it said.
+    pub fn cli(&self, arguments: &[&str]) -> String {
+        let output = Command::new("docker")
+            .args(arguments)
+            .output()
+            .expect("docker is installed");
+        assert!(
+            output.status.success(),
+            "docker {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
