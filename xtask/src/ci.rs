@@ -12,7 +12,8 @@ use crate::testbed::{self, Part};
 /// Which tests.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Test {
-    /// The tests that need real Kubernetes, Kafka, PostgreSQL and S3; what is not there is started.
+    /// The tests that need real Kubernetes, Docker, Kafka, PostgreSQL and S3; what is not there is
+    /// started.
     #[arg(long)]
     cluster: bool,
 }
@@ -31,6 +32,10 @@ pub(crate) fn cluster_parts() -> anyhow::Result<Vec<(&'static str, String)>> {
         (
             "FERROFLOW_BIN",
             programs.join("ferroflow").display().to_string(),
+        ),
+        (
+            "FERROFLOW_TEST_LAUNCHER",
+            programs.join("ferroflow-launcher").display().to_string(),
         ),
         ("FERROFLOW_TEST_IMAGE", testbed::FERROFLOW.to_owned()),
         ("FERROFLOW_TEST_TASK_IMAGE", testbed::PYTHON.to_owned()),
@@ -91,7 +96,32 @@ const CLUSTER_TESTS: &[&[&str]] = &[
         "--",
         "--nocapture",
     ],
-    &["--package", "ferroflow-runtime", "--features", "kubernetes"],
+    &[
+        "--package",
+        "ferroflow-runtime",
+        "--features",
+        "kubernetes,docker",
+    ],
+    &[
+        "--package",
+        "ferroflow-launcher",
+        "--features",
+        "pod",
+        "--test",
+        "docker_contract",
+        "--",
+        "--nocapture",
+    ],
+    &[
+        "--package",
+        "ferroflow-tests",
+        "--test",
+        "docker",
+        "--",
+        "--test-threads",
+        "1",
+        "--nocapture",
+    ],
     &[
         "--package",
         "ferroflow-launcher",
@@ -154,7 +184,7 @@ pub(crate) fn test() -> anyhow::Result<()> {
     ]);
     run(pytest.current_dir(root()).env("FERROFLOW_BIN", &ferroflow))?;
     println!(
-        "not run here: what needs real Kubernetes, Kafka, PostgreSQL or S3 \
+        "not run here: what needs real Kubernetes, Docker, Kafka, PostgreSQL or S3 \
          (cargo xtask test --cluster)"
     );
     Ok(())

@@ -28,8 +28,10 @@ enum Task {
     Bench(bench::Bench),
     /// Build the container image of the programs, without a container engine.
     Image(image::Image),
-    /// Real Kubernetes, Kafka, PostgreSQL and S3 on this machine.
+    /// Real Kubernetes, Docker, Kafka, PostgreSQL and S3 on this machine.
     Testbed(testbed::Testbed),
+    /// Build the launcher that `--runtime docker` puts into containers, and say where it is.
+    Launcher,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -40,5 +42,6 @@ fn main() -> anyhow::Result<()> {
         Task::Bench(bench) => bench.run(),
         Task::Image(image) => image.run(),
         Task::Testbed(testbed) => testbed.run(),
+        Task::Launcher => shell::print_launcher(),
     }
 }

@@ -58,13 +58,30 @@ pub(crate) fn build() -> anyhow::Result<PathBuf> {
 
 /// Builds the programs for any image: nothing of the machine is linked. The folder that they are in.
 pub(crate) fn build_static(profile: &str) -> anyhow::Result<PathBuf> {
+    let (packages, features) = (
+        ["ferroflow", "ferroflow-launcher"],
+        "ferroflow-launcher/pod,ferroflow/kafka-tls",
+    );
+    build_for_images(profile, &packages, features)
+}
+
+/// Builds the launcher for containers.
+pub(crate) fn print_launcher() -> anyhow::Result<()> {
+    let package = "ferroflow-launcher";
+    let folder = build_for_images("quick", &[package], "ferroflow-launcher/pod")?;
+    println!("{}", folder.join(package).display());
+    println!("put it beside `ferroflow`, or name it: FERROFLOW_DOCKER__LAUNCHER");
+    Ok(())
+}
+
+fn build_for_images(profile: &str, packages: &[&str], features: &str) -> anyhow::Result<PathBuf> {
     let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     println!("$ cargo build --profile {profile} --target {platform} (static)");
     let mut cargo = program(env!("CARGO"), &["build", "--quiet"]);
     cargo
         .args(["--profile", profile, "--target", &platform])
-        .args(["--package", "ferroflow", "--package", "ferroflow-launcher"])
-        .args(["--features", "ferroflow-launcher/pod,ferroflow/kafka-tls"])
+        .args(packages.iter().flat_map(|package| ["--package", package]))
+        .args(["--features", features])
         .env("RUSTFLAGS", "-C target-feature=+crt-static");
     run(&mut cargo)?;
     Ok(target().join(platform).join(profile))

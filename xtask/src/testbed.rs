@@ -3,9 +3,10 @@
 //! What is downloaded or built is kept in `~/.cache/ferroflow-testbed`, outside the checkout, and
 //! so is the state of what runs. Every command may be repeated; `down` stops only what `up` started.
 //! A part whose variable is set (`KUBECONFIG`, `FERROFLOW_TEST_KAFKA`, `DATABASE_URL`,
-//! `FERROFLOW_TEST_S3`) is somebody else's and is used as it is.
+//! `FERROFLOW_TEST_S3`, `DOCKER_HOST`) is somebody else's and is used as it is.
 
 mod daemon;
+mod docker;
 mod images;
 mod kafka;
 mod kubernetes;
@@ -54,10 +55,17 @@ pub(crate) enum Part {
     Kafka,
     Postgres,
     Minio,
+    Docker,
 }
 
 impl Part {
-    pub(crate) const ALL: [Self; 4] = [Self::Postgres, Self::Minio, Self::Kafka, Self::Kubernetes];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Postgres,
+        Self::Minio,
+        Self::Kafka,
+        Self::Docker,
+        Self::Kubernetes,
+    ];
 
     /// The variable that tests read, and that says that somebody else runs the part.
     pub(crate) fn variable(self) -> &'static str {
@@ -66,6 +74,7 @@ impl Part {
             Self::Kafka => "FERROFLOW_TEST_KAFKA",
             Self::Postgres => "DATABASE_URL",
             Self::Minio => "FERROFLOW_TEST_S3",
+            Self::Docker => "DOCKER_HOST",
         }
     }
 
@@ -76,6 +85,7 @@ impl Part {
             Self::Kafka => format!("{}:{}", node::address()?, kafka::PORT),
             Self::Postgres => postgres::URL.to_owned(),
             Self::Minio => minio::url()?,
+            Self::Docker => docker::host()?,
         })
     }
 
@@ -85,6 +95,7 @@ impl Part {
             Self::Kafka => kafka::up(),
             Self::Postgres => postgres::up(),
             Self::Minio => minio::up(),
+            Self::Docker => docker::up(),
         }
     }
 
@@ -94,6 +105,7 @@ impl Part {
             Self::Kafka => kafka::down(),
             Self::Postgres => postgres::down(),
             Self::Minio => minio::down(),
+            Self::Docker => docker::down(),
         }
     }
 
@@ -103,6 +115,7 @@ impl Part {
             Self::Kafka => daemon::is_running("kafka"),
             Self::Postgres => postgres::is_up(),
             Self::Minio => daemon::is_running("minio"),
+            Self::Docker => docker::is_up(),
         }
     }
 }
@@ -134,6 +147,7 @@ impl Testbed {
                     daemon::kill("kafka")?;
                     kafka::up()
                 }
+                "docker" => docker::restart(),
                 other => kubernetes::restart(other),
             },
         }

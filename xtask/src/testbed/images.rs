@@ -1,4 +1,4 @@
-//! Container images made here, put into the cluster's store without a registry.
+//! Container images made here, put into the stores of the cluster and of Docker without a registry.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use super::{cache, kubernetes, tools};
+use super::{cache, docker, kubernetes, tools};
 use crate::image::{self, Layer};
 use crate::shell::run;
 
@@ -51,6 +51,25 @@ pub(super) fn ensure() -> anyhow::Result<()> {
     }
     if missing(PYTHON) {
         import(PYTHON, &fs::read(python()?)?, &command("/usr/bin/python3"))?;
+    }
+    Ok(())
+}
+
+/// Puts the images that tests of containers need into Docker's store.
+pub(super) fn ensure_for_docker() -> anyhow::Result<()> {
+    for name in [BUSYBOX, PYTHON] {
+        if docker::cli(&["image", "inspect", name]).is_ok() {
+            continue;
+        }
+        let (layer, program) = match name {
+            BUSYBOX => (busybox()?, "/bin/sh"),
+            _ => (fs::read(python()?)?, "/usr/bin/python3"),
+        };
+        println!("importing {name} into Docker");
+        let folder = tempfile::tempdir_in(cache()?)?;
+        let archive = folder.path().join("image.tar");
+        image::archive(name, &layer, &command(program), &archive)?;
+        docker::cli(&["load", "--input", &archive.display().to_string()])?;
     }
     Ok(())
 }
