@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use ferroflow_artifacts::stores::{S3Config, Secret};
 use ferroflow_bus::kafka::KafkaConfig;
-use ferroflow_runtime::KubernetesConfig;
+use ferroflow_runtime::{DockerConfig, KubernetesConfig};
 use ferroflow_service::telemetry::TelemetryConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -28,6 +28,8 @@ pub(crate) struct Config {
     pub(crate) artifacts: Artifacts,
     /// Tasks as pods.
     pub(crate) kubernetes: KubernetesConfig,
+    /// Tasks as containers.
+    pub(crate) docker: DockerConfig,
     /// Environments of Python steps.
     pub(crate) python: Python,
     /// The event log.
@@ -53,6 +55,8 @@ pub(crate) enum RuntimeKind {
     /// Local processes.
     #[default]
     Process,
+    /// Containers of this machine's Docker engine.
+    Docker,
     /// Pods of the cluster that the environment names.
     Kubernetes,
 }
@@ -97,6 +101,7 @@ impl Default for Config {
             runtime: RuntimeKind::default(),
             artifacts: Artifacts::default(),
             kubernetes: KubernetesConfig::default(),
+            docker: DockerConfig::default(),
             python: Python::default(),
             events: Events::default(),
             telemetry: TelemetryConfig::default(),

@@ -2,6 +2,7 @@
 
 mod cli;
 mod config;
+mod docker;
 mod flags;
 mod folder;
 mod relays;

@@ -181,6 +181,7 @@ async fn runtime(
 ) -> anyhow::Result<Arc<dyn Runtime>> {
     match config.runtime {
         RuntimeKind::Process => Ok(Arc::new(processes(config, data_dir)?)),
+        RuntimeKind::Docker => crate::docker::runtime(config, data_dir, stores).await,
         RuntimeKind::Kubernetes => {
             let root = &config.artifacts.url;
             if !root.starts_with("s3://") {
