@@ -62,6 +62,8 @@ pub(crate) struct Flags {
     /// Where tasks run [FERROFLOW_RUNTIME; default process].
     #[arg(long, value_name = "RUNTIME")]
     runtime: Option<RuntimeKind>,
+    #[command(flatten)]
+    docker: crate::docker::Flags,
     /// Where artifacts are kept: an absolute path, or `s3://bucket/folder`
     /// [FERROFLOW_ARTIFACTS__URL; default <data dir>/artifacts].
     #[arg(long, value_name = "URL")]
@@ -143,6 +145,7 @@ impl Flags {
                 "pipeline_root": self.pipeline_root,
             },
             "runtime": self.runtime,
+            "docker": self.docker.given(),
             "artifacts": {"url": self.artifacts},
             "python": {"interpreter": self.python},
             "events": {"retention_days": self.event_retention_days},

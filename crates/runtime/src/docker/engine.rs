@@ -81,14 +81,17 @@ fn host(configured: &str) -> String {
 /// Finds the engine and asks what it is.
 pub(super) async fn connect(configured: &str) -> Result<(Docker, Engine), DockerError> {
     let host = host(configured);
-    let docker = Docker::connect_with_host(&host).map_err(|source| DockerError::Host {
-        host: host.clone(),
-        source,
-    })?;
     let away = |source| DockerError::Away {
         host: host.clone(),
         source,
     };
+    let docker = Docker::connect_with_host(&host).map_err(|source| match source {
+        EngineError::SocketNotFoundError(_) => away(source),
+        source => DockerError::Host {
+            host: host.clone(),
+            source,
+        },
+    })?;
     let docker = docker.negotiate_version().await.map_err(away)?;
     let info = docker.info().await.map_err(away)?;
     let options = info.security_options.unwrap_or_default();
