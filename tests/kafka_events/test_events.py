@@ -70,23 +70,34 @@ class Platform:
 
 def events_of(brokers, run, until, limit=60):
     """CloudEvents about a run, in the order of its partition, up to a type of event."""
-    consumer = Consumer({"bootstrap.servers": brokers, "group.id": f"test-{run}",
+    return events_of_runs(brokers, [run], until, limit)[run]
+
+
+def events_of_runs(brokers, runs, until, limit=60):
+    """The same of several runs."""
+    consumer = Consumer({"bootstrap.servers": brokers, "group.id": f"test-{runs[0]}",
                          "auto.offset.reset": "earliest", "enable.auto.commit": False})
     consumer.subscribe([TOPIC])
-    found, deadline = [], time.monotonic() + limit
+    found, open_runs = {run: [] for run in runs}, set(runs)
+    deadline = time.monotonic() + limit
     try:
-        while time.monotonic() < deadline:
+        while open_runs and time.monotonic() < deadline:
             message = consumer.poll(1)
-            if message is None or message.error() or not message.key().decode().endswith(run):
+            if message is None or message.error():
+                continue
+            run = message.key().decode().rsplit("/", 1)[-1]
+            if run not in open_runs:
                 continue
             headers = {name: value for name, value in message.headers()}
             event = from_binary(
                 KafkaMessage(headers=headers, key=message.key(), value=message.value()),
                 data_unmarshaller=json.loads)
-            found.append(event)
+            found[run].append(event)
             if event["type"] == until:
-                return found
-        raise AssertionError(f"no {until} in {[event['type'] for event in found]}")
+                open_runs.remove(run)
+        missing = {run: [event["type"] for event in found[run]] for run in open_runs}
+        assert not missing, f"no {until} in {missing}"
+        return found
     finally:
         consumer.close()
 
@@ -125,3 +136,44 @@ def test_kafka_gets_what_happened_while_it_could_not_be_reached(tmp_path, broker
         platform.kill()
 
     assert [int(event["sequence"]) for event in events] == list(range(1, len(events) + 1))
+
+
+@pytest.fixture
+def broker():
+    """The test bed's broker, to be killed and started; it runs again afterwards."""
+    command = os.environ.get("FERROFLOW_TEST_RESTART")
+    if not command:
+        pytest.skip("FERROFLOW_TEST_RESTART is not set (the parts are not the test bed's)")
+    environment = {name: value for name, value in os.environ.items() if name != "KUBECONFIG"}
+
+    asked = []
+
+    def testbed(action):
+        subprocess.run([command, "testbed", action, "kafka"], env=environment, check=True)
+        asked.append(action)
+
+    yield testbed
+    if asked[-1:] == ["kill"]:
+        testbed("restart")
+
+
+def test_a_broker_that_is_away_for_a_while_loses_no_event(tmp_path, brokers, broker):
+    platform = Platform(tmp_path, brokers)
+    try:
+        runs = [platform.run()]
+        broker("kill")
+        begun = time.monotonic()
+        while time.monotonic() < begun + 15:
+            runs.append(platform.run())
+            time.sleep(1)
+        broker("restart")
+        runs.append(platform.run())
+        events = events_of_runs(brokers, runs, "ai.ferroflow.run.succeeded")
+    finally:
+        platform.kill()
+
+    for run, told in events.items():
+        assert [int(event["sequence"]) for event in told] == list(range(1, len(told) + 1)), run
+    ids = [event["id"] for told in events.values() for event in told]
+    assert len(ids) == len(set(ids))
+    print(f"{len(runs)} runs, {len(ids)} events, in order and once")

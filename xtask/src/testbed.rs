@@ -43,7 +43,10 @@ enum Action {
     Status { parts: Vec<Part> },
     /// Put this checkout's programs into the cluster as an image.
     Image,
-    /// Restart one process of a part, for tests of faults.
+    /// Kill one process of a part, for tests of faults.
+    #[command(hide = true)]
+    Kill { process: String },
+    /// The same, and start it again.
     #[command(hide = true)]
     Restart { process: String },
 }
@@ -134,23 +137,31 @@ impl Testbed {
             Action::Down { parts } => or_all(parts).into_iter().try_for_each(Part::down),
             Action::Status { parts } => or_all(parts).into_iter().try_for_each(status),
             Action::Image => image().map(drop),
-            Action::Restart { process } => match process.as_str() {
-                "minio" => {
-                    daemon::kill("minio")?;
-                    minio::up()
-                }
-                "postgres" => {
-                    postgres::crash()?;
-                    postgres::up()
-                }
-                "kafka" => {
-                    daemon::kill("kafka")?;
-                    kafka::up()
-                }
-                "docker" => docker::restart(),
-                other => kubernetes::restart(other),
-            },
+            Action::Kill { process } => kill(&process),
+            Action::Restart { process } => {
+                kill(&process)?;
+                start(&process)
+            }
         }
+    }
+}
+
+/// Ends a process as a power cut would.
+fn kill(process: &str) -> anyhow::Result<()> {
+    match process {
+        "postgres" => postgres::crash(),
+        other => daemon::kill(other),
+    }
+}
+
+/// Starts a process that was killed.
+fn start(process: &str) -> anyhow::Result<()> {
+    match process {
+        "minio" => minio::up(),
+        "postgres" => postgres::up(),
+        "kafka" => kafka::up(),
+        "docker" => docker::up(),
+        other => kubernetes::start(other),
     }
 }
 

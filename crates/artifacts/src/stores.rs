@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use object_store::aws::{AmazonS3Builder, Checksum};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as StorePath;
-use object_store::{ClientOptions, ObjectStore};
+use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::digest;
@@ -103,11 +104,30 @@ impl Place {
 /// Schemes that mean the configured S3. MinIO's is what upstream's clients write for it.
 const S3_SCHEMES: [&str; 3] = ["s3://", "minio://", "s3a://"];
 
+/// How long a request is repeated while its store is away; whoever waits is better told by then.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The longest wait between two tries.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+
 /// Every store that the settings reach; clients are kept per bucket.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Stores {
     s3: S3Config,
+    patience: Duration,
     buckets: Arc<Mutex<HashMap<String, Arc<dyn ObjectStore>>>>,
+}
+
+impl Default for Stores {
+    fn default() -> Self {
+        Self::new(S3Config::default())
+    }
+}
+
+/// Whether a store failed in a way that may pass: it is busy, or cannot be reached. What it refuses,
+/// it would refuse again.
+pub fn is_away(error: &object_store::Error) -> bool {
+    matches!(error, object_store::Error::Generic { .. })
 }
 
 impl Stores {
@@ -115,8 +135,24 @@ impl Stores {
     pub fn new(s3: S3Config) -> Self {
         Self {
             s3,
+            patience: PATIENCE,
             buckets: Arc::default(),
         }
+    }
+
+    /// The same for one who has nobody waiting and gives up a request after `patience` only.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self {
+            patience,
+            buckets: Arc::default(),
+            ..self
+        }
+    }
+
+    /// How long a request is repeated while its store is away.
+    pub fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// The place that a URI or an absolute path names.
@@ -165,6 +201,14 @@ impl Stores {
                 given => given,
             })
             .with_checksum_algorithm(Checksum::SHA256)
+            .with_retry(RetryConfig {
+                backoff: BackoffConfig {
+                    max_backoff: WAIT_MAX,
+                    ..BackoffConfig::default()
+                },
+                max_retries: usize::MAX,
+                retry_timeout: self.patience,
+            })
             .with_client_options(
                 ClientOptions::new().with_allow_http(endpoint.starts_with("http://")),
             );

@@ -48,6 +48,10 @@ pub mod remote;
 pub mod run;
 pub mod spec;
 
+/// The code with which a launcher in a pod ends when it could give no report, because the store was
+/// away for longer than its patience; its last words are in the container's termination message.
+pub const NO_REPORT: u8 = 75;
+
 pub use files::AttemptFiles;
 pub use outcome::{AttemptResult, Failure, FailureReason, Outcome, Outputs, ProducedArtifact};
 pub use run::{Surroundings, launch, launch_in};

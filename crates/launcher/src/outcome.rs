@@ -111,13 +111,18 @@ pub enum FailureReason {
     Preempted,
     /// Inputs or outputs could not be transferred.
     Transfer,
+    /// The object store was away for too long.
+    StoreAway,
 }
 
 impl FailureReason {
     /// Whether the place and not the command is to blame, so that it may be tried elsewhere without
     /// counting as a retry.
     pub fn is_lost(self) -> bool {
-        matches!(self, Self::Lost | Self::Evicted | Self::Preempted)
+        matches!(
+            self,
+            Self::Lost | Self::Evicted | Self::Preempted | Self::StoreAway
+        )
     }
 
     /// The word.
@@ -138,6 +143,7 @@ impl FailureReason {
             Self::Evicted => "Evicted",
             Self::Preempted => "Preempted",
             Self::Transfer => "Transfer",
+            Self::StoreAway => "StoreAway",
         }
     }
 }

@@ -6,10 +6,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use ferroflow_artifacts::stores::{S3Config, Stores};
+use ferroflow_artifacts::stores::{self, S3Config, Stores};
 use ferroflow_artifacts::transfer::{self, TransferError};
 use ferroflow_types::Timestamp;
+use ferroflow_types::error::chain;
 use ferroflow_types::time::{Clock as _, SystemClock};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
@@ -31,7 +33,7 @@ pub const ACCESS_KEY_ID: &str = "FERROFLOW_S3_ACCESS_KEY_ID";
 pub const SECRET_ACCESS_KEY: &str = "FERROFLOW_S3_SECRET_ACCESS_KEY";
 
 /// How long a command may take to end once its pod has to.
-const GRACE: std::time::Duration = std::time::Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(5);
 
 /// What a launcher in a pod is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +46,8 @@ pub struct PodTask {
     pub endpoint: String,
     /// Its region.
     pub region: String,
+    /// Seconds that the store may be away before the attempt is given up.
+    pub patience_s: u64,
     /// A folder of the pod's own that both the command and we can write to.
     pub folder: PathBuf,
     /// The runtime that made the pod, if it can be reached from there.
@@ -82,7 +86,8 @@ pub async fn run() -> Result<(), PodError> {
         region: task.region.clone(),
         access_key_id: variable(ACCESS_KEY_ID).unwrap_or_default().into(),
         secret_access_key: variable(SECRET_ACCESS_KEY).unwrap_or_default().into(),
-    });
+    })
+    .with_patience(Duration::from_secs(task.patience_s));
     let (key, around) = match task.key {
         Some(key) => (key, Surroundings::Container),
         None => match given(task.home.as_ref()).await? {
@@ -154,11 +159,21 @@ async fn report(
 fn of_transfer(what: &str, error: &TransferError) -> Failure {
     let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
     let message = format!("cannot {what}: {error}{}", cause.unwrap_or_default());
-    Failure::new(FailureReason::Transfer, message)
+    let away = matches!(error, TransferError::Store { source, .. } if stores::is_away(source));
+    Failure::new(reason(away), message)
 }
 
 fn of_remote(error: &RemoteError) -> Failure {
-    Failure::new(FailureReason::Transfer, error.to_string())
+    Failure::new(reason(error.is_away()), chain(error))
+}
+
+/// A store that is away is not the task's fault.
+fn reason(away: bool) -> FailureReason {
+    if away {
+        FailureReason::StoreAway
+    } else {
+        FailureReason::Transfer
+    }
 }
 
 async fn attempt(
@@ -224,7 +239,9 @@ async fn command(
     let (ended, evicted) = tokio::select! {
         ended = &mut work => (ended, false),
         _ = told.recv() => {
-            if remote.stop_asked().await.unwrap_or(false) {
+            // A store that is away must not cost the time that is left.
+            let asked = tokio::time::timeout(GRACE, remote.stop_asked()).await;
+            if matches!(asked, Ok(Ok(true))) {
                 files.ask_stop()?;
             }
             end_group(files, Signal::TERM);

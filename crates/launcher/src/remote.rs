@@ -11,13 +11,16 @@
 //! ```
 
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
-use ferroflow_artifacts::stores::{Place, StoreError, Stores};
+use ferroflow_artifacts::stores::{self, Place, StoreError, Stores};
 use ferroflow_types::RunId;
 use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path as StorePath;
 use object_store::{ObjectStore as _, ObjectStoreExt as _, PutMode, PutOptions};
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
 
 use crate::{AttemptKey, AttemptSpec, Outcome};
 
@@ -50,10 +53,21 @@ pub enum RemoteError {
     Root(#[from] StoreError),
 }
 
+impl RemoteError {
+    /// Whether the store is away, so that nobody knows more than before.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Store { source, .. } if stores::is_away(source))
+    }
+}
+
+/// The wait before a file is created again.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// The files of one attempt.
 #[derive(Debug, Clone)]
 pub struct RemoteFiles {
     place: Place,
+    patience: Duration,
 }
 
 /// The folder of a run's attempts below `root`.
@@ -68,7 +82,10 @@ impl RemoteFiles {
     pub fn new(stores: &Stores, root: &str, key: &AttemptKey) -> Result<Self, RemoteError> {
         let mut place = run_folder(stores, root, key.run)?;
         place.path = place.below(Path::new(&format!("{}/{}", key.task, key.attempt)))?;
-        Ok(Self { place })
+        Ok(Self {
+            place,
+            patience: stores.patience(),
+        })
     }
 
     /// The place of the log.
@@ -130,9 +147,14 @@ impl RemoteFiles {
         Ok(found.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }
 
-    /// Marks the command as started; `false` if that was done before.
+    /// Marks the command as started; `false` if somebody else did that before.
     pub async fn mark_started(&self) -> Result<bool, RemoteError> {
-        self.create("started", Bytes::new()).await
+        // Who asks again because an answer was lost finds a mark, and has to know whose it is.
+        let ours = Bytes::from(Uuid::new_v4().to_string());
+        if self.create("started", ours.clone()).await? {
+            return Ok(true);
+        }
+        Ok(self.bytes("started").await? == Some(ours))
     }
 
     /// Asks for the end to be taken for a cancellation.
@@ -166,14 +188,25 @@ impl RemoteFiles {
         self.create("log.txt", log).await.map(drop)
     }
 
+    /// Makes a file exclusively; `false` if it is there, be it from a try whose answer was lost.
     async fn create(&self, file: &'static str, bytes: Bytes) -> Result<bool, RemoteError> {
-        let options = PutOptions::from(PutMode::Create);
         let path = self.path(file);
-        let put = self.place.store.put_opts(&path, bytes.into(), options);
-        match put.await {
-            Ok(_) => Ok(true),
-            Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
-            Err(source) => Err(RemoteError::Store { file, source }),
+        let begun = Instant::now();
+        loop {
+            let options = PutOptions::from(PutMode::Create);
+            let put = self
+                .place
+                .store
+                .put_opts(&path, bytes.clone().into(), options);
+            match put.await {
+                Ok(_) => return Ok(true),
+                Err(object_store::Error::AlreadyExists { .. }) => return Ok(false),
+                // The client repeats by itself only what does no harm when it is done twice.
+                Err(error) if stores::is_away(&error) && begun.elapsed() < self.patience => {
+                    sleep(AGAIN).await;
+                }
+                Err(source) => return Err(RemoteError::Store { file, source }),
+            }
         }
     }
 

@@ -270,10 +270,14 @@ fn pool_name() -> io::Result<String> {
 
 fn of_remote(key: &AttemptKey) -> impl FnOnce(RemoteError) -> RuntimeError {
     let key = *key;
-    move |source| RuntimeError::Io {
-        key,
-        what: "reach its files in the store",
-        source: io::Error::other(source),
+    move |error| {
+        let (what, away) = ("reach its files in the store", error.is_away());
+        let source = io::Error::other(error);
+        if away {
+            RuntimeError::Away { key, what, source }
+        } else {
+            RuntimeError::Io { key, what, source }
+        }
     }
 }
 

@@ -60,6 +60,17 @@ pub enum RuntimeError {
         #[source]
         source: io::Error,
     },
+    /// What knows of the attempt cannot be asked now; the attempt goes on, and asking again helps.
+    #[error("attempt {key}: cannot {what} now")]
+    Away {
+        /// The attempt.
+        key: AttemptKey,
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
     /// There is no such attempt.
     #[error("attempt {0} is not known")]
     Unknown(AttemptKey),

@@ -1,46 +1,28 @@
 //! Pods without anything around them, to measure against.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::cluster::NAMESPACE;
+use crate::cluster::{ApiProxy, NAMESPACE};
 
 /// How often a pod is looked at; a look costs a millisecond or two.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// The API server behind a local proxy, so that a call costs a call and not a program's start.
 pub struct BarePods {
-    proxy: Child,
+    _proxy: ApiProxy,
     url: String,
     image: String,
-}
-
-impl Drop for BarePods {
-    fn drop(&mut self) {
-        // It may have ended with the cluster.
-        let _ended = self.proxy.kill().is_err();
-        let _ended = self.proxy.wait().is_err();
-    }
 }
 
 impl BarePods {
     /// Opens the way to the API; pods will run `image`.
     pub fn open(image: &str) -> Self {
-        let mut proxy = Command::new("kubectl")
-            .args(["proxy", "--port", "0"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("kubectl is installed");
-        let mut line = String::new();
-        let out = proxy.stdout.take().expect("it is piped");
-        BufReader::new(out).read_line(&mut line).unwrap();
-        let address = line.trim().rsplit(' ').next().unwrap_or_default();
+        let proxy = ApiProxy::start();
         Self {
-            proxy,
-            url: format!("http://{address}/api/v1/namespaces/{NAMESPACE}/pods"),
+            url: format!("{}/api/v1/namespaces/{NAMESPACE}/pods", proxy.url()),
+            _proxy: proxy,
             image: image.to_owned(),
         }
     }

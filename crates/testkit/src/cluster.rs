@@ -1,7 +1,8 @@
 //! A real cluster and a real store, as the test bed or the environment gives them.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -51,6 +52,20 @@ impl Cluster {
         Ok(json!({
             "endpoint": endpoint, "access_key_id": access_key, "secret_access_key": secret_key,
         }))
+    }
+
+    /// The store's address.
+    pub fn store(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// The same with another way to the store.
+    #[must_use]
+    pub fn with_store(self, endpoint: &str) -> Self {
+        Self {
+            endpoint: endpoint.to_owned(),
+            ..self
+        }
     }
 
     /// An image with a shell and Python.
@@ -181,6 +196,44 @@ fn store_of(store: &str) -> Result<(String, String, String), String> {
     ))
 }
 
+/// The API server on a port of this machine, without TLS and keys; ends when it is dropped.
+pub struct ApiProxy {
+    proxy: Child,
+    url: String,
+}
+
+impl ApiProxy {
+    /// Starts it.
+    pub fn start() -> Self {
+        let mut proxy = Command::new("kubectl")
+            .args(["proxy", "--port", "0"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("kubectl is installed");
+        let mut line = String::new();
+        let out = proxy.stdout.take().expect("it is piped");
+        BufReader::new(out).read_line(&mut line).unwrap();
+        let address = line.trim().rsplit(' ').next().unwrap_or_default();
+        Self {
+            url: format!("http://{address}"),
+            proxy,
+        }
+    }
+
+    /// Its address.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+}
+
+impl Drop for ApiProxy {
+    fn drop(&mut self) {
+        // It may have ended with the cluster.
+        let _ended = self.proxy.kill().is_err();
+        let _ended = self.proxy.wait().is_err();
+    }
+}
+
 /// The URL of a new database beside the one of `DATABASE_URL`; empty, which means a file, without it.
 pub fn database(name: &str) -> String {
     let Ok(url) = std::env::var("DATABASE_URL") else {
@@ -211,16 +264,40 @@ pub fn query(database: &str, query: &str) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// Kills and starts again one process of the test bed, by the command in
-/// `FERROFLOW_TEST_RESTART`; or why that cannot be.
-pub fn restart(process: &str) -> Result<(), String> {
+/// Kills one process of the test bed, or starts it again unless it runs, by the command in
+/// `FERROFLOW_TEST_RESTART`.
+fn testbed(action: &str, process: &str) -> Result<(), String> {
     let command = std::env::var("FERROFLOW_TEST_RESTART")
         .map_err(|_| "FERROFLOW_TEST_RESTART is not set (the parts are not the test bed's)")?;
     let done = Command::new(command)
-        .args(["testbed", "restart", process])
+        .args(["testbed", action, process])
         .env_remove("KUBECONFIG")
         .status()
         .expect("the test bed's command starts");
-    assert!(done.success(), "{process} cannot be restarted");
+    assert!(done.success(), "testbed {action} {process} failed");
     Ok(())
+}
+
+/// Kills one process of the test bed and starts it again; or why that cannot be.
+pub fn restart(process: &str) -> Result<(), String> {
+    testbed("restart", process)
+}
+
+/// A process of the test bed that is away; it is back when this is dropped.
+pub struct Away(String);
+
+impl Away {
+    /// Kills it; or why that cannot be.
+    pub fn kill(process: &str) -> Result<Self, String> {
+        testbed("kill", process)?;
+        Ok(Self(process.to_owned()))
+    }
+}
+
+impl Drop for Away {
+    fn drop(&mut self) {
+        if let Err(reason) = restart(&self.0) {
+            println!("{}: {reason}", self.0);
+        }
+    }
 }

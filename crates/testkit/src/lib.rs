@@ -11,6 +11,8 @@ pub mod bare_pods;
 pub mod cluster;
 pub mod conformance;
 pub mod docker;
+pub mod fault_proxy;
+pub mod scene;
 pub mod services;
 
 use std::path::{Path, PathBuf};
@@ -50,6 +52,11 @@ pub struct Platform {
 impl Platform {
     /// Starts a platform over `data_dir` and waits until it is ready.
     pub fn start(data_dir: &Path, more: &[&str]) -> Self {
+        Self::start_with(data_dir, more, &[])
+    }
+
+    /// The same with variables of its own.
+    pub fn start_with(data_dir: &Path, more: &[&str], variables: &[(&str, String)]) -> Self {
         let port_file = data_dir.join("port");
         match std::fs::remove_file(&port_file) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("{error}"),
@@ -68,6 +75,7 @@ impl Platform {
             .arg("--port-file")
             .arg(&port_file)
             .args(more)
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()

@@ -73,12 +73,6 @@ pub(super) fn down() -> anyhow::Result<()> {
     daemon::stop(NAME)
 }
 
-/// Kills the engine as a crash would, and starts it again.
-pub(super) fn restart() -> anyhow::Result<()> {
-    daemon::kill(NAME)?;
-    up()
-}
-
 /// Asks the engine.
 pub(super) fn cli(arguments: &[&str]) -> anyhow::Result<String> {
     let mut docker = Command::new("docker");

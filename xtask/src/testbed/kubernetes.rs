@@ -174,14 +174,13 @@ fn unmount() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Kills a component and starts it again.
-pub(super) fn restart(name: &str) -> anyhow::Result<()> {
+/// Starts a component that was killed.
+pub(super) fn start(name: &str) -> anyhow::Result<()> {
     let cluster = Cluster::open()?;
     let component = Component::ALL
         .into_iter()
         .find(|component| component.name() == name)
         .with_context(|| format!("{name} is no process of the cluster"))?;
-    daemon::kill(name)?;
     daemon::start(name, &mut component.command(&cluster)?)
 }
 

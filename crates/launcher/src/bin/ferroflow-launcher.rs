@@ -19,11 +19,11 @@ fn main() -> ExitCode {
         #[cfg(feature = "pod")]
         [first, to] if first == "copy" => told(&ferroflow_launcher::pod::copy_self(Path::new(to))),
         #[cfg(feature = "pod")]
-        [first] if first == "pod" => on_one_thread(ferroflow_launcher::pod::run()),
+        [first] if first == "pod" => on_one_thread(ferroflow_launcher::pod::run(), ended),
         #[cfg(feature = "pod")]
         [first, dir, shared @ ..] if first == "container" => {
             let shared: Vec<_> = shared.iter().map(PathBuf::from).collect();
-            on_one_thread(ferroflow_launcher::container::run(Path::new(dir), &shared))
+            on_one_thread(ferroflow_launcher::container::run(Path::new(dir), &shared), told)
         }
         // The runtime finds no report of one that fails and says that the launcher vanished.
         [dir] => match ferroflow_launcher::launch(Path::new(dir)) {
@@ -37,14 +37,28 @@ fn main() -> ExitCode {
 #[cfg(feature = "pod")]
 fn on_one_thread<E: std::error::Error + 'static>(
     work: impl Future<Output = Result<(), E>>,
+    end: fn(&Result<(), E>) -> ExitCode,
 ) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     match runtime {
-        Ok(runtime) => told(&runtime.block_on(work)),
+        Ok(runtime) => end(&runtime.block_on(work)),
         Err(error) => told(&Err::<(), _>(error)),
     }
+}
+
+/// The end of an attempt in a pod. Who asks Kubernetes why the container ended is told too; without
+/// that the log still says it.
+#[cfg(feature = "pod")]
+fn ended<E: std::error::Error + 'static>(done: &Result<(), E>) -> ExitCode {
+    let Err(error) = done else {
+        return ExitCode::SUCCESS;
+    };
+    let said = ferroflow_types::error::chain(error);
+    let _unsaid = std::fs::write("/dev/termination-log", said).is_err();
+    let _code = told(done);
+    ExitCode::from(ferroflow_launcher::NO_REPORT)
 }
 
 #[cfg(feature = "pod")]

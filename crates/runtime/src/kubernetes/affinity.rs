@@ -1,5 +1,7 @@
 //! Affinity terms of a task as Kubernetes writes them.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::{
     Affinity, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodAffinity,
     PodAffinityTerm, PodAntiAffinity, PreferredSchedulingTerm, WeightedPodAffinityTerm,
@@ -69,18 +71,36 @@ fn requirements(from: &[platform::Expression]) -> Option<Vec<NodeSelectorRequire
     Some(list.collect::<Vec<_>>()).filter(|list| !list.is_empty())
 }
 
+fn selector(
+    expressions: &[platform::Expression],
+    labels: &BTreeMap<String, String>,
+) -> LabelSelector {
+    let expressions = expressions
+        .iter()
+        .map(|expression| LabelSelectorRequirement {
+            key: expression.key.clone(),
+            operator: expression.operator.clone(),
+            values: (!expression.values.is_empty()).then(|| expression.values.clone()),
+        });
+    LabelSelector {
+        match_expressions: Some(expressions.collect()),
+        match_labels: Some(labels.clone()),
+    }
+}
+
 fn term(from: &platform::PodAffinity) -> PodAffinityTerm {
-    let expressions = from.match_pod_expressions.iter();
-    let expressions = expressions.map(|expression| LabelSelectorRequirement {
-        key: expression.key.clone(),
-        operator: expression.operator.clone(),
-        values: (!expression.values.is_empty()).then(|| expression.values.clone()),
-    });
+    let (expressions, labels) = (
+        &from.match_namespace_expressions,
+        &from.match_namespace_labels,
+    );
+    // An empty selector would mean every namespace.
+    let by_namespace = !expressions.is_empty() || !labels.is_empty();
     PodAffinityTerm {
-        label_selector: Some(LabelSelector {
-            match_expressions: Some(expressions.collect()),
-            match_labels: Some(from.match_pod_labels.clone()),
-        }),
+        label_selector: Some(selector(
+            &from.match_pod_expressions,
+            &from.match_pod_labels,
+        )),
+        namespace_selector: by_namespace.then(|| selector(expressions, labels)),
         namespaces: (!from.namespaces.is_empty()).then(|| from.namespaces.clone()),
         topology_key: from.topology_key.clone(),
         ..PodAffinityTerm::default()

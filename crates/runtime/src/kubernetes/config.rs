@@ -30,6 +30,8 @@ pub struct KubernetesConfig {
     pub image_patience_s: u64,
     /// Seconds that a pod may wait for a node before its attempt fails; 0 for ever.
     pub schedule_patience_s: u64,
+    /// Seconds that a pod waits for an object store that is away before its attempt is lost.
+    pub store_patience_s: u64,
     /// Address and port where launchers in pods say that their attempt has ended, so that nobody
     /// waits for the pod's end; empty for nowhere.
     pub report_listen: String,
@@ -60,6 +62,7 @@ impl Default for KubernetesConfig {
             images: BTreeMap::new(),
             image_patience_s: 120,
             schedule_patience_s: 0,
+            store_patience_s: 600,
             report_listen: String::new(),
             report_url: String::new(),
             warm: WarmConfig::default(),

@@ -9,6 +9,7 @@
 //! Names are a function of the attempt, so asking twice makes one pod. Volumes stand where KFP's
 //! executors expect the schemes of URIs.
 
+mod init;
 mod volumes;
 
 use std::collections::BTreeMap;
@@ -56,6 +57,8 @@ pub(super) const WORKSPACE: &str = "/kfp-workspace";
 pub(super) const WARM: &str = "pipelines.ferroflow.ai/warm";
 /// The container that runs the task.
 pub(super) const MAIN: &str = "main";
+/// The one that brings the launcher.
+const LAUNCHER_NAME: &str = "launcher";
 
 /// When the launcher's image is pulled.
 const LAUNCHER_PULL: &str = "IfNotPresent";
@@ -102,7 +105,10 @@ pub(super) fn pod(
         security_context: security(&platform),
         ..container(config, &spec.image, &spec.resources)
     };
+    let mut init_containers = vec![launcher(config)];
+    init_containers.extend(init::containers(&platform, config)?);
     let pod_spec = PodSpec {
+        init_containers: Some(init_containers),
         active_deadline_seconds: deadline,
         node_selector: node_selector(&platform),
         tolerations: Some(tolerations(&platform)?).filter(|list| !list.is_empty()),
@@ -235,7 +241,7 @@ fn launcher(config: &KubernetesConfig) -> Container {
         ])
     };
     Container {
-        name: "launcher".to_owned(),
+        name: LAUNCHER_NAME.to_owned(),
         image: Some(config.launcher_image.clone()),
         image_pull_policy: Some(LAUNCHER_PULL.to_owned()),
         command: Some(words.map(str::to_owned).to_vec()),
@@ -301,6 +307,7 @@ fn launcher_environment(
         root: config.root.clone(),
         endpoint: config.endpoint.clone(),
         region: config.region.clone(),
+        patience_s: config.store_patience_s,
         folder: ATTEMPT_DIR.into(),
         home,
     };

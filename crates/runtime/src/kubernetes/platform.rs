@@ -30,11 +30,12 @@ pub(super) struct Platform {
     pub(super) active_deadline_seconds: Option<Value>,
     pub(super) security_context: Option<SecurityContext>,
     pub(super) enabled_shared_memory: Option<SharedMemory>,
+    pub(super) init_containers: Vec<InitContainer>,
 }
 
 /// A secret or a config map as files.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(super) struct AsVolume {
     pub(super) secret_name: String,
     pub(super) config_map_name: String,
@@ -45,7 +46,7 @@ pub(super) struct AsVolume {
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(super) struct SecretAsEnv {
     pub(super) secret_name: String,
     pub(super) secret_name_parameter: Option<Value>,
@@ -54,14 +55,14 @@ pub(super) struct SecretAsEnv {
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(super) struct SecretKey {
     pub(super) secret_key: String,
     pub(super) env_var: String,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(super) struct ConfigMapAsEnv {
     pub(super) config_map_name: String,
     pub(super) config_map_name_parameter: Option<Value>,
@@ -70,14 +71,14 @@ pub(super) struct ConfigMapAsEnv {
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(super) struct ConfigMapKey {
     pub(super) config_map_key: String,
     pub(super) env_var: String,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(super) struct PvcMount {
     pub(super) constant: String,
     pub(super) component_input_parameter: String,
@@ -87,14 +88,14 @@ pub(super) struct PvcMount {
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(super) struct NodeSelector {
     pub(super) labels: BTreeMap<String, String>,
     pub(super) node_selector_json: Option<Value>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(super) struct Toleration {
     pub(super) key: String,
     pub(super) operator: String,
@@ -105,7 +106,7 @@ pub(super) struct Toleration {
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(super) struct Expression {
     pub(super) key: String,
     pub(super) operator: String,
@@ -113,7 +114,7 @@ pub(super) struct Expression {
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(super) struct NodeAffinity {
     pub(super) match_expressions: Vec<Expression>,
     pub(super) match_fields: Vec<Expression>,
@@ -122,32 +123,34 @@ pub(super) struct NodeAffinity {
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(super) struct PodAffinity {
     pub(super) match_pod_expressions: Vec<Expression>,
     pub(super) match_pod_labels: BTreeMap<String, String>,
     pub(super) topology_key: String,
     pub(super) namespaces: Vec<String>,
+    pub(super) match_namespace_expressions: Vec<Expression>,
+    pub(super) match_namespace_labels: BTreeMap<String, String>,
     pub(super) weight: Option<i32>,
     pub(super) anti: Option<bool>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(super) struct PodMetadata {
     pub(super) labels: BTreeMap<String, String>,
     pub(super) annotations: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(super) struct PullSecret {
     pub(super) secret_name: String,
     pub(super) secret_name_parameter: Option<Value>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(super) struct Ephemeral {
     pub(super) volume_name: String,
     pub(super) mount_path: String,
@@ -159,7 +162,7 @@ pub(super) struct Ephemeral {
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(super) struct EmptyDir {
     pub(super) volume_name: String,
     pub(super) mount_path: String,
@@ -168,14 +171,14 @@ pub(super) struct EmptyDir {
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(super) struct FieldPath {
     pub(super) name: String,
     pub(super) field_path: String,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(super) struct SecurityContext {
     pub(super) run_as_user: Option<Value>,
     pub(super) run_as_group: Option<Value>,
@@ -183,10 +186,45 @@ pub(super) struct SecurityContext {
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(super) struct SharedMemory {
     pub(super) volume_name: String,
     pub(super) size: String,
+}
+
+/// A container that runs before the task, or beside it.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub(super) struct InitContainer {
+    pub(super) name: String,
+    pub(super) image: String,
+    pub(super) command: Vec<String>,
+    pub(super) args: Vec<String>,
+    pub(super) env: Vec<Variable>,
+    pub(super) volume_mounts: Vec<Mount>,
+    pub(super) restart_policy: Option<String>,
+    pub(super) resources: Quantities,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub(super) struct Variable {
+    pub(super) name: String,
+    pub(super) value: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub(super) struct Mount {
+    pub(super) volume_name: String,
+    pub(super) mount_path: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub(super) struct Quantities {
+    pub(super) requests: BTreeMap<String, String>,
+    pub(super) limits: BTreeMap<String, String>,
 }
 
 /// The name that a feature uses: its parameter's value, or what is written in it. `None` when the

@@ -89,7 +89,8 @@ fn everything() -> Value {
             {"key": "zone", "operator": "In", "values": ["a", "b"]}
         ]}],
         "podAffinity": [
-            {"matchPodLabels": {"app": "cache"}, "topologyKey": "kubernetes.io/hostname"},
+            {"matchPodLabels": {"app": "cache"}, "topologyKey": "kubernetes.io/hostname",
+                "matchNamespaceLabels": {"team": "vision"}},
             {"matchPodLabels": {"app": "noisy"}, "topologyKey": "zone", "anti": true, "weight": 1},
         ],
         "podMetadata": {"labels": {"team": "vision"}, "annotations": {"note": "hello"}},
@@ -105,6 +106,16 @@ fn everything() -> Value {
         "activeDeadlineSeconds": "60",
         "securityContext": {"runAsUser": "1000", "runAsGroup": "1000", "runAsNonRoot": true},
         "enabledSharedMemory": {"volumeName": "shm", "size": "64Mi"},
+        "initContainers": [
+            {
+                "name": "prepare", "image": "busybox:1", "command": ["sh", "-c"],
+                "args": ["echo ready > /fast/ready"], "env": [{"name": "A", "value": "1"}],
+                "volumeMounts": [{"volumeName": "tmp", "mountPath": "/fast"}],
+                "resources": {"requests": {"cpu": "10m"}, "limits": {"memory": "32Mi"}},
+            },
+            {"name": "beside", "image": "busybox:1", "args": ["sleep", "9"],
+                "restartPolicy": "Always"},
+        ],
     })
 }
 
@@ -200,9 +211,29 @@ fn terms_that_say_nothing_are_left_out() {
 
 #[test]
 fn what_is_not_understood_is_named() {
-    let error = objects::pod(&spec(json!({"initContainers": []})), &config(), None).unwrap_err();
+    let init = |container: Value| json!({"initContainers": [container]});
+    for (platform, named) in [
+        (json!({"newFeature": []}), "newFeature"),
+        (json!({"podMetadata": {"owner": "x"}}), "owner"),
+        (
+            init(json!({"name": "main", "image": "a"})),
+            "initContainers[0].name",
+        ),
+        (init(json!({"name": "a"})), "initContainers[0].image"),
+        (
+            init(json!({"name": "a", "image": "a", "restartPolicy": "Never"})),
+            "initContainers[0].restartPolicy",
+        ),
+        (
+            init(json!({"name": "a", "image": "a",
+                "volumeMounts": [{"volumeName": "x", "mountPath": "x"}]})),
+            "initContainers[0].volumeMounts",
+        ),
+    ] {
+        let error = objects::pod(&spec(platform), &config(), None).unwrap_err();
 
-    assert!(error.contains("initContainers"), "{error}");
+        assert!(error.contains(named), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -1,9 +1,12 @@
 //! What a pod's status says of an attempt that left no report.
 
-use ferroflow_launcher::{Failure, FailureReason};
+use ferroflow_launcher::{Failure, FailureReason, NO_REPORT};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
 use super::objects::MAIN;
+
+/// Codes of a container that was ended by a signal to kill or to end it.
+const KILLED: [i32; 2] = [128 + 9, 128 + 15];
 
 /// A pod that will not go on by itself, or not soon.
 #[derive(Debug, Clone, PartialEq)]
@@ -105,7 +108,10 @@ fn ended(pod: &Pod, reason: &str, message: &str) -> Failure {
         }
         _ => {}
     }
-    let ended = containers(pod).find_map(|container| {
+    // One that runs beside the task is ended with it, which says nothing.
+    let (main, others): (Vec<_>, Vec<_>) =
+        containers(pod).partition(|container| container.name == MAIN);
+    let ended = main.into_iter().chain(others).find_map(|container| {
         let state = container.state.as_ref()?.terminated.as_ref()?;
         (state.exit_code != 0).then_some((container, state))
     });
@@ -128,6 +134,20 @@ fn ended(pod: &Pod, reason: &str, message: &str) -> Failure {
     }
     let said = state.message.clone().unwrap_or_default();
     let name = &container.name;
+    if name == MAIN && code == i32::from(NO_REPORT) {
+        return Failure::new(
+            FailureReason::StoreAway,
+            format!(
+                "the object store was away for too long, and what the command did is lost: {said}"
+            ),
+        );
+    }
+    if name == MAIN && KILLED.contains(&code) {
+        return Failure::new(
+            FailureReason::Lost,
+            "its launcher was killed before it could report",
+        );
+    }
     Failure::new(
         FailureReason::StartFailed,
         format!("container {name} ended with {code} before the command could be reported on ({why}) {said}")
@@ -197,6 +217,10 @@ mod tests {
             (
                 json!({"phase": "Failed", "containerStatuses": terminated("Error", 1)}),
                 FailureReason::StartFailed,
+            ),
+            (
+                json!({"phase": "Failed", "containerStatuses": terminated("Error", 75)}),
+                FailureReason::StoreAway,
             ),
             (
                 json!({"phase": "Failed", "reason": "DeadlineExceeded"}),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ferroflow_launcher::AttemptKey;
 use ferroflow_runtime::{LogRequest, LogStream, RuntimeError};
-use ferroflow_types::{Error, RunId, TaskId};
+use ferroflow_types::{Error, ErrorKind, RunId, TaskId};
 
 use super::{Ctx, runs};
 use crate::domain::engine::NodeRow;
@@ -64,6 +64,12 @@ pub(crate) async fn stream_logs(
                 "LOG_NOT_FOUND",
                 format!("task {task} has no log of attempt {attempt}: its command has not started"),
             ),
+            away @ RuntimeError::Away { .. } => Error::new(
+                ErrorKind::Unavailable,
+                "LOG_UNAVAILABLE",
+                "the log cannot be read now: the object store or the cluster does not answer",
+            )
+            .caused_by(away),
             other => Error::internal("cannot read the log", other),
         })
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ferroflow_artifacts::digest;
 use ferroflow_launcher::{
@@ -163,6 +164,26 @@ fn kind_of(kind: ParameterType) -> ParameterKind {
     }
 }
 
+/// The wait before what is away is asked again; its own client has been patient by then.
+const AWAY: Duration = Duration::from_secs(5);
+
+/// Asks until somebody knows how the attempt ended. A store that is away says nothing of a command
+/// that runs, so the attempt is not given up for it.
+async fn until_known<F>(key: AttemptKey, ask: impl Fn() -> F) -> Result<Outcome, RuntimeError>
+where
+    F: Future<Output = Result<Outcome, RuntimeError>>,
+{
+    loop {
+        match ask().await {
+            Err(error @ RuntimeError::Away { .. }) => {
+                tracing::warn!(%key, error = chain(&error), wait = ?AWAY, "an attempt cannot be asked after now, trying again");
+                tokio::time::sleep(AWAY).await;
+            }
+            known => return known,
+        }
+    }
+}
+
 /// Waits for a slot, runs the attempt, reports its end.
 pub(super) async fn watch(
     runtime: Arc<dyn Runtime>,
@@ -183,10 +204,11 @@ pub(super) async fn watch(
         permit
     };
     let key = spec.key;
-    let outcome = match runtime.ensure(spec).await {
-        Ok(()) => runtime.observe(&key).await,
-        Err(error) => Err(error),
-    };
+    let outcome = until_known(key, || async {
+        runtime.ensure(spec.clone()).await?;
+        runtime.observe(&key).await
+    })
+    .await;
     drop(permit);
     tell_end(&reports, key, outcome).await;
 }
@@ -197,10 +219,11 @@ pub(super) async fn stop(
     key: AttemptKey,
     reports: mpsc::Sender<Report>,
 ) {
-    let outcome = match runtime.stop(&key).await {
-        Ok(()) => runtime.observe(&key).await,
-        Err(error) => Err(error),
-    };
+    let outcome = until_known(key, || async {
+        runtime.stop(&key).await?;
+        runtime.observe(&key).await
+    })
+    .await;
     tell_end(&reports, key, outcome).await;
 }
 
