@@ -150,6 +150,7 @@ impl Testbed {
 fn kill(process: &str) -> anyhow::Result<()> {
     match process {
         "postgres" => postgres::crash(),
+        "docker" => docker::crash(),
         other => daemon::kill(other),
     }
 }

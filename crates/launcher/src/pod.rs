@@ -72,6 +72,13 @@ pub enum PodError {
     Home(#[from] HomeError),
 }
 
+impl PodError {
+    /// Whether the store is away, and neither the command nor the settings are to blame.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Remote(error) if error.is_away())
+    }
+}
+
 /// Does what the variables say.
 ///
 /// # Errors

@@ -35,12 +35,13 @@ use ferroflow_artifacts::stores::Stores;
 use ferroflow_launcher::remote::{self, RemoteError, RemoteFiles};
 use ferroflow_launcher::{AttemptKey, AttemptResult, AttemptSpec, Failure, FailureReason, Outcome};
 use ferroflow_types::RunId;
+use ferroflow_types::error::chain;
 use ferroflow_types::time::{Clock as _, SystemClock};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client};
 
-use crate::{Layout, LogRequest, LogStream, Runtime, RuntimeError};
+use crate::{Layout, LogRequest, LogStream, Notes, Runtime, RuntimeError};
 pub use config::{KubernetesConfig, WarmConfig};
 use index::PodIndex;
 use keeper::Keeper;
@@ -65,6 +66,7 @@ pub struct KubernetesRuntime {
     claims: Api<PersistentVolumeClaim>,
     index: Arc<PodIndex>,
     warm: Arc<WarmPool>,
+    notes: Notes,
     /// The way in for launchers, where there is one.
     door: Option<Door>,
     /// What works for the runtime; it ends with it.
@@ -142,6 +144,7 @@ impl KubernetesRuntime {
             pods,
             index,
             warm,
+            notes: Notes::default(),
             door,
             _helpers: helpers,
         })
@@ -165,12 +168,16 @@ impl KubernetesRuntime {
         let mut wait = RETRY_WAITS[0];
         loop {
             let error = match ask().await {
-                Ok(_) => return Asked::Done,
+                Ok(_) => {
+                    self.notes.say(key, None);
+                    return Asked::Done;
+                }
                 Err(kube::Error::Api(status)) if is_final(&status) => {
                     return Asked::Refused(status.message.clone());
                 }
                 Err(error) => error,
             };
+            self.notes.say(key, Some(&refused_for_now(&error)));
             wait = waits.next().unwrap_or(wait);
             tracing::warn!(%key, %error, wait_s = wait.as_secs_f64(), "the cluster does not take it now, trying again");
             tokio::time::sleep(wait).await;
@@ -255,10 +262,29 @@ impl KubernetesRuntime {
     }
 }
 
+/// Why the cluster does not take something now, for the one who waits for it.
+fn refused_for_now(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if is_quota(status) => {
+            format!(
+                "it waits for room in the namespace's quota: {}",
+                status.message
+            )
+        }
+        kube::Error::Api(status) => {
+            format!("the cluster does not take it now: {}", status.message)
+        }
+        other => format!("the cluster cannot be reached now: {}", chain(other)),
+    }
+}
+
+fn is_quota(status: &kube::core::Status) -> bool {
+    status.message.contains("exceeded quota")
+}
+
 /// Whether the API server would say the same for ever. A quota is not: others may make room.
 fn is_final(status: &kube::core::Status) -> bool {
-    let quota = status.message.contains("exceeded quota");
-    matches!(status.code, 400 | 403 | 404 | 405 | 409 | 413 | 422) && !quota
+    matches!(status.code, 400 | 403 | 404 | 405 | 409 | 413 | 422) && !is_quota(status)
 }
 
 /// Tells the warm pods of this process from all others.
@@ -330,6 +356,10 @@ impl Runtime for KubernetesRuntime {
         self.start_pod(&spec, &remote).await
     }
 
+    fn notes(&self) -> Option<&Notes> {
+        Some(&self.notes)
+    }
+
     async fn observe(&self, key: &AttemptKey) -> Result<Outcome, RuntimeError> {
         let remote = self.remote(key)?;
         let name = self.pod_of(key, &remote).await?;
@@ -340,7 +370,7 @@ impl Runtime for KubernetesRuntime {
         if !remote.is_known().await.map_err(of_remote(key))? {
             return Err(RuntimeError::Unknown(*key));
         }
-        let failure = self.pod_ended(&name).await;
+        let failure = self.pod_ended(key, &name).await;
         let outcome = match remote.read_outcome().await.map_err(of_remote(key))? {
             Some(outcome) => outcome,
             None => self.report_for(key, &name, &remote, failure).await?,

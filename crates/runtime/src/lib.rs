@@ -17,6 +17,7 @@ mod environment;
 mod folders;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
+mod notes;
 pub mod process;
 mod python;
 
@@ -33,6 +34,7 @@ use futures::stream::BoxStream;
 pub use docker::{DockerConfig, DockerError, DockerRuntime};
 #[cfg(feature = "kubernetes")]
 pub use kubernetes::{KubernetesConfig, KubernetesRuntime};
+pub use notes::Notes;
 pub use process::{ProcessConfig, ProcessRuntime};
 
 /// Where an attempt finds things; a function of the key.
@@ -104,6 +106,11 @@ pub trait Runtime: Send + Sync {
 
     /// Sees to it that the attempt runs or has run. Asking twice is asking once.
     async fn ensure(&self, spec: AttemptSpec) -> Result<(), RuntimeError>;
+
+    /// What waiting attempts say of it, in runtimes where they do.
+    fn notes(&self) -> Option<&Notes> {
+        None
+    }
 
     /// Returns when the attempt has ended, however long ago that was.
     async fn observe(&self, key: &AttemptKey) -> Result<Outcome, RuntimeError>;

@@ -155,6 +155,7 @@ impl Cluster {
             "launcher_image": self.launcher_image,
             "store_secret": STORE_SECRET,
             "image_patience_s": 10,
+            "accelerators": {"NVIDIA_TESLA_P4": "nvidia.com/gpu"},
             "images": {
                 "*": self.task_image,
                 // Its script needs a shell that knows `[[`.

@@ -33,4 +33,9 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         name: "replicas",
         sql: include_str!("../migrations/0003_replicas.sql"),
     },
+    Migration {
+        version: 4,
+        name: "task notes",
+        sql: include_str!("../migrations/0004_task_notes.sql"),
+    },
 ];

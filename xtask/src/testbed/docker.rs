@@ -73,6 +73,11 @@ pub(super) fn down() -> anyhow::Result<()> {
     daemon::stop(NAME)
 }
 
+/// Kills the engine as a crash would.
+pub(super) fn crash() -> anyhow::Result<()> {
+    daemon::kill(NAME)
+}
+
 /// Asks the engine.
 pub(super) fn cli(arguments: &[&str]) -> anyhow::Result<String> {
     let mut docker = Command::new("docker");

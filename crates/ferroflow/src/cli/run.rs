@@ -312,9 +312,11 @@ async fn get(channel: Channel, run_id: String, global: &Global) -> anyhow::Resul
             format!("{}{}", "  ".repeat(depth), task.name),
             watch::word(task.state()).to_owned(),
             duration(task.started_at.as_ref(), task.finished_at.as_ref()),
-            task.error
-                .as_ref()
-                .map_or(cache, |error| error.message.clone()),
+            match &task.error {
+                _ if !task.note.is_empty() => task.note.clone(),
+                Some(error) => error.message.clone(),
+                None => cache,
+            },
         ]
     });
     table(&["TASK", "STATE", "TOOK", "NOTE"], rows.collect());

@@ -175,6 +175,7 @@ impl Picture {
                 }
                 self.running.insert(path, (bar, Instant::now()));
             }
+            "waiting" => self.waits(&path, &place, &text(event, "note")),
             _ => self.ended(verb, &path, &place, &text(event, "error")),
         }
         if let Some((_, summary)) = &self.bars {
@@ -183,6 +184,16 @@ impl Picture {
                 self.running.len(),
                 self.done
             ));
+        }
+    }
+
+    /// Shows what a command waits for: beside its name until it begins, or as a line.
+    fn waits(&self, path: &str, place: &str, why: &str) {
+        match self.running.get(path) {
+            Some((Some(bar), _)) if why.is_empty() => bar.set_message(place.to_owned()),
+            _ if why.is_empty() => {}
+            Some((Some(bar), _)) => bar.set_message(format!("{place}: {why}")),
+            _ => self.say(&format!("waiting    {place}: {why}")),
         }
     }
 

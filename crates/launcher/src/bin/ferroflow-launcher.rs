@@ -51,14 +51,18 @@ fn on_one_thread<E: std::error::Error + 'static>(
 /// The end of an attempt in a pod. Who asks Kubernetes why the container ended is told too; without
 /// that the log still says it.
 #[cfg(feature = "pod")]
-fn ended<E: std::error::Error + 'static>(done: &Result<(), E>) -> ExitCode {
+fn ended(done: &Result<(), ferroflow_launcher::pod::PodError>) -> ExitCode {
     let Err(error) = done else {
         return ExitCode::SUCCESS;
     };
     let said = ferroflow_types::error::chain(error);
     let _unsaid = std::fs::write("/dev/termination-log", said).is_err();
-    let _code = told(done);
-    ExitCode::from(ferroflow_launcher::NO_REPORT)
+    let code = told(done);
+    if error.is_away() {
+        ExitCode::from(ferroflow_launcher::NO_REPORT)
+    } else {
+        code
+    }
 }
 
 #[cfg(feature = "pod")]

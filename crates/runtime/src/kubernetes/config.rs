@@ -26,6 +26,9 @@ pub struct KubernetesConfig {
     /// Images that stand for others, for clusters without a way to the registries of pipelines; the
     /// one for `*` stands for all that are not named.
     pub images: BTreeMap<String, String>,
+    /// Resources that stand for types of accelerators, for example `nvidia.com/gpu` for
+    /// `NVIDIA_TESLA_P4`; without one the type has to be a resource's name.
+    pub accelerators: BTreeMap<String, String>,
     /// Seconds that a pod may wait for its image before its attempt fails.
     pub image_patience_s: u64,
     /// Seconds that a pod may wait for a node before its attempt fails; 0 for ever.
@@ -60,6 +63,7 @@ impl Default for KubernetesConfig {
             store_secret: String::new(),
             image_pull_policy: String::new(),
             images: BTreeMap::new(),
+            accelerators: BTreeMap::new(),
             image_patience_s: 120,
             schedule_patience_s: 0,
             store_patience_s: 600,
@@ -98,6 +102,11 @@ impl Default for WarmConfig {
 }
 
 impl KubernetesConfig {
+    /// The resource that a type of accelerator, or a resource, is.
+    pub(super) fn resource<'a>(&'a self, name: &'a str) -> &'a str {
+        self.accelerators.get(name).map_or(name, String::as_str)
+    }
+
     /// The image that runs where `image` was asked for.
     pub(super) fn image(&self, image: &str) -> String {
         self.images

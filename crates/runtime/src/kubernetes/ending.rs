@@ -5,13 +5,17 @@ use std::time::Duration;
 
 use ferroflow_launcher::remote::RemoteFiles;
 use ferroflow_launcher::{AttemptKey, Failure, FailureReason, Outcome};
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::DeleteParams;
 use tokio::time::Instant;
 
 use super::index::Seen;
-use super::verdict::{Verdict, judge};
+use super::verdict::{Verdict, judge, waits_for};
 use super::{KubernetesRuntime, fail, logs, objects, of_remote};
 use crate::RuntimeError;
+
+/// What a container takes to be there where nothing is to be pulled; longer is worth a word.
+const LONG: Duration = Duration::from_secs(5);
 
 impl KubernetesRuntime {
     /// The pod that does an attempt: a warm one that was given to it, or the one with its name.
@@ -26,7 +30,7 @@ impl KubernetesRuntime {
 
     /// Waits until the launcher has reported, or the pod has ended, cannot start, or is gone; why,
     /// should there be no report.
-    pub(super) async fn pod_ended(&self, name: &str) -> Failure {
+    pub(super) async fn pod_ended(&self, key: &AttemptKey, name: &str) -> Failure {
         let mut pod = self.index.subscribe(name);
         let begun = Instant::now();
         loop {
@@ -38,6 +42,7 @@ impl KubernetesRuntime {
                 Seen::There(pod) => match judge(&pod) {
                     Verdict::Ended(failure) => return failure,
                     Verdict::Stuck(failure) => {
+                        self.notes.say(key, Some(&failure.message));
                         if failure.reason == FailureReason::Unschedulable {
                             self.warm.make_room();
                         }
@@ -47,7 +52,7 @@ impl KubernetesRuntime {
                         }
                         patience.map(|patience| begun + patience)
                     }
-                    Verdict::AtWork => None,
+                    Verdict::AtWork => self.note_of(key, &pod, begun),
                 },
                 Seen::Gone => {
                     return Failure::new(FailureReason::Lost, "its pod was deleted");
@@ -63,6 +68,19 @@ impl KubernetesRuntime {
                 () = until(patience) => {}
             }
         }
+    }
+
+    /// Says what a pod that is not stuck waits for, if it takes long; when to look again.
+    fn note_of(&self, key: &AttemptKey, pod: &Pod, begun: Instant) -> Option<Instant> {
+        let Some(waits) = waits_for(pod) else {
+            self.notes.say(key, None);
+            return None;
+        };
+        if begun.elapsed() < LONG {
+            return Some(begun + LONG);
+        }
+        self.notes.say(key, Some(&waits));
+        None
     }
 
     /// Asks the API for a pod that the watch has not spoken of.

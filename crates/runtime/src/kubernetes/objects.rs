@@ -90,6 +90,7 @@ pub(super) fn pod(
 ) -> Result<Pod, String> {
     let platform: Platform = serde_json::from_value(Value::Object(spec.platform.clone()))
         .map_err(|error| format!("the task's Kubernetes settings: {error}"))?;
+    check_accelerators(&spec.resources, config)?;
     let deadline = spec
         .limits
         .timeout_ms
@@ -178,7 +179,7 @@ fn container(config: &KubernetesConfig, image: &str, wanted: &Resources) -> Cont
         name: MAIN.to_owned(),
         image: Some(config.image(image)),
         command: Some(vec![launcher, "pod".to_owned()]),
-        resources: Some(resources(wanted)),
+        resources: Some(resources(wanted, config)),
         ..Container::default()
     }
 }
@@ -367,10 +368,34 @@ fn pull_policy(platform: &Platform, config: &KubernetesConfig) -> Option<String>
     asked.into_iter().find(|policy| !policy.is_empty()).cloned()
 }
 
-fn resources(wanted: &Resources) -> ResourceRequirements {
+/// Whether Kubernetes takes it for a resource's name.
+fn is_resource(name: &str) -> bool {
+    const PLAIN: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
+    PLAIN.contains(&name) || name.starts_with("hugepages-") || name.contains('/')
+}
+
+/// Upstream passes a type on as it is, and the API server then speaks of resources that nobody named.
+fn check_accelerators(wanted: &Resources, config: &KubernetesConfig) -> Result<(), String> {
+    let unknown = wanted
+        .limits
+        .keys()
+        .find(|name| !is_resource(config.resource(name)));
+    match unknown {
+        None => Ok(()),
+        Some(name) => Err(format!(
+            "accelerator type {name} is no resource of Kubernetes: use a resource's name, for \
+             example nvidia.com/gpu, or say what it stands for in kubernetes.accelerators"
+        )),
+    }
+}
+
+fn resources(wanted: &Resources, config: &KubernetesConfig) -> ResourceRequirements {
     let quantities = |from: &BTreeMap<String, String>| {
         let list = from.iter();
-        let list = list.map(|(name, amount)| (name.clone(), Quantity(amount.clone())));
+        let list = list.map(|(name, amount)| {
+            let name = config.resource(name).to_owned();
+            (name, Quantity(amount.clone()))
+        });
         Some(list.collect::<BTreeMap<_, _>>()).filter(|list| !list.is_empty())
     };
     ResourceRequirements {

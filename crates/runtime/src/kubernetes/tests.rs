@@ -210,6 +210,27 @@ fn terms_that_say_nothing_are_left_out() {
 }
 
 #[test]
+fn a_type_of_accelerator_is_a_resource_or_stands_for_one() {
+    let mut spec = spec(json!({}));
+    spec.resources.limits = BTreeMap::from([("NVIDIA_TESLA_P4".to_owned(), "1".to_owned())]);
+    let mut config = config();
+
+    let error = objects::pod(&spec, &config, None).unwrap_err();
+    assert!(error.contains("kubernetes.accelerators"), "{error}");
+
+    let known = ("NVIDIA_TESLA_P4".to_owned(), "nvidia.com/gpu".to_owned());
+    config.accelerators = BTreeMap::from([known]);
+    let pod = objects::pod(&spec, &config, None).unwrap().spec.unwrap();
+    let limits = pod.containers[0]
+        .resources
+        .as_ref()
+        .unwrap()
+        .limits
+        .as_ref();
+    assert!(limits.unwrap().contains_key("nvidia.com/gpu"));
+}
+
+#[test]
 fn what_is_not_understood_is_named() {
     let init = |container: Value| json!({"initContainers": [container]});
     for (platform, named) in [

@@ -45,6 +45,26 @@ pub(super) fn judge(pod: &Pod) -> Verdict {
         .map_or(Verdict::AtWork, Verdict::Stuck)
 }
 
+/// What a pod waits for that is neither stuck nor at work yet; `None` once its task has begun.
+pub(super) fn waits_for(pod: &Pod) -> Option<String> {
+    let mut all = containers(pod);
+    let main = all.find(|container| container.name == MAIN);
+    let state = main.and_then(|main| main.state.as_ref());
+    let begun = state.is_some_and(|state| state.running.is_some() || state.terminated.is_some());
+    if begun {
+        return None;
+    }
+    let spec = pod.spec.as_ref()?;
+    let image = spec.containers.first()?.image.as_deref()?;
+    Some(match &spec.node_name {
+        None => "its pod waits for the scheduler".to_owned(),
+        Some(node) => format!(
+            "its container is made on node {node}: its image {image} may be pulled, its volumes \
+             mounted"
+        ),
+    })
+}
+
 fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
     let status = pod.status.as_ref();
     let init = status.and_then(|status| status.init_container_statuses.as_ref());
@@ -260,6 +280,9 @@ mod tests {
             assert_eq!(reason(judge(&pod(status))), (false, expected));
         }
         assert_eq!(judge(&pod(waiting("PodInitializing"))), Verdict::AtWork);
+        let begun = main(json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}}));
+        let begun = pod(json!({"phase": "Running", "containerStatuses": begun}));
+        assert_eq!(waits_for(&begun), None);
         assert_eq!(judge(&pod(json!({"phase": "Running"}))), Verdict::AtWork);
     }
 }

@@ -204,6 +204,13 @@ fn task_detail(
         state: task_state(change.state) as i32,
         error: None,
     });
+    let mut history: Vec<_> = history.collect();
+    // The contract has errors of states that are not final for what stands in the way.
+    if !task.note.is_empty()
+        && let Some(now) = history.last_mut()
+    {
+        now.error = Some(status(14, &task.note));
+    }
     pb::PipelineTaskDetail {
         run_id: run_id.to_owned(),
         task_id: task.id.to_string(),
@@ -225,7 +232,7 @@ fn task_detail(
             .parent
             .map(|parent| parent.to_string())
             .unwrap_or_default(),
-        state_history: history.collect(),
+        state_history: history,
         child_tasks,
         ..pb::PipelineTaskDetail::default()
     }

@@ -144,6 +144,7 @@ fn task(run: RunId, row: &NodeRow, plan: &Plan, iterations: Option<i32>) -> pb::
         output_artifacts: artifact_refs(&row.outputs),
         upstream: upstream.collect(),
         iteration_count: iterations,
+        note: row.note.clone(),
     }
 }
 

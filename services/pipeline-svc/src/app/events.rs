@@ -7,7 +7,7 @@ use ferroflow_types::{CloudEvent, Namespace, Timestamp};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::domain::engine::node::NodeState;
+use crate::domain::engine::node::{NodeIx, NodeState};
 use crate::domain::engine::{RunState, Transition};
 use crate::domain::run::{Run, RunStatus};
 
@@ -112,7 +112,32 @@ pub(crate) fn task_changed(
         NodeState::Failed => "failed",
         NodeState::Canceled => "canceled",
     };
-    let node = state.node(transition.node);
+    let (node, told) = (transition.node, (transition.state, transition.attempt));
+    Some(task_event(run, state, node, told, verb, now))
+}
+
+/// The event that tells what a task's command waits for; its `note` is empty for nothing any more.
+pub(crate) fn task_waits(
+    run: &mut Run,
+    state: &RunState,
+    ix: NodeIx,
+    now: Timestamp,
+) -> CloudEvent {
+    let node = state.node(ix);
+    let mut told = task_event(run, state, ix, (node.state, node.attempt), "waiting", now);
+    told.data["note"] = json!(node.note);
+    told
+}
+
+fn task_event(
+    run: &mut Run,
+    state: &RunState,
+    ix: NodeIx,
+    (stands, attempt): (NodeState, u32),
+    verb: &str,
+    now: Timestamp,
+) -> CloudEvent {
+    let node = state.node(ix);
     run.event_sequence += 1;
     let subject = Subject {
         namespace: &run.namespace,
@@ -127,9 +152,9 @@ pub(crate) fn task_changed(
         "parent_task_id": parent.unwrap_or_default(),
         "name": node.path.rsplit('.').next().unwrap_or_default(),
         "path": node.path,
-        "state": transition.state.as_str(),
-        "attempt": transition.attempt,
+        "state": stands.as_str(),
+        "attempt": attempt,
         "error": node.error.as_ref().map_or("", |error| error.message.as_str()),
     });
-    Some(event(subject, "task", verb, now, data))
+    event(subject, "task", verb, now, data)
 }

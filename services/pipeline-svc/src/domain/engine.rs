@@ -122,6 +122,15 @@ pub(crate) enum Event {
         /// Its attempt.
         attempt: u32,
     },
+    /// A command that has not begun waits for something, or no longer.
+    Noted {
+        /// The task.
+        task: TaskId,
+        /// Its attempt.
+        attempt: u32,
+        /// What for; empty for nothing.
+        note: String,
+    },
     /// A command ended.
     AttemptEnded {
         /// The task.
@@ -222,6 +231,8 @@ pub(crate) struct Decision {
     pub changed: Vec<NodeIx>,
     /// State changes in the order they happened.
     pub transitions: Vec<Transition>,
+    /// Nodes that say something else than before of what they wait for.
+    pub noted: Vec<NodeIx>,
     /// What to do once all that is stored.
     pub effects: Vec<Effect>,
     /// The run's phase is another one than before.
@@ -388,6 +399,11 @@ impl Turn<'_> {
             Event::CacheAnswered { task, hit } => self.cache_answered(task, hit),
             Event::Imported { task, result } => self.imported(task, result),
             Event::SlotGranted { task, attempt } => self.slot_granted(task, attempt),
+            Event::Noted {
+                task,
+                attempt,
+                note,
+            } => self.noted(task, attempt, note),
             Event::AttemptEnded {
                 task,
                 attempt,
@@ -439,6 +455,7 @@ impl Turn<'_> {
             return;
         }
         node.state = state;
+        node.note.clear();
         node.history.push(Change { at: now, state });
         if state == NodeState::Running && node.started_at.is_none() {
             node.started_at = Some(now);

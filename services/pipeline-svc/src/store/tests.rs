@@ -331,6 +331,7 @@ fn running(run: &Run) -> NodeRow {
         outputs: Values::default(),
         error: None,
         cache: None,
+        note: "no node takes its pod".to_owned(),
         created_at: NOW,
         started_at: Some(NOW),
         finished_at: None,

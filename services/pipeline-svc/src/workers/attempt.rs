@@ -9,7 +9,7 @@ use ferroflow_launcher::{
     AttemptKey, AttemptResult, AttemptSpec, Failure, FailureReason, InputArtifact, Limits, Outcome,
     OutputArtifact, OutputParameter, OutputSpec, ParameterKind, Resources, Workspace,
 };
-use ferroflow_runtime::{Runtime, RuntimeError};
+use ferroflow_runtime::{Notes, Runtime, RuntimeError};
 use ferroflow_types::TaskId;
 use ferroflow_types::error::chain;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -25,6 +25,12 @@ use crate::domain::plan::{ParameterType, ResourceSpec};
 pub(super) enum Report {
     /// A slot is taken, the command is about to start.
     Granted { task: TaskId, attempt: u32 },
+    /// The command has not begun: what it waits for, empty for nothing.
+    Noted {
+        task: TaskId,
+        attempt: u32,
+        note: String,
+    },
     /// The attempt has ended.
     Ended {
         task: TaskId,
@@ -169,17 +175,55 @@ const AWAY: Duration = Duration::from_secs(5);
 
 /// Asks until somebody knows how the attempt ended. A store that is away says nothing of a command
 /// that runs, so the attempt is not given up for it.
-async fn until_known<F>(key: AttemptKey, ask: impl Fn() -> F) -> Result<Outcome, RuntimeError>
+async fn until_known<F>(
+    key: AttemptKey,
+    notes: Option<&Notes>,
+    ask: impl Fn() -> F,
+) -> Result<Outcome, RuntimeError>
 where
     F: Future<Output = Result<Outcome, RuntimeError>>,
 {
     loop {
         match ask().await {
             Err(error @ RuntimeError::Away { .. }) => {
+                if let Some(notes) = notes {
+                    notes.say(&key, Some("the object store cannot be reached now"));
+                }
                 tracing::warn!(%key, error = chain(&error), wait = ?AWAY, "an attempt cannot be asked after now, trying again");
                 tokio::time::sleep(AWAY).await;
             }
             known => return known,
+        }
+    }
+}
+
+/// How long a note has to last before it is told; each one told is a transaction.
+const LASTING: Duration = Duration::from_secs(1);
+
+/// Tells the actor what an attempt says while it waits; ends with the attempt.
+async fn pass_on(
+    notes: &Notes,
+    key: AttemptKey,
+    reports: &mpsc::Sender<Report>,
+) -> std::convert::Infallible {
+    let AttemptKey { task, attempt, .. } = key;
+    let mut said = notes.listen(&key);
+    let mut told = String::new();
+    loop {
+        // The notes are there as long as the runtime.
+        if said.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+        tokio::time::sleep(LASTING).await;
+        let note = said.borrow_and_update().clone().unwrap_or_default();
+        if note != told {
+            told.clone_from(&note);
+            let report = Report::Noted {
+                task,
+                attempt,
+                note,
+            };
+            tell(reports, report).await;
         }
     }
 }
@@ -204,11 +248,20 @@ pub(super) async fn watch(
         permit
     };
     let key = spec.key;
-    let outcome = until_known(key, || async {
+    let notes = runtime.notes();
+    let ended = until_known(key, notes, || async {
         runtime.ensure(spec.clone()).await?;
         runtime.observe(&key).await
-    })
-    .await;
+    });
+    let outcome = match notes {
+        Some(notes) => tokio::select! {
+            // Who listens first misses nothing.
+            biased;
+            never = pass_on(notes, key, &reports) => match never {},
+            outcome = ended => outcome,
+        },
+        None => ended.await,
+    };
     drop(permit);
     tell_end(&reports, key, outcome).await;
 }
@@ -219,7 +272,7 @@ pub(super) async fn stop(
     key: AttemptKey,
     reports: mpsc::Sender<Report>,
 ) {
-    let outcome = until_known(key, || async {
+    let outcome = until_known(key, None, || async {
         runtime.stop(&key).await?;
         runtime.observe(&key).await
     })

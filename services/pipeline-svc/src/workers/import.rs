@@ -27,6 +27,17 @@ impl Actor {
     pub(super) async fn event_of(&mut self, report: Report) -> Result<Event, Error> {
         let (task, attempt, outcome) = match report {
             Report::Granted { task, attempt } => return Ok(Event::SlotGranted { task, attempt }),
+            Report::Noted {
+                task,
+                attempt,
+                note,
+            } => {
+                return Ok(Event::Noted {
+                    task,
+                    attempt,
+                    note,
+                });
+            }
             Report::RetryDue { task } => return Ok(Event::RetryDue { task }),
             Report::Ended {
                 task,

@@ -28,6 +28,7 @@ struct Step {
     changed: Vec<NodeIx>,
     seen: HashSet<NodeIx>,
     transitions: Vec<Transition>,
+    noted: Vec<NodeIx>,
     phase_changed: bool,
     artifacts: Vec<StoredArtifact>,
     launches: Vec<(AttemptSpec, Option<OwnedSemaphorePermit>)>,
@@ -56,6 +57,7 @@ impl Step {
             }
         }
         self.transitions.extend(decision.transitions);
+        self.noted.extend(decision.noted);
         self.phase_changed |= decision.phase_changed;
         decision.effects
     }
@@ -227,6 +229,10 @@ impl Actor {
             if let Some(event) = events::task_changed(&mut run, state, transition, now) {
                 tx.publish(&event).await?;
             }
+        }
+        for &ix in &step.noted {
+            tx.publish(&events::task_waits(&mut run, state, ix, now))
+                .await?;
         }
         let status = RunStatus::of(state.phase());
         if status != run.status {

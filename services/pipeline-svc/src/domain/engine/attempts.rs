@@ -40,6 +40,20 @@ impl Turn<'_> {
         }
     }
 
+    /// Takes note of what a command waits for. It stays where it stands.
+    pub(super) fn noted(&mut self, task: TaskId, attempt: u32, note: String) {
+        let Some(ix) = self.run.find(task) else {
+            return;
+        };
+        let node = self.node(ix);
+        let current = node.attempt == attempt && node.state == NodeState::Running;
+        if !current || node.note == note {
+            return;
+        }
+        self.decision.noted.push(ix);
+        self.change(ix).note = note;
+    }
+
     fn attempt_failed(&mut self, ix: NodeIx, failure: AttemptFailure) {
         let policy = self.run.task(ix).and_then(|task| task.retry);
         let now = self.now;

@@ -217,6 +217,8 @@ pub(crate) struct Node {
     pub error: Option<NodeError>,
     /// What the cache said.
     pub cache: Option<CacheNote>,
+    /// Why its command has not begun, as the runtime says; empty when nothing is in the way.
+    pub note: String,
     /// When it became known to the run.
     pub created_at: Timestamp,
     /// When it first left the queue.
@@ -261,6 +263,7 @@ impl Node {
             outputs: Values::default(),
             error: None,
             cache: None,
+            note: String::new(),
             created_at: now,
             started_at: None,
             finished_at: None,

@@ -43,6 +43,8 @@ pub(crate) struct NodeRow {
     pub error: Option<NodeError>,
     /// What the cache said.
     pub cache: Option<CacheNote>,
+    /// Why its command has not begun.
+    pub note: String,
     /// When it became known.
     pub created_at: Timestamp,
     /// When it started.
@@ -113,6 +115,7 @@ impl RunState {
             outputs: row.outputs,
             error: row.error,
             cache: row.cache,
+            note: row.note,
             created_at: row.created_at,
             started_at: row.started_at,
             finished_at: row.finished_at,
@@ -268,6 +271,7 @@ impl RunState {
             outputs: node.outputs.clone(),
             error: node.error.clone(),
             cache: node.cache.clone(),
+            note: node.note.clone(),
             created_at: node.created_at,
             started_at: node.started_at,
             finished_at: node.finished_at,
