@@ -1,7 +1,9 @@
-//! The ecosystem's own compiled pipelines on a real cluster: every row that local processes run, and
-//! those that need containers or Kubernetes.
+//! The ecosystem's own compiled pipelines on a real cluster: rows that local processes run, and those
+//! that need containers or Kubernetes.
 //!
-//! Images that cannot be had are replaced by one that is in the cluster; the table says by which.
+//! A slice with each feature once by default; `FERROFLOW_TEST_FULL=1` for every row,
+//! `FERROFLOW_TEST_ONLY=part-of-a-path,another` for some. Images that cannot be had are replaced by
+//! one that is in the cluster, and the row says so.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -12,12 +14,93 @@
 use std::path::Path;
 
 use ferroflow_testkit::cluster::Cluster;
-use ferroflow_testkit::conformance::{cases, count, run_all, table};
+use ferroflow_testkit::conformance::{Case, cases, count, run_all, table};
 use ferroflow_testkit::{Platform, conformance_dir};
 use serde_json::json;
 
-/// Rows that run at once.
-const WORKERS: usize = 6;
+/// Rows that run at once: most of a row is waiting for a pod, or for pip in it.
+const WORKERS: usize = 8;
+
+/// Each feature once.
+const SLICE: [&str; 36] = [
+    "argo_compatibility/fast_artifact.yaml",
+    "valid/arguments_parameters.yaml",
+    "valid/collected_artifacts.yaml",
+    "valid/component_with_task_final_status_GH-12033.yaml",
+    "valid/container_with_artifact_output.yaml",
+    "valid/critical/add_numbers.yaml",
+    "valid/critical/artifact_cache.yaml",
+    "valid/critical/collected_parameters.yaml",
+    "valid/critical/component_with_optional_inputs.yaml",
+    "valid/critical/container_component_with_no_inputs.yaml",
+    "valid/critical/flip_coin.yaml",
+    "valid/critical/if_else_with_oneof_artifacts.yaml",
+    "valid/critical/missing_kubernetes_optional_inputs.yaml",
+    "valid/critical/pipeline_with_env.yaml",
+    "valid/critical/pipeline_with_importer_workspace.yaml",
+    "valid/critical/pipeline_with_placeholders.yaml",
+    "valid/critical/pipeline_with_pod_metadata.yaml",
+    "valid/critical/pipeline_with_retry.yaml",
+    "valid/critical/pipeline_with_secret_as_env.yaml",
+    "valid/critical/pipeline_with_workspace.yaml",
+    "valid/essential/pipeline_with_metrics_outputs.yaml",
+    "valid/failing/pipeline_with_exit_handler.yaml",
+    "valid/gpu-scheduling/nvidia_gpu_scheduling_check.yaml",
+    "valid/mounted_cabundle_configmap.yaml",
+    "valid/parallel_and_nested/parallel_for_mount_pvc.yaml",
+    "valid/parallel_and_nested/parallel_for_secret.yaml",
+    "valid/parallel_and_nested/pipeline_in_pipeline_complex.yaml",
+    "valid/pipeline_with_concat_placeholder.yaml",
+    "valid/pipeline_with_dynamic_importer_metadata.yaml",
+    "valid/pipeline_with_parallelfor_parallelism.yaml",
+    "valid/pipeline_with_secret_as_volume.yaml",
+    "valid/pipeline_with_task_using_ignore_upstream_failure.yaml",
+    "valid/pipeline_with_volume.yaml",
+    "valid/pvc_mount.yaml",
+    "valid/pythonic_artifacts_with_multiple_returns.yaml",
+    "valid/run_as_user_cache_enabled.yaml",
+];
+
+/// Rows that cannot end as the table says here, with the reason; they run all the same.
+const KNOWN: [(&str, &str); 6] = [
+    (
+        "valid/artifacts_simple.yaml",
+        "its container replaces gs:// in URIs by a path and opens it; the root here is s3://",
+    ),
+    (
+        "valid/critical/modelcar.yaml",
+        "artifacts in images (oci://) are not supported",
+    ),
+    (
+        "valid/critical/pipeline_with_artifact_custom_path.yaml",
+        "pins an SDK without set_path",
+    ),
+    (
+        "valid/essential/embedded_artifact.yaml",
+        "pins an SDK without EmbeddedInput",
+    ),
+    (
+        "valid/integration/ray_integration_compiled.yaml",
+        "needs the operator of Ray",
+    ),
+    (
+        "valid/local_execution/local_execution_pipeline_with_retry.yaml",
+        "counts attempts in /tmp, which each attempt's pod has of its own; upstream's as well",
+    ),
+];
+
+/// The rows that were asked for.
+fn chosen(folder: &Path) -> Vec<Case> {
+    let mut cases = cases(folder);
+    cases.retain(|case| ["a", "b", "c"].contains(&case.class.as_str()));
+    if let Ok(only) = std::env::var("FERROFLOW_TEST_ONLY") {
+        let only: Vec<&str> = only.split(',').collect();
+        cases.retain(|case| only.iter().any(|part| case.path.contains(part)));
+    } else if std::env::var_os("FERROFLOW_TEST_FULL").is_none() {
+        cases.retain(|case| SLICE.contains(&case.path.as_str()));
+    }
+    cases
+}
 
 #[test]
 fn compiled_pipelines_of_the_ecosystem_end_as_they_must_on_a_cluster() {
@@ -25,11 +108,7 @@ fn compiled_pipelines_of_the_ecosystem_end_as_they_must_on_a_cluster() {
         (Ok(cluster), Ok(folder)) => (cluster, folder),
         (Err(reason), _) | (_, Err(reason)) => return println!("skipped: {reason}"),
     };
-    let mut cases = cases(&folder);
-    cases.retain(|case| ["a", "b", "c"].contains(&case.class.as_str()));
-    if let Ok(only) = std::env::var("FERROFLOW_TEST_ONLY") {
-        cases.retain(|case| case.path.contains(&only));
-    }
+    let cases = chosen(&folder);
     cluster.apply(&json!({
         "apiVersion": "v1", "kind": "PersistentVolumeClaim",
         "metadata": {"name": "my-pvc", "namespace": ferroflow_testkit::cluster::NAMESPACE},
@@ -43,21 +122,29 @@ fn compiled_pipelines_of_the_ecosystem_end_as_they_must_on_a_cluster() {
     let settings = cluster.settings(data.path(), &more);
     let platform = Platform::start(data.path(), &["--config", &settings.display().to_string()]);
 
-    let rows = run_all(&platform, &folder, &cases, WORKERS);
+    let mut rows = run_all(&platform, &folder, &cases, WORKERS);
 
-    let text = format!(
-        "every image is {} unless its row is about a missing one\n\n{}",
-        cluster.task_image(),
-        table(&rows)
-    );
+    for row in &mut rows {
+        let file = std::fs::read_to_string(folder.join(&row.case.path)).unwrap();
+        row.remarks.extend(cluster.mapped_images(&file));
+        let known = KNOWN.iter().find(|(path, _)| *path == row.case.path);
+        row.remarks.extend(
+            known
+                .filter(|_| !row.is_good())
+                .map(|(_, why)| format!("known: {why}")),
+        );
+    }
+    let text = table(&rows);
     println!("{text}");
-    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/cluster-conformance.md");
-    std::fs::write(target, &text).unwrap();
-    let (good, all) = count(&rows, "a");
-    let (b, c) = (count(&rows, "b"), count(&rows, "c"));
-    println!("as expected: class a {good} of {all}, b {b:?}, c {c:?}");
-    assert!(
-        good * 10 >= all * 9,
-        "{good} of {all} class a rows end as expected"
-    );
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
+    std::fs::create_dir_all(&target).unwrap();
+    std::fs::write(target.join("cluster-conformance.md"), &text).unwrap();
+    let [a, b, c] = ["a", "b", "c"].map(|class| count(&rows, class));
+    println!("as expected: class a {a:?}, b {b:?}, c {c:?}");
+    let surprises: Vec<_> = rows
+        .iter()
+        .filter(|row| !row.is_good() && KNOWN.iter().all(|(path, _)| *path != row.case.path))
+        .map(|row| format!("{}: {}", row.case.path, row.got))
+        .collect();
+    assert!(surprises.is_empty(), "{surprises:#?}");
 }

@@ -166,6 +166,23 @@ impl Cluster {
         })
     }
 
+    /// The images of a compiled pipeline that are replaced by others, as sentences.
+    pub fn mapped_images(&self, pipeline: &str) -> Vec<String> {
+        let settings = self.kubernetes();
+        let images = pipeline.lines().filter_map(|line| {
+            let (_, image) = line.split_once("image: ")?;
+            Some(image.trim_matches(['\'', '"', ' ']).to_owned())
+        });
+        let mapped = images.filter_map(|image| {
+            let map = &settings["images"];
+            let to = map.get(&image).unwrap_or(&map["*"]).as_str()?;
+            // An operation is no image.
+            (to != image && !image.starts_with("argostub/")).then(|| format!("{image} → {to}"))
+        });
+        let distinct: std::collections::BTreeSet<_> = mapped.collect();
+        distinct.into_iter().collect()
+    }
+
     /// Writes a settings file for `ferroflow up` in `folder`; `more` is merged into it.
     pub fn settings(&self, folder: &Path, more: &Value) -> PathBuf {
         let root = format!("s3://ferroflow/{}", folder.file_name().unwrap().display());

@@ -31,8 +31,17 @@ pub struct Row {
     pub case: Case,
     /// How it ended.
     pub got: String,
+    /// What else there is to say.
+    pub remarks: Vec<String>,
     took: Duration,
     note: String,
+}
+
+impl Row {
+    /// Whether it ended as it must.
+    pub fn is_good(&self) -> bool {
+        self.got == self.case.expected
+    }
 }
 
 /// All rows of the table in `folder`.
@@ -121,6 +130,7 @@ pub fn run_all(platform: &Platform, folder: &Path, cases: &[Case], workers: usiz
                         Row {
                             case: case.clone(),
                             got,
+                            remarks: Vec::new(),
                             took,
                             note,
                         },
@@ -137,14 +147,11 @@ pub fn run_all(platform: &Platform, folder: &Path, cases: &[Case], workers: usiz
 /// The rows as Markdown.
 pub fn table(rows: &[Row]) -> String {
     let mut text =
-        "| | class | pipeline | expected | got | s | why |\n|---|---|---|---|---|---|---|\n"
+        "| | class | pipeline | expected | got | s | why | remarks |\n|---|---|---|---|---|---|---|---|\n"
             .to_owned();
     for row in rows {
-        let sign = if row.got == row.case.expected {
-            "✓"
-        } else {
-            "✗"
-        };
+        let sign = if row.is_good() { "✓" } else { "✗" };
+        let remarks = row.remarks.join("; ");
         let why = row
             .note
             .lines()
@@ -161,7 +168,7 @@ pub fn table(rows: &[Row]) -> String {
         let (got, took) = (&row.got, row.took.as_secs_f64());
         writeln!(
             text,
-            "| {sign} | {class} | {path} | {expected} | {got} | {took:.1} | {why} |"
+            "| {sign} | {class} | {path} | {expected} | {got} | {took:.1} | {why} | {remarks} |"
         )
         .unwrap();
     }
@@ -171,6 +178,6 @@ pub fn table(rows: &[Row]) -> String {
 /// How many rows of a class there are, and how many of them ended as they must.
 pub fn count(rows: &[Row], class: &str) -> (usize, usize) {
     let of_class = || rows.iter().filter(|row| row.case.class == class);
-    let good = of_class().filter(|row| row.got == row.case.expected);
+    let good = of_class().filter(|row| row.is_good());
     (good.count(), of_class().count())
 }

@@ -204,6 +204,10 @@ impl Scene {
                 let event = &event["event"];
                 let of = |name: &str| event["data"][name].to_string();
                 let kind = event["type"].as_str().unwrap_or_default().to_owned();
+                // What a task waits for is no transition, and may change.
+                if kind == "ai.ferroflow.task.waiting" {
+                    continue;
+                }
                 *seen.entry((kind, of("path"), of("attempt"))).or_insert(0) += 1;
             }
             let mut kinds = seen.keys();
