@@ -105,7 +105,7 @@ impl Place {
 const S3_SCHEMES: [&str; 3] = ["s3://", "minio://", "s3a://"];
 
 /// How long a request is repeated while its store is away; whoever waits is better told by then.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The longest wait between two tries.
 const WAIT_MAX: Duration = Duration::from_secs(5);

@@ -57,6 +57,8 @@ impl Scene {
             key,
             task_name: name.to_owned(),
             image: self.cluster.task_image().to_owned(),
+            entry_point: false,
+            local_inputs: Vec::new(),
             argv: ["sh", "-c", script].map(str::to_owned).to_vec(),
             env: vec![
                 ("WORD".to_owned(), name.to_owned()),

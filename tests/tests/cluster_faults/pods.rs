@@ -83,7 +83,7 @@ fn a_drained_node_costs_an_attempt_and_no_retry_of_the_users() {
     let drain = [&drain[..], &[&only, "--timeout=60s"]].concat();
     scene.cluster().kubectl(&drain);
     eventually(
-        Duration::from_secs(60),
+        Duration::from_mins(1),
         "another attempt waits for a node",
         || {
             let pods = pods_of(&scene, &selector);

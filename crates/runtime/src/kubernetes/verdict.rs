@@ -95,23 +95,27 @@ fn waiting(container: &ContainerStatus) -> Option<Failure> {
     }
 }
 
+/// Why the cluster took the pod away, if it did.
+fn disruption(pod: &Pod) -> Option<Failure> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let condition = conditions
+        .iter()
+        .find(|condition| condition.type_ == "DisruptionTarget" && condition.status == "True")?;
+    let why = condition.reason.as_deref().unwrap_or_default();
+    let said = condition.message.clone().unwrap_or_default();
+    let kind = match why {
+        "PreemptionByScheduler" => FailureReason::Preempted,
+        _ => FailureReason::Evicted,
+    };
+    Some(Failure::new(
+        kind,
+        format!("its pod had to go ({why}): {said}"),
+    ))
+}
+
 fn ended(pod: &Pod, reason: &str, message: &str) -> Failure {
-    let conditions = pod
-        .status
-        .as_ref()
-        .and_then(|status| status.conditions.as_ref());
-    let disrupted = conditions
-        .into_iter()
-        .flatten()
-        .find(|condition| condition.type_ == "DisruptionTarget" && condition.status == "True");
-    if let Some(condition) = disrupted {
-        let why = condition.reason.as_deref().unwrap_or_default();
-        let said = condition.message.clone().unwrap_or_default();
-        let kind = match why {
-            "PreemptionByScheduler" => FailureReason::Preempted,
-            _ => FailureReason::Evicted,
-        };
-        return Failure::new(kind, format!("its pod had to go ({why}): {said}"));
+    if let Some(failure) = disruption(pod) {
+        return failure;
     }
     match reason {
         "DeadlineExceeded" => {
@@ -128,52 +132,56 @@ fn ended(pod: &Pod, reason: &str, message: &str) -> Failure {
         }
         _ => {}
     }
+    ended_container(pod).unwrap_or_else(|| {
+        Failure::new(
+            FailureReason::Lost,
+            "its pod ended without a report of the launcher",
+        )
+    })
+}
+
+/// Why the pod's container that failed did so.
+fn ended_container(pod: &Pod) -> Option<Failure> {
     // One that runs beside the task is ended with it, which says nothing.
     let (main, others): (Vec<_>, Vec<_>) =
         containers(pod).partition(|container| container.name == MAIN);
-    let ended = main.into_iter().chain(others).find_map(|container| {
+    let (container, state) = main.into_iter().chain(others).find_map(|container| {
         let state = container.state.as_ref()?.terminated.as_ref()?;
         (state.exit_code != 0).then_some((container, state))
-    });
-    let Some((container, state)) = ended else {
-        return Failure::new(
-            FailureReason::Lost,
-            "its pod ended without a report of the launcher",
-        );
-    };
+    })?;
     let (why, code) = (state.reason.clone().unwrap_or_default(), state.exit_code);
     if why == "OOMKilled" {
         let limit = memory_limit(pod);
-        return Failure {
+        return Some(Failure {
             exit_code: Some(code),
             ..Failure::new(
                 FailureReason::OutOfMemory,
                 format!("it used more memory than its limit{limit}: raise the limit"),
             )
-        };
+        });
     }
     let said = state.message.clone().unwrap_or_default();
     let name = &container.name;
     if name == MAIN && code == i32::from(NO_REPORT) {
-        return Failure::new(
+        return Some(Failure::new(
             FailureReason::StoreAway,
             format!(
                 "the object store was away for too long, and what the command did is lost: {said}"
             ),
-        );
+        ));
     }
     if name == MAIN && KILLED.contains(&code) {
-        return Failure::new(
+        return Some(Failure::new(
             FailureReason::Lost,
             "its launcher was killed before it could report",
-        );
+        ));
     }
-    Failure::new(
+    Some(Failure::new(
         FailureReason::StartFailed,
         format!("container {name} ended with {code} before the command could be reported on ({why}) {said}")
             .trim_end()
             .to_owned(),
-    )
+    ))
 }
 
 fn memory_limit(pod: &Pod) -> String {
