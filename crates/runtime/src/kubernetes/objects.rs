@@ -106,16 +106,14 @@ pub(super) fn pod(
         security_context: security(&platform),
         ..container(config, &spec.image, &spec.resources)
     };
-    let mut init_containers = vec![launcher(config)];
-    init_containers.extend(init::containers(&platform, config)?);
+    let before = init::containers(&platform, config)?;
     let pod_spec = PodSpec {
-        init_containers: Some(init_containers),
         active_deadline_seconds: deadline,
         node_selector: node_selector(&platform),
         tolerations: Some(tolerations(&platform)?).filter(|list| !list.is_empty()),
         affinity: super::affinity::of(&platform)?,
         image_pull_secrets: Some(pull_secrets.collect::<Vec<_>>()).filter(|list| !list.is_empty()),
-        ..pod_spec(config, container, Volumes::of(spec, &platform))
+        ..pod_spec(config, before, container, Volumes::of(spec, &platform))
     };
     Ok(Pod {
         metadata: metadata(spec, &platform, config),
@@ -140,18 +138,25 @@ pub(super) fn warm_pod(name: &str, class: &Class, config: &KubernetesConfig, hom
             labels: Some(owned(labels)),
             ..ObjectMeta::default()
         },
-        spec: Some(pod_spec(config, container, Volumes::own())),
+        spec: Some(pod_spec(config, Vec::new(), container, Volumes::own())),
         status: None,
     }
 }
 
-/// What every pod has.
-fn pod_spec(config: &KubernetesConfig, main: Container, mut volumes: Volumes) -> PodSpec {
+/// What every pod has; the containers of `before` end, or are ready, before the command starts.
+fn pod_spec(
+    config: &KubernetesConfig,
+    mut before: Vec<Container>,
+    main: Container,
+    mut volumes: Volumes,
+) -> PodSpec {
     if config.image_volume {
         volumes.launcher(config);
+    } else {
+        before.insert(0, launcher(config));
     }
     PodSpec {
-        init_containers: (!config.image_volume).then(|| vec![launcher(config)]),
+        init_containers: Some(before).filter(|list| !list.is_empty()),
         containers: vec![Container {
             volume_mounts: Some(volumes.mounts),
             ..main
