@@ -43,6 +43,9 @@ enum Action {
     Status { parts: Vec<Part> },
     /// Put this checkout's programs into the cluster as an image.
     Image,
+    /// Start what is not up, build the programs, and print the variables by which tests find them,
+    /// as `export` lines.
+    Env,
     /// Kill one process of a part, for tests of faults.
     #[command(hide = true)]
     Kill { process: String },
@@ -137,6 +140,7 @@ impl Testbed {
             Action::Down { parts } => or_all(parts).into_iter().try_for_each(Part::down),
             Action::Status { parts } => or_all(parts).into_iter().try_for_each(status),
             Action::Image => image().map(drop),
+            Action::Env => environment(),
             Action::Kill { process } => kill(&process),
             Action::Restart { process } => {
                 kill(&process)?;
@@ -144,6 +148,13 @@ impl Testbed {
             }
         }
     }
+}
+
+fn environment() -> anyhow::Result<()> {
+    for (name, value) in crate::ci::cluster_parts()? {
+        println!("export {name}='{value}'");
+    }
+    Ok(())
 }
 
 /// Ends a process as a power cut would.
