@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use ferroflow_testkit::{Platform, shell_pipeline};
 use serde_json::{Value, json};
 
-use crate::ci;
+use crate::real_parts;
 use crate::shell::build;
 
 /// No run of a bench takes longer.
@@ -50,7 +50,7 @@ impl Bench {
         // Read by the test kit, before any thread is started.
         if std::env::var_os("FERROFLOW_BIN").is_none() {
             let given = if self.cluster {
-                ci::cluster_parts()?
+                real_parts::up()?
             } else {
                 vec![("FERROFLOW_BIN", build()?.display().to_string())]
             };

@@ -1,13 +1,16 @@
 //! Tests and checks.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-use crate::python;
-use crate::shell::{build, cargo, program, root, run, target};
-use crate::testbed::{self, Part};
+use crate::shell::{build, build_static, cargo, program, root, run, target};
+use crate::{python, real_parts, testbed};
+
+/// CI begins no further tests on real parts after that time.
+const LAST_BEGIN: Duration = Duration::from_mins(45);
 
 /// Which tests.
 #[derive(Debug, clap::Args)]
@@ -20,153 +23,25 @@ pub(crate) struct Test {
 
 impl Test {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
-        if self.cluster { cluster() } else { test() }
-    }
-}
-
-/// Starts what is not there; the variables by which tests find the parts.
-pub(crate) fn cluster_parts() -> anyhow::Result<Vec<(&'static str, String)>> {
-    testbed::up(&Part::ALL)?;
-    let programs = testbed::image()?;
-    let mut given = vec![
-        (
-            "FERROFLOW_BIN",
-            programs.join("ferroflow").display().to_string(),
-        ),
-        (
-            "FERROFLOW_TEST_LAUNCHER",
-            programs.join("ferroflow-launcher").display().to_string(),
-        ),
-        ("FERROFLOW_TEST_IMAGE", testbed::FERROFLOW.to_owned()),
-        ("FERROFLOW_TEST_TASK_IMAGE", testbed::PYTHON.to_owned()),
-        (
-            "FERROFLOW_TEST_HELM",
-            testbed::helm()?.display().to_string(),
-        ),
-    ];
-    let databases = std::env::var_os(Part::Postgres.variable()).is_none();
-    if databases {
-        given.push(("FERROFLOW_TEST_POD_DATABASE", testbed::database_for_pods()?));
-    }
-    given.retain(|(name, _)| std::env::var_os(name).is_none());
-    let ours = std::env::var_os(Part::Kubernetes.variable()).is_none();
-    if ours {
-        let us = std::env::current_exe()?.display().to_string();
-        given.push(("FERROFLOW_TEST_RESTART", us));
-        given.push(("FERROFLOW_TEST_ADDRESS", testbed::address()?));
-    }
-    for part in Part::ALL {
-        if std::env::var_os(part.variable()).is_none() {
-            given.push((part.variable(), part.address()?));
-            if part == Part::Kafka {
-                given.extend(testbed::secure_kafka()?);
-            }
+        if self.cluster {
+            return real_parts::test();
         }
+        // The platform that clients and faults are tried on is the one that users run.
+        test(&build()?, &[])?;
+        println!(
+            "not run here: what needs real Kubernetes, Docker, Kafka, PostgreSQL or S3 \
+             (cargo xtask test --cluster)"
+        );
+        Ok(())
     }
-    Ok(given)
 }
 
-/// What needs real parts.
-fn cluster() -> anyhow::Result<()> {
-    let given = cluster_parts()?;
-    for arguments in CLUSTER_TESTS {
-        println!("$ cargo test {}", arguments.join(" "));
-        let mut test = program(env!("CARGO"), &["test", "--quiet"]);
-        test.args(*arguments).envs(given.clone());
-        run(&mut test)?;
-    }
-    let tests = root().join("tests/kafka_events");
-    let folder = target().join("kafka-env");
-    let python = python::environment(&folder, &tests.join("requirements.txt"))?;
-    println!("$ pytest tests/kafka_events");
-    let mut pytest = Command::new(python);
-    pytest.args(["-m", "pytest", "-q", "-p", "no:cacheprovider"]);
-    run(pytest.arg(tests).current_dir(root()).envs(given))
-}
-
-/// Tests that skip themselves without a cluster.
-const CLUSTER_TESTS: &[&[&str]] = &[
-    &["--package", "ferroflow-pipeline-svc", "store::"],
-    &["--package", "ferroflow-db"],
-    &[
-        "--package",
-        "ferroflow-bus",
-        "--features",
-        "kafka-tls",
-        "--",
-        "--nocapture",
-    ],
-    &[
-        "--package",
-        "ferroflow-runtime",
-        "--features",
-        "kubernetes,docker",
-    ],
-    &[
-        "--package",
-        "ferroflow-launcher",
-        "--features",
-        "pod",
-        "--test",
-        "docker_contract",
-        "--",
-        "--nocapture",
-    ],
-    &[
-        "--package",
-        "ferroflow-tests",
-        "--test",
-        "docker",
-        "--",
-        "--test-threads",
-        "1",
-        "--nocapture",
-    ],
-    &[
-        "--package",
-        "ferroflow-launcher",
-        "--features",
-        "pod",
-        "--test",
-        "kubernetes_contract",
-        "--test",
-        "warm_pods",
-    ],
-    &[
-        "--package",
-        "ferroflow-tests",
-        "--test",
-        "cluster_conformance",
-        "--",
-        "--nocapture",
-    ],
-    &[
-        "--package",
-        "ferroflow-tests",
-        "--test",
-        "cluster_chart",
-        "--",
-        "--nocapture",
-    ],
-    &[
-        "--package",
-        "ferroflow-tests",
-        "--test",
-        "cluster_faults",
-        "--",
-        "--test-threads",
-        "1",
-        "--nocapture",
-    ],
-];
-
-/// Everything that runs without root or servers.
-pub(crate) fn test() -> anyhow::Result<()> {
-    // The platform that clients and faults are tried on is the one that users run.
-    let ferroflow = build()?;
+/// Everything that runs without root or servers, with `ferroflow` as the platform.
+fn test(ferroflow: &Path, features: &[&str]) -> anyhow::Result<()> {
     println!("$ cargo test --workspace");
     run(program(env!("CARGO"), &["test", "--quiet", "--workspace"])
-        .env("FERROFLOW_BIN", &ferroflow))?;
+        .args(features)
+        .env("FERROFLOW_BIN", ferroflow))?;
     let tests = root().join("tests/kfp_sdk");
     let folder = target().join("kfp-env");
     let python = python::environment(&folder, &tests.join("requirements.txt"))?;
@@ -182,31 +57,35 @@ pub(crate) fn test() -> anyhow::Result<()> {
         "no:cacheprovider",
         "tests/kfp_sdk",
     ]);
-    run(pytest.current_dir(root()).env("FERROFLOW_BIN", &ferroflow))?;
-    println!(
-        "not run here: what needs real Kubernetes, Docker, Kafka, PostgreSQL or S3 \
-         (cargo xtask test --cluster)"
-    );
-    Ok(())
+    run(pytest.current_dir(root()).env("FERROFLOW_BIN", ferroflow))
 }
 
-/// What CI runs.
+/// What CI runs: what needs no servers, checks, then what needs them where they can be had.
 pub(crate) fn ci() -> anyhow::Result<()> {
-    test()?;
-    checks()
+    let end = Instant::now() + LAST_BEGIN;
+    if let Some(obstacle) = real_parts::obstacle() {
+        test(&build()?, &[])?;
+        checks(&[])?;
+        println!("not run: tests on real parts ({obstacle})");
+        return Ok(());
+    }
+    // Both tiers share what is built: the programs for images, the tests with every feature.
+    let features = ["--features", real_parts::FEATURES];
+    let programs = build_static("quick")?;
+    test(&programs.join("ferroflow"), &features)?;
+    checks(&features)?;
+    let started = testbed::missing();
+    let tested = real_parts::test_until(Some(end));
+    let stopped = testbed::down(&started);
+    tested.and(stopped)
 }
 
-fn checks() -> anyhow::Result<()> {
+fn checks(features: &[&str]) -> anyhow::Result<()> {
     cargo(&["fmt", "--all", "--check"])?;
-    cargo(&[
-        "clippy",
-        "--quiet",
-        "--workspace",
-        "--all-targets",
-        "--",
-        "-D",
-        "warnings",
-    ])?;
+    println!("$ cargo clippy --workspace --all-targets");
+    let mut clippy = program(env!("CARGO"), &["clippy", "--quiet", "--workspace"]);
+    clippy.args(features);
+    run(clippy.args(["--all-targets", "--", "-D", "warnings"]))?;
     let deny = cargo_deny()?;
     println!("$ cargo deny check bans licenses sources");
     run(program(

@@ -10,6 +10,7 @@ mod ci;
 mod image;
 mod python;
 mod quickstart;
+mod real_parts;
 mod shell;
 mod testbed;
 

@@ -18,6 +18,7 @@ mod tools;
 
 pub(crate) use images::{FERROFLOW, PYTHON};
 pub(crate) use node::address;
+pub(crate) use tools::have;
 
 use std::net::TcpStream;
 use std::path::PathBuf;
@@ -137,7 +138,7 @@ impl Testbed {
         };
         match self.action {
             Action::Up { parts } => up(&or_all(parts)),
-            Action::Down { parts } => or_all(parts).into_iter().try_for_each(Part::down),
+            Action::Down { parts } => down(&or_all(parts)),
             Action::Status { parts } => or_all(parts).into_iter().try_for_each(status),
             Action::Image => image().map(drop),
             Action::Env => environment(),
@@ -151,7 +152,7 @@ impl Testbed {
 }
 
 fn environment() -> anyhow::Result<()> {
-    for (name, value) in crate::ci::cluster_parts()? {
+    for (name, value) in crate::real_parts::up()? {
         println!("export {name}='{value}'");
     }
     Ok(())
@@ -227,6 +228,17 @@ pub(crate) fn up(parts: &[Part]) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// Parts that `up` would start.
+pub(crate) fn missing() -> Vec<Part> {
+    let ours = |part: &Part| std::env::var_os(part.variable()).is_none() && !part.is_up();
+    Part::ALL.into_iter().filter(ours).collect()
+}
+
+/// Stops parts that `up` started.
+pub(crate) fn down(parts: &[Part]) -> anyhow::Result<()> {
+    parts.iter().try_for_each(|part| part.down())
 }
 
 fn status(part: Part) -> anyhow::Result<()> {

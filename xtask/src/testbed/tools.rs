@@ -32,7 +32,7 @@ pub(super) fn bin(name: &str) -> anyhow::Result<PathBuf> {
 }
 
 /// A program that is on the path.
-pub(super) fn have(program: &str) -> bool {
+pub(crate) fn have(program: &str) -> bool {
     let looked = Command::new("sh")
         .args(["-c", "command -v \"$0\"", program])
         .stdout(Stdio::null())

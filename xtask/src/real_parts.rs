@@ -1,0 +1,193 @@
+//! The tests that need real parts.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+
+use crate::python;
+use crate::shell::{program, root, run, target};
+use crate::testbed::{self, Part};
+
+/// What these tests need beside the workspace's own features.
+pub(crate) const FEATURES: &str = "ferroflow-bus/kafka-tls";
+
+/// Tests of one kind.
+struct Group {
+    what: &'static str,
+    arguments: &'static [&'static str],
+}
+
+/// Each skips itself where its part is not there. What breaks parts comes last.
+const GROUPS: &[Group] = &[
+    Group {
+        what: "stores on PostgreSQL",
+        arguments: &["--package", "ferroflow-pipeline-svc", "--lib", "store::"],
+    },
+    Group {
+        what: "the database library on PostgreSQL",
+        arguments: &["--package", "ferroflow-db", "--test", "it"],
+    },
+    Group {
+        what: "objects that a real API server takes",
+        arguments: &["--package", "ferroflow-runtime", "--lib", "kubernetes::"],
+    },
+    Group {
+        what: "the runtime's contract over Docker and Kubernetes, warm pods",
+        arguments: &[
+            "--package",
+            "ferroflow-launcher",
+            "--test",
+            "docker_contract",
+            "--test",
+            "kubernetes_contract",
+            "--test",
+            "warm_pods",
+        ],
+    },
+    Group {
+        what: "the chart, two replicas",
+        arguments: &[
+            "--package",
+            "ferroflow-tests",
+            "--test",
+            "cluster_chart",
+            "--test",
+            "cluster_replicas",
+        ],
+    },
+    Group {
+        what: "compiled pipelines of the ecosystem",
+        arguments: &[
+            "--package",
+            "ferroflow-tests",
+            "--test",
+            "cluster_conformance",
+        ],
+    },
+    Group {
+        what: "Kafka, and restarts of it",
+        arguments: &["--package", "ferroflow-bus", "--test", "kafka"],
+    },
+    Group {
+        what: "containers, and restarts of Docker",
+        arguments: &["--package", "ferroflow-tests", "--test", "docker"],
+    },
+    Group {
+        what: "faults of each part",
+        arguments: &["--package", "ferroflow-tests", "--test", "cluster_faults"],
+    },
+];
+
+/// Why the test bed cannot be on this machine, if so.
+pub(crate) fn obstacle() -> Option<&'static str> {
+    let given = Part::ALL
+        .iter()
+        .all(|part| std::env::var_os(part.variable()).is_some());
+    if given {
+        return None;
+    }
+    if !cfg!(target_os = "linux") || !rustix::process::geteuid().is_root() {
+        return Some("the test bed needs Linux and root");
+    }
+    let missing = |name: &&str| !testbed::have(name);
+    if ["go", "java", "apt-get", "perl"].iter().any(missing) {
+        return Some("the test bed needs go, java, apt-get and perl");
+    }
+    None
+}
+
+/// Starts what is not there; the variables by which tests find the parts.
+pub(crate) fn up() -> anyhow::Result<Vec<(&'static str, String)>> {
+    testbed::up(&Part::ALL)?;
+    let programs = testbed::image()?;
+    let mut given = vec![
+        (
+            "FERROFLOW_BIN",
+            programs.join("ferroflow").display().to_string(),
+        ),
+        (
+            "FERROFLOW_TEST_LAUNCHER",
+            programs.join("ferroflow-launcher").display().to_string(),
+        ),
+        ("FERROFLOW_TEST_IMAGE", testbed::FERROFLOW.to_owned()),
+        ("FERROFLOW_TEST_TASK_IMAGE", testbed::PYTHON.to_owned()),
+        (
+            "FERROFLOW_TEST_HELM",
+            testbed::helm()?.display().to_string(),
+        ),
+    ];
+    let databases = std::env::var_os(Part::Postgres.variable()).is_none();
+    if databases {
+        given.push(("FERROFLOW_TEST_POD_DATABASE", testbed::database_for_pods()?));
+    }
+    given.retain(|(name, _)| std::env::var_os(name).is_none());
+    let ours = std::env::var_os(Part::Kubernetes.variable()).is_none();
+    if ours {
+        let us = std::env::current_exe()?.display().to_string();
+        given.push(("FERROFLOW_TEST_RESTART", us));
+        given.push(("FERROFLOW_TEST_ADDRESS", testbed::address()?));
+    }
+    for part in Part::ALL {
+        if std::env::var_os(part.variable()).is_none() {
+            given.push((part.variable(), part.address()?));
+            if part == Part::Kafka {
+                given.extend(testbed::secure_kafka()?);
+            }
+        }
+    }
+    Ok(given)
+}
+
+/// Everything that needs real parts.
+pub(crate) fn test() -> anyhow::Result<()> {
+    test_until(None)
+}
+
+/// The same, but no tests are begun after `end`; what was left out is said.
+pub(crate) fn test_until(end: Option<Instant>) -> anyhow::Result<()> {
+    let given = up().context("the parts that tests need cannot be had")?;
+    let late = || end.is_some_and(|end| Instant::now() > end);
+    let mut left = Vec::new();
+    for group in GROUPS {
+        if late() {
+            left.push(group.what);
+            continue;
+        }
+        println!(
+            "$ cargo test {} ({})",
+            group.arguments.join(" "),
+            group.what
+        );
+        let begun = Instant::now();
+        let mut test = program(env!("CARGO"), &["test", "--quiet", "--features", FEATURES]);
+        // One at a time: what one test kills, another one may need.
+        test.args(group.arguments)
+            .args(["--", "--test-threads", "1", "--nocapture"]);
+        run(test.envs(given.clone()))?;
+        println!("{}: passed in {}", group.what, minutes(begun.elapsed()));
+    }
+    if late() {
+        left.push("stock clients of Kafka");
+    } else {
+        stock_kafka_clients(given)?;
+    }
+    if !left.is_empty() {
+        println!("not run, there was no time left: {}", left.join("; "));
+    }
+    Ok(())
+}
+
+fn minutes(time: Duration) -> String {
+    format!("{}:{:02} min", time.as_secs() / 60, time.as_secs() % 60)
+}
+
+fn stock_kafka_clients(given: Vec<(&'static str, String)>) -> anyhow::Result<()> {
+    let tests = root().join("tests/kafka_events");
+    let folder = target().join("kafka-env");
+    let python = python::environment(&folder, &tests.join("requirements.txt"))?;
+    println!("$ pytest tests/kafka_events");
+    let mut pytest = Command::new(python);
+    pytest.args(["-m", "pytest", "-q", "-p", "no:cacheprovider"]);
+    run(pytest.arg(tests).current_dir(root()).envs(given))
+}
