@@ -1,7 +1,7 @@
 //! `ferroflow serve`: one service in a process of its own, any number of times.
 //!
-//! They meet in PostgreSQL and on the network. pipeline-svc over SQLite, or with local processes as
-//! its runtime, is one replica; its data folder's lock sees to that.
+//! They meet in PostgreSQL and on the network. pipeline-svc over SQLite is one replica, its data
+//! folder's lock sees to that; with processes or containers of one machine it must be one.
 
 use anyhow::bail;
 use ferroflow_artifacts::stores::Secret;
@@ -48,10 +48,9 @@ async fn pipeline_svc(flags: &Flags) -> anyhow::Result<()> {
         );
     }
     let place = Place::lock(&config)?;
-    if shared && config.runtime == RuntimeKind::Process {
+    if shared && config.runtime != RuntimeKind::Kubernetes {
         tracing::warn!(
-            "tasks run as processes of this machine (runtime): start one replica only, others would \
-             not find them"
+            "tasks run on this machine only (runtime): start one replica, others would not find them"
         );
     }
     let mut runner = Runner::default();
