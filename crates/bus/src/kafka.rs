@@ -29,6 +29,7 @@ mod relay;
 mod topics;
 
 use ferroflow_db::DbError;
+use rdkafka::types::RDKafkaErrorCode;
 
 pub use config::KafkaConfig;
 pub use consumer::{Consumer, ConsumerOptions, Delivery, Failure, Handler};
@@ -77,4 +78,16 @@ pub enum KafkaError {
         /// Why.
         problem: String,
     },
+}
+
+impl KafkaError {
+    /// Whether the client can do nothing more, and a new one is needed.
+    pub fn is_fatal(&self) -> bool {
+        match self {
+            Self::Client(source) | Self::Refused { source, .. } => {
+                source.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal)
+            }
+            _ => false,
+        }
+    }
 }

@@ -1,7 +1,6 @@
 //! What moves events on: from the outbox to the log, from the log to Kafka, out of the log when they
 //! are old. Of several replicas each of these works in one.
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -98,22 +97,21 @@ async fn feed_until(
     log: Bus,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let open = async {
-        loop {
-            match KafkaRelay::open(&settings, log.clone()).await {
-                Ok(kafka) => break kafka,
-                Err(error) => again("events for Kafka cannot be read", error).await,
-            }
+    let kafka = loop {
+        let open = KafkaRelay::open(&settings, log.clone());
+        let opened = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            opened = open => opened,
+        };
+        match opened {
+            Ok(kafka) => tokio::select! {
+                () = stop.cancelled() => break kafka,
+                // Its client is of no more use.
+                () = feed(&kafka) => {}
+            },
+            Err(error) => again("events for Kafka cannot be read", error).await,
         }
     };
-    let kafka = tokio::select! {
-        () = stop.cancelled() => return Ok(()),
-        kafka = open => kafka,
-    };
-    tokio::select! {
-        () = stop.cancelled() => {}
-        never = feed(&kafka) => match never {},
-    }
     if let Err(error) = kafka.close().await {
         let error = format!("{:#}", anyhow::Error::new(error));
         tracing::warn!(error, "the last events will be sent to Kafka once more");
@@ -121,12 +119,19 @@ async fn feed_until(
     Ok(())
 }
 
-async fn feed(kafka: &KafkaRelay) -> Infallible {
+/// Moves events until the client fails for good.
+async fn feed(kafka: &KafkaRelay) {
     loop {
         match kafka.tick().await {
             Ok(0) => kafka.wait().await,
             Ok(_) => {}
-            Err(error) => again("Kafka does not take events", error).await,
+            Err(error) => {
+                let is_fatal = error.is_fatal();
+                again("Kafka does not take events", error).await;
+                if is_fatal {
+                    return;
+                }
+            }
         }
     }
 }

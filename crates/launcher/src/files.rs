@@ -2,9 +2,11 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::io::Errno;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -12,6 +14,9 @@ use crate::{AttemptSpec, Outcome};
 
 /// How much of a log's end goes into a report.
 const TAIL_MAX: u64 = 4096;
+
+/// Refuses to open a link.
+const NOT_A_LINK: i32 = OFlags::NOFOLLOW.bits().cast_signed();
 
 /// Room for a report with a log's end; a longer one needs more disk.
 const RESERVE: usize = 16 * 1024;
@@ -57,11 +62,22 @@ impl AttemptFiles {
     pub fn write_outcome(&self, outcome: &Outcome) -> io::Result<()> {
         let part = self.dir.join("outcome.part");
         let bytes = serde_json::to_vec(outcome)?;
-        let mut file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&part)?;
+        let open = || {
+            File::options()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .custom_flags(NOT_A_LINK)
+                .open(&part)
+        };
+        let mut file = match open() {
+            // Somebody put a link there.
+            Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
+                fs::remove_file(&part)?;
+                open()?
+            }
+            opened => opened?,
+        };
         file.write_all(&bytes)?;
         file.set_len(bytes.len() as u64)?;
         fs::rename(&part, self.dir.join("outcome.json"))
@@ -105,7 +121,7 @@ impl AttemptFiles {
             .open(self.lock())?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(file)),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
@@ -156,7 +172,7 @@ impl AttemptFiles {
 }
 
 fn tail(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
+    let mut file = open_own(path)?;
     let len = file.metadata()?.len();
     let start = len.saturating_sub(TAIL_MAX);
     file.seek(SeekFrom::Start(start))?;
@@ -171,6 +187,15 @@ fn tail(path: &Path) -> io::Result<String> {
     Ok(text.trim_end().to_owned())
 }
 
+/// Opens a file that a command may have put a link in the place of, which is not followed: the
+/// reader may see more than the command does.
+pub fn open_own(path: &Path) -> io::Result<File> {
+    File::options()
+        .read(true)
+        .custom_flags(NOT_A_LINK)
+        .open(path)
+}
+
 fn write_whole(path: &Path, value: &impl Serialize) -> io::Result<()> {
     let part = path.with_extension("part");
     let mut file = File::create(&part)?;
@@ -179,8 +204,10 @@ fn write_whole(path: &Path, value: &impl Serialize) -> io::Result<()> {
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+    let mut bytes = Vec::new();
+    let read = open_own(path).and_then(|mut file| file.read_to_end(&mut bytes));
+    match read {
+        Ok(_) => Ok(Some(serde_json::from_slice(&bytes)?)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }

@@ -52,7 +52,7 @@ pub mod spec;
 /// away for longer than its patience; its last words are in the container's termination message.
 pub const NO_REPORT: u8 = 75;
 
-pub use files::AttemptFiles;
+pub use files::{AttemptFiles, open_own};
 pub use outcome::{AttemptResult, Failure, FailureReason, Outcome, Outputs, ProducedArtifact};
 pub use run::{Surroundings, launch, launch_in};
 pub use spec::{

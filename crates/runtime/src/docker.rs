@@ -14,6 +14,7 @@
 mod config;
 mod engine;
 mod images;
+mod inputs;
 mod launcher;
 mod objects;
 mod platform;

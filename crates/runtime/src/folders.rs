@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ferroflow_launcher::{
-    AttemptFiles, AttemptKey, AttemptResult, Failure, FailureReason, Outcome,
+    AttemptFiles, AttemptKey, AttemptResult, Failure, FailureReason, Outcome, open_own,
 };
 use ferroflow_types::RunId;
 use ferroflow_types::time::{Clock as _, SystemClock};
@@ -177,7 +177,7 @@ impl Following {
 }
 
 async fn open(path: &Path, offset: u64) -> io::Result<Option<fs::File>> {
-    match fs::File::open(path).await {
+    match open_own(path).map(fs::File::from_std) {
         Ok(mut file) => {
             file.seek(SeekFrom::Start(offset)).await?;
             Ok(Some(file))

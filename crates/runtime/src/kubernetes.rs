@@ -282,9 +282,10 @@ fn is_quota(status: &kube::core::Status) -> bool {
     status.message.contains("exceeded quota")
 }
 
-/// Whether the API server would say the same for ever. A quota is not: others may make room.
+/// Whether the API server would say the same for ever. A quota is not: others may make room. Nor is
+/// a conflict (409): of pods that are made at once, all but one meet it at the quota's own object.
 fn is_final(status: &kube::core::Status) -> bool {
-    matches!(status.code, 400 | 403 | 404 | 405 | 409 | 413 | 422) && !is_quota(status)
+    matches!(status.code, 400 | 403 | 404 | 405 | 413 | 422) && !is_quota(status)
 }
 
 /// Tells the warm pods of this process from all others.

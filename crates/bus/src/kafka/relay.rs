@@ -60,6 +60,9 @@ struct Progress {
     position: i64,
     stored: i64,
     stored_at: Instant,
+    /// The brokers refused something: one event at a time until they take it, so that what comes
+    /// after it is not sent again and again.
+    careful: bool,
 }
 
 impl Progress {
@@ -97,6 +100,7 @@ impl KafkaRelay {
                 position,
                 stored: position,
                 stored_at: Instant::now(),
+                careful: false,
             }),
             position: AtomicI64::new(position),
         })
@@ -110,6 +114,11 @@ impl KafkaRelay {
         let mut progress = self.progress.lock().await;
         let mut under_way = VecDeque::new();
         let moved = self.move_events(&mut progress, &mut under_way).await;
+        match &moved {
+            Ok(1..) => progress.careful = false,
+            Ok(0) => {}
+            Err(error) => progress.careful |= matches!(error, KafkaError::Refused { .. }),
+        }
         // Whatever comes next must not be sent while older events are still under way.
         for batch in under_way {
             batch.reports.ended().await;
@@ -149,10 +158,15 @@ impl KafkaRelay {
         under_way: &mut VecDeque<Batch>,
     ) -> Result<usize, KafkaError> {
         let (mut read_to, mut batches, mut moved, mut more) = (progress.position, 0, 0, true);
+        let (size, window) = if progress.careful {
+            (1, 1)
+        } else {
+            (BATCH, WINDOW)
+        };
         loop {
-            while more && batches < TICK_BATCHES && under_way.len() < WINDOW {
-                let texts = self.bus.texts_after(read_to, BATCH).await?;
-                more = texts.len() == BATCH;
+            while more && batches < TICK_BATCHES && under_way.len() < window {
+                let texts = self.bus.texts_after(read_to, size).await?;
+                more = texts.len() == size;
                 let Some((last, _)) = texts.last() else {
                     break;
                 };

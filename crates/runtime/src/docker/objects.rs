@@ -304,6 +304,8 @@ fn mounts(parts: &Parts<'_>, shared: &[PathBuf]) -> Vec<Mount> {
     let mut all = vec![
         bind(parts.launcher, Path::new(LAUNCHER), true),
         bind(dir, dir, false),
+        // By which its outputs are taken afterwards: the command must not change it.
+        bind(&dir.join("spec.json"), &dir.join("spec.json"), true),
     ];
     let artifacts = config.artifacts.as_deref();
     all.extend(artifacts.map(|root| bind(root, root, true)));

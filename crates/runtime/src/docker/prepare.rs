@@ -14,7 +14,7 @@ use super::images::{PullPolicy, Wanted};
 use super::objects::Parts;
 use super::platform::Platform;
 use super::user::User;
-use super::{DockerRuntime, UNSTARTED, images, objects, transfers};
+use super::{DockerRuntime, UNSTARTED, images, inputs, objects, transfers};
 use crate::folders::LOOK;
 
 impl DockerRuntime {
@@ -58,6 +58,12 @@ impl DockerRuntime {
             local_inputs: present.cloned().collect(),
             ..spec
         };
+        let artifacts = self.config.artifacts.as_deref();
+        let open: Vec<&Path> = artifacts.into_iter().chain([&*workspace]).collect();
+        let refused = |path: &PathBuf| inputs::refused(path, &self.config.data_dir, &open);
+        if let Some(problem) = spec.local_inputs.iter().find_map(refused) {
+            return Err(wrong(problem));
+        }
         let body = objects::container(&Parts {
             spec: &spec,
             platform: &platform,

@@ -11,7 +11,7 @@ use ferroflow_artifacts::transfer::{self, TransferError};
 use ferroflow_launcher::{AttemptSpec, Failure, FailureReason};
 use ferroflow_types::error::chain;
 
-use super::objects;
+use super::{inputs, objects};
 
 /// Where a path of the container is, outside.
 fn outside(dir: &Path, path: &Path) -> PathBuf {
@@ -47,6 +47,18 @@ pub(super) fn gives(spec: &AttemptSpec) -> bool {
 
 /// Puts outputs where their URIs say. May be repeated.
 pub(super) async fn give(stores: &Stores, spec: &AttemptSpec, dir: &Path) -> Result<(), Failure> {
+    let content = objects::content(dir);
+    let out = inputs::leading_out(&content).map_err(|error| {
+        let message = format!("cannot look at {}: {error}", content.display());
+        Failure::new(FailureReason::Transfer, message)
+    })?;
+    if let Some(link) = out {
+        let message = format!(
+            "the output {} is a link to what is not an output: copy the content instead",
+            link.strip_prefix(&content).unwrap_or(&link).display()
+        );
+        return Err(Failure::new(FailureReason::Transfer, message));
+    }
     for output in &spec.outputs.artifacts {
         if objects::scheme(&output.path).is_none() {
             continue;

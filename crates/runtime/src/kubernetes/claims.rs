@@ -100,7 +100,11 @@ impl KubernetesRuntime {
         let parameters = DeleteParams::default();
         let asked = self
             .persist(&spec.key, || async {
-                self.claims.delete(&name, &parameters).await
+                match self.claims.delete(&name, &parameters).await {
+                    // A repeated request, of which the first was carried out.
+                    Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+                    deleted => deleted.map(drop),
+                }
             })
             .await;
         match asked {

@@ -122,14 +122,23 @@ impl WarmPool {
         while let Some((pod, seat)) = self.next_seat(class) {
             // First the store: whoever observes the attempt must find the pod that has it.
             remote.assign_pod(&pod).await?;
-            self.state().given.insert(pod.clone(), key);
-            if seat.send(key).is_ok() {
+            if self.seat(&pod, seat, key) {
                 return Ok(Some(pod));
             }
-            self.state().given.remove(&pod);
             remote.unassign_pod().await?;
         }
         Ok(None)
+    }
+
+    /// Tells a waiting pod what it is to do; `false` if it no longer listens. Nobody looks in
+    /// between: a pod that asks again is told the attempt only if it has it.
+    fn seat(&self, pod: &str, seat: oneshot::Sender<AttemptKey>, key: AttemptKey) -> bool {
+        let mut state = self.state();
+        let seated = seat.send(key).is_ok();
+        if seated {
+            state.given.insert(pod.to_owned(), key);
+        }
+        seated
     }
 
     fn note_use(&self, class: &Class, now: Instant) {

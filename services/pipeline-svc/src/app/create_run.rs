@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::drive::RUNS;
 use super::spec_file::{self, SpecFile};
 use super::{Ctx, events, experiments, pipelines, plans, versions};
-use crate::domain::definition::Experiment;
+use crate::domain::definition::{Experiment, RUN_NAME_MAX, check_name};
 use crate::domain::plan::Plan;
 use crate::domain::run::{Run, RunStatus, Source, StatusChange, StorageState};
 use crate::domain::run_parameters;
@@ -69,11 +69,10 @@ const SERVICE_ACCOUNT: &str = "pipeline-runner";
 
 /// Creates a run; it is driven as soon as it is stored.
 pub(crate) async fn create_run(ctx: &Ctx, request: CreateRun) -> Result<Run, Error> {
-    if request.display_name.is_empty() {
-        let faults = vec![FieldViolation::new(
-            "run.display_name",
-            "Run name cannot be empty",
-        )];
+    let mut faults = Vec::new();
+    let (field, name) = ("run.display_name", &request.display_name);
+    check_name("Run name", field, name, RUN_NAME_MAX, &mut faults);
+    if !faults.is_empty() {
         return Err(Error::violations(
             "RUN_INVALID",
             "Invalid input error",

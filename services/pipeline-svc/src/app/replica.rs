@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use ferroflow_db::lease::{self, Fence};
+use ferroflow_types::error::chain;
 use ferroflow_types::{Error, Timestamp};
 
 use super::drive::{ANSWERS, RUNS};
@@ -129,7 +130,17 @@ pub(crate) async fn take_over(ctx: &Ctx, limit: usize) -> Result<Taken, Error> {
             continue;
         };
         let room = limit.saturating_sub(taken.claims.len());
-        let found = take_of(ctx, owner, room).await?;
+        let found = match take_of(ctx, owner, room).await {
+            Ok(found) => found,
+            // What was taken before is ours all the same.
+            Err(error) if !taken.claims.is_empty() => {
+                let error = chain(&error);
+                tracing::warn!(error, from = owner, "runs cannot be taken, trying again");
+                taken.more = true;
+                return Ok(taken);
+            }
+            Err(error) => return Err(error),
+        };
         if !found.claims.is_empty() {
             let runs: Vec<_> = found
                 .claims
@@ -151,6 +162,15 @@ pub(crate) async fn take_over(ctx: &Ctx, limit: usize) -> Result<Taken, Error> {
         taken.claims.extend(found.claims);
     }
     Ok(taken)
+}
+
+/// Runs that are this replica's by the store.
+pub(crate) async fn mine(ctx: &Ctx) -> Result<Vec<Claim>, Error> {
+    let mut tx = ctx.db.begin_read().await?;
+    // Somewhat more than the limit may be taken, and created.
+    let limit = ctx.settings.active_runs_max.saturating_mul(2);
+    let found = store::claims::of_owner(&mut tx, &ctx.replica.id, limit).await?;
+    Ok(found.into_iter().map(|found| found.claim).collect())
 }
 
 async fn take_of(ctx: &Ctx, owner: &str, limit: usize) -> Result<Taken, Error> {

@@ -1,5 +1,6 @@
 //! Runs: reading, stopping, retrying, putting away, removing.
 
+use ferroflow_db::DbError;
 use ferroflow_types::{Error, ErrorKind, ExperimentId, RunId};
 
 use super::list::{ListRequest, listing};
@@ -118,7 +119,9 @@ pub(crate) async fn set_storage(ctx: &Ctx, id: RunId, storage: StorageState) -> 
     // The actor of an unfinished run counts its events; only one that is over is told of here.
     if run.status.ended() {
         let event = events::run_event(&mut run, verb, now);
-        store::runs::set_event_sequence(&mut tx, &run).await?;
+        if !store::runs::set_event_sequence(&mut tx, &run).await? {
+            return Err(DbError::Conflict { table: "runs" }.into());
+        }
         tx.publish(&event).await?;
     }
     Ok(tx.commit().await?)

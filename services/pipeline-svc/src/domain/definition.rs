@@ -84,6 +84,8 @@ pub(crate) struct Experiment {
 pub(crate) const EXPERIMENT_NAME_MAX: usize = 128;
 pub(crate) const PIPELINE_NAME_MAX: usize = 128;
 pub(crate) const VERSION_NAME_MAX: usize = 127;
+/// Bytes; every event of a run carries it.
+pub(crate) const RUN_NAME_MAX: usize = 1024;
 
 const TAGS_MAX: usize = 20;
 const TAG_MAX: usize = 63;

@@ -39,7 +39,7 @@ const REMOVE_ANSWERED: &str = "DELETE FROM run_requests WHERE id = $1 AND answer
 
 const WITHDRAW: &str = "DELETE FROM run_requests WHERE id = $1 AND answered_at = 0";
 
-const FORGET: &str = "DELETE FROM run_requests WHERE answered_at > 0 AND answered_at < $1";
+const FORGET: &str = "DELETE FROM run_requests WHERE created_at < $1";
 
 /// Asks the driver of a run, whoever that is by the time it is answered.
 pub(crate) async fn insert(
@@ -113,7 +113,7 @@ pub(crate) async fn withdraw(tx: &mut WriteTx, id: Uuid) -> Result<bool, DbError
     Ok(query.execute(tx.conn()).await?.rows_affected() == 1)
 }
 
-/// Forgets answers from before `before` that nobody has come for.
+/// Forgets what was asked before `before`: nobody waits for an answer any more.
 pub(crate) async fn forget(tx: &mut WriteTx, before: Timestamp) -> Result<(), DbError> {
     sqlx::query(FORGET)
         .bind(before.millis())

@@ -65,7 +65,8 @@ const SET_PROGRESS: &str = "UPDATE runs SET state = $2, started_at = $3, finishe
 const SET_DRIVEN_EVENT_SEQUENCE: &str =
     "UPDATE runs SET event_sequence = $2 WHERE id = $1 AND fence = $3";
 
-const SET_EVENT_SEQUENCE: &str = "UPDATE runs SET event_sequence = $2 WHERE id = $1";
+const SET_EVENT_SEQUENCE: &str =
+    "UPDATE runs SET event_sequence = $2 WHERE id = $1 AND event_sequence = $2 - 1";
 
 const SET_STORAGE: &str = "UPDATE runs SET storage_state = $2 WHERE id = $1";
 
@@ -165,7 +166,8 @@ pub(crate) async fn set_driven_event_sequence(
     Ok(done.rows_affected() == 1)
 }
 
-/// Stores how many events were told of a run that nobody drives; `false` if the run is gone.
+/// Stores how many events were told of a run that nobody drives; `false` if it is gone, or told of
+/// something else meanwhile.
 pub(crate) async fn set_event_sequence(tx: &mut WriteTx, run: &Run) -> Result<bool, DbError> {
     let done = sqlx::query(SET_EVENT_SEQUENCE)
         .bind(run.id.to_string())

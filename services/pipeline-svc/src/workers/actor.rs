@@ -23,7 +23,7 @@ use crate::domain::run::Run;
 use crate::store;
 use crate::store::artifacts::StoredArtifact;
 use crate::store::claims::Claim;
-use crate::workers::attempt::Report;
+use crate::workers::attempt::{Granted, Report};
 
 /// Events that attempts may have waiting; more make them wait before they go on.
 const EVENTS_MAX: usize = 1024;
@@ -52,6 +52,8 @@ pub(crate) struct Actor {
     incoming: mpsc::Receiver<Report>,
     /// Attempts that are watched and timers that tick.
     pub(super) helpers: JoinSet<()>,
+    /// Attempts that got a slot, and go on once that is stored.
+    pub(super) granted: Vec<Granted>,
 }
 
 /// A run in memory.
@@ -116,11 +118,12 @@ impl Actor {
             reports,
             incoming,
             helpers: JoinSet::new(),
+            granted: Vec::new(),
         }
     }
 
     /// Waits for something to do.
-    async fn wait(&mut self, letters: &mut mpsc::Receiver<Letter>) -> Woken {
+    async fn wait(&mut self, letters: &mut mpsc::UnboundedReceiver<Letter>) -> Woken {
         if matches!(self.memory, Memory::Unread) {
             return Woken::Load;
         }
@@ -135,6 +138,7 @@ impl Actor {
     /// Reads the run and asks again for what may not have been done.
     async fn load(&mut self) -> Result<(), Error> {
         self.helpers.abort_all();
+        self.granted.clear();
         let mut tx = self.ctx.db.begin_read().await?;
         let Some(run) = store::runs::get(&mut tx, self.id).await? else {
             self.memory = Memory::Gone;
@@ -244,8 +248,8 @@ async fn sleep(wait: Option<Duration>) {
 /// only if that is all it has sent, so no letter can fall between two actors.
 pub(super) async fn drive(
     mut actor: Actor,
-    mut letters: mpsc::Receiver<Letter>,
-    notices: mpsc::Sender<Notice>,
+    mut letters: mpsc::UnboundedReceiver<Letter>,
+    notices: mpsc::UnboundedSender<Notice>,
 ) {
     let mut failures = 0;
     let mut served = 0;
@@ -293,7 +297,7 @@ pub(super) async fn drive(
         if actor.is_idle() && announced != Some(served) {
             announced = Some(served);
             let run = actor.id;
-            if notices.send(Notice::Idle { run, served }).await.is_err() {
+            if notices.send(Notice::Idle { run, served }).is_err() {
                 return;
             }
         }
@@ -304,8 +308,8 @@ pub(super) async fn drive(
 async fn lose(
     actor: Actor,
     mut unserved: Vec<Letter>,
-    mut letters: mpsc::Receiver<Letter>,
-    notices: mpsc::Sender<Notice>,
+    mut letters: mpsc::UnboundedReceiver<Letter>,
+    notices: mpsc::UnboundedSender<Notice>,
 ) {
     letters.close();
     while let Some(letter) = letters.recv().await {
@@ -315,7 +319,7 @@ async fn lose(
         claim: actor.claim,
         letters: unserved,
     };
-    if notices.send(lost).await.is_err() {
+    if notices.send(lost).is_err() {
         tracing::debug!(run = %actor.id, "nobody needs to know that the run is lost");
     }
 }
@@ -325,7 +329,7 @@ async fn lose(
 async fn serve(
     actor: &mut Actor,
     letter: Letter,
-    notices: &mpsc::Sender<Notice>,
+    notices: &mpsc::UnboundedSender<Notice>,
 ) -> Result<Option<Letter>, Error> {
     let Order::Answer(request, ref reply) = letter.order else {
         return Ok(None);
@@ -364,7 +368,7 @@ async fn serve(
             }
         }
         Order::Answer(_, Reply::Stored(id)) => {
-            if told.is_err() && notices.send(Notice::Unanswered(id)).await.is_err() {
+            if told.is_err() && notices.send(Notice::Unanswered(id)).is_err() {
                 tracing::debug!(%run, "the request is found again by its next driver");
             }
         }

@@ -12,7 +12,7 @@ use ferroflow_launcher::{
 use ferroflow_runtime::{Notes, Runtime, RuntimeError};
 use ferroflow_types::TaskId;
 use ferroflow_types::error::chain;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::domain::artifact::Artifact;
 use crate::domain::engine::RunState;
@@ -23,8 +23,8 @@ use crate::domain::plan::{ParameterType, ResourceSpec};
 /// What an actor is told by those who work for it.
 #[derive(Debug)]
 pub(super) enum Report {
-    /// A slot is taken, the command is about to start.
-    Granted { task: TaskId, attempt: u32 },
+    /// A slot is taken, the command waits for the word to start.
+    Granted(Granted),
     /// The command has not begun: what it waits for, empty for nothing.
     Noted {
         task: TaskId,
@@ -228,6 +228,15 @@ async fn pass_on(
     }
 }
 
+/// An attempt that waited for a slot and has one.
+#[derive(Debug)]
+pub(super) struct Granted {
+    pub(super) task: TaskId,
+    pub(super) attempt: u32,
+    /// Lets it begin; dropped when it must not.
+    pub(super) go: oneshot::Sender<()>,
+}
+
 /// Waits for a slot, runs the attempt, reports its end.
 pub(super) async fn watch(
     runtime: Arc<dyn Runtime>,
@@ -244,7 +253,13 @@ pub(super) async fn watch(
         let Ok(permit) = slots.acquire_owned().await else {
             return;
         };
-        tell(&reports, Report::Granted { task, attempt }).await;
+        let (go, told) = oneshot::channel();
+        let granted = Granted { task, attempt, go };
+        tell(&reports, Report::Granted(granted)).await;
+        if told.await.is_err() {
+            // It was cancelled while it waited.
+            return;
+        }
         permit
     };
     let key = spec.key;

@@ -26,7 +26,11 @@ impl Actor {
     /// A report as an event; artifacts get their numbers here.
     pub(super) async fn event_of(&mut self, report: Report) -> Result<Event, Error> {
         let (task, attempt, outcome) = match report {
-            Report::Granted { task, attempt } => return Ok(Event::SlotGranted { task, attempt }),
+            Report::Granted(granted) => {
+                let (task, attempt) = (granted.task, granted.attempt);
+                self.granted.push(granted);
+                return Ok(Event::SlotGranted { task, attempt });
+            }
             Report::Noted {
                 task,
                 attempt,

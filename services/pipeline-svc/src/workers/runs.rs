@@ -1,7 +1,7 @@
 //! The supervisor of the actors that drive this replica's runs: one actor per active run.
 //!
 //! It takes runs that nobody drives, oldest first and as far as there is room, and those of replicas
-//! that are gone. Letters from use cases and requests from other replicas go through it, so that a
+//! that are gone, and looks now and then whether it drives all that is its own. Letters from use cases and requests from other replicas go through it, so that a
 //! run never has two actors here; elsewhere its fence sees to that. Runs above the limit wait; they
 //! stay `PENDING`.
 
@@ -23,8 +23,8 @@ use crate::store::claims::Claim;
 use crate::workers::actor::{self, Actor, Notice};
 use crate::workers::heartbeat::Steady;
 
-/// Letters that may wait for one actor.
-const MAILBOX_MAX: usize = 64;
+/// Looks between two at what is ours and forgotten.
+const RECONCILE_EVERY: u32 = 4;
 
 /// Looks between two at what is long past.
 const FORGET_EVERY: u32 = 400;
@@ -32,7 +32,7 @@ const FORGET_EVERY: u32 = 400;
 /// The way to one actor.
 struct Mailbox {
     claim: Claim,
-    letters: mpsc::Sender<Letter>,
+    letters: mpsc::UnboundedSender<Letter>,
     /// How many letters went in.
     sent: u64,
 }
@@ -47,8 +47,8 @@ pub(crate) struct Supervisor {
     /// Requests of other replicas that an actor has.
     asked: HashSet<Uuid>,
     tasks: JoinSet<()>,
-    notice_sender: mpsc::Sender<Notice>,
-    notices: mpsc::Receiver<Notice>,
+    notice_sender: mpsc::UnboundedSender<Notice>,
+    notices: mpsc::UnboundedReceiver<Notice>,
     steady: Steady,
     looks: u32,
 }
@@ -56,7 +56,7 @@ pub(crate) struct Supervisor {
 impl Supervisor {
     /// A supervisor that drives nothing yet.
     pub(crate) fn new(ctx: Arc<Ctx>, inbox: mpsc::Receiver<Letter>, steady: Steady) -> Self {
-        let (notice_sender, notices) = mpsc::channel(MAILBOX_MAX);
+        let (notice_sender, notices) = mpsc::unbounded_channel();
         let slots = Arc::new(Semaphore::new(ctx.settings.parallel_tasks_max));
         Self {
             ctx,
@@ -88,7 +88,7 @@ impl Supervisor {
             self.admit();
             tokio::select! {
                 () = stop.cancelled() => break,
-                Some(letter) = self.inbox.recv() => self.deliver(letter).await,
+                Some(letter) = self.inbox.recv() => self.deliver(letter),
                 Some(notice) = self.notices.recv() => self.heed(notice),
                 Some(ended) = self.tasks.join_next() => {
                     if let Err(error) = ended && error.is_panic() {
@@ -97,7 +97,7 @@ impl Supervisor {
                 }
                 () = unclaimed.changed() => self.ctx.driver.set_backlog(true),
                 () = requests.changed() => self.take_requests().await,
-                _ = period.tick(), if !self.ctx.replica.alone => self.look().await,
+                _ = period.tick() => self.look().await,
             }
         }
         self.leave().await;
@@ -139,10 +139,31 @@ impl Supervisor {
             self.keep(taken);
         }
         self.take_requests().await;
+        if self.looks.is_multiple_of(RECONCILE_EVERY) {
+            self.reconcile().await;
+        }
         if self.looks.is_multiple_of(FORGET_EVERY)
             && let Err(error) = replica::forget(&self.ctx).await
         {
             tracing::debug!(%error, "what is long past cannot be forgotten");
+        }
+    }
+
+    /// Takes up runs that are ours by the store, and that we have not heard of: the answer to a
+    /// commit was lost, or a caller went away between it and the letter.
+    async fn reconcile(&mut self) {
+        let ours = match replica::mine(&self.ctx).await {
+            Ok(ours) => ours,
+            Err(error) => {
+                let error = chain(&error);
+                return tracing::warn!(error, "own runs cannot be read, trying again");
+            }
+        };
+        for claim in ours {
+            let waits = self.waiting.iter().any(|waiting| waiting.run == claim.run);
+            if !waits && !self.actors.contains_key(&claim.run) {
+                self.waiting.push_back(claim);
+            }
         }
     }
 
@@ -199,12 +220,12 @@ impl Supervisor {
                     claim: Some(claim),
                     order: Order::Answer(pending.request, Reply::Stored(pending.id)),
                 };
-                self.deliver(letter).await;
+                self.deliver(letter);
             }
         }
     }
 
-    async fn deliver(&mut self, letter: Letter) {
+    fn deliver(&mut self, letter: Letter) {
         let run = letter.run;
         let known = match (self.actors.get(&run), letter.claim) {
             // The actor of a claim that was lost and won again does not know it yet.
@@ -228,8 +249,7 @@ impl Supervisor {
         self.waiting.retain(|waiting| waiting.run != run);
         let mailbox = self.mailbox(claim);
         mailbox.sent += 1;
-        let letters = mailbox.letters.clone();
-        if let Err(unsent) = letters.send(letter).await {
+        if let Err(unsent) = mailbox.letters.send(letter) {
             // Its end is told by itself, or was a panic; the next letter starts a new actor.
             self.actors.remove(&run);
             self.send_back(unsent.0);
@@ -299,7 +319,7 @@ impl Supervisor {
     /// The mailbox of the run's actor, which is started if there is none.
     fn mailbox(&mut self, claim: Claim) -> &mut Mailbox {
         self.actors.entry(claim.run).or_insert_with(|| {
-            let (letters, inbox) = mpsc::channel(MAILBOX_MAX);
+            let (letters, inbox) = mpsc::unbounded_channel();
             let actor = Actor::new(Arc::clone(&self.ctx), claim, Arc::clone(&self.slots));
             self.tasks
                 .spawn(actor::drive(actor, inbox, self.notice_sender.clone()));

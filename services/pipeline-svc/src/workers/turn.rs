@@ -305,6 +305,16 @@ impl Actor {
             self.helpers
                 .spawn(attempt::watch(runtime, spec, permit, slots, reports));
         }
+        for granted in self.granted.drain(..) {
+            let begins = loaded.state.nodes().any(|(_, node)| {
+                node.id == granted.task
+                    && node.attempt == granted.attempt
+                    && node.state == NodeState::Running
+            });
+            if begins && granted.go.send(()).is_err() {
+                tracing::debug!(run = %self.id, "an attempt has ended before it began");
+            }
+        }
         for (node, attempt) in step.stops {
             let key = attempt::key(&loaded.state, node, attempt);
             let runtime = Arc::clone(&self.ctx.runtime);
