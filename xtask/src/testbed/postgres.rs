@@ -1,13 +1,13 @@
 //! PostgreSQL from Debian's package, run as its own user.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::{answers, kubernetes, node, tools, wait};
+use super::{answers, daemon, kubernetes, node, tools, wait};
 use crate::shell::run;
 
 const PORT: u16 = 15432;
@@ -87,12 +87,31 @@ fn start() -> anyhow::Result<()> {
         let mut initdb = as_postgres("initdb")?;
         run(initdb.args(["--auth=trust", "-E", "UTF8", "-D"]).arg(&data))?;
     }
+    forget_dead(&data)?;
     let options = format!("-p {PORT} -k /tmp -c listen_addresses=* -c max_connections=200");
     let mut start = as_postgres("pg_ctl")?;
     start.args(["start", "-w", "-o", &options, "-l"]);
     start.arg(data.join("server.log")).arg("-D").arg(&data);
     run(&mut start)?;
     wait("PostgreSQL does not answer", Duration::from_secs(20), is_up)
+}
+
+/// Removes the lock of a server that was killed: its number may be another process' by now, or that
+/// of a corpse which nobody buries, and either keeps a new server from starting.
+fn forget_dead(data: &Path) -> anyhow::Result<()> {
+    let lock = data.join("postmaster.pid");
+    let text = fs::read_to_string(&lock).unwrap_or_default();
+    let Some(id) = text.lines().next().filter(|id| !id.is_empty()) else {
+        return Ok(());
+    };
+    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    let field = |name: &str| {
+        let mut lines = status.lines();
+        lines.find_map(|line| Some(line.strip_prefix(name)?.trim().to_owned()))
+    };
+    let lives = field("Name:").is_some_and(|name| name == "postgres")
+        && field("State:").is_some_and(|state| !state.starts_with('Z'));
+    if lives { Ok(()) } else { daemon::remove(&lock) }
 }
 
 pub(super) fn down() -> anyhow::Result<()> {
