@@ -22,21 +22,19 @@ struct Group {
 const GROUPS: &[Group] = &[
     Group {
         what: "stores on PostgreSQL",
-        arguments: &["--package", "ferroflow-pipeline-svc", "--lib", "store::"],
+        arguments: &["--lib", "store::"],
     },
     Group {
         what: "the database library on PostgreSQL",
-        arguments: &["--package", "ferroflow-db", "--test", "it"],
+        arguments: &["--test", "it"],
     },
     Group {
         what: "objects that a real API server takes",
-        arguments: &["--package", "ferroflow-runtime", "--lib", "kubernetes::"],
+        arguments: &["--lib", "kubernetes::"],
     },
     Group {
         what: "the runtime's contract over Docker and Kubernetes, warm pods",
         arguments: &[
-            "--package",
-            "ferroflow-launcher",
             "--test",
             "docker_contract",
             "--test",
@@ -47,35 +45,23 @@ const GROUPS: &[Group] = &[
     },
     Group {
         what: "the chart, two replicas",
-        arguments: &[
-            "--package",
-            "ferroflow-tests",
-            "--test",
-            "cluster_chart",
-            "--test",
-            "cluster_replicas",
-        ],
+        arguments: &["--test", "cluster_chart", "--test", "cluster_replicas"],
     },
     Group {
         what: "compiled pipelines of the ecosystem",
-        arguments: &[
-            "--package",
-            "ferroflow-tests",
-            "--test",
-            "cluster_conformance",
-        ],
+        arguments: &["--test", "cluster_conformance"],
     },
     Group {
         what: "Kafka, and restarts of it",
-        arguments: &["--package", "ferroflow-bus", "--test", "kafka"],
+        arguments: &["--test", "kafka"],
     },
     Group {
         what: "containers, and restarts of Docker",
-        arguments: &["--package", "ferroflow-tests", "--test", "docker"],
+        arguments: &["--test", "docker"],
     },
     Group {
         what: "faults of each part",
-        arguments: &["--package", "ferroflow-tests", "--test", "cluster_faults"],
+        arguments: &["--test", "cluster_faults"],
     },
 ];
 
@@ -160,7 +146,9 @@ pub(crate) fn test_until(end: Option<Instant>) -> anyhow::Result<()> {
             group.what
         );
         let begun = Instant::now();
-        let mut test = program(env!("CARGO"), &["test", "--quiet", "--features", FEATURES]);
+        // Built as a whole: one package alone would be built once more, with fewer features.
+        let mut test = program(env!("CARGO"), &["test", "--quiet", "--workspace"]);
+        test.args(["--features", FEATURES]);
         // One at a time: what one test kills, another one may need.
         test.args(group.arguments)
             .args(["--", "--test-threads", "1", "--nocapture"]);
