@@ -44,8 +44,15 @@ const GROUPS: &[Group] = &[
         ],
     },
     Group {
-        what: "the chart, two replicas",
-        arguments: &["--test", "cluster_chart", "--test", "cluster_replicas"],
+        what: "the chart, replicas",
+        arguments: &[
+            "--test",
+            "cluster_chart",
+            "--test",
+            "cluster_replicas",
+            "--test",
+            "replicas",
+        ],
     },
     Group {
         what: "compiled pipelines of the ecosystem",
@@ -127,12 +134,15 @@ pub(crate) fn up() -> anyhow::Result<Vec<(&'static str, String)>> {
 
 /// Everything that needs real parts.
 pub(crate) fn test() -> anyhow::Result<()> {
-    test_until(None)
+    let given = up().context("the parts that tests need cannot be had")?;
+    test_until(&given, None)
 }
 
 /// The same, but no tests are begun after `end`; what was left out is said.
-pub(crate) fn test_until(end: Option<Instant>) -> anyhow::Result<()> {
-    let given = up().context("the parts that tests need cannot be had")?;
+pub(crate) fn test_until(
+    given: &[(&'static str, String)],
+    end: Option<Instant>,
+) -> anyhow::Result<()> {
     let late = || end.is_some_and(|end| Instant::now() > end);
     let mut left = Vec::new();
     for group in GROUPS {
@@ -140,11 +150,8 @@ pub(crate) fn test_until(end: Option<Instant>) -> anyhow::Result<()> {
             left.push(group.what);
             continue;
         }
-        println!(
-            "$ cargo test {} ({})",
-            group.arguments.join(" "),
-            group.what
-        );
+        let arguments = group.arguments.join(" ");
+        println!("$ cargo test --workspace {arguments} ({})", group.what);
         let begun = Instant::now();
         // Built as a whole: one package alone would be built once more, with fewer features.
         let mut test = program(env!("CARGO"), &["test", "--quiet", "--workspace"]);
@@ -152,7 +159,7 @@ pub(crate) fn test_until(end: Option<Instant>) -> anyhow::Result<()> {
         // One at a time: what one test kills, another one may need.
         test.args(group.arguments)
             .args(["--", "--test-threads", "1", "--nocapture"]);
-        run(test.envs(given.clone()))?;
+        run(test.envs(given.iter().cloned()))?;
         println!("{}: passed in {}", group.what, minutes(begun.elapsed()));
     }
     if late() {
@@ -170,12 +177,15 @@ fn minutes(time: Duration) -> String {
     format!("{}:{:02} min", time.as_secs() / 60, time.as_secs() % 60)
 }
 
-fn stock_kafka_clients(given: Vec<(&'static str, String)>) -> anyhow::Result<()> {
+fn stock_kafka_clients(given: &[(&'static str, String)]) -> anyhow::Result<()> {
     let tests = root().join("tests/kafka_events");
     let folder = target().join("kafka-env");
     let python = python::environment(&folder, &tests.join("requirements.txt"))?;
     println!("$ pytest tests/kafka_events");
     let mut pytest = Command::new(python);
     pytest.args(["-m", "pytest", "-q", "-p", "no:cacheprovider"]);
-    run(pytest.arg(tests).current_dir(root()).envs(given))
+    run(pytest
+        .arg(tests)
+        .current_dir(root())
+        .envs(given.iter().cloned()))
 }

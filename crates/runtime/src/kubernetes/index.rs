@@ -32,6 +32,8 @@ pub(super) struct Known {
     pub(super) seen: Seen,
     /// Its launcher has said that the attempt's report is in the store.
     pub(super) reported: bool,
+    /// A direct answer of the API told of it while pods are listed: the list may be older.
+    noted: bool,
 }
 
 type Pods = HashMap<String, watch::Sender<Known>>;
@@ -91,7 +93,14 @@ impl PodIndex {
 
     /// Takes note of what a direct answer of the API said.
     pub(super) fn note(&self, name: &str, seen: Seen) {
-        tell(&mut lock(&self.pods), name, seen);
+        let mut pods = lock(&self.pods);
+        tell(&mut pods, name, seen);
+        if let Some(sender) = pods.get(name) {
+            sender.send_if_modified(|known| {
+                known.noted = true;
+                false
+            });
+        }
     }
 }
 
@@ -103,8 +112,10 @@ fn tell(pods: &mut Pods, name: &str, seen: Seen) {
     if let Some(sender) = pods.get(name) {
         sender.send_modify(|known| known.seen = seen);
     } else if matches!(seen, Seen::There(_)) {
-        let reported = false;
-        let known = Known { seen, reported };
+        let known = Known {
+            seen,
+            ..Known::default()
+        };
         pods.insert(name.to_owned(), watch::Sender::new(known));
     }
 }
@@ -132,7 +143,15 @@ async fn watch_pods(api: Api<Pod>, pods: Arc<Mutex<Pods>>) {
 fn take(pods: &Mutex<Pods>, event: Event<Pod>, listed: &mut HashSet<String>) {
     let mut pods = lock(pods);
     match event {
-        Event::Init => listed.clear(),
+        Event::Init => {
+            listed.clear();
+            for sender in pods.values() {
+                sender.send_if_modified(|known| {
+                    known.noted = false;
+                    false
+                });
+            }
+        }
         Event::InitApply(pod) => {
             let name = pod.name_any();
             tell(&mut pods, &name, Seen::There(Arc::new(pod)));
@@ -140,7 +159,10 @@ fn take(pods: &Mutex<Pods>, event: Event<Pod>, listed: &mut HashSet<String>) {
         }
         Event::InitDone => {
             for (name, sender) in pods.iter() {
-                if !listed.contains(name) && matches!(sender.borrow().seen, Seen::There(_)) {
+                let known = sender.borrow().clone();
+                // One that was made after the list was is told of by the watch that follows it.
+                let missing = !listed.contains(name) && !known.noted;
+                if missing && matches!(known.seen, Seen::There(_)) {
                     sender.send_modify(|known| known.seen = Seen::Gone);
                 }
             }
@@ -154,4 +176,42 @@ fn take(pods: &Mutex<Pods>, event: Event<Pod>, listed: &mut HashSet<String>) {
     }
     // Who waits holds a receiver; what is gone and waited for by nobody is forgotten.
     pods.retain(|_, sender| !sender.is_closed() || matches!(sender.borrow().seen, Seen::There(_)));
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(name: &str) -> Pod {
+        serde_json::from_value(json!({"metadata": {"name": name}})).unwrap()
+    }
+
+    /// An index whose watch never says anything by itself.
+    fn index() -> PodIndex {
+        PodIndex {
+            pods: Arc::default(),
+            watching: tokio::spawn(std::future::pending()),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_is_made_while_others_are_listed_is_not_gone() {
+        let index = index();
+        let mut listed = HashSet::new();
+        let (_old, _new) = (index.subscribe("old"), index.subscribe("new"));
+        index.note("old", Seen::There(Arc::new(pod("old"))));
+
+        take(&index.pods, Event::Init, &mut listed);
+        index.note("new", Seen::There(Arc::new(pod("new"))));
+        take(&index.pods, Event::InitDone, &mut listed);
+
+        assert!(matches!(index.seen("old"), Seen::Gone));
+        assert!(matches!(index.seen("new"), Seen::There(_)));
+        // The next list knows it.
+        take(&index.pods, Event::Init, &mut listed);
+        take(&index.pods, Event::InitDone, &mut listed);
+        assert!(matches!(index.seen("new"), Seen::Gone));
+    }
 }
