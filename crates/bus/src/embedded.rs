@@ -251,7 +251,7 @@ async fn look(db: Db, head: Weak<watch::Sender<i64>>, period: Duration) {
 }
 
 /// How far a relay has come; one that never stored a position has moved nothing.
-async fn relayed(tx: &mut impl ferroflow_db::Read, relay: &str) -> Result<i64, DbError> {
+pub(crate) async fn relayed(tx: &mut impl ferroflow_db::Read, relay: &str) -> Result<i64, DbError> {
     let row = sqlx::query("SELECT position FROM relay_cursors WHERE name = $1")
         .bind(relay)
         .fetch_optional(tx.conn())

@@ -17,13 +17,13 @@ use rdkafka::error::KafkaError as ClientError;
 use rdkafka::message::{DeliveryResult, Message as _};
 use rdkafka::producer::{BaseRecord, ProducerContext, ThreadedProducer};
 use rdkafka::types::RDKafkaErrorCode;
-use sqlx::Row as _;
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 
 use super::binding::LoggedEvent;
 use super::topics::Topics;
 use super::{KafkaConfig, KafkaError};
 use crate::Bus;
+use crate::embedded::relayed;
 
 /// The name under which the position is kept.
 pub const CURSOR: &str = "kafka";
@@ -311,15 +311,7 @@ fn refused(topic: &str, key: &str, source: ClientError) -> KafkaError {
 }
 
 async fn stored(db: &Db) -> Result<i64, DbError> {
-    let mut tx = db.begin_read().await?;
-    let row = sqlx::query("SELECT position FROM relay_cursors WHERE name = $1")
-        .bind(CURSOR)
-        .fetch_optional(tx.conn())
-        .await?;
-    Ok(row
-        .map(|row| row.try_get("position"))
-        .transpose()?
-        .unwrap_or(0))
+    relayed(&mut db.begin_read().await?, CURSOR).await
 }
 
 /// A position never goes back: a relay that was slow must not undo what its successor noted.
