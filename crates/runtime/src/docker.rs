@@ -45,7 +45,7 @@ use ferroflow_launcher::{
 use ferroflow_types::RunId;
 use futures::StreamExt as _;
 
-use crate::folders::{self, Folders, LOOK, failed_now, of_io, unless_stopped};
+use crate::folders::{self, Folders, LOOK, failed_now, of_io, report, unless_stopped};
 use crate::{Layout, LogRequest, LogStream, Runtime, RuntimeError};
 pub use config::DockerConfig;
 pub use engine::DockerError;
@@ -207,8 +207,7 @@ impl DockerRuntime {
     ) -> Result<Outcome, RuntimeError> {
         let turn = self.turn(key);
         let _turn = turn.lock().await;
-        let read = || files.read_outcome().map_err(of_io(key, "read its report"));
-        let outcome = if let Some(outcome) = read()? {
+        let outcome = if let Some(outcome) = report(key, files)? {
             outcome
         } else {
             let outcome = failed_now(blamed(files, why()));
@@ -327,10 +326,7 @@ impl Runtime for DockerRuntime {
     async fn ensure(&self, spec: AttemptSpec) -> Result<(), RuntimeError> {
         let key = spec.key;
         let files = self.folders.files(&key);
-        let done = files
-            .read_outcome()
-            .map_err(of_io(&key, "read its report"))?;
-        if done.is_some() || files.started() {
+        if report(&key, &files)?.is_some() || files.started() {
             return Ok(());
         }
         if let Some(state) = self.state(&key).await? {
@@ -349,14 +345,8 @@ impl Runtime for DockerRuntime {
     }
 
     async fn observe(&self, key: &AttemptKey) -> Result<Outcome, RuntimeError> {
-        let files = self.folders.files(key);
-        if !files.dir().exists() {
-            return Err(RuntimeError::Unknown(*key));
-        }
-        let done = files
-            .read_outcome()
-            .map_err(of_io(key, "read its report"))?;
-        let failure = match done {
+        let files = self.folders.known(key)?;
+        let failure = match report(key, &files)? {
             Some(_) => Failure::new(FailureReason::Lost, "its report vanished"),
             None => self.ended(key, &files).await?,
         };
@@ -364,11 +354,7 @@ impl Runtime for DockerRuntime {
     }
 
     async fn logs(&self, key: &AttemptKey, request: LogRequest) -> Result<LogStream, RuntimeError> {
-        let files = self.folders.files(key);
-        if !files.dir().exists() {
-            return Err(RuntimeError::Unknown(*key));
-        }
-        Ok(folders::log(files, request))
+        Ok(folders::log(self.folders.known(key)?, request))
     }
 
     async fn stop(&self, key: &AttemptKey) -> Result<(), RuntimeError> {

@@ -42,6 +42,16 @@ impl Folders {
         AttemptFiles::new(dir)
     }
 
+    /// The files of an attempt that was asked for before.
+    pub(crate) fn known(&self, key: &AttemptKey) -> Result<AttemptFiles, RuntimeError> {
+        let files = self.files(key);
+        if files.dir().exists() {
+            Ok(files)
+        } else {
+            Err(RuntimeError::Unknown(*key))
+        }
+    }
+
     fn run_dir(&self, run: RunId) -> PathBuf {
         self.data_dir.join("attempts").join(run.to_string())
     }
@@ -73,6 +83,14 @@ impl Folders {
         }
         Ok(())
     }
+}
+
+/// The report of an attempt, once there is one.
+pub(crate) fn report(
+    key: &AttemptKey,
+    files: &AttemptFiles,
+) -> Result<Option<Outcome>, RuntimeError> {
+    files.read_outcome().map_err(of_io(key, "read its report"))
 }
 
 /// The report of an attempt whose command never ran, or ended unseen.

@@ -288,6 +288,14 @@ fn is_final(status: &kube::core::Status) -> bool {
     matches!(status.code, 400 | 403 | 404 | 405 | 413 | 422) && !is_quota(status)
 }
 
+/// What a deletion said; that it is not there is what was wanted.
+fn gone<T>(deleted: Result<T, kube::Error>) -> Result<(), kube::Error> {
+    match deleted {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        deleted => deleted.map(drop),
+    }
+}
+
 /// Tells the warm pods of this process from all others.
 fn pool_name() -> io::Result<String> {
     let mut bytes = [0; 4];
@@ -401,11 +409,7 @@ impl Runtime for KubernetesRuntime {
         let asked = self
             .persist(key, || async {
                 let parameters = DeleteParams::default();
-                match self.pods.delete(&name, &parameters).await {
-                    Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-                    Err(error) => Err(error),
-                    Ok(_) => Ok(()),
-                }
+                gone(self.pods.delete(&name, &parameters).await)
             })
             .await;
         if let Asked::Refused(said) = asked {

@@ -15,6 +15,8 @@ pub mod contract;
 pub mod docker;
 mod environment;
 mod folders;
+#[cfg(any(feature = "docker", feature = "kubernetes"))]
+mod image_map;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
 mod notes;

@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::Command;
 use tokio::sync::watch;
 
-use crate::folders::{self, Folders, LOOK, fail, failed_now, of_io, unless_stopped};
+use crate::folders::{self, Folders, LOOK, fail, failed_now, of_io, report, unless_stopped};
 use crate::python::{Python, recognise};
 use crate::{Layout, LogRequest, LogStream, Runtime, RuntimeError, environment};
 
@@ -182,11 +182,7 @@ impl Runtime for ProcessRuntime {
     async fn ensure(&self, spec: AttemptSpec) -> Result<(), RuntimeError> {
         let key = spec.key;
         let files = self.folders.files(&key);
-        if files
-            .read_outcome()
-            .map_err(of_io(&key, "read its report"))?
-            .is_some()
-        {
+        if report(&key, &files)?.is_some() {
             return Ok(());
         }
         if !files.dir().join("spec.json").exists() {
@@ -200,11 +196,7 @@ impl Runtime for ProcessRuntime {
                 let failure = Failure::new(reason, format!("cannot prepare the attempt: {error}"));
                 return fail(&files, failure).map_err(of_io(&key, "write its report"));
             }
-            if files
-                .read_outcome()
-                .map_err(of_io(&key, "read its report"))?
-                .is_some()
-            {
+            if report(&key, &files)?.is_some() {
                 return Ok(());
             }
         }
@@ -217,17 +209,11 @@ impl Runtime for ProcessRuntime {
     }
 
     async fn observe(&self, key: &AttemptKey) -> Result<Outcome, RuntimeError> {
-        let files = self.folders.files(key);
-        if !files.dir().exists() {
-            return Err(RuntimeError::Unknown(*key));
-        }
+        let files = self.folders.known(key)?;
         self.launcher_ended(key, &files)
             .await
             .map_err(of_io(key, "wait for its launcher"))?;
-        if let Some(outcome) = files
-            .read_outcome()
-            .map_err(of_io(key, "read its report"))?
-        {
+        if let Some(outcome) = report(key, &files)? {
             return Ok(outcome);
         }
         let message = "its launcher vanished without a report (a reboot, or out of memory)";
@@ -237,11 +223,7 @@ impl Runtime for ProcessRuntime {
     }
 
     async fn logs(&self, key: &AttemptKey, request: LogRequest) -> Result<LogStream, RuntimeError> {
-        let files = self.folders.files(key);
-        if !files.dir().exists() {
-            return Err(RuntimeError::Unknown(*key));
-        }
-        Ok(folders::log(files, request))
+        Ok(folders::log(self.folders.known(key)?, request))
     }
 
     async fn stop(&self, key: &AttemptKey) -> Result<(), RuntimeError> {

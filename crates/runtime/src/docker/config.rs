@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::image_map;
+
 /// Settings of [`DockerRuntime`](super::DockerRuntime).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -55,10 +57,6 @@ impl Default for DockerConfig {
 impl DockerConfig {
     /// The image that runs where `image` was asked for.
     pub(super) fn image(&self, image: &str) -> String {
-        self.images
-            .get(image)
-            .or_else(|| self.images.get("*"))
-            .map_or(image, String::as_str)
-            .to_owned()
+        image_map::chosen(&self.images, image)
     }
 }

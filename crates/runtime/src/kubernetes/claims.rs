@@ -19,7 +19,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::Value;
 
-use super::{Asked, KubernetesRuntime, fail, objects, of_remote};
+use super::{Asked, KubernetesRuntime, fail, gone, objects, of_remote};
 use crate::RuntimeError;
 
 /// An operation on a claim.
@@ -100,11 +100,8 @@ impl KubernetesRuntime {
         let parameters = DeleteParams::default();
         let asked = self
             .persist(&spec.key, || async {
-                match self.claims.delete(&name, &parameters).await {
-                    // A repeated request, of which the first was carried out.
-                    Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-                    deleted => deleted.map(drop),
-                }
+                // What is gone may be a repeated request, of which the first was carried out.
+                gone(self.claims.delete(&name, &parameters).await)
             })
             .await;
         match asked {

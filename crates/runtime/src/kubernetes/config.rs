@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::image_map;
+
 /// Settings of [`KubernetesRuntime`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -109,10 +111,6 @@ impl KubernetesConfig {
 
     /// The image that runs where `image` was asked for.
     pub(super) fn image(&self, image: &str) -> String {
-        self.images
-            .get(image)
-            .or_else(|| self.images.get("*"))
-            .map_or(image, String::as_str)
-            .to_owned()
+        image_map::chosen(&self.images, image)
     }
 }

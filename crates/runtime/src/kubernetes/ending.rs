@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::index::Seen;
 use super::verdict::{Verdict, judge, waits_for};
-use super::{KubernetesRuntime, fail, logs, objects, of_remote};
+use super::{KubernetesRuntime, fail, gone, logs, objects, of_remote};
 use crate::RuntimeError;
 
 /// What a container takes to be there where nothing is to be pulled; longer is worth a word.
@@ -124,10 +124,9 @@ impl KubernetesRuntime {
 
     /// Deletes the pod of an attempt whose report is kept.
     pub(super) async fn collect_garbage(&self, name: &str) {
-        match self.pods.delete(name, &DeleteParams::background()).await {
-            Err(kube::Error::Api(status)) if status.code == 404 => {}
-            Err(error) => tracing::warn!(name, %error, "a pod is left behind"),
-            Ok(_) => {}
+        let deleted = self.pods.delete(name, &DeleteParams::background()).await;
+        if let Err(error) = gone(deleted) {
+            tracing::warn!(name, %error, "a pod is left behind");
         }
     }
 }

@@ -18,9 +18,9 @@ use tokio_util::task::AbortOnDropHandle;
 use super::config::KubernetesConfig;
 use super::index::{PodIndex, Seen};
 use super::launchers::Door;
-use super::objects;
 use super::verdict::{Verdict, judge};
 use super::warm::{Class, WarmPool, is_unused};
+use super::{gone, objects};
 
 /// How often everything is looked at without being asked to.
 const PERIOD: Duration = Duration::from_secs(2);
@@ -130,10 +130,9 @@ impl Keeper {
     }
 
     async fn delete(&self, name: &str) {
-        match self.pods.delete(name, &DeleteParams::background()).await {
-            Err(kube::Error::Api(status)) if status.code == 404 => {}
-            Err(error) => tracing::warn!(name, %error, "a warm pod is left behind"),
-            Ok(_) => {}
+        let deleted = self.pods.delete(name, &DeleteParams::background()).await;
+        if let Err(error) = gone(deleted) {
+            tracing::warn!(name, %error, "a warm pod is left behind");
         }
     }
 }
