@@ -13,14 +13,6 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 
 @pytest.fixture
-def brokers():
-    given = os.environ.get("FERROFLOW_TEST_KAFKA")
-    if not given:
-        pytest.skip("FERROFLOW_TEST_KAFKA is not set (cargo xtask test --cluster sets it)")
-    return given
-
-
-@pytest.fixture
 def topic(brokers):
     name = f"consume-{uuid.uuid4()}"
     admin = AdminClient({"bootstrap.servers": brokers})

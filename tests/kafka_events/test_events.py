@@ -24,14 +24,6 @@ SPEC = {
 }
 
 
-@pytest.fixture
-def brokers():
-    given = os.environ.get("FERROFLOW_TEST_KAFKA")
-    if not given:
-        pytest.skip("FERROFLOW_TEST_KAFKA is not set (cargo xtask test --cluster sets it)")
-    return given
-
-
 class Platform:
     """A platform of the test's own."""
 

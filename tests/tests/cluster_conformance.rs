@@ -131,7 +131,7 @@ fn compiled_pipelines_of_the_ecosystem_end_as_they_must_on_a_cluster() {
     let data = tempfile::tempdir().unwrap();
     let more = json!({"pipelines": {"parallel_tasks": 24}});
     let settings = cluster.settings(data.path(), &more);
-    let platform = Platform::start(data.path(), &["--config", &settings.display().to_string()]);
+    let platform = Platform::start(data.path(), &["--config", &settings]);
 
     let mut rows = run_all(&platform, &folder, &cases, WORKERS);
 

@@ -6,13 +6,12 @@
     reason = "a test that cannot go on panics"
 )]
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use ferroflow_testkit::cluster::{Cluster, database, query};
+use ferroflow_testkit::cluster::{Cluster, database, owner, query, unique, with_shared};
 use ferroflow_testkit::services::{Process, free_port, identity};
-use ferroflow_testkit::{Platform, shell_pipeline};
+use ferroflow_testkit::{Platform, is_transition, shell_pipeline, transitions};
 use serde_json::{Value, json};
 
 const RUNS: usize = 4;
@@ -42,12 +41,9 @@ impl Scene {
             }
         };
         let data = tempfile::tempdir().unwrap();
-        let unique = data.path().file_name().unwrap().to_string_lossy();
-        let unique = unique.trim_start_matches('.').to_lowercase();
+        let unique = unique(data.path());
         let claim = format!("replicas-{unique}");
-        let shared = data.path().join("shared");
-        std::fs::create_dir(&shared).unwrap();
-        cluster.share(&shared, &claim);
+        cluster.share(&data.path().join("shared"), &claim);
         let pipelines = database(&format!("pipelines_replicas_{unique}"));
         let ports = [free_port(), free_port()];
         let upstream = ports
@@ -59,7 +55,7 @@ impl Scene {
             "identity": identity(data.path()),
             "gateway": {"listen": "127.0.0.1:0", "pipeline_svc": upstream, "drain_s": 1},
         });
-        let settings = cluster.settings(data.path(), &more).display().to_string();
+        let settings = cluster.settings(data.path(), &more);
         let start = |name: String, arguments: &[&str]| {
             let arguments = [arguments, &["--config", &settings]].concat();
             Process::start(&data.path().join(name), &arguments)
@@ -92,24 +88,12 @@ impl Scene {
                 (format!("t{at}"), script, upstream.into_iter().collect())
             })
             .collect();
-        let mount = json!({"pvcMount": [{"constant": self.claim, "mountPath": "/shared"}]});
-        let executors: BTreeMap<_, _> = (0..TASKS)
-            .map(|at| (format!("exec-t{at}"), mount.clone()))
-            .collect();
-        let platforms =
-            json!({"platforms": {"kubernetes": {"deploymentSpec": {"executors": executors}}}});
-        let both = json!({
-            "pipeline_spec": shell_pipeline("replicas", &tasks),
-            "platform_spec": platforms,
-        });
+        let both = with_shared(shell_pipeline("replicas", &tasks), &self.claim);
         platform.submit("replicas", &both, &json!({}))
     }
 
     fn owner(&self, run: &str) -> String {
-        query(
-            &self.pipelines,
-            &format!("SELECT owner FROM runs WHERE id = '{run}'"),
-        )
+        owner(&self.pipelines, run)
     }
 }
 
@@ -118,26 +102,9 @@ fn effect(folder: &Path, run: usize, task: usize) -> String {
     std::fs::read_to_string(file).unwrap_or_default()
 }
 
-/// The events of a run.
-fn events(platform: &Platform, run: &str) -> Vec<Value> {
-    let path = format!(
-        "/apis/ferroflow/v1/events?follow=false&subject_prefix=namespaces/default/runs/{run}"
-    );
-    let text = platform.text(&path, "application/x-ndjson");
-    let parse = |line: &str| serde_json::from_str::<Value>(line).unwrap()["event"].clone();
-    text.lines().map(parse).collect()
-}
-
 /// Every transition once, in the order of its sequence.
 fn check_events(events: &[Value]) {
-    let mut seen = BTreeMap::new();
-    // What a task waits for is no transition, and may change.
-    let waits = |event: &&Value| event["type"] == "ai.ferroflow.task.waiting";
-    for event in events.iter().filter(|event| !waits(event)) {
-        let of = |name: &str| event["data"][name].to_string();
-        let key = (event["type"].to_string(), of("path"), of("attempt"));
-        *seen.entry(key).or_insert(0) += 1;
-    }
+    let seen = transitions(events.iter().filter(is_transition));
     let twice: Vec<_> = seen.iter().filter(|(_, count)| **count != 1).collect();
     assert!(twice.is_empty(), "{twice:#?}");
     let number = |event: &Value| match &event["sequence"] {
@@ -198,7 +165,7 @@ fn runs_of_a_killed_replica_go_on_within_ten_seconds_and_nothing_happens_twice()
         }
         let begun = Instant::now();
         let told = loop {
-            let told = events(&platforms[0], run);
+            let told = platforms[0].events(run);
             let last = told.last().map(|event| event["type"].clone());
             if last == Some(json!("ai.ferroflow.run.succeeded")) {
                 break told;

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ferroflow_testkit::{Platform, shell_pipeline};
+use ferroflow_testkit::{Platform, shell_pipeline, transitions};
 use serde_json::Value;
 
 const KILLS: u64 = 20;
@@ -46,23 +46,6 @@ fn pipeline(folder: &Path) -> Value {
         })
         .collect();
     shell_pipeline("crash", &tasks)
-}
-
-/// How often each (type, task, attempt) is in the event log.
-fn transitions(platform: &Platform, run: &str) -> BTreeMap<(String, String, String), usize> {
-    let path = format!(
-        "/apis/ferroflow/v1/events?follow=false&subject_prefix=namespaces/default/runs/{run}"
-    );
-    let text = platform.text(&path, "application/x-ndjson");
-    let mut counts = BTreeMap::new();
-    for line in text.lines() {
-        let event: Value = serde_json::from_str(line).unwrap();
-        let event = &event["event"];
-        let of = |name: &str| event["data"][name].to_string();
-        let key = (event["type"].to_string(), of("path"), of("attempt"));
-        *counts.entry(key).or_default() += 1;
-    }
-    counts
 }
 
 #[test]
@@ -111,13 +94,13 @@ fn a_server_that_is_killed_loses_nothing_and_repeats_nothing() {
                     .keys()
                     .any(|(kind, ..)| kind.contains("run.succeeded"))
         };
-        let mut counts = transitions(&platform, &run);
+        let mut counts = transitions(&platform.events(&run));
         for _ in 0..100 {
             if complete(&counts) {
                 break;
             }
             std::thread::sleep(Duration::from_millis(50));
-            counts = transitions(&platform, &run);
+            counts = transitions(&platform.events(&run));
         }
         assert!(complete(&counts), "{counts:#?}");
         let twice: Vec<_> = counts.iter().filter(|(_, count)| **count != 1).collect();

@@ -11,11 +11,12 @@
 )]
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ferroflow_testkit::cluster::restart;
 use ferroflow_testkit::conformance::{cases, count, run_all, table};
 use ferroflow_testkit::docker::Engine;
+use ferroflow_testkit::scene::eventually;
 use ferroflow_testkit::{Platform, conformance_dir, shell_pipeline};
 use serde_json::{Value, json};
 
@@ -42,7 +43,7 @@ fn compiled_pipelines_of_the_ecosystem_end_as_they_must_in_containers() {
     let data = tempfile::tempdir().unwrap();
     let more = json!({"pipelines": {"parallel_tasks": 8}});
     let settings = engine.settings(data.path(), &more);
-    let platform = Platform::start(data.path(), &["--config", &settings.display().to_string()]);
+    let platform = Platform::start(data.path(), &["--config", &settings]);
 
     let rows = run_all(&platform, &folder, &cases, WORKERS);
 
@@ -79,10 +80,7 @@ impl Scene {
         };
         let data = tempfile::tempdir().unwrap();
         let settings = engine.settings(data.path(), &json!({}));
-        Some(Self {
-            settings: settings.display().to_string(),
-            data,
-        })
+        Some(Self { data, settings })
     }
 
     fn platform(&self) -> Platform {
@@ -115,11 +113,9 @@ impl Scene {
     }
 
     fn wait_for(&self, step: &str) {
-        let begun = Instant::now();
-        while self.lines(step) == 0 {
-            assert!(begun.elapsed() < LIMIT, "step {step} has not begun");
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        eventually(LIMIT, &format!("step {step} has begun"), || {
+            self.lines(step) > 0
+        });
     }
 }
 

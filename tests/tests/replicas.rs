@@ -13,7 +13,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ferroflow_testkit::cluster::{database, query};
+use ferroflow_testkit::cluster::{database, owner, query};
+use ferroflow_testkit::scene::eventually;
 use ferroflow_testkit::services::{Balancer, Process, free_port, identity, settings};
 use ferroflow_testkit::{Platform, shell_pipeline};
 use serde_json::{Value, json};
@@ -97,10 +98,7 @@ impl Scene {
     }
 
     fn owner(&self, run: &str) -> String {
-        query(
-            &self.pipelines,
-            &format!("SELECT owner FROM runs WHERE id = '{run}'"),
-        )
+        owner(&self.pipelines, run)
     }
 }
 
@@ -110,14 +108,6 @@ fn one_step(script: &str) -> Value {
 
 fn post(platform: &Platform, path: &str) -> (u16, Value) {
     platform.request("POST", path, &[], "")
-}
-
-fn until(what: &str, predicate: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !predicate() {
-        assert!(begun.elapsed() < LIMIT, "{what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 #[test]
@@ -135,7 +125,9 @@ fn a_run_is_stopped_retried_and_deleted_through_a_replica_that_does_not_drive_it
     );
     let run = near.submit("others", &one_step("sleep 60"), &json!({}));
     let path = format!("/apis/v2beta1/runs/{run}");
-    until("the run begins", || near.get(&path).1["state"] == "RUNNING");
+    eventually(LIMIT, "the run begins", || {
+        near.get(&path).1["state"] == "RUNNING"
+    });
     assert_eq!(scene.owner(&run), scene.services[0].replica());
 
     let (status, told) = post(&far, &format!("{path}:retry"));
@@ -150,7 +142,7 @@ fn a_run_is_stopped_retried_and_deleted_through_a_replica_that_does_not_drive_it
 
     let (status, told) = post(&far, &format!("{path}:retry"));
     assert_eq!(status, 200, "{told}");
-    until("the run begins again", || {
+    eventually(LIMIT, "the run begins again", || {
         far.get(&path).1["state"] == "RUNNING"
     });
     let (status, told) = far.request("DELETE", &path, &[], "");
@@ -202,7 +194,7 @@ fn runs_of_a_killed_replica_go_on_in_another() {
     };
     let before: Vec<_> = theirs.iter().map(|run| sequence(run)).collect();
     for (run, before) in theirs.iter().zip(&before) {
-        until("the run goes on", || sequence(run) > *before);
+        eventually(LIMIT, "the run goes on", || sequence(run) > *before);
         println!("run {run} went on {:?} after the kill", begun.elapsed());
         assert!(begun.elapsed() < Duration::from_secs(10));
     }
@@ -296,7 +288,7 @@ fn a_rolling_restart_fails_no_request() {
     );
     assert!(failures.is_empty(), "{failures:#?}");
     let unfinished = "SELECT count(*) FROM runs WHERE state <> 'SUCCEEDED'";
-    until("every run succeeds", || {
+    eventually(LIMIT, "every run succeeds", || {
         query(&scene.pipelines, unfinished) == "0"
     });
 }

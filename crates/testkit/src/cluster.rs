@@ -1,10 +1,12 @@
 //! A real cluster and a real store, as the test bed or the environment gives them.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+
+use crate::services::{self, merge};
 
 /// The namespace of tests.
 pub const NAMESPACE: &str = "ferroflow-test";
@@ -97,9 +99,10 @@ impl Cluster {
         self.kubectl(&["apply", "--server-side", "-f", &file.display().to_string()]);
     }
 
-    /// Makes a folder of this machine a volume, and a claim by which pods mount it. The cluster's
+    /// Makes a folder, a volume of it, and a claim by which pods mount it. The cluster's
     /// node must be this machine, as the test bed's is.
     pub fn share(&self, folder: &Path, name: &str) {
+        std::fs::create_dir_all(folder).unwrap();
         let size = json!({"storage": "1Mi"});
         let modes = json!(["ReadWriteMany"]);
         self.apply(&json!({"apiVersion": "v1", "kind": "List", "items": [
@@ -184,20 +187,46 @@ impl Cluster {
     }
 
     /// Writes a settings file for `ferroflow up` in `folder`; `more` is merged into it.
-    pub fn settings(&self, folder: &Path, more: &Value) -> PathBuf {
+    pub fn settings(&self, folder: &Path, more: &Value) -> String {
         let root = format!("s3://ferroflow/{}", folder.file_name().unwrap().display());
         let mut settings = json!({
             "runtime": "kubernetes",
             "artifacts": {"url": root, "s3": self.s3()},
             "kubernetes": self.kubernetes(),
         });
-        for (name, value) in more.as_object().into_iter().flatten() {
-            settings[name] = value.clone();
-        }
-        let file = folder.join("ferroflow.toml");
-        std::fs::write(&file, toml::to_string(&settings).unwrap()).unwrap();
-        file
+        merge(&mut settings, more);
+        services::settings(folder, &settings)
     }
+}
+
+/// A name that nobody else has, out of that of a temporary folder.
+pub fn unique(folder: &Path) -> String {
+    let name = folder.file_name().unwrap().to_string_lossy();
+    name.trim_start_matches('.').to_lowercase()
+}
+
+/// A pipeline whose every step mounts a claim at `/shared`.
+pub fn with_shared(spec: Value, claim: &str) -> Value {
+    let mount = json!({"pvcMount": [{"constant": claim, "mountPath": "/shared"}]});
+    let steps = spec["deploymentSpec"]["executors"].as_object().unwrap();
+    let executors: Map<_, _> = steps
+        .keys()
+        .map(|step| (step.clone(), mount.clone()))
+        .collect();
+    json!({
+        "pipeline_spec": spec,
+        "platform_spec": {"platforms": {"kubernetes": {
+            "deploymentSpec": {"executors": executors},
+        }}},
+    })
+}
+
+/// The replica that drives a run, by the database of pipelines.
+pub fn owner(pipelines: &str, run: &str) -> String {
+    query(
+        pipelines,
+        &format!("SELECT owner FROM runs WHERE id = '{run}'"),
+    )
 }
 
 /// Endpoint, key name and key in `http://<access key>:<secret>@<address>`.

@@ -1,9 +1,11 @@
 //! A real Docker engine of this machine, as the test bed or the environment gives it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
+
+use crate::services::{self, merge};
 
 /// What tests that need containers are given.
 pub struct Engine {
@@ -53,16 +55,12 @@ impl Engine {
 
     /// Writes a settings file for `ferroflow up` in `folder`, whose `shared` containers see; `more`
     /// is merged into it.
-    pub fn settings(&self, folder: &Path, more: &Value) -> PathBuf {
+    pub fn settings(&self, folder: &Path, more: &Value) -> String {
         let shared = folder.join("shared");
         std::fs::create_dir_all(&shared).unwrap();
         let mut settings = json!({"runtime": "docker", "docker": self.docker(&shared)});
-        for (name, value) in more.as_object().into_iter().flatten() {
-            settings[name] = value.clone();
-        }
-        let file = folder.join("ferroflow.toml");
-        std::fs::write(&file, toml::to_string(&settings).unwrap()).unwrap();
-        file
+        merge(&mut settings, more);
+        services::settings(folder, &settings)
     }
 
     /// Asks the engine as its users do; what it said.

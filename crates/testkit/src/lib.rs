@@ -15,6 +15,7 @@ pub mod fault_proxy;
 pub mod scene;
 pub mod services;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -213,6 +214,16 @@ impl Platform {
         made["run_id"].as_str().unwrap().to_owned()
     }
 
+    /// What the event log has of a run so far.
+    pub fn events(&self, run: &str) -> Vec<Value> {
+        let path = format!(
+            "/apis/ferroflow/v1/events?follow=false&subject_prefix=namespaces/default/runs/{run}"
+        );
+        let text = self.text(&path, "application/x-ndjson");
+        let parse = |line: &str| serde_json::from_str::<Value>(line).unwrap()["event"].clone();
+        text.lines().map(parse).collect()
+    }
+
     /// Waits until a run has ended and gives it.
     pub fn wait(&self, run: &str, limit: Duration) -> Value {
         self.wait_until(run, limit)
@@ -280,6 +291,24 @@ pub fn conformance_dir() -> Result<PathBuf, String> {
             folder.display()
         ))
     }
+}
+
+/// How often each (type, task, attempt) is among events.
+pub fn transitions<'a>(
+    events: impl IntoIterator<Item = &'a Value>,
+) -> BTreeMap<(String, String, String), usize> {
+    let mut counts = BTreeMap::new();
+    for event in events {
+        let of = |name: &str| event["data"][name].to_string();
+        let kind = event["type"].as_str().unwrap_or_default().to_owned();
+        *counts.entry((kind, of("path"), of("attempt"))).or_insert(0) += 1;
+    }
+    counts
+}
+
+/// Whether an event is of a transition: what a task waits for is none, and may change.
+pub fn is_transition(event: &&Value) -> bool {
+    event["type"] != "ai.ferroflow.task.waiting"
 }
 
 /// A pipeline of shell commands: task key, script, the tasks that it waits for.

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::cluster::{ApiProxy, Cluster, database};
+use crate::cluster::{ApiProxy, Cluster, database, unique, with_shared};
 use crate::fault_proxy::FaultProxy;
-use crate::{Platform, shell_pipeline};
+use crate::services::merge;
+use crate::{Platform, is_transition, shell_pipeline, transitions};
 
 /// How long a run of a few steps may take, faults included.
 pub const LIMIT: Duration = Duration::from_mins(3);
@@ -54,26 +55,21 @@ impl Scene {
             }
         };
         let data = tempfile::tempdir().unwrap();
-        let unique = data.path().file_name().unwrap().to_string_lossy();
-        let unique = unique.trim_start_matches('.').to_lowercase();
+        let unique = unique(data.path());
         let claim = format!("faults-{name}-{unique}");
-        let shared = data.path().join("shared");
-        std::fs::create_dir(&shared).unwrap();
-        cluster.share(&shared, &claim);
+        cluster.share(&data.path().join("shared"), &claim);
         let proxies = proxies.then(|| Proxies::start(&cluster, &data.path().join("kubeconfig")));
         if let Some(proxies) = &proxies {
             cluster = cluster.with_store(proxies.store.url());
         }
         let mut pods = cluster.kubernetes();
-        for (name, value) in kubernetes.as_object().into_iter().flatten() {
-            pods[name] = value.clone();
-        }
+        merge(&mut pods, kubernetes);
         let more = json!({
             "kubernetes": pods,
             "pipelines": {"database": database(&format!("pipelines_{name}_{unique}"))},
             "events": {"database": database(&format!("events_{name}_{unique}"))},
         });
-        let settings = cluster.settings(data.path(), &more).display().to_string();
+        let settings = cluster.settings(data.path(), &more);
         Some(Self {
             cluster,
             data,
@@ -124,20 +120,12 @@ impl Scene {
             })
             .collect();
         let mut spec = shell_pipeline("faults", &tasks);
-        let mount = json!({"pvcMount": [{"constant": self.claim, "mountPath": "/shared"}]});
-        let mut executors = BTreeMap::new();
         for step in steps {
             let result = json!({"artifactType": {"schemaTitle": "system.Artifact"}});
             spec["components"][format!("comp-{step}")]["outputDefinitions"] =
                 json!({"artifacts": {"result": result}});
-            executors.insert(format!("exec-{step}"), mount.clone());
         }
-        let both = json!({
-            "pipeline_spec": spec,
-            "platform_spec": {"platforms": {"kubernetes": {
-                "deploymentSpec": {"executors": executors},
-            }}},
-        });
+        let both = with_shared(spec, &self.claim);
         platform.submit("faults", &both, &json!({}))
     }
 
@@ -191,25 +179,10 @@ impl Scene {
         platform: &Platform,
         run: &str,
     ) -> BTreeMap<(String, String, String), usize> {
-        let path = format!(
-            "/apis/ferroflow/v1/events?follow=false&subject_prefix=namespaces/default/runs/{run}"
-        );
         let mut seen = BTreeMap::new();
         // The relay tells of the run's end a moment after it is stored.
         eventually(LIMIT, "the run's end is told", || {
-            let text = platform.text(&path, "application/x-ndjson");
-            seen.clear();
-            for line in text.lines() {
-                let event: Value = serde_json::from_str(line).unwrap();
-                let event = &event["event"];
-                let of = |name: &str| event["data"][name].to_string();
-                let kind = event["type"].as_str().unwrap_or_default().to_owned();
-                // What a task waits for is no transition, and may change.
-                if kind == "ai.ferroflow.task.waiting" {
-                    continue;
-                }
-                *seen.entry((kind, of("path"), of("attempt"))).or_insert(0) += 1;
-            }
+            seen = transitions(platform.events(run).iter().filter(is_transition));
             let mut kinds = seen.keys();
             kinds.any(|(kind, ..)| kind == "ai.ferroflow.run.succeeded")
         });
@@ -220,16 +193,10 @@ impl Scene {
 
     /// The attempts of a step that the log tells of, with why they were given up.
     pub fn retries(&self, platform: &Platform, run: &str) -> Vec<String> {
-        let path = format!(
-            "/apis/ferroflow/v1/events?follow=false&subject_prefix=namespaces/default/runs/{run}"
-        );
-        let text = platform.text(&path, "application/x-ndjson");
-        let events = text.lines().map(|line| {
-            let event: Value = serde_json::from_str(line).unwrap();
-            event["event"].clone()
-        });
-        let retried = events.filter(|event| event["type"] == "ai.ferroflow.task.retrying");
-        retried
+        let events = platform.events(run);
+        events
+            .iter()
+            .filter(|event| event["type"] == "ai.ferroflow.task.retrying")
             .map(|event| {
                 event["data"]["error"]
                     .as_str()

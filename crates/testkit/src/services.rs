@@ -30,6 +30,13 @@ pub fn settings(folder: &Path, settings: &Value) -> String {
     file.display().to_string()
 }
 
+/// Puts the members of `more` in the place of those in `settings`.
+pub(crate) fn merge(settings: &mut Value, more: &Value) {
+    for (name, value) in more.as_object().into_iter().flatten() {
+        settings[name] = value.clone();
+    }
+}
+
 /// A port that nobody listens on.
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -48,7 +48,7 @@ fn platform(cluster: &Cluster, folder: &Path, warm: usize) -> anyhow::Result<Pla
         "pipelines": {"parallel_tasks": PARALLEL, "caching": false},
         "kubernetes": kubernetes,
     });
-    let settings = cluster.settings(folder, &more).display().to_string();
+    let settings = cluster.settings(folder, &more);
     Ok(Platform::start(folder, &["--config", &settings]))
 }
 

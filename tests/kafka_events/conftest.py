@@ -1,0 +1,13 @@
+"""What every test of this folder needs."""
+
+import os
+
+import pytest
+
+
+@pytest.fixture
+def brokers():
+    given = os.environ.get("FERROFLOW_TEST_KAFKA")
+    if not given:
+        pytest.skip("FERROFLOW_TEST_KAFKA is not set (cargo xtask test --cluster sets it)")
+    return given
