@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 
 use super::Figure;
-use crate::shell::{cargo, root};
+use crate::shell::{cargo, target};
 use crate::testbed::{self, Part};
 
 /// Enough that the peer's virtual machine is warm for most of them.
@@ -73,9 +73,7 @@ fn build() -> anyhow::Result<PathBuf> {
         "--example",
         "relay_throughput",
     ])?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").filter(|given| !given.is_empty());
-    let target = root().join(target.map_or_else(|| PathBuf::from("target"), PathBuf::from));
-    Ok(target.join("quick/examples/relay_throughput"))
+    Ok(target().join("quick/examples/relay_throughput"))
 }
 
 fn relay(program: &Path, database: &str, brokers: &str, topic: &str) -> anyhow::Result<Relayed> {
