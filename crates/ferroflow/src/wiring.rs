@@ -180,7 +180,7 @@ async fn runtime(
     stores: &Stores,
 ) -> anyhow::Result<Arc<dyn Runtime>> {
     match config.runtime {
-        RuntimeKind::Process => Ok(Arc::new(processes(config, data_dir)?)),
+        RuntimeKind::Process => Ok(Arc::new(processes(config, data_dir, stores)?)),
         RuntimeKind::Docker => crate::docker::runtime(config, data_dir, stores).await,
         RuntimeKind::Kubernetes => {
             let root = &config.artifacts.url;
@@ -206,7 +206,7 @@ async fn runtime(
     }
 }
 
-fn processes(config: &Config, data_dir: &Path) -> anyhow::Result<ProcessRuntime> {
+fn processes(config: &Config, data_dir: &Path, stores: &Stores) -> anyhow::Result<ProcessRuntime> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let python = PythonConfig::new(
         data_dir.join("envs"),
@@ -218,5 +218,9 @@ fn processes(config: &Config, data_dir: &Path) -> anyhow::Result<ProcessRuntime>
         launcher: vec![program.into(), crate::LAUNCH.into()],
         path: std::env::var("PATH").unwrap_or_default(),
     };
-    Ok(ProcessRuntime::new(processes, PythonEnvs::new(python)))
+    Ok(ProcessRuntime::new(
+        processes,
+        PythonEnvs::new(python),
+        stores.clone(),
+    ))
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferroflow_artifacts::stores::{self, S3Config, Stores};
+use ferroflow_artifacts::stores::{S3Config, Stores};
 use ferroflow_artifacts::transfer::{self, TransferError};
 use ferroflow_types::Timestamp;
 use ferroflow_types::error::chain;
@@ -22,7 +22,7 @@ use crate::home::{Home, HomeError};
 use crate::remote::{RemoteError, RemoteFiles};
 use crate::run::{Surroundings, launch_in};
 use crate::{
-    AttemptFiles, AttemptKey, AttemptResult, AttemptSpec, Failure, FailureReason, Outcome,
+    AttemptFiles, AttemptKey, AttemptResult, AttemptSpec, Failure, FailureReason, Outcome, Outputs,
 };
 
 /// The variable with a [`PodTask`] as JSON.
@@ -166,8 +166,7 @@ async fn report(
 fn of_transfer(what: &str, error: &TransferError) -> Failure {
     let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
     let message = format!("cannot {what}: {error}{}", cause.unwrap_or_default());
-    let away = matches!(error, TransferError::Store { source, .. } if stores::is_away(source));
-    Failure::new(reason(away), message)
+    Failure::new(reason(error.is_away()), message)
 }
 
 fn of_remote(error: &RemoteError) -> Failure {
@@ -193,13 +192,16 @@ async fn attempt(
     let failed = |error: std::io::Error| crate::command::of_io("cannot begin", &error);
     std::fs::create_dir_all(files.dir()).map_err(failed)?;
     files.write_spec(spec).map_err(failed)?;
+    let started_at = SystemClock.now();
     for input in &spec.inputs {
-        let place = stores
-            .open(&input.uri)
-            .map_err(|error| of_transfer(&format!("fetch {}", input.uri), &error.into()))?;
-        transfer::download(&place, &input.path, input.digest.as_deref())
+        let there = transfer::fetch(stores, &input.uri, &input.path, input.digest.as_deref())
             .await
             .map_err(|error| of_transfer(&format!("fetch {}", input.uri), &error))?;
+        // A command decides itself what an input that is not there means.
+        if !there && spec.only_fetches() {
+            let message = format!("{} does not exist", input.uri);
+            return Err(Failure::new(FailureReason::Transfer, message));
+        }
     }
     if remote
         .stop_asked()
@@ -210,6 +212,13 @@ async fn attempt(
             FailureReason::Canceled,
             "it was stopped before it began",
         ));
+    }
+    if spec.only_fetches() {
+        return Ok(Outcome {
+            started_at,
+            finished_at: SystemClock.now(),
+            result: AttemptResult::Succeeded(Outputs::default()),
+        });
     }
     if !remote
         .mark_started()

@@ -43,7 +43,8 @@ pub struct AttemptSpec {
     pub key: AttemptKey,
     /// The task's name, for messages.
     pub task_name: String,
-    /// The image that the command was written for.
+    /// The image that the command was written for; empty for an attempt that brings its inputs and
+    /// does nothing else.
     pub image: String,
     /// The program and its arguments.
     pub argv: Vec<String>,
@@ -80,6 +81,13 @@ pub struct AttemptSpec {
     pub workspace: Option<Workspace>,
 }
 
+impl AttemptSpec {
+    /// Whether bringing the inputs is all that is to be done.
+    pub fn only_fetches(&self) -> bool {
+        self.image.is_empty()
+    }
+}
+
 /// A folder that the tasks of a run share, as a volume claim.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Workspace {
@@ -91,7 +99,7 @@ pub struct Workspace {
     pub storage_class: Option<String>,
 }
 
-/// An input artifact that is not a file of this machine.
+/// An input artifact that has to be brought to where the command expects it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputArtifact {
     /// Where it is.

@@ -78,6 +78,7 @@ impl Scene {
         let config: DockerConfig = serde_json::from_value(self.engine.docker(&folder)).unwrap();
         let config = DockerConfig {
             data_dir: self.data.path().to_path_buf(),
+            artifacts: Some(folder.clone()),
             ..config
         };
         let stores = self.stores.clone();

@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use ferroflow_artifacts::stores::Stores;
 use ferroflow_launcher::AttemptResult;
 use ferroflow_python_env::{PythonConfig, PythonEnvs};
 use ferroflow_runtime::contract::{Subject, all, outcome};
@@ -25,7 +26,7 @@ async fn the_process_runtime_keeps_the_contract() {
             launcher: vec![env!("CARGO_BIN_EXE_ferroflow-launcher").into()],
             path: std::env::var("PATH").unwrap(),
         };
-        let runtime = ProcessRuntime::new(config, PythonEnvs::new(python));
+        let runtime = ProcessRuntime::new(config, PythonEnvs::new(python), Stores::default());
         Arc::new(runtime) as Arc<dyn ferroflow_runtime::Runtime>
     };
     let folder = data.path().join("folder");

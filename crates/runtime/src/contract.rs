@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferroflow_launcher::{
-    AttemptKey, AttemptResult, AttemptSpec, FailureReason, Limits, Outcome, OutputArtifact,
-    OutputParameter, OutputSpec, Outputs, ParameterKind, Resources,
+    AttemptKey, AttemptResult, AttemptSpec, FailureReason, InputArtifact, Limits, Outcome,
+    OutputArtifact, OutputParameter, OutputSpec, Outputs, ParameterKind, Resources, Workspace,
 };
 use ferroflow_types::{RunId, TaskId};
 use futures::TryStreamExt as _;
@@ -145,6 +145,7 @@ pub async fn all(subject: &Subject) {
     a_stopped_attempt_ends_with_all_it_started(subject).await;
     too_long_is_a_timeout(subject).await;
     logs_are_followed_and_kept(subject).await;
+    content_is_brought_to_the_workspace(subject).await;
 }
 
 async fn outputs_are_collected(subject: &Subject) {
@@ -289,4 +290,40 @@ async fn logs_are_followed_and_kept(subject: &Subject) {
         .expect("the log is kept");
     let kept: Vec<_> = stream.try_collect().await.unwrap();
     assert_eq!(kept.concat(), b"two\n");
+}
+
+async fn content_is_brought_to_the_workspace(subject: &Subject) {
+    let runtime = (subject.reopen)();
+    let gives = subject.spec(&*runtime, "gives", "printf weights > \"$MODEL\"");
+    let uri = gives.outputs.artifacts[0].uri.clone();
+    outputs(outcome(&*runtime, gives).await);
+    let place = runtime.workspace(subject.run).join(".artifacts/model");
+    let workspace = Some(Workspace {
+        size: "1Mi".to_owned(),
+        access_modes: Vec::new(),
+        storage_class: None,
+    });
+    let brings = |name: &str, uri: String| {
+        let mut spec = subject.spec(&*runtime, name, "");
+        spec.image.clear();
+        spec.argv.clear();
+        spec.outputs.artifacts.clear();
+        spec.workspace.clone_from(&workspace);
+        let (path, digest) = (place.clone(), None);
+        spec.inputs = vec![InputArtifact { uri, path, digest }];
+        spec
+    };
+
+    let none = brings("brings nothing", format!("{uri}-none"));
+    let found = failure(outcome(&*runtime, none).await);
+    assert_eq!(found.reason, FailureReason::Transfer);
+    assert!(found.message.contains("does not exist"), "{found:?}");
+    outputs(outcome(&*runtime, brings("brings", uri)).await);
+
+    let script = format!("cat {} > \"$FOLDER/read.txt\"", place.display());
+    let mut reads = subject.spec(&*runtime, "reads", &script);
+    reads.workspace = workspace;
+    outputs(outcome(&*runtime, reads).await);
+    let text = std::fs::read_to_string(subject.folder.join("read.txt")).unwrap();
+    assert_eq!(text, "weights");
 }

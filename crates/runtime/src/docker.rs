@@ -38,6 +38,7 @@ use bollard::query_parameters::{
     ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
     WaitContainerOptionsBuilder,
 };
+use ferroflow_artifacts::digest::local;
 use ferroflow_artifacts::stores::Stores;
 use ferroflow_launcher::{
     AttemptFiles, AttemptKey, AttemptResult, AttemptSpec, Failure, FailureReason, Outcome,
@@ -46,7 +47,7 @@ use ferroflow_types::RunId;
 use futures::StreamExt as _;
 
 use crate::folders::{self, Folders, LOOK, failed_now, of_io, report, unless_stopped};
-use crate::{Layout, LogRequest, LogStream, Runtime, RuntimeError};
+use crate::{Layout, LogRequest, LogStream, Runtime, RuntimeError, fetch};
 pub use config::DockerConfig;
 pub use engine::DockerError;
 use engine::{Engine, Refused, persist};
@@ -240,6 +241,10 @@ impl DockerRuntime {
             && transfers::gives(&spec)
             && let Err(failure) = transfers::give(&self.stores, &spec, files.dir()).await
         {
+            if failure.reason == FailureReason::StoreAway {
+                // The outputs are here and stay here until they can be given.
+                return Err(fetch::away(key, "keep its outputs", failure));
+            }
             outcome.result = AttemptResult::Failed(failure);
             files
                 .write_outcome(&outcome)
@@ -337,6 +342,13 @@ impl Runtime for DockerRuntime {
             };
         }
         std::fs::create_dir_all(files.dir()).map_err(of_io(&key, "make its folder"))?;
+        if spec.only_fetches() {
+            let from = spec.inputs.iter().filter_map(|input| local(&input.uri));
+            return match self.refused(key.run, from) {
+                Some(failure) => self.conclude(&key, &files, || failure).await.map(drop),
+                None => fetch::run(&self.stores, &spec, &files).await,
+            };
+        }
         let prepared = unless_stopped(&files, Box::pin(self.prepare(spec, &files))).await;
         match prepared.and_then(|prepared| prepared) {
             Ok(()) => self.start(&key, &files).await,

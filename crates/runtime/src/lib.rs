@@ -14,6 +14,7 @@ pub mod contract;
 #[cfg(feature = "docker")]
 pub mod docker;
 mod environment;
+mod fetch;
 mod folders;
 #[cfg(any(feature = "docker", feature = "kubernetes"))]
 mod image_map;

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use ferroflow_artifacts::stores::Stores;
 use ferroflow_launcher::{AttemptFiles, AttemptKey, AttemptSpec, Failure, FailureReason, Outcome};
 use ferroflow_python_env::{EnvSpec, PythonEnv, PythonEnvs};
 use ferroflow_types::RunId;
@@ -18,7 +19,7 @@ use tokio::sync::watch;
 
 use crate::folders::{self, Folders, LOOK, fail, failed_now, of_io, report, unless_stopped};
 use crate::python::{Python, recognise};
-use crate::{Layout, LogRequest, LogStream, Runtime, RuntimeError, environment};
+use crate::{Layout, LogRequest, LogStream, Runtime, RuntimeError, environment, fetch};
 
 /// How long a group may take to end after it was asked to.
 const GRACE: Duration = Duration::from_secs(5);
@@ -39,17 +40,19 @@ pub struct ProcessRuntime {
     config: ProcessConfig,
     folders: Folders,
     python: PythonEnvs,
+    stores: Stores,
     /// Launchers that are our own children; each says when it has ended.
     children: Arc<Mutex<HashMap<AttemptKey, watch::Receiver<bool>>>>,
 }
 
 impl ProcessRuntime {
     /// A runtime over a data folder.
-    pub fn new(config: ProcessConfig, python: PythonEnvs) -> Self {
+    pub fn new(config: ProcessConfig, python: PythonEnvs, stores: Stores) -> Self {
         Self {
             folders: Folders::new(config.data_dir.clone()),
             config,
             python,
+            stores,
             children: Arc::default(),
         }
     }
@@ -184,6 +187,9 @@ impl Runtime for ProcessRuntime {
         let files = self.folders.files(&key);
         if report(&key, &files)?.is_some() {
             return Ok(());
+        }
+        if spec.only_fetches() {
+            return fetch::run(&self.stores, &spec, &files).await;
         }
         if !files.dir().join("spec.json").exists() {
             if let Err(error) = self.prepare(spec, &files).await {

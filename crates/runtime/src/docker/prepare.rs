@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bollard::query_parameters::CreateContainerOptionsBuilder;
 use ferroflow_launcher::{AttemptFiles, AttemptKey, AttemptSpec, Failure, FailureReason};
+use ferroflow_types::RunId;
 use ferroflow_types::error::chain;
 use serde_json::Value;
 
@@ -58,11 +59,8 @@ impl DockerRuntime {
             local_inputs: present.cloned().collect(),
             ..spec
         };
-        let artifacts = self.config.artifacts.as_deref();
-        let open: Vec<&Path> = artifacts.into_iter().chain([&*workspace]).collect();
-        let refused = |path: &PathBuf| inputs::refused(path, &self.config.data_dir, &open);
-        if let Some(problem) = spec.local_inputs.iter().find_map(refused) {
-            return Err(wrong(problem));
+        if let Some(failure) = self.refused(key.run, spec.local_inputs.iter().cloned()) {
+            return Err(failure);
         }
         let body = objects::container(&Parts {
             spec: &spec,
@@ -92,6 +90,23 @@ impl DockerRuntime {
 }
 
 impl DockerRuntime {
+    /// Why files of this machine may not be inputs of a run's containers, if so; what is not there
+    /// is none.
+    pub(super) fn refused(
+        &self,
+        run: RunId,
+        mut paths: impl Iterator<Item = PathBuf>,
+    ) -> Option<Failure> {
+        let workspace = self.folders.workspace(run);
+        let artifacts = self.config.artifacts.as_deref();
+        let open: Vec<&Path> = artifacts.into_iter().chain([&*workspace]).collect();
+        let problem = paths.find_map(|path| {
+            let there = path.exists().then_some(path)?;
+            inputs::refused(&there, &self.config.data_dir, &open)
+        })?;
+        Some(Failure::new(FailureReason::StartFailed, problem))
+    }
+
     /// Waits for a container whose name is taken: the engine knows the name first.
     async fn appears(&self, key: &AttemptKey) -> Result<(), Failure> {
         let wrong = |problem| Failure::new(FailureReason::StartFailed, problem);

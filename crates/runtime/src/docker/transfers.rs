@@ -7,11 +7,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ferroflow_artifacts::stores::Stores;
-use ferroflow_artifacts::transfer::{self, TransferError};
+use ferroflow_artifacts::transfer;
 use ferroflow_launcher::{AttemptSpec, Failure, FailureReason};
-use ferroflow_types::error::chain;
 
 use super::{inputs, objects};
+use crate::fetch::failed;
 
 /// Where a path of the container is, outside.
 fn outside(dir: &Path, path: &Path) -> PathBuf {
@@ -19,22 +19,13 @@ fn outside(dir: &Path, path: &Path) -> PathBuf {
     objects::content(dir).join(inner)
 }
 
-fn failed(what: &str, error: &TransferError) -> Failure {
-    let message = format!("cannot {what}: {}", chain(error));
-    Failure::new(FailureReason::Transfer, message)
-}
-
 /// Brings the inputs that are not files of this machine.
 pub(super) async fn fetch(stores: &Stores, spec: &AttemptSpec, dir: &Path) -> Result<(), Failure> {
     for input in &spec.inputs {
-        let what = format!("fetch {}", input.uri);
-        let place = stores
-            .open(&input.uri)
-            .map_err(|error| failed(&what, &error.into()))?;
         let to = outside(dir, &input.path);
-        transfer::download(&place, &to, input.digest.as_deref())
+        transfer::fetch(stores, &input.uri, &to, input.digest.as_deref())
             .await
-            .map_err(|error| failed(&what, &error))?;
+            .map_err(|error| failed(&format!("fetch {}", input.uri), &error))?;
     }
     Ok(())
 }

@@ -91,6 +91,7 @@ pub(super) fn pod(
     let platform: Platform = serde_json::from_value(Value::Object(spec.platform.clone()))
         .map_err(|error| format!("the task's Kubernetes settings: {error}"))?;
     check_accelerators(&spec.resources, config)?;
+    check_fetched(spec)?;
     let deadline = spec
         .limits
         .timeout_ms
@@ -100,11 +101,19 @@ pub(super) fn pod(
         .iter()
         .filter_map(|secret| named(secret.secret_name_parameter.as_ref(), &secret.secret_name))
         .map(|name| LocalObjectReference { name });
+    let (image, pull) = if spec.only_fetches() {
+        (
+            config.launcher_image.clone(),
+            Some(LAUNCHER_PULL.to_owned()),
+        )
+    } else {
+        (config.image(&spec.image), pull_policy(&platform, config))
+    };
     let container = Container {
-        image_pull_policy: pull_policy(&platform, config),
+        image_pull_policy: pull,
         env: Some(environment(spec, &platform, config, home)),
         security_context: security(&platform),
-        ..container(config, &spec.image, &spec.resources)
+        ..container(config, image, &spec.resources)
     };
     let before = init::containers(&platform, config)?;
     let pod_spec = PodSpec {
@@ -128,7 +137,7 @@ pub(super) fn warm_pod(name: &str, class: &Class, config: &KubernetesConfig, hom
     let container = Container {
         image_pull_policy: pull_policy(&platform, config),
         env: Some(launcher_environment(None, config, Some(home))),
-        ..container(config, &class.image, &class.resources)
+        ..container(config, config.image(&class.image), &class.resources)
     };
     let labels = [(MANAGED, MANAGER), (WARM, "true")];
     Pod {
@@ -174,7 +183,7 @@ fn pod_spec(
 }
 
 /// The container that runs a command in `image`, with the launcher as its first process.
-fn container(config: &KubernetesConfig, image: &str, wanted: &Resources) -> Container {
+fn container(config: &KubernetesConfig, image: String, wanted: &Resources) -> Container {
     let launcher = if config.image_volume {
         format!("{IMAGE_MOUNT}/usr/bin/ferroflow-launcher")
     } else {
@@ -182,7 +191,7 @@ fn container(config: &KubernetesConfig, image: &str, wanted: &Resources) -> Cont
     };
     Container {
         name: MAIN.to_owned(),
-        image: Some(config.image(image)),
+        image: Some(image),
         command: Some(vec![launcher, "pod".to_owned()]),
         resources: Some(resources(wanted, config)),
         ..Container::default()
@@ -377,6 +386,18 @@ fn pull_policy(platform: &Platform, config: &KubernetesConfig) -> Option<String>
 fn is_resource(name: &str) -> bool {
     const PLAIN: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
     PLAIN.contains(&name) || name.starts_with("hugepages-") || name.contains('/')
+}
+
+/// Pods share no folder with the machine that a path was written for.
+fn check_fetched(spec: &AttemptSpec) -> Result<(), String> {
+    let local = |uri: &&str| ferroflow_artifacts::digest::local(uri).is_some();
+    let mut fetched = spec.inputs.iter().map(|input| input.uri.as_str());
+    match fetched.find(local) {
+        Some(uri) => Err(format!(
+            "{uri} is a path of one machine, and pods cannot copy from there: use an s3:// URI"
+        )),
+        None => Ok(()),
+    }
 }
 
 /// Upstream passes a type on as it is, and the API server then speaks of resources that nobody named.

@@ -17,7 +17,7 @@ use crate::domain::engine::inputs::fill_defaults;
 use crate::domain::engine::node::{NodeError, NodeIx};
 use crate::domain::executor_input::{ExecutorArtifact, ExecutorInput, local_path};
 use crate::domain::placeholder::{ExecutorContext, resolve_text};
-use crate::domain::plan::{Body, Component, Container, ParameterType, ResourceSpec};
+use crate::domain::plan::{Body, Component, Container, Importer, ParameterType, ResourceSpec};
 use crate::domain::platform;
 
 /// Where an attempt finds things.
@@ -43,9 +43,9 @@ pub(crate) struct OutputPlace {
 }
 
 /// A command, ready to run.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Invocation {
-    /// The image it was written for.
+    /// The image it was written for; empty for one that only brings inputs.
     pub image: String,
     /// Command and arguments.
     pub argv: Vec<String>,
@@ -77,8 +77,10 @@ pub(crate) struct Invocation {
 /// Says which input, placeholder or resource is wrong; the task fails with it.
 pub(crate) fn build(run: &RunState, ix: NodeIx, places: &Places) -> Result<Invocation, NodeError> {
     let component = run.component(ix);
-    let Body::Container(container) = &component.body else {
-        return Err(NodeError::new("Internal", "the task has no command"));
+    let container = match &component.body {
+        Body::Container(container) => container,
+        Body::Importer(importer) => return download(run, ix, importer),
+        Body::Dag(_) => return Err(NodeError::new("Internal", "the task has no command")),
     };
     let artifacts = output_places(run, ix, component);
     let parameters: Vec<_> = component
@@ -140,6 +142,16 @@ pub(crate) fn build(run: &RunState, ix: NodeIx, places: &Places) -> Result<Invoc
         given: parameters_given,
         inputs: input_places(run, ix),
         resources: resources(container, text)?,
+    })
+}
+
+/// What brings an importer's content to the workspace.
+fn download(run: &RunState, ix: NodeIx, importer: &Importer) -> Result<Invocation, NodeError> {
+    let (uri, _metadata) = run.import_request(ix, importer)?;
+    let path = run.place_in_workspace(&uri)?;
+    Ok(Invocation {
+        inputs: vec![(uri, path, None)],
+        ..Invocation::default()
     })
 }
 

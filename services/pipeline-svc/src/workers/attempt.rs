@@ -123,20 +123,17 @@ pub(super) fn spec(
     })
 }
 
-/// Content of other stores, and content of this machine.
+/// Content that has to be brought, and content of this machine that is where it should be.
 fn inputs_of(places: Vec<(String, String, Option<String>)>) -> (Vec<InputArtifact>, Vec<PathBuf>) {
-    let (mut remote, mut here) = (Vec::new(), Vec::new());
+    let (mut brought, mut here) = (Vec::new(), Vec::new());
     for (uri, path, digest) in places {
+        let path = PathBuf::from(path);
         match digest::local(&uri) {
-            Some(found) => here.push(found),
-            None => remote.push(InputArtifact {
-                uri,
-                path: path.into(),
-                digest,
-            }),
+            Some(found) if found == path => here.push(found),
+            _ => brought.push(InputArtifact { uri, path, digest }),
         }
     }
-    (remote, here)
+    (brought, here)
 }
 
 fn resources_of(written: ResourceSpec) -> Resources {

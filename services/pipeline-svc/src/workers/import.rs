@@ -1,10 +1,8 @@
 //! Importers, and the artifacts of attempts: numbers, rows, copies into the workspace.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
-use ferroflow_artifacts::digest;
 use ferroflow_launcher::{Outputs, ProducedArtifact};
 use ferroflow_types::{Error, TaskId, Timestamp};
 use serde_json::{Map, Value};
@@ -149,15 +147,15 @@ impl Actor {
         if !importer.download_to_workspace {
             return Ok(Ok((artifact, fresh)));
         }
-        let Some(workspace) = loaded.state.facts().workspace_path.clone() else {
-            let message = "downloadToWorkspace needs pipelineConfig.workspace, which is not set";
-            return Ok(Err(NodeError::new("Input", message)));
-        };
-        let copied = tokio::task::spawn_blocking(move || into_workspace(&artifact, &workspace));
-        let copied = copied
-            .await
-            .map_err(|error| Error::internal("a copy was interrupted", error))?;
-        Ok(copied.map(|artifact| (artifact, fresh)))
+        // An attempt has brought the content there.
+        let place = loaded.state.place_in_workspace(&artifact.uri);
+        Ok(place.map(|path| {
+            let artifact = Artifact {
+                custom_path: Some(path),
+                ..(*artifact).clone()
+            };
+            (Arc::new(artifact), fresh)
+        }))
     }
 }
 
@@ -192,24 +190,4 @@ fn imported(importer: &Importer, id: i64, uri: String, metadata: Map<String, Val
         size_bytes: None,
         custom_path: None,
     }
-}
-
-/// The artifact with its content copied to `<workspace>/.artifacts`.
-fn into_workspace(artifact: &Artifact, workspace: &str) -> Result<Arc<Artifact>, NodeError> {
-    let failed = |message: String| NodeError::new("Import", message);
-    let uri = &artifact.uri;
-    let Some(from) = digest::local(uri) else {
-        return Err(failed(format!(
-            "{uri} cannot be copied to the workspace: only file:// URIs and absolute paths can"
-        )));
-    };
-    if !from.exists() {
-        return Err(failed(format!("{uri} does not exist")));
-    }
-    let relative = from.strip_prefix("/").unwrap_or(&from);
-    let to = Path::new(workspace).join(".artifacts").join(relative);
-    digest::copy(&from, &to).map_err(|error| failed(format!("cannot copy {uri}: {error}")))?;
-    let mut copy = artifact.clone();
-    copy.custom_path = Some(to.display().to_string());
-    Ok(Arc::new(copy))
 }

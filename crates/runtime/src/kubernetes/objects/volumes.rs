@@ -187,9 +187,11 @@ impl Volumes {
     }
 }
 
-/// Whether the command speaks of the folder that the run's tasks share.
+/// Whether the command speaks of the folder that the run's tasks share, or an input goes there.
 pub(in super::super) fn uses_workspace(spec: &AttemptSpec) -> bool {
+    let mut inputs = spec.inputs.iter();
     spec.argv.iter().any(|word| word.contains(WORKSPACE))
+        || inputs.any(|input| input.path.starts_with(WORKSPACE))
 }
 
 fn empty(name: &str) -> Volume {

@@ -1,12 +1,13 @@
 //! Results of commands, retries, cancellation.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ferroflow_types::TaskId;
 
 use super::node::{NodeIx, NodeState, Role, Values};
 use super::{AttemptFailure, Effect, RunPhase, Turn, Work};
-use crate::domain::plan::RetryPolicy;
+use crate::domain::plan::{Body, RetryPolicy};
 
 /// How often an attempt is repeated because its launcher vanished.
 const LOST_MAX: u32 = 3;
@@ -27,7 +28,10 @@ impl Turn<'_> {
         if node.attempt != attempt || !current {
             return;
         }
+        let plan = Arc::clone(&self.run.plan);
+        let body = &plan.component(node.component).body;
         match result {
+            Ok(_) if let Body::Importer(importer) = body => self.import(ix, importer),
             Ok(outputs) => {
                 self.change(ix).outputs = outputs;
                 self.enter(ix, NodeState::Succeeded);

@@ -8,7 +8,7 @@ use super::node::{CacheNote, Node, NodeError, NodeIx, NodeState, Role};
 use super::{CachedResult, Effect, RunEnd, RunPhase, Turn, Work};
 use crate::domain::artifact::Artifact;
 use crate::domain::fingerprint;
-use crate::domain::plan::{Body, Dag, Plan, Task, TaskIx, TriggerStrategy};
+use crate::domain::plan::{Body, Dag, Importer, Plan, Task, TaskIx, TriggerStrategy};
 
 impl Turn<'_> {
     /// The run begins: its root DAG runs.
@@ -123,19 +123,32 @@ impl Turn<'_> {
         let plan = Arc::clone(&self.run.plan);
         match &plan.component(self.node(ix).component).body {
             Body::Dag(_) => self.start_dag(ix),
-            Body::Importer(importer) => match self.run.import_request(ix, importer) {
-                Ok((uri, metadata)) => {
-                    self.change(ix).attempt += 1;
-                    self.enter(ix, NodeState::Running);
-                    self.effect(Effect::Import {
-                        node: ix,
-                        uri,
-                        metadata,
-                    });
+            Body::Importer(importer) if importer.download_to_workspace => {
+                // The artifact is made when its content is there.
+                let request = self.run.import_request(ix, importer);
+                match request.and_then(|(uri, _)| self.run.place_in_workspace(&uri)) {
+                    Ok(_) => self.launch(ix),
+                    Err(error) => self.fail(ix, error),
                 }
-                Err(error) => self.fail(ix, error),
-            },
+            }
+            Body::Importer(importer) => {
+                self.change(ix).attempt += 1;
+                self.enter(ix, NodeState::Running);
+                self.import(ix, importer);
+            }
             Body::Container(_) => self.queue(ix, &plan),
+        }
+    }
+
+    /// Asks for the artifact of an importer that runs.
+    pub(super) fn import(&mut self, ix: NodeIx, importer: &Importer) {
+        match self.run.import_request(ix, importer) {
+            Ok((uri, metadata)) => self.effect(Effect::Import {
+                node: ix,
+                uri,
+                metadata,
+            }),
+            Err(error) => self.fail(ix, error),
         }
     }
 

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::RunState;
 use super::node::{Node, NodeError, NodeIx, NodeState, Role, Values};
 use crate::domain::artifact::Artifact;
+use crate::domain::executor_input::local_path;
 use crate::domain::fingerprint::CacheInputs;
 use crate::domain::plan::{
     ArtifactSource, Body, Component, Importer, ImporterUri, LoopItems, ParameterInput,
@@ -244,7 +245,7 @@ impl RunState {
     }
 
     /// The URI and the metadata that an importer asks for.
-    pub(super) fn import_request(
+    pub(crate) fn import_request(
         &self,
         ix: NodeIx,
         importer: &Importer,
@@ -269,6 +270,26 @@ impl RunState {
             metadata.insert(key, resolve(value)?);
         }
         Ok((uri, metadata))
+    }
+
+    /// Where an importer puts what it brings to the workspace, as upstream lays it out.
+    pub(crate) fn place_in_workspace(&self, uri: &str) -> Result<String, NodeError> {
+        let Some(workspace) = &self.facts.workspace_path else {
+            return Err(wrong(
+                "downloadToWorkspace needs pipelineConfig.workspace, which is not set",
+            ));
+        };
+        let path = local_path(uri);
+        let inner = path.strip_prefix('/').unwrap_or(&path);
+        // Upstream's URIs may have slashes too many; dots would lead out of the workspace.
+        let leads_out = inner.split('/').any(|part| part == "..");
+        if inner == uri || leads_out || uri.starts_with("oci://") {
+            return Err(wrong(format!(
+                "{uri} cannot be copied to the workspace: use an s3:// URI, or a file:// URI of the \
+                 machine that runs the tasks"
+            )));
+        }
+        Ok(format!("{workspace}/.artifacts/{inner}"))
     }
 
     /// Refuses what only Kubernetes can give, where there is none.

@@ -221,11 +221,15 @@ impl RunState {
 
     fn effect_to_repeat(&self, ix: NodeIx) -> Option<Effect> {
         let node = self.node(ix);
-        let is_command =
-            self.loop_spec(ix).is_none() && matches!(self.component(ix).body, Body::Container(_));
+        let has_attempts = self.loop_spec(ix).is_none()
+            && match &self.component(ix).body {
+                Body::Container(_) => true,
+                Body::Importer(importer) => importer.download_to_workspace,
+                Body::Dag(_) => false,
+            };
         let attempt = node.attempt;
         if self.phase != RunPhase::Running {
-            let running = node.state == NodeState::Running && is_command;
+            let running = node.state == NodeState::Running && has_attempts;
             return running.then_some(Effect::Stop { node: ix, attempt });
         }
         match (node.state, &self.component(ix).body) {
@@ -236,7 +240,7 @@ impl RunState {
                     fingerprint,
                 })
             }
-            (NodeState::Queued | NodeState::Running, Body::Container(_)) if is_command => {
+            (NodeState::Queued | NodeState::Running, _) if has_attempts => {
                 Some(Effect::Launch { node: ix, attempt })
             }
             (NodeState::Running, Body::Importer(importer)) if self.loop_spec(ix).is_none() => {

@@ -1,14 +1,17 @@
 //! The engine driven by hand: tables of events, and properties over random graphs.
 
+mod imports;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ferroflow_types::{RunId, TaskId, Timestamp};
 use proptest::prelude::*;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::node::{NodeIx, NodeState, Values};
 use super::{AttemptFailure, Decision, Effect, Event, RunEnd, RunFacts, RunPhase, RunState};
+use crate::domain::artifact::Artifact;
 use crate::domain::ir;
 use crate::domain::plan::Plan;
 use crate::domain::plan::build::build;
@@ -126,7 +129,11 @@ impl Driven {
                 task: self.run.node(node).id,
                 hit: None,
             }),
-            Effect::Stop { .. } | Effect::Import { .. } => None,
+            Effect::Import { node, uri, .. } => Some(Event::Imported {
+                task: self.run.node(node).id,
+                result: Ok(Arc::new(imported(uri))),
+            }),
+            Effect::Stop { .. } => None,
         }
     }
 
@@ -135,6 +142,20 @@ impl Driven {
             RunPhase::Ended(end) => end,
             other => panic!("the run has not ended: {other:?}"),
         }
+    }
+}
+
+fn imported(uri: String) -> Artifact {
+    Artifact {
+        id: 1,
+        name: "artifact".to_owned(),
+        schema_title: "system.Dataset".to_owned(),
+        schema_version: "0.0.1".to_owned(),
+        uri,
+        metadata: Map::new(),
+        digest: None,
+        size_bytes: None,
+        custom_path: None,
     }
 }
 
