@@ -39,7 +39,7 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
 
 /// Runs a cargo subcommand.
 pub(crate) fn cargo(arguments: &[&str]) -> anyhow::Result<()> {
-    println!("$ cargo {}", arguments.join(" "));
+    eprintln!("$ cargo {}", arguments.join(" "));
     run(&mut program(env!("CARGO"), arguments))
 }
 
@@ -76,7 +76,7 @@ pub(crate) fn print_launcher() -> anyhow::Result<()> {
 
 fn build_for_images(profile: &str, packages: &[&str], features: &str) -> anyhow::Result<PathBuf> {
     let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    println!("$ cargo build --profile {profile} --target {platform} (static)");
+    eprintln!("$ cargo build --profile {profile} --target {platform} (static)");
     let mut cargo = program(env!("CARGO"), &["build", "--quiet"]);
     cargo
         .args(["--profile", profile, "--target", &platform])

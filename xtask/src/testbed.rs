@@ -215,13 +215,13 @@ pub(crate) fn kafka_tool(class: &str) -> anyhow::Result<std::process::Command> {
 pub(crate) fn up(parts: &[Part]) -> anyhow::Result<()> {
     for &part in parts {
         if std::env::var_os(part.variable()).is_some() {
-            println!("{part:?}: {} is set and used as it is", part.variable());
+            eprintln!("{part:?}: {} is set and used as it is", part.variable());
             continue;
         }
         let begun = Instant::now();
         part.up().with_context(|| format!("starting {part:?}"))?;
         let seconds = begun.elapsed().as_secs_f64();
-        println!(
+        eprintln!(
             "{part:?}: up after {seconds:.1} s, {}={}",
             part.variable(),
             part.address()?

@@ -44,7 +44,7 @@ pub(super) fn jars() -> anyhow::Result<PathBuf> {
         return Ok(folder);
     }
     tools::packages("mvn", &["maven"])?;
-    println!("fetching Kafka {VERSION} (54 MB, once)");
+    eprintln!("fetching Kafka {VERSION} (54 MB, once)");
     let project = tempfile::tempdir()?;
     let dependency = |group: &str, artifact: &str, version: &str| {
         format!(

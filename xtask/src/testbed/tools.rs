@@ -48,7 +48,7 @@ pub(super) fn packages(program: &str, names: &[&str]) -> anyhow::Result<()> {
     if !have("apt-get") {
         bail!("{program} is needed: install what gives it");
     }
-    println!("installing {}", names.join(" "));
+    eprintln!("installing {}", names.join(" "));
     let quiet = |command: &mut Command| run(command.stdout(Stdio::null()));
     let mut update = Command::new("apt-get");
     quiet(update.args(["update", "-q"]))?;
@@ -80,7 +80,7 @@ pub(super) fn kubernetes() -> anyhow::Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    println!("building Kubernetes {KUBERNETES} (about five minutes, once)");
+    eprintln!("building Kubernetes {KUBERNETES} (about five minutes, once)");
     let module = format!("k8s.io/kubernetes@{KUBERNETES}");
     run(go()?.args(["mod", "download", &module]))?;
     let found = go()?.args(["env", "GOMODCACHE"]).output()?;
@@ -97,7 +97,7 @@ pub(super) fn kubernetes() -> anyhow::Result<()> {
     )?;
     run(go()?.args(["mod", "tidy"]).current_dir(folder.path()))?;
     for name in missing {
-        println!("building {name}");
+        eprintln!("building {name}");
         let flags = format!(
             "-s -w -X k8s.io/component-base/version.gitVersion={KUBERNETES} \
              -X k8s.io/component-base/version.gitMajor=1 \
@@ -150,7 +150,7 @@ fn module(
     if bin(name)?.exists() {
         return Ok(());
     }
-    println!("building {name} {version} (some minutes, once)");
+    eprintln!("building {name} {version} (some minutes, once)");
     let folder = tempfile::tempdir()?;
     fs::write(
         folder.path().join("go.mod"),
@@ -166,7 +166,7 @@ pub(super) fn etcd() -> anyhow::Result<()> {
     if bin("etcd")?.exists() {
         return Ok(());
     }
-    println!("building etcd {ETCD}");
+    eprintln!("building etcd {ETCD}");
     let folder = tempfile::tempdir()?;
     fs::write(
         folder.path().join("go.mod"),
