@@ -13,7 +13,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use ferroflow_testkit::cluster::restart;
+use ferroflow_testkit::cluster::{Cluster, restart, unique};
 use ferroflow_testkit::conformance::{cases, count, run_all, table};
 use ferroflow_testkit::docker::Engine;
 use ferroflow_testkit::scene::eventually;
@@ -164,4 +164,49 @@ fn a_run_outlives_its_engine() {
         tasks(&platform, &run)
     );
     assert_eq!(scene.lines("two"), 1);
+}
+
+#[test]
+fn a_run_may_say_in_which_bucket_its_artifacts_go() {
+    let (Some(scene), Ok(store)) = (Scene::open(), std::env::var("FERROFLOW_TEST_S3")) else {
+        return println!("skipped: there is no engine, or FERROFLOW_TEST_S3 is not set");
+    };
+    let store = Cluster::s3_of(&store).unwrap();
+    let more = json!({"artifacts": {"s3": store}});
+    let settings = Engine::open().unwrap().settings(scene.data.path(), &more);
+    let platform = Platform::start(scene.data.path(), &["--config", &settings]);
+    let kind = json!({"artifactType": {"schemaTitle": "system.Model", "schemaVersion": "0.0.1"}});
+    let mut spec = shell_pipeline("root", &[("t".to_owned(), String::new(), Vec::new())]);
+    spec["components"]["comp-t"]["outputDefinitions"] = json!({"artifacts": {"model": kind}});
+    spec["deploymentSpec"]["executors"]["exec-t"]["container"]["command"] = json!([
+        "sh",
+        "-c",
+        "echo 42 > \"$0\"",
+        "{{$.outputs.artifacts['model'].path}}"
+    ]);
+    let create = |root: &str| {
+        let config = json!({"pipeline_root": root});
+        let run = json!({"display_name": "r", "pipeline_spec": spec, "runtime_config": config});
+        platform.post("/apis/v2beta1/runs", &run)
+    };
+
+    for root in ["gs://bucket/x", "s3://", "relative"] {
+        let (status, refused) = create(root);
+        assert_eq!(status, 400, "{refused}");
+        let said = refused.to_string();
+        assert!(said.contains("s3:// or minio:// URI"), "{said}");
+    }
+    let root = format!("s3://ferroflow/roots/{}", unique(scene.data.path()));
+    let (status, made) = create(&root);
+    assert_eq!(status, 200, "{made}");
+    let run = made["run_id"].as_str().unwrap();
+    let ended = platform.wait(run, LIMIT);
+    assert_eq!(ended["state"], "SUCCEEDED", "{ended}");
+    let told = tasks(&platform, run);
+    let id = &told["tasks"][1]["output_artifacts"]["model"]["ids"][0];
+    let place = format!("/apis/ferroflow/v1/artifacts/{}", id.as_str().unwrap());
+    let (_, model) = platform.get(&place);
+    assert!(model["uri"].as_str().unwrap().starts_with(&root), "{model}");
+    let content = platform.text(&format!("{place}/content"), "*/*");
+    assert_eq!(content, "42\n");
 }

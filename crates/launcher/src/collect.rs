@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use ferroflow_artifacts::digest;
@@ -15,8 +16,8 @@ use serde_json::{Map, Value};
 
 use crate::command::of_io;
 use crate::{
-    AttemptSpec, Failure, FailureReason, OutputArtifact, OutputParameter, OutputSpec, Outputs,
-    ParameterKind, ProducedArtifact,
+    AttemptSpec, Failure, FailureReason, InputLink, OutputArtifact, OutputParameter, OutputSpec,
+    Outputs, ParameterKind, ProducedArtifact,
 };
 
 /// The largest output parameter, and the largest report of an executor.
@@ -68,6 +69,22 @@ pub(crate) fn prepare(spec: &AttemptSpec) -> Result<(), Failure> {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)
                 .map_err(|error| of_io(&format!("cannot make {}", parent.display()), &error))?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes links to inputs, in a container whose paths are nobody else's.
+pub(crate) fn link(links: &[InputLink]) -> Result<(), Failure> {
+    for InputLink { path, target } in links {
+        let parent = path.parent().unwrap_or(path);
+        let made = fs::create_dir_all(parent).and_then(|()| symlink(target, path));
+        match made {
+            // Two inputs may be the same artifact.
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(of_io(&format!("cannot make {}", path.display()), &error));
+            }
+            _ => {}
         }
     }
     Ok(())

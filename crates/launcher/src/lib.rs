@@ -56,6 +56,6 @@ pub use files::{AttemptFiles, open_own};
 pub use outcome::{AttemptResult, Failure, FailureReason, Outcome, Outputs, ProducedArtifact};
 pub use run::{Surroundings, launch, launch_in};
 pub use spec::{
-    AttemptKey, AttemptSpec, InputArtifact, Limits, OutputArtifact, OutputParameter, OutputSpec,
-    ParameterKind, Resources, Workspace,
+    AttemptKey, AttemptSpec, InputArtifact, InputLink, Limits, MODELS, OutputArtifact,
+    OutputParameter, OutputSpec, ParameterKind, Resources, Workspace,
 };

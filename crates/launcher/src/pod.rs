@@ -193,7 +193,8 @@ async fn attempt(
     std::fs::create_dir_all(files.dir()).map_err(failed)?;
     files.write_spec(spec).map_err(failed)?;
     let started_at = SystemClock.now();
-    for input in &spec.inputs {
+    // What is in images is here before us.
+    for input in spec.inputs.iter().filter(|input| input.image().is_none()) {
         let there = transfer::fetch(stores, &input.uri, &input.path, input.digest.as_deref())
             .await
             .map_err(|error| of_transfer(&format!("fetch {}", input.uri), &error))?;
@@ -316,6 +317,16 @@ async fn give(spec: &AttemptSpec, stores: &Stores) -> Result<(), Failure> {
             .map_err(|error| of_transfer(&what, &error))?;
     }
     Ok(())
+}
+
+/// Copies the content of this container's image to `to`, where another container finds it.
+pub fn copy_models(to: &Path) -> std::io::Result<()> {
+    let from = Path::new(crate::MODELS);
+    if !from.exists() {
+        let message = format!("the image has no {}", from.display());
+        return Err(std::io::Error::new(std::io::ErrorKind::NotFound, message));
+    }
+    ferroflow_artifacts::digest::copy(from, to)
 }
 
 /// Copies this program to `to`, so that another image's container can run it.

@@ -88,6 +88,9 @@ fn attempt(
     around: Surroundings,
 ) -> Result<Outputs, Failure> {
     collect::prepare(spec)?;
+    if around.has_image() {
+        collect::link(&spec.links)?;
+    }
     command::execute(spec, files, around)?;
     collect::collect(&spec.outputs).map_err(|mut failure| {
         failure.log_tail = files.log_tail();

@@ -64,6 +64,9 @@ pub struct AttemptSpec {
     /// Content of other stores that the command finds as files.
     #[serde(default)]
     pub inputs: Vec<InputArtifact>,
+    /// Content that is there already, at another path than some commands look for it.
+    #[serde(default)]
+    pub links: Vec<InputLink>,
     /// Content of this machine that the command finds where it is.
     #[serde(default)]
     pub local_inputs: Vec<PathBuf>,
@@ -109,6 +112,27 @@ pub struct InputArtifact {
     /// `sha256:…` of its content, if that is known.
     pub digest: Option<String>,
 }
+
+/// A path that leads to where the content of an input is. SDKs before 2.15 know of no path but the
+/// one that stands for the URI.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputLink {
+    /// The path that stands for the URI.
+    pub path: PathBuf,
+    /// Where the content is.
+    pub target: PathBuf,
+}
+
+impl InputArtifact {
+    /// The container image whose folder [`MODELS`] is the content, for `oci://` URIs. The runtime
+    /// brings it, nobody else could (KServe calls such an image a modelcar).
+    pub fn image(&self) -> Option<&str> {
+        self.uri.strip_prefix("oci://")
+    }
+}
+
+/// Where an image of `oci://` has its content.
+pub const MODELS: &str = "/models";
 
 /// Requests and limits as Kubernetes quantities.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]

@@ -69,6 +69,10 @@ impl Scene {
         })
     }
 
+    fn data_dir(&self) -> PathBuf {
+        self.data.path().join("data")
+    }
+
     fn folder(&self) -> PathBuf {
         self.data.path().join("folder")
     }
@@ -77,8 +81,7 @@ impl Scene {
         let folder = self.folder();
         let config: DockerConfig = serde_json::from_value(self.engine.docker(&folder)).unwrap();
         let config = DockerConfig {
-            data_dir: self.data.path().to_path_buf(),
-            artifacts: Some(folder.clone()),
+            data_dir: self.data_dir(),
             ..config
         };
         let stores = self.stores.clone();
@@ -159,7 +162,7 @@ async fn the_docker_runtime_keeps_the_contract() {
     })
     .await;
     (subject.reopen)().delete(run).await.unwrap();
-    let folder = scene.data.path().join(format!("attempts/{run}"));
+    let folder = scene.data_dir().join(format!("attempts/{run}"));
     assert!(!folder.exists(), "the run's folder is left");
 }
 
@@ -402,4 +405,32 @@ async fn artifacts_of_a_store_come_and_go_without_keys_in_the_container() {
     let fetched = ferroflow_artifacts::transfer::download(&place, &found, None).await;
     fetched.unwrap();
     assert_eq!(std::fs::read_to_string(found).unwrap(), "1\n2\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn models_in_images_are_files() {
+    let Some(scene) = Scene::open().await else {
+        return;
+    };
+    let subject = scene.subject();
+    let runtime = (subject.reopen)();
+    let with_model = |name: &str, image: &str| {
+        let path = "/oci/model/models";
+        let script = format!("test -s {path}/config.json");
+        let mut spec = subject.spec(&*runtime, name, &script);
+        spec.inputs = vec![InputArtifact {
+            uri: format!("oci://{image}"),
+            path: path.into(),
+            digest: None,
+        }];
+        spec
+    };
+
+    let spec = with_model("model", "registry.domain.local/modelcar:test");
+    let ended = outcome(&*runtime, spec).await;
+    assert!(is_good(&ended), "{ended:?}");
+
+    let other = with_model("no model", subject.image.as_str());
+    let failure = failure(outcome(&*runtime, other).await);
+    assert!(failure.message.contains("has no /models"), "{failure:?}");
 }

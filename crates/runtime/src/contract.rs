@@ -86,6 +86,7 @@ impl Subject {
             working_dir: layout.working_dir,
             traceparent: None,
             entry_point: false,
+            links: Vec::new(),
             local_inputs: Vec::new(),
             inputs: Vec::new(),
             resources: Resources::default(),

@@ -16,6 +16,7 @@ mod engine;
 mod images;
 mod inputs;
 mod launcher;
+mod models;
 mod objects;
 mod platform;
 mod prepare;
@@ -255,6 +256,11 @@ impl DockerRuntime {
         Ok(outcome)
     }
 
+    /// How long a registry that does not answer is tried.
+    fn image_patience(&self) -> Duration {
+        Duration::from_secs(self.config.image_patience_s)
+    }
+
     fn turn(&self, key: &AttemptKey) -> Arc<tokio::sync::Mutex<()>> {
         let mut all = self
             .concluding
@@ -325,6 +331,10 @@ impl Runtime for DockerRuntime {
     }
 
     fn knows_entry_points(&self) -> bool {
+        true
+    }
+
+    fn gives_to_stores(&self) -> bool {
         true
     }
 

@@ -347,6 +347,10 @@ impl Runtime for KubernetesRuntime {
         PathBuf::from(objects::WORKSPACE)
     }
 
+    fn gives_to_stores(&self) -> bool {
+        true
+    }
+
     async fn ensure(&self, spec: AttemptSpec) -> Result<(), RuntimeError> {
         let key = spec.key;
         let remote = self.remote(&key)?;

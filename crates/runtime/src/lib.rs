@@ -107,6 +107,11 @@ pub trait Runtime: Send + Sync {
         false
     }
 
+    /// Whether outputs may go to an object store; else they are files of this machine.
+    fn gives_to_stores(&self) -> bool {
+        false
+    }
+
     /// Sees to it that the attempt runs or has run. Asking twice is asking once.
     async fn ensure(&self, spec: AttemptSpec) -> Result<(), RuntimeError>;
 

@@ -161,6 +161,7 @@ impl Cluster {
             "accelerators": {"NVIDIA_TESLA_P4": "nvidia.com/gpu"},
             "images": {
                 "*": self.task_image,
+                "registry.domain.local/modelcar:test": "ferroflow.test/modelcar:1",
                 // Its script needs a shell that knows `[[`.
                 "ghcr.io/containerd/busybox": "ferroflow.test/busybox:1",
                 // Rows of the ecosystem's table whose image must be missing.
@@ -173,8 +174,9 @@ impl Cluster {
     pub fn mapped_images(&self, pipeline: &str) -> Vec<String> {
         let settings = self.kubernetes();
         let images = pipeline.lines().filter_map(|line| {
-            let (_, image) = line.split_once("image: ")?;
-            Some(image.trim_matches(['\'', '"', ' ']).to_owned())
+            let image = line.split_once(" image: ");
+            let image = image.or(line.split_once("defaultValue: oci://"))?.1;
+            Some(image.trim_matches(['\'', '"', ' ', ']']).to_owned())
         });
         let mapped = images.filter_map(|image| {
             let map = &settings["images"];

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::Platform;
+use crate::cluster::with_shared;
 use serde_json::{Value, json};
 
 /// The longest row builds an environment and then prints for a minute.
@@ -23,6 +24,21 @@ pub struct Case {
     pub parameters: Value,
     /// REJECTED, or the state that its run must end in.
     pub expected: String,
+    /// What is changed so that it can run here; the row says so.
+    pub adapted: Option<Adapted>,
+}
+
+/// A change of a row that needs what a test's cluster does not have, beside its parameters.
+#[derive(Debug, Clone, Default)]
+pub struct Adapted {
+    /// What is changed and why.
+    pub remark: String,
+    /// The run's root.
+    pub root: String,
+    /// A claim that every step mounts at `/shared`.
+    pub claim: Option<String>,
+    /// The version of the SDK in steps, in place of the one that compiled the pipeline.
+    pub sdk: Option<String>,
 }
 
 /// What came of a row.
@@ -54,6 +70,7 @@ pub fn cases(folder: &Path) -> Vec<Case> {
             class: cells[1].to_owned(),
             parameters: serde_json::from_str(cells[2]).unwrap(),
             expected: cells[3].to_owned(),
+            adapted: None,
         }
     });
     rows.collect()
@@ -72,13 +89,35 @@ fn remove_marks(parameters: &Value) {
     }
 }
 
+/// A compiled pipeline whose steps install another version of the SDK.
+fn with_sdk(text: &str, version: &str) -> String {
+    let mut parts = text.split("'kfp==");
+    let mut changed = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.split_once('\'').map_or(part, |(_, rest)| rest);
+        write!(changed, "'kfp=={version}'{rest}").unwrap();
+    }
+    changed
+}
+
 /// The end that a case reaches: REJECTED, or the state of its run; and why.
 fn reach(platform: &Platform, folder: &Path, case: &Case, number: usize) -> (String, String) {
     remove_marks(&case.parameters);
     let file = folder.join(&case.path);
-    let bytes = std::fs::read(&file).unwrap();
+    let mut text = std::fs::read_to_string(&file).unwrap();
     let filename = file.file_name().unwrap().to_string_lossy().into_owned();
-    let (status, uploaded) = platform.upload(&format!("case-{number}"), &filename, &bytes);
+    let adapted = case.adapted.clone().unwrap_or_default();
+    if let Some(claim) = &adapted.claim {
+        let mut documents: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+        let both = with_shared(documents.remove(0), claim);
+        let (pipeline, platform) = (&both["pipeline_spec"], &both["platform_spec"]);
+        // JSON is YAML.
+        text = format!("{pipeline}\n---\n{platform}\n");
+    }
+    if let Some(version) = &adapted.sdk {
+        text = with_sdk(&text, version);
+    }
+    let (status, uploaded) = platform.upload(&format!("case-{number}"), &filename, text.as_bytes());
     if status != 200 {
         let why = uploaded["error_message"]
             .as_str()
@@ -90,7 +129,7 @@ fn reach(platform: &Platform, folder: &Path, case: &Case, number: usize) -> (Str
     let run = json!({
         "display_name": case.path,
         "pipeline_version_reference": {"pipeline_id": uploaded["pipeline_id"]},
-        "runtime_config": {"parameters": case.parameters},
+        "runtime_config": {"parameters": case.parameters, "pipeline_root": adapted.root},
     });
     let (status, made) = platform.post("/apis/v2beta1/runs", &run);
     if status != 200 {
@@ -130,7 +169,7 @@ pub fn run_all(platform: &Platform, folder: &Path, cases: &[Case], workers: usiz
                         Row {
                             case: case.clone(),
                             got,
-                            remarks: Vec::new(),
+                            remarks: case.adapted.iter().map(|is| is.remark.clone()).collect(),
                             took,
                             note,
                         },

@@ -45,6 +45,7 @@ impl Engine {
             "mounts": [shared],
             "images": {
                 "*": self.task_image,
+                "registry.domain.local/modelcar:test": "ferroflow.test/modelcar:1",
                 // Its script needs a shell that knows `[[`.
                 "ghcr.io/containerd/busybox": "ferroflow.test/busybox:1",
                 // What must be missing.

@@ -12,6 +12,8 @@ use crate::image::{self, Layer};
 use crate::shell::run;
 
 pub(super) const PAUSE: &str = "ferroflow.test/pause:1";
+/// What the ecosystem's modelcar has, and nothing else.
+const MODELCAR: &str = "ferroflow.test/modelcar:1";
 /// Programs of this checkout.
 pub(crate) const FERROFLOW: &str = "ferroflow.test/ferroflow:dev";
 const BUSYBOX: &str = "ferroflow.test/busybox:1";
@@ -49,6 +51,9 @@ pub(super) fn ensure() -> anyhow::Result<()> {
     if missing(BUSYBOX) {
         import(BUSYBOX, &busybox()?, &command("/bin/sh"))?;
     }
+    if missing(MODELCAR) {
+        import(MODELCAR, &modelcar()?, &json!({}))?;
+    }
     if missing(PYTHON) {
         import(PYTHON, &fs::read(python()?)?, &command("/usr/bin/python3"))?;
     }
@@ -57,18 +62,19 @@ pub(super) fn ensure() -> anyhow::Result<()> {
 
 /// Puts the images that tests of containers need into Docker's store.
 pub(super) fn ensure_for_docker() -> anyhow::Result<()> {
-    for name in [BUSYBOX, PYTHON] {
+    for name in [BUSYBOX, MODELCAR, PYTHON] {
         if docker::cli(&["image", "inspect", name]).is_ok() {
             continue;
         }
-        let (layer, program) = match name {
-            BUSYBOX => (busybox()?, "/bin/sh"),
-            _ => (fs::read(python()?)?, "/usr/bin/python3"),
+        let (layer, settings) = match name {
+            BUSYBOX => (busybox()?, command("/bin/sh")),
+            MODELCAR => (modelcar()?, json!({})),
+            _ => (fs::read(python()?)?, command("/usr/bin/python3")),
         };
-        println!("importing {name} into Docker");
+        eprintln!("importing {name} into Docker");
         let folder = tempfile::tempdir_in(cache()?)?;
         let archive = folder.path().join("image.tar");
-        image::archive(name, &layer, &command(program), &archive)?;
+        image::archive(name, &layer, &settings, &archive)?;
         docker::cli(&["load", "--input", &archive.display().to_string()])?;
     }
     Ok(())
@@ -98,6 +104,28 @@ fn busybox() -> anyhow::Result<Vec<u8>> {
     layer.finish()
 }
 
+/// The files of a model, without a program.
+fn modelcar() -> anyhow::Result<Vec<u8>> {
+    let mut layer = Layer::default();
+    layer.folder("models", 0o755)?;
+    for file in [
+        "added_tokens.json",
+        "config.json",
+        "generation_config.json",
+        "merges.txt",
+        "model.safetensors",
+        "normalizer.json",
+        "preprocessor_config.json",
+        "special_tokens_map.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "vocab.json",
+    ] {
+        layer.file(&format!("models/{file}"), 0o644, b"{}\n")?;
+    }
+    layer.finish()
+}
+
 /// The layer of a Debian with Python and the SDK's runtime; made once.
 fn python() -> anyhow::Result<std::path::PathBuf> {
     let tar = cache()?.join("python-3.11.tar");
@@ -105,7 +133,7 @@ fn python() -> anyhow::Result<std::path::PathBuf> {
         return Ok(tar);
     }
     tools::packages("debootstrap", &["debootstrap"])?;
-    println!("making a Debian with Python 3.11 (a minute, once)");
+    eprintln!("making a Debian with Python 3.11 (a minute, once)");
     let folder = tempfile::tempdir_in(cache()?)?;
     let root = folder.path().join("root");
     let mut debootstrap = Command::new("debootstrap");
@@ -150,7 +178,7 @@ fn command(program: &str) -> Value {
 
 /// Puts an image of one layer into the cluster's store.
 fn import(name: &str, layer: &[u8], settings: &Value) -> anyhow::Result<()> {
-    println!("importing {name}");
+    eprintln!("importing {name}");
     let folder = tempfile::tempdir_in(cache()?)?;
     let archive = folder.path().join("image.tar");
     image::archive(name, layer, settings, &archive)?;

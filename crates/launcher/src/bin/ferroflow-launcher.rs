@@ -3,6 +3,7 @@
 //! ```text
 //! ferroflow-launcher <attempt dir>     one attempt on this machine
 //! ferroflow-launcher copy <file>       puts itself where another container finds it
+//! ferroflow-launcher models <folder>   copies an image's `/models` where another container finds it
 //! ferroflow-launcher pod               one attempt inside a pod
 //! ferroflow-launcher container <attempt dir> [<shared dir>…]    one attempt inside a container
 //! ```
@@ -18,6 +19,10 @@ fn main() -> ExitCode {
     match arguments.as_slice() {
         #[cfg(feature = "pod")]
         [first, to] if first == "copy" => told(&ferroflow_launcher::pod::copy_self(Path::new(to))),
+        #[cfg(feature = "pod")]
+        [first, to] if first == "models" => {
+            told(&ferroflow_launcher::pod::copy_models(Path::new(to)))
+        }
         #[cfg(feature = "pod")]
         [first] if first == "pod" => on_one_thread(ferroflow_launcher::pod::run(), ended),
         #[cfg(feature = "pod")]

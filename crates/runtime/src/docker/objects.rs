@@ -96,8 +96,10 @@ pub(super) fn content(dir: &Path) -> PathBuf {
 /// The schemes that an attempt needs folders for.
 pub(super) fn schemes(spec: &AttemptSpec) -> BTreeSet<&'static str> {
     let inputs = spec.inputs.iter().map(|input| &input.path);
+    let links = spec.links.iter().map(|link| &link.path);
     let outputs = spec.outputs.artifacts.iter().map(|output| &output.path);
     inputs
+        .chain(links)
         .chain(outputs)
         .filter_map(|path| scheme(path))
         .collect()

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bollard::query_parameters::CreateContainerOptionsBuilder;
 use ferroflow_launcher::{AttemptFiles, AttemptKey, AttemptSpec, Failure, FailureReason};
@@ -42,7 +42,7 @@ impl DockerRuntime {
         let wanted = Wanted {
             image: &image,
             policy,
-            patience: Duration::from_secs(self.config.image_patience_s),
+            patience: self.image_patience(),
             log: &files.log(),
         };
         let image = images::ensure(&self.docker, &key, &wanted).await?;
@@ -51,6 +51,8 @@ impl DockerRuntime {
             ..spec
         };
         let workspace = self.folders.workspace(key.run);
+        self.copy_models(&spec, files.dir(), policy, &files.log())
+            .await?;
         transfers::fetch(&self.stores, &spec, files.dir()).await?;
         let gift = (user.needs_gift(own) && !rootless).then_some(user);
         make_folders(&spec, files, &workspace, gift).map_err(|error| of_folder(&error))?;

@@ -14,14 +14,14 @@ use super::{inputs, objects};
 use crate::fetch::failed;
 
 /// Where a path of the container is, outside.
-fn outside(dir: &Path, path: &Path) -> PathBuf {
+pub(super) fn outside(dir: &Path, path: &Path) -> PathBuf {
     let inner = path.strip_prefix("/").unwrap_or(path);
     objects::content(dir).join(inner)
 }
 
-/// Brings the inputs that are not files of this machine.
+/// Brings the inputs that are neither files of this machine nor in images.
 pub(super) async fn fetch(stores: &Stores, spec: &AttemptSpec, dir: &Path) -> Result<(), Failure> {
-    for input in &spec.inputs {
+    for input in spec.inputs.iter().filter(|input| input.image().is_none()) {
         let to = outside(dir, &input.path);
         transfer::fetch(stores, &input.uri, &to, input.digest.as_deref())
             .await

@@ -14,8 +14,8 @@ pub struct KubernetesConfig {
     pub namespace: String,
     /// The image that holds `ferroflow-launcher`.
     pub launcher_image: String,
-    /// Whether pods mount that image as a volume, which saves the init container that copies the
-    /// launcher. Needs a cluster with image volumes (Kubernetes 1.35, or the gate `ImageVolume`
+    /// Whether pods mount images as volumes, that one and those of `oci://` artifacts, which saves the
+    /// init containers that copy. Needs a cluster with image volumes (Kubernetes 1.35, or the gate `ImageVolume`
     /// from 1.33 on, with containerd 2.1 or CRI-O).
     pub image_volume: bool,
     /// The service account of tasks; empty for none, and then a task cannot talk to the API.
@@ -23,6 +23,13 @@ pub struct KubernetesConfig {
     /// The secret with `access-key-id` and `secret-access-key` for the object store; empty where
     /// pods have an identity of their own.
     pub store_secret: String,
+    /// The user that brings content to the folder which the tasks of a run share; root by default,
+    /// as most tasks are. Negative for the launcher image's own (65532), for namespaces that let
+    /// nobody be root, or where the cluster chooses, as OpenShift does.
+    pub workspace_user: i64,
+    /// The group (fsGroup) that may write there, whichever user a task runs as; negative where the
+    /// cluster chooses.
+    pub workspace_group: i64,
     /// When images are pulled: Always, IfNotPresent or Never; empty for Kubernetes' own rule.
     pub image_pull_policy: String,
     /// Images that stand for others, for clusters without a way to the registries of pipelines; the
@@ -63,6 +70,8 @@ impl Default for KubernetesConfig {
             image_volume: false,
             service_account: String::new(),
             store_secret: String::new(),
+            workspace_user: 0,
+            workspace_group: 65532,
             image_pull_policy: String::new(),
             images: BTreeMap::new(),
             accelerators: BTreeMap::new(),

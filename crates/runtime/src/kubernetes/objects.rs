@@ -9,18 +9,19 @@
 //! Names are a function of the attempt, so asking twice makes one pod. Volumes stand where KFP's
 //! executors expect the schemes of URIs.
 
+mod environment;
 mod init;
+mod models;
 mod volumes;
 
 use std::collections::BTreeMap;
 
 use ferroflow_launcher::home::Home;
-use ferroflow_launcher::pod::{ACCESS_KEY_ID, PodTask, SECRET_ACCESS_KEY, TASK};
 use ferroflow_launcher::{AttemptKey, AttemptSpec, Resources};
 use ferroflow_types::RunId;
 use k8s_openapi::api::core::v1::{
-    Container, EnvVar, EnvVarSource, LocalObjectReference, ObjectFieldSelector, Pod, PodSpec,
-    ResourceRequirements, SecretKeySelector, SecurityContext, Toleration, VolumeMount,
+    Container, LocalObjectReference, Pod, PodSecurityContext, PodSpec, ResourceRequirements,
+    SecurityContext, Toleration, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -29,6 +30,7 @@ use serde_json::{Value, json};
 use super::KubernetesConfig;
 use super::platform::{Platform, named, whole};
 use super::warm::Class;
+pub(super) use models::any as uses_images;
 use volumes::Volumes;
 pub(super) use volumes::uses_workspace;
 
@@ -111,18 +113,26 @@ pub(super) fn pod(
     };
     let container = Container {
         image_pull_policy: pull,
-        env: Some(environment(spec, &platform, config, home)),
-        security_context: security(&platform),
+        env: Some(environment::task(spec, &platform, config, home)),
+        security_context: security(&platform).or_else(|| workspace_user(spec, config)),
         ..container(config, image, &spec.resources)
     };
-    let before = init::containers(&platform, config)?;
+    let mut before = init::containers(&platform, config)?;
+    let mut volumes = Volumes::of(spec, &platform);
+    let models = models::of(spec)?;
+    if config.image_volume {
+        models::mount(&models, config, &mut volumes);
+    } else {
+        before.splice(0..0, models::containers(&models, config));
+    }
     let pod_spec = PodSpec {
+        security_context: workspace_group(spec, config),
         active_deadline_seconds: deadline,
         node_selector: node_selector(&platform),
         tolerations: Some(tolerations(&platform)?).filter(|list| !list.is_empty()),
         affinity: super::affinity::of(&platform)?,
         image_pull_secrets: Some(pull_secrets.collect::<Vec<_>>()).filter(|list| !list.is_empty()),
-        ..pod_spec(config, before, container, Volumes::of(spec, &platform))
+        ..pod_spec(config, before, container, volumes)
     };
     Ok(Pod {
         metadata: metadata(spec, &platform, config),
@@ -136,7 +146,7 @@ pub(super) fn warm_pod(name: &str, class: &Class, config: &KubernetesConfig, hom
     let platform = Platform::default();
     let container = Container {
         image_pull_policy: pull_policy(&platform, config),
-        env: Some(launcher_environment(None, config, Some(home))),
+        env: Some(environment::launcher(None, config, Some(home))),
         ..container(config, config.image(&class.image), &class.resources)
     };
     let labels = [(MANAGED, MANAGER), (WARM, "true")];
@@ -249,132 +259,58 @@ fn metadata(spec: &AttemptSpec, platform: &Platform, config: &KubernetesConfig) 
 
 fn launcher(config: &KubernetesConfig) -> Container {
     let words = ["ferroflow-launcher", "copy", LAUNCHER];
-    let small = |cpu: &str, memory: &str| {
-        BTreeMap::from([
-            ("cpu".to_owned(), Quantity(cpu.to_owned())),
-            ("memory".to_owned(), Quantity(memory.to_owned())),
-        ])
-    };
     Container {
         name: LAUNCHER_NAME.to_owned(),
         image: Some(config.launcher_image.clone()),
         image_pull_policy: Some(LAUNCHER_PULL.to_owned()),
         command: Some(words.map(str::to_owned).to_vec()),
-        volume_mounts: Some(vec![VolumeMount {
-            name: volumes::OWN.to_owned(),
-            mount_path: OWN.to_owned(),
-            ..VolumeMount::default()
-        }]),
-        resources: Some(ResourceRequirements {
-            requests: Some(small("1m", "16Mi")),
-            limits: Some(small("1", "64Mi")),
-            ..ResourceRequirements::default()
-        }),
+        volume_mounts: Some(vec![own_mount()]),
+        resources: Some(small("1", "64Mi")),
         ..Container::default()
     }
 }
 
-fn plain(name: &str, value: impl Into<String>) -> EnvVar {
-    EnvVar {
-        name: name.to_owned(),
-        value: Some(value.into()),
-        value_from: None,
+/// Where our own folder is.
+fn own_mount() -> VolumeMount {
+    VolumeMount {
+        name: volumes::OWN.to_owned(),
+        mount_path: OWN.to_owned(),
+        ..VolumeMount::default()
     }
 }
 
-fn from_field(name: &str, path: &str) -> EnvVar {
-    EnvVar {
-        name: name.to_owned(),
-        value: None,
-        value_from: Some(EnvVarSource {
-            field_ref: Some(ObjectFieldSelector {
-                api_version: None,
-                field_path: path.to_owned(),
-            }),
-            ..EnvVarSource::default()
-        }),
-    }
-}
-
-fn from_secret(name: &str, secret: &str, key: &str, optional: Option<bool>) -> EnvVar {
-    EnvVar {
-        name: name.to_owned(),
-        value: None,
-        value_from: Some(EnvVarSource {
-            secret_key_ref: Some(SecretKeySelector {
-                name: secret.to_owned(),
-                key: key.to_owned(),
-                optional,
-            }),
-            ..EnvVarSource::default()
-        }),
-    }
-}
-
-/// What the launcher of an attempt is told, or one that waits for an attempt; and what KFP promises.
-fn launcher_environment(
-    key: Option<AttemptKey>,
-    config: &KubernetesConfig,
-    home: Option<Home>,
-) -> Vec<EnvVar> {
-    let task = PodTask {
-        key,
-        root: config.root.clone(),
-        endpoint: config.endpoint.clone(),
-        region: config.region.clone(),
-        patience_s: config.store_patience_s,
-        folder: ATTEMPT_DIR.into(),
-        home,
+/// What a container needs that only copies, and what it may use.
+fn small(cpu: &str, memory: &str) -> ResourceRequirements {
+    let amounts = |cpu: &str, memory: &str| {
+        BTreeMap::from([
+            ("cpu".to_owned(), Quantity(cpu.to_owned())),
+            ("memory".to_owned(), Quantity(memory.to_owned())),
+        ])
     };
-    // A struct of texts and numbers has a JSON form.
-    let task = serde_json::to_string(&task).unwrap_or_default();
-    let mut env = vec![
-        plain(TASK, escaped(&task)),
-        from_field("KFP_POD_NAME", "metadata.name"),
-        from_field("KFP_POD_UID", "metadata.uid"),
-        from_field("NAMESPACE", "metadata.namespace"),
-    ];
-    if !config.store_secret.is_empty() {
-        let secret = config.store_secret.as_str();
-        let key = |name, key| from_secret(name, secret, key, None);
-        env.push(key(ACCESS_KEY_ID, "access-key-id"));
-        env.push(key(SECRET_ACCESS_KEY, "secret-access-key"));
+    ResourceRequirements {
+        requests: Some(amounts("1m", "16Mi")),
+        limits: Some(amounts(cpu, memory)),
+        ..ResourceRequirements::default()
     }
-    env
 }
 
-/// What the launcher is told, what the task declares, and what comes from secrets and config maps;
-/// in the order in which later ones may refer to earlier ones.
-fn environment(
-    spec: &AttemptSpec,
-    platform: &Platform,
-    config: &KubernetesConfig,
-    home: Option<Home>,
-) -> Vec<EnvVar> {
-    let mut env = launcher_environment(Some(spec.key), config, home);
-    env.push(plain("KFP_RETRY_INDEX", (spec.key.attempt - 1).to_string()));
-    if let Some(traceparent) = &spec.traceparent {
-        env.push(plain("TRACEPARENT", traceparent));
-    }
-    env.extend(spec.env.iter().map(|(name, value)| plain(name, value)));
-    for secret in &platform.secret_as_env {
-        let Some(name) = named(secret.secret_name_parameter.as_ref(), &secret.secret_name) else {
-            continue;
-        };
-        let keys = secret.key_to_env.iter();
-        env.extend(
-            keys.map(|key| from_secret(&key.env_var, &name, &key.secret_key, secret.optional)),
-        );
-    }
-    env.extend(volumes::config_map_environment(platform));
-    let fields = platform.field_path_as_env.iter();
-    env.extend(fields.map(|field| from_field(&field.name, &field.field_path)));
-    env
+/// Who brings content to the folder that the run's tasks share.
+fn workspace_user(spec: &AttemptSpec, config: &KubernetesConfig) -> Option<SecurityContext> {
+    let user = config.workspace_user;
+    (spec.only_fetches() && user >= 0).then(|| SecurityContext {
+        run_as_user: Some(user),
+        ..SecurityContext::default()
+    })
 }
 
-/// Kubernetes expands `$(NAME)` in values, and this one is to arrive as it is.
-fn escaped(text: &str) -> String {
-    text.replace("$(", "$$(")
+/// Whom that folder belongs to: new volumes are often root's alone.
+fn workspace_group(spec: &AttemptSpec, config: &KubernetesConfig) -> Option<PodSecurityContext> {
+    let group = config.workspace_group;
+    (uses_workspace(spec) && group >= 0).then(|| PodSecurityContext {
+        fs_group: Some(group),
+        fs_group_change_policy: Some("OnRootMismatch".to_owned()),
+        ..PodSecurityContext::default()
+    })
 }
 
 fn pull_policy(platform: &Platform, config: &KubernetesConfig) -> Option<String> {
@@ -391,8 +327,8 @@ fn is_resource(name: &str) -> bool {
 /// Pods share no folder with the machine that a path was written for.
 fn check_fetched(spec: &AttemptSpec) -> Result<(), String> {
     let local = |uri: &&str| ferroflow_artifacts::digest::local(uri).is_some();
-    let mut fetched = spec.inputs.iter().map(|input| input.uri.as_str());
-    match fetched.find(local) {
+    let mut inputs = spec.inputs.iter().map(|input| input.uri.as_str());
+    match inputs.find(local) {
         Some(uri) => Err(format!(
             "{uri} is a path of one machine, and pods cannot copy from there: use an s3:// URI"
         )),

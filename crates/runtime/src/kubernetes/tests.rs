@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use ferroflow_launcher::home::Home;
-use ferroflow_launcher::{Limits, OutputSpec, Resources, Workspace};
+use ferroflow_launcher::{InputArtifact, Limits, OutputSpec, Resources, Workspace};
 use ferroflow_types::TaskId;
 use serde_json::{Map, Value, json};
 
@@ -48,6 +48,7 @@ fn spec(platform: Value) -> AttemptSpec {
         working_dir: PathBuf::from("/ferroflow/attempt"),
         traceparent: None,
         entry_point: false,
+        links: Vec::new(),
         local_inputs: Vec::new(),
         inputs: Vec::new(),
         resources: Resources {
@@ -194,6 +195,66 @@ fn a_task_that_uses_the_workspace_mounts_it() {
     );
 }
 
+fn input(uri: &str, path: &str) -> InputArtifact {
+    InputArtifact {
+        uri: uri.to_owned(),
+        path: path.into(),
+        digest: None,
+    }
+}
+
+/// A task with an input in an image, asked for twice.
+fn with_model() -> AttemptSpec {
+    let model = input("oci://registry/llama:1", "/oci/registry_llama:1/models");
+    let mut spec = spec(json!({}));
+    spec.inputs = vec![model.clone(), model, input("s3://b/x", "/s3/b/x")];
+    spec
+}
+
+#[test]
+fn a_model_in_an_image_is_copied_or_mounted() {
+    let copied = objects::pod(&with_model(), &config(), None).unwrap();
+    let volumes = KubernetesConfig {
+        image_volume: true,
+        ..config()
+    };
+    let mounted = objects::pod(&with_model(), &volumes, None).unwrap();
+
+    insta::assert_json_snapshot!([copied, mounted].map(|pod| {
+        let spec = pod.spec.unwrap();
+        let mounts = spec.containers[0].volume_mounts.clone();
+        json!({"initContainers": spec.init_containers, "volumes": spec.volumes, "mounts": mounts})
+    }));
+    assert!(Class::of(&with_model()).is_none());
+}
+
+/// An attempt that brings `uri` to the workspace.
+fn fetching(uri: &str) -> AttemptSpec {
+    let mut spec = spec(json!({}));
+    spec.image.clear();
+    spec.argv.clear();
+    spec.inputs = vec![input(uri, "/kfp-workspace/.artifacts/x")];
+    spec
+}
+
+#[test]
+fn content_for_the_workspace_is_brought_by_the_launcher_alone() {
+    let spec = fetching("s3://bucket/x");
+
+    let pod = objects::pod(&spec, &config(), None).unwrap().spec.unwrap();
+
+    let main = &pod.containers[0];
+    assert_eq!(main.image.as_deref(), Some("registry/ferroflow:1"));
+    let mut mounts = main.volume_mounts.iter().flatten();
+    assert!(mounts.any(|mount| mount.mount_path == "/kfp-workspace"));
+    let user = main.security_context.as_ref().unwrap().run_as_user;
+    let group = pod.security_context.as_ref().unwrap().fs_group;
+    assert_eq!((user, group), (Some(0), Some(65532)));
+    assert!(Class::of(&spec).is_none());
+    let error = objects::pod(&fetching("file:///data/x"), &config(), None).unwrap_err();
+    assert!(error.contains("use an s3:// URI"), "{error}");
+}
+
 #[test]
 fn terms_that_say_nothing_are_left_out() {
     let empty = json!({
@@ -266,7 +327,10 @@ async fn a_real_api_server_takes_every_pod() {
     let client = Client::try_default().await.unwrap();
     let pods = Api::<Pod>::namespaced(client, "default");
     let attempts = [json!({}), everything()]
-        .map(|platform| objects::pod(&spec(platform), &config(), Some(home())).unwrap());
+        .map(spec)
+        .into_iter()
+        .chain([with_model(), fetching("s3://bucket/x")])
+        .map(|spec| objects::pod(&spec, &config(), Some(home())).unwrap());
     for pod in attempts.into_iter().chain([warm_pod()]) {
         let name = pod.metadata.name.clone().unwrap();
         let parameters = PatchParams::apply(objects::MANAGER).force().dry_run();

@@ -41,6 +41,7 @@ impl Class {
         let special = !spec.platform.is_empty()
             || expands
             || objects::uses_workspace(spec)
+            || objects::uses_images(spec)
             || claims::operation(spec).is_some();
         (!special).then(|| Self {
             image: spec.image.clone(),

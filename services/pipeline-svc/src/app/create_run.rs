@@ -263,9 +263,19 @@ fn pipeline_root(ctx: &Ctx, request: &CreateRun, plan: &Plan) -> Result<String, 
         Some(_) => "runtime_config.pipeline_root",
         None => "defaultPipelineRoot",
     };
+    let known = ["s3://", "minio://"]
+        .iter()
+        .any(|scheme| root.starts_with(scheme));
+    let places = if ctx.runtime.gives_to_stores() {
+        if known && ctx.stores.open(root).is_ok() {
+            return Ok(root.clone());
+        }
+        "an s3:// or minio:// URI with a bucket, or an absolute path that every task can write to"
+    } else {
+        "an absolute path or a file:// URI (tasks that are processes of this machine write files)"
+    };
     let problem = format!(
-        "{root:?} is not a place that this installation writes to: give an absolute path or a \
-         file:// URI, or leave it out"
+        "{root:?} is not a place that this installation writes to: give {places}, or leave it out"
     );
     let faults = vec![FieldViolation::new(field, problem)];
     Err(Error::violations(

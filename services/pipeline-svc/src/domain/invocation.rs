@@ -67,6 +67,8 @@ pub(crate) struct Invocation {
     pub given: BTreeMap<String, Value>,
     /// Input artifacts: where each is, the path that stands for it, its digest.
     pub inputs: Vec<(String, String, Option<String>)>,
+    /// Input artifacts that are elsewhere already: the path that stands for the URI, where it is.
+    pub links: Vec<(String, String)>,
     /// Requests and limits as written.
     pub resources: ResourceSpec,
 }
@@ -141,6 +143,7 @@ pub(crate) fn build(run: &RunState, ix: NodeIx, places: &Places) -> Result<Invoc
         memory_bytes,
         given: parameters_given,
         inputs: input_places(run, ix),
+        links: input_links(run, ix),
         resources: resources(container, text)?,
     })
 }
@@ -174,6 +177,18 @@ fn input_places(run: &RunState, ix: NodeIx) -> Vec<(String, String, Option<Strin
             (artifact.uri.clone(), path, artifact.digest.clone())
         })
         .collect()
+}
+
+/// Input artifacts that another path stands for.
+fn input_links(run: &RunState, ix: NodeIx) -> Vec<(String, String)> {
+    let lists = run.node(ix).inputs.artifacts.values().flatten();
+    let links = lists.filter_map(|artifact| {
+        let path = local_path(&artifact.uri);
+        let target = artifact.custom_path.clone()?;
+        // Content of this machine is at its own path as well.
+        (!artifact.uri.ends_with(&path)).then_some((path, target))
+    });
+    links.collect()
 }
 
 /// Requests and limits with placeholders resolved.

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use ferroflow_artifacts::digest;
 use ferroflow_launcher::{
-    AttemptKey, AttemptResult, AttemptSpec, Failure, FailureReason, InputArtifact, Limits, Outcome,
-    OutputArtifact, OutputParameter, OutputSpec, ParameterKind, Resources, Workspace,
+    AttemptKey, AttemptResult, AttemptSpec, Failure, FailureReason, InputArtifact, InputLink,
+    Limits, Outcome, OutputArtifact, OutputParameter, OutputSpec, ParameterKind, Resources,
+    Workspace,
 };
 use ferroflow_runtime::{Notes, Runtime, RuntimeError};
 use ferroflow_types::TaskId;
@@ -75,6 +76,7 @@ pub(super) fn spec(
         memory_bytes,
         given,
         inputs,
+        links,
         resources,
     } = invocation::build(state, node, &places)?;
     let parameters = parameters
@@ -111,6 +113,7 @@ pub(super) fn spec(
         working_dir: layout.working_dir,
         traceparent: ferroflow_service::telemetry::current_traceparent(),
         inputs,
+        links: links.into_iter().map(link).collect(),
         local_inputs,
         resources: resources_of(resources),
         platform: state.platform(node),
@@ -134,6 +137,11 @@ fn inputs_of(places: Vec<(String, String, Option<String>)>) -> (Vec<InputArtifac
         }
     }
     (brought, here)
+}
+
+fn link((path, target): (String, String)) -> InputLink {
+    let (path, target) = (path.into(), target.into());
+    InputLink { path, target }
 }
 
 fn resources_of(written: ResourceSpec) -> Resources {

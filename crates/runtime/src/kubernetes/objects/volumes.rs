@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 
 use ferroflow_launcher::AttemptSpec;
 use k8s_openapi::api::core::v1::{
-    ConfigMapKeySelector, ConfigMapVolumeSource, EmptyDirVolumeSource, EnvVar, EnvVarSource,
-    EphemeralVolumeSource, ImageVolumeSource, PersistentVolumeClaimSpec,
-    PersistentVolumeClaimTemplate, PersistentVolumeClaimVolumeSource, SecretVolumeSource, Volume,
-    VolumeMount, VolumeResourceRequirements,
+    ConfigMapVolumeSource, EmptyDirVolumeSource, EphemeralVolumeSource, ImageVolumeSource,
+    PersistentVolumeClaimSpec, PersistentVolumeClaimTemplate, PersistentVolumeClaimVolumeSource,
+    SecretVolumeSource, Volume, VolumeMount, VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -36,29 +35,28 @@ impl Volumes {
         let mut all = Self::default();
         all.add(empty(OWN), super::OWN);
         all.volumes.push(empty(CONTENT));
-        for scheme in SCHEMES {
-            all.mounts.push(VolumeMount {
-                name: CONTENT.to_owned(),
-                mount_path: format!("/{scheme}"),
-                sub_path: Some(scheme.to_owned()),
-                ..VolumeMount::default()
-            });
-        }
+        all.mounts.extend(SCHEMES.map(content_mount));
         all
     }
 
     /// The launcher's image, to read from.
     pub(super) fn launcher(&mut self, config: &KubernetesConfig) {
-        let image = ImageVolumeSource {
-            pull_policy: Some(LAUNCHER_PULL.to_owned()),
-            reference: Some(config.launcher_image.clone()),
+        let image = config.launcher_image.clone();
+        self.image("ferroflow-image", image, LAUNCHER_PULL, IMAGE_MOUNT);
+    }
+
+    /// An image, to read from.
+    pub(super) fn image(&mut self, name: &str, image: String, pull_policy: &str, at: &str) {
+        let source = ImageVolumeSource {
+            pull_policy: Some(pull_policy.to_owned()).filter(|policy| !policy.is_empty()),
+            reference: Some(image),
         };
         let volume = Volume {
-            name: "ferroflow-image".to_owned(),
-            image: Some(image),
+            name: name.to_owned(),
+            image: Some(source),
             ..Volume::default()
         };
-        self.add(volume, IMAGE_MOUNT);
+        self.add(volume, at);
         if let Some(mount) = self.mounts.last_mut() {
             mount.read_only = Some(true);
         }
@@ -194,6 +192,16 @@ pub(in super::super) fn uses_workspace(spec: &AttemptSpec) -> bool {
         || inputs.any(|input| input.path.starts_with(WORKSPACE))
 }
 
+/// Where content of a scheme's URIs is.
+pub(super) fn content_mount(scheme: &str) -> VolumeMount {
+    VolumeMount {
+        name: CONTENT.to_owned(),
+        mount_path: format!("/{scheme}"),
+        sub_path: Some(scheme.to_owned()),
+        ..VolumeMount::default()
+    }
+}
+
 fn empty(name: &str) -> Volume {
     Volume {
         name: name.to_owned(),
@@ -217,30 +225,4 @@ fn claimed(name: &str, claim: &str) -> Volume {
 fn volume_name(object: &str) -> String {
     let name: String = object.replace('.', "-").chars().take(63).collect();
     name.trim_end_matches('-').to_owned()
-}
-
-pub(super) fn config_map_environment(platform: &Platform) -> Vec<EnvVar> {
-    let mut env = Vec::new();
-    for map in &platform.config_map_as_env {
-        let parameter = map.config_map_name_parameter.as_ref();
-        let Some(name) = named(parameter, &map.config_map_name) else {
-            continue;
-        };
-        for key in &map.key_to_env {
-            let selector = ConfigMapKeySelector {
-                name: name.clone(),
-                key: key.config_map_key.clone(),
-                optional: map.optional,
-            };
-            env.push(EnvVar {
-                name: key.env_var.clone(),
-                value: None,
-                value_from: Some(EnvVarSource {
-                    config_map_key_ref: Some(selector),
-                    ..EnvVarSource::default()
-                }),
-            });
-        }
-    }
-    env
 }

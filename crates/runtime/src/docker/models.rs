@@ -1,0 +1,126 @@
+//! Input artifacts that are in container images, `oci://` (KServe's modelcars): the image's `/models`,
+//! copied out of a container that is made for it and never started.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bollard::Docker;
+use bollard::errors::Error as EngineError;
+use bollard::models::ContainerCreateBody;
+use bollard::query_parameters::DownloadFromContainerOptionsBuilder;
+use ferroflow_launcher::{AttemptKey, AttemptSpec, Failure, FailureReason, MODELS};
+use ferroflow_types::error::chain;
+use futures::{StreamExt as _, TryStreamExt as _};
+use tokio::io::AsyncWriteExt as _;
+
+use super::engine::{answer, persist};
+use super::images::{self, PullPolicy, Wanted};
+use super::{DockerRuntime, objects, remove, transfers};
+
+impl DockerRuntime {
+    /// Brings the inputs that are in images. May be repeated.
+    pub(super) async fn copy_models(
+        &self,
+        spec: &AttemptSpec,
+        dir: &Path,
+        policy: PullPolicy,
+        log: &Path,
+    ) -> Result<(), Failure> {
+        for input in &spec.inputs {
+            let Some(image) = input.image() else { continue };
+            let to = transfers::outside(dir, &input.path);
+            if to.exists() {
+                continue;
+            }
+            let image = self.config.image(image);
+            let wanted = Wanted {
+                image: &image,
+                policy,
+                patience: self.image_patience(),
+                log,
+            };
+            images::ensure(&self.docker, &spec.key, &wanted).await?;
+            let failed = |why: String| {
+                let message = format!("cannot fetch {}: {why}", input.uri);
+                Failure::new(FailureReason::Transfer, message)
+            };
+            let container = self.hold(&spec.key, &image).await.map_err(&failed)?;
+            let copied = copy_out(&self.docker, &container, &image, &to).await;
+            remove(self.docker.clone(), container).await;
+            copied.map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// A container that holds the image; who sweeps finds it by its labels.
+    async fn hold(&self, key: &AttemptKey, image: &str) -> Result<String, String> {
+        let labels = [
+            (objects::DATA, self.config.data_dir.display().to_string()),
+            (objects::RUN, key.run.to_string()),
+        ];
+        let body = ContainerCreateBody {
+            image: Some(image.to_owned()),
+            // It has to have one.
+            cmd: Some(vec![MODELS.to_owned()]),
+            labels: Some(HashMap::from(
+                labels.map(|(name, value)| (name.to_owned(), value)),
+            )),
+            ..ContainerCreateBody::default()
+        };
+        let made = persist(key, || self.docker.create_container(None, body.clone())).await;
+        let made = made.map_err(|refused| format!("no container can be made: {}", refused.said))?;
+        Ok(made.id)
+    }
+}
+
+/// Copies the folder to `to`, which appears when all of it is there.
+async fn copy_out(docker: &Docker, container: &str, image: &str, to: &Path) -> Result<(), String> {
+    let parent = to.parent().unwrap_or(to).to_path_buf();
+    let of_io = |error: io::Error| format!("{}: {error}", parent.display());
+    tokio::fs::create_dir_all(&parent).await.map_err(of_io)?;
+    let archive = parent.join("models.tar");
+    download(docker, container, &archive)
+        .await
+        .map_err(|error| match answer(&error) {
+            Some(refused) if refused.is_missing() => format!("image {image} has no {MODELS}"),
+            _ => chain(&error),
+        })?;
+    let target = to.to_path_buf();
+    tokio::task::spawn_blocking(move || unpack(&archive, &target))
+        .await
+        .map_err(io::Error::other)
+        .flatten()
+        .map_err(of_io)
+}
+
+async fn download(docker: &Docker, container: &str, archive: &Path) -> Result<(), EngineError> {
+    let options = DownloadFromContainerOptionsBuilder::new()
+        .path(MODELS)
+        .build();
+    let mut bytes = docker
+        .download_from_container(container, Some(options))
+        .boxed();
+    let mut file = tokio::fs::File::create(archive).await?;
+    while let Some(chunk) = bytes.try_next().await? {
+        file.write_all(&chunk).await?;
+    }
+    file.flush().await?;
+    Ok(())
+}
+
+/// Unpacks an archive of one folder to `to`, and removes it.
+fn unpack(archive: &Path, to: &Path) -> io::Result<()> {
+    let part = to.with_extension("part");
+    match std::fs::remove_dir_all(&part) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut entries = tar::Archive::new(std::fs::File::open(archive)?);
+    entries.set_preserve_ownerships(false);
+    entries.unpack(&part)?;
+    let name = PathBuf::from(MODELS.trim_start_matches('/'));
+    std::fs::rename(part.join(name), to)?;
+    std::fs::remove_dir_all(&part)?;
+    std::fs::remove_file(archive)
+}

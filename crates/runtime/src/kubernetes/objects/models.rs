@@ -1,0 +1,82 @@
+//! Input artifacts that are in container images, `oci://` (KServe's modelcars).
+//!
+//! Where the cluster has image volumes, the image is mounted. Elsewhere an init container of the
+//! image copies its `/models` into a volume of the pod, with our launcher as the program, so that
+//! the image needs neither a shell nor a process that stays (upstream's sidecar needs both).
+
+use std::path::Path;
+
+use ferroflow_launcher::{AttemptSpec, InputArtifact};
+use k8s_openapi::api::core::v1::Container;
+
+use super::super::KubernetesConfig;
+use super::volumes::{Volumes, content_mount};
+
+/// An image and where its content is expected.
+pub(super) struct Model<'a> {
+    pub(super) name: String,
+    image: &'a str,
+    path: &'a Path,
+}
+
+/// Whether an input is in an image.
+pub(in super::super) fn any(spec: &AttemptSpec) -> bool {
+    spec.inputs.iter().any(|input| input.image().is_some())
+}
+
+/// The images of an attempt's inputs, each once.
+///
+/// # Errors
+/// Names the URI that is no image.
+pub(super) fn of(spec: &AttemptSpec) -> Result<Vec<Model<'_>>, String> {
+    let mut all: Vec<Model<'_>> = Vec::new();
+    for InputArtifact { uri, path, .. } in &spec.inputs {
+        let Some(image) = uri.strip_prefix("oci://") else {
+            continue;
+        };
+        if image.is_empty() {
+            return Err(format!("{uri}: it names no image"));
+        }
+        if all.iter().all(|known| known.image != image) {
+            let name = format!("ferroflow-model-{}", all.len());
+            all.push(Model { name, image, path });
+        }
+    }
+    Ok(all)
+}
+
+/// The containers that copy, in front of those that the task asks for.
+pub(super) fn containers(models: &[Model<'_>], config: &KubernetesConfig) -> Vec<Container> {
+    let copies = models.iter().map(|model| {
+        let words = ["models", &model.path.display().to_string()].map(str::to_owned);
+        Container {
+            name: model.name.clone(),
+            image: Some(config.image(model.image)),
+            image_pull_policy: Some(config.image_pull_policy.clone())
+                .filter(|policy| !policy.is_empty()),
+            command: Some(vec![super::LAUNCHER.to_owned()]),
+            args: Some(words.to_vec()),
+            volume_mounts: Some(vec![super::own_mount(), content_mount("oci")]),
+            resources: Some(super::small("1", "128Mi")),
+            // Nobody else says why it failed.
+            termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+            ..Container::default()
+        }
+    });
+    copies.collect()
+}
+
+/// Mounts the images.
+pub(super) fn mount(models: &[Model<'_>], config: &KubernetesConfig, volumes: &mut Volumes) {
+    for model in models {
+        // The path ends with the folder in the image; what is above it stands for the image's root.
+        let above = model.path.parent().unwrap_or(model.path);
+        let policy = config.image_pull_policy.as_str();
+        volumes.image(
+            &model.name,
+            config.image(model.image),
+            policy,
+            &above.display().to_string(),
+        );
+    }
+}
