@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use ferroflow_testkit::services::{Process, free_port, identity, settings};
 use ferroflow_testkit::{Platform, shell_pipeline};
 use serde_json::{Value, json};
 
@@ -210,4 +211,38 @@ fn health_metrics_and_the_description_are_there() {
             .text("/metrics", "*/*")
             .contains("ferroflow_gateway_requests_total")
     );
+}
+
+#[test]
+fn a_service_of_its_own_shows_its_metrics_where_it_is_told_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let address = format!("127.0.0.1:{}", free_port());
+    let settings = settings(
+        folder.path(),
+        &json!({"identity": identity(folder.path()), "telemetry": {"metrics_listen": address}}),
+    );
+
+    let data = folder.path().join("svc");
+    let _service = Process::start(&data, &["pipeline-svc", "--config", &settings]);
+
+    let mut answer = ureq::get(format!("http://{address}/metrics"))
+        .call()
+        .unwrap();
+    let text = answer.body_mut().read_to_string().unwrap();
+    assert!(text.contains("ferroflow_pipelines_runs_driven 0"), "{text}");
+}
+
+#[test]
+fn a_root_that_processes_cannot_write_to_is_refused_with_the_reason() {
+    let (_data, platform) = platform();
+    let spec = shell_pipeline("root", &[("t".to_owned(), "true".to_owned(), Vec::new())]);
+    let config = json!({"pipeline_root": "s3://bucket/x"});
+    let run = json!({"display_name": "r", "pipeline_spec": spec, "runtime_config": config});
+
+    let (status, refused) = platform.post("/apis/v2beta1/runs", &run);
+
+    assert_eq!(status, 400, "{refused}");
+    let said = refused.to_string();
+    assert!(said.contains("runtime_config.pipeline_root"), "{said}");
+    assert!(said.contains("processes of this machine"), "{said}");
 }

@@ -92,6 +92,10 @@ pub(crate) struct Flags {
     /// OTEL_EXPORTER_OTLP_ENDPOINT; default nowhere].
     #[arg(long, value_name = "URL")]
     otlp_endpoint: Option<String>,
+    /// Where metrics are shown without a key, for example 127.0.0.1:9464
+    /// [FERROFLOW_TELEMETRY__METRICS_LISTEN; default nowhere but `/metrics` of the gateway].
+    #[arg(long, value_name = "ADDRESS")]
+    metrics_listen: Option<String>,
     /// A TOML file with these settings, for example `[gateway]` `listen = "127.0.0.1:9000"`.
     #[arg(long, value_name = "FILE", env = "FERROFLOW_CONFIG")]
     config: Option<PathBuf>,
@@ -153,6 +157,7 @@ impl Flags {
                 "log_format": self.log_format,
                 "log_filter": self.log_filter,
                 "otlp_endpoint": self.otlp_endpoint,
+                "metrics_listen": self.metrics_listen,
             },
         }))
     }

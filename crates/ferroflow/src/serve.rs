@@ -54,6 +54,7 @@ async fn pipeline_svc(flags: &Flags) -> anyhow::Result<()> {
         );
     }
     let mut runner = Runner::default();
+    Metrics::start(&config.telemetry.metrics_listen, &mut runner)?;
     let bus = wiring::bus(&config, &place.data_dir).await?;
     let handle = wiring::pipelines(&config, &place, &bus, public_key, &mut runner).await?;
     let address = match handle.address {
@@ -91,7 +92,7 @@ async fn gateway(flags: &Flags) -> anyhow::Result<()> {
         _ => config.data_dir.clone(),
     };
     let mut runner = Runner::default();
-    let metrics = Metrics::install().map_err(anyhow::Error::msg)?;
+    let metrics = Metrics::start(&config.telemetry.metrics_listen, &mut runner)?;
     let bus = wiring::foreign_bus(&config, &data_dir).await?;
     let way = wiring::way(&config, &data_dir)?;
     let signer = keys.signer();

@@ -27,7 +27,7 @@ pub(crate) async fn run(flags: Flags) -> anyhow::Result<()> {
     let _telemetry = telemetry::init("ferroflow", &config.telemetry)?;
     let place = Place::lock(&config)?;
     let mut runner = Runner::default();
-    let metrics = Metrics::install().map_err(anyhow::Error::msg)?;
+    let metrics = Metrics::start(&config.telemetry.metrics_listen, &mut runner)?;
     let keys = wiring::own_keys(&config.identity)?;
     let bus = wiring::bus(&config, &place.data_dir).await?;
     // Both are one process here, whatever the settings say of processes of their own.

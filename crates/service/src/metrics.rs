@@ -1,6 +1,10 @@
 //! Metrics in Prometheus' text format. Names: `ferroflow_<service>_<noun>_<unit>`.
 
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use std::net::SocketAddr;
+
+use metrics_exporter_prometheus::{ExporterFuture, PrometheusBuilder, PrometheusHandle};
+
+use crate::runner::{Runner, TaskKind};
 
 /// Renders every metric of the process.
 #[derive(Clone)]
@@ -9,20 +13,55 @@ pub struct Metrics(PrometheusHandle);
 /// Seconds; from a fast call inside one machine to a slow one.
 const LATENCIES: [f64; 10] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0];
 
+/// Why metrics cannot be collected or shown.
+#[derive(Debug, thiserror::Error)]
+pub enum MetricsError {
+    /// The setting cannot be read.
+    #[error("telemetry.metrics_listen is {0:?}: give an address and a port, or leave it empty")]
+    Address(String),
+    /// Nobody can listen there.
+    #[error("telemetry.metrics_listen: cannot listen at {address}: {problem}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        problem: String,
+    },
+    /// Another part of the process collects already.
+    #[error("metrics are collected already: {0}")]
+    Twice(String),
+}
+
 impl Metrics {
-    /// Starts to collect.
-    ///
-    /// # Errors
-    /// When another part of the process collects already.
-    pub fn install() -> Result<Self, String> {
-        let builder = PrometheusBuilder::new();
-        let builder = builder
+    /// Starts to collect, and to answer scrapers at `listen`, an address and a port, unless it is
+    /// empty. They need no key there.
+    pub fn start(listen: &str, runner: &mut Runner) -> Result<Self, MetricsError> {
+        let twice = |error: &dyn std::error::Error| MetricsError::Twice(error.to_string());
+        let builder = PrometheusBuilder::new()
             .set_buckets(&LATENCIES)
-            .map_err(|error| error.to_string())?;
-        builder
-            .install_recorder()
-            .map(Self)
-            .map_err(|error| error.to_string())
+            .map_err(|error| twice(&error))?;
+        if listen.is_empty() {
+            return builder
+                .install_recorder()
+                .map(Self)
+                .map_err(|error| twice(&error));
+        }
+        let address: SocketAddr = listen
+            .parse()
+            .map_err(|_| MetricsError::Address(listen.to_owned()))?;
+        let (recorder, answering) =
+            builder
+                .with_http_listener(address)
+                .build()
+                .map_err(|error| MetricsError::Listen {
+                    address,
+                    problem: error.to_string(),
+                })?;
+        let handle = recorder.handle();
+        metrics::set_global_recorder(recorder).map_err(|error| twice(&error))?;
+        answer(answering, runner);
+        tracing::info!(%address, "metrics are served");
+        Ok(Self(handle))
     }
 
     /// The text that a scraper reads.
@@ -30,4 +69,14 @@ impl Metrics {
         self.0.run_upkeep();
         self.0.render()
     }
+}
+
+fn answer(answering: ExporterFuture, runner: &mut Runner) {
+    let stop = runner.stopping();
+    runner.spawn(TaskKind::Helper, "metrics", async move {
+        tokio::select! {
+            ended = answering => ended.map_err(|error| format!("{error:?}")),
+            () = stop.cancelled() => Ok(()),
+        }
+    });
 }

@@ -36,6 +36,9 @@ pub struct TelemetryConfig {
     pub log_filter: String,
     /// Where traces go, an OTLP gRPC endpoint; empty for nowhere.
     pub otlp_endpoint: String,
+    /// Where the process shows its metrics, without a key, an address and a port; empty for nowhere
+    /// but `/metrics` of the gateway.
+    pub metrics_listen: String,
 }
 
 impl Default for TelemetryConfig {
@@ -44,6 +47,7 @@ impl Default for TelemetryConfig {
             log_format: LogFormat::Auto,
             log_filter: "info".to_owned(),
             otlp_endpoint: String::new(),
+            metrics_listen: String::new(),
         }
     }
 }

@@ -6,6 +6,7 @@ use ferroflow_proto::events::v1::WatchRequest;
 use ferroflow_proto::events::v1::event_service_client::EventServiceClient;
 use ferroflow_service::grpc::{connect, connect_tcp};
 use ferroflow_service::metrics::Metrics;
+use ferroflow_service::runner::Runner;
 use ferroflow_service::status::from_status;
 use ferroflow_types::ErrorKind;
 use tonic::{Code, Request};
@@ -94,7 +95,7 @@ async fn an_error_arrives_with_its_kind_and_reason() {
 
 #[tokio::test]
 async fn calls_are_counted_by_how_they_ended_and_unknown_methods_under_one_name() {
-    let metrics = Metrics::install().unwrap();
+    let metrics = Metrics::start("", &mut Runner::default()).unwrap();
     let served = serve();
     let channel = connect(served.socket.clone());
 

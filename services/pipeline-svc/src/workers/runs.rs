@@ -81,6 +81,7 @@ impl Supervisor {
         let mut requests = signals.subscribe(REQUESTS);
         let mut period = tokio::time::interval(RENEWAL);
         period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        self.show();
         // There may be runs from before.
         self.ctx.driver.set_backlog(true);
         loop {
@@ -131,6 +132,7 @@ impl Supervisor {
     /// Looks for what nobody told us of.
     async fn look(&mut self) {
         self.looks = self.looks.wrapping_add(1);
+        self.show();
         // A signal may have been lost.
         self.ctx.driver.set_backlog(true);
         if self.steady.is() {
@@ -147,6 +149,15 @@ impl Supervisor {
         {
             tracing::debug!(%error, "what is long past cannot be forgotten");
         }
+    }
+
+    /// How much there is to do, for those who watch.
+    fn show(&self) {
+        let shown = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+        metrics::gauge!("ferroflow_pipelines_runs_driven").set(shown(self.actors.len()));
+        metrics::gauge!("ferroflow_pipelines_runs_waiting").set(shown(self.waiting.len()));
+        let free = self.slots.available_permits();
+        metrics::gauge!("ferroflow_pipelines_task_slots_free").set(shown(free));
     }
 
     /// Takes up runs that are ours by the store, and that we have not heard of: the answer to a

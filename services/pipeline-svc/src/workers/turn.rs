@@ -251,6 +251,7 @@ impl Actor {
             return self.why_not(&mut tx).await;
         }
         tx.commit().await?;
+        count(step, status, loaded.run.status);
         loaded.run = run;
         Ok(Kept::Yes)
     }
@@ -363,6 +364,19 @@ impl Actor {
         tx.commit().await?;
         self.memory = Memory::Gone;
         Ok(())
+    }
+}
+
+/// Counts what has ended, for those who watch.
+fn count(step: &Step, status: RunStatus, before: RunStatus) {
+    let ends = step.transitions.iter().map(|transition| transition.state);
+    for state in ends.filter(|state| state.ended()) {
+        metrics::counter!("ferroflow_pipelines_tasks_ended_total", "state" => state.as_str())
+            .increment(1);
+    }
+    if status != before && status.ended() {
+        metrics::counter!("ferroflow_pipelines_runs_ended_total", "state" => status.as_str())
+            .increment(1);
     }
 }
 
