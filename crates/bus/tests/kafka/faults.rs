@@ -203,25 +203,63 @@ fn delivery(scene: &Scene) -> Delivery {
     }
 }
 
-/// Restarts the test bed's broker, where it is ours to restart.
-fn restart() -> Option<Command> {
-    let Ok(xtask) = std::env::var("FERROFLOW_TEST_RESTART") else {
-        println!("skipped: FERROFLOW_TEST_RESTART is not set (cargo xtask test --cluster sets it)");
-        return None;
-    };
-    let mut command = Command::new(xtask);
-    command.args(["testbed", "restart", "kafka"]);
-    // Those variables say that somebody else runs the parts.
-    command.env_remove("FERROFLOW_TEST_KAFKA");
-    Some(command)
+/// The test bed's broker, away until this is dropped.
+struct Away(PathBuf);
+
+impl Away {
+    fn kill(xtask: &Path) -> Self {
+        Self::ask(xtask, "kill");
+        Self(xtask.to_path_buf())
+    }
+
+    fn ask(xtask: &Path, action: &str) {
+        let done = Command::new(xtask)
+            .args(["testbed", action, "kafka"])
+            // That variable says that somebody else runs it.
+            .env_remove("FERROFLOW_TEST_KAFKA")
+            .status();
+        assert!(done.unwrap().success(), "testbed {action} kafka");
+    }
+}
+
+impl Drop for Away {
+    fn drop(&mut self) {
+        Self::ask(&self.0, "restart");
+    }
+}
+
+/// How long brokers are away, `FERROFLOW_TEST_OUTAGE_S`; some seconds by default.
+fn outage() -> Duration {
+    let given = std::env::var("FERROFLOW_TEST_OUTAGE_S").ok();
+    Duration::from_secs(given.map_or(3, |seconds| seconds.parse().unwrap()))
+}
+
+/// Moves events as they come, through every failure.
+async fn feed(relay: KafkaRelay) {
+    loop {
+        match relay.tick().await {
+            Ok(0) => relay.wait().await,
+            Ok(_) => {}
+            Err(error) => {
+                println!("not yet: {error}");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn brokers_that_go_and_come_back_lose_nothing_and_keep_the_order_of_keys() {
     const COUNT: i64 = 300;
     const KEYS: [&str; 3] = ["a", "b", "c"];
+    // Rounds of one event for each key.
+    const GOES: u32 = 50;
+    const COMES: u32 = 250;
     let Some(scene) = Scene::open() else { return };
-    let Some(mut restart) = restart() else { return };
+    let Some(xtask) = std::env::var_os("FERROFLOW_TEST_RESTART").map(PathBuf::from) else {
+        return println!("skipped: FERROFLOW_TEST_RESTART is not set (the brokers are not ours)");
+    };
+    let outage = outage();
     let bus = scene.bus().await;
     let events = scene.events(&KEYS, COUNT);
     let got = Got::default();
@@ -233,29 +271,27 @@ async fn brokers_that_go_and_come_back_lose_nothing_and_keep_the_order_of_keys()
         },
     );
     let relay = KafkaRelay::open(&scene.config, bus.clone()).await.unwrap();
-    let feeding = tokio::spawn(async move {
-        loop {
-            match relay.tick().await {
-                Ok(0) => relay.wait().await,
-                Ok(_) => {}
-                Err(error) => {
-                    println!("not yet: {error}");
-                    tokio::time::sleep(Duration::from_millis(200)).await;
-                }
-            }
-        }
-    });
+    let feeding = tokio::spawn(feed(relay));
 
-    let mut restarting = None;
-    for (at, chunk) in events.chunks(3).enumerate() {
+    let mut away = None;
+    for (at, chunk) in (0..).zip(events.chunks(3)) {
         bus.publish(chunk).await.unwrap();
-        if at == 50 {
+        if at == GOES {
             eventually("nothing came", || got.lock().unwrap().len() > 60).await;
-            restarting = Some(restart.spawn().unwrap());
+            away = Some(Away::kill(&xtask));
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        if at == COMES {
+            let away = away.take();
+            tokio::task::spawn_blocking(move || drop(away))
+                .await
+                .unwrap();
+        }
+        let pause = match away {
+            None => Duration::from_millis(20),
+            Some(_) => outage / (COMES - GOES),
+        };
+        tokio::time::sleep(pause).await;
     }
-    assert!(restarting.unwrap().wait().unwrap().success());
     let all = || {
         let got = got.lock().unwrap();
         let distinct: BTreeSet<_> = got
@@ -271,7 +307,11 @@ async fn brokers_that_go_and_come_back_lose_nothing_and_keep_the_order_of_keys()
     consumer.end().await;
 
     let got = got.lock().unwrap();
-    println!("{} events, {} deliveries", events.len(), got.len());
+    println!(
+        "{} events, {} deliveries, brokers away for {outage:?}",
+        events.len(),
+        got.len()
+    );
     for key in KEYS {
         assert_eq!(firsts(&got, key), (1..=COUNT).collect::<Vec<_>>());
     }
