@@ -5,6 +5,7 @@
 #![warn(missing_docs)]
 
 pub mod digest;
+pub mod place;
 pub mod read;
 pub mod stores;
 pub mod transfer;

@@ -10,7 +10,7 @@ use tokio::fs;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::digest;
-use crate::stores::{self, Place, StoreError, Stores};
+use crate::stores::{self, Place, StoreError};
 
 /// Files up to this size go in one request; larger ones in parts of this size.
 const PART: usize = 8 * 1024 * 1024;
@@ -131,27 +131,6 @@ async fn upload_file(
     upload.finish().await.map(drop).map_err(of_store(to))
 }
 
-/// Brings what a URI names to a path; see [`download`]. Content of this machine is copied, links are
-/// followed; `false` when nothing is there.
-pub async fn fetch(
-    stores: &Stores,
-    uri: &str,
-    to: &Path,
-    digest: Option<&str>,
-) -> Result<bool, TransferError> {
-    let Some(from) = digest::local(uri) else {
-        return download(&stores.open(uri)?, to, digest).await;
-    };
-    if !from.exists() {
-        return Ok(false);
-    }
-    let target = to.to_path_buf();
-    let copied = tokio::task::spawn_blocking(move || digest::copy(&from, &target));
-    let copied = copied.await.map_err(io::Error::other).flatten();
-    copied.map_err(of_file(to))?;
-    check(to, digest).await
-}
-
 /// Copies what is at a place to a path: one object as a file, what is below it as a folder.
 /// Checks it against `digest` if that is known; `false` when nothing is there.
 pub async fn download(
@@ -163,11 +142,6 @@ pub async fn download(
     if !is_file && !download_folder(from, to).await? {
         return Ok(false);
     }
-    check(to, digest).await
-}
-
-/// Whether what arrived is what was written; `true` unless it is not.
-async fn check(to: &Path, digest: Option<&str>) -> Result<bool, TransferError> {
     let Some(wanted) = digest else {
         return Ok(true);
     };

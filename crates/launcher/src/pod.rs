@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ferroflow_artifacts::place;
 use ferroflow_artifacts::stores::{S3Config, Stores};
 use ferroflow_artifacts::transfer::{self, TransferError};
 use ferroflow_types::Timestamp;
@@ -22,7 +23,8 @@ use crate::home::{Home, HomeError};
 use crate::remote::{RemoteError, RemoteFiles};
 use crate::run::{Surroundings, launch_in};
 use crate::{
-    AttemptFiles, AttemptKey, AttemptResult, AttemptSpec, Failure, FailureReason, Outcome, Outputs,
+    AttemptFiles, AttemptKey, AttemptResult, AttemptSpec, Failure, FailureReason, InputArtifact,
+    Outcome, Outputs,
 };
 
 /// The variable with a [`PodTask`] as JSON.
@@ -193,16 +195,20 @@ async fn attempt(
     std::fs::create_dir_all(files.dir()).map_err(failed)?;
     files.write_spec(spec).map_err(failed)?;
     let started_at = SystemClock.now();
-    // What is in images is here before us.
-    for input in spec.inputs.iter().filter(|input| input.image().is_none()) {
-        let there = transfer::fetch(stores, &input.uri, &input.path, input.digest.as_deref())
-            .await
-            .map_err(|error| of_transfer(&format!("fetch {}", input.uri), &error))?;
-        // A command decides itself what an input that is not there means.
-        if !there && spec.only_fetches() {
-            let message = format!("{} does not exist", input.uri);
-            return Err(Failure::new(FailureReason::Transfer, message));
+    if let Some(folder) = &spec.fetch_into {
+        for input in &spec.inputs {
+            bring(input, folder, &spec.key, stores).await?;
         }
+        return Ok(Outcome {
+            started_at,
+            finished_at: SystemClock.now(),
+            result: AttemptResult::Succeeded(Outputs::default()),
+        });
+    }
+    // What is in images is here before us. A command decides itself what it means that nothing is
+    // there.
+    for input in spec.inputs.iter().filter(|input| input.image().is_none()) {
+        fetch(input, &input.path, stores).await?;
     }
     if remote
         .stop_asked()
@@ -213,13 +219,6 @@ async fn attempt(
             FailureReason::Canceled,
             "it was stopped before it began",
         ));
-    }
-    if spec.only_fetches() {
-        return Ok(Outcome {
-            started_at,
-            finished_at: SystemClock.now(),
-            result: AttemptResult::Succeeded(Outputs::default()),
-        });
     }
     if !remote
         .mark_started()
@@ -242,6 +241,33 @@ async fn attempt(
         give(spec, stores).await?;
     }
     Ok(outcome)
+}
+
+/// Fetches an input; whether it is there.
+async fn fetch(input: &InputArtifact, to: &Path, stores: &Stores) -> Result<bool, Failure> {
+    let failed = |error: TransferError| of_transfer(&format!("fetch {}", input.uri), &error);
+    let place = stores
+        .open(&input.uri)
+        .map_err(|error| failed(error.into()))?;
+    let fetched = transfer::download(&place, to, input.digest.as_deref()).await;
+    fetched.map_err(failed)
+}
+
+/// Brings an input to a folder that other attempts write to as well.
+async fn bring(
+    input: &InputArtifact,
+    folder: &Path,
+    key: &AttemptKey,
+    stores: &Stores,
+) -> Result<(), Failure> {
+    let staged = folder.join(format!(".ferroflow-{}-{}", key.task, key.attempt));
+    let failed = |error: std::io::Error| crate::command::of_io("cannot keep the content", &error);
+    place::remove(&staged).map_err(failed)?;
+    if !fetch(input, &staged, stores).await? {
+        return Err(input.is_missing());
+    }
+    let inner = input.path.strip_prefix(folder).unwrap_or(&input.path);
+    place::place(&staged, folder, inner).map_err(failed)
 }
 
 /// Runs the command; a pod that has to end ends it.

@@ -8,6 +8,8 @@ use ferroflow_types::{RunId, TaskId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::{Failure, FailureReason};
+
 /// Which attempt of which task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct AttemptKey {
@@ -43,8 +45,7 @@ pub struct AttemptSpec {
     pub key: AttemptKey,
     /// The task's name, for messages.
     pub task_name: String,
-    /// The image that the command was written for; empty for an attempt that brings its inputs and
-    /// does nothing else.
+    /// The image that the command was written for.
     pub image: String,
     /// The program and its arguments.
     pub argv: Vec<String>,
@@ -64,6 +65,10 @@ pub struct AttemptSpec {
     /// Content of other stores that the command finds as files.
     #[serde(default)]
     pub inputs: Vec<InputArtifact>,
+    /// The folder that inputs go to, for an attempt that brings them and does nothing else. Others
+    /// may write there at the same time.
+    #[serde(default)]
+    pub fetch_into: Option<PathBuf>,
     /// Content that is there already, at another path than some commands look for it.
     #[serde(default)]
     pub links: Vec<InputLink>,
@@ -87,7 +92,7 @@ pub struct AttemptSpec {
 impl AttemptSpec {
     /// Whether bringing the inputs is all that is to be done.
     pub fn only_fetches(&self) -> bool {
-        self.image.is_empty()
+        self.fetch_into.is_some()
     }
 }
 
@@ -124,6 +129,12 @@ pub struct InputLink {
 }
 
 impl InputArtifact {
+    /// What it means for an attempt that must have it that nothing is there.
+    pub fn is_missing(&self) -> Failure {
+        let message = format!("{} does not exist", self.uri);
+        Failure::new(FailureReason::Transfer, message)
+    }
+
     /// The container image whose folder [`MODELS`] is the content, for `oci://` URIs. The runtime
     /// brings it, nobody else could (KServe calls such an image a modelcar).
     pub fn image(&self) -> Option<&str> {

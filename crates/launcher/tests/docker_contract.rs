@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use ferroflow_artifacts::stores::{S3Config, Stores};
 use ferroflow_launcher::{
     AttemptKey, AttemptResult, AttemptSpec, Failure, FailureReason, InputArtifact, Outcome,
+    Workspace,
 };
 use ferroflow_runtime::contract::{Subject, all, outcome};
 use ferroflow_runtime::{DockerConfig, DockerRuntime, Runtime};
@@ -433,4 +434,54 @@ async fn models_in_images_are_files() {
     let other = with_model("no model", subject.image.as_str());
     let failure = failure(outcome(&*runtime, other).await);
     assert!(failure.message.contains("has no /models"), "{failure:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_importer_follows_no_link_that_a_command_made() {
+    let Some(scene) = Scene::open().await else {
+        return;
+    };
+    let subject = scene.subject();
+    let runtime = (subject.reopen)();
+    let workspace = runtime.workspace(subject.run);
+    let secrets = scene.data.path().join("secrets");
+    std::fs::create_dir(&secrets).unwrap();
+    std::fs::write(secrets.join("key"), "secret").unwrap();
+    let links = format!(
+        "mkdir -p {0}/.artifacts $FOLDER/made && ln -s {1} {0}/.artifacts/out \
+         && ln -s {1}/key $FOLDER/made/key && echo 1 > $FOLDER/made/rows",
+        workspace.display(),
+        secrets.display()
+    );
+    let mut makes = subject.spec(&*runtime, "makes", &links);
+    makes.workspace = Some(Workspace {
+        size: "1Mi".to_owned(),
+        access_modes: Vec::new(),
+        storage_class: None,
+    });
+    let ended = outcome(&*runtime, makes).await;
+    assert!(is_good(&ended), "{ended:?}");
+    let brings = |name: &str, to: &str| {
+        let mut spec = subject.spec(&*runtime, name, "");
+        spec.outputs.artifacts.clear();
+        spec.fetch_into = Some(workspace.clone());
+        spec.inputs = vec![InputArtifact {
+            uri: scene.folder().join("made").display().to_string(),
+            path: workspace.join(".artifacts").join(to),
+            digest: None,
+        }];
+        spec
+    };
+
+    let refused = outcome(&*runtime, brings("out", "out/made")).await;
+    assert!(!is_good(&refused), "{refused:?}");
+    assert_eq!(std::fs::read_dir(&secrets).unwrap().count(), 1);
+    let ended = outcome(&*runtime, brings("in", "in")).await;
+    assert!(is_good(&ended), "{ended:?}");
+    let brought = workspace.join(".artifacts/in");
+    assert_eq!(
+        std::fs::read_to_string(brought.join("rows")).unwrap(),
+        "1\n"
+    );
+    assert!(brought.join("key").is_symlink());
 }

@@ -58,6 +58,7 @@ impl Scene {
             task_name: name.to_owned(),
             image: self.cluster.task_image().to_owned(),
             entry_point: false,
+            fetch_into: None,
             links: Vec::new(),
             local_inputs: Vec::new(),
             argv: ["sh", "-c", script].map(str::to_owned).to_vec(),

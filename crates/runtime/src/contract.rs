@@ -86,6 +86,7 @@ impl Subject {
             working_dir: layout.working_dir,
             traceparent: None,
             entry_point: false,
+            fetch_into: None,
             links: Vec::new(),
             local_inputs: Vec::new(),
             inputs: Vec::new(),
@@ -306,7 +307,7 @@ async fn content_is_brought_to_the_workspace(subject: &Subject) {
     });
     let brings = |name: &str, uri: String| {
         let mut spec = subject.spec(&*runtime, name, "");
-        spec.image.clear();
+        spec.fetch_into = Some(runtime.workspace(subject.run));
         spec.argv.clear();
         spec.outputs.artifacts.clear();
         spec.workspace.clone_from(&workspace);
@@ -319,7 +320,11 @@ async fn content_is_brought_to_the_workspace(subject: &Subject) {
     let found = failure(outcome(&*runtime, none).await);
     assert_eq!(found.reason, FailureReason::Transfer);
     assert!(found.message.contains("does not exist"), "{found:?}");
-    outputs(outcome(&*runtime, brings("brings", uri)).await);
+    // Two of them at once, as in a loop.
+    let two = ["brings", "brings too"].map(|name| brings(name, uri.clone()));
+    for ended in futures::future::join_all(two.map(|spec| outcome(&*runtime, spec))).await {
+        outputs(ended);
+    }
 
     let script = format!("cat {} > \"$FOLDER/read.txt\"", place.display());
     let mut reads = subject.spec(&*runtime, "reads", &script);

@@ -39,7 +39,6 @@ use bollard::query_parameters::{
     ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
     WaitContainerOptionsBuilder,
 };
-use ferroflow_artifacts::digest::local;
 use ferroflow_artifacts::stores::Stores;
 use ferroflow_launcher::{
     AttemptFiles, AttemptKey, AttemptResult, AttemptSpec, Failure, FailureReason, Outcome,
@@ -47,8 +46,9 @@ use ferroflow_launcher::{
 use ferroflow_types::RunId;
 use futures::StreamExt as _;
 
+use crate::fetch::{self, Links};
 use crate::folders::{self, Folders, LOOK, failed_now, of_io, report, unless_stopped};
-use crate::{Layout, LogRequest, LogStream, Runtime, RuntimeError, fetch};
+use crate::{Layout, LogRequest, LogStream, Notes, Runtime, RuntimeError};
 pub use config::DockerConfig;
 pub use engine::DockerError;
 use engine::{Engine, Refused, persist};
@@ -70,6 +70,7 @@ pub struct DockerRuntime {
     user: Option<User>,
     folders: Folders,
     stores: Stores,
+    notes: Notes,
     /// Held while a report is decided about.
     concluding: Mutex<HashMap<AttemptKey, Weak<tokio::sync::Mutex<()>>>>,
 }
@@ -102,6 +103,7 @@ impl DockerRuntime {
             folders: Folders::new(config.data_dir.clone()),
             config,
             stores,
+            notes: Notes::default(),
             concluding: Mutex::default(),
         };
         runtime.sweep().await;
@@ -218,9 +220,8 @@ impl DockerRuntime {
                 .map_err(of_io(key, "write its report"))?;
             outcome
         };
-        let outcome = self.give(key, files, outcome).await?;
         tokio::spawn(remove(self.docker.clone(), objects::name(key)));
-        Ok(outcome)
+        self.give(key, files, outcome).await
     }
 
     /// Takes outputs to other stores, once.
@@ -242,10 +243,11 @@ impl DockerRuntime {
             && transfers::gives(&spec)
             && let Err(failure) = transfers::give(&self.stores, &spec, files.dir()).await
         {
-            if failure.reason == FailureReason::StoreAway {
+            if failure.reason == FailureReason::StoreAway && !files.stop_asked() {
                 // The outputs are here and stay here until they can be given.
                 return Err(fetch::away(key, "keep its outputs", failure));
             }
+            let failure = blamed(files, failure);
             outcome.result = AttemptResult::Failed(failure);
             files
                 .write_outcome(&outcome)
@@ -338,6 +340,10 @@ impl Runtime for DockerRuntime {
         true
     }
 
+    fn notes(&self) -> Option<&Notes> {
+        Some(&self.notes)
+    }
+
     async fn ensure(&self, spec: AttemptSpec) -> Result<(), RuntimeError> {
         let key = spec.key;
         let files = self.folders.files(&key);
@@ -353,23 +359,33 @@ impl Runtime for DockerRuntime {
         }
         std::fs::create_dir_all(files.dir()).map_err(of_io(&key, "make its folder"))?;
         if spec.only_fetches() {
-            let from = spec.inputs.iter().filter_map(|input| local(&input.uri));
-            return match self.refused(key.run, from) {
-                Some(failure) => self.conclude(&key, &files, || failure).await.map(drop),
-                None => fetch::run(&self.stores, &spec, &files).await,
+            return match self.approved(spec) {
+                Ok(spec) => fetch::run(&self.stores, &spec, &files, Links::Kept).await,
+                Err(failure) => self.conclude(&key, &files, || failure).await.map(drop),
             };
         }
         let prepared = unless_stopped(&files, Box::pin(self.prepare(spec, &files))).await;
         match prepared.and_then(|prepared| prepared) {
             Ok(()) => self.start(&key, &files).await,
-            Err(failure) => self.conclude(&key, &files, || failure).await.map(drop),
+            Err(failure) => {
+                transfers::forget(files.dir());
+                self.conclude(&key, &files, || failure).await.map(drop)
+            }
         }
     }
 
     async fn observe(&self, key: &AttemptKey) -> Result<Outcome, RuntimeError> {
         let files = self.folders.known(key)?;
+        let spec = files.read_spec().map_err(of_io(key, "read its spec"))?;
         let failure = match report(key, &files)? {
             Some(_) => Failure::new(FailureReason::Lost, "its report vanished"),
+            None if spec.is_some_and(|spec| spec.only_fetches()) => {
+                fetch::ended(key, &files).await?;
+                Failure::new(
+                    FailureReason::Lost,
+                    "the server ended while it brought content",
+                )
+            }
             None => self.ended(key, &files).await?,
         };
         self.conclude(key, &files, || failure).await

@@ -1,12 +1,20 @@
 //! Attempts that bring content to the folder that a run's tasks share. Where that is a folder of this
 //! machine, the server does it itself.
+//!
+//! Content is brought to the attempt's own folder first, and moved to its place as a whole: other
+//! attempts bring and read content there at the same time.
 
 use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ferroflow_artifacts::stores::Stores;
 use ferroflow_artifacts::transfer::{self, TransferError};
+use ferroflow_artifacts::{digest, place};
 use ferroflow_launcher::{
-    AttemptFiles, AttemptKey, AttemptResult, AttemptSpec, Failure, FailureReason, Outcome, Outputs,
+    AttemptFiles, AttemptKey, AttemptResult, AttemptSpec, Failure, FailureReason, InputArtifact,
+    Outcome, Outputs,
 };
 use ferroflow_types::error::chain;
 use ferroflow_types::time::{Clock as _, SystemClock};
@@ -14,7 +22,17 @@ use ferroflow_types::time::{Clock as _, SystemClock};
 use crate::RuntimeError;
 use crate::folders::{of_io, unless_stopped};
 
-/// Brings every input and writes the report. May be repeated.
+/// How content of this machine is copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Links {
+    /// What they lead to: commands may read what the server may read.
+    Followed,
+    /// As links, with none on the way: commands may not. URIs of this machine have none.
+    Kept,
+}
+
+/// Brings every input and writes the report. May be repeated; does nothing while another server is
+/// at it.
 ///
 /// # Errors
 /// When a store is away, and when no report can be written.
@@ -22,11 +40,17 @@ pub(crate) async fn run(
     stores: &Stores,
     spec: &AttemptSpec,
     files: &AttemptFiles,
+    links: Links,
 ) -> Result<(), RuntimeError> {
     let key = spec.key;
     std::fs::create_dir_all(files.dir()).map_err(of_io(&key, "make its folder"))?;
+    let lock = files.try_lock().map_err(of_io(&key, "take its lock"))?;
+    let Some(_lock) = lock else { return Ok(()) };
+    files
+        .write_spec(spec)
+        .map_err(of_io(&key, "write its spec"))?;
     let started_at = SystemClock.now();
-    let brought = unless_stopped(files, bring(stores, spec)).await;
+    let brought = unless_stopped(files, bring(stores, spec, files, links)).await;
     let result = match brought.and_then(|brought| brought) {
         Ok(()) => AttemptResult::Succeeded(Outputs::default()),
         Err(failure) if failure.reason == FailureReason::StoreAway => {
@@ -44,17 +68,90 @@ pub(crate) async fn run(
         .map_err(of_io(&key, "write its report"))
 }
 
-async fn bring(stores: &Stores, spec: &AttemptSpec) -> Result<(), Failure> {
+/// Returns when nobody brings content for the attempt.
+#[cfg(feature = "docker")]
+pub(crate) async fn ended(key: &AttemptKey, files: &AttemptFiles) -> Result<(), RuntimeError> {
+    let files = files.clone();
+    tokio::task::spawn_blocking(move || files.wait_unlocked())
+        .await
+        .map_err(io::Error::other)
+        .flatten()
+        .map_err(of_io(key, "wait for its content"))
+}
+
+async fn bring(
+    stores: &Stores,
+    spec: &AttemptSpec,
+    files: &AttemptFiles,
+    links: Links,
+) -> Result<(), Failure> {
+    let Some(folder) = &spec.fetch_into else {
+        return Ok(());
+    };
+    let staged = files.dir().join("fetched");
     for input in &spec.inputs {
-        let digest = input.digest.as_deref();
-        let brought = transfer::fetch(stores, &input.uri, &input.path, digest).await;
-        let there = brought.map_err(|error| failed(&format!("fetch {}", input.uri), &error))?;
+        let uri = &input.uri;
+        let of_io = |error: io::Error| {
+            let path = input.path.clone();
+            failed(
+                &format!("bring {uri}"),
+                &TransferError::File {
+                    path,
+                    source: error,
+                },
+            )
+        };
+        std::fs::create_dir_all(folder).map_err(of_io)?;
+        place::remove(&staged).map_err(of_io)?;
+        let there = match digest::local(uri) {
+            Some(from) => copy(from, staged.clone(), links).await.map_err(of_io)?,
+            None => download(stores, input, &staged)
+                .await
+                .map_err(|error| failed(&format!("fetch {uri}"), &error))?,
+        };
         if !there {
-            let message = format!("{} does not exist", input.uri);
-            return Err(Failure::new(FailureReason::Transfer, message));
+            return Err(input.is_missing());
         }
+        let inner = input.path.strip_prefix(folder).unwrap_or(&input.path);
+        place::place(&staged, folder, inner).map_err(of_io)?;
     }
     Ok(())
+}
+
+async fn download(
+    stores: &Stores,
+    input: &InputArtifact,
+    to: &Path,
+) -> Result<bool, TransferError> {
+    let place = stores.open(&input.uri)?;
+    transfer::download(&place, to, input.digest.as_deref()).await
+}
+
+/// Ends what is copied when nobody waits for it any more.
+struct EndsWithMe(Arc<AtomicBool>);
+
+impl Drop for EndsWithMe {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+async fn copy(from: PathBuf, to: PathBuf, links: Links) -> io::Result<bool> {
+    let ended = Arc::new(AtomicBool::new(false));
+    let _ends = EndsWithMe(Arc::clone(&ended));
+    let work = move || {
+        if from.symlink_metadata().is_err() {
+            return Ok(false);
+        }
+        match links {
+            Links::Followed => digest::copy(&from, &to),
+            Links::Kept => place::copy_as_it_is(&from, &to, &|| !ended.load(Ordering::Relaxed)),
+        }?;
+        Ok(true)
+    };
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(io::Error::other)?
 }
 
 /// What a transfer that did not work means for the attempt.

@@ -254,7 +254,12 @@ impl KubernetesRuntime {
         match asked {
             Asked::Done => Ok(()),
             Asked::Refused(said) => {
-                let message = format!("the cluster refuses its pod: {said}");
+                let way_out = if said.contains("violates PodSecurity") {
+                    ". Tasks need a namespace of the level baseline (kubernetes.namespace)"
+                } else {
+                    ""
+                };
+                let message = format!("the cluster refuses its pod: {said}{way_out}");
                 let failure = Failure::new(FailureReason::StartFailed, message);
                 fail(remote, &key, failure).await.map(drop)
             }

@@ -115,7 +115,7 @@ pub trait Runtime: Send + Sync {
     /// Sees to it that the attempt runs or has run. Asking twice is asking once.
     async fn ensure(&self, spec: AttemptSpec) -> Result<(), RuntimeError>;
 
-    /// What waiting attempts say of it, in runtimes where they do.
+    /// What waiting attempts say of it.
     fn notes(&self) -> Option<&Notes> {
         None
     }

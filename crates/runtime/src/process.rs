@@ -17,9 +17,10 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::Command;
 use tokio::sync::watch;
 
+use crate::fetch::{self, Links};
 use crate::folders::{self, Folders, LOOK, fail, failed_now, of_io, report, unless_stopped};
 use crate::python::{Python, recognise};
-use crate::{Layout, LogRequest, LogStream, Runtime, RuntimeError, environment, fetch};
+use crate::{Layout, LogRequest, LogStream, Notes, Runtime, RuntimeError, environment};
 
 /// How long a group may take to end after it was asked to.
 const GRACE: Duration = Duration::from_secs(5);
@@ -41,6 +42,7 @@ pub struct ProcessRuntime {
     folders: Folders,
     python: PythonEnvs,
     stores: Stores,
+    notes: Notes,
     /// Launchers that are our own children; each says when it has ended.
     children: Arc<Mutex<HashMap<AttemptKey, watch::Receiver<bool>>>>,
 }
@@ -53,6 +55,7 @@ impl ProcessRuntime {
             config,
             python,
             stores,
+            notes: Notes::default(),
             children: Arc::default(),
         }
     }
@@ -157,6 +160,19 @@ impl ProcessRuntime {
         self.children.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What is said of an attempt that left no report.
+    fn vanished(files: &AttemptFiles) -> Failure {
+        let (reason, message) = if files.stop_asked() {
+            (FailureReason::Canceled, "it was stopped")
+        } else {
+            let vanished = "its launcher vanished without a report (a reboot, or out of memory)";
+            (FailureReason::Lost, vanished)
+        };
+        let mut failure = Failure::new(reason, message);
+        failure.log_tail = files.log_tail();
+        failure
+    }
+
     /// Returns when no launcher works on the attempt.
     async fn launcher_ended(&self, key: &AttemptKey, files: &AttemptFiles) -> io::Result<()> {
         let child = self.lock_children().get(key).cloned();
@@ -182,6 +198,10 @@ impl Runtime for ProcessRuntime {
         self.folders.workspace(run)
     }
 
+    fn notes(&self) -> Option<&Notes> {
+        Some(&self.notes)
+    }
+
     async fn ensure(&self, spec: AttemptSpec) -> Result<(), RuntimeError> {
         let key = spec.key;
         let files = self.folders.files(&key);
@@ -189,7 +209,7 @@ impl Runtime for ProcessRuntime {
             return Ok(());
         }
         if spec.only_fetches() {
-            return fetch::run(&self.stores, &spec, &files).await;
+            return fetch::run(&self.stores, &spec, &files, Links::Followed).await;
         }
         if !files.dir().join("spec.json").exists() {
             if let Err(error) = self.prepare(spec, &files).await {
@@ -222,10 +242,7 @@ impl Runtime for ProcessRuntime {
         if let Some(outcome) = report(key, &files)? {
             return Ok(outcome);
         }
-        let message = "its launcher vanished without a report (a reboot, or out of memory)";
-        let mut failure = Failure::new(FailureReason::Lost, message);
-        failure.log_tail = files.log_tail();
-        Ok(failed_now(failure))
+        Ok(failed_now(Self::vanished(&files)))
     }
 
     async fn logs(&self, key: &AttemptKey, request: LogRequest) -> Result<LogStream, RuntimeError> {

@@ -9,6 +9,7 @@ pub(crate) mod list;
 pub(crate) mod pipelines;
 pub(crate) mod plans;
 pub(crate) mod replica;
+pub(crate) mod root;
 pub(crate) mod runs;
 pub(crate) mod spec_file;
 pub(crate) mod spec_schema;

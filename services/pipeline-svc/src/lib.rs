@@ -107,6 +107,14 @@ pub enum StartError {
         /// Why not.
         source: std::io::Error,
     },
+    /// Where artifacts go, unless a run says otherwise.
+    #[error("{setting}: {problem}")]
+    Root {
+        /// The setting.
+        setting: &'static str,
+        /// What is wrong, and the way out.
+        problem: String,
+    },
     /// What it begins with.
     #[error("the runs of pipeline-svc")]
     Runs(#[source] ferroflow_types::Error),
@@ -117,7 +125,8 @@ pub async fn start(config: &Config, deps: Deps, runner: &mut Runner) -> Result<H
     let db = Db::open(&deps.database, store::MIGRATIONS).await?;
     let (listener, address) = listen(config, &deps.socket).await?;
     let verifier = deps.verifier.clone();
-    let (ctx, letters) = context(config, deps, db.clone());
+    let root = root(config, &deps)?;
+    let (ctx, letters) = context(config, deps, root, db.clone());
     let fence = app::replica::enter(&ctx).await.map_err(StartError::Runs)?;
     let steady = Steady::new();
     if !ctx.replica.alone {
@@ -152,13 +161,24 @@ async fn listen(
     Ok((listener.into(), Some(address)))
 }
 
-fn context(config: &Config, deps: Deps, db: Db) -> (Arc<app::Ctx>, mpsc::Receiver<Letter>) {
+/// Where artifacts go unless a run says otherwise.
+fn root(config: &Config, deps: &Deps) -> Result<String, StartError> {
+    let (setting, root) = match config.pipeline_root.as_str() {
+        "" => ("artifacts.url", deps.artifacts.as_str()),
+        given => ("pipelines.pipeline_root", given),
+    };
+    app::root::checked(root, &*deps.runtime, &deps.stores)
+        .map_err(|problem| StartError::Root { setting, problem })
+}
+
+fn context(
+    config: &Config,
+    deps: Deps,
+    pipeline_root: String,
+    db: Db,
+) -> (Arc<app::Ctx>, mpsc::Receiver<Letter>) {
     let active_runs_max = config.active_runs.max(1);
     let (driver, letters) = app::drive::Driver::new(active_runs_max);
-    let pipeline_root = match config.pipeline_root.as_str() {
-        "" => deps.artifacts,
-        given => given.to_owned(),
-    };
     let ctx = app::Ctx {
         replica: Replica {
             id: deps.replica,

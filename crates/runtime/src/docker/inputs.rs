@@ -40,9 +40,28 @@ pub(super) fn refused(path: &Path, data: &Path, open: &[&Path]) -> Option<String
         .then(|| format!("{shown} cannot be an input: it is neither a file nor a folder"))
 }
 
+/// Whether what is at `path`, with all that is in it, is in `folder`; whoever reads it follows links.
+pub(super) fn stays(path: &Path, folder: &Path) -> Result<(), String> {
+    let of_io = |error: std::io::Error| format!("cannot look at {}: {error}", path.display());
+    let real = path.canonicalize().map_err(of_io)?;
+    if !real.starts_with(folder.canonicalize().map_err(of_io)?) {
+        return Err("it is a link to what is not an output: copy the content instead".to_owned());
+    }
+    if !real.is_dir() {
+        return Ok(());
+    }
+    match leading_out(&real).map_err(of_io)? {
+        None => Ok(()),
+        Some(link) => Err(format!(
+            "{} is a link to what is not in it: copy the content instead",
+            link.strip_prefix(&real).unwrap_or(&link).display()
+        )),
+    }
+}
+
 /// A link in `folder` that leads out of it, if there is one: whoever follows it sees more than the
 /// command that made it.
-pub(super) fn leading_out(folder: &Path) -> std::io::Result<Option<PathBuf>> {
+fn leading_out(folder: &Path) -> std::io::Result<Option<PathBuf>> {
     let real = folder.canonicalize()?;
     let mut folders = vec![real.clone()];
     while let Some(folder) = folders.pop() {

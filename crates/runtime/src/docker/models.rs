@@ -46,15 +46,15 @@ impl DockerRuntime {
                 Failure::new(FailureReason::Transfer, message)
             };
             let container = self.hold(&spec.key, &image).await.map_err(&failed)?;
-            let copied = copy_out(&self.docker, &container, &image, &to).await;
-            remove(self.docker.clone(), container).await;
-            copied.map_err(failed)?;
+            copy_out(&self.docker, &container.name, &image, &to)
+                .await
+                .map_err(failed)?;
         }
         Ok(())
     }
 
-    /// A container that holds the image; who sweeps finds it by its labels.
-    async fn hold(&self, key: &AttemptKey, image: &str) -> Result<String, String> {
+    /// A container that holds the image; should we die, who sweeps finds it by its labels.
+    async fn hold(&self, key: &AttemptKey, image: &str) -> Result<Holder, String> {
         let labels = [
             (objects::DATA, self.config.data_dir.display().to_string()),
             (objects::RUN, key.run.to_string()),
@@ -70,7 +70,22 @@ impl DockerRuntime {
         };
         let made = persist(key, || self.docker.create_container(None, body.clone())).await;
         let made = made.map_err(|refused| format!("no container can be made: {}", refused.said))?;
-        Ok(made.id)
+        Ok(Holder {
+            docker: self.docker.clone(),
+            name: made.id,
+        })
+    }
+}
+
+/// A container that is removed when it is let go of, also by an attempt that is stopped.
+struct Holder {
+    docker: Docker,
+    name: String,
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        tokio::spawn(remove(self.docker.clone(), std::mem::take(&mut self.name)));
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use bollard::query_parameters::CreateContainerOptionsBuilder;
+use ferroflow_artifacts::digest;
 use ferroflow_launcher::{AttemptFiles, AttemptKey, AttemptSpec, Failure, FailureReason};
 use ferroflow_types::RunId;
 use ferroflow_types::error::chain;
@@ -94,11 +95,7 @@ impl DockerRuntime {
 impl DockerRuntime {
     /// Why files of this machine may not be inputs of a run's containers, if so; what is not there
     /// is none.
-    pub(super) fn refused(
-        &self,
-        run: RunId,
-        mut paths: impl Iterator<Item = PathBuf>,
-    ) -> Option<Failure> {
+    fn refused(&self, run: RunId, mut paths: impl Iterator<Item = PathBuf>) -> Option<Failure> {
         let workspace = self.folders.workspace(run);
         let artifacts = self.config.artifacts.as_deref();
         let open: Vec<&Path> = artifacts.into_iter().chain([&*workspace]).collect();
@@ -107,6 +104,20 @@ impl DockerRuntime {
             inputs::refused(&there, &self.config.data_dir, &open)
         })?;
         Some(Failure::new(FailureReason::StartFailed, problem))
+    }
+
+    /// An attempt that only brings content, the paths of this machine without links and each one
+    /// that containers may see.
+    pub(super) fn approved(&self, mut spec: AttemptSpec) -> Result<AttemptSpec, Failure> {
+        for input in &mut spec.inputs {
+            let real = digest::local(&input.uri).and_then(|path| path.canonicalize().ok());
+            let Some(real) = real else { continue };
+            if let Some(failure) = self.refused(spec.key.run, [real.clone()].into_iter()) {
+                return Err(failure);
+            }
+            input.uri = real.display().to_string();
+        }
+        Ok(spec)
     }
 
     /// Waits for a container whose name is taken: the engine knows the name first.

@@ -47,6 +47,7 @@ fn spec(platform: Value) -> AttemptSpec {
         limits: Limits::default(),
         working_dir: format!("{DIR}/work").into(),
         traceparent: None,
+        fetch_into: None,
         links: Vec::new(),
         local_inputs: vec![
             "/elsewhere/data.csv".into(),

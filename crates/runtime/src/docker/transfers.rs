@@ -23,9 +23,13 @@ pub(super) fn outside(dir: &Path, path: &Path) -> PathBuf {
 pub(super) async fn fetch(stores: &Stores, spec: &AttemptSpec, dir: &Path) -> Result<(), Failure> {
     for input in spec.inputs.iter().filter(|input| input.image().is_none()) {
         let to = outside(dir, &input.path);
-        transfer::fetch(stores, &input.uri, &to, input.digest.as_deref())
+        let what = format!("fetch {}", input.uri);
+        let place = stores
+            .open(&input.uri)
+            .map_err(|error| failed(&what, &error.into()))?;
+        transfer::download(&place, &to, input.digest.as_deref())
             .await
-            .map_err(|error| failed(&format!("fetch {}", input.uri), &error))?;
+            .map_err(|error| failed(&what, &error))?;
     }
     Ok(())
 }
@@ -38,27 +42,23 @@ pub(super) fn gives(spec: &AttemptSpec) -> bool {
 
 /// Puts outputs where their URIs say. May be repeated.
 pub(super) async fn give(stores: &Stores, spec: &AttemptSpec, dir: &Path) -> Result<(), Failure> {
-    let content = objects::content(dir);
-    let out = inputs::leading_out(&content).map_err(|error| {
-        let message = format!("cannot look at {}: {error}", content.display());
-        Failure::new(FailureReason::Transfer, message)
-    })?;
-    if let Some(link) = out {
-        let message = format!(
-            "the output {} is a link to what is not an output: copy the content instead",
-            link.strip_prefix(&content).unwrap_or(&link).display()
-        );
-        return Err(Failure::new(FailureReason::Transfer, message));
-    }
     for output in &spec.outputs.artifacts {
         if objects::scheme(&output.path).is_none() {
             continue;
         }
+        let from = outside(dir, &output.path);
+        if !from.exists() {
+            continue;
+        }
+        inputs::stays(&from, &objects::content(dir)).map_err(|problem| {
+            let message = format!("the output {}: {problem}", output.name);
+            Failure::new(FailureReason::Transfer, message)
+        })?;
         let what = format!("put output artifact {} at {}", output.name, output.uri);
         let place = stores
             .open(&output.uri)
             .map_err(|error| failed(&what, &error.into()))?;
-        transfer::upload(&outside(dir, &output.path), &place)
+        transfer::upload(&from, &place)
             .await
             .map_err(|error| failed(&what, &error))?;
     }

@@ -24,12 +24,14 @@ pub struct KubernetesConfig {
     /// pods have an identity of their own.
     pub store_secret: String,
     /// The user that brings content to the folder which the tasks of a run share; root by default,
-    /// as most tasks are. Negative for the launcher image's own (65532), for namespaces that let
-    /// nobody be root, or where the cluster chooses, as OpenShift does.
+    /// as most tasks are. Negative for the launcher image's own (65532), where policies refuse root,
+    /// or for the one that the cluster chooses.
     pub workspace_user: i64,
     /// The group (fsGroup) that may write there, whichever user a task runs as; negative where the
     /// cluster chooses.
     pub workspace_group: i64,
+    /// Secrets of the namespace by which pods pull images, that of the launcher first of all.
+    pub image_pull_secrets: Vec<String>,
     /// When images are pulled: Always, IfNotPresent or Never; empty for Kubernetes' own rule.
     pub image_pull_policy: String,
     /// Images that stand for others, for clusters without a way to the registries of pipelines; the
@@ -72,6 +74,7 @@ impl Default for KubernetesConfig {
             store_secret: String::new(),
             workspace_user: 0,
             workspace_group: 65532,
+            image_pull_secrets: Vec::new(),
             image_pull_policy: String::new(),
             images: BTreeMap::new(),
             accelerators: BTreeMap::new(),

@@ -14,7 +14,7 @@ mod init;
 mod models;
 mod volumes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ferroflow_launcher::home::Home;
 use ferroflow_launcher::{AttemptKey, AttemptSpec, Resources};
@@ -98,11 +98,10 @@ pub(super) fn pod(
         .limits
         .timeout_ms
         .map(|millis| i64::try_from(millis / 1000 + START_S).unwrap_or(i64::MAX));
-    let pull_secrets = platform
-        .image_pull_secret
-        .iter()
-        .filter_map(|secret| named(secret.secret_name_parameter.as_ref(), &secret.secret_name))
-        .map(|name| LocalObjectReference { name });
+    let asked = platform.image_pull_secret.iter();
+    let asked = asked
+        .filter_map(|secret| named(secret.secret_name_parameter.as_ref(), &secret.secret_name));
+    let pull_secrets = pull_secrets(config, asked);
     let (image, pull) = if spec.only_fetches() {
         (
             config.launcher_image.clone(),
@@ -117,13 +116,24 @@ pub(super) fn pod(
         security_context: security(&platform).or_else(|| workspace_user(spec, config)),
         ..container(config, image, &spec.resources)
     };
+    let container = if spec.only_fetches() {
+        // Its author cannot say what it needs.
+        Container {
+            resources: Some(small("1", "512Mi")),
+            ..container
+        }
+    } else {
+        container
+    };
     let mut before = init::containers(&platform, config)?;
     let mut volumes = Volumes::of(spec, &platform);
     let models = models::of(spec)?;
+    let policy = pull_policy(&platform, config);
     if config.image_volume {
-        models::mount(&models, config, &mut volumes);
+        models::mount(&models, policy.as_ref(), config, &mut volumes);
     } else {
-        before.splice(0..0, models::containers(&models, config));
+        let copies = models::containers(&models, policy.as_ref(), config);
+        before.splice(0..0, copies);
     }
     let pod_spec = PodSpec {
         security_context: workspace_group(spec, config),
@@ -131,7 +141,7 @@ pub(super) fn pod(
         node_selector: node_selector(&platform),
         tolerations: Some(tolerations(&platform)?).filter(|list| !list.is_empty()),
         affinity: super::affinity::of(&platform)?,
-        image_pull_secrets: Some(pull_secrets.collect::<Vec<_>>()).filter(|list| !list.is_empty()),
+        image_pull_secrets: pull_secrets,
         ..pod_spec(config, before, container, volumes)
     };
     Ok(Pod {
@@ -183,6 +193,7 @@ fn pod_spec(
         volumes: Some(volumes.volumes),
         restart_policy: Some("Never".to_owned()),
         termination_grace_period_seconds: Some(GRACE_S),
+        image_pull_secrets: pull_secrets(config, std::iter::empty()),
         service_account_name: (!config.service_account.is_empty())
             .then(|| config.service_account.clone()),
         // A step talks to the API only if its service account is one that was made for it.
@@ -311,6 +322,21 @@ fn workspace_group(spec: &AttemptSpec, config: &KubernetesConfig) -> Option<PodS
         fs_group_change_policy: Some("OnRootMismatch".to_owned()),
         ..PodSecurityContext::default()
     })
+}
+
+/// Secrets by which images are pulled: ours, for the launcher's, and those that a task names.
+fn pull_secrets(
+    config: &KubernetesConfig,
+    asked: impl Iterator<Item = String>,
+) -> Option<Vec<LocalObjectReference>> {
+    let names: BTreeSet<String> = config
+        .image_pull_secrets
+        .iter()
+        .cloned()
+        .chain(asked)
+        .collect();
+    let secrets = names.into_iter().map(|name| LocalObjectReference { name });
+    Some(secrets.collect::<Vec<_>>()).filter(|list| !list.is_empty())
 }
 
 fn pull_policy(platform: &Platform, config: &KubernetesConfig) -> Option<String> {

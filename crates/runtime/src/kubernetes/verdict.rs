@@ -41,7 +41,7 @@ pub(super) fn judge(pod: &Pod) -> Verdict {
         ));
     }
     containers(pod)
-        .find_map(waiting)
+        .find_map(|container| waiting(pod, container))
         .map_or(Verdict::AtWork, Verdict::Stuck)
 }
 
@@ -73,7 +73,7 @@ fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
 }
 
 /// Why a container waits, if it is not for its turn.
-fn waiting(container: &ContainerStatus) -> Option<Failure> {
+fn waiting(pod: &Pod, container: &ContainerStatus) -> Option<Failure> {
     let state = container.state.as_ref()?.waiting.as_ref()?;
     let said = state.message.clone().unwrap_or_default();
     let reason = state.reason.as_deref()?;
@@ -86,12 +86,32 @@ fn waiting(container: &ContainerStatus) -> Option<Failure> {
         | "RegistryUnavailable"
         | "ImageInspectError" => Some(Failure::new(
             FailureReason::ImagePull,
-            format!("its image {image} cannot be had ({reason}): {said}"),
+            format!(
+                "its image {image}{} cannot be had ({reason}): {said}. Check the name; \
+                 kfp.kubernetes.set_image_pull_secrets gives the pod keys, kubernetes.images maps it \
+                 to another",
+                mounted_images(pod)
+            ),
         )),
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => Some(
             Failure::new(FailureReason::StartFailed, format!("{reason}: {said}")),
         ),
         _ => None,
+    }
+}
+
+/// Images that are volumes of the pod, which Kubernetes blames its container for.
+fn mounted_images(pod: &Pod) -> String {
+    let volumes = pod
+        .spec
+        .iter()
+        .flat_map(|spec| spec.volumes.iter().flatten());
+    let images = volumes.filter_map(|volume| volume.image.as_ref()?.reference.as_deref());
+    let images: Vec<&str> = images.collect();
+    if images.is_empty() {
+        String::new()
+    } else {
+        format!(", or one that it mounts ({}),", images.join(", "))
     }
 }
 

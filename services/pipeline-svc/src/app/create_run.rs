@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::drive::RUNS;
 use super::spec_file::{self, SpecFile};
-use super::{Ctx, events, experiments, pipelines, plans, versions};
+use super::{Ctx, events, experiments, pipelines, plans, root, versions};
 use crate::domain::definition::{Experiment, RUN_NAME_MAX, check_name};
 use crate::domain::plan::Plan;
 use crate::domain::run::{Run, RunStatus, Source, StatusChange, StorageState};
@@ -255,28 +255,14 @@ fn pipeline_root(ctx: &Ctx, request: &CreateRun, plan: &Plan) -> Result<String, 
     let Some(root) = given.or(plan.default_pipeline_root.as_ref()) else {
         return Ok(ctx.settings.pipeline_root.clone());
     };
-    let path = root.strip_prefix("file://").unwrap_or(root);
-    if path.starts_with('/') && !path.split('/').any(|part| part == "..") {
-        return Ok(path.to_owned());
-    }
+    let problem = match root::checked(root, &*ctx.runtime, &ctx.stores) {
+        Ok(root) => return Ok(root),
+        Err(problem) => format!("{problem}, or leave it out"),
+    };
     let field = match given {
         Some(_) => "runtime_config.pipeline_root",
         None => "defaultPipelineRoot",
     };
-    let known = ["s3://", "minio://"]
-        .iter()
-        .any(|scheme| root.starts_with(scheme));
-    let places = if ctx.runtime.gives_to_stores() {
-        if known && ctx.stores.open(root).is_ok() {
-            return Ok(root.clone());
-        }
-        "an s3:// or minio:// URI with a bucket, or an absolute path that every task can write to"
-    } else {
-        "an absolute path or a file:// URI (tasks that are processes of this machine write files)"
-    };
-    let problem = format!(
-        "{root:?} is not a place that this installation writes to: give {places}, or leave it out"
-    );
     let faults = vec![FieldViolation::new(field, problem)];
     Err(Error::violations(
         "PIPELINE_ROOT_UNSUPPORTED",

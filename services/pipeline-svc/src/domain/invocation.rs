@@ -45,7 +45,7 @@ pub(crate) struct OutputPlace {
 /// A command, ready to run.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Invocation {
-    /// The image it was written for; empty for one that only brings inputs.
+    /// The image it was written for.
     pub image: String,
     /// Command and arguments.
     pub argv: Vec<String>,
@@ -69,6 +69,8 @@ pub(crate) struct Invocation {
     pub inputs: Vec<(String, String, Option<String>)>,
     /// Input artifacts that are elsewhere already: the path that stands for the URI, where it is.
     pub links: Vec<(String, String)>,
+    /// The folder that inputs go to, when nothing else is to be done.
+    pub fetch_into: Option<String>,
     /// Requests and limits as written.
     pub resources: ResourceSpec,
 }
@@ -144,6 +146,7 @@ pub(crate) fn build(run: &RunState, ix: NodeIx, places: &Places) -> Result<Invoc
         given: parameters_given,
         inputs: input_places(run, ix),
         links: input_links(run, ix),
+        fetch_into: None,
         resources: resources(container, text)?,
     })
 }
@@ -154,6 +157,7 @@ fn download(run: &RunState, ix: NodeIx, importer: &Importer) -> Result<Invocatio
     let path = run.place_in_workspace(&uri)?;
     Ok(Invocation {
         inputs: vec![(uri, path, None)],
+        fetch_into: run.facts().workspace_path.clone(),
         ..Invocation::default()
     })
 }

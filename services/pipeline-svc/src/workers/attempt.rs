@@ -77,6 +77,7 @@ pub(super) fn spec(
         given,
         inputs,
         links,
+        fetch_into,
         resources,
     } = invocation::build(state, node, &places)?;
     let parameters = parameters
@@ -114,6 +115,7 @@ pub(super) fn spec(
         traceparent: ferroflow_service::telemetry::current_traceparent(),
         inputs,
         links: links.into_iter().map(link).collect(),
+        fetch_into: fetch_into.map(PathBuf::from),
         local_inputs,
         resources: resources_of(resources),
         platform: state.platform(node),

@@ -88,6 +88,8 @@ impl Component {
                 flag("kubelet-client-key", &pki("apiserver-kubelet.key")),
                 flag("kubelet-preferred-address-types", "InternalIP"),
                 flag("service-account-issuer", "https://kubernetes.default.svc"),
+                // So that pods with images as volumes can be tried on it, without being run.
+                flag("feature-gates", "ImageVolume=true"),
                 flag("service-account-key-file", &pki("service-accounts.pub")),
                 flag(
                     "service-account-signing-key-file",

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use ferroflow_launcher::{AttemptSpec, InputArtifact};
+use ferroflow_launcher::AttemptSpec;
 use k8s_openapi::api::core::v1::Container;
 
 use super::super::KubernetesConfig;
@@ -30,30 +30,44 @@ pub(in super::super) fn any(spec: &AttemptSpec) -> bool {
 /// Names the URI that is no image.
 pub(super) fn of(spec: &AttemptSpec) -> Result<Vec<Model<'_>>, String> {
     let mut all: Vec<Model<'_>> = Vec::new();
-    for InputArtifact { uri, path, .. } in &spec.inputs {
-        let Some(image) = uri.strip_prefix("oci://") else {
+    for input in &spec.inputs {
+        let (Some(image), path) = (input.image(), &*input.path) else {
             continue;
         };
         if image.is_empty() {
-            return Err(format!("{uri}: it names no image"));
+            return Err(format!("{}: it names no image", input.uri));
         }
-        if all.iter().all(|known| known.image != image) {
-            let name = format!("ferroflow-model-{}", all.len());
-            all.push(Model { name, image, path });
+        match all.iter().find(|known| known.path == path) {
+            Some(known) if known.image == image => {}
+            // The SDK makes one path of them.
+            Some(known) => {
+                return Err(format!(
+                    "oci://{image} and oci://{} have one path, {}: rename one of the images",
+                    known.image,
+                    path.display()
+                ));
+            }
+            None => {
+                let name = format!("ferroflow-model-{}", all.len());
+                all.push(Model { name, image, path });
+            }
         }
     }
     Ok(all)
 }
 
 /// The containers that copy, in front of those that the task asks for.
-pub(super) fn containers(models: &[Model<'_>], config: &KubernetesConfig) -> Vec<Container> {
+pub(super) fn containers(
+    models: &[Model<'_>],
+    pull_policy: Option<&String>,
+    config: &KubernetesConfig,
+) -> Vec<Container> {
     let copies = models.iter().map(|model| {
         let words = ["models", &model.path.display().to_string()].map(str::to_owned);
         Container {
             name: model.name.clone(),
             image: Some(config.image(model.image)),
-            image_pull_policy: Some(config.image_pull_policy.clone())
-                .filter(|policy| !policy.is_empty()),
+            image_pull_policy: pull_policy.cloned(),
             command: Some(vec![super::LAUNCHER.to_owned()]),
             args: Some(words.to_vec()),
             volume_mounts: Some(vec![super::own_mount(), content_mount("oci")]),
@@ -67,16 +81,16 @@ pub(super) fn containers(models: &[Model<'_>], config: &KubernetesConfig) -> Vec
 }
 
 /// Mounts the images.
-pub(super) fn mount(models: &[Model<'_>], config: &KubernetesConfig, volumes: &mut Volumes) {
+pub(super) fn mount(
+    models: &[Model<'_>],
+    pull_policy: Option<&String>,
+    config: &KubernetesConfig,
+    volumes: &mut Volumes,
+) {
     for model in models {
         // The path ends with the folder in the image; what is above it stands for the image's root.
         let above = model.path.parent().unwrap_or(model.path);
-        let policy = config.image_pull_policy.as_str();
-        volumes.image(
-            &model.name,
-            config.image(model.image),
-            policy,
-            &above.display().to_string(),
-        );
+        let (image, above) = (config.image(model.image), above.display().to_string());
+        volumes.image(&model.name, image, pull_policy.cloned(), &above);
     }
 }

@@ -42,13 +42,14 @@ impl Volumes {
     /// The launcher's image, to read from.
     pub(super) fn launcher(&mut self, config: &KubernetesConfig) {
         let image = config.launcher_image.clone();
-        self.image("ferroflow-image", image, LAUNCHER_PULL, IMAGE_MOUNT);
+        let policy = Some(LAUNCHER_PULL.to_owned());
+        self.image("ferroflow-image", image, policy, IMAGE_MOUNT);
     }
 
     /// An image, to read from.
-    pub(super) fn image(&mut self, name: &str, image: String, pull_policy: &str, at: &str) {
+    pub(super) fn image(&mut self, name: &str, image: String, policy: Option<String>, at: &str) {
         let source = ImageVolumeSource {
-            pull_policy: Some(pull_policy.to_owned()).filter(|policy| !policy.is_empty()),
+            pull_policy: policy,
             reference: Some(image),
         };
         let volume = Volume {
@@ -185,11 +186,12 @@ impl Volumes {
     }
 }
 
-/// Whether the command speaks of the folder that the run's tasks share, or an input goes there.
+/// Whether the command speaks of the folder that the run's tasks share, or an input is there.
 pub(in super::super) fn uses_workspace(spec: &AttemptSpec) -> bool {
-    let mut inputs = spec.inputs.iter();
+    let inputs = spec.inputs.iter().map(|input| &input.path);
+    let mut places = inputs.chain(spec.links.iter().map(|link| &link.target));
     spec.argv.iter().any(|word| word.contains(WORKSPACE))
-        || inputs.any(|input| input.path.starts_with(WORKSPACE))
+        || places.any(|place| place.starts_with(WORKSPACE))
 }
 
 /// Where content of a scheme's URIs is.

@@ -279,16 +279,23 @@ impl RunState {
                 "downloadToWorkspace needs pipelineConfig.workspace, which is not set",
             ));
         };
-        let path = local_path(uri);
-        let inner = path.strip_prefix('/').unwrap_or(&path);
-        // Upstream's URIs may have slashes too many; dots would lead out of the workspace.
-        let leads_out = inner.split('/').any(|part| part == "..");
-        if inner == uri || leads_out || uri.starts_with("oci://") {
-            return Err(wrong(format!(
-                "{uri} cannot be copied to the workspace: use an s3:// URI, or a file:// URI of the \
-                 machine that runs the tasks"
-            )));
+        let refused = |why: &str| wrong(format!("{uri} cannot be copied to the workspace: {why}"));
+        if uri.starts_with("oci://") {
+            return Err(refused(
+                "tasks find the content of an image without that, leave downloadToWorkspace out",
+            ));
         }
+        let known = ["s3://", "minio://", "file://", "/"];
+        if !known.iter().any(|start| uri.starts_with(start)) {
+            return Err(refused(
+                "use an s3:// or minio:// URI, or where tasks run on this machine a file:// URI",
+            ));
+        }
+        let path = local_path(uri);
+        if path.split('/').any(|part| part == "..") {
+            return Err(refused("it has .. in it, which would lead out of there"));
+        }
+        let inner = path.trim_start_matches('/');
         Ok(format!("{workspace}/.artifacts/{inner}"))
     }
 

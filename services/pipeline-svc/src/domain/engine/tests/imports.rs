@@ -72,9 +72,13 @@ fn an_importer_brings_content_to_the_workspace_before_its_artifact_is_made() {
 fn what_cannot_be_brought_to_the_workspace_is_named() {
     for (uri, workspace, said) in [
         ("s3://bucket/data", None, "pipelineConfig.workspace"),
-        ("s3://bucket/../../x", Some("/ws"), "cannot be copied"),
-        ("https://host/data", Some("/ws"), "cannot be copied"),
-        ("oci://registry/model:1", Some("/ws"), "cannot be copied"),
+        ("s3://bucket/../../x", Some("/ws"), "it has .. in it"),
+        ("gs://bucket/data", Some("/ws"), "use an s3://"),
+        (
+            "oci://registry/model:1",
+            Some("/ws"),
+            "leave downloadToWorkspace out",
+        ),
     ] {
         let mut driven = with_workspace(downloads(uri), workspace);
 
