@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use ferroflow_testkit::scene::eventually;
 use ferroflow_testkit::services::{Process, free_port, identity, settings};
 use ferroflow_testkit::{Platform, shell_pipeline};
 use serde_json::{Value, json};
@@ -225,11 +226,13 @@ fn a_service_of_its_own_shows_its_metrics_where_it_is_told_to() {
     let data = folder.path().join("svc");
     let _service = Process::start(&data, &["pipeline-svc", "--config", &settings]);
 
-    let mut answer = ureq::get(format!("http://{address}/metrics"))
-        .call()
-        .unwrap();
-    let text = answer.body_mut().read_to_string().unwrap();
-    assert!(text.contains("ferroflow_pipelines_runs_driven 0"), "{text}");
+    eventually(Duration::from_secs(10), "metrics are shown", || {
+        let mut answer = ureq::get(format!("http://{address}/metrics"))
+            .call()
+            .unwrap();
+        let text = answer.body_mut().read_to_string().unwrap();
+        text.contains("ferroflow_pipelines_runs_driven 0")
+    });
 }
 
 #[test]

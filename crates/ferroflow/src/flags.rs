@@ -64,15 +64,15 @@ pub(crate) struct Flags {
     runtime: Option<RuntimeKind>,
     #[command(flatten)]
     docker: crate::docker::Flags,
-    /// Where artifacts are kept: an absolute path, or `s3://bucket/folder`
+    /// Where artifacts are kept: an absolute path, or `s3://bucket/folder` unless tasks are processes
     /// [FERROFLOW_ARTIFACTS__URL; default <data dir>/artifacts].
     #[arg(long, value_name = "URL")]
     artifacts: Option<String>,
     /// Whether results of earlier tasks may be reused [FERROFLOW_PIPELINES__CACHING; default true].
     #[arg(long, value_name = "BOOL")]
     caching: Option<bool>,
-    /// Where artifacts go unless a run says otherwise, an absolute path or an `s3://` URI
-    /// [FERROFLOW_PIPELINES__PIPELINE_ROOT; default where artifacts are kept].
+    /// Where artifacts go unless a run says otherwise, an absolute path or (unless tasks are
+    /// processes) an `s3://` URI [FERROFLOW_PIPELINES__PIPELINE_ROOT; default where artifacts are kept].
     #[arg(long, value_name = "DIR")]
     pipeline_root: Option<String>,
     /// The Python that environments are made with [FERROFLOW_PYTHON__INTERPRETER; default python3].
@@ -94,7 +94,7 @@ pub(crate) struct Flags {
     otlp_endpoint: Option<String>,
     /// Where metrics are shown without a key, for example 127.0.0.1:9464
     /// [FERROFLOW_TELEMETRY__METRICS_LISTEN; default nowhere but `/metrics` of the gateway].
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDR:PORT")]
     metrics_listen: Option<String>,
     /// A TOML file with these settings, for example `[gateway]` `listen = "127.0.0.1:9000"`.
     #[arg(long, value_name = "FILE", env = "FERROFLOW_CONFIG")]

@@ -17,7 +17,7 @@ const LATENCIES: [f64; 10] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5
 #[derive(Debug, thiserror::Error)]
 pub enum MetricsError {
     /// The setting cannot be read.
-    #[error("telemetry.metrics_listen is {0:?}: give an address and a port, or leave it empty")]
+    #[error("telemetry.metrics_listen is {0:?}: give an IP address and a port, or leave it empty")]
     Address(String),
     /// Nobody can listen there.
     #[error("telemetry.metrics_listen: cannot listen at {address}: {problem}")]
@@ -27,24 +27,24 @@ pub enum MetricsError {
         /// Why not.
         problem: String,
     },
-    /// Another part of the process collects already.
-    #[error("metrics are collected already: {0}")]
-    Twice(String),
+    /// They cannot be collected: another part of the process does already.
+    #[error("metrics cannot be collected: {0}")]
+    Recorder(String),
 }
 
 impl Metrics {
     /// Starts to collect, and to answer scrapers at `listen`, an address and a port, unless it is
     /// empty. They need no key there.
     pub fn start(listen: &str, runner: &mut Runner) -> Result<Self, MetricsError> {
-        let twice = |error: &dyn std::error::Error| MetricsError::Twice(error.to_string());
+        let unusable = |error: &dyn std::error::Error| MetricsError::Recorder(error.to_string());
         let builder = PrometheusBuilder::new()
             .set_buckets(&LATENCIES)
-            .map_err(|error| twice(&error))?;
+            .map_err(|error| unusable(&error))?;
         if listen.is_empty() {
             return builder
                 .install_recorder()
                 .map(Self)
-                .map_err(|error| twice(&error));
+                .map_err(|error| unusable(&error));
         }
         let address: SocketAddr = listen
             .parse()
@@ -58,7 +58,7 @@ impl Metrics {
                     problem: error.to_string(),
                 })?;
         let handle = recorder.handle();
-        metrics::set_global_recorder(recorder).map_err(|error| twice(&error))?;
+        metrics::set_global_recorder(recorder).map_err(|error| unusable(&error))?;
         answer(answering, runner);
         tracing::info!(%address, "metrics are served");
         Ok(Self(handle))

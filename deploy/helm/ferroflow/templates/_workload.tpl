@@ -83,12 +83,7 @@ spec:
       {{- with .values.priorityClassName }}
       priorityClassName: {{ . | quote }}
       {{- end }}
-      securityContext:
-        runAsNonRoot: true
-        runAsUser: 65532
-        runAsGroup: 65532
-        fsGroup: 65532
-        seccompProfile: {type: RuntimeDefault}
+      securityContext: {{- toYaml $root.Values.podSecurityContext | nindent 8 }}
       # Replicas apart from each other, as far as the cluster has room.
       topologySpreadConstraints:
         {{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
