@@ -6,7 +6,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -24,20 +24,30 @@ const LOOK: OFlags = OFlags::RDONLY
     .union(OFlags::NONBLOCK)
     .union(OFlags::CLOEXEC);
 
+/// Opens a folder on the way, without following a link.
+#[cfg(target_os = "linux")]
+const PASS: OFlags = OFlags::PATH
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+/// Opens a folder on the way, without following a link.
+#[cfg(not(target_os = "linux"))]
+const PASS: OFlags = LOOK.union(OFlags::DIRECTORY);
+
+/// How often content is moved to its place while others move content there as well.
+const TRIES: u32 = 10;
+
+/// Bytes that are copied between two looks at whether anybody waits for them.
+const CHUNK: u64 = 64 * 1024 * 1024;
+
 /// Moves `staged` to `root/inner`, in the place of what is there; folders between are made. Both are
 /// on one file system.
 ///
 /// # Errors
 /// When something between `root` and there is not a folder, links included.
 pub fn place(staged: &Path, root: &Path, inner: &Path) -> io::Result<()> {
-    let folder = LOOK.union(OFlags::DIRECTORY);
     // How the root itself is reached is its owner's matter.
-    let mut parent = openat(
-        CWD,
-        root,
-        folder.difference(OFlags::NOFOLLOW),
-        Mode::empty(),
-    )?;
+    let mut parent = openat(CWD, root, PASS.difference(OFlags::NOFOLLOW), Mode::empty())?;
     let mut parts: Vec<_> = inner.components().collect();
     let Some(Component::Normal(name)) = parts.pop() else {
         return Err(io::ErrorKind::InvalidFilename.into());
@@ -50,24 +60,43 @@ pub fn place(staged: &Path, root: &Path, inner: &Path) -> io::Result<()> {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(error) => return Err(error.into()),
         }
-        parent = openat(&parent, part, folder, Mode::empty())?;
+        parent = openat(&parent, part, PASS, Mode::empty())?;
     }
-    match renameat(CWD, staged, &parent, name) {
-        Ok(()) => return Ok(()),
+    let mut tries = 0;
+    loop {
+        match put(staged, &parent, name) {
+            // Somebody else put something there meanwhile, or took it away.
+            Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST | Errno::ISDIR | Errno::NOTDIR)
+                if tries < TRIES =>
+            {
+                tries += 1;
+            }
+            put => return Ok(put?),
+        }
+    }
+}
+
+/// Moves `staged` to its name; what was there is removed as far as it can be.
+fn put(staged: &Path, parent: &OwnedFd, name: &OsStr) -> Result<(), Errno> {
+    match renameat(CWD, staged, parent, name) {
         // A folder with something in it, or one in the place of a file.
         Err(Errno::NOTEMPTY | Errno::EXIST | Errno::ISDIR | Errno::NOTDIR) => {}
-        Err(error) => return Err(error.into()),
+        moved => return moved,
     }
-    match renameat_with(CWD, staged, &parent, name, RenameFlags::EXCHANGE) {
-        Ok(()) => remove(staged),
-        // Network file systems cannot do both at once.
-        Err(Errno::INVAL | Errno::NOSYS) => {
-            let old = beside(staged, "old");
-            renameat(&parent, name, CWD, &old)?;
-            renameat(CWD, staged, &parent, name)?;
-            remove(&old)
+    match renameat_with(CWD, staged, parent, name, RenameFlags::EXCHANGE) {
+        Ok(()) => {
+            let _left = remove(staged).is_err();
+            Ok(())
         }
-        Err(error) => Err(error.into()),
+        // Network file systems cannot do both at once.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            let old = beside(staged, "old");
+            renameat(parent, name, CWD, &old)?;
+            let moved = renameat(CWD, staged, parent, name);
+            let _left = remove(&old).is_err();
+            moved
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -91,61 +120,98 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
-/// Copies a file or a folder as it is: links stay links. `from` has none in its own path.
-/// Ends early when `goes_on` says no.
+/// Copies a file or a folder as it is, to where nothing is: links stay links. `from` is absolute and
+/// has none in its own path. Ends early when `goes_on` says no.
 ///
 /// # Errors
-/// When there is something that is neither file, folder nor link; when it is ended early.
+/// When there is something that is neither file nor folder nor a link to what is copied as well; when
+/// it is ended early.
 pub fn copy_as_it_is(from: &Path, to: &Path, goes_on: &dyn Fn() -> bool) -> io::Result<()> {
-    let mut source = openat(CWD, "/", LOOK, Mode::empty())?;
-    for part in from.components() {
+    let mut source = openat(CWD, "/", PASS, Mode::empty())?;
+    let mut parts = from.components().peekable();
+    while let Some(part) = parts.next() {
+        let how = if parts.peek().is_some() { PASS } else { LOOK };
         match part {
             Component::RootDir => {}
-            Component::Normal(part) => source = openat(&source, part, LOOK, Mode::empty())?,
+            Component::Normal(part) => source = openat(&source, part, how, Mode::empty())?,
             _ => return Err(io::ErrorKind::InvalidFilename.into()),
         }
     }
-    copy(source, to, goes_on)
+    copy(source, to, Path::new(""), goes_on)
 }
 
-fn copy(source: OwnedFd, to: &Path, goes_on: &dyn Fn() -> bool) -> io::Result<()> {
-    if !goes_on() {
-        return Err(io::ErrorKind::Interrupted.into());
-    }
+fn refused(inner: &Path, why: &str) -> io::Error {
+    let message = format!("{} {why}", inner.display());
+    io::Error::new(io::ErrorKind::InvalidInput, message)
+}
+
+/// `inner` is where it is in what is copied.
+fn copy(source: OwnedFd, to: &Path, inner: &Path, goes_on: &dyn Fn() -> bool) -> io::Result<()> {
     let found = fstat(&source)?;
     match FileType::from_raw_mode(found.st_mode) {
-        FileType::Directory => copy_folder(&source, to, goes_on),
+        FileType::Directory => copy_folder(&source, to, inner, goes_on),
         FileType::RegularFile => {
-            let mut target = File::create(to)?;
-            io::copy(&mut File::from(source), &mut target)?;
+            // Not what a link leads to that was listed under the same name.
+            let mut target = File::create_new(to)?;
+            let source = File::from(source);
+            while io::copy(&mut (&source).take(CHUNK), &mut target)? > 0 {
+                if !goes_on() {
+                    return Err(io::ErrorKind::Interrupted.into());
+                }
+            }
             target.set_permissions(Permissions::from_mode(found.st_mode & 0o777))
         }
-        _ => Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("{}: neither a file nor a folder", to.display()),
-        )),
+        _ => Err(refused(inner, "is neither a file nor a folder")),
     }
 }
 
-fn copy_folder(source: &OwnedFd, to: &Path, goes_on: &dyn Fn() -> bool) -> io::Result<()> {
-    fs::create_dir_all(to)?;
+fn copy_folder(
+    source: &OwnedFd,
+    to: &Path,
+    inner: &Path,
+    goes_on: &dyn Fn() -> bool,
+) -> io::Result<()> {
+    fs::create_dir(to)?;
     for entry in Dir::read_from(source)? {
         let entry = entry?;
         let name = entry.file_name();
         if [c".", c".."].contains(&name) {
             continue;
         }
-        let target = to.join(OsStr::from_bytes(name.to_bytes()));
+        if !goes_on() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        let part = OsStr::from_bytes(name.to_bytes());
+        let (target, inner) = (to.join(part), inner.join(part));
         let found = statat(source, name, AtFlags::SYMLINK_NOFOLLOW)?;
         if FileType::from_raw_mode(found.st_mode) == FileType::Symlink {
             let leads_to = readlinkat(source, name, Vec::new())?;
-            symlink(OsStr::from_bytes(leads_to.to_bytes()), &target)?;
+            let leads_to = Path::new(OsStr::from_bytes(leads_to.to_bytes()));
+            if leads_out(&inner, leads_to) {
+                let why = "is a link to what is not copied with it: copy the content instead";
+                return Err(refused(&inner, why));
+            }
+            symlink(leads_to, &target)?;
         } else {
-            let inner = openat(source, name, LOOK, Mode::empty())?;
-            copy(inner, &target, goes_on)?;
+            let source = openat(source, name, LOOK, Mode::empty())?;
+            copy(source, &target, &inner, goes_on)?;
         }
     }
     Ok(())
+}
+
+/// Whether a link at `inner` says that it leads out of what is copied.
+fn leads_out(inner: &Path, leads_to: &Path) -> bool {
+    let mut depth = inner.components().count().saturating_sub(1);
+    for part in leads_to.components() {
+        match part {
+            Component::Normal(_) => depth += 1,
+            Component::CurDir => {}
+            Component::ParentDir if depth > 0 => depth -= 1,
+            _ => return true,
+        }
+    }
+    false
 }
 
 #[cfg(test)]
@@ -208,16 +274,49 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let temp = temp.path().canonicalize().unwrap();
         let at = |name: &str| temp.join(name);
-        fs::write(at("secret"), "secret").unwrap();
         folder(&at("from/inner"), "text");
-        symlink(at("secret"), at("from/link")).unwrap();
+        symlink("inner/file", at("from/link")).unwrap();
+        symlink("../link", at("from/inner/back")).unwrap();
         symlink(at("from"), at("way")).unwrap();
+        let copy = |from: &str, to: &str| copy_as_it_is(&at(from), &at(to), &|| true);
 
-        copy_as_it_is(&at("from"), &at("to"), &|| true).unwrap();
+        copy("from", "to").unwrap();
+        copy("from/inner/file", "one").unwrap();
 
         assert_eq!(read(&at("to/inner/file")), "text");
-        assert_eq!(fs::read_link(at("to/link")).unwrap(), at("secret"));
-        assert!(copy_as_it_is(&at("way"), &at("other"), &|| true).is_err());
+        assert_eq!(read(&at("one")), "text");
+        assert_eq!(
+            fs::read_link(at("to/link")).unwrap(),
+            Path::new("inner/file")
+        );
+        assert!(copy("way", "other").is_err());
         assert!(copy_as_it_is(&at("from"), &at("other"), &|| false).is_err());
+        for (number, out) in ["/etc/passwd", "../../from/link"].iter().enumerate() {
+            let link = at("from/inner/out");
+            symlink(out, &link).unwrap();
+            let error = copy("from", &format!("other-{number}")).unwrap_err();
+            assert!(error.to_string().contains("inner/out is a link"), "{error}");
+            fs::remove_file(link).unwrap();
+        }
+    }
+
+    #[test]
+    fn content_of_many_meets_in_one_place() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().join("root");
+        fs::create_dir(&root).unwrap();
+        std::thread::scope(|scope| {
+            for one in 0..8 {
+                let (staged, root) = (temp.path().join(one.to_string()), &root);
+                scope.spawn(move || {
+                    for _ in 0..50 {
+                        folder(&staged, "same");
+                        place(&staged, root, Path::new("a/b")).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(read(&root.join("a/b/file")), "same");
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 1);
     }
 }

@@ -260,14 +260,34 @@ async fn bring(
     key: &AttemptKey,
     stores: &Stores,
 ) -> Result<(), Failure> {
-    let staged = folder.join(format!(".ferroflow-{}-{}", key.task, key.attempt));
+    let staged = |attempt: u32| folder.join(format!(".ferroflow-{}-{attempt}", key.task));
     let failed = |error: std::io::Error| crate::command::of_io("cannot keep the content", &error);
-    place::remove(&staged).map_err(failed)?;
-    if !fetch(input, &staged, stores).await? {
-        return Err(input.is_missing());
+    // Earlier attempts may have been killed at it.
+    for attempt in 1..=key.attempt {
+        clear(&staged(attempt)).map_err(failed)?;
     }
-    let inner = input.path.strip_prefix(folder).unwrap_or(&input.path);
-    place::place(&staged, folder, inner).map_err(failed)
+    let staged = staged(key.attempt);
+    let brought = async {
+        if !fetch(input, &staged, stores).await? {
+            return Err(input.is_missing());
+        }
+        let inner = input.path.strip_prefix(folder).unwrap_or(&input.path);
+        place::place(&staged, folder, inner).map_err(failed)
+    };
+    let brought = brought.await;
+    if brought.is_err() {
+        // What it was is said; the room is for the next one.
+        let _left = clear(&staged).is_err();
+    }
+    brought
+}
+
+/// Removes what was brought, and what a transfer that ended early left beside it.
+fn clear(staged: &Path) -> std::io::Result<()> {
+    place::remove(staged)?;
+    let mut part = staged.as_os_str().to_owned();
+    part.push(".part");
+    place::remove(Path::new(&part))
 }
 
 /// Runs the command; a pod that has to end ends it.

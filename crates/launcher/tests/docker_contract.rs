@@ -449,7 +449,7 @@ async fn an_importer_follows_no_link_that_a_command_made() {
     std::fs::write(secrets.join("key"), "secret").unwrap();
     let links = format!(
         "mkdir -p {0}/.artifacts $FOLDER/made && ln -s {1} {0}/.artifacts/out \
-         && ln -s {1}/key $FOLDER/made/key && echo 1 > $FOLDER/made/rows",
+         && echo 1 > $FOLDER/made/rows && ln -s rows $FOLDER/made/same",
         workspace.display(),
         secrets.display()
     );
@@ -483,5 +483,9 @@ async fn an_importer_follows_no_link_that_a_command_made() {
         std::fs::read_to_string(brought.join("rows")).unwrap(),
         "1\n"
     );
-    assert!(brought.join("key").is_symlink());
+    assert!(brought.join("same").is_symlink());
+    std::os::unix::fs::symlink(secrets.join("key"), scene.folder().join("made/key")).unwrap();
+    let refused = failure(outcome(&*runtime, brings("leak", "in")).await);
+    assert!(refused.message.contains("is a link"), "{refused:?}");
+    assert!(!brought.join("key").exists());
 }

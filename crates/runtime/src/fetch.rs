@@ -4,6 +4,7 @@
 //! Content is brought to the attempt's own folder first, and moved to its place as a whole: other
 //! attempts bring and read content there at the same time.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -45,12 +46,14 @@ pub(crate) async fn run(
     let key = spec.key;
     std::fs::create_dir_all(files.dir()).map_err(of_io(&key, "make its folder"))?;
     let lock = files.try_lock().map_err(of_io(&key, "take its lock"))?;
-    let Some(_lock) = lock else { return Ok(()) };
+    let Some(lock) = lock.map(Arc::new) else {
+        return Ok(());
+    };
     files
         .write_spec(spec)
         .map_err(of_io(&key, "write its spec"))?;
     let started_at = SystemClock.now();
-    let brought = unless_stopped(files, bring(stores, spec, files, links)).await;
+    let brought = unless_stopped(files, bring(stores, spec, files, links, &lock)).await;
     let result = match brought.and_then(|brought| brought) {
         Ok(()) => AttemptResult::Succeeded(Outputs::default()),
         Err(failure) if failure.reason == FailureReason::StoreAway => {
@@ -84,6 +87,7 @@ async fn bring(
     spec: &AttemptSpec,
     files: &AttemptFiles,
     links: Links,
+    lock: &Arc<File>,
 ) -> Result<(), Failure> {
     let Some(folder) = &spec.fetch_into else {
         return Ok(());
@@ -104,7 +108,9 @@ async fn bring(
         std::fs::create_dir_all(folder).map_err(of_io)?;
         place::remove(&staged).map_err(of_io)?;
         let there = match digest::local(uri) {
-            Some(from) => copy(from, staged.clone(), links).await.map_err(of_io)?,
+            Some(from) => copy(from, staged.clone(), links, Arc::clone(lock))
+                .await
+                .map_err(of_io)?,
             None => download(stores, input, &staged)
                 .await
                 .map_err(|error| failed(&format!("fetch {uri}"), &error))?,
@@ -136,10 +142,12 @@ impl Drop for EndsWithMe {
     }
 }
 
-async fn copy(from: PathBuf, to: PathBuf, links: Links) -> io::Result<bool> {
+/// Copies content of this machine; the attempt is locked until that has ended.
+async fn copy(from: PathBuf, to: PathBuf, links: Links, lock: Arc<File>) -> io::Result<bool> {
     let ended = Arc::new(AtomicBool::new(false));
     let _ends = EndsWithMe(Arc::clone(&ended));
     let work = move || {
+        let _lock = lock;
         if from.symlink_metadata().is_err() {
             return Ok(false);
         }

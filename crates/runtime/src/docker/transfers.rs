@@ -47,7 +47,8 @@ pub(super) async fn give(stores: &Stores, spec: &AttemptSpec, dir: &Path) -> Res
             continue;
         }
         let from = outside(dir, &output.path);
-        if !from.exists() {
+        // A link to what is not there is one to what the container alone could see.
+        if from.symlink_metadata().is_err() {
             continue;
         }
         inputs::stays(&from, &objects::content(dir)).map_err(|problem| {
