@@ -9,14 +9,17 @@ use object_store::{ObjectStore, ObjectStoreExt as _, PutPayload, WriteMultipart}
 use tokio::fs;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::digest;
-use crate::stores::{self, Place, StoreError};
+use crate::stores::{self, Place, StoreError, Stores};
+use crate::{digest, place};
 
 /// Files up to this size go in one request; larger ones in parts of this size.
 const PART: usize = 8 * 1024 * 1024;
 
 /// Parts of one file, and files of one folder, that are under way at once.
 const PARALLEL: usize = 8;
+
+/// What the name of a file ends with until all of it is there.
+const PART_ENDING: &str = "part";
 
 /// Why content did not get where it should.
 #[derive(Debug, thiserror::Error)]
@@ -131,6 +134,22 @@ async fn upload_file(
     upload.finish().await.map(drop).map_err(of_store(to))
 }
 
+/// Copies what a URI names to a path; see [`download`].
+pub async fn fetch(
+    stores: &Stores,
+    uri: &str,
+    to: &Path,
+    digest: Option<&str>,
+) -> Result<bool, TransferError> {
+    download(&stores.open(uri)?, to, digest).await
+}
+
+/// Removes what was fetched to a path, and what a transfer that ended early left beside it.
+pub fn discard(to: &Path) -> io::Result<()> {
+    place::remove(to)?;
+    place::remove(&place::beside(to, PART_ENDING))
+}
+
 /// Copies what is at a place to a path: one object as a file, what is below it as a folder.
 /// Checks it against `digest` if that is known; `false` when nothing is there.
 pub async fn download(
@@ -197,9 +216,7 @@ async fn download_file(
     if let Some(parent) = to.parent() {
         fs::create_dir_all(parent).await.map_err(of_file(parent))?;
     }
-    let mut name = to.as_os_str().to_owned();
-    name.push(".part");
-    let part = PathBuf::from(name);
+    let part = place::beside(to, PART_ENDING);
     let mut file = fs::File::create(&part).await.map_err(of_file(&part))?;
     let mut bytes = found.into_stream();
     while let Some(chunk) = bytes.try_next().await.map_err(of_store(from))? {

@@ -119,7 +119,12 @@ async fn connect(global: &Global) -> anyhow::Result<Channel> {
         .with_context(|| format!("{endpoint} is not a URL such as http://127.0.0.1:8080"))?
         .connect()
         .await
-        .with_context(|| format!("nobody answers at {endpoint}: start a platform (`ferroflow up`), or say where it is (--endpoint)"))?;
+        .with_context(|| {
+            format!(
+                "nobody answers at {endpoint}: start a platform (`ferroflow up`), or say where it \
+                 is (--endpoint)"
+            )
+        })?;
     let key = match &global.api_key {
         None => None,
         Some(key) => {

@@ -245,12 +245,8 @@ async fn attempt(
 
 /// Fetches an input; whether it is there.
 async fn fetch(input: &InputArtifact, to: &Path, stores: &Stores) -> Result<bool, Failure> {
-    let failed = |error: TransferError| of_transfer(&format!("fetch {}", input.uri), &error);
-    let place = stores
-        .open(&input.uri)
-        .map_err(|error| failed(error.into()))?;
-    let fetched = transfer::download(&place, to, input.digest.as_deref()).await;
-    fetched.map_err(failed)
+    let fetched = transfer::fetch(stores, &input.uri, to, input.digest.as_deref()).await;
+    fetched.map_err(|error| of_transfer(&format!("fetch {}", input.uri), &error))
 }
 
 /// Brings an input to a folder that other attempts write to as well.
@@ -264,7 +260,7 @@ async fn bring(
     let failed = |error: std::io::Error| crate::command::of_io("cannot keep the content", &error);
     // Earlier attempts may have been killed at it.
     for attempt in 1..=key.attempt {
-        clear(&staged(attempt)).map_err(failed)?;
+        transfer::discard(&staged(attempt)).map_err(failed)?;
     }
     let staged = staged(key.attempt);
     let brought = async {
@@ -277,17 +273,9 @@ async fn bring(
     let brought = brought.await;
     if brought.is_err() {
         // What it was is said; the room is for the next one.
-        let _left = clear(&staged).is_err();
+        let _left = transfer::discard(&staged).is_err();
     }
     brought
-}
-
-/// Removes what was brought, and what a transfer that ended early left beside it.
-fn clear(staged: &Path) -> std::io::Result<()> {
-    place::remove(staged)?;
-    let mut part = staged.as_os_str().to_owned();
-    part.push(".part");
-    place::remove(Path::new(&part))
 }
 
 /// Runs the command; a pod that has to end ends it.

@@ -15,9 +15,8 @@ use std::time::{Duration, Instant};
 use ferroflow_artifacts::stores::{S3Config, Stores};
 use ferroflow_launcher::{
     AttemptKey, AttemptResult, AttemptSpec, Failure, FailureReason, InputArtifact, Outcome,
-    Workspace,
 };
-use ferroflow_runtime::contract::{Subject, all, outcome};
+use ferroflow_runtime::contract::{Subject, all, outcome, workspace};
 use ferroflow_runtime::{DockerConfig, DockerRuntime, Runtime};
 use ferroflow_testkit::cluster::{Cluster, restart};
 use ferroflow_testkit::docker::Engine;
@@ -443,34 +442,24 @@ async fn an_importer_follows_no_link_that_a_command_made() {
     };
     let subject = scene.subject();
     let runtime = (subject.reopen)();
-    let workspace = runtime.workspace(subject.run);
+    let shared = runtime.workspace(subject.run);
     let secrets = scene.data.path().join("secrets");
     std::fs::create_dir(&secrets).unwrap();
     std::fs::write(secrets.join("key"), "secret").unwrap();
     let links = format!(
         "mkdir -p {0}/.artifacts $FOLDER/made && ln -s {1} {0}/.artifacts/out \
          && echo 1 > $FOLDER/made/rows && ln -s rows $FOLDER/made/same",
-        workspace.display(),
+        shared.display(),
         secrets.display()
     );
     let mut makes = subject.spec(&*runtime, "makes", &links);
-    makes.workspace = Some(Workspace {
-        size: "1Mi".to_owned(),
-        access_modes: Vec::new(),
-        storage_class: None,
-    });
+    makes.workspace = Some(workspace());
     let ended = outcome(&*runtime, makes).await;
     assert!(is_good(&ended), "{ended:?}");
+    let made = scene.folder().join("made").display().to_string();
     let brings = |name: &str, to: &str| {
-        let mut spec = subject.spec(&*runtime, name, "");
-        spec.outputs.artifacts.clear();
-        spec.fetch_into = Some(workspace.clone());
-        spec.inputs = vec![InputArtifact {
-            uri: scene.folder().join("made").display().to_string(),
-            path: workspace.join(".artifacts").join(to),
-            digest: None,
-        }];
-        spec
+        let place = shared.join(".artifacts").join(to);
+        subject.brings(&*runtime, name, made.clone(), &place)
     };
 
     let refused = outcome(&*runtime, brings("out", "out/made")).await;
@@ -478,7 +467,7 @@ async fn an_importer_follows_no_link_that_a_command_made() {
     assert_eq!(std::fs::read_dir(&secrets).unwrap().count(), 1);
     let ended = outcome(&*runtime, brings("in", "in")).await;
     assert!(is_good(&ended), "{ended:?}");
-    let brought = workspace.join(".artifacts/in");
+    let brought = shared.join(".artifacts/in");
     assert_eq!(
         std::fs::read_to_string(brought.join("rows")).unwrap(),
         "1\n"

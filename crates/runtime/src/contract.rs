@@ -9,7 +9,7 @@
     reason = "a check that fails is a panic"
 )]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -99,6 +99,24 @@ impl Subject {
         spec
     }
 
+    /// An attempt that brings `uri` to `path` in the workspace.
+    pub fn brings(
+        &self,
+        runtime: &dyn Runtime,
+        name: &str,
+        uri: String,
+        path: &Path,
+    ) -> AttemptSpec {
+        let mut spec = self.spec(runtime, name, "");
+        spec.fetch_into = Some(runtime.workspace(self.run));
+        spec.argv.clear();
+        spec.outputs.artifacts.clear();
+        spec.workspace = Some(workspace());
+        let (path, digest) = (path.to_owned(), None);
+        spec.inputs = vec![InputArtifact { uri, path, digest }];
+        spec
+    }
+
     fn with_sum(runtime: &dyn Runtime, mut spec: AttemptSpec) -> AttemptSpec {
         let path = runtime.layout(&spec.key).outputs_dir.join("sum");
         let kind = ParameterKind::Integer;
@@ -108,6 +126,15 @@ impl Subject {
             path,
         });
         spec
+    }
+}
+
+/// The smallest folder that tasks of a run share.
+pub fn workspace() -> Workspace {
+    Workspace {
+        size: "1Mi".to_owned(),
+        access_modes: Vec::new(),
+        storage_class: None,
     }
 }
 
@@ -300,21 +327,7 @@ async fn content_is_brought_to_the_workspace(subject: &Subject) {
     let uri = gives.outputs.artifacts[0].uri.clone();
     outputs(outcome(&*runtime, gives).await);
     let place = runtime.workspace(subject.run).join(".artifacts/model");
-    let workspace = Some(Workspace {
-        size: "1Mi".to_owned(),
-        access_modes: Vec::new(),
-        storage_class: None,
-    });
-    let brings = |name: &str, uri: String| {
-        let mut spec = subject.spec(&*runtime, name, "");
-        spec.fetch_into = Some(runtime.workspace(subject.run));
-        spec.argv.clear();
-        spec.outputs.artifacts.clear();
-        spec.workspace.clone_from(&workspace);
-        let (path, digest) = (place.clone(), None);
-        spec.inputs = vec![InputArtifact { uri, path, digest }];
-        spec
-    };
+    let brings = |name: &str, uri: String| subject.brings(&*runtime, name, uri, &place);
 
     let none = brings("brings nothing", format!("{uri}-none"));
     let found = failure(outcome(&*runtime, none).await);
@@ -328,7 +341,7 @@ async fn content_is_brought_to_the_workspace(subject: &Subject) {
 
     let script = format!("cat {} > \"$FOLDER/read.txt\"", place.display());
     let mut reads = subject.spec(&*runtime, "reads", &script);
-    reads.workspace = workspace;
+    reads.workspace = Some(workspace());
     outputs(outcome(&*runtime, reads).await);
     let text = std::fs::read_to_string(subject.folder.join("read.txt")).unwrap();
     assert_eq!(text, "weights");

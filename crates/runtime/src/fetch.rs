@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,8 +14,7 @@ use ferroflow_artifacts::stores::Stores;
 use ferroflow_artifacts::transfer::{self, TransferError};
 use ferroflow_artifacts::{digest, place};
 use ferroflow_launcher::{
-    AttemptFiles, AttemptKey, AttemptResult, AttemptSpec, Failure, FailureReason, InputArtifact,
-    Outcome, Outputs,
+    AttemptFiles, AttemptKey, AttemptResult, AttemptSpec, Failure, FailureReason, Outcome, Outputs,
 };
 use ferroflow_types::error::chain;
 use ferroflow_types::time::{Clock as _, SystemClock};
@@ -106,12 +105,12 @@ async fn bring(
             )
         };
         std::fs::create_dir_all(folder).map_err(of_io)?;
-        place::remove(&staged).map_err(of_io)?;
+        transfer::discard(&staged).map_err(of_io)?;
         let there = match digest::local(uri) {
             Some(from) => copy(from, staged.clone(), links, Arc::clone(lock))
                 .await
                 .map_err(of_io)?,
-            None => download(stores, input, &staged)
+            None => transfer::fetch(stores, uri, &staged, input.digest.as_deref())
                 .await
                 .map_err(|error| failed(&format!("fetch {uri}"), &error))?,
         };
@@ -122,15 +121,6 @@ async fn bring(
         place::place(&staged, folder, inner).map_err(of_io)?;
     }
     Ok(())
-}
-
-async fn download(
-    stores: &Stores,
-    input: &InputArtifact,
-    to: &Path,
-) -> Result<bool, TransferError> {
-    let place = stores.open(&input.uri)?;
-    transfer::download(&place, to, input.digest.as_deref()).await
 }
 
 /// Ends what is copied when nobody waits for it any more.

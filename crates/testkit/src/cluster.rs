@@ -159,14 +159,7 @@ impl Cluster {
             "store_secret": STORE_SECRET,
             "image_patience_s": 10,
             "accelerators": {"NVIDIA_TESLA_P4": "nvidia.com/gpu"},
-            "images": {
-                "*": self.task_image,
-                "registry.domain.local/modelcar:test": "ferroflow.test/modelcar:1",
-                // Its script needs a shell that knows `[[`.
-                "ghcr.io/containerd/busybox": "ferroflow.test/busybox:1",
-                // Rows of the ecosystem's table whose image must be missing.
-                "gcr.io/my-image": "gcr.io/my-image",
-            },
+            "images": stand_ins(&self.task_image),
         })
     }
 
@@ -199,6 +192,19 @@ impl Cluster {
         merge(&mut settings, more);
         services::settings(folder, &settings)
     }
+}
+
+/// The images that stand for those of the ecosystem's pipelines; `task_image` for all that are not
+/// named.
+pub(crate) fn stand_ins(task_image: &str) -> Value {
+    json!({
+        "*": task_image,
+        "registry.domain.local/modelcar:test": "ferroflow.test/modelcar:1",
+        // Its script needs a shell that knows `[[`.
+        "ghcr.io/containerd/busybox": "ferroflow.test/busybox:1",
+        // Rows of the ecosystem's table whose image must be missing.
+        "gcr.io/my-image": "gcr.io/my-image",
+    })
 }
 
 /// A name that nobody else has, out of that of a temporary folder.
@@ -320,7 +326,9 @@ fn testbed(action: &str, process: &str) -> Result<(), String> {
         .map_err(|_| "FERROFLOW_TEST_RESTART is not set (the parts are not the test bed's)")?;
     let done = Command::new(command)
         .args(["testbed", action, process])
+        // Those say that somebody else runs the parts.
         .env_remove("KUBECONFIG")
+        .env_remove("FERROFLOW_TEST_KAFKA")
         .status()
         .expect("the test bed's command starts");
     assert!(done.success(), "testbed {action} {process} failed");

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::cluster::stand_ins;
 use crate::services::{self, merge};
 
 /// What tests that need containers are given.
@@ -43,14 +44,7 @@ impl Engine {
             "network": "host",
             "image_patience_s": 1,
             "mounts": [shared],
-            "images": {
-                "*": self.task_image,
-                "registry.domain.local/modelcar:test": "ferroflow.test/modelcar:1",
-                // Its script needs a shell that knows `[[`.
-                "ghcr.io/containerd/busybox": "ferroflow.test/busybox:1",
-                // What must be missing.
-                "gcr.io/my-image": "gcr.io/my-image",
-            },
+            "images": stand_ins(&self.task_image),
         })
     }
 

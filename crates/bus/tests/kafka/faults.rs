@@ -11,6 +11,7 @@ use ferroflow_bus::kafka::once::{Effect, Once};
 use ferroflow_bus::kafka::{Delivery, Failure, Handler, KafkaConfig, KafkaRelay};
 use ferroflow_db::testing::each_db;
 use ferroflow_db::{Db, Migration, Read as _, WriteTx};
+use ferroflow_testkit::cluster::Away;
 use sqlx::Row as _;
 
 use crate::scene::{Got, LIMIT, Noting, Scene, eventually, firsts, noted};
@@ -203,31 +204,6 @@ fn delivery(scene: &Scene) -> Delivery {
     }
 }
 
-/// The test bed's broker, away until this is dropped.
-struct Away(PathBuf);
-
-impl Away {
-    fn kill(xtask: &Path) -> Self {
-        Self::ask(xtask, "kill");
-        Self(xtask.to_path_buf())
-    }
-
-    fn ask(xtask: &Path, action: &str) {
-        let done = Command::new(xtask)
-            .args(["testbed", action, "kafka"])
-            // That variable says that somebody else runs it.
-            .env_remove("FERROFLOW_TEST_KAFKA")
-            .status();
-        assert!(done.unwrap().success(), "testbed {action} kafka");
-    }
-}
-
-impl Drop for Away {
-    fn drop(&mut self) {
-        Self::ask(&self.0, "restart");
-    }
-}
-
 /// How long brokers are away, `FERROFLOW_TEST_OUTAGE_S`; some seconds by default.
 fn outage() -> Duration {
     let given = std::env::var("FERROFLOW_TEST_OUTAGE_S").ok();
@@ -256,9 +232,9 @@ async fn brokers_that_go_and_come_back_lose_nothing_and_keep_the_order_of_keys()
     const GOES: u32 = 50;
     const COMES: u32 = 250;
     let Some(scene) = Scene::open() else { return };
-    let Some(xtask) = std::env::var_os("FERROFLOW_TEST_RESTART").map(PathBuf::from) else {
+    if std::env::var_os("FERROFLOW_TEST_RESTART").is_none() {
         return println!("skipped: FERROFLOW_TEST_RESTART is not set (the brokers are not ours)");
-    };
+    }
     let outage = outage();
     let bus = scene.bus().await;
     let events = scene.events(&KEYS, COUNT);
@@ -278,7 +254,7 @@ async fn brokers_that_go_and_come_back_lose_nothing_and_keep_the_order_of_keys()
         bus.publish(chunk).await.unwrap();
         if at == GOES {
             eventually("nothing came", || got.lock().unwrap().len() > 60).await;
-            away = Some(Away::kill(&xtask));
+            away = Some(Away::kill("kafka").unwrap());
         }
         if at == COMES {
             let away = away.take();

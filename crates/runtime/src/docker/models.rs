@@ -9,6 +9,7 @@ use bollard::Docker;
 use bollard::errors::Error as EngineError;
 use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::DownloadFromContainerOptionsBuilder;
+use ferroflow_artifacts::place;
 use ferroflow_launcher::{AttemptKey, AttemptSpec, Failure, FailureReason, MODELS};
 use ferroflow_types::error::chain;
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -127,10 +128,7 @@ async fn download(docker: &Docker, container: &str, archive: &Path) -> Result<()
 /// Unpacks an archive of one folder to `to`, and removes it.
 fn unpack(archive: &Path, to: &Path) -> io::Result<()> {
     let part = to.with_extension("part");
-    match std::fs::remove_dir_all(&part) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    place::remove(&part)?;
     let mut entries = tar::Archive::new(std::fs::File::open(archive)?);
     entries.set_preserve_ownerships(false);
     entries.unpack(&part)?;

@@ -62,7 +62,8 @@ impl DockerRuntime {
             local_inputs: present.cloned().collect(),
             ..spec
         };
-        if let Some(failure) = self.refused(key.run, spec.local_inputs.iter().cloned()) {
+        let refused = |path: &PathBuf| self.refused(key.run, path);
+        if let Some(failure) = spec.local_inputs.iter().find_map(refused) {
             return Err(failure);
         }
         let body = objects::container(&Parts {
@@ -93,16 +94,12 @@ impl DockerRuntime {
 }
 
 impl DockerRuntime {
-    /// Why files of this machine may not be inputs of a run's containers, if so; what is not there
-    /// is none.
-    fn refused(&self, run: RunId, mut paths: impl Iterator<Item = PathBuf>) -> Option<Failure> {
+    /// Why what is at a path may not be an input of a run's containers, if so.
+    fn refused(&self, run: RunId, path: &Path) -> Option<Failure> {
         let workspace = self.folders.workspace(run);
         let artifacts = self.config.artifacts.as_deref();
         let open: Vec<&Path> = artifacts.into_iter().chain([&*workspace]).collect();
-        let problem = paths.find_map(|path| {
-            let there = path.exists().then_some(path)?;
-            inputs::refused(&there, &self.config.data_dir, &open)
-        })?;
+        let problem = inputs::refused(path, &self.config.data_dir, &open)?;
         Some(Failure::new(FailureReason::StartFailed, problem))
     }
 
@@ -112,7 +109,7 @@ impl DockerRuntime {
         for input in &mut spec.inputs {
             let real = digest::local(&input.uri).and_then(|path| path.canonicalize().ok());
             let Some(real) = real else { continue };
-            if let Some(failure) = self.refused(spec.key.run, [real.clone()].into_iter()) {
+            if let Some(failure) = self.refused(spec.key.run, &real) {
                 return Err(failure);
             }
             input.uri = real.display().to_string();

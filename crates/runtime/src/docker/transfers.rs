@@ -3,11 +3,10 @@
 //! Containers get no keys and need no way to the store, which on a laptop listens where they cannot
 //! reach it.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 use ferroflow_artifacts::stores::Stores;
-use ferroflow_artifacts::transfer;
+use ferroflow_artifacts::{place, transfer};
 use ferroflow_launcher::{AttemptSpec, Failure, FailureReason};
 
 use super::{inputs, objects};
@@ -23,13 +22,9 @@ pub(super) fn outside(dir: &Path, path: &Path) -> PathBuf {
 pub(super) async fn fetch(stores: &Stores, spec: &AttemptSpec, dir: &Path) -> Result<(), Failure> {
     for input in spec.inputs.iter().filter(|input| input.image().is_none()) {
         let to = outside(dir, &input.path);
-        let what = format!("fetch {}", input.uri);
-        let place = stores
-            .open(&input.uri)
-            .map_err(|error| failed(&what, &error.into()))?;
-        transfer::download(&place, &to, input.digest.as_deref())
+        transfer::fetch(stores, &input.uri, &to, input.digest.as_deref())
             .await
-            .map_err(|error| failed(&what, &error))?;
+            .map_err(|error| failed(&format!("fetch {}", input.uri), &error))?;
     }
     Ok(())
 }
@@ -69,10 +64,7 @@ pub(super) async fn give(stores: &Stores, spec: &AttemptSpec, dir: &Path) -> Res
 /// Removes the copies of this machine.
 pub(super) fn forget(dir: &Path) {
     let content = objects::content(dir);
-    match std::fs::remove_dir_all(&content) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            tracing::warn!(content = %content.display(), %error, "copies are left behind");
-        }
-        _ => {}
+    if let Err(error) = place::remove(&content) {
+        tracing::warn!(content = %content.display(), %error, "copies are left behind");
     }
 }

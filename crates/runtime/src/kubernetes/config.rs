@@ -15,8 +15,8 @@ pub struct KubernetesConfig {
     /// The image that holds `ferroflow-launcher`.
     pub launcher_image: String,
     /// Whether pods mount images as volumes, that one and those of `oci://` artifacts, which saves the
-    /// init containers that copy. Needs a cluster with image volumes (Kubernetes 1.35, or the gate `ImageVolume`
-    /// from 1.33 on, with containerd 2.1 or CRI-O).
+    /// init containers that copy. Needs a cluster with image volumes (Kubernetes 1.35, or the gate
+    /// `ImageVolume` from 1.33 on, with containerd 2.1 or CRI-O).
     pub image_volume: bool,
     /// The service account of tasks; empty for none, and then a task cannot talk to the API.
     pub service_account: String,

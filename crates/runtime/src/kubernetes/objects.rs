@@ -102,33 +102,23 @@ pub(super) fn pod(
     let asked = asked
         .filter_map(|secret| named(secret.secret_name_parameter.as_ref(), &secret.secret_name));
     let pull_secrets = pull_secrets(config, asked);
-    let (image, pull) = if spec.only_fetches() {
-        (
-            config.launcher_image.clone(),
-            Some(LAUNCHER_PULL.to_owned()),
-        )
+    let policy = pull_policy(&platform, config);
+    let container = if spec.only_fetches() {
+        fetching(config)
     } else {
-        (config.image(&spec.image), pull_policy(&platform, config))
+        Container {
+            image_pull_policy: policy.clone(),
+            security_context: security(&platform),
+            ..container(config, config.image(&spec.image), &spec.resources)
+        }
     };
     let container = Container {
-        image_pull_policy: pull,
         env: Some(environment::task(spec, &platform, config, home)),
-        security_context: security(&platform).or_else(|| workspace_user(spec, config)),
-        ..container(config, image, &spec.resources)
-    };
-    let container = if spec.only_fetches() {
-        // Its author cannot say what it needs.
-        Container {
-            resources: Some(small("1", "512Mi")),
-            ..container
-        }
-    } else {
-        container
+        ..container
     };
     let mut before = init::containers(&platform, config)?;
     let mut volumes = Volumes::of(spec, &platform);
     let models = models::of(spec)?;
-    let policy = pull_policy(&platform, config);
     if config.image_volume {
         models::mount(&models, policy.as_ref(), config, &mut volumes);
     } else {
@@ -305,13 +295,19 @@ fn small(cpu: &str, memory: &str) -> ResourceRequirements {
     }
 }
 
-/// Who brings content to the folder that the run's tasks share.
-fn workspace_user(spec: &AttemptSpec, config: &KubernetesConfig) -> Option<SecurityContext> {
+/// The launcher in its own image, which brings content to the folder that the run's tasks share. No
+/// author can say what it needs.
+fn fetching(config: &KubernetesConfig) -> Container {
     let user = config.workspace_user;
-    (spec.only_fetches() && user >= 0).then(|| SecurityContext {
-        run_as_user: Some(user),
-        ..SecurityContext::default()
-    })
+    Container {
+        image_pull_policy: Some(LAUNCHER_PULL.to_owned()),
+        security_context: (user >= 0).then(|| SecurityContext {
+            run_as_user: Some(user),
+            ..SecurityContext::default()
+        }),
+        resources: Some(small("1", "512Mi")),
+        ..container(config, config.launcher_image.clone(), &Resources::default())
+    }
 }
 
 /// Whom that folder belongs to: new volumes are often root's alone.

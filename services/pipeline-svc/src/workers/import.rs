@@ -1,4 +1,4 @@
-//! Importers, and the artifacts of attempts: numbers, rows, copies into the workspace.
+//! Importers, and the artifacts of attempts: their numbers and rows.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

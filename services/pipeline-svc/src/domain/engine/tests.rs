@@ -69,8 +69,12 @@ struct Driven {
 
 impl Driven {
     fn new(plan: Arc<Plan>) -> Self {
+        Self::with(plan, facts())
+    }
+
+    fn with(plan: Arc<Plan>, facts: RunFacts) -> Self {
         Self {
-            run: RunState::new(plan, facts()),
+            run: RunState::new(plan, facts),
             now: Timestamp::EPOCH,
             launched: Vec::new(),
         }

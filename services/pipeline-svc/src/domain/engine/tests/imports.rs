@@ -26,11 +26,7 @@ fn with_workspace(plan: Arc<Plan>, path: Option<&str>) -> Driven {
         workspace_path: path.map(str::to_owned),
         ..facts()
     };
-    Driven {
-        run: RunState::new(plan, facts),
-        now: Timestamp::EPOCH,
-        launched: Vec::new(),
-    }
+    Driven::with(plan, facts)
 }
 
 #[test]
