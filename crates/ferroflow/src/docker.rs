@@ -12,6 +12,7 @@ use crate::config::Config;
 /// Settings of containers. `[docker.images]` of the file maps images to others, `"*"` all that it does
 /// not name.
 #[derive(Debug, clap::Args)]
+#[group(id = "docker-flags")]
 pub(crate) struct Flags {
     /// The socket of this machine's Docker engine [FERROFLOW_DOCKER__HOST or DOCKER_HOST; default
     /// where engines usually listen].
