@@ -1,22 +1,30 @@
-//! One command: its process group, its limits, its end.
+//! One command: its limits, its end, and that of everything that it started.
 
 use std::fs::File;
 use std::io::{self, PipeReader, Read as _, Write as _, pipe};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process_group, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use crate::{AttemptFiles, AttemptSpec, Failure, FailureReason, Limits, Surroundings};
+use crate::control_group::ControlGroup;
+use crate::orders::{Order, Orders};
+use crate::{
+    AttemptFiles, AttemptKey, AttemptSpec, Failure, FailureReason, Limits, MARK, Surroundings,
+    family,
+};
 
-/// How long a group may take to end after it was asked to.
+/// How long a command may take to end after it was asked to.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Runs the command to its end.
+/// How long a command runs before what it started is put into a control group.
+const BRIEF: Duration = Duration::from_millis(100);
+
+/// Runs the command until it has ended, and nothing of what it started is left.
 ///
 /// # Errors
 /// Says why it was not started, or how it ended if not with 0.
@@ -24,6 +32,7 @@ pub(crate) fn execute(
     spec: &AttemptSpec,
     files: &AttemptFiles,
     around: Surroundings,
+    orders: Orders,
 ) -> Result<(), Failure> {
     if files.stop_asked() {
         return Err(Failure::new(
@@ -31,66 +40,135 @@ pub(crate) fn execute(
             "it was stopped before it began",
         ));
     }
-    let (mut child, echo) = start(spec, files, around)?;
-    let group = Pid::from_child(&child);
-    files
-        .write_process(group.as_raw_nonzero().get())
-        .map_err(|error| of_io("cannot note the process", &error))?;
-    let watchdog = spec
-        .limits
-        .timeout_ms
-        .map(|timeout| Watchdog::start(group, timeout));
-    let status = child
-        .wait()
-        .map_err(|error| of_io("cannot wait for the command", &error))?;
-    let timed_out = watchdog.is_some_and(Watchdog::end);
-    // Whatever the command left behind in its group ends with it.
-    signal_group(group, Signal::KILL);
+    family::adopt_orphans().map_err(|error| of_io("cannot become a subreaper", &error))?;
+    let (child, echo) = start(spec, files, around)?;
+    let because = orders.because;
+    let command = Pid::from_child(&child);
+    let watchdog = Watchdog::start(command, spec, files, orders);
+    let status = family::wait_for(command);
+    let (cut, group) = watchdog.end();
+    family::end(group.as_ref())?;
     if let Some(echo) = echo {
-        // It ends with the last writer; what it could not write is lost to readers, not to us.
+        // What it could not write is lost to readers, not to us.
         let _panicked = echo.join().is_err();
     }
-    let stopped = match (timed_out, files.stop_asked()) {
-        (true, _) => Some(FailureReason::Timeout),
-        (false, true) => Some(FailureReason::Canceled),
-        (false, false) => None,
+    let status = status.map_err(|error| of_io("cannot wait for the command", &error))?;
+    let cut = match cut {
+        None | Some(Cut::Told) if files.stop_asked() => Some(Cut::Stopped),
+        cut => cut,
     };
-    judge(spec, files, status, stopped)
+    judge(spec, files, status, cut, because)
 }
 
-/// Ends a command that takes too long.
+/// Why a command was ended before it ended by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    /// It took too long.
+    TimedOut,
+    /// The launcher was told to end.
+    Told,
+    /// The same, for a cancellation.
+    Stopped,
+}
+
+/// Ends a command that takes too long, or when that is ordered: everything that it started is asked,
+/// and killed when it takes longer than [`GRACE`].
 struct Watchdog {
-    over: mpsc::Sender<()>,
-    thread: JoinHandle<bool>,
+    over: Sender<Order>,
+    thread: JoinHandle<(Option<Cut>, Option<ControlGroup>)>,
 }
 
 impl Watchdog {
-    fn start(group: Pid, timeout_ms: u64) -> Self {
-        let (over, ended) = mpsc::channel();
-        let thread = std::thread::spawn(move || {
-            let waited = |time| ended.recv_timeout(time) == Err(RecvTimeoutError::Timeout);
-            if !waited(Duration::from_millis(timeout_ms)) {
-                return false;
-            }
-            signal_group(group, Signal::TERM);
-            if waited(GRACE) {
-                signal_group(group, Signal::KILL);
-            }
-            true
-        });
-        Self { over, thread }
+    fn start(command: Pid, spec: &AttemptSpec, files: &AttemptFiles, orders: Orders) -> Self {
+        let begun = Instant::now();
+        let timeout = spec.limits.timeout_ms.map(Duration::from_millis);
+        let watch = Watch {
+            command,
+            deadline: timeout.map(|timeout| begun + timeout),
+            brief: Some(begun + BRIEF),
+            grace: None,
+            cut: None,
+            group: None,
+        };
+        let (key, files) = (spec.key, files.clone());
+        Self {
+            over: orders.sender,
+            thread: std::thread::spawn(move || watch.run(&orders.receiver, &files, &key)),
+        }
     }
 
-    /// Stops watching; whether it had to act.
-    fn end(self) -> bool {
-        drop(self.over);
-        self.thread.join().unwrap_or(false)
+    /// Stops watching; why it had to act, and the control group that it made.
+    fn end(self) -> (Option<Cut>, Option<ControlGroup>) {
+        // One that is gone needs no order.
+        let _unheard = self.over.send(Order::Over).is_err();
+        self.thread.join().unwrap_or_default()
     }
 }
 
-fn signal_group(group: Pid, signal: Signal) {
-    // An error means that the group has ended, which is what is wanted.
-    let _ended = kill_process_group(group, signal).is_err();
+/// What the watchdog waits for.
+struct Watch {
+    command: Pid,
+    deadline: Option<Instant>,
+    brief: Option<Instant>,
+    grace: Option<Instant>,
+    cut: Option<Cut>,
+    group: Option<ControlGroup>,
+}
+
+impl Watch {
+    fn run(
+        mut self,
+        orders: &Receiver<Order>,
+        files: &AttemptFiles,
+        key: &AttemptKey,
+    ) -> (Option<Cut>, Option<ControlGroup>) {
+        loop {
+            let next = [self.deadline, self.brief, self.grace];
+            let order = match next.into_iter().flatten().min() {
+                Some(at) => orders.recv_timeout(at.saturating_duration_since(Instant::now())),
+                None => orders.recv().map_err(RecvTimeoutError::from),
+            };
+            match order {
+                Ok(Order::Over) | Err(RecvTimeoutError::Disconnected) => {
+                    return (self.cut, self.group);
+                }
+                Ok(Order::End) => self.cut(Cut::Told),
+                Err(RecvTimeoutError::Timeout) => {
+                    let now = Instant::now();
+                    let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+                    if is_due(self.brief) {
+                        self.brief = None;
+                        self.group = ControlGroup::hold(files, key);
+                    }
+                    if is_due(self.deadline) {
+                        self.cut(Cut::TimedOut);
+                    }
+                    if is_due(self.grace) {
+                        self.grace = None;
+                        signal_all(self.command, Signal::KILL);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks everything to end, once.
+    fn cut(&mut self, why: Cut) {
+        self.deadline = None;
+        if self.cut.is_none() {
+            self.cut = Some(why);
+            self.grace = Some(Instant::now() + GRACE);
+            signal_all(self.command, Signal::TERM);
+        }
+    }
+}
+
+/// Signals everything below this process; where that cannot be seen, the command's group.
+fn signal_all(command: Pid, signal: Signal) {
+    if family::signal(signal).is_err() {
+        // An error means that the group has ended, which is what is wanted.
+        let _ended = kill_process_group(command, signal).is_err();
+    }
 }
 
 type Echo = JoinHandle<()>;
@@ -122,6 +200,7 @@ fn start(
             command
                 .env_clear()
                 .envs(spec.env.iter().map(|(name, value)| (name, value)))
+                .env(MARK, spec.key.to_string())
                 .current_dir(&spec.working_dir)
                 .stdout(log)
                 .stderr(errors);
@@ -214,11 +293,13 @@ fn judge(
     spec: &AttemptSpec,
     files: &AttemptFiles,
     status: ExitStatus,
-    stopped: Option<FailureReason>,
+    cut: Option<Cut>,
+    because: &str,
 ) -> Result<(), Failure> {
-    let (reason, message) = match (stopped, status.code(), status.signal()) {
-        (None, Some(0), _) => return Ok(()),
-        (Some(FailureReason::Timeout), ..) => {
+    let (reason, message) = match (cut, status.code(), status.signal()) {
+        (None | Some(Cut::Told), Some(0), _) => return Ok(()),
+        (Some(Cut::Told), ..) => (FailureReason::Evicted, because.to_owned()),
+        (Some(Cut::TimedOut), ..) => {
             let limit = spec.limits.timeout_ms.unwrap_or(0);
             let seconds = Duration::from_millis(limit).as_secs_f64();
             (
@@ -226,7 +307,7 @@ fn judge(
                 format!("it took longer than its limit of {seconds} s"),
             )
         }
-        (Some(reason), ..) => (reason, "it was stopped".to_owned()),
+        (Some(Cut::Stopped), ..) => (FailureReason::Canceled, "it was stopped".to_owned()),
         (None, Some(code), _) => (FailureReason::ExitCode, format!("exit code {code}")),
         (None, None, signal) => {
             let signal = signal.unwrap_or(0);

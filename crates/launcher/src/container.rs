@@ -7,83 +7,33 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, Gid, Uid, chownat};
-use rustix::process::{Pid, Signal, geteuid, kill_process_group};
-use tokio::signal::unix::{SignalKind, signal};
+use rustix::process::geteuid;
 
 use crate::cgroup;
+use crate::orders::Orders;
 use crate::run::{Surroundings, launch_with};
-use crate::{AttemptFiles, Failure, FailureReason};
-
-/// How long a command may take to end once its container has to.
-const GRACE: Duration = Duration::from_secs(5);
 
 /// Runs the attempt in `dir`. What is made in `shared` and in `dir` belongs in the end to whom `dir`
 /// belongs to, so that a server that is not root can remove what a container's root made.
 ///
 /// # Errors
 /// Only when not even a report can be written.
-pub async fn run(dir: &Path, shared: &[PathBuf]) -> io::Result<()> {
-    let mut told = signal(SignalKind::terminate())?;
-    let files = AttemptFiles::new(dir);
-    let evicted = Arc::new(AtomicBool::new(false));
-    let mut work = {
-        let (dir, shared) = (dir.to_path_buf(), shared.to_vec());
-        let evicted = Arc::clone(&evicted);
-        tokio::task::spawn_blocking(move || {
-            let killed_before = cgroup::memory_kills();
-            launch_with(&dir, Surroundings::Container, |spec, result| {
-                hand_over(&dir, &shared);
-                let mut failure = match result {
-                    Ok(outputs) => return Ok(outputs),
-                    Err(failure) => failure,
-                };
-                if cgroup::memory_kills() > killed_before {
-                    cgroup::blame_memory(&mut failure, spec);
-                } else if evicted.load(Ordering::SeqCst) {
-                    blame_engine(&mut failure);
-                }
-                Err(failure)
-            })
-        })
-    };
-    let ended = tokio::select! {
-        ended = &mut work => ended,
-        _ = told.recv() => {
-            evicted.store(true, Ordering::SeqCst);
-            end_group(&files, Signal::TERM);
-            if let Ok(ended) = tokio::time::timeout(GRACE, &mut work).await {
-                ended
-            } else {
-                end_group(&files, Signal::KILL);
-                work.await
+pub fn run(dir: &Path, shared: &[PathBuf]) -> io::Result<()> {
+    let because =
+        "its container was told to end (the engine stopped, or somebody stopped the container)";
+    let orders = Orders::from_signals(because)?;
+    let killed_before = cgroup::memory_kills();
+    launch_with(dir, Surroundings::Container, orders, |spec, result| {
+        hand_over(dir, shared);
+        result.map_err(|mut failure| {
+            if cgroup::memory_kills() > killed_before {
+                cgroup::blame_memory(&mut failure, spec);
             }
-        }
-    };
-    ended.map_err(io::Error::other)?
-}
-
-fn end_group(files: &AttemptFiles, signal: Signal) {
-    if let Some(group) = files.read_process().and_then(Pid::from_raw) {
-        // An error means that the group has ended, which is what is wanted.
-        let _ended = kill_process_group(group, signal).is_err();
-    }
-}
-
-/// A command that had to end is not to blame for its exit code.
-fn blame_engine(failure: &mut Failure) {
-    if matches!(
-        failure.reason,
-        FailureReason::ExitCode | FailureReason::Signal
-    ) {
-        failure.reason = FailureReason::Evicted;
-        "its container was told to end (the engine stopped, or somebody stopped the container)"
-            .clone_into(&mut failure.message);
-    }
+            failure
+        })
+    })
 }
 
 /// Gives what root made to the owner of the attempt's folder.

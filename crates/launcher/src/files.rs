@@ -2,11 +2,14 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use procfs::process::Process;
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -151,18 +154,57 @@ impl AttemptFiles {
         self.dir.join("stop").exists()
     }
 
-    /// Notes the command's process group, for those who want to stop it.
-    pub fn write_process(&self, pid: i32) -> io::Result<()> {
-        fs::write(self.dir.join("process"), pid.to_string())
+    /// Notes that this process is the launcher; `lock` is the one that it holds.
+    pub(crate) fn write_launcher(mut lock: &File) -> io::Result<()> {
+        let here = Process::myself().and_then(|here| Ok((here.pid(), here.stat()?.starttime)));
+        let (pid, started) = here.map_err(io::Error::other)?;
+        lock.set_len(0)?;
+        write!(lock, "{pid} {started}")
     }
 
-    /// The command's process group; only meaningful while the launcher's lock is held.
+    /// Tells the launcher to end its command; `false` when there is none that can be told.
+    pub fn tell_launcher(&self) -> io::Result<bool> {
+        let text = fs::read_to_string(self.lock())?;
+        let noted = text.split_once(' ');
+        let noted = noted.and_then(|(pid, at)| Some((pid.parse().ok()?, at.parse::<u64>().ok()?)));
+        let Some((number, started)) = noted else {
+            return Ok(false);
+        };
+        let Some(pid) = Pid::from_raw(number) else {
+            return Ok(false);
+        };
+        let held = match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(held) => held,
+            Err(Errno::SRCH) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        // The number may be another process's by now.
+        let found = Process::new(number).and_then(|process| process.stat());
+        if !found.is_ok_and(|found| found.starttime == started) {
+            return Ok(false);
+        }
+        Ok(pidfd_send_signal(held, Signal::TERM).is_ok())
+    }
+
+    /// The command's process group, as launchers up to 0.1.0 noted it instead of themselves; only
+    /// meaningful while the launcher's lock is held.
     pub fn read_process(&self) -> Option<i32> {
         fs::read_to_string(self.dir.join("process"))
             .ok()?
             .trim()
             .parse()
             .ok()
+    }
+
+    /// Notes the control group of what the command started.
+    pub(crate) fn write_group(&self, dir: &Path) -> io::Result<()> {
+        fs::write(self.dir.join("cgroup"), dir.as_os_str().as_bytes())
+    }
+
+    /// The control group that was noted.
+    pub(crate) fn read_group(&self) -> Option<PathBuf> {
+        let text = fs::read_to_string(self.dir.join("cgroup")).ok()?;
+        Some(text.into())
     }
 
     /// The last lines of the log.

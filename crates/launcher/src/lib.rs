@@ -6,9 +6,9 @@
 //! ```text
 //! <attempt dir>/
 //!   spec.json     what to do                     (written by the runtime)
-//!   lock          held while the launcher lives
+//!   lock          held while the launcher lives  (with its process number, and when it began)
 //!   started       made just before the command   (exclusively: it never runs twice)
-//!   process       the command's process group
+//!   cgroup        where the control group of what the command started is, if there is one
 //!   stop          somebody asked for the end
 //!   log.txt       what the command prints
 //!   outcome.json  the report, written whole or not at all
@@ -19,7 +19,11 @@
 //! | [`spec`] | what to do |
 //! | [`outcome`] | what came of it |
 //! | [`run`] | the launcher's life |
-//! | `command` | one process group, its limits and its end |
+//! | `command` | one command, its limits and its end |
+//! | `orders` | how it is told to end before that |
+//! | `family` | everything that it started, ended and reaped |
+//! | `control_group` | the same by the kernel's means, where they are there |
+//! | [`end_leftovers`] | the same for a launcher that was killed |
 //! | `collect` | output parameters and artifacts |
 //! | [`remote`] | an attempt's files in an object store |
 //! | [`pod`] | the launcher inside a pod |
@@ -27,8 +31,8 @@
 //! | [`container`] | the launcher inside a container of this machine |
 //!
 //! No async and no argument parser here: it is started for every attempt and must start fast. Only
-//! [`pod`] and [`container`] are async: they are told to end while the command runs, and the first
-//! brings what the command needs from an object store and takes back what the command made.
+//! [`pod`] is async: it brings what the command needs from an object store and takes back what the
+//! command made.
 #![warn(missing_docs)]
 
 #[cfg(feature = "pod")]
@@ -37,9 +41,13 @@ mod collect;
 mod command;
 #[cfg(feature = "pod")]
 pub mod container;
+mod control_group;
+mod family;
 mod files;
 #[cfg(feature = "pod")]
 pub mod home;
+mod leftovers;
+mod orders;
 pub mod outcome;
 #[cfg(feature = "pod")]
 pub mod pod;
@@ -53,8 +61,9 @@ pub mod spec;
 pub const NO_REPORT: u8 = 75;
 
 pub use files::{AttemptFiles, open_own};
+pub use leftovers::{MARK, end_leftovers};
 pub use outcome::{AttemptResult, Failure, FailureReason, Outcome, Outputs, ProducedArtifact};
-pub use run::{Surroundings, launch, launch_in};
+pub use run::{Surroundings, launch};
 pub use spec::{
     AttemptKey, AttemptSpec, InputArtifact, InputLink, Limits, MODELS, OutputArtifact,
     OutputParameter, OutputSpec, ParameterKind, Resources, Workspace,

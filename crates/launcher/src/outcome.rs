@@ -113,6 +113,8 @@ pub enum FailureReason {
     Transfer,
     /// The object store was away for too long.
     StoreAway,
+    /// Something that it started outlives it and cannot be ended.
+    ProcessesLeft,
 }
 
 impl FailureReason {
@@ -144,6 +146,7 @@ impl FailureReason {
             Self::Preempted => "Preempted",
             Self::Transfer => "Transfer",
             Self::StoreAway => "StoreAway",
+            Self::ProcessesLeft => "ProcessesLeft",
         }
     }
 }

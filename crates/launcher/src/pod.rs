@@ -5,7 +5,6 @@
 //! after that; until then its attempt is not done.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use ferroflow_artifacts::place;
@@ -14,14 +13,14 @@ use ferroflow_artifacts::transfer::{self, TransferError};
 use ferroflow_types::Timestamp;
 use ferroflow_types::error::chain;
 use ferroflow_types::time::{Clock as _, SystemClock};
-use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cgroup;
 use crate::home::{Home, HomeError};
+use crate::orders::{Order, Orders};
 use crate::remote::{RemoteError, RemoteFiles};
-use crate::run::{Surroundings, launch_in};
+use crate::run::{Surroundings, launch_with};
 use crate::{
     AttemptFiles, AttemptKey, AttemptResult, AttemptSpec, Failure, FailureReason, InputArtifact,
     Outcome, Outputs,
@@ -34,7 +33,7 @@ pub const ACCESS_KEY_ID: &str = "FERROFLOW_S3_ACCESS_KEY_ID";
 /// The variable with the store's key.
 pub const SECRET_ACCESS_KEY: &str = "FERROFLOW_S3_SECRET_ACCESS_KEY";
 
-/// How long a command may take to end once its pod has to.
+/// How long the store may take to say whether a pod that has to end was stopped.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// What a launcher in a pod is told.
@@ -285,55 +284,28 @@ async fn command(
     around: Surroundings,
 ) -> std::io::Result<Outcome> {
     let mut told = signal(SignalKind::terminate())?;
-    let dir = Arc::new(files.dir().to_path_buf());
-    let mut work = tokio::task::spawn_blocking(move || launch_in(&dir, around));
-    let (ended, evicted) = tokio::select! {
-        ended = &mut work => (ended, false),
+    let orders = Orders::new("its pod was told to end (a drained node, or an eviction)");
+    let ender = orders.sender.clone();
+    let dir = files.dir().to_path_buf();
+    let mut work =
+        tokio::task::spawn_blocking(move || launch_with(&dir, around, orders, |_, result| result));
+    let ended = tokio::select! {
+        ended = &mut work => ended,
         _ = told.recv() => {
             // A store that is away must not cost the time that is left.
             let asked = tokio::time::timeout(GRACE, remote.stop_asked()).await;
             if matches!(asked, Ok(Ok(true))) {
                 files.ask_stop()?;
             }
-            end_group(files, Signal::TERM);
-            if let Ok(ended) = tokio::time::timeout(GRACE, &mut work).await {
-                (ended, true)
-            } else {
-                end_group(files, Signal::KILL);
-                (work.await, true)
-            }
+            // A command that has ended meanwhile needs no order.
+            let _unheard = ender.send(Order::End).is_err();
+            work.await
         }
     };
     ended.map_err(std::io::Error::other)??;
-    let outcome = files
+    files
         .read_outcome()?
-        .ok_or_else(|| std::io::Error::other("the launcher gave no report"))?;
-    Ok(if evicted {
-        as_evicted(outcome)
-    } else {
-        outcome
-    })
-}
-
-/// A command that had to end is not to blame for its exit code.
-fn as_evicted(mut outcome: Outcome) -> Outcome {
-    if let AttemptResult::Failed(failure) = &mut outcome.result
-        && matches!(
-            failure.reason,
-            FailureReason::ExitCode | FailureReason::Signal
-        )
-    {
-        failure.reason = FailureReason::Evicted;
-        failure.message = "its pod was told to end (a drained node, or an eviction)".to_owned();
-    }
-    outcome
-}
-
-fn end_group(files: &AttemptFiles, signal: Signal) {
-    if let Some(group) = files.read_process().and_then(Pid::from_raw) {
-        // An error means that the group has ended, which is what is wanted.
-        let _ended = kill_process_group(group, signal).is_err();
-    }
+        .ok_or_else(|| std::io::Error::other("the launcher gave no report"))
 }
 
 /// Puts output artifacts where their URIs say.

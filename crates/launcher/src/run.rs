@@ -6,9 +6,10 @@ use std::path::Path;
 use ferroflow_types::Timestamp;
 use ferroflow_types::time::{Clock as _, SystemClock};
 
+use crate::orders::Orders;
 use crate::{
     AttemptFiles, AttemptResult, AttemptSpec, Failure, FailureReason, Outcome, Outputs, collect,
-    command,
+    command, leftovers,
 };
 
 /// What is around a command.
@@ -31,17 +32,15 @@ impl Surroundings {
     }
 }
 
-/// Runs the attempt in `dir` on this machine and writes its report; see [`launch_in`].
-pub fn launch(dir: &Path) -> io::Result<()> {
-    launch_in(dir, Surroundings::Machine)
-}
-
-/// Runs the attempt in `dir` and writes its report; see [`launch_with`].
+/// Runs the attempt in `dir` on this machine and writes its report; see [`launch_with`]. SIGTERM ends
+/// the command.
 ///
 /// # Errors
 /// Only when not even a report can be written.
-pub fn launch_in(dir: &Path, around: Surroundings) -> io::Result<()> {
-    launch_with(dir, around, |_, result| result)
+pub fn launch(dir: &Path) -> io::Result<()> {
+    let because = "its launcher was told to end (a shutdown, or somebody ended it)";
+    let orders = Orders::from_signals(because)?;
+    launch_with(dir, Surroundings::Machine, orders, |_, result| result)
 }
 
 /// Runs the attempt in `dir` and writes its report, after `look` had its say about the result.
@@ -54,12 +53,14 @@ pub fn launch_in(dir: &Path, around: Surroundings) -> io::Result<()> {
 pub(crate) fn launch_with(
     dir: &Path,
     around: Surroundings,
+    orders: Orders,
     look: impl FnOnce(&AttemptSpec, Result<Outputs, Failure>) -> Result<Outputs, Failure>,
 ) -> io::Result<()> {
     let files = AttemptFiles::new(dir);
-    let Some(_lock) = files.try_lock()? else {
+    let Some(lock) = files.try_lock()? else {
         return Ok(());
     };
+    AttemptFiles::write_launcher(&lock)?;
     if files.read_outcome()?.is_some() {
         return Ok(());
     }
@@ -72,26 +73,38 @@ pub(crate) fn launch_with(
     let started_at = SystemClock.now();
     let begun = files.reserve().and_then(|()| files.mark_started());
     let result = match begun {
-        Ok(true) => attempt(&spec, &files, around),
-        Ok(false) => Err(Failure::new(
-            FailureReason::Lost,
-            "its launcher vanished while the command ran (a reboot, or out of memory)",
-        )),
+        Ok(true) => attempt(&spec, &files, around, orders),
+        Ok(false) => Err(lost(&spec, &files)),
         Err(error) => Err(command::of_io("cannot begin", &error)),
     };
     report(&files, started_at, look(&spec, result))
+}
+
+/// What is said of a command that was started by another launcher, once nothing of it is left.
+fn lost(spec: &AttemptSpec, files: &AttemptFiles) -> Failure {
+    match leftovers::end_leftovers(files, &spec.key) {
+        Ok(()) => Failure::new(
+            FailureReason::Lost,
+            "its launcher vanished while the command ran (a reboot, or out of memory)",
+        ),
+        Err(error) => Failure::new(
+            FailureReason::ProcessesLeft,
+            format!("its launcher vanished while the command ran: {error}"),
+        ),
+    }
 }
 
 fn attempt(
     spec: &AttemptSpec,
     files: &AttemptFiles,
     around: Surroundings,
+    orders: Orders,
 ) -> Result<Outputs, Failure> {
     collect::prepare(spec)?;
     if around.has_image() {
         collect::link(&spec.links)?;
     }
-    command::execute(spec, files, around)?;
+    command::execute(spec, files, around, orders)?;
     collect::collect(&spec.outputs).map_err(|mut failure| {
         failure.log_tail = files.log_tail();
         failure

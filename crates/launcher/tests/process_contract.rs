@@ -6,7 +6,9 @@
     reason = "a test that cannot go on panics"
 )]
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ferroflow_artifacts::stores::Stores;
 use ferroflow_launcher::AttemptResult;
@@ -47,6 +49,7 @@ async fn the_process_runtime_keeps_the_contract() {
     };
     all(&subject).await;
     limits_hold(&subject).await;
+    what_a_killed_launcher_left_is_ended(&subject).await;
 }
 
 /// Limits as local processes keep them: whole cores, memory that a program allocates.
@@ -71,4 +74,76 @@ async fn limits_hold(subject: &Subject) {
         matches!(ended.result, AttemptResult::Failed(_)),
         "{ended:?}"
     );
+}
+
+/// The number of the process that has a file open and is a launcher.
+fn launcher_of(dir: &Path) -> i32 {
+    let noted = std::fs::read_to_string(dir.join("lock")).unwrap();
+    noted.split(' ').next().unwrap().parse().unwrap()
+}
+
+/// The next attempt must not meet what an earlier one left, in a session of its own, or without the
+/// environment that it was given.
+async fn what_a_killed_launcher_left_is_ended(subject: &Subject) {
+    for (name, seen_by) in [("observed", true), ("asked again", false)] {
+        let runtime = (subject.reopen)();
+        let script = "beat() { while [ -d \"$FOLDER\" ]; do echo beat >> \"$FOLDER/$1\"; sleep 0.05; done; }; \
+            export FOLDER; trap '' TERM; \
+            setsid sh -c \"$(typeset -f beat); beat $NAME-session.txt\" & \
+            (env -i FOLDER=\"$FOLDER\" PATH=\"$PATH\" \
+                setsid bash -c \"$(typeset -f beat); beat $NAME-orphan.txt\" &); \
+            env -i FOLDER=\"$FOLDER\" PATH=\"$PATH\" bash -c \"$(typeset -f beat); beat $NAME-bare.txt\"";
+        let mut spec = subject.spec(&*runtime, name, script);
+        spec.argv[0] = "bash".to_owned();
+        let short = name.replace(' ', "-");
+        spec.env.push(("NAME".to_owned(), short.clone()));
+        let key = spec.key;
+        runtime.ensure(spec.clone()).await.unwrap();
+        let mut beats = ["session", "bare", "orphan"]
+            .map(|kind| subject.folder.join(format!("{short}-{kind}.txt")))
+            .to_vec();
+        until("it beats", || beats.iter().all(|beat| beat.exists())).await;
+        // Longer than a command runs before it is put into a control group.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let work = runtime.layout(&key).working_dir;
+        let dir = work.parent().unwrap();
+        if !dir.join("cgroup").exists() {
+            println!("no control groups here: an orphan without its environment is not found");
+            beats.pop();
+        }
+
+        let launcher = rustix::process::Pid::from_raw(launcher_of(dir)).unwrap();
+        rustix::process::kill_process(launcher, rustix::process::Signal::KILL).unwrap();
+        let runtime = if seen_by {
+            runtime
+        } else {
+            // A server that comes back asks for it again.
+            drop(runtime);
+            let next = (subject.reopen)();
+            next.ensure(spec).await.unwrap();
+            next
+        };
+        let ended = runtime.observe(&key).await.unwrap();
+
+        let AttemptResult::Failed(failure) = ended.result else {
+            panic!("{name}: it succeeded");
+        };
+        assert!(failure.reason.is_lost(), "{name}: {failure:?}");
+        let length = |beat: &PathBuf| std::fs::metadata(beat).unwrap().len();
+        let lengths = || beats.iter().map(length).collect::<Vec<_>>();
+        let before = lengths();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(before, lengths(), "{name}: something went on");
+    }
+}
+
+async fn until(what: &str, mut is: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is() {
+        assert!(
+            begun.elapsed() < Duration::from_secs(30),
+            "not in time: {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

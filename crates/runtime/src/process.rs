@@ -173,6 +173,23 @@ impl ProcessRuntime {
         failure
     }
 
+    /// Ends what a launcher that was killed left; one that gave its report left nothing.
+    async fn end_leftovers(
+        &self,
+        key: &AttemptKey,
+        files: &AttemptFiles,
+    ) -> Result<(), RuntimeError> {
+        if !files.started() || report(key, files)?.is_some() {
+            return Ok(());
+        }
+        let (files, whose) = (files.clone(), *key);
+        tokio::task::spawn_blocking(move || ferroflow_launcher::end_leftovers(&files, &whose))
+            .await
+            .map_err(io::Error::other)
+            .flatten()
+            .map_err(of_io(key, "end what its killed launcher left"))
+    }
+
     /// Returns when no launcher works on the attempt.
     async fn launcher_ended(&self, key: &AttemptKey, files: &AttemptFiles) -> io::Result<()> {
         let child = self.lock_children().get(key).cloned();
@@ -186,6 +203,12 @@ impl ProcessRuntime {
             .await
             .map_err(io::Error::other)?
     }
+}
+
+/// Signals the command of a launcher of the release before, which cannot be told; whether there is one.
+fn end_group(files: &AttemptFiles, signal: Signal) -> bool {
+    let group = files.read_process().and_then(Pid::from_raw);
+    group.is_some_and(|group| kill_process_group(group, signal).is_ok())
 }
 
 #[async_trait]
@@ -242,6 +265,7 @@ impl Runtime for ProcessRuntime {
         if let Some(outcome) = report(key, &files)? {
             return Ok(outcome);
         }
+        self.end_leftovers(key, &files).await?;
         Ok(failed_now(Self::vanished(&files)))
     }
 
@@ -256,26 +280,25 @@ impl Runtime for ProcessRuntime {
         }
         files.ask_stop().map_err(of_io(key, "ask it to stop"))?;
         let asked = Instant::now();
-        let mut told = false;
+        let (mut told, mut group_told) = (false, false);
         while files
             .try_lock()
             .map_err(of_io(key, "look at its lock"))?
             .is_none()
         {
-            let signal = match (told, asked.elapsed() > GRACE) {
-                (false, _) => Some(Signal::TERM),
-                (true, true) => Some(Signal::KILL),
-                (true, false) => None,
-            };
-            if let (Some(signal), Some(group)) =
-                (signal, files.read_process().and_then(Pid::from_raw))
-            {
-                // An error means that the group has ended, which is what is wanted.
-                told |= kill_process_group(group, signal).is_ok();
+            if !told {
+                told = files
+                    .tell_launcher()
+                    .map_err(of_io(key, "tell its launcher"))?;
+            }
+            if !told && asked.elapsed() > GRACE {
+                end_group(&files, Signal::KILL);
+            } else if !told && !group_told {
+                group_told = end_group(&files, Signal::TERM);
             }
             tokio::time::sleep(LOOK).await;
         }
-        Ok(())
+        self.end_leftovers(key, &files).await
     }
 
     async fn delete(&self, run: RunId) -> Result<(), RuntimeError> {

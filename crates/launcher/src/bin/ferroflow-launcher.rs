@@ -28,10 +28,7 @@ fn main() -> ExitCode {
         #[cfg(feature = "pod")]
         [first, dir, shared @ ..] if first == "container" => {
             let shared: Vec<_> = shared.iter().map(PathBuf::from).collect();
-            on_one_thread(
-                ferroflow_launcher::container::run(Path::new(dir), &shared),
-                told,
-            )
+            told(&ferroflow_launcher::container::run(Path::new(dir), &shared))
         }
         // The runtime finds no report of one that fails and says that the launcher vanished.
         [dir] => match ferroflow_launcher::launch(Path::new(dir)) {
