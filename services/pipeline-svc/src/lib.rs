@@ -18,6 +18,7 @@ mod api;
 mod app;
 pub mod config;
 mod domain;
+pub mod package;
 mod store;
 mod workers;
 

@@ -49,6 +49,7 @@ pub(crate) fn from_json(value: Value) -> Result<SpecFile, Error> {
     let Value::Object(mut fields) = value else {
         return Err(invalid("pipeline_spec must be an object".to_owned()));
     };
+    refuse_workflow(&fields)?;
     let mut take = |names: [&str; 2]| names.iter().find_map(|name| fields.remove(*name));
     match take(["pipeline_spec", "pipelineSpec"]) {
         Some(pipeline) => {
@@ -80,6 +81,7 @@ fn parse(bytes: &[u8]) -> Result<SpecFile, Error> {
         let Value::Object(fields) = &document else {
             continue;
         };
+        refuse_workflow(fields)?;
         let place = match (is_pipeline(fields), is_platform(fields)) {
             (true, _) => &mut pipeline,
             (false, true) => &mut platform,
@@ -97,6 +99,19 @@ fn parse(bytes: &[u8]) -> Result<SpecFile, Error> {
     }
     let pipeline = pipeline.ok_or_else(|| invalid("no pipeline spec is provided".to_owned()))?;
     check(pipeline, platform)
+}
+
+/// What kfp 1 compiled, for Argo or Tekton.
+fn refuse_workflow(fields: &Map<String, Value>) -> Result<(), Error> {
+    let text = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or_default();
+    let (engine, kind) = match text("apiVersion").split_once('/') {
+        Some(("argoproj.io", _)) => ("an Argo", text("kind")),
+        Some(("tekton.dev", _)) => ("a Tekton", text("kind")),
+        _ => return Ok(()),
+    };
+    Err(invalid(format!(
+        "this is {engine} {kind}, which kfp 1 compiles; a PipelineSpec is needed: compile with kfp 2"
+    )))
 }
 
 fn is_pipeline(fields: &Map<String, Value>) -> bool {

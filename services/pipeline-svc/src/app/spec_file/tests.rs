@@ -128,3 +128,19 @@ fn an_alias_bomb_is_refused() {
 
     assert!(problem("p.yaml", text.as_bytes()).contains("failed to parse"));
 }
+
+#[test]
+fn a_workflow_of_another_engine_is_told_what_it_is() {
+    let argo = "apiVersion: argoproj.io/v1alpha1\nkind: Workflow\nspec: {}\n";
+
+    let said = read("w.yaml", argo.as_bytes()).unwrap_err().to_string();
+    assert!(
+        said.contains("an Argo Workflow") && said.contains("compile with kfp 2"),
+        "{said}"
+    );
+
+    let tekton =
+        serde_json::json!({"apiVersion": "tekton.dev/v1beta1", "kind": "PipelineRun", "spec": {}});
+    let said = from_json(tekton).unwrap_err().to_string();
+    assert!(said.contains("a Tekton PipelineRun"), "{said}");
+}
