@@ -88,6 +88,47 @@ pub async fn open(stores: &Stores, uri: &str, inner: &str) -> Result<Reading, Re
     })
 }
 
+/// A file of an artifact that is a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inner {
+    /// Below the artifact, with `/` between its parts.
+    pub path: String,
+    /// In bytes.
+    pub size_bytes: u64,
+}
+
+/// The files below `uri` in the order of their paths, from behind `after` on.
+pub async fn files(stores: &Stores, uri: &str, after: &str) -> Result<Vec<Inner>, ReadError> {
+    let failed = |source: Box<dyn std::error::Error + Send + Sync>| ReadError::Failed {
+        uri: uri.to_owned(),
+        source,
+    };
+    let place = stores.open(uri).map_err(|error| match error {
+        StoreError::Unknown(uri) => ReadError::Store(uri),
+        other => failed(other.into()),
+    })?;
+    let mut listed = place.store.list(Some(&place.path));
+    let mut files = Vec::new();
+    while let Some(found) = listed
+        .try_next()
+        .await
+        .map_err(|error| failed(error.into()))?
+    {
+        let Some(inner) = found.location.prefix_match(&place.path) else {
+            continue;
+        };
+        let parts: Vec<_> = inner.map(|part| part.as_ref().to_owned()).collect();
+        let path = parts.join("/");
+        // The artifact itself, when it is a file, is none of its files.
+        if path.as_str() > after && !path.is_empty() {
+            let size_bytes = found.size;
+            files.push(Inner { path, size_bytes });
+        }
+    }
+    files.sort_by(|one, other| one.path.cmp(&other.path));
+    Ok(files)
+}
+
 async fn first_below(folder: &Place) -> Option<String> {
     let first = folder
         .store

@@ -188,6 +188,12 @@ const RULES: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "ferroflow.pipelines.v1.TaskService",
+        "ListArtifactFiles",
+        "get",
+        "artifacts",
+    ),
+    (
+        "ferroflow.pipelines.v1.TaskService",
         "ReadArtifact",
         "readArtifact",
         "runs",

@@ -2,6 +2,7 @@
 
 pub(crate) mod arguments;
 pub(crate) mod artifact;
+pub(crate) mod content_type;
 pub(crate) mod definition;
 pub(crate) mod engine;
 pub(crate) mod executor_input;

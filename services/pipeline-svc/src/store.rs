@@ -38,4 +38,9 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         name: "task notes",
         sql: include_str!("../migrations/0004_task_notes.sql"),
     },
+    Migration {
+        version: 5,
+        name: "runs by pipeline",
+        sql: include_str!("../migrations/0005_runs_by_pipeline.sql"),
+    },
 ];

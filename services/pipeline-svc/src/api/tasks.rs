@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use ferroflow_artifacts::read::Inner;
 use ferroflow_proto::google::api::HttpBody;
 use ferroflow_proto::json::{map_to_struct, timestamp};
 use ferroflow_proto::pipelines::v1 as pb;
@@ -12,10 +13,12 @@ use ferroflow_types::{RunId, TaskId};
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde_json::Value;
+use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status};
 
 use super::{Api, failed, id, id_opt, invalid};
 use crate::app::{artifacts, tasks};
+use crate::domain::content_type::content_type;
 use crate::domain::engine::NodeRow;
 use crate::domain::engine::node::{NodeState, Values};
 use crate::domain::plan::{Body, ComponentIx, Plan, Task};
@@ -193,15 +196,6 @@ fn body(content_type: &str, bytes: bytes::Bytes) -> HttpBody {
     }
 }
 
-/// What a file is, as far as its name says.
-fn content_type(name: &str) -> &'static str {
-    match name.rsplit_once('.').map_or("", |(_, ending)| ending) {
-        "json" => "application/json",
-        "txt" | "log" | "md" | "csv" | "yaml" | "yml" => "text/plain; charset=utf-8",
-        _ => "application/octet-stream",
-    }
-}
-
 impl Api {
     async fn tasks_of(&self, run: RunId) -> Result<Vec<pb::Task>, Status> {
         let (rows, plan) = tasks::list_tasks(&self.ctx, run).await.map_err(failed)?;
@@ -308,6 +302,26 @@ impl TaskService for Api {
         Ok(Response::new(artifact(&found)))
     }
 
+    async fn list_artifact_files(
+        &self,
+        request: Request<pb::ListArtifactFilesRequest>,
+    ) -> Result<Response<pb::ListArtifactFilesResponse>, Status> {
+        caller(&request)?;
+        let given = request.into_inner();
+        let (id, token, size) = (given.artifact_id, &given.page_token, given.page_size);
+        let (found, next_page_token) = artifacts::list_files(&self.ctx, id, token, size)
+            .await
+            .map_err(failed)?;
+        let file = |file: Inner| pb::ArtifactFile {
+            path: file.path,
+            size_bytes: i64::try_from(file.size_bytes).unwrap_or(i64::MAX),
+        };
+        Ok(Response::new(pb::ListArtifactFilesResponse {
+            files: found.into_iter().map(file).collect(),
+            next_page_token,
+        }))
+    }
+
     async fn read_artifact(
         &self,
         request: Request<pb::ReadArtifactRequest>,
@@ -317,12 +331,19 @@ impl TaskService for Api {
         let found = artifacts::read_artifact(&self.ctx, artifact_id, &path)
             .await
             .map_err(failed)?;
-        let kind = content_type(&found.name);
-        let bodies = found
-            .bytes
+        let (title, name) = (&found.artifact.schema_title, &found.reading.name);
+        let unread = |error| Status::internal(format!("cannot read the artifact: {error}"));
+        let mut bytes = found.reading.bytes;
+        let first = bytes.try_next().await.map_err(unread)?.unwrap_or_default();
+        let kind = content_type(title, !path.is_empty(), name, &first);
+        let bodies = futures::stream::iter([Ok(first)])
+            .chain(bytes)
             .map_ok(move |bytes| body(kind, bytes))
-            .map_err(|error| Status::internal(format!("cannot read the artifact: {error}")));
-        Ok(Response::new(bodies.boxed()))
+            .map_err(unread);
+        let mut response = Response::new(bodies.boxed());
+        let name = MetadataValue::from_bytes(name.as_bytes());
+        response.metadata_mut().insert_bin("file-name-bin", name);
+        Ok(response)
     }
 
     async fn read_run_artifact(
@@ -342,6 +363,7 @@ impl TaskService for Api {
         let found = artifacts::read_artifact(&self.ctx, id, "")
             .await
             .map_err(failed)?;
+        let found = found.reading;
         if found.size_bytes > WHOLE_MAX {
             let way = format!("read it from /apis/ferroflow/v1/artifacts/{id}/content");
             return Err(invalid(

@@ -1,10 +1,14 @@
 //! Artifacts: what tasks made, and its content.
 
-use ferroflow_artifacts::read::{self, ReadError, Reading};
+use std::sync::Arc;
+
+use ferroflow_artifacts::read::{self, Inner, ReadError, Reading};
 use ferroflow_db::page;
 use ferroflow_types::{Error, ErrorKind, RunId, TaskId};
+use futures::StreamExt as _;
 
 use super::Ctx;
+use crate::domain::artifact::Artifact;
 use crate::store;
 use crate::store::artifacts::StoredArtifact;
 
@@ -47,22 +51,89 @@ pub(crate) async fn get_artifact(ctx: &Ctx, id: i64) -> Result<StoredArtifact, E
     found.ok_or_else(|| Error::not_found("ARTIFACT_NOT_FOUND", format!("artifact {id} not found")))
 }
 
-/// The content of an artifact, or of the file `inner` in the folder that it is.
-pub(crate) async fn read_artifact(ctx: &Ctx, id: i64, inner: &str) -> Result<Reading, Error> {
-    let found = get_artifact(ctx, id).await?;
-    read::open(&ctx.stores, &found.artifact.uri, inner)
-        .await
-        .map_err(|error| {
-            let (kind, reason) = match &error {
-                ReadError::Store(_) => (ErrorKind::Unimplemented, "STORE_UNSUPPORTED"),
-                ReadError::Missing(_) => (ErrorKind::NotFound, "CONTENT_NOT_FOUND"),
-                ReadError::Folder { .. } | ReadError::Outside(_) => {
-                    (ErrorKind::Invalid, "PATH_INVALID")
-                }
-                ReadError::Failed { .. } => (ErrorKind::Internal, "INTERNAL"),
-            };
-            Error::new(kind, reason, error.to_string()).caused_by(error)
-        })
+/// An artifact's content that is being read.
+pub(crate) struct Content {
+    /// The artifact.
+    pub artifact: Arc<Artifact>,
+    /// Its content, or that of a file in it.
+    pub reading: Reading,
+}
+
+/// The content of an artifact, or of the file `inner` in the folder that it is. Metrics that have no
+/// file are their values.
+pub(crate) async fn read_artifact(ctx: &Ctx, id: i64, inner: &str) -> Result<Content, Error> {
+    let artifact = get_artifact(ctx, id).await?.artifact;
+    let opened = read::open(&ctx.stores, &artifact.uri, inner).await;
+    let reading = match opened {
+        Err(ReadError::Missing(_) | ReadError::Store(_))
+            if inner.is_empty() && artifact.is_metrics() =>
+        {
+            values(&artifact)?
+        }
+        opened => opened.map_err(unread)?,
+    };
+    Ok(Content { artifact, reading })
+}
+
+/// The values of metrics, as the content of a file.
+fn values(artifact: &Artifact) -> Result<Reading, Error> {
+    let text = serde_json::to_vec_pretty(&artifact.metadata)
+        .map_err(|error| Error::internal("the metrics have no JSON", error))?;
+    Ok(Reading {
+        size_bytes: u64::try_from(text.len()).unwrap_or(u64::MAX),
+        name: format!("{}.json", artifact.name),
+        bytes: futures::stream::iter([Ok(text.into())]).boxed(),
+    })
+}
+
+fn unread(error: ReadError) -> Error {
+    let (kind, reason) = match &error {
+        ReadError::Store(_) => (ErrorKind::Unimplemented, "STORE_UNSUPPORTED"),
+        ReadError::Missing(_) => (ErrorKind::NotFound, "CONTENT_NOT_FOUND"),
+        ReadError::Folder { .. } | ReadError::Outside(_) => (ErrorKind::Invalid, "PATH_INVALID"),
+        ReadError::Failed { .. } => (ErrorKind::Internal, "INTERNAL"),
+    };
+    Error::new(kind, reason, error.to_string()).caused_by(error)
+}
+
+/// The largest page of files.
+const FILES_MAX: usize = 1000;
+
+/// A page of the files of an artifact that is a folder, and the token of the next.
+pub(crate) async fn list_files(
+    ctx: &Ctx,
+    id: i64,
+    page_token: &str,
+    page_size: i32,
+) -> Result<(Vec<Inner>, String), Error> {
+    let after: String = if page_token.is_empty() {
+        String::new()
+    } else {
+        page::decode(page_token)?
+    };
+    let size = match usize::try_from(page_size) {
+        Ok(0) => FILES_MAX,
+        Ok(size) => size.min(FILES_MAX),
+        Err(_) => {
+            return Err(Error::invalid(
+                "LIST_INVALID",
+                "page_size must not be negative",
+            ));
+        }
+    };
+    let artifact = get_artifact(ctx, id).await?.artifact;
+    let mut files = match read::files(&ctx.stores, &artifact.uri, &after).await {
+        // What is not in a store of ours has no files that could be listed.
+        Err(ReadError::Store(_)) if artifact.is_metrics() => Vec::new(),
+        listed => listed.map_err(unread)?,
+    };
+    let more = files.len() > size;
+    files.truncate(size);
+    let next = match files.last() {
+        Some(last) if more => page::encode(&last.path)?,
+        _ => String::new(),
+    };
+    Ok((files, next))
 }
 
 /// The id of a task's output artifact by name.

@@ -29,3 +29,15 @@ pub(crate) struct Artifact {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub custom_path: Option<String>,
 }
+
+impl Artifact {
+    /// Whether its values are what it is about, with or without a file.
+    pub(crate) fn is_metrics(&self) -> bool {
+        matches!(
+            self.schema_title.as_str(),
+            "system.Metrics"
+                | "system.ClassificationMetrics"
+                | "system.SlicedClassificationMetrics"
+        )
+    }
+}

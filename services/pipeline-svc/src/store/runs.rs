@@ -36,6 +36,9 @@ const KEYS: &[(&str, &str, Type)] = &[
     ("namespace", "namespace", Type::Text),
     ("experiment_id", "experiment_id", Type::Text),
     ("recurring_run_id", "recurring_run_id", Type::Text),
+    // Beyond those of KFP.
+    ("pipeline_name", "pipeline_name", Type::Text),
+    ("pipeline_id", "pipeline_id", Type::Text),
 ];
 
 /// Every column of a run.
