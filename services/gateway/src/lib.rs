@@ -19,6 +19,7 @@ mod error;
 mod events;
 mod hygiene;
 mod keys;
+pub mod log_noise;
 mod openapi;
 mod pages;
 mod proxy;

@@ -1,4 +1,4 @@
-//! What the gateway answers itself: health, metrics, the API's description, a first page.
+//! What the gateway answers itself: health, metrics, the API's description, plain pages.
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Method, Response, StatusCode, header};
@@ -6,8 +6,8 @@ use ferroflow_service::metrics::Metrics;
 use serde_json::json;
 
 use crate::error::json_response;
-use crate::openapi;
 use crate::transcode::Routes;
+use crate::{log_noise, openapi};
 
 /// The commit that the binary was built from, as KFP's clients ask for it.
 const COMMIT: &str = match option_env!("FERROFLOW_COMMIT") {
@@ -15,7 +15,25 @@ const COMMIT: &str = match option_env!("FERROFLOW_COMMIT") {
     None => "unknown",
 };
 
-const INDEX: &str = include_str!("index.html");
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// Path, type, content. The fragments that clients print (`/#/runs/details/…`) are read by the
+/// page's script; paths in it are relative, so it works below a prefix as well.
+const UI: &[(&str, &str, &str)] = &[
+    ("/", HTML, include_str!("ui/index.html")),
+    ("/ui/app.css", CSS, include_str!("ui/app.css")),
+    ("/ui/app.js", JAVASCRIPT, include_str!("ui/app.js")),
+    ("/ui/api.js", JAVASCRIPT, include_str!("ui/api.js")),
+    ("/ui/dom.js", JAVASCRIPT, include_str!("ui/dom.js")),
+    ("/ui/run.js", JAVASCRIPT, include_str!("ui/run.js")),
+];
+
+/// Only what the gateway serves itself is loaded and run, and no other page frames ours.
+const UI_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+    connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
+    frame-ancestors 'none'";
 
 /// What an orchestrator asks, whoever it is and by whatever name it calls us.
 pub(crate) fn probe(method: &Method, path: &str, draining: bool) -> Option<Response<Body>> {
@@ -32,6 +50,30 @@ pub(crate) fn probe(method: &Method, path: &str, draining: bool) -> Option<Respo
         )),
         _ => None,
     }
+}
+
+/// The plain pages: the same for everybody, so no key is asked for. What they show is asked from the
+/// API, with the key of whoever looks.
+pub(crate) fn ui(method: &Method, path: &str) -> Option<Response<Body>> {
+    if method != Method::GET && method != Method::HEAD {
+        return None;
+    }
+    if path == "/ui/log-noise.json" {
+        return Some(json_response(StatusCode::OK, &log_noise::json()));
+    }
+    let (_, kind, content) = UI.iter().find(|(known, ..)| *known == path)?;
+    let mut response = text(kind, (*content).to_owned());
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, UI_POLICY),
+        (header::REFERRER_POLICY, "no-referrer"),
+        // Another version of the gateway has other pages.
+        (header::CACHE_CONTROL, "no-cache"),
+    ] {
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
+    }
+    Some(response)
 }
 
 /// The page for a path, if it is one of ours.
@@ -67,7 +109,6 @@ pub(crate) fn page(
         return None;
     }
     match path {
-        "/" => Some(text("text/html; charset=utf-8", INDEX.to_owned())),
         "/metrics" => {
             let rendered = metrics.map(Metrics::render).unwrap_or_default();
             Some(text("text/plain; version=0.0.4", rendered))
@@ -86,4 +127,27 @@ fn text(kind: &'static str, body: String) -> Response<Body> {
         HeaderValue::from_static("nosniff"),
     );
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_load_only_what_is_served() {
+        let index = UI[0].2;
+        for (path, ..) in &UI[1..3] {
+            assert!(index.contains(path.trim_start_matches('/')), "{path}");
+        }
+        let served = |path: &str| ui(&Method::GET, path).is_some();
+        for (path, _, content) in UI.iter().filter(|(path, ..)| path.ends_with(".js")) {
+            for import in content.split("from \"./").skip(1) {
+                let name = import.split('"').next().unwrap_or_default();
+                assert!(served(&format!("/ui/{name}")), "{path} imports {name}");
+            }
+            let makes_markup = content.contains("innerHTML") || content.contains("eval(");
+            assert!(!makes_markup, "{path} turns text into markup or code");
+        }
+        assert!(served("/ui/log-noise.json"));
+    }
 }

@@ -226,6 +226,9 @@ async fn handle(State(gateway): State<Arc<Gateway>>, mut request: Request) -> Re
 }
 
 async fn route(gateway: &Gateway, request: Request) -> Response<Body> {
+    if let Some(page) = pages::ui(request.method(), request.uri().path()) {
+        return page;
+    }
     let principal = match &gateway.keys {
         // One user on a loopback address: whoever can connect is that user.
         None => Principal::local(),

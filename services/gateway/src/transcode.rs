@@ -7,9 +7,11 @@
 //! | `bind` | path, query and body into a message |
 //! | `call` | the call and its response |
 //! | `stream` | server streams: events, lines, frames, raw bytes |
+//! | `content` | raw bytes as browsers may have them |
 
 mod bind;
 mod call;
+mod content;
 mod routes;
 mod stream;
 mod template;

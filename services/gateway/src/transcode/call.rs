@@ -71,7 +71,7 @@ async fn stream_call(
     method: &MethodDescriptor,
     request: Bytes,
     extra: HeaderMap,
-) -> Result<Streaming<Bytes>, Status> {
+) -> Result<tonic::Response<Streaming<Bytes>>, Status> {
     let service = method.parent_service().full_name().to_owned();
     let (backend, mut headers) = upstreams.open(&service, principal)?;
     headers.extend(extra);
@@ -89,8 +89,7 @@ async fn stream_call(
     if crate::authz::rule(&service, method.name()).is_some_and(Rule::only_reads) {
         request.extensions_mut().insert(Repeatable);
     }
-    let response = client.streaming(request, path, Raw).await?;
-    Ok(response.into_inner())
+    client.streaming(request, path, Raw).await
 }
 
 /// Calls a unary RPC with an encoded request.
@@ -101,7 +100,8 @@ pub(crate) async fn raw_call(
     request: Bytes,
     extra: HeaderMap,
 ) -> Result<Bytes, Status> {
-    let mut messages = stream_call(upstreams, principal, method, request, extra).await?;
+    let call = stream_call(upstreams, principal, method, request, extra).await?;
+    let mut messages = call.into_inner();
     let first = messages.message().await?;
     // The status comes in the trailers, after the message.
     while messages.message().await?.is_some() {}
@@ -227,8 +227,8 @@ async fn answer(
     if method.is_server_streaming() {
         stream::take_cursor(&mut message, &parts.headers);
         let request = message.encode_to_vec().into();
-        let messages = stream_call(upstreams, principal, method, request, extra).await?;
-        return stream::respond(method, messages, &parts.headers).await;
+        let call = stream_call(upstreams, principal, method, request, extra).await?;
+        return stream::respond(method, call, &parts.headers).await;
     }
     let request = message.encode_to_vec().into();
     let bytes = raw_call(upstreams, principal, method, request, extra).await?;

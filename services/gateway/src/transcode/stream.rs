@@ -7,19 +7,23 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderValue, Response, header};
+use axum::http::{self, HeaderMap, HeaderValue, header};
 use axum::response::IntoResponse as _;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
 use prost_reflect::{DynamicMessage, MethodDescriptor, Value};
-use tonic::{Status, Streaming};
+use tonic::{Response, Status, Streaming};
 
 use super::call::message_json;
+use super::content;
 use crate::error::status_json;
 
 /// Proxies close streams on which nothing comes for long.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// The call's metadata that names the file whose content comes.
+const FILE_NAME: &str = "file-name-bin";
 
 /// The field by which a stream can be resumed.
 const CURSOR: &str = "cursor";
@@ -59,12 +63,13 @@ fn item(method: &MethodDescriptor, bytes: &Bytes) -> Result<Item, Status> {
 /// The response for a stream. An error before the first message is an error like any other.
 pub(super) async fn respond(
     method: &MethodDescriptor,
-    messages: Streaming<Bytes>,
+    call: Response<Streaming<Bytes>>,
     headers: &HeaderMap,
-) -> Result<Response<Body>, Status> {
+) -> Result<http::Response<Body>, Status> {
     if method.output().full_name() == "google.api.HttpBody" {
-        return bodies(method, messages).await;
+        return bodies(method, call, headers).await;
     }
+    let messages = call.into_inner();
     let accepts = |kind: &str| {
         let accept = headers
             .get(header::ACCEPT)
@@ -89,14 +94,16 @@ pub(super) async fn respond(
         };
         Ok::<_, Infallible>(format!("{json}\n"))
     });
-    let mut response = Response::new(Body::from_stream(lines));
+    let mut response = http::Response::new(Body::from_stream(lines));
     response
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     Ok(response)
 }
 
-fn events(items: impl Stream<Item = Result<Item, Status>> + Send + 'static) -> Response<Body> {
+fn events(
+    items: impl Stream<Item = Result<Item, Status>> + Send + 'static,
+) -> http::Response<Body> {
     let events = items.map(|item| {
         Ok::<_, Infallible>(match item {
             Ok(item) => {
@@ -119,11 +126,17 @@ fn events(items: impl Stream<Item = Result<Item, Status>> + Send + 'static) -> R
         .into_response()
 }
 
-/// Raw bytes; the first message says what they are.
+/// Raw bytes; the first message says what they are, and the call's metadata what their file is called.
 async fn bodies(
     method: &MethodDescriptor,
-    mut messages: Streaming<Bytes>,
-) -> Result<Response<Body>, Status> {
+    call: Response<Streaming<Bytes>>,
+    headers: &HeaderMap,
+) -> Result<http::Response<Body>, Status> {
+    let name = call.metadata().get_bin(FILE_NAME);
+    let name = name
+        .and_then(|name| name.to_bytes().ok())
+        .unwrap_or_default();
+    let mut messages = call.into_inner();
     let first = messages.message().await?;
     let (kind, data) = match &first {
         Some(bytes) => body(method, bytes)?,
@@ -132,25 +145,7 @@ async fn bodies(
     let method = method.clone();
     let rest = messages.map(move |message| message.and_then(|bytes| Ok(body(&method, &bytes)?.1)));
     let bytes = stream::iter([Ok(data)]).chain(rest);
-    let mut response = Response::new(Body::from_stream(bytes));
-    let headers = response.headers_mut();
-    let inline = kind.starts_with("text/plain") || kind.starts_with("application/json");
-    let kind = HeaderValue::from_str(&kind)
-        .map_err(|_| Status::internal("the service's content type is not a header"))?;
-    headers.insert(header::CONTENT_TYPE, kind);
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
-    headers.insert(
-        header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("sandbox"),
-    );
-    if !inline {
-        let attachment = HeaderValue::from_static("attachment");
-        headers.insert(header::CONTENT_DISPOSITION, attachment);
-    }
-    Ok(response)
+    content::respond(&kind, &String::from_utf8_lossy(&name), bytes, headers).await
 }
 
 fn body(method: &MethodDescriptor, bytes: &Bytes) -> Result<(String, Bytes), Status> {

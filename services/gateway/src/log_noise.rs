@@ -1,0 +1,169 @@
+//! What the kfp SDK's bootstrap prints into a task's log around the output of the user's function.
+//!
+//! Clients leave it out unless they are asked for everything; the stored log stays whole. The rules
+//! are regular expressions that Rust and JavaScript read alike, so that the page and the command line
+//! show the same. The user's own `logging` has the executor's prefix as well, so the prefix alone is
+//! no sign.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+use serde_json::{Value, json};
+
+/// One kind of noise.
+struct Rule {
+    /// Its first line.
+    begin: &'static str,
+    /// All lines up to one like this belong to it.
+    until: Option<&'static str>,
+    /// One more line belongs to it if it is like this.
+    next: Option<&'static str>,
+}
+
+const fn line(begin: &'static str) -> Rule {
+    Rule {
+        begin,
+        until: None,
+        next: None,
+    }
+}
+
+/// Messages of `kfp.dsl.executor_main`, of Python that runs it, and of pip before it.
+const RULES: &[Rule] = &[
+    line(
+        r"^\[KFP Executor [^\]]* INFO\]: Looking for component `[^`]*` in --component_module_path `[^`]*`$",
+    ),
+    line(
+        r"^\[KFP Executor [^\]]* INFO\]: --component_module_path is not specified\. Looking for component `",
+    ),
+    line(
+        r#"^\[KFP Executor [^\]]* INFO\]: Loading KFP component "[^"]*" from .* \(directory ".*" and module name ".*"\)$"#,
+    ),
+    Rule {
+        begin: r"^\[KFP Executor [^\]]* INFO\]: Got executor_input:$",
+        until: Some(r"^\}$"),
+        next: None,
+    },
+    line(r"^\[KFP Executor [^\]]* INFO\]: Wrote executor output file to .*\.$"),
+    line(r"^\[KFP Executor [^\]]* INFO\]: Did not write output file\.$"),
+    Rule {
+        begin: r"^<frozen runpy>:[0-9]+: RuntimeWarning: 'kfp\.[a-z_.]*executor_main' found in sys\.modules",
+        until: None,
+        next: Some(r"^ +warn\("),
+    },
+    Rule {
+        begin: r"/(site|dist)-packages/kfp/[^:]*:[0-9]+: (Future|Deprecation|User|Runtime)Warning: ",
+        until: None,
+        next: Some(r"^ +\S"),
+    },
+    line(r"^WARNING: Running pip as the 'root' user can result in broken permissions"),
+    line(r"^\[notice\] (A new release of pip|To update, run: )"),
+];
+
+/// A rule with its expressions read.
+struct Reader {
+    begin: Regex,
+    until: Option<Regex>,
+    next: Option<Regex>,
+}
+
+static READERS: LazyLock<Vec<Reader>> = LazyLock::new(|| {
+    let read = |text: &str| Regex::new(text).expect("the rules above are regular expressions");
+    let reader = |rule: &Rule| Reader {
+        begin: read(rule.begin),
+        until: rule.until.map(read),
+        next: rule.next.map(read),
+    };
+    RULES.iter().map(reader).collect()
+});
+
+/// The rules for clients in other languages.
+pub(crate) fn json() -> Value {
+    let rules = RULES
+        .iter()
+        .map(|rule| json!({"begin": rule.begin, "until": rule.until, "next": rule.next}));
+    rules.collect()
+}
+
+/// Where in a message of several lines a log is.
+#[derive(Clone, Copy)]
+enum Inside {
+    Until(&'static Regex),
+    Next(&'static Regex),
+}
+
+/// Tells noise from output, line by line.
+#[derive(Default)]
+pub struct Filter {
+    inside: Option<Inside>,
+}
+
+impl Filter {
+    /// Whether a line (without its end) is noise.
+    pub fn drops(&mut self, line: &str) -> bool {
+        match self.inside {
+            Some(Inside::Until(end)) => {
+                if end.is_match(line) {
+                    self.inside = None;
+                }
+                return true;
+            }
+            Some(Inside::Next(next)) => {
+                self.inside = None;
+                if next.is_match(line) {
+                    return true;
+                }
+            }
+            None => {}
+        }
+        let Some(rule) = READERS.iter().find(|rule| rule.begin.is_match(line)) else {
+            return false;
+        };
+        self.inside = match (&rule.until, &rule.next) {
+            (Some(until), _) => Some(Inside::Until(until)),
+            (None, Some(next)) => Some(Inside::Next(next)),
+            (None, None) => None,
+        };
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOG: &str = r#"WARNING: Running pip as the 'root' user can result in broken permissions and conflicting behaviour
+[KFP Executor 2026-11-27 10:00:00,001 INFO]: Looking for component `add` in --component_module_path `/tmp/tmp.x/ephemeral_component.py`
+[KFP Executor 2026-11-27 10:00:00,002 INFO]: Loading KFP component "add" from /tmp/tmp.x/ephemeral_component.py (directory "/tmp/tmp.x" and module name "ephemeral_component")
+[KFP Executor 2026-11-27 10:00:00,003 INFO]: Got executor_input:
+{
+    "inputs": {
+        "parameterValues": {
+            "a": 1
+        }
+    }
+}
+/venv/lib/python3.11/site-packages/kfp/dsl/executor.py:12: FutureWarning: old
+  import kfp
+adding
+{
+[KFP Executor 2026-11-27 10:00:00,004 INFO]: my own message
+[KFP Executor 2026-11-27 10:00:00,005 INFO]: Wrote executor output file to /tmp/out.json.
+"#;
+
+    #[test]
+    fn the_output_of_the_function_is_left() {
+        let mut filter = Filter::default();
+
+        let kept: Vec<_> = LOG.lines().filter(|line| !filter.drops(line)).collect();
+
+        let own = "[KFP Executor 2026-11-27 10:00:00,004 INFO]: my own message";
+        assert_eq!(kept, ["adding", "{", own]);
+    }
+
+    #[test]
+    fn the_page_is_given_every_rule() {
+        assert_eq!(json().as_array().map(Vec::len), Some(RULES.len()));
+        assert_eq!(json()[3]["until"], r"^\}$");
+    }
+}
