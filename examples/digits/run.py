@@ -1,7 +1,7 @@
 """Runs the digits pipeline on a platform: `python run.py [--host URL]`.
 
-Everything goes through the stock kfp client; only the table at the end asks the platform for more
-than KFP's API has (tasks with their artifacts).
+The pipeline goes in through the stock kfp client; what is printed meanwhile and at the end asks the
+platform for more than KFP's API has (tasks with what they wait for, and their artifacts).
 """
 
 import argparse
@@ -21,17 +21,30 @@ def get(host, path):
         return json.load(response)
 
 
-def follow(client, run_id):
-    """Prints each task as it ends; gives the run."""
-    told = set()
+def told(task):
+    """What there is to say of a task: its state, what it waits for, how long it took."""
+    state = task.get("state", "PENDING").lower()
+    note = task.get("note", "")
+    if state == "running" and note:
+        return f"{'waiting':10} {task['path'][5:]}: {note}"
+    if state == "pending":
+        return None
+    return f"{state:10} {task['path'][5:]}"
+
+
+def follow(host, run_id):
+    """Prints what happens to each task; gives the run."""
+    said = {}
     while True:
-        run = client.get_run(run_id)
-        for task in run.run_details.task_details or []:
-            if task.state in ENDED | {"SKIPPED"} and task.task_id not in told:
-                told.add(task.task_id)
-                if task.display_name != "root" and not task.display_name.isdigit():
-                    print(f"  {task.state.lower():10} {task.display_name}", flush=True)
-        if run.state in ENDED:
+        run = get(host, f"/apis/v2beta1/runs/{run_id}")
+        for task in get(host, f"/apis/ferroflow/v1/runs/{run_id}/tasks").get("tasks", []):
+            if task["type"] not in ("CONTAINER", "IMPORTER"):
+                continue
+            line = told(task)
+            if line and said.get(task["task_id"]) != line:
+                said[task["task_id"]] = line
+                print(f"   {line}", flush=True)
+        if run["state"] in ENDED:
             return run
         time.sleep(0.2)
 
@@ -71,10 +84,10 @@ def main():
 
     client = kfp.Client(host=host)
     run = client.create_run_from_pipeline_func(digits, arguments={}, experiment_name="digits")
-    ended = follow(client, run.run_id)
-    print(f"\n{ended.state.capitalize()}: run {run.run_id}")
-    if ended.state != "SUCCEEDED":
-        print(ended.error.message if ended.error else "", file=sys.stderr)
+    ended = follow(host, run.run_id)
+    print(f"\n{ended['state'].capitalize()}: run {run.run_id}")
+    if ended["state"] != "SUCCEEDED":
+        print(ended.get("error", {}).get("message", ""), file=sys.stderr)
         return 1
 
     artifacts = artifacts_of(host, run.run_id)
@@ -90,7 +103,7 @@ def main():
         artifact = by_type[kind]
         link = f"{host}/apis/ferroflow/v1/artifacts/{artifact['artifact_id']}/content"
         print(f"  report        {link}  ({artifact['name']})")
-    print(f"  the run       {host}/apis/v2beta1/runs/{run.run_id}")
+    print(f"  the run       {host}/#/runs/details/{run.run_id}")
     return 0
 
 

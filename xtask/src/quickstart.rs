@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 use crate::python;
-use crate::shell::{build, root, run};
+use crate::shell::{build_with_progress, root, run};
 
 /// How long the platform may take to start.
 const READY: Duration = Duration::from_secs(30);
@@ -39,8 +39,8 @@ impl Drop for Server {
 
 impl Quickstart {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        println!("building (the first time takes some minutes)");
-        let ferroflow = build()?;
+        println!("1. building ferroflow (the first time takes some minutes)");
+        let ferroflow = build_with_progress()?;
         let data_dir = match self.data_dir {
             Some(given) => std::path::absolute(given)?,
             None => std::env::home_dir()
@@ -48,17 +48,22 @@ impl Quickstart {
                 .join(".ferroflow"),
         };
         std::fs::create_dir_all(&data_dir)?;
+        println!("2. the kfp SDK");
         let requirements = root().join("tests/kfp_sdk/requirements.txt");
         let python = python::environment(&data_dir.join("client-env"), &requirements)?;
+        println!("3. the platform");
         let mut server = start(&ferroflow, &data_dir, self.listen)?;
         let url = format!("http://{}", wait(&mut server, &data_dir)?);
-        println!("the platform is ready at {url}\n");
+        println!("   ready at {url}");
+        println!("4. a pipeline; its packages are installed once");
         let mut example = Command::new(python);
         example.arg("run.py").args(["--host", &url]);
         example.env("PYTHONWARNINGS", "ignore::FutureWarning");
         run(example.current_dir(root().join("examples/digits")))?;
         println!("\n  data          {}", data_dir.display());
+        println!("  in a browser  {url}");
         println!("  API           {url}/openapi.json   metrics {url}/metrics");
+        println!("  command line  {} run list", ferroflow.display());
         if self.once {
             return Ok(());
         }

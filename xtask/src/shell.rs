@@ -45,14 +45,17 @@ pub(crate) fn cargo(arguments: &[&str]) -> anyhow::Result<()> {
 
 /// Builds `ferroflow` as users run it; the program.
 pub(crate) fn build() -> anyhow::Result<PathBuf> {
-    cargo(&[
-        "build",
-        "--quiet",
-        "--profile",
-        "quick",
-        "--package",
-        "ferroflow",
-    ])?;
+    build_ferroflow(&["--quiet"])
+}
+
+/// The same with cargo's own progress.
+pub(crate) fn build_with_progress() -> anyhow::Result<PathBuf> {
+    build_ferroflow(&[])
+}
+
+fn build_ferroflow(more: &[&str]) -> anyhow::Result<PathBuf> {
+    let arguments = ["build", "--profile", "quick", "--package", "ferroflow"];
+    cargo(&[&arguments[..], more].concat())?;
     Ok(target().join("quick/ferroflow"))
 }
 
