@@ -1,45 +1,47 @@
 //! The client: what users type. It speaks native gRPC to the gateway.
 
+mod artifact;
+mod completions;
+mod connect;
 mod consume;
 mod events;
 mod experiment;
+mod find;
+mod follow;
+mod log_text;
 pub(crate) mod output;
 mod pipeline;
+mod python_file;
 mod run;
 mod spec;
 mod watch;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::ValueEnum;
-use tonic::metadata::AsciiMetadataValue;
-use tonic::service::Interceptor;
-use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{self, Endpoint};
-use tonic::{Request, Status};
+
+use connect::{Channel, connect};
 
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// For people.
+    /// For people: as wide as the terminal, with the first characters of ids.
     Table,
+    /// For people with wide terminals: whole ids, more columns, nothing cut.
+    Wide,
     /// For programs.
     Json,
 }
 
 /// What every client command takes.
 #[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Connection and output")]
 pub(crate) struct Global {
-    /// Where the platform is.
-    #[arg(
-        long,
-        global = true,
-        value_name = "URL",
-        env = "FERROFLOW_ENDPOINT",
-        default_value = "http://127.0.0.1:8080"
-    )]
-    pub(crate) endpoint: String,
+    /// Where the platform is, for example https://host/path [default: what the client's file says,
+    /// else http://127.0.0.1:8080].
+    #[arg(long, global = true, value_name = "URL", env = "FERROFLOW_ENDPOINT")]
+    pub(crate) endpoint: Option<String>,
     /// The key by which a platform that asks for one knows who calls.
     #[arg(
         long,
@@ -49,25 +51,40 @@ pub(crate) struct Global {
         hide_env_values = true
     )]
     pub(crate) api_key: Option<String>,
+    /// Certificates (PEM) of the authorities that may vouch for an https:// endpoint [default: the
+    /// system's].
+    #[arg(long, global = true, value_name = "FILE", env = "FERROFLOW_CA_FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// The client's file, TOML with endpoint, api_key and ca_file [default:
+    /// ~/.config/ferroflow/client.toml].
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "FERROFLOW_CLIENT_CONFIG"
+    )]
+    pub(crate) client_config: Option<PathBuf>,
     /// How results are printed.
-    #[arg(long, global = true, value_enum, default_value = "table")]
+    #[arg(long, short, global = true, value_enum, default_value = "table")]
     pub(crate) output: Format,
 }
 
 /// Commands that talk to a running platform.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum ClientCommand {
-    /// Compiled pipelines and their versions.
-    Pipeline {
-        #[command(subcommand)]
-        command: pipeline::Command,
-        #[command(flatten)]
-        global: Global,
-    },
     /// Runs of pipelines.
+    #[command(after_help = run::EXAMPLES)]
     Run {
         #[command(subcommand)]
         command: run::Command,
+        #[command(flatten)]
+        global: Global,
+    },
+    /// Compiled pipelines and their versions.
+    #[command(after_help = pipeline::EXAMPLES)]
+    Pipeline {
+        #[command(subcommand)]
+        command: pipeline::Command,
         #[command(flatten)]
         global: Global,
     },
@@ -78,6 +95,14 @@ pub(crate) enum ClientCommand {
         #[command(flatten)]
         global: Global,
     },
+    /// What tasks made: data, models, metrics, reports.
+    #[command(after_help = artifact::EXAMPLES)]
+    Artifact {
+        #[command(subcommand)]
+        command: artifact::Command,
+        #[command(flatten)]
+        global: Global,
+    },
     /// What happens on the platform.
     Events {
         #[command(subcommand)]
@@ -85,6 +110,9 @@ pub(crate) enum ClientCommand {
         #[command(flatten)]
         global: Global,
     },
+    /// Print the completions of a shell.
+    #[command(after_help = completions::EXAMPLES)]
+    Completions(completions::Completions),
 }
 
 /// Runs a client command.
@@ -93,46 +121,8 @@ pub(crate) async fn run(command: ClientCommand) -> anyhow::Result<ExitCode> {
         ClientCommand::Pipeline { command, global } => pipeline::run(command, &global).await,
         ClientCommand::Run { command, global } => run::run(command, &global).await,
         ClientCommand::Experiment { command, global } => experiment::run(command, &global).await,
+        ClientCommand::Artifact { command, global } => artifact::run(command, &global).await,
         ClientCommand::Events { command, global } => events::run(command, &global).await,
+        ClientCommand::Completions(completions) => completions.print(),
     }
-}
-
-/// A connection to the platform; every call carries the key.
-type Channel = InterceptedService<transport::Channel, Key>;
-
-/// `Bearer <key>`, where there is one.
-#[derive(Debug, Clone)]
-struct Key(Option<AsciiMetadataValue>);
-
-impl Interceptor for Key {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(key) = &self.0 {
-            request.metadata_mut().insert("authorization", key.clone());
-        }
-        Ok(request)
-    }
-}
-
-async fn connect(global: &Global) -> anyhow::Result<Channel> {
-    let endpoint = &global.endpoint;
-    let channel = Endpoint::from_shared(endpoint.clone())
-        .with_context(|| format!("{endpoint} is not a URL such as http://127.0.0.1:8080"))?
-        .connect()
-        .await
-        .with_context(|| {
-            format!(
-                "nobody answers at {endpoint}: start a platform (`ferroflow up`), or say where it \
-                 is (--endpoint)"
-            )
-        })?;
-    let key = match &global.api_key {
-        None => None,
-        Some(key) => {
-            let key = format!("Bearer {key}").parse::<AsciiMetadataValue>();
-            let mut key = key.context("--api-key: it holds what no header may hold")?;
-            key.set_sensitive(true);
-            Some(key)
-        }
-    };
-    Ok(InterceptedService::new(channel, Key(key)))
 }

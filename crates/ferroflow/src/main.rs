@@ -21,7 +21,7 @@ const LAUNCH: &str = "__launch";
 
 /// Pipelines from end to end on one machine.
 #[derive(Debug, Parser)]
-#[command(name = "ferroflow", version, about, propagate_version = true)]
+#[command(name = "ferroflow", version, about)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -37,7 +37,7 @@ enum Command {
         service: serve::Service,
     },
     #[command(flatten)]
-    Client(cli::ClientCommand),
+    Client(Box<cli::ClientCommand>),
 }
 
 fn main() -> ExitCode {
@@ -63,10 +63,42 @@ fn main() -> ExitCode {
         match arguments.command {
             Command::Up(up) => up::run(*up).await.map(|()| ExitCode::SUCCESS),
             Command::Serve { service } => serve::run(service).await.map(|()| ExitCode::SUCCESS),
-            Command::Client(command) => cli::run(command).await,
+            Command::Client(command) => cli::run(*command).await,
         }
     });
     // Followers of logs and the like must not keep a finished command alive.
     runtime.shutdown_background();
     done.unwrap_or_else(|error| cli::output::fail(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, CommandFactory as _};
+
+    use super::*;
+
+    fn undocumented(command: &Command, place: &str, found: &mut Vec<String>) {
+        let place = format!("{place} {}", command.get_name());
+        if command.get_about().is_none() {
+            found.push(place.clone());
+        }
+        let without = command
+            .get_arguments()
+            .filter(|one| one.get_help().is_none());
+        found.extend(without.map(|one| format!("{place} <{}>", one.get_id())));
+        for inner in command.get_subcommands() {
+            undocumented(inner, &place, found);
+        }
+    }
+
+    #[test]
+    fn every_command_and_flag_says_what_it_is_for() {
+        let mut command = Arguments::command();
+        command.build();
+        let mut found = Vec::new();
+
+        undocumented(&command, "", &mut found);
+
+        assert_eq!(found, Vec::<String>::new());
+    }
 }

@@ -57,7 +57,7 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
                 let name = "ferroflow.events.v1.WatchResponse";
                 line(&json_of(name, &response)?.to_string());
             }
-            Format::Table => {
+            Format::Table | Format::Wide => {
                 let event = response.event.unwrap_or_default();
                 let at = time(event.time.as_ref());
                 line(&format!("{at}  {:32}  {}", event.r#type, event.subject));
@@ -65,7 +65,7 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
         }
         last = response.cursor;
     }
-    if !last.is_empty() && global.output == Format::Table {
+    if !last.is_empty() && global.output != Format::Json {
         note(&format!("go on with --cursor {last}"));
     }
     Ok(ExitCode::SUCCESS)

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use ferroflow_proto::kfp::v2beta1 as pb;
 use ferroflow_proto::kfp::v2beta1::experiment_service_client::ExperimentServiceClient;
 
-use super::output::{line, refused, show, table, time};
-use super::{Global, connect};
+use super::output::{line, note, refused, short_ids, show, table, time};
+use super::{Channel, Global, connect, find};
 
 const PACKAGE: &str = "kubeflow.pipelines.backend.api.v2beta1";
 
@@ -22,29 +22,29 @@ pub(crate) enum Command {
     },
     /// List experiments, newest first.
     List {
-        /// How many.
-        #[arg(long, default_value = "20")]
+        /// How many, at most 200.
+        #[arg(long, default_value = "20", value_parser = clap::value_parser!(i32).range(1..=200))]
         limit: i32,
     },
     /// Show an experiment.
     Get {
-        /// Its id.
-        experiment_id: String,
+        /// The experiment: its name, its id, the first characters of it, or @last.
+        experiment: String,
     },
     /// Put an experiment and its runs away.
     Archive {
-        /// Its id.
-        experiment_id: String,
+        /// The experiment: its name, its id, the first characters of it, or @last.
+        experiment: String,
     },
     /// Bring an experiment back.
     Unarchive {
-        /// Its id.
-        experiment_id: String,
+        /// The experiment: its name, its id, the first characters of it, or @last.
+        experiment: String,
     },
     /// Delete an experiment; its runs stay.
     Delete {
-        /// Its id.
-        experiment_id: String,
+        /// The experiment: its name, its id, the first characters of it, or @last.
+        experiment: String,
     },
 }
 
@@ -60,7 +60,8 @@ fn shown(global: &Global, found: &pb::Experiment) -> anyhow::Result<()> {
 }
 
 pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<ExitCode> {
-    let mut client = ExperimentServiceClient::new(connect(global).await?);
+    let channel = connect(global).await?;
+    let mut client = ExperimentServiceClient::new(channel.clone());
     match command {
         Command::Create { name, description } => {
             let experiment = pb::Experiment {
@@ -74,45 +75,21 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
             let made = client.create_experiment(request).await.map_err(refused)?;
             shown(global, made.get_ref())?;
         }
-        Command::List { limit } => {
-            let request = pb::ListExperimentsRequest {
-                page_size: limit,
-                sort_by: "created_at desc".to_owned(),
-                ..pb::ListExperimentsRequest::default()
-            };
-            let list = client
-                .list_experiments(request)
-                .await
-                .map_err(refused)?
-                .into_inner();
-            show(
-                global.output,
-                &format!("{PACKAGE}.ListExperimentsResponse"),
-                &list,
-                || {
-                    let rows = list.experiments.iter().map(|one| {
-                        vec![
-                            one.experiment_id.clone(),
-                            one.display_name.clone(),
-                            one.storage_state().as_str_name().to_lowercase(),
-                            time(one.last_run_created_at.as_ref()),
-                        ]
-                    });
-                    table(&["ID", "NAME", "STATE", "LAST RUN (UTC)"], rows.collect());
-                },
-            )?;
-        }
-        Command::Get { experiment_id } => {
+        Command::List { limit } => list(channel, limit, global).await?,
+        Command::Get { experiment } => {
+            let experiment_id = find::experiment(&channel, &experiment).await?;
             let request = pb::GetExperimentRequest { experiment_id };
             let found = client.get_experiment(request).await.map_err(refused)?;
             shown(global, found.get_ref())?;
         }
-        Command::Archive { experiment_id } => {
+        Command::Archive { experiment } => {
+            let experiment_id = find::experiment(&channel, &experiment).await?;
             let request = pb::ArchiveExperimentRequest { experiment_id };
             client.archive_experiment(request).await.map_err(refused)?;
             line("archived");
         }
-        Command::Unarchive { experiment_id } => {
+        Command::Unarchive { experiment } => {
+            let experiment_id = find::experiment(&channel, &experiment).await?;
             let request = pb::UnarchiveExperimentRequest { experiment_id };
             client
                 .unarchive_experiment(request)
@@ -120,11 +97,43 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
                 .map_err(refused)?;
             line("unarchived");
         }
-        Command::Delete { experiment_id } => {
+        Command::Delete { experiment } => {
+            let experiment_id = find::experiment(&channel, &experiment).await?;
             let request = pb::DeleteExperimentRequest { experiment_id };
             client.delete_experiment(request).await.map_err(refused)?;
             line("deleted");
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn list(channel: Channel, limit: i32, global: &Global) -> anyhow::Result<()> {
+    let request = pb::ListExperimentsRequest {
+        page_size: limit,
+        sort_by: "created_at desc".to_owned(),
+        ..pb::ListExperimentsRequest::default()
+    };
+    let mut client = ExperimentServiceClient::new(channel);
+    let list = client.list_experiments(request).await.map_err(refused)?;
+    let list = list.into_inner();
+    let name = format!("{PACKAGE}.ListExperimentsResponse");
+    show(global.output, &name, &list, || {
+        if list.experiments.is_empty() {
+            return note("no experiments");
+        }
+        let ids = list
+            .experiments
+            .iter()
+            .map(|one| one.experiment_id.as_str());
+        let ids = short_ids(global.output, ids);
+        let rows = list.experiments.iter().zip(ids).map(|(one, id)| {
+            vec![
+                id,
+                one.display_name.clone(),
+                one.storage_state().as_str_name().to_lowercase(),
+                time(one.last_run_created_at.as_ref()),
+            ]
+        });
+        table(&["ID", "NAME", "STATE", "LAST RUN"], rows.collect());
+    })
 }

@@ -1,15 +1,15 @@
-//! Tables, JSON, errors.
+//! What is printed: tables, JSON, notes, errors; colours and times for people.
+//!
+//! A reader that has seen enough closes its pipe: then the command ends, and nothing is wrong.
 
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "printing is what this is for"
-)]
-
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _, Write};
 use std::process::ExitCode;
 
-use comfy_table::{Table, presets};
+use anstyle::{AnsiColor, Color, Style};
+use comfy_table::{Cell, ColumnConstraint, ContentArrangement, Table, presets};
 use ferroflow_proto::pool;
+use jiff::tz::TimeZone;
 use prost::Message;
 use prost_reflect::{DynamicMessage, SerializeOptions};
 use prost_types::Timestamp;
@@ -18,22 +18,147 @@ use tonic::Status;
 
 use super::Format;
 
-/// Prints a table.
-pub(crate) fn table(head: &[&str], rows: Vec<Vec<String>>) {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(head);
-    table.add_rows(rows);
-    println!("{}", table.trim_fmt());
+/// Characters of an id that a table shows, unless two of its rows begin alike.
+const SHORT: usize = 8;
+
+/// Ends the command when nobody reads it any more.
+fn ended(error: &io::Error) {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        std::process::exit(0);
+    }
+}
+
+/// Prints bytes as they are.
+pub(crate) fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    let printed = out.write_all(bytes).and_then(|()| out.flush());
+    printed.map_err(|error| {
+        ended(&error);
+        anyhow::Error::new(error).context("cannot print")
+    })
 }
 
 /// Prints a line.
 pub(crate) fn line(text: &str) {
-    println!("{text}");
+    // What cannot be printed (a full disk behind `>`) cannot be said there either.
+    if let Err(error) = bytes(format!("{text}\n").as_bytes()) {
+        note(&format!("error: {error:#}"));
+        std::process::exit(1);
+    }
 }
 
 /// Prints a note beside the result.
 pub(crate) fn note(text: &str) {
-    eprintln!("{text}");
+    // Nobody is left to be told when this fails.
+    let _unread = writeln!(io::stderr().lock(), "{text}").is_err();
+}
+
+/// Whether what goes to standard output is coloured: a terminal, without `NO_COLOR`.
+pub(crate) fn coloured() -> bool {
+    anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never
+}
+
+/// A text in a colour, where colours are wanted.
+pub(crate) fn paint(text: &str, style: Style) -> String {
+    if coloured() && !text.is_empty() {
+        format!("{style}{text}{style:#}")
+    } else {
+        text.to_owned()
+    }
+}
+
+/// Titles.
+pub(crate) fn bold(text: &str) -> String {
+    paint(text, Style::new().bold())
+}
+
+/// The colour of a state.
+pub(crate) fn style_of(state: &str) -> Style {
+    let colour = match state {
+        "succeeded" | "enabled" => AnsiColor::Green,
+        "cached" => AnsiColor::Cyan,
+        "running" => AnsiColor::Blue,
+        "failed" => AnsiColor::Red,
+        "canceled" | "canceling" => AnsiColor::Yellow,
+        "pending" | "skipped" | "archived" | "disabled" => AnsiColor::BrightBlack,
+        _ => return Style::new(),
+    };
+    Style::new().fg_color(Some(Color::Ansi(colour)))
+}
+
+/// Prints a table, as wide as the terminal allows. A column `STATE` is coloured, and one `ID` is
+/// never broken.
+pub(crate) fn table(head: &[&str], rows: Vec<Vec<String>>) {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(head);
+    if io::stdout().is_terminal() {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+    }
+    if coloured() {
+        table.enforce_styling();
+    } else {
+        table.force_no_tty();
+        // A terminal without colours has a width all the same.
+        if let (true, Some(width)) = (io::stdout().is_terminal(), width()) {
+            table.set_width(width);
+        }
+    }
+    for row in rows {
+        let cells = row.into_iter().zip(head).map(|(text, head)| match *head {
+            "STATE" => coloured_cell(text),
+            _ => Cell::new(text),
+        });
+        table.add_row(cells);
+    }
+    for (column, head) in table.column_iter_mut().zip(head) {
+        column.set_padding((0, 2));
+        if !matches!(
+            *head,
+            "NAME" | "NOTE" | "TASK" | "VALUE" | "TYPE" | "PIPELINE" | "EXPERIMENT"
+        ) {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
+    }
+    line(&table.trim_fmt());
+}
+
+fn coloured_cell(state: String) -> Cell {
+    let colour = match style_of(&state).get_fg_color() {
+        Some(Color::Ansi(AnsiColor::Green)) => comfy_table::Color::DarkGreen,
+        Some(Color::Ansi(AnsiColor::Cyan)) => comfy_table::Color::DarkCyan,
+        Some(Color::Ansi(AnsiColor::Blue)) => comfy_table::Color::DarkBlue,
+        Some(Color::Ansi(AnsiColor::Red)) => comfy_table::Color::DarkRed,
+        Some(Color::Ansi(AnsiColor::Yellow)) => comfy_table::Color::DarkYellow,
+        Some(_) => comfy_table::Color::DarkGrey,
+        None => return Cell::new(state),
+    };
+    Cell::new(state).fg(colour)
+}
+
+/// Columns of the terminal.
+fn width() -> Option<u16> {
+    let mut table = Table::new();
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    table.width()
+}
+
+/// Ids as a table shows them: as many first characters as tell its rows apart.
+pub(crate) fn short_ids<'a>(format: Format, ids: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let ids: Vec<&str> = ids.collect();
+    if format != Format::Table {
+        return ids.into_iter().map(str::to_owned).collect();
+    }
+    let mut distinct = ids.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
+    let alike = |pair: &[&str]| {
+        let both = pair[0].chars().zip(pair[1].chars());
+        both.take_while(|(one, other)| one == other).count()
+    };
+    let shared = distinct.windows(2).map(alike).max().unwrap_or(0);
+    let length = SHORT.max(shared + 1);
+    let short = |id: &str| id.chars().take(length).collect();
+    ids.into_iter().map(short).collect()
 }
 
 /// A message as the REST API shows it.
@@ -54,21 +179,33 @@ pub(crate) fn show(
     table: impl FnOnce(),
 ) -> anyhow::Result<()> {
     match format {
-        Format::Json => println!(
-            "{}",
-            serde_json::to_string_pretty(&json_of(name, message)?)?
-        ),
-        Format::Table => table(),
+        Format::Json => json(&json_of(name, message)?)?,
+        Format::Table | Format::Wide => table(),
     }
     Ok(())
 }
 
-/// A time for people, in UTC.
+/// Prints JSON.
+pub(crate) fn json(value: &Value) -> anyhow::Result<()> {
+    line(&serde_json::to_string_pretty(value)?);
+    Ok(())
+}
+
+/// A time for people, where they are.
 pub(crate) fn time(at: Option<&Timestamp>) -> String {
+    stamp(at, "%Y-%m-%d %H:%M:%S")
+}
+
+/// The same with the offset from UTC.
+pub(crate) fn time_with_zone(at: Option<&Timestamp>) -> String {
+    stamp(at, "%Y-%m-%d %H:%M:%S %:z")
+}
+
+fn stamp(at: Option<&Timestamp>, format: &str) -> String {
     match at {
         Some(at) if at.seconds > 0 => jiff::Timestamp::new(at.seconds, at.nanos).map_or_else(
             |_| "?".to_owned(),
-            |at| at.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+            |at| at.to_zoned(TimeZone::system()).strftime(format).to_string(),
         ),
         _ => String::new(),
     }
@@ -83,10 +220,37 @@ pub(crate) fn duration(from: Option<&Timestamp>, to: Option<&Timestamp>) -> Stri
             match millis {
                 0..10_000 => format!("{}.{:01}s", millis / 1000, millis % 1000 / 100),
                 10_000..120_000 => format!("{}s", millis / 1000),
-                _ => format!("{}m {:02}s", millis / 60_000, millis / 1000 % 60),
+                120_000..7_200_000 => format!("{}m {:02}s", millis / 60_000, millis / 1000 % 60),
+                _ => format!("{}h {:02}m", millis / 3_600_000, millis / 60_000 % 60),
             }
         }
         _ => String::new(),
+    }
+}
+
+/// The time since `from` for what has not ended.
+pub(crate) fn elapsed(from: Option<&Timestamp>, to: Option<&Timestamp>) -> String {
+    let now = jiff::Timestamp::now();
+    let now = Timestamp {
+        seconds: now.as_second(),
+        nanos: now.subsec_nanosecond(),
+    };
+    let ended = to.filter(|to| to.seconds > 0);
+    duration(from, Some(ended.unwrap_or(&now)))
+}
+
+/// Bytes for people.
+pub(crate) fn size(bytes: i64) -> String {
+    let (mut whole, mut rest, mut unit) = (bytes.max(0), 0, "B");
+    for next in ["kB", "MB", "GB", "TB"] {
+        if whole < 1000 {
+            break;
+        }
+        (rest, whole, unit) = (whole % 1000 / 100, whole / 1000, next);
+    }
+    match unit {
+        "B" => format!("{whole} B"),
+        unit => format!("{whole}.{rest} {unit}"),
     }
 }
 
@@ -103,14 +267,45 @@ pub(crate) fn refused(status: Status) -> anyhow::Error {
 /// Prints an error with its causes; the exit code of a command that failed.
 pub(crate) fn fail(error: &anyhow::Error) -> ExitCode {
     let mut said = error.to_string();
-    eprintln!("error: {said}");
+    let mut text = format!("error: {said}");
     for cause in error.chain().skip(1) {
-        let text = cause.to_string();
+        let cause = cause.to_string();
         // Transports repeat what they wrap.
-        if !said.contains(&text) {
-            eprintln!("  because: {text}");
-            said.push_str(&text);
+        if !said.contains(&cause) {
+            // Writing to a text does not fail.
+            let _never = write!(text, "\n  because: {cause}").is_err();
+            said.push_str(&cause);
         }
     }
+    note(&text);
     ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_ids_tell_their_rows_apart() {
+        let short = |ids: [&str; 2]| short_ids(Format::Table, ids.into_iter());
+
+        assert_eq!(short(["0123456789-a", "9"]), ["01234567", "9"]);
+        assert_eq!(short(["0123456789-a", "0123456789-b"])[0], "0123456789-a");
+        assert_eq!(short(["0123456789-a", "0123456789-a"])[1], "01234567");
+        let wide = short_ids(Format::Wide, ["0123456789-a"].into_iter());
+        assert_eq!(wide, ["0123456789-a"]);
+    }
+
+    #[test]
+    fn durations_and_sizes_are_for_people() {
+        let at = |seconds| Timestamp { seconds, nanos: 0 };
+        let took = |seconds: i64| duration(Some(&at(1)), Some(&at(1 + seconds)));
+
+        assert_eq!(took(5), "5.0s");
+        assert_eq!(took(75), "75s");
+        assert_eq!(took(125), "2m 05s");
+        assert_eq!(took(7_260), "2h 01m");
+        assert_eq!(size(999), "999 B");
+        assert_eq!(size(1_250_000), "1.2 MB");
+    }
 }

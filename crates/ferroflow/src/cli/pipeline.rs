@@ -3,36 +3,46 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use ferroflow_proto::kfp::v2beta1 as pb;
 use ferroflow_proto::kfp::v2beta1::pipeline_service_client::PipelineServiceClient;
 use ferroflow_proto::pipelines::v1::upload_service_client::UploadServiceClient;
 use ferroflow_proto::pipelines::v1::{UploadPipelineRequest, UploadPipelineVersionRequest};
 
-use super::output::{line, refused, show, table, time};
-use super::{Channel, Global, connect};
+use super::connect::MESSAGE_MAX;
+use super::output::{bold, line, note, refused, short_ids, show, table, time};
+use super::{Channel, Global, connect, find, spec};
 
 const PACKAGE: &str = "kubeflow.pipelines.backend.api.v2beta1";
 
+pub(super) const EXAMPLES: &str = "\
+PIPELINE is a pipeline's name, its id, the first characters of it, or @last for the newest.
+
+Examples:
+  ferroflow pipeline upload training.yaml
+  ferroflow pipeline upload-version training training.py --name v2
+  ferroflow run submit --pipeline training --version v2";
+
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Upload a compiled pipeline (.yaml, .json, .zip, .tar.gz).
+    /// Upload a pipeline.
     Upload(Upload),
+    /// Upload a further version of a pipeline.
+    UploadVersion(UploadVersion),
     /// List pipelines, newest first.
     List {
-        /// How many.
-        #[arg(long, default_value = "20")]
+        /// How many, at most 200.
+        #[arg(long, default_value = "20", value_parser = clap::value_parser!(i32).range(1..=200))]
         limit: i32,
     },
     /// Show a pipeline and its versions.
     Get {
-        /// Its id.
-        pipeline_id: String,
+        /// The pipeline: its name, its id, the first characters of it, or @last.
+        pipeline: String,
     },
     /// Delete a pipeline.
     Delete {
-        /// Its id.
-        pipeline_id: String,
+        /// The pipeline: its name, its id, the first characters of it, or @last.
+        pipeline: String,
         /// Delete its versions as well.
         #[arg(long)]
         cascade: bool,
@@ -41,119 +51,121 @@ pub(crate) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Upload {
-    /// The file.
+    /// A compiled pipeline (.yaml, .json, .zip, .tar.gz), or a Python file with one (.py).
     file: PathBuf,
-    /// Its name [default: the file's name].
+    #[command(flatten)]
+    compiler: spec::Compiler,
+    /// What it is called [default: the name in its specification].
     #[arg(long)]
     name: Option<String>,
-    /// A description.
-    #[arg(long, default_value = "")]
-    description: String,
+    /// A description [default: that of its specification].
+    #[arg(long)]
+    description: Option<String>,
     /// Add a version to this pipeline instead of making a new one.
-    #[arg(long, value_name = "PIPELINE_ID")]
+    #[arg(long, value_name = "PIPELINE", hide = true)]
     version_of: Option<String>,
 }
 
-async fn upload(channel: Channel, upload: Upload, global: &Global) -> anyhow::Result<ExitCode> {
-    let Upload {
-        file,
-        name,
-        description,
-        version_of,
-    } = upload;
-    let content =
-        std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
-    let filename = file
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned());
-    let (filename, name) = (filename.unwrap_or_default(), name.unwrap_or_default());
-    let mut client = UploadServiceClient::new(channel);
-    if let Some(pipeline_id) = version_of {
-        let request = UploadPipelineVersionRequest {
-            filename,
-            content,
-            name,
-            description,
-            pipeline_id,
-            ..UploadPipelineVersionRequest::default()
+#[derive(Debug, clap::Args)]
+pub(crate) struct UploadVersion {
+    /// The pipeline: its name, its id, the first characters of it, or @last.
+    pipeline: String,
+    /// A compiled pipeline (.yaml, .json, .zip, .tar.gz), or a Python file with one (.py).
+    file: PathBuf,
+    #[command(flatten)]
+    compiler: spec::Compiler,
+    /// What the version is called [default: the name in its specification and the time].
+    #[arg(long)]
+    name: Option<String>,
+    /// A description [default: that of its specification].
+    #[arg(long)]
+    description: Option<String>,
+}
+
+async fn upload(upload: Upload, global: &Global) -> anyhow::Result<ExitCode> {
+    if let Some(pipeline) = upload.version_of {
+        let version = UploadVersion {
+            pipeline,
+            file: upload.file,
+            compiler: upload.compiler,
+            name: upload.name,
+            description: upload.description,
         };
-        let made = client
-            .upload_pipeline_version(request)
-            .await
-            .map_err(refused)?
-            .into_inner();
-        show(
-            global.output,
-            &format!("{PACKAGE}.PipelineVersion"),
-            &made,
-            || {
-                line(&format!(
-                    "version {} ({})",
-                    made.pipeline_version_id, made.name
-                ));
-            },
-        )?;
-    } else {
-        let request = UploadPipelineRequest {
-            filename,
-            content,
-            name,
-            description,
-            ..UploadPipelineRequest::default()
-        };
-        let made = client
-            .upload_pipeline(request)
-            .await
-            .map_err(refused)?
-            .into_inner();
-        show(global.output, &format!("{PACKAGE}.Pipeline"), &made, || {
-            line(&format!("pipeline {} ({})", made.pipeline_id, made.name));
-        })?;
+        return upload_version(version, global).await;
     }
+    let compiled = upload.compiler.read(&upload.file)?;
+    let describe = || spec::description(&compiled.document);
+    let request = UploadPipelineRequest {
+        name: upload
+            .name
+            .unwrap_or_else(|| spec::name(&compiled.document)),
+        description: upload.description.unwrap_or_else(describe),
+        filename: compiled.filename,
+        content: compiled.bytes,
+        ..UploadPipelineRequest::default()
+    };
+    let mut client = UploadServiceClient::new(connect(global).await?);
+    let made = client.upload_pipeline(request).await.map_err(refused)?;
+    let made = made.into_inner();
+    show(global.output, &format!("{PACKAGE}.Pipeline"), &made, || {
+        line(&format!("pipeline {} ({})", made.pipeline_id, made.name));
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn upload_version(upload: UploadVersion, global: &Global) -> anyhow::Result<ExitCode> {
+    let compiled = upload.compiler.read(&upload.file)?;
+    let channel = connect(global).await?;
+    let pipeline_id = find::pipeline(&channel, &upload.pipeline).await?;
+    let describe = || spec::description(&compiled.document);
+    // Versions of one pipeline need names of their own.
+    let usual = || {
+        let now = jiff::Zoned::now().strftime("%Y-%m-%d-%H%M%S");
+        format!("{}-{now}", spec::name(&compiled.document))
+    };
+    let request = UploadPipelineVersionRequest {
+        name: upload.name.unwrap_or_else(usual),
+        description: upload.description.unwrap_or_else(describe),
+        filename: compiled.filename,
+        content: compiled.bytes,
+        pipeline_id,
+        ..UploadPipelineVersionRequest::default()
+    };
+    let mut client = UploadServiceClient::new(channel);
+    let made = client
+        .upload_pipeline_version(request)
+        .await
+        .map_err(refused)?;
+    let made = made.into_inner();
+    let name = format!("{PACKAGE}.PipelineVersion");
+    show(global.output, &name, &made, || {
+        line(&format!(
+            "version {} ({})",
+            made.pipeline_version_id, made.name
+        ));
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
 pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<ExitCode> {
-    let channel = connect(global).await?;
-    let mut client = PipelineServiceClient::new(channel.clone());
     match command {
-        Command::Upload(upload) => return self::upload(channel, upload, global).await,
-        Command::List { limit } => {
-            let request = pb::ListPipelinesRequest {
-                page_size: limit,
-                sort_by: "created_at desc".to_owned(),
-                ..pb::ListPipelinesRequest::default()
-            };
-            let list = client
-                .list_pipelines(request)
-                .await
-                .map_err(refused)?
-                .into_inner();
-            show(
-                global.output,
-                &format!("{PACKAGE}.ListPipelinesResponse"),
-                &list,
-                || {
-                    let rows = list.pipelines.iter().map(|pipeline| {
-                        vec![
-                            pipeline.pipeline_id.clone(),
-                            pipeline.display_name.clone(),
-                            time(pipeline.created_at.as_ref()),
-                        ]
-                    });
-                    table(&["ID", "NAME", "CREATED (UTC)"], rows.collect());
-                },
-            )?;
+        // A file that cannot be read is told before a platform that cannot be reached.
+        Command::Upload(upload) => return self::upload(upload, global).await,
+        Command::UploadVersion(upload) => return upload_version(upload, global).await,
+        Command::List { limit } => list(connect(global).await?, limit, global).await?,
+        Command::Get { pipeline } => {
+            let channel = connect(global).await?;
+            let pipeline_id = find::pipeline(&channel, &pipeline).await?;
+            get(channel, pipeline_id, global).await?;
         }
-        Command::Get { pipeline_id } => get(&mut client, pipeline_id, global).await?,
-        Command::Delete {
-            pipeline_id,
-            cascade,
-        } => {
+        Command::Delete { pipeline, cascade } => {
+            let channel = connect(global).await?;
+            let pipeline_id = find::pipeline(&channel, &pipeline).await?;
             let request = pb::DeletePipelineRequest {
                 pipeline_id: pipeline_id.clone(),
                 cascade,
             };
+            let mut client = PipelineServiceClient::new(channel);
             client.delete_pipeline(request).await.map_err(refused)?;
             line(&format!("pipeline {pipeline_id} is deleted"));
         }
@@ -161,19 +173,40 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
     Ok(ExitCode::SUCCESS)
 }
 
-async fn get(
-    client: &mut PipelineServiceClient<Channel>,
-    pipeline_id: String,
-    global: &Global,
-) -> anyhow::Result<()> {
+async fn list(channel: Channel, limit: i32, global: &Global) -> anyhow::Result<()> {
+    let request = pb::ListPipelinesRequest {
+        page_size: limit,
+        sort_by: "created_at desc".to_owned(),
+        ..pb::ListPipelinesRequest::default()
+    };
+    let mut client = PipelineServiceClient::new(channel);
+    let list = client.list_pipelines(request).await.map_err(refused)?;
+    let list = list.into_inner();
+    let name = format!("{PACKAGE}.ListPipelinesResponse");
+    show(global.output, &name, &list, || {
+        if list.pipelines.is_empty() {
+            return note("no pipelines");
+        }
+        let ids = list.pipelines.iter().map(|one| one.pipeline_id.as_str());
+        let ids = short_ids(global.output, ids);
+        let rows = list.pipelines.iter().zip(ids).map(|(pipeline, id)| {
+            vec![
+                id,
+                pipeline.display_name.clone(),
+                time(pipeline.created_at.as_ref()),
+            ]
+        });
+        table(&["ID", "NAME", "CREATED"], rows.collect());
+    })
+}
+
+async fn get(channel: Channel, pipeline_id: String, global: &Global) -> anyhow::Result<()> {
+    let mut client = PipelineServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX);
     let request = pb::GetPipelineRequest {
         pipeline_id: pipeline_id.clone(),
     };
-    let found = client
-        .get_pipeline(request)
-        .await
-        .map_err(refused)?
-        .into_inner();
+    let found = client.get_pipeline(request).await.map_err(refused)?;
+    let found = found.into_inner();
     let request = pb::ListPipelineVersionsRequest {
         pipeline_id,
         page_size: 200,
@@ -183,25 +216,31 @@ async fn get(
     let versions = client
         .list_pipeline_versions(request)
         .await
-        .map_err(refused)?
-        .into_inner();
+        .map_err(refused)?;
+    let versions = versions.into_inner().pipeline_versions;
     show(
         global.output,
         &format!("{PACKAGE}.Pipeline"),
         &found,
         || {
-            line(&format!("{}  {}", found.pipeline_id, found.display_name));
+            line(&format!(
+                "{}  {}",
+                bold(&found.display_name),
+                found.pipeline_id
+            ));
             if !found.description.is_empty() {
                 line(&found.description);
             }
-            let rows = versions.pipeline_versions.iter().map(|version| {
+            let ids = versions.iter().map(|one| one.pipeline_version_id.as_str());
+            let ids = short_ids(global.output, ids);
+            let rows = versions.iter().zip(ids).map(|(version, id)| {
                 vec![
-                    version.pipeline_version_id.clone(),
+                    id,
                     version.display_name.clone(),
                     time(version.created_at.as_ref()),
                 ]
             });
-            table(&["VERSION", "NAME", "CREATED (UTC)"], rows.collect());
+            table(&["VERSION", "NAME", "CREATED"], rows.collect());
         },
     )
 }

@@ -1,214 +1,203 @@
 //! `ferroflow run`.
 
-use std::io::Write as _;
-use std::path::PathBuf;
+mod get;
+mod list;
+mod logs;
+mod submit;
+
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
-use ferroflow_proto::json::from_json;
 use ferroflow_proto::kfp::v2beta1 as pb;
-use ferroflow_proto::kfp::v2beta1::experiment_service_client::ExperimentServiceClient;
-use ferroflow_proto::kfp::v2beta1::run::PipelineSource;
 use ferroflow_proto::kfp::v2beta1::run_service_client::RunServiceClient;
 use ferroflow_proto::pipelines::v1::task_service_client::TaskServiceClient;
-use ferroflow_proto::pipelines::v1::{ListTasksRequest, StreamLogsRequest, Task};
+use ferroflow_proto::pipelines::v1::{ListTasksRequest, Task};
 
-use super::output::{duration, line, note, refused, show, table, time};
-use super::{Channel, Format, Global, connect, spec, watch};
+use super::connect::MESSAGE_MAX;
+use super::output::{line, note, refused};
+use super::{Channel, Global, connect, find, watch};
 
 const PACKAGE: &str = "kubeflow.pipelines.backend.api.v2beta1";
 
+/// The exit code of a command that was interrupted, as shells have it: 128 and SIGINT.
+const INTERRUPTED: u8 = 130;
+
+pub(super) const EXAMPLES: &str = "\
+RUN is a run's id, the first characters of one, its name, or @last for the newest run.
+
+Examples:
+  ferroflow run submit pipeline.yaml --param epochs=5 --wait
+  ferroflow run submit pipeline.py --experiment digits
+  ferroflow run submit --pipeline training --version v2
+  ferroflow run list --state failed --limit 5
+  ferroflow run get @last
+  ferroflow run logs @last --follow";
+
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Run a compiled pipeline.
-    Submit(Submit),
+    /// Run a compiled pipeline, a Python file's, or an uploaded one.
+    Submit(Box<submit::Submit>),
     /// List runs, newest first.
-    List {
-        /// How many.
-        #[arg(long, default_value = "20")]
-        limit: i32,
-    },
-    /// Show a run and its tasks.
+    List(list::List),
+    /// Show a run: its tasks in the order they ran, parameters, metrics, outputs, the cause of a
+    /// failure.
     Get {
-        /// Its id.
-        run_id: String,
+        /// The run: an id, the first characters of one, a name, or @last.
+        run: String,
     },
     /// Print what a run's commands printed.
-    Logs {
-        /// The run.
-        run_id: String,
-        /// Only this task: its id, its path or its name.
-        task: Option<String>,
-        /// Go on until it ends.
-        #[arg(long, short)]
-        follow: bool,
-    },
+    Logs(logs::Logs),
     /// Wait until a run ends; exits with 0 if it succeeded, 1 if it failed, 3 if it was canceled.
     Wait {
-        /// Its id.
-        run_id: String,
+        /// The run: an id, the first characters of one, a name, or @last.
+        run: String,
     },
     /// Stop a run.
     Cancel {
-        /// Its id.
-        run_id: String,
+        /// The run: an id, the first characters of one, a name, or @last.
+        run: String,
     },
     /// Run again what failed, keep what succeeded.
     Retry {
-        /// Its id.
-        run_id: String,
+        /// The run: an id, the first characters of one, a name, or @last.
+        run: String,
+        /// Wait until it ends, showing its tasks.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Put a run away: lists leave it out unless asked.
+    Archive {
+        /// The run: an id, the first characters of one, a name, or @last.
+        run: String,
+    },
+    /// Bring a run back that was put away.
+    Unarchive {
+        /// The run: an id, the first characters of one, a name, or @last.
+        run: String,
     },
     /// Delete a run and its logs; artifacts stay.
     Delete {
-        /// Its id.
-        run_id: String,
+        /// The run: an id, the first characters of one, a name, or @last.
+        run: String,
     },
 }
 
-#[derive(Debug, clap::Args)]
-pub(crate) struct Submit {
-    /// A pipeline compiled by the kfp SDK.
-    file: PathBuf,
-    /// A parameter; repeat for several. Values are JSON, texts need no quotes.
-    #[arg(long = "param", value_name = "NAME=VALUE")]
-    parameters: Vec<String>,
-    /// A JSON file of parameters.
-    #[arg(long, value_name = "FILE")]
-    param_file: Option<PathBuf>,
-    /// What the run is called [default: the file's name].
-    #[arg(long)]
-    name: Option<String>,
-    /// The experiment's name [default: Default].
-    #[arg(long)]
-    experiment: Option<String>,
-    /// Reuse no earlier results.
-    #[arg(long)]
-    no_cache: bool,
-    /// Wait until it ends, showing its tasks.
-    #[arg(long)]
-    wait: bool,
-}
-
 pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<ExitCode> {
+    // A file that cannot be read is told before a platform that cannot be reached.
+    let command = match command {
+        Command::Submit(submit) => return submit::run(*submit, global).await,
+        other => other,
+    };
     let channel = connect(global).await?;
-    let mut client = RunServiceClient::new(channel.clone());
     match command {
-        Command::Submit(submit) => return self::submit(channel, submit, global).await,
-        Command::List { limit } => list(&mut client, limit, global).await?,
-        Command::Get { run_id } => get(channel, run_id, global).await?,
-        Command::Logs {
-            run_id,
-            task,
-            follow,
-        } => logs(channel, run_id, task, follow).await?,
-        Command::Wait { run_id } => return watch::wait(channel, run_id, global.output).await,
-        Command::Cancel { run_id } => {
-            let request = pb::TerminateRunRequest {
-                run_id,
-                ..Default::default()
-            };
-            client.terminate_run(request).await.map_err(refused)?;
-            line("canceling");
+        Command::Submit(_) => {}
+        Command::List(list) => list::run(channel, list, global).await?,
+        Command::Get { run } => {
+            let run_id = find::run(&channel, &run).await?;
+            get::run(channel, run_id, global).await?;
         }
-        Command::Retry { run_id } => {
-            let request = pb::RetryRunRequest {
-                run_id,
-                ..Default::default()
-            };
-            client.retry_run(request).await.map_err(refused)?;
-            line("retrying");
+        Command::Logs(logs) => return logs::run(channel, logs).await,
+        Command::Wait { run } => {
+            let run_id = find::run(&channel, &run).await?;
+            return wait(channel, run_id, global).await;
         }
-        Command::Delete { run_id } => {
-            let request = pb::DeleteRunRequest {
-                run_id,
-                ..Default::default()
-            };
-            client.delete_run(request).await.map_err(refused)?;
-            line("deleted");
+        Command::Retry { run, wait } => {
+            let run_id = find::run(&channel, &run).await?;
+            change(channel.clone(), Change::Retry, &run_id).await?;
+            if wait {
+                return self::wait(channel, run_id, global).await;
+            }
+        }
+        Command::Cancel { run } => {
+            let run_id = find::run(&channel, &run).await?;
+            change(channel, Change::Cancel, &run_id).await?;
+        }
+        Command::Archive { run } => {
+            let run_id = find::run(&channel, &run).await?;
+            change(channel, Change::Archive, &run_id).await?;
+        }
+        Command::Unarchive { run } => {
+            let run_id = find::run(&channel, &run).await?;
+            change(channel, Change::Unarchive, &run_id).await?;
+        }
+        Command::Delete { run } => {
+            let run_id = find::run(&channel, &run).await?;
+            change(channel, Change::Delete, &run_id).await?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn submit(channel: Channel, submit: Submit, global: &Global) -> anyhow::Result<ExitCode> {
-    let mut document = spec::read(&submit.file)?;
-    let file = submit.param_file.as_deref();
-    let parameters = spec::parameters(&document, file, &submit.parameters)?;
-    if submit.no_cache {
-        spec::without_cache(&mut document);
-    }
-    let experiment_id = match submit.experiment {
-        Some(name) => experiment(channel.clone(), name).await?,
-        None => String::new(),
-    };
-    let stem = submit
-        .file
-        .file_stem()
-        .map(|stem| stem.to_string_lossy().into_owned());
-    let parameters = parameters
-        .iter()
-        .map(|(name, value)| (name.clone(), from_json(value)));
-    let run = pb::Run {
-        display_name: submit.name.or(stem).unwrap_or_default(),
-        experiment_id,
-        pipeline_source: Some(PipelineSource::PipelineSpec(spec::fields(&document))),
-        runtime_config: Some(pb::RuntimeConfig {
-            parameters: parameters.collect(),
-            ..pb::RuntimeConfig::default()
-        }),
-        ..pb::Run::default()
-    };
-    let request = pb::CreateRunRequest {
-        run: Some(run),
-        ..Default::default()
-    };
-    let mut client = RunServiceClient::new(channel.clone());
-    let made = client
-        .create_run(request)
-        .await
-        .map_err(refused)?
-        .into_inner();
-    if submit.wait {
-        note(&format!("run {}", made.run_id));
-        return watch::wait(channel, made.run_id, global.output).await;
-    }
-    show(global.output, &format!("{PACKAGE}.Run"), &made, || {
-        line(&made.run_id);
-    })?;
-    Ok(ExitCode::SUCCESS)
+/// What is done to a run as a whole.
+enum Change {
+    Cancel,
+    Retry,
+    Archive,
+    Unarchive,
+    Delete,
 }
 
-/// The id of the experiment of this name, which is made if there is none.
-async fn experiment(channel: Channel, name: String) -> anyhow::Result<String> {
-    let mut client = ExperimentServiceClient::new(channel);
-    let filter = serde_json::json!({"predicates": [
-        {"operation": "EQUALS", "key": "display_name", "string_value": name},
-    ]});
-    let request = pb::ListExperimentsRequest {
-        filter: filter.to_string(),
-        ..Default::default()
-    };
-    let found = client
-        .list_experiments(request)
-        .await
-        .map_err(refused)?
-        .into_inner();
-    if let Some(found) = found.experiments.into_iter().next() {
-        return Ok(found.experiment_id);
+async fn change(channel: Channel, change: Change, run_id: &str) -> anyhow::Result<()> {
+    let mut client = RunServiceClient::new(channel);
+    let run_id = run_id.to_owned();
+    let said = format!("run {run_id}");
+    macro_rules! call {
+        ($rpc:ident, $request:ident) => {{
+            let request = pb::$request {
+                run_id,
+                ..Default::default()
+            };
+            client.$rpc(request).await.map_err(refused)?;
+        }};
     }
-    let experiment = pb::Experiment {
-        display_name: name,
-        ..pb::Experiment::default()
+    let done = match change {
+        Change::Cancel => {
+            call!(terminate_run, TerminateRunRequest);
+            "is being canceled"
+        }
+        Change::Retry => {
+            call!(retry_run, RetryRunRequest);
+            "is being retried"
+        }
+        Change::Archive => {
+            call!(archive_run, ArchiveRunRequest);
+            "is archived"
+        }
+        Change::Unarchive => {
+            call!(unarchive_run, UnarchiveRunRequest);
+            "is unarchived"
+        }
+        Change::Delete => {
+            call!(delete_run, DeleteRunRequest);
+            "is deleted"
+        }
     };
-    let request = pb::CreateExperimentRequest {
-        experiment: Some(experiment),
-    };
-    Ok(client
-        .create_experiment(request)
-        .await
-        .map_err(refused)?
-        .into_inner()
-        .experiment_id)
+    line(&format!("{said} {done}"));
+    Ok(())
+}
+
+/// Waits for a run; Ctrl-C ends the waiting, not the run.
+async fn wait(channel: Channel, run_id: String, global: &Global) -> anyhow::Result<ExitCode> {
+    let waiting = watch::wait(channel, run_id.clone(), global.output);
+    unless_interrupted(waiting, &run_id).await
+}
+
+/// What `work` gives, unless somebody presses Ctrl-C.
+async fn unless_interrupted(
+    work: impl Future<Output = anyhow::Result<ExitCode>>,
+    run_id: &str,
+) -> anyhow::Result<ExitCode> {
+    tokio::select! {
+        done = work => done,
+        pressed = tokio::signal::ctrl_c() => {
+            pressed?;
+            note(&format!(
+                "\nrun {run_id} goes on\n  come back:  ferroflow run wait {run_id}\n  \
+                 logs:       ferroflow run logs {run_id} --follow\n  \
+                 stop it:    ferroflow run cancel {run_id}"
+            ));
+            Ok(ExitCode::from(INTERRUPTED))
+        }
+    }
 }
 
 /// What a run's state is called: one that failed because it was cancelled is canceled.
@@ -227,143 +216,25 @@ pub(super) fn state(run: &pb::Run) -> &'static str {
     }
 }
 
-async fn list(
-    client: &mut RunServiceClient<Channel>,
-    limit: i32,
-    global: &Global,
-) -> anyhow::Result<()> {
-    let request = pb::ListRunsRequest {
-        page_size: limit,
-        sort_by: "created_at desc".to_owned(),
-        ..Default::default()
-    };
-    let list = client
-        .list_runs(request)
-        .await
-        .map_err(refused)?
-        .into_inner();
-    show(
-        global.output,
-        &format!("{PACKAGE}.ListRunsResponse"),
-        &list,
-        || {
-            let rows = list.runs.iter().map(|run| {
-                vec![
-                    run.run_id.clone(),
-                    run.display_name.clone(),
-                    state(run).to_owned(),
-                    time(run.created_at.as_ref()),
-                    duration(run.created_at.as_ref(), run.finished_at.as_ref()),
-                ]
-            });
-            table(
-                &["ID", "NAME", "STATE", "CREATED (UTC)", "TOOK"],
-                rows.collect(),
-            );
-        },
-    )
+/// Whether nothing more happens to a run, short of a retry.
+pub(super) fn has_ended(run: &pb::Run) -> bool {
+    matches!(state(run), "succeeded" | "failed" | "canceled")
 }
 
 pub(super) async fn tasks(channel: Channel, run_id: &str) -> anyhow::Result<Vec<Task>> {
-    let mut client = TaskServiceClient::new(channel).max_decoding_message_size(64 * 1024 * 1024);
+    let mut client = TaskServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX);
     let request = ListTasksRequest {
         run_id: run_id.to_owned(),
     };
-    Ok(client
-        .list_tasks(request)
-        .await
-        .map_err(refused)?
-        .into_inner()
-        .tasks)
+    let listed = client.list_tasks(request).await.map_err(refused)?;
+    Ok(listed.into_inner().tasks)
 }
 
 pub(super) async fn fetch(channel: Channel, run_id: &str) -> anyhow::Result<pb::Run> {
-    let mut client = RunServiceClient::new(channel).max_decoding_message_size(64 * 1024 * 1024);
+    let mut client = RunServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX);
     let request = pb::GetRunRequest {
         run_id: run_id.to_owned(),
         ..Default::default()
     };
     Ok(client.get_run(request).await.map_err(refused)?.into_inner())
-}
-
-async fn get(channel: Channel, run_id: String, global: &Global) -> anyhow::Result<()> {
-    let run = fetch(channel.clone(), &run_id).await?;
-    if global.output == Format::Json {
-        return show(global.output, &format!("{PACKAGE}.Run"), &run, || {});
-    }
-    let tasks = tasks(channel, &run_id).await?;
-    line(&format!(
-        "{}  {}  {}",
-        run.run_id,
-        run.display_name,
-        state(&run)
-    ));
-    if let Some(error) = &run.error {
-        line(&format!("  {}", error.message));
-    }
-    let rows = tasks.iter().filter(|task| task.path != "root").map(|task| {
-        let depth = task.path.matches('.').count().saturating_sub(1);
-        let cache = task
-            .cache
-            .as_ref()
-            .map(|cache| cache.reason.clone())
-            .unwrap_or_default();
-        vec![
-            format!("{}{}", "  ".repeat(depth), task.name),
-            watch::word(task.state()).to_owned(),
-            duration(task.started_at.as_ref(), task.finished_at.as_ref()),
-            match &task.error {
-                _ if !task.note.is_empty() => task.note.clone(),
-                Some(error) => error.message.clone(),
-                None => cache,
-            },
-        ]
-    });
-    table(&["TASK", "STATE", "TOOK", "NOTE"], rows.collect());
-    Ok(())
-}
-
-async fn logs(
-    channel: Channel,
-    run_id: String,
-    wanted: Option<String>,
-    follow: bool,
-) -> anyhow::Result<()> {
-    let all = tasks(channel.clone(), &run_id).await?;
-    let is_wanted = |task: &&Task| match &wanted {
-        Some(name) => [&task.task_id, &task.path, &task.name].contains(&name),
-        None => task.attempt > 0,
-    };
-    let chosen: Vec<_> = all.iter().filter(is_wanted).collect();
-    if chosen.is_empty() {
-        match wanted {
-            Some(name) => {
-                bail!("run {run_id} has no task {name}: see `ferroflow run get {run_id}`")
-            }
-            None => bail!("no command of run {run_id} has started yet"),
-        }
-    }
-    let mut client = TaskServiceClient::new(channel);
-    for task in &chosen {
-        if chosen.len() > 1 {
-            note(&format!("==> {}", task.path.trim_start_matches("root.")));
-        }
-        let request = StreamLogsRequest {
-            run_id: run_id.clone(),
-            task_id: task.task_id.clone(),
-            follow,
-            ..StreamLogsRequest::default()
-        };
-        let mut stream = client
-            .stream_logs(request)
-            .await
-            .map_err(refused)?
-            .into_inner();
-        while let Some(body) = stream.message().await.map_err(refused)? {
-            std::io::stdout()
-                .write_all(&body.data)
-                .context("cannot print")?;
-        }
-    }
-    Ok(())
 }

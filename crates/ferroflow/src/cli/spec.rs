@@ -1,33 +1,83 @@
-//! Compiled pipelines and parameters from files and flags.
+//! Pipelines and parameters from files and flags.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use ferroflow_pipeline_svc::package;
 use ferroflow_proto::json::map_to_struct;
 use prost_types::Struct;
 use serde_json::{Map, Value, json};
 
-/// The documents of a compiled pipeline, as CreateRun takes them.
-pub(super) fn read(path: &Path) -> anyhow::Result<Value> {
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let documents: Vec<Value> = serde_saphyr::from_multiple(&text)
-        .with_context(|| format!("{} is not YAML or JSON", path.display()))?;
-    let (platforms, pipelines): (Vec<_>, Vec<_>) = documents
-        .into_iter()
-        .filter(Value::is_object)
-        .partition(|document| document.get("platforms").is_some());
-    let mut pipelines = pipelines.into_iter();
-    let Some(pipeline) = pipelines.next() else {
-        bail!(
-            "{} holds no pipeline: compile it with the kfp SDK",
-            path.display()
-        );
-    };
-    Ok(match platforms.into_iter().next() {
-        None => pipeline,
-        Some(platform) => json!({"pipeline_spec": pipeline, "platform_spec": platform}),
-    })
+use super::python_file;
+
+/// How Python files are compiled.
+#[derive(Debug, clap::Args)]
+pub(super) struct Compiler {
+    /// The pipeline's function in a Python file that has several.
+    #[arg(long, value_name = "NAME")]
+    function: Option<String>,
+    /// The Python that has the kfp SDK, for Python files [default: that of the active virtual
+    /// environment, else python3].
+    #[arg(long, value_name = "PROGRAM", env = "FERROFLOW_CLIENT_PYTHON")]
+    python: Option<PathBuf>,
+}
+
+/// A compiled pipeline.
+pub(super) struct Compiled {
+    /// What it is uploaded as.
+    pub(super) filename: String,
+    /// As it is uploaded.
+    pub(super) bytes: Vec<u8>,
+    /// Its documents, as CreateRun takes them.
+    pub(super) document: Value,
+}
+
+impl Compiler {
+    /// Reads a file, and compiles it if it is Python.
+    pub(super) fn read(&self, file: &Path) -> anyhow::Result<Compiled> {
+        let shown = file.display();
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let (filename, bytes) = if python_file::is_python(file) {
+            let (function, python) = (self.function.as_deref(), self.python.as_deref());
+            let compiled = python_file::compile(file, function, python)?;
+            (format!("{name}.yaml"), compiled)
+        } else {
+            if self.function.is_some() {
+                bail!("--function is for Python files, and {shown} is none");
+            }
+            let bytes = std::fs::read(file).with_context(|| format!("cannot read {shown}"))?;
+            (name.into_owned(), bytes)
+        };
+        let (pipeline, platform) = package::read(&filename, &bytes).map_err(|error| {
+            anyhow::anyhow!("{shown}: {}", error.to_string().replace("; ", "\n  "))
+        })?;
+        let document = match platform {
+            None => pipeline,
+            Some(platform) => json!({"pipeline_spec": pipeline, "platform_spec": platform}),
+        };
+        Ok(Compiled {
+            filename,
+            bytes,
+            document,
+        })
+    }
+}
+
+/// The specification proper in a document.
+fn spec(document: &Value) -> &Value {
+    document.get("pipeline_spec").unwrap_or(document)
+}
+
+/// What the pipeline calls itself.
+pub(super) fn name(document: &Value) -> String {
+    let name = spec(document).pointer("/pipelineInfo/name");
+    name.and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+/// What the pipeline says of itself.
+pub(super) fn description(document: &Value) -> String {
+    let text = spec(document).pointer("/pipelineInfo/description");
+    text.and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 /// A document as protobuf.
@@ -67,13 +117,12 @@ pub(super) fn parameters(
                 .with_context(|| format!("{} is not a JSON object", path.display()))?
         }
     };
-    let spec = document.get("pipeline_spec").unwrap_or(document);
     for flag in flags {
         let Some((name, text)) = flag.split_once('=') else {
             bail!("--param {flag}: write it as name=value");
         };
         let place = format!("/root/inputDefinitions/parameters/{name}/parameterType");
-        let kind = spec
+        let kind = spec(document)
             .pointer(&place)
             .and_then(Value::as_str)
             .unwrap_or_default();

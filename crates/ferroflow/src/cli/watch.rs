@@ -5,17 +5,18 @@
 use std::collections::HashMap;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use ferroflow_proto::events::v1::event_service_client::EventServiceClient;
-use ferroflow_proto::events::v1::{Event, WatchRequest};
-use ferroflow_proto::kfp::v2beta1::Run;
+use ferroflow_proto::events::v1::Event;
+use ferroflow_proto::kfp::v2beta1::{Run, RuntimeState, RuntimeStatus};
 use ferroflow_proto::pipelines::v1::{Task, TaskState, TaskType};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use prost_types::value::Kind;
+use prost_types::Timestamp;
 
-use super::output::{json_of, line, note, refused};
-use super::run::{fetch, state, tasks};
+use super::follow::{RunEvents, text};
+use super::log_text::without_noise;
+use super::output::{duration, json, json_of, line, note, paint, style_of};
+use super::run::{fetch, has_ended, state, tasks};
 use super::{Channel, Format};
 
 /// Tasks that are shown at once; more scroll away above.
@@ -35,15 +36,6 @@ pub(super) fn word(state: TaskState) -> &'static str {
     }
 }
 
-/// A text out of an event's data.
-fn text(event: &Event, key: &str) -> String {
-    let value = event.data.as_ref().and_then(|data| data.fields.get(key));
-    match value.and_then(|value| value.kind.as_ref()) {
-        Some(Kind::StringValue(text)) => text.clone(),
-        _ => String::new(),
-    }
-}
-
 /// Waits until the run ends, showing what happens.
 pub(super) async fn wait(
     channel: Channel,
@@ -51,37 +43,43 @@ pub(super) async fn wait(
     format: Format,
 ) -> anyhow::Result<ExitCode> {
     let run = fetch(channel.clone(), &run_id).await?;
-    let mut events = EventServiceClient::new(channel.clone());
-    let request = WatchRequest {
-        topics: vec!["ferroflow.pipelines.v1".to_owned()],
-        subject_prefix: format!("namespaces/default/runs/{run_id}"),
-        ..WatchRequest::default()
-    };
-    let mut stream = events.watch(request).await.map_err(refused)?.into_inner();
+    let mut events = RunEvents::new(channel.clone(), &run_id);
     let quiet = format == Format::Json;
     let mut picture = Picture::new(quiet);
-    let mut ended = matches!(state(&run), "succeeded" | "failed" | "canceled");
+    let mut ended = has_ended(&run);
+    // Events begin with the oldest one: of a run that was retried, what came before is past.
+    let retried = retried_at(&run);
+    let mut is_past = retried.is_some();
     while !ended {
-        let Some(response) = stream.message().await.map_err(refused)? else {
-            break;
-        };
-        let event = response.event.unwrap_or_default();
+        let event = events.next().await?;
         let kind = event.r#type.trim_start_matches("ai.ferroflow.").to_owned();
         match kind.split_once('.') {
-            Some(("task", verb)) => picture.task(verb, &event),
+            Some(("task", verb)) if !is_past => picture.task(verb, &event),
+            Some(("run", "retried")) => {
+                let at = event.time.as_ref().map_or(0, |at| at.seconds);
+                is_past &= retried.is_some_and(|retried| at < retried);
+            }
             Some(("run", "succeeded" | "failed" | "canceled")) => {
                 // An older end is not the end of a run that was retried since.
-                ended = matches!(
-                    state(&fetch(channel.clone(), &run_id).await?),
-                    "succeeded" | "failed" | "canceled"
-                );
+                ended = has_ended(&fetch(channel.clone(), &run_id).await?);
             }
             _ => {}
         }
     }
-    picture.finish();
+    drop(picture);
     let run = fetch(channel.clone(), &run_id).await?;
     report(channel, &run, format).await
+}
+
+/// When a run began again, in whole seconds, as its history has it.
+fn retried_at(run: &Run) -> Option<i64> {
+    let is_end = |status: &RuntimeStatus| {
+        use RuntimeState::{Canceled, Failed, Succeeded};
+        matches!(status.state(), Succeeded | Failed | Canceled)
+    };
+    let last_end = run.state_history.iter().rposition(is_end)?;
+    let again = run.state_history.get(last_end + 1)?;
+    again.update_time.as_ref().map(|at| at.seconds)
 }
 
 async fn report(channel: Channel, run: &Run, format: Format) -> anyhow::Result<ExitCode> {
@@ -92,28 +90,33 @@ async fn report(channel: Channel, run: &Run, format: Format) -> anyhow::Result<E
     };
     if format == Format::Json {
         let name = "kubeflow.pipelines.backend.api.v2beta1.Run";
-        line(&serde_json::to_string_pretty(&json_of(name, run)?)?);
+        json(&json_of(name, run)?)?;
         return Ok(ExitCode::from(code));
     }
     if code == 1 {
-        for task in tasks(channel, &run.run_id)
-            .await?
-            .iter()
-            .filter(|task| failed(task))
-        {
-            let error = task.error.clone().unwrap_or_default();
-            note(&format!(
-                "✗ {}: {}",
-                task.path.trim_start_matches("root."),
-                error.message
-            ));
-            for text in error.log_tail.lines() {
-                note(&format!("    {text}"));
-            }
+        for text in failures(&tasks(channel, &run.run_id).await?) {
+            note(&text);
         }
     }
-    line(&format!("run {} {verdict}", run.run_id));
+    line(&format!(
+        "run {} {}",
+        run.run_id,
+        paint(verdict, style_of(verdict))
+    ));
     Ok(ExitCode::from(code))
+}
+
+/// Why tasks failed, each with the last lines of its log.
+pub(super) fn failures(tasks: &[Task]) -> Vec<String> {
+    let mut said = Vec::new();
+    for task in tasks.iter().filter(|task| failed(task)) {
+        let error = task.error.clone().unwrap_or_default();
+        let place = task.path.trim_start_matches("root.");
+        said.push(format!("✗ {place}: {}", error.message));
+        let tail = without_noise(&error.log_tail);
+        said.extend(tail.iter().map(|text| format!("    {text}")));
+    }
+    said
 }
 
 fn failed(task: &Task) -> bool {
@@ -128,7 +131,7 @@ fn failed(task: &Task) -> bool {
 /// What is shown.
 struct Picture {
     bars: Option<(MultiProgress, ProgressBar)>,
-    running: HashMap<String, (Option<ProgressBar>, Instant)>,
+    running: HashMap<String, (Option<ProgressBar>, Option<Timestamp>)>,
     quiet: bool,
     done: u64,
 }
@@ -173,10 +176,10 @@ impl Picture {
                 if self.bars.is_none() {
                     self.say(&format!("started    {place}"));
                 }
-                self.running.insert(path, (bar, Instant::now()));
+                self.running.insert(path, (bar, event.time));
             }
             "waiting" => self.waits(&path, &place, &text(event, "note")),
-            _ => self.ended(verb, &path, &place, &text(event, "error")),
+            _ => self.ended(verb, &path, &place, event),
         }
         if let Some((_, summary)) = &self.bars {
             summary.set_message(format!(
@@ -197,12 +200,12 @@ impl Picture {
         }
     }
 
-    fn ended(&mut self, verb: &str, path: &str, place: &str, error: &str) {
+    fn ended(&mut self, verb: &str, path: &str, place: &str, event: &Event) {
         let begun = self.running.remove(path);
-        let took = begun
-            .as_ref()
-            .map(|(_, begun)| format!(" {:.1}s", begun.elapsed().as_secs_f64()));
-        let took = took.unwrap_or_default();
+        let took = begun.as_ref().map_or_else(String::new, |(_, begun)| {
+            format!(" {}", duration(begun.as_ref(), event.time.as_ref()))
+        });
+        let error = text(event, "error");
         if let Some((Some(bar), _)) = begun {
             bar.finish_and_clear();
         }
@@ -236,13 +239,18 @@ impl Picture {
             None => note(text),
         }
     }
+}
 
-    fn finish(self) {
-        if let Some((all, summary)) = self.bars {
+/// However the waiting ends, what moves on the terminal is taken away.
+impl Drop for Picture {
+    fn drop(&mut self) {
+        if let Some((all, summary)) = &self.bars {
             summary.finish_and_clear();
-            if all.clear().is_err() {
-                note("");
+            for (bar, _) in self.running.values() {
+                bar.iter().for_each(ProgressBar::finish_and_clear);
             }
+            // A terminal that is gone shows nothing any more.
+            let _gone = all.clear().is_err();
         }
     }
 }

@@ -1,0 +1,228 @@
+//! The way to the platform: which endpoint, with which key, over TLS or not.
+//!
+//! Flags win over variables, these over the client's file. A path in the endpoint is kept before
+//! every call, as proxies that share a host want it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use http::{HeaderValue, Request, Response, Uri, header};
+use serde::Deserialize;
+use tonic::body::Body;
+use tonic::transport::{self, Certificate, ClientTlsConfig, Endpoint};
+use tower::ServiceExt as _;
+use tower::util::BoxCloneSyncService;
+
+use super::Global;
+use super::output::note;
+
+/// Where the platform is unless somebody says otherwise.
+const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:8080";
+
+/// The largest answer that is read; lists of tasks carry their values.
+pub(super) const MESSAGE_MAX: usize = 64 * 1024 * 1024;
+
+/// A connection to the platform; every call carries the key.
+pub(super) type Channel = BoxCloneSyncService<Request<Body>, Response<Body>, transport::Error>;
+
+/// The client's file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct File {
+    endpoint: Option<String>,
+    api_key: Option<String>,
+    ca_file: Option<PathBuf>,
+}
+
+/// What all sources come to.
+#[derive(Debug, PartialEq)]
+pub(super) struct Target {
+    /// Without a slash at its end.
+    pub(super) endpoint: String,
+    pub(super) api_key: Option<String>,
+    ca_file: Option<PathBuf>,
+}
+
+/// Which platform a command talks to.
+pub(super) fn target(global: &Global) -> anyhow::Result<Target> {
+    let file = match &global.client_config {
+        Some(path) => read(path)?,
+        None => match usual_file().filter(|path| path.exists()) {
+            Some(path) => read(&path)?,
+            None => File::default(),
+        },
+    };
+    Ok(merge(global, file))
+}
+
+fn merge(global: &Global, file: File) -> Target {
+    let trim = |endpoint: &str| endpoint.trim_end_matches('/').to_owned();
+    let of_file = trim(file.endpoint.as_deref().unwrap_or(DEFAULT_ENDPOINT));
+    // A variable that is set to nothing says nothing.
+    let given = global.endpoint.as_deref().filter(|given| !given.is_empty());
+    let endpoint = given.map_or(of_file.clone(), trim);
+    // The file's key is for the file's platform: another one must not learn it.
+    let key_of_file = file.api_key.filter(|_| endpoint == of_file);
+    let ca_of_file = file.ca_file.filter(|_| endpoint == of_file);
+    let key_of_call = global.api_key.clone().filter(|key| !key.is_empty());
+    let ca_of_call = global.ca_file.clone();
+    let ca_of_call = ca_of_call.filter(|file| !file.as_os_str().is_empty());
+    Target {
+        api_key: key_of_call.or(key_of_file),
+        ca_file: ca_of_call.or(ca_of_file),
+        endpoint,
+    }
+}
+
+fn usual_file() -> Option<PathBuf> {
+    let given = std::env::var_os("XDG_CONFIG_HOME").filter(|given| !given.is_empty());
+    let folder = match given {
+        Some(given) => PathBuf::from(given),
+        None => std::env::home_dir()?.join(".config"),
+    };
+    Some(folder.join("ferroflow/client.toml"))
+}
+
+fn read(path: &Path) -> anyhow::Result<File> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let shown = path.display();
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
+    let file: File = toml::from_str(&text)
+        .map_err(|error| anyhow::anyhow!("{shown}: {}", error.message()))
+        .context("the client's file has endpoint, api_key and ca_file")?;
+    let mode = path
+        .metadata()
+        .map_or(0, |found| found.permissions().mode());
+    if file.api_key.is_some() && mode & 0o077 != 0 {
+        note(&format!(
+            "warning: others may read the key in {shown}: chmod 600 {shown}"
+        ));
+    }
+    Ok(file)
+}
+
+/// Connects to the platform.
+pub(super) async fn connect(global: &Global) -> anyhow::Result<Channel> {
+    let target = target(global)?;
+    let endpoint = &target.endpoint;
+    let uri: Uri = endpoint
+        .parse()
+        .ok()
+        .filter(|uri: &Uri| uri.host().is_some())
+        .with_context(|| format!("{endpoint} is not a URL such as {DEFAULT_ENDPOINT}"))?;
+    let prefix = uri.path().trim_end_matches('/').to_owned();
+    let secure = match uri.scheme_str() {
+        Some("http") => false,
+        Some("https") => true,
+        _ => bail!("{endpoint}: an endpoint begins with http:// or https://"),
+    };
+    let mut builder = Endpoint::from(uri);
+    if secure {
+        builder = builder.tls_config(tls(target.ca_file.as_deref())?)?;
+    } else if target.ca_file.is_some() {
+        bail!("--ca-file is for endpoints of https://, and {endpoint} is none");
+    }
+    let channel = builder.connect().await.with_context(|| {
+        if secure {
+            format!("cannot reach {endpoint} (--ca-file names the authority of a private certificate)")
+        } else {
+            format!("nobody answers at {endpoint}: start a platform (`ferroflow up`), or say where it is (--endpoint)")
+        }
+    })?;
+    let key = target.api_key.as_deref().map(bearer).transpose()?;
+    let calls = channel.map_request(move |mut request: Request<Body>| {
+        if let Some(key) = &key {
+            request
+                .headers_mut()
+                .insert(header::AUTHORIZATION, key.clone());
+        }
+        below(&prefix, &mut request);
+        request
+    });
+    Ok(BoxCloneSyncService::new(calls))
+}
+
+fn tls(ca_file: Option<&Path>) -> anyhow::Result<ClientTlsConfig> {
+    let Some(path) = ca_file else {
+        return Ok(ClientTlsConfig::new().with_native_roots());
+    };
+    let shown = path.display();
+    let pem = std::fs::read(path).with_context(|| format!("--ca-file: cannot read {shown}"))?;
+    if !pem.windows(15).any(|part| part == b"-----BEGIN CERT") {
+        bail!("--ca-file: {shown} holds no certificate (PEM)");
+    }
+    Ok(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)))
+}
+
+fn bearer(key: &str) -> anyhow::Result<HeaderValue> {
+    let value = HeaderValue::try_from(format!("Bearer {key}"));
+    let mut value = value.context("--api-key: it holds what no header may hold")?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Puts the endpoint's path before that of the call.
+fn below(prefix: &str, request: &mut Request<Body>) {
+    if prefix.is_empty() {
+        return;
+    }
+    let mut parts = request.uri().clone().into_parts();
+    let path = format!("{prefix}{}", request.uri().path());
+    // Both halves were parts of a URI, so the whole is one.
+    if let Ok(path) = path.parse() {
+        parts.path_and_query = Some(path);
+        if let Ok(uri) = Uri::from_parts(parts) {
+            *request.uri_mut() = uri;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Format;
+
+    fn global(endpoint: Option<&str>, api_key: Option<&str>) -> Global {
+        Global {
+            endpoint: endpoint.map(str::to_owned),
+            api_key: api_key.map(str::to_owned),
+            ca_file: None,
+            client_config: None,
+            output: Format::Table,
+        }
+    }
+
+    fn file() -> File {
+        File {
+            endpoint: Some("https://a.example/ml/".to_owned()),
+            api_key: Some("secret".to_owned()),
+            ca_file: Some("ca.pem".into()),
+        }
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_its_key_goes_to_its_own_platform_only() {
+        let usual = merge(&global(None, None), file());
+        assert_eq!(usual.endpoint, "https://a.example/ml");
+        assert_eq!(usual.api_key.as_deref(), Some("secret"));
+
+        let other = merge(&global(Some("http://b.example"), None), file());
+        assert_eq!((other.api_key, other.ca_file), (None, None));
+
+        let given = merge(&global(Some("https://a.example/ml"), Some("mine")), file());
+        assert_eq!(given.api_key.as_deref(), Some("mine"));
+
+        let nothing = merge(&global(None, None), File::default());
+        assert_eq!(nothing.endpoint, DEFAULT_ENDPOINT);
+    }
+
+    #[test]
+    fn the_path_of_the_endpoint_comes_before_every_call() {
+        let mut request = Request::new(Body::empty());
+        *request.uri_mut() = Uri::from_static("/pkg.Service/Call");
+
+        below("/ml", &mut request);
+
+        assert_eq!(request.uri().path(), "/ml/pkg.Service/Call");
+    }
+}

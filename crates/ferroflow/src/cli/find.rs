@@ -1,0 +1,304 @@
+//! What a user means: an id, the first characters of one, a name, or `@last`.
+//!
+//! A name wins over the beginning of an id. What fits several is never guessed.
+
+use anyhow::{anyhow, bail};
+use ferroflow_proto::kfp::v2beta1 as pb;
+use ferroflow_proto::kfp::v2beta1::experiment_service_client::ExperimentServiceClient;
+use ferroflow_proto::kfp::v2beta1::pipeline_service_client::PipelineServiceClient;
+use ferroflow_proto::kfp::v2beta1::run_service_client::RunServiceClient;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::Channel;
+use super::connect::MESSAGE_MAX;
+use super::output::{refused, time};
+use super::run::state;
+
+/// The newest object of its kind.
+const LAST: &str = "@last";
+
+/// So many of those that a reference fits are told.
+const TOLD_MAX: usize = 8;
+
+/// An object that a reference may mean.
+#[derive(Debug, Clone, PartialEq)]
+struct Candidate {
+    id: String,
+    /// What people tell it by: its name, state, time.
+    told: String,
+}
+
+/// Which objects are looked for.
+enum Kind {
+    Run,
+    Experiment,
+    Pipeline,
+    /// A version of this pipeline.
+    Version(String),
+}
+
+impl Kind {
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Run => "run",
+            Self::Experiment => "experiment",
+            Self::Pipeline => "pipeline",
+            Self::Version(_) => "version",
+        }
+    }
+
+    fn listing(&self) -> String {
+        match self {
+            Self::Version(pipeline) => format!("ferroflow pipeline get {pipeline}"),
+            other => format!("ferroflow {} list", other.word()),
+        }
+    }
+}
+
+/// The id of the run that is meant.
+pub(super) async fn run(channel: &Channel, reference: &str) -> anyhow::Result<String> {
+    resolve(channel, &Kind::Run, reference).await
+}
+
+/// The id of the experiment that is meant.
+pub(super) async fn experiment(channel: &Channel, reference: &str) -> anyhow::Result<String> {
+    resolve(channel, &Kind::Experiment, reference).await
+}
+
+/// The id of the pipeline that is meant.
+pub(super) async fn pipeline(channel: &Channel, reference: &str) -> anyhow::Result<String> {
+    resolve(channel, &Kind::Pipeline, reference).await
+}
+
+/// The id of the version of a pipeline that is meant.
+pub(super) async fn version(
+    channel: &Channel,
+    pipeline_id: &str,
+    reference: &str,
+) -> anyhow::Result<String> {
+    let kind = Kind::Version(pipeline_id.to_owned());
+    resolve(channel, &kind, reference).await
+}
+
+/// The experiment of this name, if there is one.
+pub(super) async fn experiment_named(
+    channel: &Channel,
+    name: &str,
+) -> anyhow::Result<Option<String>> {
+    let found = list(channel, &Kind::Experiment, &named("display_name", name)).await?;
+    Ok(found.into_iter().next().map(|one| one.id))
+}
+
+async fn resolve(channel: &Channel, kind: &Kind, reference: &str) -> anyhow::Result<String> {
+    if reference == LAST {
+        let newest = list(channel, kind, &json!({})).await?;
+        let newest = newest.into_iter().next();
+        return newest
+            .map(|one| one.id)
+            .ok_or_else(|| anyhow!("{LAST}: there is no {} yet", kind.word()));
+    }
+    if reference.starts_with('@') {
+        bail!(
+            "{reference} is not known: {LAST} is the newest {}",
+            kind.word()
+        );
+    }
+    if let Ok(id) = Uuid::try_parse(reference) {
+        return Ok(id.hyphenated().to_string());
+    }
+    for key in ["display_name", "name"] {
+        let found = list(channel, kind, &named(key, reference)).await?;
+        if !found.is_empty() {
+            return only(kind, reference, found, "is the name of");
+        }
+    }
+    let beginning = reference.to_ascii_lowercase();
+    if beginning.is_empty() || !beginning.chars().all(|c| c.is_ascii_hexdigit() || c == '-') {
+        bail!("{}", unknown(kind, reference));
+    }
+    let mut found = list(channel, kind, &begins(kind, &beginning)).await?;
+    // The order of texts is the database's, so what it gives is looked at again.
+    found.retain(|one| one.id.starts_with(&beginning));
+    if found.is_empty() {
+        bail!("{}", unknown(kind, reference));
+    }
+    only(kind, reference, found, "begins the ids of")
+}
+
+fn unknown(kind: &Kind, reference: &str) -> String {
+    let (word, listing) = (kind.word(), kind.listing());
+    format!("no {word} has the name or the id {reference}: see `{listing}`")
+}
+
+fn only(
+    kind: &Kind,
+    reference: &str,
+    mut found: Vec<Candidate>,
+    fits: &str,
+) -> anyhow::Result<String> {
+    if found.len() == 1 {
+        return Ok(found.remove(0).id);
+    }
+    let more = found.len() > TOLD_MAX;
+    let count = if more {
+        format!("more than {TOLD_MAX}")
+    } else {
+        found.len().to_string()
+    };
+    let word = kind.word();
+    let mut lines = vec![format!(
+        "{reference} {fits} {count} {word}s: give more of the id, or {LAST} for the newest {word}"
+    )];
+    for one in found.iter().take(TOLD_MAX) {
+        lines.push(format!("  {}  {}", one.id, one.told));
+    }
+    bail!("{}", lines.join("\n"))
+}
+
+fn named(key: &str, name: &str) -> Value {
+    json!({"predicates": [{"operation": "EQUALS", "key": key, "string_value": name}]})
+}
+
+/// Ids are lower-case hexadecimal, so `g` is above all that may follow.
+fn begins(kind: &Kind, beginning: &str) -> Value {
+    let key = match kind {
+        Kind::Run => "run_id",
+        Kind::Experiment => "experiment_id",
+        Kind::Pipeline => "pipeline_id",
+        Kind::Version(_) => "id",
+    };
+    let end = format!("{beginning}g");
+    json!({"predicates": [
+        {"operation": "GREATER_THAN_EQUALS", "key": key, "string_value": beginning},
+        {"operation": "LESS_THAN", "key": key, "string_value": end},
+    ]})
+}
+
+/// The newest objects that match.
+async fn list(channel: &Channel, kind: &Kind, filter: &Value) -> anyhow::Result<Vec<Candidate>> {
+    let channel = channel.clone();
+    let filter = match filter.as_object() {
+        Some(fields) if fields.is_empty() => String::new(),
+        _ => filter.to_string(),
+    };
+    match kind {
+        Kind::Run => runs(channel, filter).await,
+        Kind::Experiment => experiments(channel, filter).await,
+        Kind::Pipeline => pipelines(channel, filter).await,
+        Kind::Version(pipeline) => versions(channel, pipeline.clone(), filter).await,
+    }
+}
+
+const NEWEST: &str = "created_at desc";
+/// One more than is told, so that it is known whether there are more.
+const PAGE: i32 = 9;
+
+async fn runs(channel: Channel, filter: String) -> anyhow::Result<Vec<Candidate>> {
+    let request = pb::ListRunsRequest {
+        page_size: PAGE,
+        sort_by: NEWEST.to_owned(),
+        filter,
+        ..Default::default()
+    };
+    let mut client = RunServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX);
+    let list = client.list_runs(request).await.map_err(refused)?;
+    let one = |run: pb::Run| Candidate {
+        told: format!(
+            "{}  {}  {}",
+            run.display_name,
+            state(&run),
+            time(run.created_at.as_ref())
+        ),
+        id: run.run_id,
+    };
+    Ok(list.into_inner().runs.into_iter().map(one).collect())
+}
+
+async fn experiments(channel: Channel, filter: String) -> anyhow::Result<Vec<Candidate>> {
+    let request = pb::ListExperimentsRequest {
+        page_size: PAGE,
+        sort_by: NEWEST.to_owned(),
+        filter,
+        ..Default::default()
+    };
+    let mut client = ExperimentServiceClient::new(channel);
+    let list = client.list_experiments(request).await.map_err(refused)?;
+    let one = |experiment: pb::Experiment| Candidate {
+        id: experiment.experiment_id,
+        told: experiment.display_name,
+    };
+    Ok(list.into_inner().experiments.into_iter().map(one).collect())
+}
+
+async fn pipelines(channel: Channel, filter: String) -> anyhow::Result<Vec<Candidate>> {
+    let request = pb::ListPipelinesRequest {
+        page_size: PAGE,
+        sort_by: NEWEST.to_owned(),
+        filter,
+        ..Default::default()
+    };
+    let mut client = PipelineServiceClient::new(channel);
+    let list = client.list_pipelines(request).await.map_err(refused)?;
+    let one = |pipeline: pb::Pipeline| Candidate {
+        id: pipeline.pipeline_id,
+        told: pipeline.display_name,
+    };
+    Ok(list.into_inner().pipelines.into_iter().map(one).collect())
+}
+
+async fn versions(
+    channel: Channel,
+    pipeline_id: String,
+    filter: String,
+) -> anyhow::Result<Vec<Candidate>> {
+    let request = pb::ListPipelineVersionsRequest {
+        pipeline_id,
+        page_size: PAGE,
+        sort_by: NEWEST.to_owned(),
+        filter,
+        ..Default::default()
+    };
+    let mut client = PipelineServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX);
+    let list = client
+        .list_pipeline_versions(request)
+        .await
+        .map_err(refused)?;
+    let one = |version: pb::PipelineVersion| Candidate {
+        id: version.pipeline_version_id,
+        told: version.display_name,
+    };
+    let versions = list.into_inner().pipeline_versions;
+    Ok(versions.into_iter().map(one).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidates(count: usize) -> Vec<Candidate> {
+        let one = |at| Candidate {
+            id: format!("3f{at}"),
+            told: "addition".to_owned(),
+        };
+        (0..count).map(one).collect()
+    }
+
+    #[test]
+    fn what_fits_several_is_told_and_never_guessed() {
+        let problem = |count| {
+            let found = only(&Kind::Run, "3f", candidates(count), "begins the ids of");
+            found.unwrap_err().to_string()
+        };
+
+        let said = problem(2);
+        assert!(said.starts_with("3f begins the ids of 2 runs: "), "{said}");
+        assert!(
+            said.contains("3f0  addition") && said.contains("3f1"),
+            "{said}"
+        );
+        assert!(problem(9).contains("more than 8 runs"));
+        let one = only(&Kind::Run, "3f", candidates(1), "begins the ids of");
+        assert_eq!(one.unwrap(), "3f0");
+    }
+}

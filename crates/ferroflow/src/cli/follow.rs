@@ -1,0 +1,112 @@
+//! The events of one run, through interruptions.
+
+use std::time::{Duration, Instant};
+
+use ferroflow_proto::events::v1::event_service_client::EventServiceClient;
+use ferroflow_proto::events::v1::{Event, WatchRequest, WatchResponse};
+use prost_types::value::Kind;
+use tonic::{Code, Status, Streaming};
+
+use super::Channel;
+use super::output::{note, refused};
+
+/// So long is a platform that is away waited for.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// Between two attempts to reach it.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// The events of a run, from the oldest that is kept.
+pub(super) struct RunEvents {
+    client: EventServiceClient<Channel>,
+    request: WatchRequest,
+    stream: Option<Streaming<WatchResponse>>,
+    /// Since when the platform is away.
+    away: Option<Instant>,
+}
+
+/// A text out of an event's data.
+pub(super) fn text(event: &Event, key: &str) -> String {
+    let value = event.data.as_ref().and_then(|data| data.fields.get(key));
+    match value.and_then(|value| value.kind.as_ref()) {
+        Some(Kind::StringValue(text)) => text.clone(),
+        _ => String::new(),
+    }
+}
+
+/// A whole number out of an event's data.
+pub(super) fn number(event: &Event, key: &str) -> i32 {
+    let value = event.data.as_ref().and_then(|data| data.fields.get(key));
+    match value.and_then(|value| value.kind.as_ref()) {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "attempts are counted from 1"
+        )]
+        Some(Kind::NumberValue(number)) => *number as i32,
+        _ => 0,
+    }
+}
+
+impl RunEvents {
+    pub(super) fn new(channel: Channel, run_id: &str) -> Self {
+        let request = WatchRequest {
+            topics: vec!["ferroflow.pipelines.v1".to_owned()],
+            subject_prefix: format!("namespaces/default/runs/{run_id}"),
+            ..WatchRequest::default()
+        };
+        Self {
+            client: EventServiceClient::new(channel),
+            request,
+            stream: None,
+            away: None,
+        }
+    }
+
+    /// The next event. A platform that is started again is waited for, and no event is missed.
+    pub(super) async fn next(&mut self) -> anyhow::Result<Event> {
+        loop {
+            match self.receive().await {
+                Ok(Some(response)) => {
+                    self.away = None;
+                    self.request.cursor = response.cursor;
+                    return Ok(response.event.unwrap_or_default());
+                }
+                Ok(None) => {
+                    let ended = Status::unavailable("it ended the stream");
+                    self.wait(ended).await?;
+                }
+                Err(status) => self.wait(status).await?,
+            }
+        }
+    }
+
+    async fn receive(&mut self) -> Result<Option<WatchResponse>, Status> {
+        if self.stream.is_none() {
+            let opened = self.client.watch(self.request.clone()).await?;
+            self.stream = Some(opened.into_inner());
+        }
+        match &mut self.stream {
+            Some(stream) => stream.message().await,
+            None => Ok(None),
+        }
+    }
+
+    async fn wait(&mut self, status: Status) -> anyhow::Result<()> {
+        self.stream = None;
+        // A connection that breaks ends its streams with one of these.
+        let is_away = matches!(
+            status.code(),
+            Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal
+        );
+        let since = *self.away.get_or_insert_with(|| {
+            if is_away {
+                note("the platform is away, waiting for it");
+            }
+            Instant::now()
+        });
+        if !is_away || since.elapsed() > PATIENCE {
+            return Err(refused(status));
+        }
+        tokio::time::sleep(PAUSE).await;
+        Ok(())
+    }
+}

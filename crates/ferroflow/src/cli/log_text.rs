@@ -1,0 +1,136 @@
+//! Logs for people: whole lines, each with its task, without what the SDK's bootstrap prints.
+
+use std::collections::VecDeque;
+
+use ferroflow_gateway::log_noise::Filter;
+
+use super::output::bytes;
+
+/// Turns the pieces of a log as they come into lines as they are shown.
+pub(super) struct Lines {
+    /// Before every line.
+    prefix: String,
+    /// None to leave nothing out.
+    filter: Option<Filter>,
+    /// The beginning of a line whose end has not come.
+    partial: Vec<u8>,
+}
+
+impl Lines {
+    pub(super) fn new(prefix: String, raw: bool) -> Self {
+        Self {
+            prefix,
+            filter: (!raw).then(Filter::default),
+            partial: Vec::new(),
+        }
+    }
+
+    /// The lines that `piece` completes.
+    pub(super) fn feed(&mut self, piece: &[u8]) -> Vec<Vec<u8>> {
+        self.partial.extend_from_slice(piece);
+        let mut lines = Vec::new();
+        while let Some(end) = self.partial.iter().position(|byte| *byte == b'\n') {
+            let rest = self.partial.split_off(end + 1);
+            let line = std::mem::replace(&mut self.partial, rest);
+            lines.extend(self.shown(line));
+        }
+        lines
+    }
+
+    /// What is left when nothing more comes.
+    pub(super) fn finish(&mut self) -> Option<Vec<u8>> {
+        let mut line = std::mem::take(&mut self.partial);
+        if line.is_empty() {
+            return None;
+        }
+        line.push(b'\n');
+        self.shown(line)
+    }
+
+    fn shown(&mut self, line: Vec<u8>) -> Option<Vec<u8>> {
+        let text = String::from_utf8_lossy(&line);
+        let is_noise = self
+            .filter
+            .as_mut()
+            .is_some_and(|filter| filter.drops(text.trim_end_matches(['\n', '\r'])));
+        (!is_noise).then(|| [self.prefix.as_bytes(), line.as_slice()].concat())
+    }
+}
+
+/// The last lines of a text, without noise.
+pub(super) fn without_noise(text: &str) -> Vec<String> {
+    let mut filter = Filter::default();
+    let kept = text.lines().filter(|line| !filter.drops(line));
+    kept.map(str::to_owned).collect()
+}
+
+/// Prints lines as they come, or the last ones of them.
+pub(super) struct Printer {
+    lines: Lines,
+    /// With `--tail`: how many, and those of what was there at the beginning.
+    tail: Option<(usize, VecDeque<Vec<u8>>)>,
+}
+
+impl Printer {
+    pub(super) fn new(lines: Lines, tail: Option<usize>) -> Self {
+        Self {
+            lines,
+            tail: tail.map(|count| (count, VecDeque::new())),
+        }
+    }
+
+    pub(super) fn print(&mut self, piece: &[u8]) -> anyhow::Result<()> {
+        let lines = self.lines.feed(piece);
+        self.take(lines)
+    }
+
+    fn take(&mut self, lines: Vec<Vec<u8>>) -> anyhow::Result<()> {
+        match &mut self.tail {
+            None => bytes(&lines.concat()),
+            Some((count, kept)) => {
+                kept.extend(lines);
+                kept.drain(..kept.len().saturating_sub(*count));
+                Ok(())
+            }
+        }
+    }
+
+    /// What was there at the beginning has come: prints its last lines, and from now on all.
+    pub(super) fn caught_up(&mut self) -> anyhow::Result<()> {
+        match self.tail.take() {
+            Some((_, kept)) => bytes(&Vec::from(kept).concat()),
+            None => Ok(()),
+        }
+    }
+
+    /// Nothing more comes.
+    pub(super) fn finish(mut self) -> anyhow::Result<()> {
+        let last = self.lines.finish();
+        self.take(last.into_iter().collect())?;
+        self.caught_up()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_whole_and_carry_their_task() {
+        let mut lines = Lines::new("[a] ".to_owned(), false);
+
+        assert!(lines.feed(b"on").is_empty());
+        assert_eq!(lines.feed(b"e\ntwo\nthr"), [b"[a] one\n", b"[a] two\n"]);
+        assert_eq!(lines.finish().unwrap(), b"[a] thr\n");
+        assert_eq!(lines.finish(), None);
+    }
+
+    #[test]
+    fn the_bootstrap_is_left_out_unless_it_is_asked_for() {
+        let log = b"[KFP Executor 2026-01-01 00:00:00,000 INFO]: Got executor_input:\n{\n  \"a\": 1\n}\nhello\n";
+        let shown = |raw| Lines::new(String::new(), raw).feed(log);
+
+        assert_eq!(shown(false), [b"hello\n"]);
+        assert_eq!(shown(true).len(), 5);
+    }
+}

@@ -1,0 +1,325 @@
+//! `ferroflow run logs`: of one task or of all, until the run ends if that is wanted.
+
+use std::collections::HashSet;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Color, Style};
+use anyhow::bail;
+use ferroflow_proto::pipelines::v1::task_service_client::TaskServiceClient;
+use ferroflow_proto::pipelines::v1::{StreamLogsRequest, Task, TaskState};
+use tokio::task::JoinSet;
+use tonic::Code;
+
+use super::{fetch, has_ended, state, tasks, unless_interrupted};
+use crate::cli::follow::{RunEvents, number, text};
+use crate::cli::log_text::{Lines, Printer};
+use crate::cli::output::{note, paint, refused};
+use crate::cli::{Channel, find};
+
+/// Between two looks for a log that is not there yet.
+const LOOK: Duration = Duration::from_millis(300);
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Logs {
+    /// The run: an id, the first characters of one, a name, or @last.
+    run: String,
+    /// Only this task: its name, its path, or its id.
+    task: Option<String>,
+    /// Go on until the run ends, with every task that begins meanwhile.
+    #[arg(long, short)]
+    follow: bool,
+    /// Only the last lines of each task's log.
+    #[arg(long, value_name = "LINES")]
+    tail: Option<usize>,
+    /// This attempt of each task, from 1 [default: the latest].
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(i32).range(1..))]
+    attempt: Option<i32>,
+    /// Everything that was printed, with the messages of the SDK's bootstrap.
+    #[arg(long)]
+    raw: bool,
+}
+
+/// One attempt of a task, whose log is shown.
+#[derive(Debug, Clone)]
+struct Shown {
+    task_id: String,
+    path: String,
+    /// 0 for the log of the task whose result was reused.
+    attempt: i32,
+}
+
+/// How logs are shown.
+#[derive(Clone)]
+struct Reader {
+    channel: Channel,
+    run_id: String,
+    tail: Option<usize>,
+    raw: bool,
+    prefixed: bool,
+}
+
+pub(super) async fn run(channel: Channel, logs: Logs) -> anyhow::Result<ExitCode> {
+    let run_id = find::run(&channel, &logs.run).await?;
+    let all = tasks(channel.clone(), &run_id).await?;
+    let chosen = chosen(&all, &logs, &run_id)?;
+    let reader = Reader {
+        channel: channel.clone(),
+        run_id: run_id.clone(),
+        tail: logs.tail,
+        raw: logs.raw,
+        prefixed: logs.task.is_none() || chosen.len() > 1,
+    };
+    if logs.follow {
+        let following = follow(reader, all, chosen, logs);
+        return unless_interrupted(following, &run_id).await;
+    }
+    if chosen.is_empty() {
+        let ended = has_ended(&fetch(channel, &run_id).await?);
+        match (logs.attempt, ended) {
+            (Some(attempt), _) => bail!("no task of run {run_id} has had an attempt {attempt}"),
+            (None, true) => {
+                note(
+                    "no command of this run was started: results were reused, or it failed before",
+                );
+            }
+            (None, false) => {
+                note("no command of this run has started yet: --follow waits for them");
+            }
+        }
+    }
+    for (at, shown) in chosen.iter().enumerate() {
+        reader.show(shown, at, false).await?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The attempts that are asked for, in the order in which they began.
+fn chosen(all: &[Task], logs: &Logs, run_id: &str) -> anyhow::Result<Vec<Shown>> {
+    let is_named = |task: &&Task| match &logs.task {
+        Some(name) => {
+            let below_root = task.path.trim_start_matches("root.");
+            *name == task.task_id
+                || *name == task.path
+                || *name == below_root
+                || *name == task.name
+                || *name == task.display_name
+        }
+        None => true,
+    };
+    let mut named: Vec<_> = all.iter().filter(is_named).collect();
+    if named.is_empty()
+        && let Some(name) = &logs.task
+        && !logs.follow
+    {
+        bail!("run {run_id} has no task {name}: see `ferroflow run get {run_id}`")
+    }
+    named.sort_by_key(|task| {
+        let at = task.started_at.as_ref();
+        at.map_or((i64::MAX, 0), |at| (at.seconds, at.nanos))
+    });
+    let only = named.len() == 1 && logs.task.is_some();
+    let shown = named.into_iter().filter_map(|task| {
+        let reused = task.state() == TaskState::Cached && only;
+        let attempt = match logs.attempt {
+            Some(attempt) if attempt <= task.attempt => attempt,
+            None if task.attempt > 0 || reused => task.attempt,
+            _ => return None,
+        };
+        Some(Shown {
+            task_id: task.task_id.clone(),
+            path: task.path.clone(),
+            attempt,
+        })
+    });
+    Ok(shown.collect())
+}
+
+/// Shows logs as they come, until the run has ended and every log with it.
+async fn follow(
+    reader: Reader,
+    all: Vec<Task>,
+    chosen: Vec<Shown>,
+    logs: Logs,
+) -> anyhow::Result<ExitCode> {
+    let mut known: HashSet<(String, i32)> = HashSet::new();
+    let mut readers = JoinSet::new();
+    let mut show = |shown: Shown, readers: &mut JoinSet<anyhow::Result<()>>| {
+        if known.insert((shown.task_id.clone(), shown.attempt)) {
+            let (reader, at) = (reader.clone(), known.len() - 1);
+            readers.spawn(async move { reader.show(&shown, at, true).await });
+        }
+    };
+    for shown in chosen {
+        show(shown, &mut readers);
+    }
+    let mut events = RunEvents::new(reader.channel.clone(), &reader.run_id);
+    let mut run = fetch(reader.channel.clone(), &reader.run_id).await?;
+    while !has_ended(&run) {
+        let event = tokio::select! {
+            event = events.next() => event?,
+            Some(done) = readers.join_next() => {
+                done??;
+                continue;
+            }
+        };
+        match event.r#type.trim_start_matches("ai.ferroflow.") {
+            "task.started" => {
+                if let Some(shown) = begun(&event, &all, &logs) {
+                    show(shown, &mut readers);
+                }
+            }
+            "run.succeeded" | "run.failed" | "run.canceled" => {
+                run = fetch(reader.channel.clone(), &reader.run_id).await?;
+            }
+            _ => {}
+        }
+    }
+    // What began and ended while the events were on their way.
+    let last = tasks(reader.channel.clone(), &reader.run_id).await?;
+    for shown in self::chosen(&last, &logs, &reader.run_id)? {
+        show(shown, &mut readers);
+    }
+    while let Some(done) = readers.join_next().await {
+        done??;
+    }
+    note(&format!("run {} {}", reader.run_id, state(&run)));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The attempt that an event tells of, if it is to be shown.
+fn begun(event: &ferroflow_proto::events::v1::Event, all: &[Task], logs: &Logs) -> Option<Shown> {
+    let (task_id, path, attempt) = (
+        text(event, "task_id"),
+        text(event, "path"),
+        number(event, "attempt"),
+    );
+    // Events begin with the oldest one: attempts that were over are not shown again.
+    let is_old = all
+        .iter()
+        .any(|task| task.task_id == task_id && attempt < task.attempt);
+    let is_named = match &logs.task {
+        Some(name) => {
+            let of_event = text(event, "name");
+            [&task_id, &path, &of_event].contains(&name) || path.trim_start_matches("root.") == name
+        }
+        None => true,
+    };
+    let is_asked = logs.attempt.is_none_or(|wanted| wanted == attempt);
+    (attempt > 0 && !is_old && is_named && is_asked).then_some(Shown {
+        task_id,
+        path,
+        attempt,
+    })
+}
+
+impl Reader {
+    /// Shows the log of one attempt; with `follow` to its end.
+    async fn show(&self, shown: &Shown, at: usize, follow: bool) -> anyhow::Result<()> {
+        let lines = Lines::new(self.prefix(shown, at), self.raw);
+        let mut printer = Printer::new(lines, self.tail);
+        let mut offset = 0;
+        // What is there already comes first, so that its last lines are known.
+        let passes: &[bool] = match (follow, self.tail) {
+            (true, Some(_)) => &[false, true],
+            (true, None) => &[true],
+            (false, _) => &[false],
+        };
+        for (pass, follow) in passes.iter().enumerate() {
+            if pass > 0 {
+                printer.caught_up()?;
+            }
+            self.read(shown, *follow, &mut offset, &mut printer).await?;
+        }
+        printer.finish()
+    }
+
+    fn prefix(&self, shown: &Shown, at: usize) -> String {
+        if !self.prefixed {
+            return String::new();
+        }
+        let colours = [
+            AnsiColor::Cyan,
+            AnsiColor::Yellow,
+            AnsiColor::Green,
+            AnsiColor::Magenta,
+            AnsiColor::Blue,
+        ];
+        let style = Style::new().fg_color(Some(Color::Ansi(colours[at % colours.len()])));
+        let place = shown.path.trim_start_matches("root.");
+        let name = match shown.attempt {
+            attempt @ 2.. => format!("[{place} #{attempt}]"),
+            _ => format!("[{place}]"),
+        };
+        format!("{} ", paint(&name, style))
+    }
+
+    /// Reads from `offset` on, which is moved to where the log ended.
+    async fn read(
+        &self,
+        shown: &Shown,
+        follow: bool,
+        offset: &mut i64,
+        printer: &mut Printer,
+    ) -> anyhow::Result<()> {
+        let mut client = TaskServiceClient::new(self.channel.clone());
+        loop {
+            let request = StreamLogsRequest {
+                run_id: self.run_id.clone(),
+                task_id: shown.task_id.clone(),
+                attempt: shown.attempt,
+                follow,
+                offset: *offset,
+            };
+            let mut stream = match client.stream_logs(request).await {
+                Ok(stream) => stream.into_inner(),
+                Err(status) if status.code() == Code::NotFound => {
+                    // What comes before the command (an image, an environment) takes its time.
+                    if follow && self.is_under_way(shown).await? {
+                        tokio::time::sleep(LOOK).await;
+                        continue;
+                    }
+                    return Ok(());
+                }
+                Err(status) => return Err(refused(status)),
+            };
+            loop {
+                match stream.message().await {
+                    Ok(Some(piece)) => {
+                        *offset += i64::try_from(piece.data.len()).unwrap_or(i64::MAX);
+                        printer.print(&piece.data)?;
+                    }
+                    Ok(None) => return Ok(()),
+                    // A platform that is started again goes on where it was.
+                    Err(status) if follow && self.comes_back(&status).await => break,
+                    Err(status) => return Err(refused(status)),
+                }
+            }
+        }
+    }
+
+    async fn is_under_way(&self, shown: &Shown) -> anyhow::Result<bool> {
+        let all = tasks(self.channel.clone(), &self.run_id).await?;
+        let task = all.iter().find(|task| task.task_id == shown.task_id);
+        Ok(task.is_some_and(|task| {
+            task.attempt == shown.attempt && task.state() == TaskState::Running
+        }))
+    }
+
+    /// Whether a platform that is away answers again within a while.
+    async fn comes_back(&self, status: &tonic::Status) -> bool {
+        if !matches!(
+            status.code(),
+            Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal
+        ) {
+            return false;
+        }
+        for _ in 0..200 {
+            if fetch(self.channel.clone(), &self.run_id).await.is_ok() {
+                return true;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        false
+    }
+}
