@@ -19,7 +19,7 @@ import venv
 
 import kfp
 import pytest
-from conftest import binary
+from conftest import Platform, binary
 from kfp import dsl
 from kfp.dsl import HTML, Dataset, Metrics, Output
 
@@ -117,6 +117,14 @@ class Client:
 
     def json(self, *arguments):
         return json.loads(self(*arguments, "-o", "json"))
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory):
+    """A platform of its own: lists and @last are about these runs only."""
+    started = Platform(tmp_path_factory.mktemp("ferroflow")).start()
+    yield started
+    started.stop()
 
 
 @pytest.fixture
@@ -437,7 +445,7 @@ def test_a_retry_can_be_waited_for(ferroflow, tmp_path):
 
     mark = tmp_path / "mark"
     file = compiled(tmp_path, mended)
-    run = ferroflow("run", "submit", file, "-p", f"script=test -e {mark}").strip()
+    run = ferroflow("run", "submit", file, "-p", f"script=test -e {mark} && sleep 1").strip()
     assert ferroflow.run("run", "wait", run)[0] == 1
     mark.touch()
     code, out, error = ferroflow.run("run", "retry", run, "--wait")
