@@ -55,8 +55,8 @@ const GROUPS: &[Group] = &[
         ],
     },
     Group {
-        what: "compiled pipelines of the ecosystem",
-        arguments: &["--test", "cluster_conformance"],
+        what: "compiled pipelines of the ecosystem, causes of failures",
+        arguments: &["--test", "cluster_conformance", "--test", "causes"],
     },
     Group {
         what: "Kafka, and restarts of it",

@@ -15,7 +15,7 @@ use crate::control_group::ControlGroup;
 use crate::orders::{Order, Orders};
 use crate::{
     AttemptFiles, AttemptKey, AttemptSpec, Failure, FailureReason, Limits, MARK, Surroundings,
-    family,
+    cause, family,
 };
 
 /// How long a command may take to end after it was asked to.
@@ -308,7 +308,10 @@ fn judge(
             )
         }
         (Some(Cut::Stopped), ..) => (FailureReason::Canceled, "it was stopped".to_owned()),
-        (None, Some(code), _) => (FailureReason::ExitCode, format!("exit code {code}")),
+        (None, Some(code), _) => {
+            let log = files.log_end(cause::SEARCHED);
+            (FailureReason::ExitCode, cause::of(code, &log))
+        }
         (None, None, signal) => {
             let signal = signal.unwrap_or(0);
             let hint = match (signal, spec.limits.memory_bytes) {

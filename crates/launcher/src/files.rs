@@ -209,17 +209,22 @@ impl AttemptFiles {
 
     /// The last lines of the log.
     pub fn log_tail(&self) -> String {
-        tail(&self.log()).unwrap_or_default()
+        self.log_end(TAIL_MAX)
+    }
+
+    /// The lines in the last `limit` bytes of the log.
+    pub(crate) fn log_end(&self, limit: u64) -> String {
+        tail(&self.log(), limit).unwrap_or_default()
     }
 }
 
-fn tail(path: &Path) -> io::Result<String> {
+fn tail(path: &Path, limit: u64) -> io::Result<String> {
     let mut file = open_own(path)?;
     let len = file.metadata()?.len();
-    let start = len.saturating_sub(TAIL_MAX);
+    let start = len.saturating_sub(limit);
     file.seek(SeekFrom::Start(start))?;
     let mut bytes = Vec::new();
-    file.take(TAIL_MAX).read_to_end(&mut bytes)?;
+    file.take(limit).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);
     // A cut first line says nothing.
     let text = match (start, text.split_once('\n')) {

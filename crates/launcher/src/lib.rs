@@ -24,6 +24,7 @@
 //! | `family` | everything that it started, ended and reaped |
 //! | `control_group` | the same by the kernel's means, where they are there |
 //! | [`end_leftovers`] | the same for a launcher that was killed |
+//! | `cause` | why a command failed, out of its log |
 //! | `collect` | output parameters and artifacts |
 //! | [`remote`] | an attempt's files in an object store |
 //! | [`pod`] | the launcher inside a pod |
@@ -35,6 +36,7 @@
 //! command made.
 #![warn(missing_docs)]
 
+mod cause;
 #[cfg(feature = "pod")]
 mod cgroup;
 mod collect;

@@ -181,6 +181,7 @@ fn failure(outcome: Outcome) -> ferroflow_launcher::Failure {
 pub async fn all(subject: &Subject) {
     outputs_are_collected(subject).await;
     a_failed_command_tells_its_code_and_last_words(subject).await;
+    a_failed_program_in_python_tells_its_exception(subject).await;
     a_missing_program_is_named_with_the_way_out(subject).await;
     ensured_twice_runs_once(subject).await;
     a_running_attempt_outlives_the_runtime(subject).await;
@@ -220,7 +221,29 @@ async fn a_failed_command_tells_its_code_and_last_words(subject: &Subject) {
         (found.reason, found.exit_code),
         (FailureReason::ExitCode, Some(3))
     );
+    assert_eq!(found.message, "exit code 3, last line: last");
     assert_eq!(found.log_tail, "first\nlast");
+}
+
+async fn a_failed_program_in_python_tells_its_exception(subject: &Subject) {
+    let runtime = (subject.reopen)();
+    let script = "python3 -c 'assert 4 == 9, \"only 4 words, wanted 9\"'";
+    let spec = subject.spec(&*runtime, "raises", script);
+
+    let found = failure(outcome(&*runtime, spec).await);
+
+    assert_eq!(found.message, "AssertionError: only 4 words, wanted 9");
+    assert_eq!(found.exit_code, Some(1));
+    assert!(
+        found.log_tail.starts_with("Traceback"),
+        "{}",
+        found.log_tail
+    );
+    assert!(
+        found.log_tail.ends_with(&found.message),
+        "{}",
+        found.log_tail
+    );
 }
 
 async fn a_missing_program_is_named_with_the_way_out(subject: &Subject) {

@@ -17,11 +17,13 @@
 //! | `flow` | a task becomes ready, runs, ends; its DAG ends |
 //! | `loops` | `ParallelFor` |
 //! | `inputs`, `outputs` | values along the edges |
+//! | `causes` | why a task or the run failed |
 //! | `attempts` | results of commands, retries, cancellation |
 //! | `retry` | a run that failed starts again where it failed |
 //! | `restore` | the state after a crash |
 
 mod attempts;
+mod causes;
 mod flow;
 pub(crate) mod inputs;
 mod loops;
@@ -364,28 +366,6 @@ impl RunState {
             schedule_time: facts.created_at.to_string(),
             workspace_path: facts.workspace_path.clone(),
         }
-    }
-
-    /// Why the run failed: the first tasks that did, deepest causes only.
-    pub(crate) fn failure(&self) -> Option<String> {
-        if self.phase == RunPhase::Ended(RunEnd::Failed)
-            && let Some(error) = self.nodes.first().and_then(|root| root.error.as_ref())
-        {
-            return Some(error.message.clone());
-        }
-        let failed: Vec<_> = self
-            .nodes
-            .iter()
-            .filter(|node| node.state == NodeState::Failed)
-            .filter_map(|node| node.error.as_ref().map(|error| (node, error)))
-            .collect();
-        let (node, error) = failed.first()?;
-        let place = node.path.trim_start_matches("root.");
-        let others = match failed.len() {
-            1 => String::new(),
-            more => format!(" (and {} more tasks failed)", more - 1),
-        };
-        Some(format!("task {place} failed: {}{others}", error.message))
     }
 }
 

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::RunState;
-use super::node::{Node, NodeError, NodeIx, NodeState, Role, Values};
+use super::node::{Node, NodeError, NodeIx, Role, Values};
 use crate::domain::artifact::Artifact;
 use crate::domain::executor_input::local_path;
 use crate::domain::fingerprint::CacheInputs;
@@ -104,8 +104,8 @@ impl RunState {
                 .and_then(|node| node.outputs.parameters.get(output))
                 .cloned(),
             ParameterSource::FinalStatus(task) => self
-                .sibling(parent, *task)
-                .map(|node| self.final_status(node)),
+                .sibling_ix(parent, *task)
+                .map(|producer| self.final_status(producer)),
         };
         let Some(value) = value.filter(|value| !value.is_null()) else {
             return Ok(None);
@@ -150,8 +150,12 @@ impl RunState {
     }
 
     fn sibling(&self, parent: NodeIx, task: TaskIx) -> Option<&Node> {
+        self.sibling_ix(parent, task).map(|ix| self.node(ix))
+    }
+
+    fn sibling_ix(&self, parent: NodeIx, task: TaskIx) -> Option<NodeIx> {
         let first = self.node(parent).children?;
-        Some(self.node(NodeIx(first.0 + task.0)))
+        Some(NodeIx(first.0 + task.0))
     }
 
     /// An input parameter of the DAG that `scope` runs. An iteration holds its item only and shares
@@ -204,44 +208,6 @@ impl RunState {
             inputs.parameters.insert(spec.item_input.clone(), item);
         }
         inputs
-    }
-
-    /// `PipelineTaskFinalStatus` of a task, with KFP's state words.
-    fn final_status(&self, node: &Node) -> Value {
-        let state = match node.state {
-            NodeState::Succeeded | NodeState::Cached => "COMPLETE",
-            NodeState::Failed => "FAILED",
-            NodeState::Canceled | NodeState::NotTriggered | NodeState::Omitted => "CANCELED",
-            NodeState::Pending | NodeState::Queued | NodeState::Running | NodeState::Backoff => {
-                "RUNNING"
-            }
-        };
-        let error = match (&node.error, node.state) {
-            (Some(error), _) => json!({"code": 13, "message": error.message}),
-            (None, NodeState::Failed) => {
-                let message = self.first_failure_below(&node.path).unwrap_or_default();
-                json!({"code": 13, "message": message})
-            }
-            (None, _) => json!({}),
-        };
-        let name = node.path.rsplit('.').next().unwrap_or_default();
-        json!({
-            "state": state,
-            "pipelineJobResourceName": self.facts.resource_name,
-            "pipelineTaskName": name,
-            "error": error,
-        })
-    }
-
-    fn first_failure_below(&self, path: &str) -> Option<String> {
-        let below = |node: &&Node| {
-            node.path
-                .strip_prefix(path)
-                .is_some_and(|rest| rest.starts_with('.'))
-                && node.state == NodeState::Failed
-        };
-        let error = |node: &Node| node.error.as_ref().map(|error| error.message.clone());
-        self.nodes.iter().filter(below).find_map(error)
     }
 
     /// The URI and the metadata that an importer asks for.

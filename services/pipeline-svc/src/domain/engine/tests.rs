@@ -1,5 +1,6 @@
 //! The engine driven by hand: tables of events, and properties over random graphs.
 
+mod causes;
 mod imports;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,0 +1,174 @@
+//! What a run and an exit task are told of a failure.
+
+use super::*;
+
+/// Two tasks in an exit handler, and the exit task that is told how they ended, inside the task
+/// `around`.
+fn exit_handler(around: &Value) -> Arc<Plan> {
+    let status = json!({"parameters": {"status": {"taskFinalStatus":
+        {"producerTask": "exit-handler-1"}}}});
+    let mut body = json!({"dag": {"tasks": {
+        "exit-handler-1": {"componentRef": {"name": "guarded"}},
+        "tell": {
+            "componentRef": {"name": "tell"},
+            "dependentTasks": ["exit-handler-1"], "inputs": status,
+            "triggerPolicy": {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
+        }
+    }}});
+    let guarded = json!({"dag": {"tasks": {
+        "early": task(json!({})),
+        "late": task(json!({"dependentTasks": ["early"]})),
+    }}});
+    if around.get("parameterIterator").is_some() {
+        body["inputDefinitions"] = json!({"parameters": {"item": {"parameterType": "STRING"}}});
+    }
+    let tell = json!({
+        "executorLabel": "sh",
+        "inputDefinitions": {"parameters": {"status": {"parameterType": "TASK_FINAL_STATUS"}}}
+    });
+    let more = json!({"body": body, "guarded": guarded, "tell": tell});
+    pipeline(&json!({"around": around}), &more)
+}
+
+fn told(driven: &Driven, path: &str) -> Value {
+    let id = TaskId::derive(driven.run.facts().run, &format!("root.{path}"));
+    let node = driven.run.node(driven.run.find(id).unwrap());
+    node.inputs.parameters["status"].clone()
+}
+
+fn raised() -> Result<Values, AttemptFailure> {
+    let exception = "AssertionError: only 4 words, wanted 9";
+    Err(AttemptFailure::new("ExitCode", exception))
+}
+
+#[test]
+fn an_exit_task_is_told_which_task_failed_and_why() {
+    let around = json!({"componentRef": {"name": "body"}});
+    let mut driven = Driven::new(exit_handler(&around));
+
+    driven.drive(Event::Start, &|path, _| {
+        if path.ends_with("late") {
+            raised()
+        } else {
+            good(path)
+        }
+    });
+
+    assert_eq!(
+        told(&driven, "around.tell"),
+        json!({
+            "state": "FAILED", "pipelineJobResourceName": "p-1",
+            "pipelineTaskName": "exit-handler-1",
+            "error": {"code": 13, "message": "task around.exit-handler-1.late failed: \
+                AssertionError: only 4 words, wanted 9"},
+        })
+    );
+    assert_eq!(
+        driven.run.failure().unwrap(),
+        "task around.exit-handler-1.late failed: AssertionError: only 4 words, wanted 9"
+    );
+}
+
+#[test]
+fn an_exit_task_in_a_loop_is_told_of_its_own_iteration() {
+    let around = json!({
+        "componentRef": {"name": "body"},
+        "parameterIterator": {"items": {"raw": "[\"a\", \"b\", \"c\"]"}, "itemInput": "item"}
+    });
+    let mut driven = Driven::new(exit_handler(&around));
+
+    driven.drive(Event::Start, &|path, _| match path {
+        "around.1.exit-handler-1.early" => raised(),
+        _ => good(path),
+    });
+
+    let failed = told(&driven, "around.1.tell");
+    assert_eq!(failed["state"], "FAILED");
+    assert_eq!(failed["pipelineTaskName"], "exit-handler-1");
+    assert_eq!(
+        failed["error"]["message"],
+        "task around.1.exit-handler-1.early failed: AssertionError: only 4 words, wanted 9"
+    );
+    let well = told(&driven, "around.0.tell");
+    assert_eq!(
+        (&well["state"], &well["error"]),
+        (&json!("COMPLETE"), &json!({}))
+    );
+}
+
+#[test]
+fn an_exit_task_that_fails_itself_is_not_what_it_is_told_of() {
+    let around = json!({"componentRef": {"name": "body"}});
+    let mut driven = Driven::new(exit_handler(&around));
+
+    driven.drive(Event::Start, &|path, _| {
+        if path == "around.tell" {
+            raised()
+        } else {
+            good(path)
+        }
+    });
+
+    assert_eq!(told(&driven, "around.tell")["error"], json!({}));
+    assert_eq!(
+        driven.run.failure().unwrap(),
+        "task around.tell failed: AssertionError: only 4 words, wanted 9"
+    );
+}
+
+#[test]
+fn the_task_that_failed_first_is_the_cause_and_the_others_are_counted() {
+    let tasks = json!({
+        "a": task(json!({"dependentTasks": ["z"],
+            "triggerPolicy": {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}})),
+        "z": task(json!({})),
+    });
+    let mut driven = Driven::new(pipeline(&tasks, &json!({})));
+
+    driven.drive(Event::Start, &|path, _| {
+        Err(AttemptFailure::new("ExitCode", &format!("{path} broke")))
+    });
+
+    assert_eq!(
+        driven.run.failure().unwrap(),
+        "task z failed: z broke (and 1 more task failed)"
+    );
+}
+
+#[test]
+fn a_run_whose_time_is_up_names_what_it_was_spent_on() {
+    let tasks = json!({"quick": task(json!({})), "slow": task(json!({}))});
+    let mut driven = Driven::new(pipeline(&tasks, &json!({})));
+    let begun = driven.decide(Event::Start);
+    let launched = begun.effects.into_iter().map(|effect| match effect {
+        Effect::Launch { node, attempt } => (node, attempt),
+        other => panic!("{other:?}"),
+    });
+    let launched: Vec<_> = launched.collect();
+    for &(node, attempt) in &launched {
+        let task = driven.run.node(node).id;
+        driven.decide(Event::SlotGranted { task, attempt });
+    }
+    let end = |driven: &mut Driven, at: usize, result| {
+        let (node, attempt) = launched[at];
+        let task = driven.run.node(node).id;
+        driven.decide(Event::AttemptEnded {
+            task,
+            attempt,
+            result,
+        });
+    };
+    end(&mut driven, 0, good("quick"));
+
+    driven.decide(Event::DeadlinePassed);
+    end(
+        &mut driven,
+        1,
+        Err(AttemptFailure::new("Canceled", "it was stopped")),
+    );
+
+    assert_eq!(
+        driven.run.failure().unwrap(),
+        "the run took longer than its activeDeadlineSeconds, task slow was stopped"
+    );
+}
