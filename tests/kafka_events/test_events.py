@@ -138,15 +138,12 @@ def broker():
         pytest.skip("FERROFLOW_TEST_RESTART is not set (the parts are not the test bed's)")
     environment = {name: value for name, value in os.environ.items() if name != "KUBECONFIG"}
 
-    asked = []
+    def testbed(*arguments):
+        subprocess.run([command, "testbed", *arguments], env=environment, check=True)
 
-    def testbed(action):
-        subprocess.run([command, "testbed", action, "kafka"], env=environment, check=True)
-        asked.append(action)
-
-    yield testbed
-    if asked[-1:] == ["kill"]:
-        testbed("restart")
+    testbed("mend")
+    yield lambda action: testbed(action, "kafka")
+    testbed("mend")
 
 
 def test_a_broker_that_is_away_for_a_while_loses_no_event(tmp_path, brokers, broker):

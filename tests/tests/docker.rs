@@ -13,9 +13,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use ferroflow_testkit::cluster::{Cluster, restart, unique};
+use ferroflow_testkit::cluster::{Cluster, unique};
 use ferroflow_testkit::conformance::{cases, count, run_all, table};
 use ferroflow_testkit::docker::Engine;
+use ferroflow_testkit::parts::restart;
 use ferroflow_testkit::scene::eventually;
 use ferroflow_testkit::{Platform, conformance_dir, shell_pipeline};
 use serde_json::{Value, json};

@@ -20,6 +20,7 @@ pub(crate) use images::{FERROFLOW, PYTHON};
 pub(crate) use node::address;
 pub(crate) use tools::have;
 
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -53,6 +54,9 @@ enum Action {
     /// The same, and start it again.
     #[command(hide = true)]
     Restart { process: String },
+    /// Start what has ended since `up`, and say what that was.
+    #[command(hide = true)]
+    Mend,
 }
 
 /// A part of the test bed.
@@ -125,6 +129,24 @@ impl Part {
             Self::Docker => docker::is_up(),
         }
     }
+
+    /// Whether tests can use it: it answers, and takes what it is given.
+    fn is_well(self) -> bool {
+        self.is_up()
+            && match self {
+                Self::Kubernetes => kubernetes::is_well(),
+                Self::Kafka => kafka::answers(),
+                Self::Postgres => true,
+                Self::Minio => minio::answers(),
+                Self::Docker => docker::answers(),
+            }
+    }
+
+    /// Whether it is ours: no variable says otherwise, but for the one that we set.
+    fn is_ours(self) -> bool {
+        std::env::var(self.variable())
+            .map_or(true, |given| self.address().is_ok_and(|ours| ours == given))
+    }
 }
 
 impl Testbed {
@@ -145,8 +167,9 @@ impl Testbed {
             Action::Kill { process } => kill(&process),
             Action::Restart { process } => {
                 kill(&process)?;
-                start(&process)
+                start(&process).with_context(|| format!("restarting {process}"))
             }
+            Action::Mend => mend(),
         }
     }
 }
@@ -176,6 +199,17 @@ fn start(process: &str) -> anyhow::Result<()> {
         "docker" => docker::up(),
         other => kubernetes::start(other),
     }
+}
+
+/// Starts what a test left broken, so that the next one fails at its own matter only.
+fn mend() -> anyhow::Result<()> {
+    for part in Part::ALL {
+        if part.is_ours() && !part.is_well() {
+            part.up().with_context(|| format!("mending {part:?}"))?;
+            eprintln!("{part:?}: was broken, mended");
+        }
+    }
+    Ok(())
 }
 
 /// Puts this checkout's programs into our cluster as an image; the folder with the programs.
@@ -266,9 +300,11 @@ fn state(part: &str) -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
+/// How often it is looked whether something has come.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// Waits until `ready`, telling what is waited for when it takes too long.
 fn wait(what: &str, limit: Duration, mut ready: impl FnMut() -> bool) -> anyhow::Result<()> {
-    const LOOK: Duration = Duration::from_millis(100);
     let begun = Instant::now();
     while !ready() {
         if begun.elapsed() > limit {
@@ -281,4 +317,17 @@ fn wait(what: &str, limit: Duration, mut ready: impl FnMut() -> bool) -> anyhow:
 
 fn answers(host: &str, port: u16) -> bool {
     TcpStream::connect((host, port)).is_ok()
+}
+
+/// Whether a path of a server on this machine answers that all is well.
+fn is_healthy(port: u16, path: &str) -> bool {
+    let ask = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line)?;
+        Ok(line)
+    };
+    ask().is_ok_and(|line| line.split_whitespace().nth(1) == Some("200"))
 }

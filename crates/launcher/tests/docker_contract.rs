@@ -18,8 +18,9 @@ use ferroflow_launcher::{
 };
 use ferroflow_runtime::contract::{Subject, all, outcome, workspace};
 use ferroflow_runtime::{DockerConfig, DockerRuntime, Runtime};
-use ferroflow_testkit::cluster::{Cluster, restart};
+use ferroflow_testkit::cluster::Cluster;
 use ferroflow_testkit::docker::Engine;
+use ferroflow_testkit::parts::restart;
 use ferroflow_types::RunId;
 use ferroflow_types::id::{IdSource as _, RandomIds};
 use serde_json::{Value, json};

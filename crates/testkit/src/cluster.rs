@@ -127,17 +127,22 @@ impl Cluster {
 
     /// Asks the cluster; what it said.
     pub fn kubectl(&self, arguments: &[&str]) -> String {
+        self.try_kubectl(arguments)
+            .unwrap_or_else(|told| panic!("{told}"))
+    }
+
+    /// The same where a refusal is no reason to stop: what it said, or why not.
+    pub fn try_kubectl(&self, arguments: &[&str]) -> Result<String, String> {
         let output = Command::new("kubectl")
             .args(["--namespace", NAMESPACE])
             .args(arguments)
             .output()
             .expect("kubectl is installed");
-        assert!(
-            output.status.success(),
-            "kubectl {arguments:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8(output.stdout).unwrap()
+        let told = String::from_utf8_lossy(&output.stderr);
+        if !output.status.success() {
+            return Err(format!("kubectl {arguments:?}: {told}"));
+        }
+        Ok(String::from_utf8(output.stdout).unwrap())
     }
 
     /// How S3 is reached, as settings.
@@ -317,44 +322,4 @@ pub fn query(database: &str, query: &str) -> String {
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{query}: {told}");
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
-}
-
-/// Kills one process of the test bed, or starts it again unless it runs, by the command in
-/// `FERROFLOW_TEST_RESTART`.
-fn testbed(action: &str, process: &str) -> Result<(), String> {
-    let command = std::env::var("FERROFLOW_TEST_RESTART")
-        .map_err(|_| "FERROFLOW_TEST_RESTART is not set (the parts are not the test bed's)")?;
-    let done = Command::new(command)
-        .args(["testbed", action, process])
-        // Those say that somebody else runs the parts.
-        .env_remove("KUBECONFIG")
-        .env_remove("FERROFLOW_TEST_KAFKA")
-        .status()
-        .expect("the test bed's command starts");
-    assert!(done.success(), "testbed {action} {process} failed");
-    Ok(())
-}
-
-/// Kills one process of the test bed and starts it again; or why that cannot be.
-pub fn restart(process: &str) -> Result<(), String> {
-    testbed("restart", process)
-}
-
-/// A process of the test bed that is away; it is back when this is dropped.
-pub struct Away(String);
-
-impl Away {
-    /// Kills it; or why that cannot be.
-    pub fn kill(process: &str) -> Result<Self, String> {
-        testbed("kill", process)?;
-        Ok(Self(process.to_owned()))
-    }
-}
-
-impl Drop for Away {
-    fn drop(&mut self) {
-        if let Err(reason) = restart(&self.0) {
-            println!("{}: {reason}", self.0);
-        }
-    }
 }

@@ -12,6 +12,7 @@ pub mod cluster;
 pub mod conformance;
 pub mod docker;
 pub mod fault_proxy;
+pub mod parts;
 pub mod scene;
 pub mod services;
 

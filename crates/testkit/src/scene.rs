@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::{ApiProxy, Cluster, database, unique, with_shared};
 use crate::fault_proxy::FaultProxy;
+use crate::parts::Whole;
 use crate::services::merge;
 use crate::{Platform, is_transition, shell_pipeline, transitions};
 
@@ -32,6 +33,7 @@ pub struct Scene {
     settings: String,
     claim: String,
     proxies: Option<Proxies>,
+    _parts: Whole,
 }
 
 impl Scene {
@@ -47,6 +49,7 @@ impl Scene {
     }
 
     fn with(name: &str, proxies: bool, kubernetes: &Value) -> Option<Self> {
+        let parts = Whole::ensure();
         let mut cluster = match Cluster::open() {
             Ok(cluster) => cluster,
             Err(reason) => {
@@ -76,6 +79,7 @@ impl Scene {
             settings,
             claim,
             proxies,
+            _parts: parts,
         })
     }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use ferroflow_testkit::Platform;
-use ferroflow_testkit::cluster::{Away, restart};
+use ferroflow_testkit::parts::{Away, restart};
 use ferroflow_testkit::scene::Scene;
 use serde_json::json;
 

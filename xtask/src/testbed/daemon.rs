@@ -1,99 +1,158 @@
 //! Processes that go on after us, and are known by their process file.
 
+mod process;
+#[cfg(test)]
+mod tests;
+
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
-use rustix::process::{Pid, Signal, kill_process};
+use anyhow::{Context as _, bail};
+use rustix::process::Signal;
 
-use super::{cache, wait};
-
-fn file(name: &str) -> anyhow::Result<PathBuf> {
-    let folder = cache()?.join("run/processes");
-    fs::create_dir_all(&folder)?;
-    Ok(folder.join(name))
-}
-
-/// The log of a process.
-pub(super) fn log(name: &str) -> anyhow::Result<PathBuf> {
-    let folder = cache()?.join("run/logs");
-    fs::create_dir_all(&folder)?;
-    Ok(folder.join(format!("{name}.log")))
-}
-
-/// Starts a process in a session of its own unless it runs already.
-pub(super) fn start(name: &str, command: &mut Command) -> anyhow::Result<()> {
-    if is_running(name) {
-        return Ok(());
-    }
-    let log = File::create(log(name)?)?;
-    let child = command
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .process_group(0)
-        .spawn()
-        .with_context(|| format!("cannot start {name}: {command:?}"))?;
-    let id = child.id();
-    let begun = begun(id).context("it ended at once")?;
-    fs::write(file(name)?, format!("{id} {begun}"))?;
-    Ok(())
-}
-
-/// When the process began, in ticks since boot; with its number it names a process for ever.
-fn begun(id: u32) -> Option<String> {
-    let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-    // The program's name may hold anything, but it ends with the last parenthesis.
-    let (_, fields) = stat.rsplit_once(')')?;
-    let fields: Vec<_> = fields.split_whitespace().collect();
-    (fields.first() != Some(&"Z")).then(|| fields.get(19).copied().map(str::to_owned))?
-}
-
-/// The process that we started under this name, if it still runs.
-pub(super) fn running(name: &str) -> Option<u32> {
-    let text = fs::read_to_string(file(name).ok()?).ok()?;
-    let (id, noted) = text.split_once(' ')?;
-    let id = id.parse().ok()?;
-    (begun(id)? == noted).then_some(id)
-}
-
-pub(super) fn is_running(name: &str) -> bool {
-    running(name).is_some()
-}
+use super::{LOOK, cache, wait};
+pub(super) use process::Process;
 
 /// How long a process may take to end.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Stops a process that we started: politely, then for certain.
-pub(super) fn stop(name: &str) -> anyhow::Result<()> {
-    if let Some(id) = running(name) {
-        signal(id, Signal::TERM);
-        if wait(name, PATIENCE, || !is_running(name)).is_err() {
-            kill(name)?;
+/// How much of a log's end an error tells.
+const TOLD_MAX: usize = 2000;
+
+/// One of our processes, by its files.
+struct Daemon {
+    name: String,
+    /// `<number> <when it began>`.
+    file: PathBuf,
+    log: PathBuf,
+}
+
+impl Daemon {
+    fn of(name: &str) -> anyhow::Result<Self> {
+        Self::below(&cache()?.join("run"), name)
+    }
+
+    fn below(folder: &Path, name: &str) -> anyhow::Result<Self> {
+        let (processes, logs) = (folder.join("processes"), folder.join("logs"));
+        fs::create_dir_all(&processes)?;
+        fs::create_dir_all(&logs)?;
+        Ok(Self {
+            name: name.to_owned(),
+            file: processes.join(name),
+            log: logs.join(format!("{name}.log")),
+        })
+    }
+
+    fn running(&self) -> Option<Process> {
+        let text = fs::read_to_string(&self.file).ok()?;
+        Process::parse(&text).filter(Process::lives)
+    }
+
+    fn start(&self, command: &mut Command) -> anyhow::Result<()> {
+        let name = &self.name;
+        let log = File::create(&self.log)?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("cannot start {name}: {command:?}"))?;
+        let process = Process::of(child.id()).with_context(|| format!("{name} ended at once"))?;
+        fs::write(&self.file, process.to_string())?;
+        Ok(())
+    }
+
+    fn ensure(
+        &self,
+        command: &mut Command,
+        limit: Duration,
+        mut answers: impl FnMut() -> bool,
+    ) -> anyhow::Result<()> {
+        let name = &self.name;
+        if self.running().is_none() {
+            if answers() {
+                bail!("something else answers in the place of {name}, stop it first");
+            }
+            self.start(command)?;
+        }
+        let begun = Instant::now();
+        loop {
+            let answered = answers();
+            if self.running().is_none() {
+                bail!("{name} ended before it was ready, {}", self.last_words());
+            }
+            if answered {
+                return Ok(());
+            }
+            if begun.elapsed() > limit {
+                let seconds = limit.as_secs();
+                let log = self.last_words();
+                bail!("{name} does not answer after {seconds} s, {log}");
+            }
+            std::thread::sleep(LOOK);
         }
     }
-    remove(&file(name)?)
+
+    fn last_words(&self) -> String {
+        last_words(&self.log)
+    }
+
+    fn stop(&self) -> anyhow::Result<()> {
+        if let Some(process) = self.running() {
+            process.signal(Signal::TERM);
+            if wait(&self.name, PATIENCE, || !process.lives()).is_err() {
+                self.kill()?;
+            }
+        }
+        remove(&self.file)
+    }
+
+    fn kill(&self) -> anyhow::Result<()> {
+        match self.running() {
+            Some(process) => {
+                process.signal(Signal::KILL);
+                process.wait_gone(&self.name)
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Starts a process in a session of its own unless it runs already, and waits until it answers; fails
+/// as soon as it has ended instead.
+pub(super) fn ensure(
+    name: &str,
+    command: &mut Command,
+    limit: Duration,
+    answers: impl FnMut() -> bool,
+) -> anyhow::Result<()> {
+    Daemon::of(name)?.ensure(command, limit, answers)
+}
+
+pub(super) fn is_running(name: &str) -> bool {
+    Daemon::of(name).is_ok_and(|daemon| daemon.running().is_some())
+}
+
+/// Stops a process that we started: politely, then for certain.
+pub(super) fn stop(name: &str) -> anyhow::Result<()> {
+    Daemon::of(name)?.stop()
 }
 
 /// Kills a process that we started and waits until it is gone.
 pub(super) fn kill(name: &str) -> anyhow::Result<()> {
-    if let Some(id) = running(name) {
-        signal(id, Signal::KILL);
-    }
-    wait(&format!("{name} still runs"), PATIENCE, || {
-        !is_running(name)
-    })
+    Daemon::of(name)?.kill()
 }
 
-fn signal(id: u32, signal: Signal) {
-    let pid = i32::try_from(id).ok().and_then(Pid::from_raw);
-    if let Some(pid) = pid {
-        // An error means that it has ended, which is what is wanted.
-        let _ended = kill_process(pid, signal).is_err();
-    }
+/// The end of a log, for an error.
+pub(super) fn last_words(log: &Path) -> String {
+    let text = fs::read(log).unwrap_or_default();
+    let end = &text[text.len().saturating_sub(TOLD_MAX)..];
+    let end = String::from_utf8_lossy(end);
+    format!("{} ends with:\n{}", log.display(), end.trim_end())
 }
 
 pub(super) fn remove(path: &Path) -> anyhow::Result<()> {

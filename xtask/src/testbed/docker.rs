@@ -3,6 +3,7 @@
 //! Its data, its containerd and its socket are in the test bed's folder, and it touches no rule and
 //! no bridge of the machine's network: containers that need one use the machine's (`host`).
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -10,10 +11,11 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use rustix::process::getuid;
 
-use super::{daemon, images, state, tools, wait};
+use super::{daemon, images, state, tools};
 
 const NAME: &str = "dockerd";
 const PID: &str = "dockerd.pid";
+const CONTAINERD_PID: &str = "exec/containerd/containerd.pid";
 const PATIENCE: Duration = Duration::from_mins(1);
 
 fn socket() -> anyhow::Result<PathBuf> {
@@ -29,6 +31,10 @@ pub(super) fn is_up() -> bool {
     daemon::is_running(NAME)
 }
 
+pub(super) fn answers() -> bool {
+    cli(&["version"]).is_ok()
+}
+
 pub(super) fn up() -> anyhow::Result<()> {
     if !getuid().is_root() {
         bail!("containers need root here: set DOCKER_HOST to use another engine");
@@ -38,7 +44,7 @@ pub(super) fn up() -> anyhow::Result<()> {
     if !is_up() {
         // One that was killed took its containerd along, and both left their numbers, which somebody
         // else may have by now.
-        for left in [PID, "exec/containerd/containerd.pid"] {
+        for left in [PID, CONTAINERD_PID] {
             daemon::remove(&folder.join(left))?;
         }
     }
@@ -55,9 +61,7 @@ pub(super) fn up() -> anyhow::Result<()> {
         .args(["--bridge=none", "--iptables=false", "--ip-masq=false"])
         .args(["--exec-opt", "native.cgroupdriver=cgroupfs"])
         .args(["--log-level", "warn"]);
-    daemon::start(NAME, &mut dockerd)?;
-    let answers = || cli(&["version"]).is_ok();
-    wait("the Docker engine does not answer", PATIENCE, answers)?;
+    daemon::ensure(NAME, &mut dockerd, PATIENCE, answers)?;
     images::ensure_for_docker()
 }
 
@@ -73,9 +77,14 @@ pub(super) fn down() -> anyhow::Result<()> {
     daemon::stop(NAME)
 }
 
-/// Kills the engine as a crash would.
+/// Kills the engine as a crash would, and waits for its containerd, which ends with it.
 pub(super) fn crash() -> anyhow::Result<()> {
-    daemon::kill(NAME)
+    let id = fs::read_to_string(state("docker")?.join(CONTAINERD_PID)).unwrap_or_default();
+    let containerd = id.trim().parse().ok().and_then(daemon::Process::of);
+    daemon::kill(NAME)?;
+    containerd.map_or(Ok(()), |containerd| {
+        containerd.wait_gone("containerd of Docker")
+    })
 }
 
 /// Asks the engine.

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::pki::Pki;
-use super::{answers, cache, daemon, node, state, tools, wait};
+use super::{cache, daemon, node, state, tools};
 use crate::shell::run;
 
 const VERSION: &str = "4.1.1";
@@ -105,13 +105,15 @@ pub(super) fn up() -> anyhow::Result<()> {
         run(format.stdout(Stdio::null()))?;
     }
     let mut broker = java(&jars, "512m", "kafka.Kafka");
-    daemon::start("kafka", broker.arg(&settings))?;
-    wait("Kafka does not answer", Duration::from_mins(1), || {
-        [PORT, SASL_SSL_PORT, SSL_PORT]
-            .into_iter()
-            .all(|port| answers("127.0.0.1", port))
-    })?;
+    let patience = Duration::from_mins(1);
+    daemon::ensure("kafka", broker.arg(&settings), patience, answers)?;
     user(&jars, &folder)
+}
+
+pub(super) fn answers() -> bool {
+    [PORT, SASL_SSL_PORT, SSL_PORT]
+        .into_iter()
+        .all(|port| super::answers("127.0.0.1", port))
 }
 
 fn properties(node: &str, logs: &Path, pki: &Pki) -> String {

@@ -86,24 +86,27 @@ pub(super) fn up() -> anyhow::Result<()> {
     let cluster = Cluster::open()?;
     configs::write(&cluster)?;
     for component in Component::ALL {
-        daemon::start(component.name(), &mut component.command(&cluster)?)?;
+        ensure(component, &cluster)?;
         match component {
-            Component::Containerd => {
-                wait("containerd does not answer", PATIENCE, || {
-                    ctr(&["version"]).is_ok()
-                })?;
-                images::ensure()?;
-            }
-            Component::Apiserver => {
-                wait("the API server is not ready", PATIENCE, || {
-                    kubectl(&["get", "--raw", "/readyz"]).is_ok()
-                })?;
-                apply(&configs::objects(&cluster))?;
-            }
+            Component::Containerd => images::ensure()?,
+            Component::Apiserver => apply(&configs::objects(&cluster))?,
             _ => {}
         }
     }
     ready()
+}
+
+/// Starts a component unless it runs, and waits until it answers.
+fn ensure(component: Component, cluster: &Cluster) -> anyhow::Result<()> {
+    let mut command = component.command(cluster)?;
+    let answers = || component.answers(cluster);
+    daemon::ensure(component.name(), &mut command, PATIENCE, answers)
+}
+
+/// Whether pods can run on it.
+pub(super) fn is_well() -> bool {
+    let path = "jsonpath={.items[*].spec.unschedulable}";
+    kubectl(&["get", "nodes", "-o", path]).is_ok_and(|found| found.trim().is_empty())
 }
 
 /// Waits until pods can run.
@@ -112,6 +115,8 @@ fn ready() -> anyhow::Result<()> {
         let path = "jsonpath={.items[*].status.conditions[?(@.type==\"Ready\")].status}";
         kubectl(&["get", "nodes", "-o", path]).is_ok_and(|found| found.trim() == "True")
     })?;
+    // A test that drained it may have ended before it was given back.
+    kubectl(&["uncordon", "testbed"])?;
     // The scheduler counts them like real ones; pipelines that ask for them can be tried.
     let accelerators = r#"[{"op":"add","path":"/status/capacity/nvidia.com~1gpu","value":"4"}]"#;
     kubectl(&[
@@ -181,7 +186,7 @@ pub(super) fn start(name: &str) -> anyhow::Result<()> {
         .into_iter()
         .find(|component| component.name() == name)
         .with_context(|| format!("{name} is no process of the cluster"))?;
-    daemon::start(name, &mut component.command(&cluster)?)
+    ensure(component, &cluster)
 }
 
 /// Asks the cluster's container runtime.

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use super::{answers, daemon, node, state, tools, wait};
+use super::{daemon, is_healthy, node, state, tools};
 
 const PORT: u16 = 19000;
 
@@ -29,10 +29,11 @@ pub(super) fn up() -> anyhow::Result<()> {
         .arg(folder)
         .env("MINIO_ROOT_USER", ACCESS_KEY)
         .env("MINIO_ROOT_PASSWORD", SECRET_KEY);
-    daemon::start("minio", &mut minio)?;
-    wait("MinIO does not answer", Duration::from_secs(20), || {
-        answers("127.0.0.1", PORT)
-    })
+    daemon::ensure("minio", &mut minio, Duration::from_secs(20), answers)
+}
+
+pub(super) fn answers() -> bool {
+    is_healthy(PORT, "/minio/health/ready")
 }
 
 pub(super) fn down() -> anyhow::Result<()> {

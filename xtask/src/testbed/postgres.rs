@@ -90,9 +90,10 @@ fn start() -> anyhow::Result<()> {
     forget_dead(&data)?;
     let options = format!("-p {PORT} -k /tmp -c listen_addresses=* -c max_connections=200");
     let mut start = as_postgres("pg_ctl")?;
+    let log = data.join("server.log");
     start.args(["start", "-w", "-o", &options, "-l"]);
-    start.arg(data.join("server.log")).arg("-D").arg(&data);
-    run(&mut start)?;
+    start.arg(&log).arg("-D").arg(&data);
+    run(&mut start).with_context(|| daemon::last_words(&log))?;
     wait("PostgreSQL does not answer", Duration::from_secs(20), is_up)
 }
 

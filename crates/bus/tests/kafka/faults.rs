@@ -11,7 +11,7 @@ use ferroflow_bus::kafka::once::{Effect, Once};
 use ferroflow_bus::kafka::{Delivery, Failure, Handler, KafkaConfig, KafkaRelay};
 use ferroflow_db::testing::each_db;
 use ferroflow_db::{Db, Migration, Read as _, WriteTx};
-use ferroflow_testkit::cluster::Away;
+use ferroflow_testkit::parts::Away;
 use sqlx::Row as _;
 
 use crate::scene::{Got, LIMIT, Noting, Scene, eventually, firsts, noted};
@@ -254,7 +254,8 @@ async fn brokers_that_go_and_come_back_lose_nothing_and_keep_the_order_of_keys()
         bus.publish(chunk).await.unwrap();
         if at == GOES {
             eventually("nothing came", || got.lock().unwrap().len() > 60).await;
-            away = Some(Away::kill("kafka").unwrap());
+            let killed = tokio::task::spawn_blocking(|| Away::kill("kafka"));
+            away = Some(killed.await.unwrap().unwrap());
         }
         if at == COMES {
             let away = away.take();

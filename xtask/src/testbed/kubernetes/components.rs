@@ -2,8 +2,9 @@
 
 use std::process::Command;
 
-use super::{Cluster, kubeconfig};
+use super::{Cluster, ctr, kubeconfig, kubectl};
 use crate::testbed::tools::bin;
+use crate::testbed::{answers, is_healthy};
 
 /// One process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +41,20 @@ impl Component {
             Self::Kubelet => "kubelet",
             Self::Proxy => "kube-proxy",
             Self::Dns => "coredns",
+        }
+    }
+
+    /// Whether it does its work.
+    pub(super) fn answers(self, cluster: &Cluster) -> bool {
+        match self {
+            Self::Etcd => is_healthy(12379, "/health"),
+            Self::Apiserver => kubectl(&["get", "--raw", "/readyz"]).is_ok(),
+            Self::Controllers => answers("127.0.0.1", 10257),
+            Self::Scheduler => answers("127.0.0.1", 10259),
+            Self::Containerd => ctr(&["version"]).is_ok(),
+            Self::Kubelet => is_healthy(10248, "/healthz"),
+            Self::Proxy => answers("127.0.0.1", 10256),
+            Self::Dns => answers(&cluster.node, 53),
         }
     }
 
