@@ -7,6 +7,7 @@
 
 mod bench;
 mod ci;
+mod former;
 mod image;
 mod python;
 mod quickstart;
@@ -31,6 +32,8 @@ enum Task {
     Image(image::Image),
     /// Real Kubernetes, Docker, Kafka, PostgreSQL and S3 on this machine.
     Testbed(testbed::Testbed),
+    /// Build the former version, for tests of upgrades, and print the variable that names it.
+    Former,
     /// Build the launcher that `--runtime docker` puts into containers, and say where it is.
     Launcher,
 }
@@ -43,6 +46,7 @@ fn main() -> anyhow::Result<()> {
         Task::Bench(bench) => bench.run(),
         Task::Image(image) => image.run(),
         Task::Testbed(testbed) => testbed.run(),
+        Task::Former => former::print(),
         Task::Launcher => shell::print_launcher(),
     }
 }

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-use crate::python;
 use crate::shell::{program, root, run, target};
 use crate::testbed::{self, Part};
+use crate::{former, python};
 
 /// What these tests need beside the workspace's own features.
 pub(crate) const FEATURES: &str = "ferroflow-bus/kafka-tls";
@@ -44,7 +44,7 @@ const GROUPS: &[Group] = &[
         ],
     },
     Group {
-        what: "the chart, replicas",
+        what: "the chart, replicas, upgrades",
         arguments: &[
             "--test",
             "cluster_chart",
@@ -52,6 +52,8 @@ const GROUPS: &[Group] = &[
             "cluster_replicas",
             "--test",
             "replicas",
+            "--test",
+            "upgrade",
         ],
     },
     Group {
@@ -110,6 +112,9 @@ pub(crate) fn up() -> anyhow::Result<Vec<(&'static str, String)>> {
             testbed::helm()?.display().to_string(),
         ),
     ];
+    if let Some(former) = former::kept()? {
+        given.push(("FERROFLOW_FORMER_BIN", former.display().to_string()));
+    }
     let databases = std::env::var_os(Part::Postgres.variable()).is_none();
     if databases {
         given.push(("FERROFLOW_TEST_POD_DATABASE", testbed::database_for_pods()?));
@@ -134,6 +139,11 @@ pub(crate) fn up() -> anyhow::Result<Vec<(&'static str, String)>> {
 
 /// Everything that needs real parts.
 pub(crate) fn test() -> anyhow::Result<()> {
+    // Before this version's own program, which has the same name. CI leaves it out: little of what
+    // both versions are made of is built the same way.
+    if former::binary()?.is_none() {
+        println!("not run: tests of upgrades ({})", former::UNREACHABLE);
+    }
     let given = up().context("the parts that tests need cannot be had")?;
     test_until(&given, None)
 }

@@ -78,6 +78,16 @@ pub(crate) fn print_launcher() -> anyhow::Result<()> {
 }
 
 fn build_for_images(profile: &str, packages: &[&str], features: &str) -> anyhow::Result<PathBuf> {
+    build_static_in(&root(), profile, packages, features)
+}
+
+/// Builds programs of any checkout into our target folder; the folder that they are in.
+pub(crate) fn build_static_in(
+    checkout: &Path,
+    profile: &str,
+    packages: &[&str],
+    features: &str,
+) -> anyhow::Result<PathBuf> {
     let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     eprintln!("$ cargo build --profile {profile} --target {platform} (static)");
     let mut cargo = program(env!("CARGO"), &["build", "--quiet"]);
@@ -85,7 +95,9 @@ fn build_for_images(profile: &str, packages: &[&str], features: &str) -> anyhow:
         .args(["--profile", profile, "--target", &platform])
         .args(packages.iter().flat_map(|package| ["--package", package]))
         .args(["--features", features])
-        .env("RUSTFLAGS", "-C target-feature=+crt-static");
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .env("CARGO_TARGET_DIR", target())
+        .current_dir(checkout);
     run(&mut cargo)?;
     Ok(target().join(platform).join(profile))
 }

@@ -43,6 +43,15 @@ pub fn binary() -> PathBuf {
         .1
 }
 
+/// `ferroflow` of the version before, whose data this one has to take over: `FERROFLOW_FORMER_BIN`,
+/// or why there is none.
+pub fn former_binary() -> Result<PathBuf, String> {
+    let given = std::env::var_os("FERROFLOW_FORMER_BIN");
+    given
+        .map(PathBuf::from)
+        .ok_or_else(|| "FERROFLOW_FORMER_BIN is not set (cargo xtask former builds it)".to_owned())
+}
+
 /// A running platform, killed when it is dropped.
 pub struct Platform {
     /// None when somebody else started it.
@@ -59,6 +68,16 @@ impl Platform {
 
     /// The same with variables of its own.
     pub fn start_with(data_dir: &Path, more: &[&str], variables: &[(&str, String)]) -> Self {
+        Self::start_program(&binary(), data_dir, more, variables)
+    }
+
+    /// The same by another program than the one that is tested.
+    pub fn start_program(
+        program: &Path,
+        data_dir: &Path,
+        more: &[&str],
+        variables: &[(&str, String)],
+    ) -> Self {
         let port_file = data_dir.join("port");
         match std::fs::remove_file(&port_file) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("{error}"),
@@ -70,7 +89,7 @@ impl Platform {
             .append(true)
             .open(data_dir.join("server.log"))
             .unwrap();
-        let child = Command::new(binary())
+        let child = Command::new(program)
             .arg("up")
             .args(["--listen", "127.0.0.1:0", "--data-dir"])
             .arg(data_dir)

@@ -2,7 +2,7 @@
 //! step which ran twice, or never, is seen; with proxies in the way where a test wants faults.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use crate::cluster::{ApiProxy, Cluster, database, unique, with_shared};
 use crate::fault_proxy::FaultProxy;
 use crate::parts::Whole;
 use crate::services::merge;
-use crate::{Platform, is_transition, shell_pipeline, transitions};
+use crate::{Platform, binary, is_transition, shell_pipeline, transitions};
 
 /// How long a run of a few steps may take, faults included.
 pub const LIMIT: Duration = Duration::from_mins(3);
@@ -85,12 +85,17 @@ impl Scene {
 
     /// Starts a platform on what is there.
     pub fn platform(&self) -> Platform {
+        self.platform_by(&binary())
+    }
+
+    /// The same by another program than the one that is tested.
+    pub fn platform_by(&self, program: &Path) -> Platform {
         let kubeconfig = self
             .proxies
             .as_ref()
             .map(|proxies| ("KUBECONFIG", proxies.kubeconfig.display().to_string()));
         let more = ["--config", &self.settings];
-        Platform::start_with(self.data.path(), &more, kubeconfig.as_slice())
+        Platform::start_program(program, self.data.path(), &more, kubeconfig.as_slice())
     }
 
     /// The cluster.
@@ -212,7 +217,7 @@ impl Scene {
 }
 
 impl Proxies {
-    fn start(cluster: &Cluster, kubeconfig: &std::path::Path) -> Self {
+    fn start(cluster: &Cluster, kubeconfig: &Path) -> Self {
         let kubectl = ApiProxy::start();
         let api = FaultProxy::start(kubectl.url());
         let config = json!({
