@@ -7,11 +7,13 @@ use std::path::{Component, Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 use walkdir::WalkDir;
 
+use crate::entries::{self, Entry};
+
 /// What is known of some content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Content {
     /// `sha256:` and the hex digest: of the file's bytes, or for a folder of the sorted lines
-    /// `<digest of file>  <relative path>\n`.
+    /// `<digest of file>  <relative path>\n`. Links are what they lead to.
     pub digest: String,
     /// The size of all files in bytes.
     pub size_bytes: u64,
@@ -54,15 +56,16 @@ fn of_file(path: &Path) -> io::Result<Content> {
 fn of_folder(root: &Path) -> io::Result<Content> {
     let mut hasher = Sha256::new();
     let mut size_bytes = 0;
-    for entry in WalkDir::new(root).sort_by_file_name() {
-        let entry = entry?;
-        if !entry.file_type().is_file() {
-            continue;
-        }
-        let content = of_file(entry.path())?;
-        let relative = entry.path().strip_prefix(root).unwrap_or(entry.path());
-        hasher.update(format!("{}  {}\n", content.digest, relative.display()));
-        size_bytes += content.size_bytes;
+    for entry in entries::below(root) {
+        let (digest, path) = match entry? {
+            Entry::File(file, _) => {
+                let content = of_file(&file)?;
+                size_bytes += content.size_bytes;
+                (content.digest, file)
+            }
+            Entry::Link(link, target) => (format!("link:{}", target.display()), link),
+        };
+        hasher.update(line_of(&digest, &entries::inner(&path, root)));
     }
     Ok(Content {
         digest: text_of(hasher),
@@ -70,7 +73,12 @@ fn of_folder(root: &Path) -> io::Result<Content> {
     })
 }
 
-fn text_of(hasher: Sha256) -> String {
+/// What a file counts for in its folder.
+pub(crate) fn line_of(digest: &str, inner: &str) -> String {
+    format!("{digest}  {inner}\n")
+}
+
+pub(crate) fn text_of(hasher: Sha256) -> String {
     format!("sha256:{}", hex::encode(hasher.finalize()))
 }
 
@@ -117,6 +125,24 @@ mod tests {
         for bad in ["../x", "/etc/passwd", "a/../../x", "./../x"] {
             assert_eq!(below(root, bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_link_is_what_it_leads_to() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        fs::create_dir_all(at("folder")).unwrap();
+        fs::write(at("data"), "1").unwrap();
+        std::os::unix::fs::symlink("../data", at("folder/link")).unwrap();
+        std::os::unix::fs::symlink("nowhere", at("folder/dead")).unwrap();
+        std::os::unix::fs::symlink(".", at("folder/circle")).unwrap();
+        let digest = || of_path(&at("folder")).unwrap().unwrap().digest;
+        let before = digest();
+        assert_eq!(digest(), before);
+
+        fs::write(at("data"), "2").unwrap();
+
+        assert_ne!(digest(), before);
     }
 
     #[test]

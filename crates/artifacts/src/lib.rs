@@ -4,8 +4,11 @@
 //! is. `s3://` and `minio://` are the configured S3; URIs of other stores are kept and handed on.
 #![warn(missing_docs)]
 
+pub mod contents;
 pub mod digest;
+mod entries;
 pub mod place;
 pub mod read;
+pub mod stamp;
 pub mod stores;
 pub mod transfer;

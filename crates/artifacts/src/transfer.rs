@@ -58,18 +58,23 @@ pub enum TransferError {
 }
 
 impl TransferError {
+    /// Whether it is about a store that this installation does not read.
+    pub fn is_foreign(&self) -> bool {
+        matches!(self, Self::Place(StoreError::Unknown(_)))
+    }
+
     /// Whether the store cannot be reached now; see [`stores::is_away`].
     pub fn is_away(&self) -> bool {
         matches!(self, Self::Store { source, .. } if stores::is_away(source))
     }
 }
 
-fn of_file(path: &Path) -> impl FnOnce(io::Error) -> TransferError {
+pub(crate) fn of_file(path: &Path) -> impl FnOnce(io::Error) -> TransferError {
     let path = path.to_path_buf();
     move |source| TransferError::File { path, source }
 }
 
-fn of_store(path: &StorePath) -> impl FnOnce(object_store::Error) -> TransferError {
+pub(crate) fn of_store(path: &StorePath) -> impl FnOnce(object_store::Error) -> TransferError {
     let path = path.to_string();
     move |source| TransferError::Store { path, source }
 }

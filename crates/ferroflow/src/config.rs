@@ -30,6 +30,8 @@ pub(crate) struct Config {
     pub(crate) kubernetes: KubernetesConfig,
     /// Tasks as containers.
     pub(crate) docker: DockerConfig,
+    /// Tasks as processes.
+    pub(crate) processes: Processes,
     /// Environments of Python steps.
     pub(crate) python: Python,
     /// The event log.
@@ -71,6 +73,27 @@ pub(crate) struct Artifacts {
     pub(crate) s3: S3Config,
 }
 
+/// Settings of tasks as processes.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Processes {
+    /// How they reach their inputs.
+    pub(crate) inputs: InputsKind,
+}
+
+/// How processes reach artifacts that they read and may not change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum InputsKind {
+    /// Mounted read-only where the system permits it, else copied.
+    #[default]
+    Auto,
+    /// Mounted read-only.
+    Mount,
+    /// Copied for every attempt.
+    Copy,
+}
+
 /// Settings of Python environments.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -102,6 +125,7 @@ impl Default for Config {
             artifacts: Artifacts::default(),
             kubernetes: KubernetesConfig::default(),
             docker: DockerConfig::default(),
+            processes: Processes::default(),
             python: Python::default(),
             events: Events::default(),
             telemetry: TelemetryConfig::default(),

@@ -8,6 +8,7 @@ use ferroflow_runtime::{DockerConfig, DockerRuntime, Runtime};
 use serde_json::{Value, json};
 
 use crate::config::Config;
+use crate::wiring;
 
 /// Settings of containers. `[docker.images]` of the file maps images to others, `"*"` all that it does
 /// not name.
@@ -65,15 +66,9 @@ pub(crate) async fn runtime(
     data_dir: &Path,
     stores: &Stores,
 ) -> anyhow::Result<Arc<dyn Runtime>> {
-    let url = &config.artifacts.url;
-    let artifacts = match url.as_str() {
-        "" => Some(data_dir.join("artifacts")),
-        local if local.starts_with('/') => Some(Path::new(local).join("artifacts")),
-        _ => None,
-    };
     let settings = DockerConfig {
         data_dir: data_dir.to_path_buf(),
-        artifacts,
+        artifacts: wiring::artifacts_here(config, data_dir),
         ..config.docker.clone()
     };
     let containers = DockerRuntime::connect(settings, stores.clone()).await?;

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use ferroflow_service::{config, telemetry};
 use serde_json::{Value, json};
 
-use crate::config::{Config, RuntimeKind, without_nulls};
+use crate::config::{Config, InputsKind, RuntimeKind, without_nulls};
 
 /// Settings come from flags, from `FERROFLOW_<SECTION>__<KEY>` variables (named below in brackets)
 /// and from a TOML file, in this order of strength.
@@ -64,6 +64,10 @@ pub(crate) struct Flags {
     runtime: Option<RuntimeKind>,
     #[command(flatten)]
     docker: crate::docker::Flags,
+    /// How local processes reach their input artifacts: mounted read-only, or as copies of their own
+    /// [FERROFLOW_PROCESSES__INPUTS; default auto, mounted where the system permits it].
+    #[arg(long, value_name = "HOW")]
+    process_inputs: Option<InputsKind>,
     /// Where artifacts are kept: an absolute path, or `s3://bucket/folder` unless tasks are processes
     /// [FERROFLOW_ARTIFACTS__URL; default <data dir>/artifacts].
     #[arg(long, value_name = "URL")]
@@ -150,6 +154,7 @@ impl Flags {
             },
             "runtime": self.runtime,
             "docker": self.docker.given(),
+            "processes": {"inputs": self.process_inputs},
             "artifacts": {"url": self.artifacts},
             "python": {"interpreter": self.python},
             "events": {"retention_days": self.event_retention_days},

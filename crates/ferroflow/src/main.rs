@@ -11,7 +11,6 @@ mod serve;
 mod up;
 mod wiring;
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -43,13 +42,8 @@ enum Command {
 fn main() -> ExitCode {
     // Launchers are started for every step: no runtime, no parser, straight to work.
     let mut arguments = std::env::args_os().skip(1);
-    if let (Some(first), Some(dir)) = (arguments.next(), arguments.next())
-        && first == LAUNCH
-    {
-        return match ferroflow_launcher::launch(Path::new(&dir)) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::FAILURE,
-        };
+    if arguments.next().is_some_and(|first| first == LAUNCH) {
+        return ferroflow_launcher::main(&arguments.collect::<Vec<_>>());
     }
     let arguments = Arguments::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread()

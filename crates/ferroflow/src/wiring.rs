@@ -1,6 +1,7 @@
 //! How services are put together out of settings; the same for one process with all and for
 //! processes of their own.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,14 +12,14 @@ use ferroflow_bus::Bus;
 use ferroflow_gateway::{Upstream, Way};
 use ferroflow_python_env::{PythonConfig, PythonEnvs};
 use ferroflow_runtime::{
-    KubernetesConfig, KubernetesRuntime, ProcessConfig, ProcessRuntime, Runtime,
+    Inputs, KubernetesConfig, KubernetesRuntime, ProcessConfig, ProcessRuntime, Runtime,
 };
 use ferroflow_service::grpc::{self, Replicas};
 use ferroflow_service::identity::{Keys, PublicKey, Signer};
 use ferroflow_service::metrics::Metrics;
 use ferroflow_service::runner::{self, Runner};
 
-use crate::config::{Config, Identity, RuntimeKind};
+use crate::config::{Config, Identity, InputsKind, RuntimeKind};
 use crate::{folder, relays};
 
 /// The data folder of this process.
@@ -213,9 +214,12 @@ fn processes(config: &Config, data_dir: &Path, stores: &Stores) -> anyhow::Resul
         config.python.interpreter.clone(),
         std::env::vars(),
     );
+    let launcher: Vec<OsString> = vec![program.into(), crate::LAUNCH.into()];
     let processes = ProcessConfig {
         data_dir: data_dir.to_path_buf(),
-        launcher: vec![program.into(), crate::LAUNCH.into()],
+        inputs: inputs(config.processes.inputs, &launcher, data_dir)?,
+        artifacts: artifacts_here(config, data_dir),
+        launcher,
         path: std::env::var("PATH").unwrap_or_default(),
     };
     Ok(ProcessRuntime::new(
@@ -223,4 +227,28 @@ fn processes(config: &Config, data_dir: &Path, stores: &Stores) -> anyhow::Resul
         PythonEnvs::new(python),
         stores.clone(),
     ))
+}
+
+/// How processes reach their inputs.
+fn inputs(wanted: InputsKind, launcher: &[OsString], data_dir: &Path) -> anyhow::Result<Inputs> {
+    match wanted {
+        InputsKind::Copy => Ok(Inputs::Copied),
+        InputsKind::Auto => Ok(Inputs::that_work(launcher, data_dir)),
+        InputsKind::Mount => match Inputs::that_work(launcher, data_dir) {
+            Inputs::Mounted => Ok(Inputs::Mounted),
+            Inputs::Copied => bail!(
+                "processes.inputs is \"mount\", and nothing can be mounted read-only here: run as \
+                 root, permit user namespaces, or set it to \"copy\""
+            ),
+        },
+    }
+}
+
+/// The folder that artifacts of all tasks are kept in, if they are kept on this machine.
+pub(crate) fn artifacts_here(config: &Config, data_dir: &Path) -> Option<PathBuf> {
+    match config.artifacts.url.as_str() {
+        "" => Some(data_dir.join("artifacts")),
+        local if local.starts_with('/') => Some(Path::new(local).join("artifacts")),
+        _ => None,
+    }
 }

@@ -10,7 +10,7 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use ferroflow_artifacts::digest;
+use ferroflow_artifacts::{digest, stamp};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -261,14 +261,20 @@ fn artifact(output: &OutputArtifact, reported: Reported) -> Result<ProducedArtif
     let place = if uri == output.uri {
         Some(output.path.clone())
     } else {
-        below.or_else(|| digest::local(&uri))
+        below.clone().or_else(|| digest::local(&uri))
     };
+    let is_own = uri == output.uri || below.is_some();
     // The content belongs to the artifact's own place, wherever the command wrote it.
     if let (Some(custom), Some(place)) = (&custom, &place)
         && Path::new(custom) != place
     {
         digest::copy(Path::new(custom), place).map_err(failed)?;
     }
+    // Before the digest: what changes in between then has another stamp than the one that is noted.
+    let stamp = match &place {
+        Some(place) if is_own && !remote => stamp::of_path(place).map_err(failed)?,
+        _ => None,
+    };
     let content = match &place {
         Some(place) => digest::of_path(place).map_err(failed)?,
         None => None,
@@ -282,6 +288,7 @@ fn artifact(output: &OutputArtifact, reported: Reported) -> Result<ProducedArtif
         uri,
         metadata: reported.metadata,
         digest: content.as_ref().map(|content| content.digest.clone()),
+        stamp,
         size_bytes: content.map(|content| content.size_bytes),
         custom_path: None,
     })

@@ -25,15 +25,21 @@ pub fn run(dir: &Path, shared: &[PathBuf]) -> io::Result<()> {
         "its container was told to end (the engine stopped, or somebody stopped the container)";
     let orders = Orders::from_signals(because)?;
     let killed_before = cgroup::memory_kills();
-    launch_with(dir, Surroundings::Container, orders, |spec, result| {
-        hand_over(dir, shared);
-        result.map_err(|mut failure| {
-            if cgroup::memory_kills() > killed_before {
-                cgroup::blame_memory(&mut failure, spec);
-            }
-            failure
-        })
-    })
+    launch_with(
+        dir,
+        Surroundings::Container,
+        orders,
+        Ok(()),
+        |spec, result| {
+            hand_over(dir, shared);
+            result.map_err(|mut failure| {
+                if cgroup::memory_kills() > killed_before {
+                    cgroup::blame_memory(&mut failure, spec);
+                }
+                failure
+            })
+        },
+    )
 }
 
 /// Gives what root made to the owner of the attempt's folder.

@@ -25,6 +25,7 @@
 //! | `control_group` | the same by the kernel's means, where they are there |
 //! | [`end_leftovers`] | the same for a launcher that was killed |
 //! | `cause` | why a command failed, out of its log |
+//! | [`mounts`] | what a command may not change |
 //! | `collect` | output parameters and artifacts |
 //! | [`remote`] | an attempt's files in an object store |
 //! | [`pod`] | the launcher inside a pod |
@@ -49,6 +50,7 @@ mod files;
 #[cfg(feature = "pod")]
 pub mod home;
 mod leftovers;
+pub mod mounts;
 mod orders;
 pub mod outcome;
 #[cfg(feature = "pod")]
@@ -57,6 +59,23 @@ pub mod pod;
 pub mod remote;
 pub mod run;
 pub mod spec;
+mod stamps;
+
+/// What a launcher of this machine is started with: an attempt's folder, or
+/// [`mounts::TRY_READ_ONLY`] and a folder.
+pub fn main(arguments: &[std::ffi::OsString]) -> std::process::ExitCode {
+    use std::process::ExitCode;
+    let done = match arguments {
+        [dir] => launch(dir.as_ref()),
+        [first, dir] if first == mounts::TRY_READ_ONLY => mounts::try_read_only(dir.as_ref()),
+        _ => return ExitCode::from(2),
+    };
+    // The runtime finds no report of one that fails and says that the launcher vanished.
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
 
 /// The code with which a launcher in a pod ends when it could give no report, because the store was
 /// away for longer than its patience; its last words are in the container's termination message.
@@ -64,9 +83,11 @@ pub const NO_REPORT: u8 = 75;
 
 pub use files::{AttemptFiles, open_own};
 pub use leftovers::{MARK, end_leftovers};
+pub use mounts::ReadOnly;
 pub use outcome::{AttemptResult, Failure, FailureReason, Outcome, Outputs, ProducedArtifact};
 pub use run::{Surroundings, launch};
 pub use spec::{
     AttemptKey, AttemptSpec, InputArtifact, InputLink, Limits, MODELS, OutputArtifact,
     OutputParameter, OutputSpec, ParameterKind, Resources, Workspace,
 };
+pub use stamps::note_stamps;

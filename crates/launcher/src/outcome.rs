@@ -47,6 +47,9 @@ pub struct ProducedArtifact {
     pub metadata: Map<String, Value>,
     /// `sha256:…` of its content, when there is content.
     pub digest: Option<String>,
+    /// What its content looked like when the digest was taken, if it is at the output's own place.
+    #[serde(default)]
+    pub stamp: Option<String>,
     /// The size of its content in bytes.
     pub size_bytes: Option<u64>,
     /// A path that replaces the one derived from the URI.

@@ -23,7 +23,7 @@ use crate::remote::{RemoteError, RemoteFiles};
 use crate::run::{Surroundings, launch_with};
 use crate::{
     AttemptFiles, AttemptKey, AttemptResult, AttemptSpec, Failure, FailureReason, InputArtifact,
-    Outcome, Outputs,
+    Outcome, Outputs, note_stamps,
 };
 
 /// The variable with a [`PodTask`] as JSON.
@@ -236,8 +236,11 @@ async fn attempt(
     {
         cgroup::blame_memory(failure, spec);
     }
-    if let AttemptResult::Succeeded(_) = &outcome.result {
+    if let AttemptResult::Succeeded(outputs) = &mut outcome.result {
         give(spec, stores).await?;
+        note_stamps(stores, &spec.outputs, outputs)
+            .await
+            .map_err(|error| of_transfer("look at what was put into the store", &error))?;
     }
     Ok(outcome)
 }
@@ -288,7 +291,7 @@ async fn command(
     let ender = orders.sender.clone();
     let dir = files.dir().to_path_buf();
     let mut work =
-        tokio::task::spawn_blocking(move || launch_with(&dir, around, orders, |_, result| result));
+        tokio::task::spawn_blocking(move || launch_with(&dir, around, orders, Ok(()), |_, r| r));
     let ended = tokio::select! {
         ended = &mut work => ended,
         _ = told.recv() => {

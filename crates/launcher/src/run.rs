@@ -9,7 +9,7 @@ use ferroflow_types::time::{Clock as _, SystemClock};
 use crate::orders::Orders;
 use crate::{
     AttemptFiles, AttemptResult, AttemptSpec, Failure, FailureReason, Outcome, Outputs, collect,
-    command, leftovers,
+    command, leftovers, mounts,
 };
 
 /// What is around a command.
@@ -38,12 +38,27 @@ impl Surroundings {
 /// # Errors
 /// Only when not even a report can be written.
 pub fn launch(dir: &Path) -> io::Result<()> {
+    // A user namespace takes a process of one thread, and orders come in by another one.
+    let protected = protect(dir)?;
     let because = "its launcher was told to end (a shutdown, or somebody ended it)";
     let orders = Orders::from_signals(because)?;
-    launch_with(dir, Surroundings::Machine, orders, |_, result| result)
+    launch_with(dir, Surroundings::Machine, orders, protected, |_, r| r)
 }
 
-/// Runs the attempt in `dir` and writes its report, after `look` had its say about the result.
+/// Keeps the command from changing what it only reads.
+fn protect(dir: &Path) -> io::Result<Result<(), Failure>> {
+    let Some(spec) = AttemptFiles::new(dir).read_spec()? else {
+        return Ok(Ok(()));
+    };
+    let protected = collect::prepare(&spec).and_then(|()| {
+        let what = "its inputs cannot be mounted read-only (set processes.inputs to \"copy\")";
+        mounts::protect(&spec.read_only).map_err(|error| command::of_io(what, &error))
+    });
+    Ok(protected)
+}
+
+/// Runs the attempt in `dir`, if all is `ready`, and writes its report, after `look` had its say about
+/// the result.
 ///
 /// Does nothing when another launcher has it, or when its command was started before: then nobody
 /// can know what the command did, and running it again is not for a launcher to decide.
@@ -54,6 +69,7 @@ pub(crate) fn launch_with(
     dir: &Path,
     around: Surroundings,
     orders: Orders,
+    ready: Result<(), Failure>,
     look: impl FnOnce(&AttemptSpec, Result<Outputs, Failure>) -> Result<Outputs, Failure>,
 ) -> io::Result<()> {
     let files = AttemptFiles::new(dir);
@@ -73,7 +89,7 @@ pub(crate) fn launch_with(
     let started_at = SystemClock.now();
     let begun = files.reserve().and_then(|()| files.mark_started());
     let result = match begun {
-        Ok(true) => attempt(&spec, &files, around, orders),
+        Ok(true) => ready.and_then(|()| attempt(&spec, &files, around, orders)),
         Ok(false) => Err(lost(&spec, &files)),
         Err(error) => Err(command::of_io("cannot begin", &error)),
     };

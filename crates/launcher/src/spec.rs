@@ -8,7 +8,7 @@ use ferroflow_types::{RunId, TaskId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{Failure, FailureReason};
+use crate::{Failure, FailureReason, ReadOnly};
 
 /// Which attempt of which task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -75,6 +75,12 @@ pub struct AttemptSpec {
     /// Content of this machine that the command finds where it is.
     #[serde(default)]
     pub local_inputs: Vec<PathBuf>,
+    /// The same with what was noted of it, where that is to be compared.
+    #[serde(default)]
+    pub checked: Vec<InputArtifact>,
+    /// What a process of this machine may not change.
+    #[serde(default)]
+    pub read_only: ReadOnly,
     /// What a cluster is asked for.
     #[serde(default)]
     pub resources: Resources,
@@ -116,6 +122,9 @@ pub struct InputArtifact {
     pub path: PathBuf,
     /// `sha256:…` of its content, if that is known.
     pub digest: Option<String>,
+    /// What it looked like then, if it must not have changed.
+    #[serde(default)]
+    pub stamp: Option<String>,
 }
 
 /// A path that leads to where the content of an input is. SDKs before 2.15 know of no path but the
@@ -132,6 +141,16 @@ impl InputArtifact {
     /// What it means for an attempt that must have it that nothing is there.
     pub fn is_missing(&self) -> Failure {
         let message = format!("{} does not exist", self.uri);
+        Failure::new(FailureReason::Transfer, message)
+    }
+
+    /// What it means that something else is there than what was put there.
+    pub fn is_changed(&self) -> Failure {
+        let message = format!(
+            "{} is not what the task that made it left there, its content has changed since: run \
+             the pipeline again, and that task runs anew",
+            self.uri
+        );
         Failure::new(FailureReason::Transfer, message)
     }
 

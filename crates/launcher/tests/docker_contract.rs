@@ -397,6 +397,7 @@ async fn artifacts_of_a_store_come_and_go_without_keys_in_the_container() {
         uri: rows,
         path: rows_path,
         digest: None,
+        stamp: None,
     }];
     let ended = outcome(&*runtime, spec).await;
 
@@ -422,6 +423,7 @@ async fn models_in_images_are_files() {
         spec.inputs = vec![InputArtifact {
             uri: format!("oci://{image}"),
             path: path.into(),
+            stamp: None,
             digest: None,
         }];
         spec

@@ -6,6 +6,7 @@
     reason = "a test that cannot go on panics"
 )]
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,43 +14,105 @@ use std::time::{Duration, Instant};
 use ferroflow_artifacts::stores::Stores;
 use ferroflow_launcher::AttemptResult;
 use ferroflow_python_env::{PythonConfig, PythonEnvs};
-use ferroflow_runtime::contract::{Subject, all, outcome};
-use ferroflow_runtime::{ProcessConfig, ProcessRuntime};
+use ferroflow_runtime::contract::{Subject, all, an_input_stays_what_it_is, outcome};
+use ferroflow_runtime::{Inputs, ProcessConfig, ProcessRuntime};
 use ferroflow_types::RunId;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_process_runtime_keeps_the_contract() {
-    let data = tempfile::tempdir().unwrap();
-    let root = data.path().to_path_buf();
+fn launcher() -> Vec<OsString> {
+    vec![env!("CARGO_BIN_EXE_ferroflow-launcher").into()]
+}
+
+fn subject(data: &Path, inputs: Inputs) -> Subject {
+    let folder = data.join("folder");
+    let artifacts = data.join("artifacts");
+    for made in [&folder, &artifacts] {
+        std::fs::create_dir(made).unwrap();
+    }
+    let root = data.to_path_buf();
+    let kept = artifacts.clone();
     let reopen = move || {
         let python = PythonConfig::new(root.join("envs"), "python3".to_owned(), std::env::vars());
         let config = ProcessConfig {
             data_dir: root.clone(),
-            launcher: vec![env!("CARGO_BIN_EXE_ferroflow-launcher").into()],
+            launcher: launcher(),
             path: std::env::var("PATH").unwrap(),
+            inputs,
+            artifacts: Some(kept.clone()),
         };
         let runtime = ProcessRuntime::new(config, PythonEnvs::new(python), Stores::default());
         Arc::new(runtime) as Arc<dyn ferroflow_runtime::Runtime>
     };
-    let folder = data.path().join("folder");
-    std::fs::create_dir(&folder).unwrap();
     let run = "7d444840-9dc0-11d1-b245-5ffdce74fad2"
         .parse::<RunId>()
         .unwrap();
-
-    let subject = Subject {
+    Subject {
         reopen: Box::new(reopen),
         inside: folder.clone(),
-        artifacts: (folder.display().to_string(), folder.clone()),
+        artifacts: (artifacts.display().to_string(), artifacts),
         missing: ["busybox", "--runtime docker"],
         image: "busybox".to_owned(),
         adapt: Box::new(|_| {}),
         folder,
         run,
-    };
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_process_runtime_keeps_the_contract() {
+    let data = tempfile::tempdir().unwrap();
+    let inputs = Inputs::that_work(&launcher(), data.path());
+    println!("inputs: {inputs:?}");
+    let subject = subject(data.path(), inputs);
     all(&subject).await;
     limits_hold(&subject).await;
     what_a_killed_launcher_left_is_ended(&subject).await;
+    if inputs == Inputs::Mounted {
+        what_others_keep_cannot_be_changed(&subject).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copied_inputs_are_the_attempts_own() {
+    let data = tempfile::tempdir().unwrap();
+    let subject = subject(data.path(), Inputs::Copied);
+    an_input_stays_what_it_is(&subject).await;
+    let left = walk(&data.path().join("attempts"), "inputs");
+    assert!(left.is_empty(), "copies are left: {left:?}");
+}
+
+fn walk(folder: &Path, name: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let folders = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir());
+    folders
+        .flat_map(|path| {
+            let mut found = walk(&path, name);
+            found.extend(path.ends_with(name).then_some(path));
+            found
+        })
+        .collect()
+}
+
+/// A command reaches more than its inputs by their paths.
+async fn what_others_keep_cannot_be_changed(subject: &Subject) {
+    let runtime = (subject.reopen)();
+    let other = subject.artifacts.1.join("other/model");
+    std::fs::create_dir(other.parent().unwrap()).unwrap();
+    std::fs::write(&other, "kept").unwrap();
+    let script = format!(
+        "printf mine > \"$MODEL\"; echo x > {other} && exit 3; rm {other} && exit 4; \
+         rm -r {folder} && exit 5; exit 0",
+        other = other.display(),
+        folder = subject.artifacts.1.display(),
+    );
+    let spec = subject.spec(&*runtime, "reaches", &script);
+    let ended = outcome(&*runtime, spec).await;
+    assert!(
+        matches!(ended.result, AttemptResult::Succeeded(_)),
+        "{ended:?}"
+    );
+    assert_eq!(std::fs::read_to_string(&other).unwrap(), "kept");
 }
 
 /// Limits as local processes keep them: whole cores, memory that a program allocates.

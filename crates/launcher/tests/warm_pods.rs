@@ -60,6 +60,8 @@ impl Scene {
             entry_point: false,
             fetch_into: None,
             links: Vec::new(),
+            checked: Vec::new(),
+            read_only: ferroflow_launcher::ReadOnly::default(),
             local_inputs: Vec::new(),
             argv: ["sh", "-c", script].map(str::to_owned).to_vec(),
             env: vec![

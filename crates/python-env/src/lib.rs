@@ -154,6 +154,11 @@ impl PythonEnvs {
         Ok(env)
     }
 
+    /// Implementation, version and platform of the interpreter that environments are made with.
+    pub async fn interpreter_version(&self) -> Result<String, EnvError> {
+        Ok(self.interpreter().await?.version.clone())
+    }
+
     async fn interpreter(&self) -> Result<&tool::Interpreter, EnvError> {
         self.interpreter
             .get_or_try_init(|| tool::find_python(&self.config))

@@ -13,9 +13,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ferroflow_artifacts::digest;
 use ferroflow_launcher::{
     AttemptKey, AttemptResult, AttemptSpec, FailureReason, InputArtifact, Limits, Outcome,
-    OutputArtifact, OutputParameter, OutputSpec, Outputs, ParameterKind, Resources, Workspace,
+    OutputArtifact, OutputParameter, OutputSpec, Outputs, ParameterKind, ReadOnly, Resources,
+    Workspace,
 };
 use ferroflow_types::{RunId, TaskId};
 use futures::TryStreamExt as _;
@@ -89,6 +91,8 @@ impl Subject {
             fetch_into: None,
             links: Vec::new(),
             local_inputs: Vec::new(),
+            checked: Vec::new(),
+            read_only: ReadOnly::default(),
             inputs: Vec::new(),
             resources: Resources::default(),
             platform: serde_json::Map::new(),
@@ -113,7 +117,12 @@ impl Subject {
         spec.outputs.artifacts.clear();
         spec.workspace = Some(workspace());
         let (path, digest) = (path.to_owned(), None);
-        spec.inputs = vec![InputArtifact { uri, path, digest }];
+        spec.inputs = vec![InputArtifact {
+            uri,
+            path,
+            digest,
+            stamp: None,
+        }];
         spec
     }
 
@@ -128,6 +137,37 @@ impl Subject {
             assert!(begun.elapsed() < SOON, "{name} is not written in time");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// An attempt of a shell script that finds an artifact at `$INPUT`.
+    pub fn reading(
+        &self,
+        runtime: &dyn Runtime,
+        name: &str,
+        artifact: &OutputArtifact,
+        script: &str,
+    ) -> AttemptSpec {
+        let mut spec = self.spec(runtime, name, script);
+        let here = digest::local(&artifact.uri);
+        let copies = runtime.layout(&spec.key).copies_dir;
+        let path = match copies.filter(|_| here.is_some()) {
+            Some(copies) => copies.join(name),
+            None => artifact.path.clone(),
+        };
+        spec.env
+            .push(("INPUT".to_owned(), path.display().to_string()));
+        if here.as_ref() == Some(&path) {
+            spec.local_inputs.push(path);
+        } else {
+            let (uri, digest) = (artifact.uri.clone(), None);
+            spec.inputs.push(InputArtifact {
+                uri,
+                path,
+                digest,
+                stamp: None,
+            });
+        }
+        spec
     }
 
     fn with_sum(runtime: &dyn Runtime, mut spec: AttemptSpec) -> AttemptSpec {
@@ -191,6 +231,7 @@ pub async fn all(subject: &Subject) {
     too_long_is_a_timeout(subject).await;
     logs_are_followed_and_kept(subject).await;
     content_is_brought_to_the_workspace(subject).await;
+    an_input_stays_what_it_is(subject).await;
 }
 
 async fn outputs_are_collected(subject: &Subject) {
@@ -449,4 +490,30 @@ async fn content_is_brought_to_the_workspace(subject: &Subject) {
     outputs(outcome(&*runtime, reads).await);
     let text = std::fs::read_to_string(subject.folder.join("read.txt")).unwrap();
     assert_eq!(text, "weights");
+}
+
+/// Nothing that a command does to its input, as root or not, is seen by who reads it next.
+pub async fn an_input_stays_what_it_is(subject: &Subject) {
+    let runtime = (subject.reopen)();
+    let script = "mkdir \"$MODEL\"; printf weights > \"$MODEL/file\"";
+    let gives = subject.spec(&*runtime, "input", script);
+    let artifact = gives.outputs.artifacts[0].clone();
+    let given = outputs(outcome(&*runtime, gives).await);
+
+    let script = "chmod -R 777 \"$INPUT\"; printf other > \"$INPUT/file\"; \
+        printf more > \"$INPUT/more\"; rm -rf \"$INPUT\"; mv \"$INPUT\" \"$INPUT-moved\"; \
+        printf done > \"$MODEL\"";
+    let scribbles = subject.reading(&*runtime, "scribbles", &artifact, script);
+    outputs(outcome(&*runtime, scribbles).await);
+    let reads = subject.reading(
+        &*runtime,
+        "reader",
+        &artifact,
+        "cp -r \"$INPUT\" \"$MODEL\"",
+    );
+    let read = outputs(outcome(&*runtime, reads).await);
+
+    let digest = |outputs: &Outputs| outputs.artifacts["model"][0].digest.clone();
+    assert!(digest(&given).is_some());
+    assert_eq!(digest(&read), digest(&given));
 }

@@ -39,6 +39,7 @@ use bollard::query_parameters::{
     ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
     WaitContainerOptionsBuilder,
 };
+use ferroflow_artifacts::contents::Contents;
 use ferroflow_artifacts::stores::Stores;
 use ferroflow_launcher::{
     AttemptFiles, AttemptKey, AttemptResult, AttemptSpec, Failure, FailureReason, Outcome,
@@ -70,6 +71,7 @@ pub struct DockerRuntime {
     user: Option<User>,
     folders: Folders,
     stores: Stores,
+    contents: Contents,
     notes: Notes,
     /// Held while a report is decided about.
     concluding: Mutex<HashMap<AttemptKey, Weak<tokio::sync::Mutex<()>>>>,
@@ -102,6 +104,7 @@ impl DockerRuntime {
             user,
             folders: Folders::new(config.data_dir.clone()),
             config,
+            contents: Contents::new(stores.clone()),
             stores,
             notes: Notes::default(),
             concluding: Mutex::default(),
@@ -239,16 +242,17 @@ impl DockerRuntime {
             return Ok(outcome);
         }
         let mut outcome = outcome;
-        if matches!(outcome.result, AttemptResult::Succeeded(_))
+        if let AttemptResult::Succeeded(outputs) = &mut outcome.result
             && transfers::gives(&spec)
-            && let Err(failure) = transfers::give(&self.stores, &spec, files.dir()).await
         {
-            if failure.reason == FailureReason::StoreAway && !files.stop_asked() {
-                // The outputs are here and stay here until they can be given.
-                return Err(fetch::away(key, "keep its outputs", failure));
+            let given = transfers::give(&self.stores, &spec, files.dir(), outputs).await;
+            if let Err(failure) = given {
+                if failure.reason == FailureReason::StoreAway && !files.stop_asked() {
+                    // The outputs are here and stay here until they can be given.
+                    return Err(fetch::away(key, "keep its outputs", failure));
+                }
+                outcome.result = AttemptResult::Failed(blamed(files, failure));
             }
-            let failure = blamed(files, failure);
-            outcome.result = AttemptResult::Failed(failure);
             files
                 .write_outcome(&outcome)
                 .map_err(of_io(key, "write its report"))?;

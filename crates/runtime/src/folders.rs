@@ -67,6 +67,7 @@ impl Folders {
             metadata_file: outputs_dir.join("output_metadata.json"),
             outputs_dir,
             working_dir: files.dir().join("work"),
+            copies_dir: None,
         }
     }
 

@@ -345,6 +345,7 @@ impl Runtime for KubernetesRuntime {
             metadata_file: outputs_dir.join("output_metadata.json"),
             outputs_dir,
             working_dir: dir,
+            copies_dir: None,
         }
     }
 

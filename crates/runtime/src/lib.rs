@@ -9,6 +9,7 @@
 //! first one did: not begun, at work, or done.
 #![warn(missing_docs)]
 
+mod checks;
 #[cfg(feature = "contract")]
 pub mod contract;
 #[cfg(feature = "docker")]
@@ -38,7 +39,7 @@ pub use docker::{DockerConfig, DockerError, DockerRuntime};
 #[cfg(feature = "kubernetes")]
 pub use kubernetes::{KubernetesConfig, KubernetesRuntime};
 pub use notes::Notes;
-pub use process::{ProcessConfig, ProcessRuntime};
+pub use process::{Inputs, ProcessConfig, ProcessRuntime};
 
 /// Where an attempt finds things; a function of the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +50,8 @@ pub struct Layout {
     pub metadata_file: PathBuf,
     /// The command starts here.
     pub working_dir: PathBuf,
+    /// Copies of inputs of this machine go here, where commands get copies.
+    pub copies_dir: Option<PathBuf>,
 }
 
 /// Why the runtime could not do what it was asked; says nothing of the command.
@@ -110,6 +113,12 @@ pub trait Runtime: Send + Sync {
     /// Whether outputs may go to an object store; else they are files of this machine.
     fn gives_to_stores(&self) -> bool {
         false
+    }
+
+    /// What interprets a command, where its image does not bring that: kind, version and platform.
+    /// Placeholders in the words need not be resolved.
+    async fn interpreter(&self, _image: &str, _argv: &[String]) -> Option<String> {
+        None
     }
 
     /// Sees to it that the attempt runs or has run. Asking twice is asking once.

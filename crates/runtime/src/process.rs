@@ -1,5 +1,7 @@
 //! Attempts as local processes, each under a launcher that outlives this one.
 
+mod inputs;
+
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
@@ -9,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use ferroflow_artifacts::contents::Contents;
 use ferroflow_artifacts::stores::Stores;
 use ferroflow_launcher::{AttemptFiles, AttemptKey, AttemptSpec, Failure, FailureReason, Outcome};
 use ferroflow_python_env::{EnvSpec, PythonEnv, PythonEnvs};
@@ -17,13 +20,18 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::Command;
 use tokio::sync::watch;
 
+use crate::checks::check_inputs;
 use crate::fetch::{self, Links};
 use crate::folders::{self, Folders, LOOK, fail, failed_now, of_io, report, unless_stopped};
 use crate::python::{Python, recognise};
 use crate::{Layout, LogRequest, LogStream, Notes, Runtime, RuntimeError, environment};
+pub use inputs::Inputs;
 
 /// How long a group may take to end after it was asked to.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// The folder of copies of inputs, in that of their attempt.
+const COPIES: &str = "inputs";
 
 /// Settings of [`ProcessRuntime`].
 #[derive(Debug, Clone)]
@@ -34,6 +42,10 @@ pub struct ProcessConfig {
     pub launcher: Vec<OsString>,
     /// Where commands look for programs.
     pub path: String,
+    /// How commands reach their inputs.
+    pub inputs: Inputs,
+    /// The folder that artifacts of all tasks are kept in, if they are kept on this machine.
+    pub artifacts: Option<PathBuf>,
 }
 
 /// Attempts as local processes.
@@ -42,6 +54,7 @@ pub struct ProcessRuntime {
     folders: Folders,
     python: PythonEnvs,
     stores: Stores,
+    contents: Contents,
     notes: Notes,
     /// Launchers that are our own children; each says when it has ended.
     children: Arc<Mutex<HashMap<AttemptKey, watch::Receiver<bool>>>>,
@@ -54,6 +67,7 @@ impl ProcessRuntime {
             folders: Folders::new(config.data_dir.clone()),
             config,
             python,
+            contents: Contents::new(stores.clone()),
             stores,
             notes: Notes::default(),
             children: Arc::default(),
@@ -69,10 +83,18 @@ impl ProcessRuntime {
         for folder in [&home, &temp, &spec.working_dir].into_iter().chain(shared) {
             std::fs::create_dir_all(folder)?;
         }
+        let ready = unless_stopped(files, self.inputs_for(&spec)).await;
+        if let Err(failure) = ready.flatten() {
+            return fail(files, failure);
+        }
         let python = match self.python_for(&spec, files).await {
             Ok(python) => python,
             Err(failure) => return fail(files, failure),
         };
+        if self.config.inputs == Inputs::Mounted {
+            let own = [dir, &workspace];
+            spec.read_only = inputs::read_only(&spec, self.config.artifacts.as_deref(), &own);
+        }
         let mut path = self.config.path.clone();
         let mut base = Vec::new();
         if let Some((env, start)) = python {
@@ -98,6 +120,11 @@ impl ProcessRuntime {
         }
         spec.env = environment::assemble(base, &spec.env);
         files.write_spec(&spec)
+    }
+
+    async fn inputs_for(&self, spec: &AttemptSpec) -> Result<(), Failure> {
+        check_inputs(&self.contents, spec).await?;
+        inputs::copy(spec).await
     }
 
     /// The environment that the command needs, and where the command proper starts.
@@ -214,7 +241,11 @@ fn end_group(files: &AttemptFiles, signal: Signal) -> bool {
 #[async_trait]
 impl Runtime for ProcessRuntime {
     fn layout(&self, key: &AttemptKey) -> Layout {
-        self.folders.layout(key)
+        let copies = self.folders.files(key).dir().join(COPIES);
+        Layout {
+            copies_dir: (self.config.inputs == Inputs::Copied).then_some(copies),
+            ..self.folders.layout(key)
+        }
     }
 
     fn workspace(&self, run: RunId) -> PathBuf {
@@ -223,6 +254,14 @@ impl Runtime for ProcessRuntime {
 
     fn notes(&self) -> Option<&Notes> {
         Some(&self.notes)
+    }
+
+    async fn interpreter(&self, _image: &str, argv: &[String]) -> Option<String> {
+        if recognise(argv) == Python::None {
+            return None;
+        }
+        // Where there is none, the command fails with that.
+        self.python.interpreter_version().await.ok()
     }
 
     async fn ensure(&self, spec: AttemptSpec) -> Result<(), RuntimeError> {
@@ -262,6 +301,7 @@ impl Runtime for ProcessRuntime {
         self.launcher_ended(key, &files)
             .await
             .map_err(of_io(key, "wait for its launcher"))?;
+        inputs::forget(&files.dir().join(COPIES));
         if let Some(outcome) = report(key, &files)? {
             return Ok(outcome);
         }

@@ -18,6 +18,7 @@ pub(crate) mod versions;
 
 use std::sync::Arc;
 
+use ferroflow_artifacts::contents::Contents;
 use ferroflow_artifacts::stores::Stores;
 use ferroflow_db::Db;
 use ferroflow_runtime::Runtime;
@@ -41,6 +42,8 @@ pub(crate) struct Ctx {
     pub(crate) runtime: Arc<dyn Runtime>,
     /// Where artifacts are.
     pub(crate) stores: Stores,
+    /// What is there now, compared with what was noted.
+    pub(crate) contents: Contents,
     pub(crate) plans: Plans,
     pub(crate) numbers: Numbers,
     pub(crate) driver: Driver,

@@ -26,6 +26,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ferroflow_artifacts::contents::Contents;
 use ferroflow_artifacts::stores::Stores;
 use ferroflow_db::Db;
 use ferroflow_proto::kfp::v2beta1::experiment_service_server::ExperimentServiceServer;
@@ -189,6 +190,7 @@ fn context(
         clock: Arc::new(SystemClock),
         ids: Arc::new(RandomIds),
         runtime: deps.runtime,
+        contents: Contents::new(deps.stores.clone()),
         stores: deps.stores,
         plans: app::plans::Plans::default(),
         numbers: app::Numbers::default(),

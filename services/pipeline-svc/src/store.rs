@@ -43,4 +43,9 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         name: "runs by pipeline",
         sql: include_str!("../migrations/0005_runs_by_pipeline.sql"),
     },
+    Migration {
+        version: 6,
+        name: "artifact stamps",
+        sql: include_str!("../migrations/0006_artifact_stamps.sql"),
+    },
 ];

@@ -2,6 +2,7 @@
 
 mod actor;
 mod attempt;
+mod caching;
 pub(crate) mod heartbeat;
 mod import;
 pub(crate) mod runs;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! ferroflow-launcher <attempt dir>     one attempt on this machine
+//! ferroflow-launcher --try-read-only <dir>    whether inputs can be mounted read-only here
 //! ferroflow-launcher copy <file>       puts itself where another container finds it
 //! ferroflow-launcher models <folder>   copies an image's `/models` where another container finds it
 //! ferroflow-launcher pod               one attempt inside a pod
@@ -9,9 +10,8 @@
 //! ```
 
 use std::ffi::OsString;
-use std::path::Path;
 #[cfg(feature = "pod")]
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -30,12 +30,7 @@ fn main() -> ExitCode {
             let shared: Vec<_> = shared.iter().map(PathBuf::from).collect();
             told(&ferroflow_launcher::container::run(Path::new(dir), &shared))
         }
-        // The runtime finds no report of one that fails and says that the launcher vanished.
-        [dir] => match ferroflow_launcher::launch(Path::new(dir)) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::FAILURE,
-        },
-        _ => ExitCode::from(2),
+        local => ferroflow_launcher::main(local),
     }
 }
 

@@ -17,6 +17,7 @@ use super::objects::Parts;
 use super::platform::Platform;
 use super::user::User;
 use super::{DockerRuntime, UNSTARTED, images, inputs, objects, transfers};
+use crate::checks::check_inputs;
 use crate::folders::LOOK;
 
 impl DockerRuntime {
@@ -54,6 +55,7 @@ impl DockerRuntime {
         let workspace = self.folders.workspace(key.run);
         self.copy_models(&spec, files.dir(), policy, &files.log())
             .await?;
+        check_inputs(&self.contents, &spec).await?;
         transfers::fetch(&self.stores, &spec, files.dir()).await?;
         let gift = (user.needs_gift(own) && !rootless).then_some(user);
         make_folders(&spec, files, &workspace, gift).map_err(|error| of_folder(&error))?;

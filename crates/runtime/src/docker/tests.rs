@@ -49,6 +49,8 @@ fn spec(platform: Value) -> AttemptSpec {
         traceparent: None,
         fetch_into: None,
         links: Vec::new(),
+        checked: Vec::new(),
+        read_only: ferroflow_launcher::ReadOnly::default(),
         local_inputs: vec![
             "/elsewhere/data.csv".into(),
             "/data/artifacts/p/prepare/1/rows".into(),
@@ -112,6 +114,7 @@ fn all_that_a_task_asks_for_is_in_its_container() {
         uri: "minio://bucket/rows".to_owned(),
         path: "/minio/bucket/rows".into(),
         digest: None,
+        stamp: None,
     }];
     spec.resources = serde_json::from_value(json!({
         "requests": {"cpu": "500m", "memory": "64Mi"},

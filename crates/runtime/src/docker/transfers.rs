@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ferroflow_artifacts::stores::Stores;
 use ferroflow_artifacts::{place, transfer};
-use ferroflow_launcher::{AttemptSpec, Failure, FailureReason};
+use ferroflow_launcher::{AttemptSpec, Failure, FailureReason, Outputs, note_stamps};
 
 use super::{inputs, objects};
 use crate::fetch::failed;
@@ -35,8 +35,13 @@ pub(super) fn gives(spec: &AttemptSpec) -> bool {
     outputs.any(|output| objects::scheme(&output.path).is_some())
 }
 
-/// Puts outputs where their URIs say. May be repeated.
-pub(super) async fn give(stores: &Stores, spec: &AttemptSpec, dir: &Path) -> Result<(), Failure> {
+/// Puts outputs where their URIs say, and notes what they look like there. May be repeated.
+pub(super) async fn give(
+    stores: &Stores,
+    spec: &AttemptSpec,
+    dir: &Path,
+    outputs: &mut Outputs,
+) -> Result<(), Failure> {
     for output in &spec.outputs.artifacts {
         if objects::scheme(&output.path).is_none() {
             continue;
@@ -58,7 +63,9 @@ pub(super) async fn give(stores: &Stores, spec: &AttemptSpec, dir: &Path) -> Res
             .await
             .map_err(|error| failed(&what, &error))?;
     }
-    Ok(())
+    note_stamps(stores, &spec.outputs, outputs)
+        .await
+        .map_err(|error| failed("look at what was put into the store", &error))
 }
 
 /// Removes the copies of this machine.

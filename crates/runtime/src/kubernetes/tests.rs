@@ -50,6 +50,8 @@ fn spec(platform: Value) -> AttemptSpec {
         entry_point: false,
         fetch_into: None,
         links: Vec::new(),
+        checked: Vec::new(),
+        read_only: ferroflow_launcher::ReadOnly::default(),
         local_inputs: Vec::new(),
         inputs: Vec::new(),
         resources: Resources {
@@ -203,6 +205,7 @@ fn input(uri: &str, path: &str) -> InputArtifact {
         uri: uri.to_owned(),
         path: path.into(),
         digest: None,
+        stamp: None,
     }
 }
 

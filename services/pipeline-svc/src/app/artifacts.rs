@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ferroflow_artifacts::contents::{Noted, State};
 use ferroflow_artifacts::read::{self, Inner, ReadError, Reading};
 use ferroflow_db::page;
 use ferroflow_types::{Error, ErrorKind, RunId, TaskId};
@@ -63,6 +64,7 @@ pub(crate) struct Content {
 /// file are their values.
 pub(crate) async fn read_artifact(ctx: &Ctx, id: i64, inner: &str) -> Result<Content, Error> {
     let artifact = get_artifact(ctx, id).await?.artifact;
+    check(ctx, &artifact).await?;
     let opened = read::open(&ctx.stores, &artifact.uri, inner).await;
     let reading = match opened {
         Err(ReadError::Missing(_) | ReadError::Store(_))
@@ -134,6 +136,30 @@ pub(crate) async fn list_files(
         _ => String::new(),
     };
     Ok((files, next))
+}
+
+/// Refuses content of our own places that is not what a task left there. What cannot be looked at fails
+/// when it is read, with its reason.
+async fn check(ctx: &Ctx, artifact: &Artifact) -> Result<(), Error> {
+    let uri = &artifact.uri;
+    let noted = Noted {
+        uri,
+        digest: artifact.digest.as_deref(),
+        stamp: artifact.stamp.as_deref(),
+    };
+    if noted.stamp.is_none() || !matches!(ctx.contents.state(noted).await, Ok(State::Changed)) {
+        return Ok(());
+    }
+    let message = format!(
+        "the content of artifact {}, {uri}, is not what its task left there: run the pipeline again, \
+         and that task runs anew",
+        artifact.id
+    );
+    Err(Error::new(
+        ErrorKind::Precondition,
+        "CONTENT_CHANGED",
+        message,
+    ))
 }
 
 /// The id of a task's output artifact by name.

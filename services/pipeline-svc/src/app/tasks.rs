@@ -8,6 +8,7 @@ use ferroflow_types::{Error, ErrorKind, RunId, TaskId};
 
 use super::{Ctx, runs};
 use crate::domain::engine::NodeRow;
+use crate::domain::engine::node::NodeState;
 use crate::domain::plan::Plan;
 use crate::store;
 
@@ -38,18 +39,21 @@ pub(crate) async fn stream_logs(
     request: LogRequest,
 ) -> Result<LogStream, Error> {
     let mut tx = ctx.db.begin_read().await?;
-    let found = store::tasks::get(&mut tx, run, task)
+    let (mut run, mut task) = (run, task);
+    let mut found = store::tasks::get(&mut tx, run, task)
         .await?
         .ok_or_else(|| missing(task))?;
-    drop(tx);
-    let (run, task) = match &found.cache {
+    let cached = found.cache.take();
+    if found.state == NodeState::Cached
+        && let Some(source) = cached.and_then(|note| note.source)
+    {
         // The log of a reused result is the log of the task that made it.
-        Some(note) if found.attempt == 0 => match &note.source {
-            Some(source) => (source.run.parse().unwrap_or(run), source.task),
-            None => (run, task),
-        },
-        _ => (run, task),
-    };
+        (run, task) = (source.run.parse().unwrap_or(run), source.task);
+        found = store::tasks::get(&mut tx, run, task)
+            .await?
+            .ok_or_else(|| missing(task))?;
+    }
+    drop(tx);
     let attempt = if attempt == 0 {
         found.attempt.max(1)
     } else {

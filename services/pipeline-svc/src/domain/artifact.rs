@@ -22,6 +22,10 @@ pub(crate) struct Artifact {
     /// `sha256:…` over its content, when there was content to read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+    /// What its content looked like when the digest was taken, if it is at a place of our own: it must
+    /// not change there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stamp: Option<String>,
     /// The size of its content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<u64>,

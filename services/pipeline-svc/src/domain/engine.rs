@@ -18,12 +18,14 @@
 //! | `loops` | `ParallelFor` |
 //! | `inputs`, `outputs` | values along the edges |
 //! | `causes` | why a task or the run failed |
+//! | `caching` | whether a command has to run |
 //! | `attempts` | results of commands, retries, cancellation |
 //! | `retry` | a run that failed starts again where it failed |
 //! | `restore` | the state after a crash |
 
 mod attempts;
 mod causes;
+mod caching;
 mod flow;
 pub(crate) mod inputs;
 mod loops;
@@ -41,10 +43,12 @@ use ferroflow_types::{RunId, TaskId, Timestamp};
 use serde_json::Value;
 
 use crate::domain::artifact::Artifact;
+use crate::domain::fingerprint::CacheKey;
 use crate::domain::placeholder::TaskFacts;
 use crate::domain::plan::{Body, Component, Plan, Task};
-use node::{CacheNote, CacheSource, Change, Node, NodeError, NodeIx, NodeState, Role, Values};
+use node::{Change, Node, NodeError, NodeIx, NodeState, Role, Values};
 
+pub(crate) use caching::{CacheAnswer, CachedResult};
 pub(crate) use restore::NodeRow;
 
 /// What a run is, apart from its tasks.
@@ -108,7 +112,7 @@ pub(crate) enum Event {
         /// The task that asked.
         task: TaskId,
         /// What was found.
-        hit: Option<CachedResult>,
+        answer: CacheAnswer,
     },
     /// An importer's artifact was found or made.
     Imported {
@@ -155,15 +159,6 @@ pub(crate) enum Event {
     Retry,
 }
 
-/// An earlier task with the same fingerprint.
-#[derive(Debug, Clone)]
-pub(crate) struct CachedResult {
-    /// Whose result it is.
-    pub source: CacheSource,
-    /// What it gave.
-    pub outputs: Values,
-}
-
 /// A command that did not end well.
 #[derive(Debug, Clone)]
 pub(crate) struct AttemptFailure {
@@ -180,8 +175,8 @@ pub(crate) enum Effect {
     LookUpCache {
         /// The task that asks.
         node: NodeIx,
-        /// What to look for.
-        fingerprint: String,
+        /// What it is looked up by.
+        key: CacheKey,
     },
     /// Find or make the artifact of an importer; answer with [`Event::Imported`].
     Import {
@@ -376,7 +371,7 @@ impl Turn<'_> {
         }
         match event {
             Event::Start => self.start(),
-            Event::CacheAnswered { task, hit } => self.cache_answered(task, hit),
+            Event::CacheAnswered { task, answer } => self.cache_answered(task, answer),
             Event::Imported { task, result } => self.imported(task, result),
             Event::SlotGranted { task, attempt } => self.slot_granted(task, attempt),
             Event::Noted {
@@ -465,14 +460,5 @@ impl Turn<'_> {
     /// Whether tasks may still start.
     fn going_on(&self) -> bool {
         self.run.phase == RunPhase::Running
-    }
-
-    fn note_cache(&mut self, ix: NodeIx, fingerprint: String, reason: &str) {
-        let note = CacheNote {
-            fingerprint,
-            reason: reason.to_owned(),
-            source: None,
-        };
-        self.change(ix).cache = Some(note);
     }
 }

@@ -27,6 +27,28 @@ pub(crate) struct Places {
     pub outputs_dir: String,
     /// The file for the executor's own report.
     pub metadata_file: String,
+    /// The folder for copies of input artifacts of this machine, where commands get copies.
+    pub copies_dir: Option<String>,
+}
+
+impl Places {
+    /// The path at which the command finds an input artifact, if it is not the one that stands for
+    /// its URI.
+    fn path_of(&self, artifact: &Artifact) -> Option<String> {
+        let uri = &artifact.uri;
+        let here = uri.starts_with('/') || uri.starts_with("file://");
+        match (&artifact.custom_path, &self.copies_dir) {
+            (None, Some(folder)) if here => {
+                let name = uri.trim_end_matches('/').rsplit('/').next();
+                Some(format!(
+                    "{folder}/{}/{}",
+                    artifact.id,
+                    name.unwrap_or_default()
+                ))
+            }
+            (custom, _) => custom.clone(),
+        }
+    }
 }
 
 /// An output artifact and where it is to be written.
@@ -40,6 +62,19 @@ pub(crate) struct OutputPlace {
     pub uri: String,
     /// The path that the command writes to.
     pub path: String,
+}
+
+/// An input artifact and where it is to be found.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct InputPlace {
+    /// Its URI.
+    pub uri: String,
+    /// The path at which the command looks for it.
+    pub path: String,
+    /// `sha256:…` of its content, if that is known.
+    pub digest: Option<String>,
+    /// What it looked like then, if it must not have changed.
+    pub stamp: Option<String>,
 }
 
 /// A command, ready to run.
@@ -65,8 +100,8 @@ pub(crate) struct Invocation {
     pub memory_bytes: Option<u64>,
     /// Input parameters, defaults filled in.
     pub given: BTreeMap<String, Value>,
-    /// Input artifacts: where each is, the path that stands for it, its digest.
-    pub inputs: Vec<(String, String, Option<String>)>,
+    /// Input artifacts.
+    pub inputs: Vec<InputPlace>,
     /// Input artifacts that are elsewhere already: the path that stands for the URI, where it is.
     pub links: Vec<(String, String)>,
     /// The folder that inputs go to, when nothing else is to be done.
@@ -144,7 +179,7 @@ pub(crate) fn build(run: &RunState, ix: NodeIx, places: &Places) -> Result<Invoc
         cpu_millis,
         memory_bytes,
         given: parameters_given,
-        inputs: input_places(run, ix),
+        inputs: input_places(run, ix, places),
         links: input_links(run, ix),
         fetch_into: None,
         resources: resources(container, text)?,
@@ -156,7 +191,12 @@ fn download(run: &RunState, ix: NodeIx, importer: &Importer) -> Result<Invocatio
     let (uri, _metadata) = run.import_request(ix, importer)?;
     let path = run.place_in_workspace(&uri)?;
     Ok(Invocation {
-        inputs: vec![(uri, path, None)],
+        inputs: vec![InputPlace {
+            uri,
+            path,
+            digest: None,
+            stamp: None,
+        }],
         fetch_into: run.facts().workspace_path.clone(),
         ..Invocation::default()
     })
@@ -172,13 +212,18 @@ fn no_command(image: &str) -> NodeError {
 
 /// Where the input artifacts are and where the command looks for them. What another path stands for
 /// already is there already.
-fn input_places(run: &RunState, ix: NodeIx) -> Vec<(String, String, Option<String>)> {
+fn input_places(run: &RunState, ix: NodeIx, places: &Places) -> Vec<InputPlace> {
     let lists = run.node(ix).inputs.artifacts.values().flatten();
     let remote = lists.filter(|artifact| artifact.custom_path.is_none());
     remote
         .map(|artifact| {
-            let path = local_path(&artifact.uri);
-            (artifact.uri.clone(), path, artifact.digest.clone())
+            let path = places.path_of(artifact);
+            InputPlace {
+                uri: artifact.uri.clone(),
+                path: path.unwrap_or_else(|| local_path(&artifact.uri)),
+                digest: artifact.digest.clone(),
+                stamp: artifact.stamp.clone(),
+            }
         })
         .collect()
 }
@@ -233,7 +278,7 @@ fn executor_input(
         (
             name.clone(),
             list.iter()
-                .map(|artifact| input_artifact(artifact))
+                .map(|artifact| input_artifact(artifact, places))
                 .collect(),
         )
     });
@@ -262,7 +307,7 @@ fn executor_input(
     }
 }
 
-fn input_artifact(artifact: &Artifact) -> ExecutorArtifact {
+fn input_artifact(artifact: &Artifact, places: &Places) -> ExecutorArtifact {
     ExecutorArtifact {
         id: Some(artifact.id),
         name: artifact.name.clone(),
@@ -270,7 +315,7 @@ fn input_artifact(artifact: &Artifact) -> ExecutorArtifact {
         schema_version: artifact.schema_version.clone(),
         uri: artifact.uri.clone(),
         metadata: artifact.metadata.clone(),
-        custom_path: artifact.custom_path.clone(),
+        custom_path: places.path_of(artifact),
     }
 }
 
@@ -341,7 +386,7 @@ impl RunState {
 }
 
 /// Where KFP mounts the workspace.
-const WORKSPACE: &str = "/kfp-workspace";
+pub(crate) const WORKSPACE: &str = "/kfp-workspace";
 
 /// What a command gave, once its artifacts have numbers.
 pub(crate) fn produced(
@@ -366,6 +411,7 @@ pub(crate) fn produced(
         uri: produced.uri,
         metadata,
         digest: produced.digest,
+        stamp: produced.stamp,
         size_bytes: produced.size_bytes,
         custom_path: produced.custom_path,
     }
@@ -382,6 +428,8 @@ pub(crate) struct Produced {
     pub metadata: Map<String, Value>,
     /// `sha256:…` of its content.
     pub digest: Option<String>,
+    /// What it looked like then, if it is at the output's own place.
+    pub stamp: Option<String>,
     /// The size of its content.
     pub size_bytes: Option<u64>,
     /// A path that replaces the one derived from the URI.

@@ -105,6 +105,15 @@ pub(crate) fn resolve_text(
     replace(text, &|path: &str| of_context(path, context))
 }
 
+/// The placeholders of a text that stand for something of the run or the task, with what that is.
+pub(crate) fn facts_of(text: &str, facts: &TaskFacts) -> Vec<(String, Value)> {
+    let all = parts(text).into_iter().filter_map(|part| match part {
+        Part::Placeholder { path, .. } => Some((path.to_owned(), of_facts(path, facts)?)),
+        Part::Plain(_) => None,
+    });
+    all.collect()
+}
+
 const OPEN: &str = "{{$";
 const CLOSE: &str = "}}";
 

@@ -38,6 +38,16 @@ const NEEDED: [(&str, &str); 8] = [
     ("initContainers", ""),
 ];
 
+/// What of a container's Kubernetes settings its command can see. Where and by whom it is run is not
+/// among it.
+pub(crate) fn seen_by_command(container: &Container) -> Map<String, Value> {
+    let needed = NEEDED.iter().filter_map(|(feature, _)| {
+        let found = container.platform.get(*feature)?;
+        Some(((*feature).to_owned(), found.clone()))
+    });
+    needed.collect()
+}
+
 /// Images that stand for operations of the Kubernetes API.
 const OPERATIONS: [&str; 2] = ["argostub/createpvc", "argostub/deletepvc"];
 

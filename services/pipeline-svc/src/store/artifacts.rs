@@ -25,25 +25,25 @@ pub(crate) struct StoredArtifact {
 }
 
 const INSERT: &str = "INSERT INTO artifacts (id, namespace, pipeline_name, run_id, task_id, name, \
-    schema_title, schema_version, uri, metadata, digest, size_bytes, created_at) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+    schema_title, schema_version, uri, metadata, digest, size_bytes, created_at, stamp) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
 
 const GET: &str = "SELECT id, run_id, task_id, name, schema_title, schema_version, uri, metadata, \
-    digest, size_bytes, created_at FROM artifacts WHERE id = $1";
+    digest, size_bytes, created_at, stamp FROM artifacts WHERE id = $1";
 
 const LIST_OF_RUN: &str = "SELECT id, run_id, task_id, name, schema_title, schema_version, uri, \
-    metadata, digest, size_bytes, created_at FROM artifacts WHERE run_id = $1 AND id > $2 \
+    metadata, digest, size_bytes, created_at, stamp FROM artifacts WHERE run_id = $1 AND id > $2 \
     ORDER BY id LIMIT $3";
 
 const LIST_OF_TASK: &str = "SELECT id, run_id, task_id, name, schema_title, schema_version, uri, \
-    metadata, digest, size_bytes, created_at FROM artifacts WHERE task_id = $1 AND id > $2 \
+    metadata, digest, size_bytes, created_at, stamp FROM artifacts WHERE task_id = $1 AND id > $2 \
     ORDER BY id LIMIT $3";
 
 const LIST_ALL: &str = "SELECT id, run_id, task_id, name, schema_title, schema_version, uri, \
-    metadata, digest, size_bytes, created_at FROM artifacts WHERE id > $1 ORDER BY id LIMIT $2";
+    metadata, digest, size_bytes, created_at, stamp FROM artifacts WHERE id > $1 ORDER BY id LIMIT $2";
 
 const KNOWN: &str = "SELECT id, run_id, task_id, name, schema_title, schema_version, uri, \
-    metadata, digest, size_bytes, created_at FROM artifacts WHERE namespace = $1 \
+    metadata, digest, size_bytes, created_at, stamp FROM artifacts WHERE namespace = $1 \
     AND pipeline_name = $2 AND uri = $3 AND schema_title = $4 AND metadata = $5 \
     ORDER BY id DESC LIMIT 1";
 
@@ -75,6 +75,7 @@ pub(crate) async fn insert(
                 .and_then(|size| i64::try_from(size).ok()),
         )
         .bind(stored.created_at.millis())
+        .bind(artifact.stamp.as_deref())
         .execute(tx.conn())
         .await?;
     Ok(())
@@ -144,6 +145,7 @@ fn decode(row: &AnyRow) -> Result<StoredArtifact, DbError> {
         uri: cells.text("uri")?,
         metadata: cells.json("metadata")?,
         digest: cells.text_opt("digest")?,
+        stamp: cells.text_opt("stamp")?,
         size_bytes: cells
             .int_opt("size_bytes")?
             .and_then(|size| u64::try_from(size).ok()),

@@ -1,7 +1,7 @@
 //! The tables `tasks` and `cached_results`.
 
 use ferroflow_db::{DbError, Read, WriteTx};
-use ferroflow_types::{RunId, TaskId, Timestamp};
+use ferroflow_types::{Namespace, RunId, TaskId, Timestamp};
 use sqlx::any::AnyRow;
 
 use crate::domain::engine::node::{CacheSource, NodeState, Values};
@@ -110,15 +110,16 @@ pub(crate) async fn remember(
     Ok(())
 }
 
-/// The newest result with this fingerprint in the run's namespace and pipeline.
+/// The newest result with this fingerprint in a namespace and pipeline.
 pub(crate) async fn recall(
     tx: &mut impl Read,
-    run: &Run,
+    namespace: &Namespace,
+    pipeline_name: &str,
     fingerprint: &str,
 ) -> Result<Option<CachedResult>, DbError> {
     let query = sqlx::query(RECALL)
-        .bind(run.namespace.as_str())
-        .bind(&run.pipeline_name)
+        .bind(namespace.as_str())
+        .bind(pipeline_name)
         .bind(fingerprint);
     let Some(row) = query.fetch_optional(tx.conn()).await? else {
         return Ok(None);

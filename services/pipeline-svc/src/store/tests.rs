@@ -312,6 +312,7 @@ fn model() -> Arc<Artifact> {
         uri: "/r/model".to_owned(),
         metadata: json!({"k": 1.5}).as_object().unwrap().clone(),
         digest: None,
+        stamp: None,
         size_bytes: Some(7),
         custom_path: None,
     })
@@ -385,13 +386,16 @@ async fn tasks_artifacts_and_results_are_kept() {
             tasks::of_run(&mut tx, run.id).await.unwrap(),
             [task.clone()]
         );
-        let recalled = tasks::recall(&mut tx, &run, "f").await.unwrap().unwrap();
+        let recalled = tasks::recall(&mut tx, &run.namespace, &run.pipeline_name, "f")
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(
             (recalled.source.task, recalled.outputs),
             (task.id, task.outputs)
         );
         assert!(
-            tasks::recall(&mut tx, &run, "other")
+            tasks::recall(&mut tx, &run.namespace, &run.pipeline_name, "other")
                 .await
                 .unwrap()
                 .is_none()

@@ -7,19 +7,18 @@ use std::time::Duration;
 use ferroflow_artifacts::digest;
 use ferroflow_launcher::{
     AttemptKey, AttemptResult, AttemptSpec, Failure, FailureReason, InputArtifact, InputLink,
-    Limits, Outcome, OutputArtifact, OutputParameter, OutputSpec, ParameterKind, Resources,
-    Workspace,
+    Limits, Outcome, OutputArtifact, OutputParameter, OutputSpec, ParameterKind, ReadOnly,
+    Resources, Workspace,
 };
 use ferroflow_runtime::{Notes, Runtime, RuntimeError};
-use ferroflow_types::TaskId;
 use ferroflow_types::error::chain;
+use ferroflow_types::{Error, TaskId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use crate::domain::artifact::Artifact;
-use crate::domain::engine::RunState;
 use crate::domain::engine::node::{NodeError, NodeIx};
-use crate::domain::invocation::{self, Invocation, Places};
-use crate::domain::plan::{ParameterType, ResourceSpec};
+use crate::domain::engine::{CacheAnswer, RunState};
+use crate::domain::invocation::{self, InputPlace, Invocation, Places};
+use crate::domain::plan::{ParameterType, ResourceSpec, WorkspaceDecl};
 
 /// What an actor is told by those who work for it.
 #[derive(Debug)]
@@ -37,6 +36,11 @@ pub(super) enum Report {
         task: TaskId,
         attempt: u32,
         outcome: Result<Outcome, RuntimeError>,
+    },
+    /// The cache has been asked.
+    Looked {
+        task: TaskId,
+        answer: Result<CacheAnswer, Error>,
     },
     /// The wait before a retry is over.
     RetryDue { task: TaskId },
@@ -63,6 +67,7 @@ pub(super) fn spec(
     let places = Places {
         outputs_dir: layout.outputs_dir.display().to_string(),
         metadata_file: layout.metadata_file.display().to_string(),
+        copies_dir: layout.copies_dir.map(|folder| folder.display().to_string()),
     };
     let Invocation {
         image,
@@ -87,7 +92,8 @@ pub(super) fn spec(
             kind: kind_of(kind),
             path: path.into(),
         });
-    let (inputs, local_inputs) = inputs_of(inputs);
+    let (inputs, checked) = inputs_of(inputs);
+    let local_inputs = checked.iter().map(|input| input.path.clone()).collect();
     let artifacts = artifacts.into_iter().map(|place| OutputArtifact {
         name: place.name,
         list: place.list,
@@ -117,28 +123,37 @@ pub(super) fn spec(
         links: links.into_iter().map(link).collect(),
         fetch_into: fetch_into.map(PathBuf::from),
         local_inputs,
+        checked,
+        read_only: ReadOnly::default(),
         resources: resources_of(resources),
         platform: state.platform(node),
         arguments: given.into_iter().collect(),
-        workspace: state.plan().workspace.clone().map(|workspace| Workspace {
-            size: workspace.size,
-            access_modes: workspace.access_modes,
-            storage_class: workspace.storage_class,
-        }),
+        workspace: state.plan().workspace.clone().map(workspace_of),
     })
 }
 
 /// Content that has to be brought, and content of this machine that is where it should be.
-fn inputs_of(places: Vec<(String, String, Option<String>)>) -> (Vec<InputArtifact>, Vec<PathBuf>) {
-    let (mut brought, mut here) = (Vec::new(), Vec::new());
-    for (uri, path, digest) in places {
-        let path = PathBuf::from(path);
-        match digest::local(&uri) {
-            Some(found) if found == path => here.push(found),
-            _ => brought.push(InputArtifact { uri, path, digest }),
-        }
+fn inputs_of(places: Vec<InputPlace>) -> (Vec<InputArtifact>, Vec<InputArtifact>) {
+    let inputs = places.into_iter().map(|place| InputArtifact {
+        uri: place.uri,
+        path: place.path.into(),
+        digest: place.digest,
+        stamp: place.stamp,
+    });
+    inputs.partition(|input| digest::local(&input.uri).is_none_or(|found| found != input.path))
+}
+
+fn workspace_of(wanted: WorkspaceDecl) -> Workspace {
+    let WorkspaceDecl {
+        size,
+        access_modes,
+        storage_class,
+    } = wanted;
+    Workspace {
+        size,
+        access_modes,
+        storage_class,
     }
-    (brought, here)
 }
 
 fn link((path, target): (String, String)) -> InputLink {
@@ -352,14 +367,5 @@ pub(super) fn error_of(failure: Failure) -> NodeError {
         message,
         exit_code,
         log_tail,
-    }
-}
-
-/// Whether the content that an artifact had is still there.
-pub(super) fn content_is_there(artifact: &Artifact) -> bool {
-    match (digest::local(&artifact.uri), &artifact.digest) {
-        (Some(path), Some(_)) => path.exists(),
-        // Nothing was ever there, or it is not ours to look.
-        _ => true,
     }
 }

@@ -40,6 +40,10 @@ impl Actor {
                     note,
                 });
             }
+            Report::Looked { task, answer } => {
+                let answer = answer?;
+                return Ok(Event::CacheAnswered { task, answer });
+            }
             Report::RetryDue { task } => return Ok(Event::RetryDue { task }),
             Report::Ended {
                 task,
@@ -165,6 +169,7 @@ fn produced(one: ProducedArtifact) -> Produced {
         uri,
         metadata,
         digest,
+        stamp,
         size_bytes,
         custom_path,
     } = one;
@@ -173,6 +178,7 @@ fn produced(one: ProducedArtifact) -> Produced {
         uri,
         metadata,
         digest,
+        stamp,
         size_bytes,
         custom_path,
     }
@@ -187,6 +193,7 @@ fn imported(importer: &Importer, id: i64, uri: String, metadata: Map<String, Val
         uri,
         metadata,
         digest: None,
+        stamp: None,
         size_bytes: None,
         custom_path: None,
     }

@@ -16,7 +16,7 @@ use super::attempt::{self, Report};
 use crate::app::drive::ANSWERS;
 use crate::app::events;
 use crate::domain::engine::node::{NodeIx, NodeState};
-use crate::domain::engine::{AttemptFailure, CachedResult, Decision, Effect, Event, Transition};
+use crate::domain::engine::{AttemptFailure, Decision, Effect, Event, Transition};
 use crate::domain::request::Refusal;
 use crate::domain::run::{RunError, RunStatus};
 use crate::store;
@@ -134,11 +134,7 @@ impl Actor {
         now: Timestamp,
     ) -> Result<Option<Event>, Error> {
         match effect {
-            Effect::LookUpCache { node, fingerprint } => {
-                let task = loaded.state.node(node).id;
-                let hit = self.look_up(loaded, &fingerprint).await?;
-                Ok(Some(Event::CacheAnswered { task, hit }))
-            }
+            Effect::LookUpCache { node, key } => self.look_up(loaded, node, key).await,
             Effect::Import {
                 node,
                 uri,
@@ -183,21 +179,6 @@ impl Actor {
                 })
             }
         }
-    }
-
-    async fn look_up(
-        &self,
-        loaded: &Loaded,
-        fingerprint: &str,
-    ) -> Result<Option<CachedResult>, Error> {
-        let mut tx = self.ctx.db.begin_read().await?;
-        let found = store::tasks::recall(&mut tx, &loaded.run, fingerprint).await?;
-        drop(tx);
-        // A result whose content is gone is none.
-        Ok(found.filter(|found| {
-            let mut artifacts = found.outputs.artifacts.values().flatten();
-            artifacts.all(|artifact| attempt::content_is_there(artifact))
-        }))
     }
 
     /// Writes the step, if the claim still holds.

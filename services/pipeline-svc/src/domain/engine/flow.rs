@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use ferroflow_types::TaskId;
 
-use super::node::{CacheNote, Node, NodeError, NodeIx, NodeState, Role};
-use super::{CachedResult, Effect, RunEnd, RunPhase, Turn, Work};
+use super::node::{Node, NodeError, NodeIx, NodeState, Role};
+use super::{Effect, RunEnd, RunPhase, Turn, Work};
 use crate::domain::artifact::Artifact;
-use crate::domain::fingerprint;
-use crate::domain::plan::{Body, Dag, Importer, Plan, Task, TaskIx, TriggerStrategy};
+use crate::domain::plan::{Body, Dag, Importer, Task, TaskIx, TriggerStrategy};
 
 impl Turn<'_> {
     /// The run begins: its root DAG runs.
@@ -136,7 +135,7 @@ impl Turn<'_> {
                 self.enter(ix, NodeState::Running);
                 self.import(ix, importer);
             }
-            Body::Container(_) => self.queue(ix, &plan),
+            Body::Container(_) => self.queue(ix),
         }
     }
 
@@ -152,38 +151,6 @@ impl Turn<'_> {
         }
     }
 
-    /// A command asks the cache first, unless its result may not be reused.
-    fn queue(&mut self, ix: NodeIx, plan: &Plan) {
-        if let Err(error) = self.run.check_platform(ix) {
-            return self.fail(ix, error);
-        }
-        self.enter(ix, NodeState::Queued);
-        let policy = self
-            .run
-            .task(ix)
-            .map(|task| task.cache.clone())
-            .unwrap_or_default();
-        if !policy.enabled || !self.run.facts.caching {
-            let reason = if policy.enabled {
-                "not looked up: caching is off for this run"
-            } else {
-                "not looked up: caching is off for this task"
-            };
-            self.note_cache(ix, String::new(), reason);
-            return self.launch(ix);
-        }
-        let component = plan.component(self.node(ix).component);
-        let fingerprint = match &policy.key {
-            Some(key) => fingerprint::custom(&component.name, key),
-            None => fingerprint::compute(&self.run.cache_inputs(ix)),
-        };
-        self.note_cache(ix, fingerprint.clone(), "looking for an earlier result");
-        self.effect(Effect::LookUpCache {
-            node: ix,
-            fingerprint,
-        });
-    }
-
     /// The next attempt may start as soon as there is a slot.
     pub(super) fn launch(&mut self, ix: NodeIx) {
         let node = self.change(ix);
@@ -192,43 +159,6 @@ impl Turn<'_> {
         let attempt = node.attempt;
         self.enter(ix, NodeState::Queued);
         self.effect(Effect::Launch { node: ix, attempt });
-    }
-
-    pub(super) fn cache_answered(&mut self, task: TaskId, hit: Option<CachedResult>) {
-        let Some(ix) = self.run.find(task) else {
-            return;
-        };
-        let node = self.node(ix);
-        if node.state != NodeState::Queued || node.attempt != 0 && hit.is_some() {
-            return;
-        }
-        let fingerprint = node
-            .cache
-            .as_ref()
-            .map(|note| note.fingerprint.clone())
-            .unwrap_or_default();
-        match hit {
-            None => {
-                self.note_cache(
-                    ix,
-                    fingerprint,
-                    "not reused: no earlier task had this fingerprint",
-                );
-                self.launch(ix);
-            }
-            Some(found) => {
-                let reason =
-                    "reused: an earlier task of this pipeline had the same fingerprint".to_owned();
-                let node = self.change(ix);
-                node.cache = Some(CacheNote {
-                    fingerprint,
-                    reason,
-                    source: Some(found.source),
-                });
-                node.outputs = found.outputs;
-                self.enter(ix, NodeState::Cached);
-            }
-        }
     }
 
     pub(super) fn imported(&mut self, task: TaskId, result: Result<Arc<Artifact>, NodeError>) {

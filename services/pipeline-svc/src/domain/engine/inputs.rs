@@ -9,7 +9,6 @@ use super::RunState;
 use super::node::{Node, NodeError, NodeIx, Role, Values};
 use crate::domain::artifact::Artifact;
 use crate::domain::executor_input::local_path;
-use crate::domain::fingerprint::CacheInputs;
 use crate::domain::plan::{
     ArtifactSource, Body, Component, Importer, ImporterUri, LoopItems, ParameterInput,
     ParameterInputDecl, ParameterSource, Plan, Task, TaskIx,
@@ -313,12 +312,6 @@ impl RunState {
             (Some(_), Some(parent)) => parent,
             _ => ix,
         }
-    }
-
-    /// What a task's fingerprint is made of.
-    pub(super) fn cache_inputs(&self, ix: NodeIx) -> CacheInputs {
-        let component = self.component(ix);
-        CacheInputs::of(component, &self.node(ix).inputs)
     }
 }
 

@@ -139,6 +139,9 @@ pub(crate) struct CacheNote {
     pub fingerprint: String,
     /// Why the result was or was not reused, a sentence.
     pub reason: String,
+    /// Whether the answer is still awaited.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub looking: bool,
     /// Whose result it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<CacheSource>,

@@ -98,7 +98,11 @@ impl RunState {
         role: Role,
         component: ComponentIx,
     ) -> Result<NodeIx, Inconsistent> {
-        let row = rows.remove(&path).ok_or(Inconsistent(path))?;
+        let mut row = rows.remove(&path).ok_or(Inconsistent(path))?;
+        if let (NodeState::Queued, 0, Some(note)) = (row.state, row.attempt, &mut row.cache) {
+            // Older releases did not note it; that there was no attempt says the same.
+            note.looking = true;
+        }
         let ix = NodeIx(count(self.nodes.len()));
         self.by_id.insert(row.id, ix);
         self.nodes.push(Node {
@@ -233,13 +237,10 @@ impl RunState {
             return running.then_some(Effect::Stop { node: ix, attempt });
         }
         match (node.state, &self.component(ix).body) {
-            (NodeState::Queued, _) if attempt == 0 => {
-                let fingerprint = node.cache.as_ref()?.fingerprint.clone();
-                Some(Effect::LookUpCache {
-                    node: ix,
-                    fingerprint,
-                })
-            }
+            (NodeState::Queued, _) if self.looks_up(ix) => Some(Effect::LookUpCache {
+                node: ix,
+                key: self.cache_key(ix),
+            }),
             (NodeState::Queued | NodeState::Running, _) if has_attempts => {
                 Some(Effect::Launch { node: ix, attempt })
             }

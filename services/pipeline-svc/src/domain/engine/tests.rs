@@ -11,7 +11,9 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::node::{NodeIx, NodeState, Values};
-use super::{AttemptFailure, Decision, Effect, Event, RunEnd, RunFacts, RunPhase, RunState};
+use super::{
+    AttemptFailure, CacheAnswer, Decision, Effect, Event, RunEnd, RunFacts, RunPhase, RunState,
+};
 use crate::domain::artifact::Artifact;
 use crate::domain::ir;
 use crate::domain::plan::Plan;
@@ -132,7 +134,10 @@ impl Driven {
             }),
             Effect::LookUpCache { node, .. } => Some(Event::CacheAnswered {
                 task: self.run.node(node).id,
-                hit: None,
+                answer: CacheAnswer {
+                    fingerprint: "f".to_owned(),
+                    found: Err("no earlier task had this fingerprint".to_owned()),
+                },
             }),
             Effect::Import { node, uri, .. } => Some(Event::Imported {
                 task: self.run.node(node).id,
@@ -159,6 +164,7 @@ fn imported(uri: String) -> Artifact {
         uri,
         metadata: Map::new(),
         digest: None,
+        stamp: None,
         size_bytes: None,
         custom_path: None,
     }

@@ -1,0 +1,134 @@
+//! Looking for earlier results: what inputs contain now, and whether what was kept is still what it was.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ferroflow_artifacts::contents::{Noted, State};
+use ferroflow_types::error::chain;
+use ferroflow_types::{Error, Namespace};
+
+use super::actor::{Actor, Loaded};
+use super::attempt::{self, Report};
+use crate::app::Ctx;
+use crate::domain::artifact::Artifact;
+use crate::domain::engine::node::NodeIx;
+use crate::domain::engine::{CacheAnswer, CachedResult, Event};
+use crate::domain::fingerprint::{self, CacheInputs, CacheKey, Seen};
+use crate::store;
+
+/// How long a step of the run waits for an answer, so that most need no step of their own. Content
+/// that has to be read again takes as long as it is large.
+const AT_ONCE: Duration = Duration::from_millis(50);
+
+impl Actor {
+    /// Asks the cache; the answer comes now, or as a report.
+    pub(super) async fn look_up(
+        &mut self,
+        loaded: &Loaded,
+        node: NodeIx,
+        key: CacheKey,
+    ) -> Result<Option<Event>, Error> {
+        let task = loaded.state.node(node).id;
+        let owner = Owner {
+            namespace: loaded.run.namespace.clone(),
+            pipeline_name: loaded.run.pipeline_name.clone(),
+        };
+        let mut work = Box::pin(search(Arc::clone(&self.ctx), owner, key));
+        if let Ok(answer) = tokio::time::timeout(AT_ONCE, &mut work).await {
+            let answer = answer?;
+            return Ok(Some(Event::CacheAnswered { task, answer }));
+        }
+        let reports = self.reports.clone();
+        self.helpers.spawn(async move {
+            let answer = work.await;
+            attempt::tell(&reports, Report::Looked { task, answer }).await;
+        });
+        Ok(None)
+    }
+}
+
+/// Whose results may be reused.
+struct Owner {
+    namespace: Namespace,
+    pipeline_name: String,
+}
+
+async fn search(ctx: Arc<Ctx>, owner: Owner, key: CacheKey) -> Result<CacheAnswer, Error> {
+    let fingerprint = match key {
+        CacheKey::Chosen(fingerprint) => fingerprint,
+        CacheKey::Computed(inputs) => {
+            let seen = see(&ctx, &inputs).await;
+            fingerprint::compute(&inputs, &seen)
+        }
+    };
+    let mut tx = ctx.db.begin_read().await?;
+    let Owner {
+        namespace,
+        pipeline_name,
+    } = owner;
+    let found = store::tasks::recall(&mut tx, &namespace, &pipeline_name, &fingerprint).await?;
+    drop(tx);
+    let found = match found {
+        None => Err("no earlier task had this fingerprint".to_owned()),
+        Some(found) => match changed(&ctx, &found).await {
+            None => Ok(found),
+            Some(why) => Err(why),
+        },
+    };
+    Ok(CacheAnswer { fingerprint, found })
+}
+
+fn noted(artifact: &Artifact) -> Noted<'_> {
+    Noted {
+        uri: &artifact.uri,
+        digest: artifact.digest.as_deref(),
+        stamp: artifact.stamp.as_deref(),
+    }
+}
+
+/// What the inputs contain and what interprets the command. What cannot be looked at counts as what was
+/// noted of it: a store that is not read here is not read by tasks that run here either.
+async fn see(ctx: &Ctx, inputs: &CacheInputs) -> Seen {
+    let (image, words) = inputs.command();
+    let mut seen = Seen {
+        interpreter: ctx.runtime.interpreter(image, words).await,
+        ..Seen::default()
+    };
+    for artifact in inputs.artifacts() {
+        match ctx.contents.identity(noted(artifact)).await {
+            Ok(content) => {
+                let content = content.unwrap_or_else(|| "nothing".to_owned());
+                seen.contents.insert(artifact.id, content);
+            }
+            Err(error) => {
+                let (uri, error) = (&artifact.uri, chain(&error));
+                tracing::debug!(uri, error, "an input cannot be looked at");
+            }
+        }
+    }
+    seen
+}
+
+/// Why an earlier result cannot be reused, if so.
+async fn changed(ctx: &Ctx, found: &CachedResult) -> Option<String> {
+    for artifact in found.outputs.artifacts.values().flatten() {
+        let uri = &artifact.uri;
+        match ctx.contents.state(noted(artifact)).await {
+            Ok(State::Same) => {}
+            Ok(State::Missing) => return Some(format!("the earlier result {uri} is gone")),
+            Ok(State::Changed) => {
+                return Some(format!(
+                    "the earlier result {uri} is not what its task left there"
+                ));
+            }
+            // Nobody here reads such a store: as upstream does, it is taken to be there.
+            Err(error) if error.is_foreign() => {}
+            Err(error) => {
+                let error = chain(&error);
+                tracing::warn!(uri, error, "an earlier result cannot be looked at");
+                return Some(format!("the earlier result {uri} cannot be looked at now"));
+            }
+        }
+    }
+    None
+}
