@@ -12,6 +12,7 @@ mod log_text;
 pub(crate) mod output;
 mod pipeline;
 mod python_file;
+mod remarks;
 mod run;
 mod spec;
 mod watch;

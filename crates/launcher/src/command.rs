@@ -197,8 +197,11 @@ fn start(
             let errors = log
                 .try_clone()
                 .map_err(|error| of_io("cannot open the log", &error))?;
+            let inherited = spec.inherited.iter();
+            let inherited = inherited.filter_map(|name| Some((name, std::env::var_os(name)?)));
             command
                 .env_clear()
+                .envs(inherited)
                 .envs(spec.env.iter().map(|(name, value)| (name, value)))
                 .env(MARK, spec.key.to_string())
                 .current_dir(&spec.working_dir)

@@ -54,6 +54,10 @@ pub struct AttemptSpec {
     pub entry_point: bool,
     /// The declared environment, in order; the runtime puts its own in front.
     pub env: Vec<(String, String)>,
+    /// Variables of the launcher's own that a process gets as well; their values may be secrets and are
+    /// not written down.
+    #[serde(default)]
+    pub inherited: Vec<String>,
     /// What it gives.
     pub outputs: OutputSpec,
     /// What it may use.

@@ -61,6 +61,7 @@ impl Scene {
             fetch_into: None,
             links: Vec::new(),
             checked: Vec::new(),
+            inherited: Vec::new(),
             read_only: ferroflow_launcher::ReadOnly::default(),
             local_inputs: Vec::new(),
             argv: ["sh", "-c", script].map(str::to_owned).to_vec(),

@@ -3,116 +3,128 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
+use tokio::io::AsyncWriteExt as _;
+
+use crate::git;
+use crate::pip::PipConfig;
+use crate::redact::{Secrets, without_credentials};
 use crate::tool::{Interpreter, last_words, tool};
 use crate::{EnvError, EnvSpec, PipInstall, PythonConfig};
 
-/// Builds the environment `key`, unless another process has done so while we waited for it.
-pub(crate) async fn build(
-    config: &PythonConfig,
-    python: &Interpreter,
-    uv: &Path,
-    key: &str,
-    spec: &EnvSpec,
-) -> Result<(), EnvError> {
-    let failed = |error: io::Error| EnvError::Io(error.to_string());
-    let lock = config.root.join(format!("{key}.lock"));
-    let _held = tokio::task::spawn_blocking(move || lock_file(&lock))
-        .await
-        .map_err(|error| EnvError::Io(error.to_string()))?
-        .map_err(failed)?;
-    let ready = config.root.join(format!("{key}.ready"));
-    let dir = config.root.join(key);
-    if ready.exists() && dir.join("bin/python3").exists() {
-        return Ok(());
-    }
-    tracing::info!(key, "building a Python environment");
-    if dir.exists() {
-        fs::remove_dir_all(&dir).map_err(failed)?;
-    }
-    fill(config, python, uv, &dir, spec).await?;
-    File::create(&ready).map(drop).map_err(failed)
+/// What environments are built with.
+pub(crate) struct Builder<'a> {
+    pub(crate) config: &'a PythonConfig,
+    pub(crate) python: &'a Interpreter,
+    pub(crate) uv: &'a Path,
 }
 
-/// Makes a venv in `dir` and installs into it.
-pub(crate) async fn fill(
-    config: &PythonConfig,
-    python: &Interpreter,
-    uv: &Path,
-    dir: &Path,
-    spec: &EnvSpec,
-) -> Result<(), EnvError> {
-    let mut create = tool(config, uv);
-    create
-        .args([
-            "venv",
+impl Builder<'_> {
+    /// Builds the environment `key`, unless another process has done so while we waited for it.
+    pub(crate) async fn build(&self, key: &str, spec: &EnvSpec) -> Result<(), EnvError> {
+        let failed = |error: io::Error| EnvError::Io(error.to_string());
+        let root = &self.config.root;
+        let lock = root.join(format!("{key}.lock"));
+        let _held = tokio::task::spawn_blocking(move || lock_file(&lock))
+            .await
+            .map_err(|error| EnvError::Io(error.to_string()))?
+            .map_err(failed)?;
+        let ready = root.join(format!("{key}.ready"));
+        let dir = root.join(key);
+        if ready.exists() && dir.join("bin/python3").exists() {
+            return Ok(());
+        }
+        tracing::info!(key, "building a Python environment");
+        if dir.exists() {
+            fs::remove_dir_all(&dir).map_err(failed)?;
+        }
+        self.fill(&dir, spec).await?;
+        File::create(&ready).map(drop).map_err(failed)
+    }
+
+    /// Makes a venv in `dir` and installs into it.
+    pub(crate) async fn fill(&self, dir: &Path, spec: &EnvSpec) -> Result<(), EnvError> {
+        let pip = PipConfig::read(self.config, self.python).await;
+        let mut secrets = self.config.secrets();
+        pip.secrets(&mut secrets);
+        for text in spec.steps.iter().flat_map(PipInstall::texts) {
+            secrets.add_urls(text);
+        }
+        self.create(&pip, &secrets, dir).await?;
+        for step in &spec.steps {
+            self.install(&pip, &secrets, dir, step).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes a venv with pip in it: the newest of the index, or where that has none the interpreter's own.
+    async fn create(&self, pip: &PipConfig, secrets: &Secrets, dir: &Path) -> Result<(), EnvError> {
+        let failed = |error: io::Error| EnvError::Io(error.to_string());
+        let around = pip.installer(&PipInstall::default(), &self.config.tool_env);
+        let venv = |how: &str| {
+            let mut create = tool(self.config, self.uv);
+            create.args(["venv", "--quiet", "--native-tls", how, "--python"]);
+            create.arg(&self.python.path).arg(dir);
+            create.envs(around.env.clone());
+            create
+        };
+        let seeded = venv("--seed").output().await.map_err(failed)?;
+        if seeded.status.success() {
+            return Ok(());
+        }
+        let bare = venv("--clear").output().await.map_err(failed)?;
+        let python = dir.join("bin/python3");
+        let own = tool(self.config, python)
+            .args(["-m", "ensurepip", "--default-pip"])
+            .output();
+        if bare.status.success() && own.await.is_ok_and(|output| output.status.success()) {
+            return Ok(());
+        }
+        Err(EnvError::Io(secrets.hide(&last_words(&seeded))))
+    }
+
+    async fn install(
+        &self,
+        pip: &PipConfig,
+        secrets: &Secrets,
+        dir: &Path,
+        step: &PipInstall,
+    ) -> Result<(), EnvError> {
+        let installer = pip.installer(step, &self.config.tool_env);
+        let (packages, git_env) = git::apart(&step.packages, &self.config.tool_env);
+        let mut command = tool(self.config, self.uv);
+        // Bytecode is made now, so that no step's first import pays for it.
+        command.args([
+            "pip",
+            "install",
             "--quiet",
-            "--seed",
             "--native-tls",
-            "--python",
-            &python.path,
-        ])
-        .arg(dir);
-    let output = create
-        .output()
-        .await
-        .map_err(|error| EnvError::Io(error.to_string()))?;
-    if !output.status.success() {
-        return Err(EnvError::Io(last_words(&output)));
+            "--compile-bytecode",
+        ]);
+        command.args(installer.flags).arg("--python");
+        command.arg(dir.join("bin/python3"));
+        // Requirements come from standard input: a URL among them may have credentials, and a command
+        // line is there for everybody to read.
+        command.args(["--requirements", "-"]).stdin(Stdio::piped());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.envs(installer.env).envs(git_env);
+        let failed = |error: io::Error| EnvError::Io(error.to_string());
+        let mut child = command.spawn().map_err(failed)?;
+        if let Some(mut input) = child.stdin.take() {
+            let lines = packages.join("\n") + "\n";
+            // One that ends without reading says why.
+            let _unread = input.write_all(lines.as_bytes()).await.is_err();
+        }
+        let output = child.wait_with_output().await.map_err(failed)?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(EnvError::Install {
+            packages: without_credentials(&step.packages.join(" ")),
+            problem: secrets.hide(&last_words(&output)),
+        })
     }
-    for step in &spec.steps {
-        install(config, uv, dir, step).await?;
-    }
-    Ok(())
-}
-
-async fn install(
-    config: &PythonConfig,
-    uv: &Path,
-    dir: &Path,
-    step: &PipInstall,
-) -> Result<(), EnvError> {
-    let mut command = tool(config, uv);
-    // Bytecode is made now, so that no step's first import pays for it.
-    command.args([
-        "pip",
-        "install",
-        "--quiet",
-        "--native-tls",
-        "--compile-bytecode",
-    ]);
-    // As pip does: the best version of any index, pre-releases when asked for by version.
-    command.args([
-        "--index-strategy",
-        "unsafe-best-match",
-        "--prerelease",
-        "if-necessary-or-explicit",
-    ]);
-    command.arg("--python").arg(dir.join("bin/python3"));
-    if step.no_deps {
-        command.arg("--no-deps");
-    }
-    if let Some(url) = &step.index_url {
-        command.args(["--default-index", url]);
-    }
-    for url in &step.extra_index_urls {
-        command.args(["--index", url]);
-    }
-    for host in &step.trusted_hosts {
-        command.args(["--allow-insecure-host", host]);
-    }
-    command.arg("--").args(&step.packages);
-    let output = command
-        .output()
-        .await
-        .map_err(|error| EnvError::Io(error.to_string()))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(EnvError::Install {
-        packages: step.packages.join(" "),
-        problem: last_words(&output),
-    })
 }
 
 fn lock_file(path: &PathBuf) -> io::Result<File> {

@@ -12,6 +12,10 @@
 #![warn(missing_docs)]
 
 mod build;
+mod git;
+mod interpreters;
+mod pip;
+mod redact;
 mod settings;
 mod tool;
 
@@ -23,10 +27,14 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{Mutex, OnceCell};
 
+use build::Builder;
+use redact::without_credentials;
+
+pub use interpreters::PythonVersion;
 pub use settings::PythonConfig;
 
 /// One `pip install`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Default)]
 pub struct PipInstall {
     /// Requirements as pip takes them.
     pub packages: Vec<String>,
@@ -34,10 +42,63 @@ pub struct PipInstall {
     pub index_url: Option<String>,
     /// Further indexes.
     pub extra_index_urls: Vec<String>,
-    /// Hosts that need no valid certificate.
+    /// Pages and folders with packages.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub find_links: Vec<String>,
+    /// Hosts that need no valid certificate, as pip takes them.
     pub trusted_hosts: Vec<String>,
     /// Whether dependencies are left out.
     pub no_deps: bool,
+    /// Whether no index is asked.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub no_index: bool,
+    /// Whether versions before a release are taken.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub pre: bool,
+}
+
+impl PipInstall {
+    /// Every text of it that may be a URL with credentials.
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        let lists = [
+            &self.packages,
+            &self.extra_index_urls,
+            &self.find_links,
+            &self.trusted_hosts,
+        ];
+        let lists = lists.into_iter().flatten();
+        lists.chain(&self.index_url).map(String::as_str)
+    }
+
+    /// The same without credentials: with others it gives the same environment.
+    fn without_credentials(&self) -> Self {
+        let list = |texts: &[String]| texts.iter().map(|text| without_credentials(text)).collect();
+        Self {
+            packages: list(&self.packages),
+            index_url: self.index_url.as_deref().map(without_credentials),
+            extra_index_urls: list(&self.extra_index_urls),
+            find_links: list(&self.find_links),
+            trusted_hosts: list(&self.trusted_hosts),
+            ..self.clone()
+        }
+    }
+}
+
+/// Without credentials.
+impl std::fmt::Debug for PipInstall {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let shown = self.without_credentials();
+        f.debug_struct("PipInstall")
+            .field("packages", &shown.packages)
+            .field("index_url", &shown.index_url)
+            .field("extra_index_urls", &shown.extra_index_urls)
+            .field("find_links", &shown.find_links)
+            .field("trusted_hosts", &shown.trusted_hosts)
+            .field("no_deps", &shown.no_deps)
+            .field("no_index", &shown.no_index)
+            .field("pre", &shown.pre)
+            .finish()
+    }
 }
 
 /// What an environment has; equal ones are shared.
@@ -45,6 +106,18 @@ pub struct PipInstall {
 pub struct EnvSpec {
     /// Installations, one after the other.
     pub steps: Vec<PipInstall>,
+    /// The Python that it is for, if that matters.
+    #[serde(skip)]
+    pub python: Option<PythonVersion>,
+}
+
+impl EnvSpec {
+    /// The requirements, without credentials.
+    pub fn packages(&self) -> String {
+        let all = self.steps.iter().flat_map(|step| &step.packages);
+        let all: Vec<_> = all.map(|package| without_credentials(package)).collect();
+        all.join(" ")
+    }
 }
 
 /// An environment that is ready.
@@ -81,13 +154,22 @@ pub enum EnvError {
     Io(String),
 }
 
-type Slot = Arc<OnceCell<PythonEnv>>;
+/// The interpreter of an environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Python {
+    /// Implementation, version and platform.
+    pub identity: String,
+    /// Its version, if it is a CPython 3.
+    pub version: Option<PythonVersion>,
+}
+
+type Slot<T> = Arc<OnceCell<T>>;
 
 /// The environments of one data folder.
 pub struct PythonEnvs {
     config: PythonConfig,
-    known: Mutex<HashMap<EnvSpec, Slot>>,
-    interpreter: OnceCell<tool::Interpreter>,
+    known: Mutex<HashMap<EnvSpec, Slot<PythonEnv>>>,
+    interpreters: Mutex<HashMap<Option<PythonVersion>, Slot<tool::Interpreter>>>,
     uv: OnceCell<PathBuf>,
 }
 
@@ -97,9 +179,24 @@ impl PythonEnvs {
         Self {
             config,
             known: Mutex::new(HashMap::new()),
-            interpreter: OnceCell::new(),
+            interpreters: Mutex::new(HashMap::new()),
             uv: OnceCell::new(),
         }
+    }
+
+    /// What pip needs in a step that runs it by itself; see [`PythonConfig::for_pip`].
+    pub fn for_pip(&self) -> (Vec<String>, Vec<(String, String)>) {
+        self.config.for_pip()
+    }
+
+    /// The Python that environments for a version are made with: of that version where the machine has
+    /// it.
+    pub async fn python(&self, wanted: Option<PythonVersion>) -> Result<Python, EnvError> {
+        let found = self.interpreter(wanted).await?;
+        Ok(Python {
+            version: found.python(),
+            identity: found.version,
+        })
     }
 
     /// The environment for `spec`, built if need be. Those who ask at the same time share one
@@ -121,12 +218,14 @@ impl PythonEnvs {
         dir: &std::path::Path,
         spec: &EnvSpec,
     ) -> Result<PythonEnv, EnvError> {
-        let interpreter = self.interpreter().await?;
-        let uv = self
-            .uv
-            .get_or_try_init(|| tool::find_uv(&self.config, interpreter))
-            .await?;
-        build::fill(&self.config, interpreter, uv, dir, spec).await?;
+        let python = self.interpreter(spec.python).await?;
+        let uv = self.uv(&python).await?;
+        let builder = Builder {
+            config: &self.config,
+            python: &python,
+            uv,
+        };
+        builder.fill(dir, spec).await?;
         Ok(PythonEnv {
             bin: dir.join("bin"),
             dir: dir.to_path_buf(),
@@ -134,8 +233,8 @@ impl PythonEnvs {
     }
 
     async fn find_or_build(&self, spec: &EnvSpec) -> Result<PythonEnv, EnvError> {
-        let interpreter = self.interpreter().await?;
-        let key = key_of(&interpreter.version, spec);
+        let python = self.interpreter(spec.python).await?;
+        let key = key_of(&python.version, spec);
         let dir = self.config.root.join(&key);
         let env = PythonEnv {
             bin: dir.join("bin"),
@@ -146,30 +245,67 @@ impl PythonEnvs {
         {
             return Ok(env);
         }
-        let uv = self
-            .uv
-            .get_or_try_init(|| tool::find_uv(&self.config, interpreter))
-            .await?;
-        build::build(&self.config, interpreter, uv, &key, spec).await?;
+        let uv = self.uv(&python).await?;
+        let builder = Builder {
+            config: &self.config,
+            python: &python,
+            uv,
+        };
+        builder.build(&key, spec).await?;
         Ok(env)
     }
 
-    /// Implementation, version and platform of the interpreter that environments are made with.
-    pub async fn interpreter_version(&self) -> Result<String, EnvError> {
-        Ok(self.interpreter().await?.version.clone())
+    async fn uv(&self, python: &tool::Interpreter) -> Result<&PathBuf, EnvError> {
+        self.uv
+            .get_or_try_init(|| tool::find_uv(&self.config, python))
+            .await
     }
 
-    async fn interpreter(&self) -> Result<&tool::Interpreter, EnvError> {
-        self.interpreter
-            .get_or_try_init(|| tool::find_python(&self.config))
-            .await
+    async fn interpreter(
+        &self,
+        wanted: Option<PythonVersion>,
+    ) -> Result<tool::Interpreter, EnvError> {
+        let slot = Arc::clone(self.interpreters.lock().await.entry(wanted).or_default());
+        let found = slot.get_or_try_init(|| interpreters::choose(&self.config, wanted));
+        found.await.cloned()
     }
 }
 
+/// Credentials are no part of it: who has others gets the same packages.
 fn key_of(version: &str, spec: &EnvSpec) -> String {
+    let steps = spec.steps.iter().map(PipInstall::without_credentials);
+    let plain = EnvSpec {
+        steps: steps.collect(),
+        python: None,
+    };
     let mut hasher = Sha256::new();
     hasher.update(version);
     // A specification has text keys only, so it always has a JSON form.
-    hasher.update(serde_json::to_vec(spec).unwrap_or_default());
+    hasher.update(serde_json::to_vec(&plain).unwrap_or_default());
     hex::encode(&hasher.finalize()[..10])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_know_no_credentials() {
+        let spec = |url: &str| {
+            let step = PipInstall {
+                packages: vec![format!("x @ git+{url}/x.git")],
+                index_url: Some(format!("{url}/simple")),
+                ..PipInstall::default()
+            };
+            EnvSpec {
+                steps: vec![step],
+                python: None,
+            }
+        };
+        let with = |url: &str| key_of("cpython-311", &spec(url));
+        assert_eq!(with("https://a:b@host"), with("https://c:d@host"));
+        assert_ne!(with("https://a:b@host"), with("https://a:b@other"));
+        let shown = format!("{:?}", spec("https://me:t0ken@host"));
+        assert!(!shown.contains("t0ken"), "{shown}");
+    }
 }

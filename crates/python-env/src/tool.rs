@@ -30,15 +30,16 @@ pub(crate) fn tool(config: &PythonConfig, program: impl AsRef<std::ffi::OsStr>) 
     command
 }
 
-pub(crate) async fn find_python(config: &PythonConfig) -> Result<Interpreter, EnvError> {
+/// The Python behind a name or a path.
+pub(crate) async fn find_python(
+    config: &PythonConfig,
+    program: &str,
+) -> Result<Interpreter, EnvError> {
     let script = "import sys, sysconfig; \
         print(sys.executable); \
         print(sys.implementation.cache_tag, sys.version.split()[0], sysconfig.get_platform())";
-    let output = tool(config, &config.interpreter)
-        .args(["-c", script])
-        .output()
-        .await;
-    let missing = || EnvError::NoPython(config.interpreter.clone());
+    let output = tool(config, program).args(["-c", script]).output().await;
+    let missing = || EnvError::NoPython(program.to_owned());
     let output = output.map_err(|_| missing())?;
     let text = String::from_utf8_lossy(&output.stdout);
     let mut lines = text.lines();
@@ -83,7 +84,7 @@ pub(crate) async fn find_uv(
     if output.status.success() && works(config, &uv).await {
         return Ok(uv);
     }
-    Err(EnvError::NoUv(last_words(&output)))
+    Err(EnvError::NoUv(config.secrets().hide(&last_words(&output))))
 }
 
 async fn works(config: &PythonConfig, uv: &Path) -> bool {

@@ -21,7 +21,10 @@ fn with(package: &str) -> EnvSpec {
         packages: vec![package.to_owned()],
         ..PipInstall::default()
     };
-    EnvSpec { steps: vec![step] }
+    EnvSpec {
+        steps: vec![step],
+        python: None,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

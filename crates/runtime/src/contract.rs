@@ -92,6 +92,7 @@ impl Subject {
             links: Vec::new(),
             local_inputs: Vec::new(),
             checked: Vec::new(),
+            inherited: Vec::new(),
             read_only: ReadOnly::default(),
             inputs: Vec::new(),
             resources: Resources::default(),

@@ -49,7 +49,7 @@ use futures::StreamExt as _;
 
 use crate::fetch::{self, Links};
 use crate::folders::{self, Folders, LOOK, failed_now, of_io, report, unless_stopped};
-use crate::{Layout, LogRequest, LogStream, Notes, Runtime, RuntimeError};
+use crate::{Layout, LogRequest, LogStream, Notes, Runtime, RuntimeError, remarks};
 pub use config::DockerConfig;
 pub use engine::DockerError;
 use engine::{Engine, Refused, persist};
@@ -346,6 +346,12 @@ impl Runtime for DockerRuntime {
 
     fn notes(&self) -> Option<&Notes> {
         Some(&self.notes)
+    }
+
+    async fn remarks(&self, spec: &AttemptSpec) -> Vec<String> {
+        remarks::of_settings(spec, &platform::FOLLOWED)
+            .into_iter()
+            .collect()
     }
 
     async fn ensure(&self, spec: AttemptSpec) -> Result<(), RuntimeError> {

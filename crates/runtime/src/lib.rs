@@ -24,6 +24,7 @@ pub mod kubernetes;
 mod notes;
 pub mod process;
 mod python;
+mod remarks;
 
 use std::io;
 use std::path::PathBuf;
@@ -119,6 +120,11 @@ pub trait Runtime: Send + Sync {
     /// Placeholders in the words need not be resolved.
     async fn interpreter(&self, _image: &str, _argv: &[String]) -> Option<String> {
         None
+    }
+
+    /// What an attempt asks for and does not get here, a sentence each.
+    async fn remarks(&self, _spec: &AttemptSpec) -> Vec<String> {
+        Vec::new()
     }
 
     /// Sees to it that the attempt runs or has run. Asking twice is asking once.

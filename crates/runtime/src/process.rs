@@ -1,5 +1,6 @@
 //! Attempts as local processes, each under a launcher that outlives this one.
 
+mod environments;
 mod inputs;
 
 use std::collections::HashMap;
@@ -14,7 +15,7 @@ use async_trait::async_trait;
 use ferroflow_artifacts::contents::Contents;
 use ferroflow_artifacts::stores::Stores;
 use ferroflow_launcher::{AttemptFiles, AttemptKey, AttemptSpec, Failure, FailureReason, Outcome};
-use ferroflow_python_env::{EnvSpec, PythonEnv, PythonEnvs};
+use ferroflow_python_env::PythonEnvs;
 use ferroflow_types::RunId;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::Command;
@@ -23,8 +24,7 @@ use tokio::sync::watch;
 use crate::checks::check_inputs;
 use crate::fetch::{self, Links};
 use crate::folders::{self, Folders, LOOK, fail, failed_now, of_io, report, unless_stopped};
-use crate::python::{Python, recognise};
-use crate::{Layout, LogRequest, LogStream, Notes, Runtime, RuntimeError, environment};
+use crate::{Layout, LogRequest, LogStream, Notes, Runtime, RuntimeError, environment, remarks};
 pub use inputs::Inputs;
 
 /// How long a group may take to end after it was asked to.
@@ -97,10 +97,13 @@ impl ProcessRuntime {
         }
         let mut path = self.config.path.clone();
         let mut base = Vec::new();
-        if let Some((env, start)) = python {
-            path = format!("{}:{path}", env.bin.display());
-            base.push(("VIRTUAL_ENV".to_owned(), env.dir.display().to_string()));
-            spec.argv.drain(..start);
+        if let Some(python) = python {
+            path = format!("{}:{path}", python.env.bin.display());
+            let venv = python.env.dir.display().to_string();
+            base.push(("VIRTUAL_ENV".to_owned(), venv));
+            base.extend(python.variables);
+            spec.inherited = python.inherited;
+            spec.argv.drain(..python.start);
         }
         let task = spec.key.task.to_string();
         base.extend([
@@ -125,29 +128,6 @@ impl ProcessRuntime {
     async fn inputs_for(&self, spec: &AttemptSpec) -> Result<(), Failure> {
         check_inputs(&self.contents, spec).await?;
         inputs::copy(spec).await
-    }
-
-    /// The environment that the command needs, and where the command proper starts.
-    async fn python_for(
-        &self,
-        spec: &AttemptSpec,
-        files: &AttemptFiles,
-    ) -> Result<Option<(PythonEnv, usize)>, Failure> {
-        let env = match recognise(&spec.argv) {
-            Python::None => return Ok(None),
-            Python::Shared { spec, start } => {
-                let env = unless_stopped(files, self.python.ensure(&spec)).await?;
-                env.map(|env| (env, start))
-            }
-            Python::Private => {
-                let dir = files.dir().join("venv");
-                let spec = EnvSpec::default();
-                let env = unless_stopped(files, self.python.private(&dir, &spec)).await?;
-                env.map(|env| (env, 0))
-            }
-        };
-        env.map(Some)
-            .map_err(|error| Failure::new(FailureReason::Environment, error.to_string()))
     }
 
     /// Starts the launcher as a child that we wait for but that does not end with us.
@@ -256,12 +236,14 @@ impl Runtime for ProcessRuntime {
         Some(&self.notes)
     }
 
-    async fn interpreter(&self, _image: &str, argv: &[String]) -> Option<String> {
-        if recognise(argv) == Python::None {
-            return None;
-        }
-        // Where there is none, the command fails with that.
-        self.python.interpreter_version().await.ok()
+    async fn interpreter(&self, image: &str, argv: &[String]) -> Option<String> {
+        let found = self.interpreter_of(image, argv).await?;
+        Some(found.identity)
+    }
+
+    async fn remarks(&self, spec: &AttemptSpec) -> Vec<String> {
+        let python = self.interpreter_of(&spec.image, &spec.argv).await;
+        remarks::of_process(spec, python.as_ref())
     }
 
     async fn ensure(&self, spec: AttemptSpec) -> Result<(), RuntimeError> {

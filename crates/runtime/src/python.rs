@@ -17,6 +17,13 @@ pub(crate) enum Python {
     Private,
 }
 
+fn env(steps: Vec<PipInstall>) -> EnvSpec {
+    EnvSpec {
+        steps,
+        python: None,
+    }
+}
+
 /// Elements before the command proper in a component that installs packages.
 const INSTALLER: usize = 3;
 
@@ -27,7 +34,7 @@ pub(crate) fn recognise(argv: &[String]) -> Python {
     if is_shell && text(1) == "-c" && is_executor(argv.get(INSTALLER..).unwrap_or_default()) {
         return match pip_installs(text(2)) {
             Some(steps) => Python::Shared {
-                spec: EnvSpec { steps },
+                spec: env(steps),
                 start: INSTALLER,
             },
             None => Python::Private,
@@ -41,7 +48,7 @@ pub(crate) fn recognise(argv: &[String]) -> Python {
             ..PipInstall::default()
         };
         return Python::Shared {
-            spec: EnvSpec { steps: vec![kfp] },
+            spec: env(vec![kfp]),
             start: 0,
         };
     }
@@ -95,16 +102,45 @@ fn pip_installs(script: &str) -> Option<Vec<PipInstall>> {
     Some(steps)
 }
 
+/// Options of pip that change nothing in an environment of its own.
+const IGNORED: [&str; 12] = [
+    "--quiet",
+    "-q",
+    "--no-warn-script-location",
+    "--upgrade",
+    "-U",
+    "--user",
+    "--no-cache-dir",
+    "--no-input",
+    "--disable-pip-version-check",
+    "--prefer-binary",
+    "--break-system-packages",
+    "--progress-bar=off",
+];
+
 fn pip_install(arguments: &str) -> Option<PipInstall> {
     let mut step = PipInstall::default();
-    let mut words = shlex::split(arguments)?.into_iter();
+    let words = shlex::split(arguments)?;
+    // The shell would put something else there.
+    if words.iter().any(|word| word.contains(['$', '`'])) {
+        return None;
+    }
+    let mut words = words.into_iter();
     while let Some(word) = words.next() {
-        match word.as_str() {
-            "--quiet" | "-q" | "--no-warn-script-location" | "--upgrade" | "--user" => {}
+        let (option, value) = match word.split_once('=') {
+            Some((option, value)) if option.starts_with("--") => (option, Some(value.to_owned())),
+            _ => (word.as_str(), None),
+        };
+        let mut value = || value.clone().or_else(|| words.next());
+        match option {
+            _ if IGNORED.contains(&word.as_str()) => {}
             "--no-deps" => step.no_deps = true,
-            "--index-url" | "-i" => step.index_url = Some(words.next()?),
-            "--extra-index-url" => step.extra_index_urls.push(words.next()?),
-            "--trusted-host" => step.trusted_hosts.push(words.next()?),
+            "--no-index" => step.no_index = true,
+            "--pre" => step.pre = true,
+            "--index-url" | "-i" => step.index_url = Some(value()?),
+            "--extra-index-url" => step.extra_index_urls.push(value()?),
+            "--find-links" | "-f" => step.find_links.push(value()?),
+            "--trusted-host" => step.trusted_hosts.push(value()?),
             option if option.starts_with('-') => return None,
             _ => step.packages.push(word),
         }
@@ -144,9 +180,30 @@ mod tests {
 
     #[test]
     fn an_unknown_pip_option_gets_an_environment_of_its_own() {
-        let script = "python3 -m pip install --pre x && \"$0\" \"$@\"";
+        for options in [
+            "--target /x six",
+            "--index-url https://$TOKEN@host/simple six",
+        ] {
+            let script = format!("python3 -m pip install {options} && \"$0\" \"$@\"");
+            assert_eq!(recognise(&component(&script)), Python::Private, "{options}");
+        }
+    }
 
-        assert_eq!(recognise(&component(script)), Python::Private);
+    #[test]
+    fn options_are_read_in_both_forms() {
+        let script = "python3 -m pip install --no-cache-dir --pre --index-url=https://a/simple?x=1 \
+            -f /wheels --trusted-host=host:81 'six==1.16' && \"$0\" \"$@\"";
+
+        let Python::Shared { spec, .. } = recognise(&component(script)) else {
+            panic!("not recognised")
+        };
+
+        let step = &spec.steps[0];
+        assert_eq!(step.index_url.as_deref(), Some("https://a/simple?x=1"));
+        assert_eq!(step.find_links, ["/wheels"]);
+        assert_eq!(step.trusted_hosts, ["host:81"]);
+        assert_eq!(step.packages, ["six==1.16"]);
+        assert!(step.pre);
     }
 
     #[test]

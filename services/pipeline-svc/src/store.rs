@@ -48,4 +48,9 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         name: "artifact stamps",
         sql: include_str!("../migrations/0006_artifact_stamps.sql"),
     },
+    Migration {
+        version: 7,
+        name: "task remarks",
+        sql: include_str!("../migrations/0007_task_remarks.sql"),
+    },
 ];

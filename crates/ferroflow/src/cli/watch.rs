@@ -2,7 +2,7 @@
 //!
 //! Nothing is polled: what is shown follows the run's events.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use super::follow::{RunEvents, text};
 use super::log_text::without_noise;
 use super::output::{duration, json, json_of, line, note, paint, style_of};
 use super::run::{fetch, has_ended, state, tasks};
-use super::{Channel, Format};
+use super::{Channel, Format, remarks};
 
 /// Tasks that are shown at once; more scroll away above.
 const LINES_MAX: usize = 20;
@@ -132,6 +132,8 @@ fn failed(task: &Task) -> bool {
 struct Picture {
     bars: Option<(MultiProgress, ProgressBar)>,
     running: HashMap<String, (Option<ProgressBar>, Option<Timestamp>)>,
+    /// Remarks that were shown; many tasks may have the same.
+    remarked: HashSet<String>,
     quiet: bool,
     done: u64,
 }
@@ -150,6 +152,7 @@ impl Picture {
         Self {
             bars,
             running: HashMap::new(),
+            remarked: HashSet::new(),
             quiet,
             done: 0,
         }
@@ -177,6 +180,7 @@ impl Picture {
                     self.say(&format!("started    {place}"));
                 }
                 self.running.insert(path, (bar, event.time));
+                self.remark(&place, event);
             }
             "waiting" => self.waits(&path, &place, &text(event, "note")),
             _ => self.ended(verb, &path, &place, event),
@@ -187,6 +191,15 @@ impl Picture {
                 self.running.len(),
                 self.done
             ));
+        }
+    }
+
+    /// Says what a task does not get, once for all that have the same.
+    fn remark(&mut self, place: &str, event: &Event) {
+        for remark in remarks::of_event(event) {
+            if self.remarked.insert(remark.clone()) {
+                self.say(&format!("remark     {place}: {remark}"));
+            }
         }
     }
 

@@ -6,6 +6,14 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+/// Their names.
+pub(super) const FOLLOWED: [&str; 4] = [
+    "imagePullPolicy",
+    "securityContext",
+    "enabledSharedMemory",
+    "fieldPathAsEnv",
+];
+
 /// The settings that count here.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

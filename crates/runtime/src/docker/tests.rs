@@ -50,6 +50,7 @@ fn spec(platform: Value) -> AttemptSpec {
         fetch_into: None,
         links: Vec::new(),
         checked: Vec::new(),
+        inherited: Vec::new(),
         read_only: ferroflow_launcher::ReadOnly::default(),
         local_inputs: vec![
             "/elsewhere/data.csv".into(),

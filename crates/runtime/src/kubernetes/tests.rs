@@ -51,6 +51,7 @@ fn spec(platform: Value) -> AttemptSpec {
         fetch_into: None,
         links: Vec::new(),
         checked: Vec::new(),
+        inherited: Vec::new(),
         read_only: ferroflow_launcher::ReadOnly::default(),
         local_inputs: Vec::new(),
         inputs: Vec::new(),

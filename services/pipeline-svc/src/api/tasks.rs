@@ -148,6 +148,7 @@ fn task(run: RunId, row: &NodeRow, plan: &Plan, iterations: Option<i32>) -> pb::
         upstream: upstream.collect(),
         iteration_count: iterations,
         note: row.note.clone(),
+        remarks: row.remarks.clone(),
     }
 }
 

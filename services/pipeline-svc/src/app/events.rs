@@ -146,7 +146,7 @@ fn task_event(
         sequence: run.event_sequence,
     };
     let parent = node.parent.map(|parent| state.node(parent).id.to_string());
-    let data = json!({
+    let mut data = json!({
         "run_id": run.id.to_string(),
         "task_id": node.id.to_string(),
         "parent_task_id": parent.unwrap_or_default(),
@@ -156,5 +156,8 @@ fn task_event(
         "attempt": attempt,
         "error": node.error.as_ref().map_or("", |error| error.message.as_str()),
     });
+    if !node.remarks.is_empty() {
+        data["remarks"] = json!(node.remarks);
+    }
     event(subject, "task", verb, now, data)
 }

@@ -137,6 +137,15 @@ pub(crate) enum Event {
         /// What for; empty for nothing.
         note: String,
     },
+    /// A command does not get all that it asks for.
+    Remarked {
+        /// The task.
+        task: TaskId,
+        /// Its attempt.
+        attempt: u32,
+        /// What it does not get, a sentence each.
+        remarks: Vec<String>,
+    },
     /// A command ended.
     AttemptEnded {
         /// The task.
@@ -379,6 +388,11 @@ impl Turn<'_> {
                 attempt,
                 note,
             } => self.noted(task, attempt, note),
+            Event::Remarked {
+                task,
+                attempt,
+                remarks,
+            } => self.remarked(task, attempt, remarks),
             Event::AttemptEnded {
                 task,
                 attempt,

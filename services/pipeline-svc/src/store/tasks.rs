@@ -11,21 +11,22 @@ use crate::store::row::{Cells, json_text};
 
 const UPSERT: &str = "INSERT INTO tasks (id, run_id, path, parent_id, iteration, state, attempt, \
     failures, lost, inputs, outputs, error, cache, created_at, started_at, finished_at, retry_at, \
-    history, note) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, \
-    $17, $18, $19) ON CONFLICT (id) DO UPDATE SET state = excluded.state, attempt = excluded.attempt, \
+    history, note, remarks) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, \
+    $17, $18, $19, $20) ON CONFLICT (id) DO UPDATE SET state = excluded.state, attempt = excluded.attempt, \
     failures = excluded.failures, lost = excluded.lost, inputs = excluded.inputs, \
     outputs = excluded.outputs, error = excluded.error, cache = excluded.cache, \
     started_at = excluded.started_at, finished_at = excluded.finished_at, \
-    retry_at = excluded.retry_at, history = excluded.history, note = excluded.note";
+    retry_at = excluded.retry_at, history = excluded.history, note = excluded.note, \
+    remarks = excluded.remarks";
 
 const OF_RUN: &str = "SELECT id, path, parent_id, iteration, state, attempt, failures, lost, \
     inputs, outputs, error, cache, created_at, started_at, finished_at, retry_at, history, \
-    note \
+    note, remarks \
     FROM tasks WHERE run_id = $1 ORDER BY path";
 
 const GET: &str = "SELECT id, path, parent_id, iteration, state, attempt, failures, lost, \
     inputs, outputs, error, cache, created_at, started_at, finished_at, retry_at, history, \
-    note \
+    note, remarks \
     FROM tasks WHERE run_id = $1 AND id = $2";
 
 const REMEMBER: &str = "INSERT INTO cached_results (namespace, pipeline_name, fingerprint, run_id, \
@@ -58,6 +59,7 @@ pub(crate) async fn upsert(tx: &mut WriteTx, run: RunId, task: &NodeRow) -> Resu
         .bind(task.retry_at.map(Timestamp::millis))
         .bind(json_text(&task.history))
         .bind(&task.note)
+        .bind(json_text(&task.remarks))
         .execute(tx.conn())
         .await?;
     Ok(())
@@ -158,5 +160,6 @@ fn decode(row: &AnyRow) -> Result<NodeRow, DbError> {
         retry_at: cells.time_opt("retry_at")?,
         history: cells.json("history")?,
         note: cells.text("note")?,
+        remarks: cells.json("remarks")?,
     })
 }

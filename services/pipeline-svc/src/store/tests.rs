@@ -333,6 +333,7 @@ fn running(run: &Run) -> NodeRow {
         error: None,
         cache: None,
         note: "no node takes its pod".to_owned(),
+        remarks: vec!["it runs on another Python".to_owned()],
         created_at: NOW,
         started_at: Some(NOW),
         finished_at: None,

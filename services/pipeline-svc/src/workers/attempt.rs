@@ -124,6 +124,7 @@ pub(super) fn spec(
         fetch_into: fetch_into.map(PathBuf::from),
         local_inputs,
         checked,
+        inherited: Vec::new(),
         read_only: ReadOnly::default(),
         resources: resources_of(resources),
         platform: state.platform(node),

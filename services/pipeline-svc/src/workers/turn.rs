@@ -132,9 +132,12 @@ impl Actor {
         effect: Effect,
         step: &mut Step,
         now: Timestamp,
-    ) -> Result<Option<Event>, Error> {
+    ) -> Result<Vec<Event>, Error> {
         match effect {
-            Effect::LookUpCache { node, key } => self.look_up(loaded, node, key).await,
+            Effect::LookUpCache { node, key } => {
+                let answer = self.look_up(loaded, node, key).await?;
+                Ok(answer.into_iter().collect())
+            }
             Effect::Import {
                 node,
                 uri,
@@ -146,39 +149,53 @@ impl Actor {
                     step.artifacts.extend(fresh);
                     artifact
                 });
-                Ok(Some(Event::Imported { task, result }))
+                Ok(vec![Event::Imported { task, result }])
             }
-            Effect::Launch { node, attempt } => Ok(self.ready(loaded, node, attempt, step)),
+            Effect::Launch { node, attempt } => Ok(self.ready(loaded, node, attempt, step).await),
             Effect::Stop { node, attempt } => {
                 step.stops.push((node, attempt));
-                Ok(None)
+                Ok(Vec::new())
             }
             Effect::WakeAt { node, at } => {
                 step.timers.push((node, at));
-                Ok(None)
+                Ok(Vec::new())
             }
         }
     }
 
     /// Makes the command of an attempt ready; takes a slot for it if one is free.
-    fn ready(&self, loaded: &Loaded, node: NodeIx, attempt: u32, step: &mut Step) -> Option<Event> {
+    async fn ready(
+        &self,
+        loaded: &Loaded,
+        node: NodeIx,
+        attempt: u32,
+        step: &mut Step,
+    ) -> Vec<Event> {
         let task = loaded.state.node(node).id;
-        match attempt::spec(&*self.ctx.runtime, &loaded.state, node, attempt) {
-            Ok(spec) => {
-                let permit = Arc::clone(&self.slots).try_acquire_owned().ok();
-                let granted = permit.is_some();
-                step.launches.push((spec, permit));
-                granted.then_some(Event::SlotGranted { task, attempt })
-            }
+        let spec = match attempt::spec(&*self.ctx.runtime, &loaded.state, node, attempt) {
+            Ok(spec) => spec,
             Err(error) => {
                 let failure = AttemptFailure { error, lost: false };
-                Some(Event::AttemptEnded {
+                let result = Err(failure);
+                return vec![Event::AttemptEnded {
                     task,
                     attempt,
-                    result: Err(failure),
-                })
+                    result,
+                }];
             }
+        };
+        let remarks = self.ctx.runtime.remarks(&spec).await;
+        let mut events = vec![Event::Remarked {
+            task,
+            attempt,
+            remarks,
+        }];
+        let permit = Arc::clone(&self.slots).try_acquire_owned().ok();
+        if permit.is_some() {
+            events.push(Event::SlotGranted { task, attempt });
         }
+        step.launches.push((spec, permit));
+        events
     }
 
     /// Writes the step, if the claim still holds.

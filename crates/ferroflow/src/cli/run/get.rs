@@ -13,7 +13,7 @@ use super::{PACKAGE, fetch, has_ended, state, tasks};
 use crate::cli::output::{
     bold, duration, elapsed, json, json_of, line, paint, style_of, table, time_with_zone,
 };
-use crate::cli::{Channel, Format, Global, artifact, watch};
+use crate::cli::{Channel, Format, Global, artifact, remarks, watch};
 
 /// Characters of a value that are shown.
 const VALUE_MAX: usize = 200;
@@ -40,6 +40,9 @@ pub(super) async fn run(channel: Channel, run_id: String, global: &Global) -> an
     let parameters = parameters.map(|(name, value)| (name.clone(), to_json(value)));
     values("Parameters", &parameters.collect());
     task_table(&tasks);
+    for remark in remarks::lines(&tasks) {
+        line(&format!("  {remark}"));
+    }
     metrics(&tasks, &artifacts);
     let root = tasks.iter().find(|task| task.path == "root");
     if let Some(outputs) = root.and_then(|root| root.output_parameters.as_ref()) {

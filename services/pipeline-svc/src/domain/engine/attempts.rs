@@ -58,6 +58,16 @@ impl Turn<'_> {
         self.change(ix).note = note;
     }
 
+    /// Takes note of what a command does not get.
+    pub(super) fn remarked(&mut self, task: TaskId, attempt: u32, remarks: Vec<String>) {
+        if let Some(ix) = self.run.find(task)
+            && self.node(ix).attempt == attempt
+            && self.node(ix).remarks != remarks
+        {
+            self.change(ix).remarks = remarks;
+        }
+    }
+
     fn attempt_failed(&mut self, ix: NodeIx, failure: AttemptFailure) {
         let policy = self.run.task(ix).and_then(|task| task.retry);
         let now = self.now;
@@ -144,6 +154,7 @@ impl Turn<'_> {
         node.outputs = Values::default();
         node.error = None;
         node.cache = None;
+        node.remarks = Vec::new();
         node.started_at = None;
         node.finished_at = None;
         node.retry_at = None;

@@ -222,6 +222,8 @@ pub(crate) struct Node {
     pub cache: Option<CacheNote>,
     /// Why its command has not begun, as the runtime says; empty when nothing is in the way.
     pub note: String,
+    /// What it asks for and does not get where it runs.
+    pub remarks: Vec<String>,
     /// When it became known to the run.
     pub created_at: Timestamp,
     /// When it first left the queue.
@@ -267,6 +269,7 @@ impl Node {
             error: None,
             cache: None,
             note: String::new(),
+            remarks: Vec::new(),
             created_at: now,
             started_at: None,
             finished_at: None,

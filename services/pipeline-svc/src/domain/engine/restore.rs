@@ -45,6 +45,8 @@ pub(crate) struct NodeRow {
     pub cache: Option<CacheNote>,
     /// Why its command has not begun.
     pub note: String,
+    /// What it asks for and does not get.
+    pub remarks: Vec<String>,
     /// When it became known.
     pub created_at: Timestamp,
     /// When it started.
@@ -120,6 +122,7 @@ impl RunState {
             error: row.error,
             cache: row.cache,
             note: row.note,
+            remarks: row.remarks,
             created_at: row.created_at,
             started_at: row.started_at,
             finished_at: row.finished_at,
@@ -277,6 +280,7 @@ impl RunState {
             error: node.error.clone(),
             cache: node.cache.clone(),
             note: node.note.clone(),
+            remarks: node.remarks.clone(),
             created_at: node.created_at,
             started_at: node.started_at,
             finished_at: node.finished_at,

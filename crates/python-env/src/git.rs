@@ -1,0 +1,112 @@
+//! Credentials of `git+https` requirements, out of the URLs and into git's own environment.
+//!
+//! uv hands the URL of a repository to git on its command line. git takes headers for a URL from
+//! variables as well, where only the processes of the same user see them.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+/// The requirements without credentials in URLs of git, and the variables that have them instead.
+pub(crate) fn apart(
+    packages: &[String],
+    around: &[(String, String)],
+) -> (Vec<String>, Vec<(String, String)>) {
+    let mut plain = Vec::with_capacity(packages.len());
+    let mut headers = Vec::new();
+    for package in packages {
+        match split(package) {
+            None => plain.push(package.clone()),
+            Some((requirement, header)) => {
+                plain.push(requirement);
+                headers.push(header);
+            }
+        }
+    }
+    (plain, variables(headers, around))
+}
+
+/// `GIT_CONFIG_COUNT` and its pairs, behind those that are there already.
+fn variables(headers: Vec<(String, String)>, around: &[(String, String)]) -> Vec<(String, String)> {
+    if headers.is_empty() {
+        return Vec::new();
+    }
+    let count = around.iter().find(|(name, _)| name == "GIT_CONFIG_COUNT");
+    let count = count.and_then(|(_, count)| count.parse::<usize>().ok());
+    let first = count.unwrap_or(0);
+    let total = (first + headers.len()).to_string();
+    let pairs = headers
+        .into_iter()
+        .enumerate()
+        .flat_map(|(at, (key, value))| {
+            let at = first + at;
+            [
+                (format!("GIT_CONFIG_KEY_{at}"), key),
+                (format!("GIT_CONFIG_VALUE_{at}"), value),
+            ]
+        });
+    let count = ("GIT_CONFIG_COUNT".to_owned(), total);
+    std::iter::once(count).chain(pairs).collect()
+}
+
+/// The requirement without credentials, and the setting of git that has them.
+fn split(package: &str) -> Option<(String, (String, String))> {
+    let at = package.find("git+http")?;
+    let (before, url) = package.split_at(at);
+    let (scheme, rest) = url.split_once("://")?;
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (userinfo, host) = rest[..end].rsplit_once('@')?;
+    let path = rest[end..]
+        .split(['@', '?', '#'])
+        .next()
+        .unwrap_or_default();
+    let plain = format!("{}://{host}{path}", scheme.strip_prefix("git+")?);
+    // A token alone is the user's name, as git sends it.
+    let credentials = match userinfo.split_once(':') {
+        Some((user, password)) => format!("{}:{}", decoded(user), decoded(password)),
+        None => format!("{}:", decoded(userinfo)),
+    };
+    let header = format!("Authorization: Basic {}", STANDARD.encode(credentials));
+    let requirement = format!("{before}{scheme}://{host}{}", &rest[end..]);
+    Some((requirement, (format!("http.{plain}.extraHeader"), header)))
+}
+
+fn decoded(text: &str) -> String {
+    crate::redact::decoded(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_leave_the_url() {
+        let packages = [
+            "six".to_owned(),
+            "mine @ git+https://me:t%40ken@host:8443/org/mine.git@main#egg=mine".to_owned(),
+            "git+ssh://git@host/org/x.git".to_owned(),
+        ];
+        let around = [("GIT_CONFIG_COUNT".to_owned(), "1".to_owned())];
+
+        let (plain, env) = apart(&packages, &around);
+
+        let expected = [
+            "six",
+            "mine @ git+https://host:8443/org/mine.git@main#egg=mine",
+            "git+ssh://git@host/org/x.git",
+        ];
+        assert_eq!(plain, expected);
+        let header = format!("Authorization: Basic {}", STANDARD.encode("me:t@ken"));
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(
+            env,
+            [
+                pair("GIT_CONFIG_COUNT", "2"),
+                pair(
+                    "GIT_CONFIG_KEY_1",
+                    "http.https://host:8443/org/mine.git.extraHeader"
+                ),
+                pair("GIT_CONFIG_VALUE_1", &header),
+            ]
+        );
+    }
+}

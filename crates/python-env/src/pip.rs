@@ -1,0 +1,386 @@
+//! What `pip config list` says, in uv's words.
+//!
+//! pip finds its files itself (global, user, site, `PIP_CONFIG_FILE`), so it is asked and not imitated.
+//! URLs go into uv's environment: a command line is there for every user of the machine to read.
+
+use std::collections::BTreeMap;
+
+use crate::redact::Secrets;
+use crate::tool::{Interpreter, tool};
+use crate::{PipInstall, PythonConfig};
+
+/// pip's options by name, those of `install` over those of all commands, variables over both.
+#[derive(Clone, Default)]
+pub(crate) struct PipConfig(BTreeMap<String, String>);
+
+/// How an installation is done.
+#[derive(Debug, Default)]
+pub(crate) struct Installer {
+    /// Variables of uv's, over those that it has anyway.
+    pub(crate) env: Vec<(String, String)>,
+    /// Words of its command; none is a secret.
+    pub(crate) flags: Vec<String>,
+}
+
+/// Prints the configuration as JSON: pip prints values as Python literals.
+const LIST: &str = "import ast, json, subprocess, sys\n\
+    said = subprocess.run([sys.executable, '-m', 'pip', 'config', 'list'], capture_output=True, text=True)\n\
+    if said.returncode: sys.exit(said.stderr)\n\
+    pairs = [line.split('=', 1) for line in said.stdout.splitlines() if '=' in line]\n\
+    print(json.dumps([[name, str(ast.literal_eval(value))] for name, value in pairs]))";
+
+/// Sections that speak of installing, weakest first.
+const SECTIONS: [&str; 3] = ["global", "install", ":env:"];
+
+/// Options that change nothing in an environment of its own, or mean nothing to uv.
+const IGNORED: [&str; 29] = [
+    "break-system-packages",
+    "cache-dir",
+    "compile",
+    "debug",
+    "default-timeout",
+    "disable-pip-version-check",
+    "exists-action",
+    "log",
+    "no-cache-dir",
+    "no-color",
+    "no-compile",
+    "no-input",
+    "no-python-version-warning",
+    "no-warn-conflicts",
+    "no-warn-script-location",
+    "prefer-binary",
+    "progress-bar",
+    "python",
+    "quiet",
+    "require-virtualenv",
+    "root-user-action",
+    "src",
+    "timeout",
+    "upgrade",
+    "upgrade-strategy",
+    "use-deprecated",
+    "use-feature",
+    "user",
+    "verbose",
+];
+
+/// Options that are handed on.
+const KNOWN: [&str; 16] = [
+    "cert",
+    "client-cert",
+    "constraint",
+    "extra-index-url",
+    "find-links",
+    "index-url",
+    "keyring-provider",
+    "no-binary",
+    "no-build-isolation",
+    "no-deps",
+    "no-index",
+    "only-binary",
+    "pre",
+    "proxy",
+    "retries",
+    "trusted-host",
+];
+
+impl PipConfig {
+    /// Asks the pip of an interpreter; without one, only variables count.
+    pub(crate) async fn read(config: &PythonConfig, python: &Interpreter) -> Self {
+        let output = tool(config, &python.path).args(["-c", LIST]).output().await;
+        let pairs = output
+            .ok()
+            .filter(|output| output.status.success())
+            .and_then(|output| {
+                serde_json::from_slice::<Vec<(String, String)>>(&output.stdout).ok()
+            });
+        let pairs = pairs.unwrap_or_else(|| {
+            tracing::warn!("pip cannot be asked for its configuration, only PIP_* variables count");
+            variables(config)
+        });
+        let found = Self::of(&pairs);
+        let unknown: Vec<_> = found.unknown().collect();
+        if !unknown.is_empty() {
+            let options = unknown.join(", ");
+            tracing::warn!(
+                options,
+                "options of pip's configuration that are not followed"
+            );
+        }
+        found
+    }
+
+    fn of(pairs: &[(String, String)]) -> Self {
+        let mut options = BTreeMap::new();
+        for section in SECTIONS {
+            for (key, value) in pairs {
+                if let Some((found, name)) = key.rsplit_once('.')
+                    && found == section
+                {
+                    options.insert(name.replace('_', "-"), value.clone());
+                }
+            }
+        }
+        Self(options)
+    }
+
+    fn unknown(&self) -> impl Iterator<Item = &str> {
+        let names = self.0.keys().map(String::as_str);
+        names.filter(|name| !KNOWN.contains(name) && !IGNORED.contains(name))
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        self.0
+            .get(name)
+            .map(|text| text.trim())
+            .filter(|text| !text.is_empty())
+    }
+
+    fn list(&self, name: &str) -> Vec<String> {
+        let text = self.text(name).unwrap_or_default();
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    fn is_set(&self, name: &str) -> bool {
+        let text = self.text(name).map(str::to_ascii_lowercase);
+        matches!(text.as_deref(), Some("1" | "true" | "yes" | "on"))
+    }
+
+    /// Takes note of the credentials that are in there.
+    pub(crate) fn secrets(&self, secrets: &mut Secrets) {
+        for value in self.0.values() {
+            secrets.add_urls(value);
+        }
+    }
+
+    /// How uv does what pip would do for `step`. `around` are the variables that uv has anyway; UV's own
+    /// among them win over pip's configuration, and what a component asks for wins over both.
+    pub(crate) fn installer(&self, step: &PipInstall, around: &[(String, String)]) -> Installer {
+        let given = |name: &str| {
+            let found = around.iter().find(|(known, _)| known == name);
+            found.map(|(_, value)| value.clone())
+        };
+        let mut installer = Installer::default();
+        let mut set = |name: &str, value: Option<String>| {
+            if let Some(value) = value.filter(|value| !value.is_empty()) {
+                installer.env.push((name.to_owned(), value));
+            }
+        };
+        let own = |uv: &str, pip: Option<String>| given(uv).or(pip);
+        let index = own(
+            "UV_DEFAULT_INDEX",
+            self.text("index-url").map(str::to_owned),
+        );
+        set("UV_DEFAULT_INDEX", step.index_url.clone().or(index));
+        let more = own("UV_INDEX", Some(self.list("extra-index-url").join(" ")));
+        let more = step.extra_index_urls.iter().cloned().chain(more);
+        set(
+            "UV_INDEX",
+            Some(more.collect::<Vec<_>>().join(" ").trim().to_owned()),
+        );
+        let links = own("UV_FIND_LINKS", Some(self.list("find-links").join(",")));
+        let links = step.find_links.iter().cloned().chain(links);
+        set("UV_FIND_LINKS", Some(joined(links, ",")));
+        let hosts = self.list("trusted-host");
+        let hosts = step.trusted_hosts.iter().chain(&hosts);
+        let hosts = hosts
+            .filter_map(|host| trusted(host))
+            .chain(given("UV_INSECURE_HOST"));
+        set("UV_INSECURE_HOST", Some(joined(hosts, " ")));
+        for (uv, pip) in [
+            ("SSL_CERT_FILE", "cert"),
+            ("SSL_CLIENT_CERT", "client-cert"),
+            ("HTTP_PROXY", "proxy"),
+            ("HTTPS_PROXY", "proxy"),
+            ("UV_HTTP_RETRIES", "retries"),
+            ("UV_HTTP_TIMEOUT", "timeout"),
+            ("UV_HTTP_TIMEOUT", "default-timeout"),
+        ] {
+            if given(uv)
+                .or_else(|| given(&uv.to_ascii_lowercase()))
+                .is_none()
+            {
+                set(uv, self.text(pip).map(str::to_owned));
+            }
+        }
+        if self.text("keyring-provider") == Some("subprocess") {
+            set(
+                "UV_KEYRING_PROVIDER",
+                own("UV_KEYRING_PROVIDER", Some("subprocess".to_owned())),
+            );
+        }
+        // As pip does: the best version of any index.
+        set(
+            "UV_INDEX_STRATEGY",
+            own("UV_INDEX_STRATEGY", Some("unsafe-best-match".to_owned())),
+        );
+        installer.flags = self.flags(step);
+        installer
+    }
+
+    fn flags(&self, step: &PipInstall) -> Vec<String> {
+        let mut flags = Vec::new();
+        let mut flag = |words: &[&str]| flags.extend(words.iter().map(|word| (*word).to_owned()));
+        // As pip does: pre-releases when asked for by version.
+        let any = step.pre || self.is_set("pre");
+        flag(&[
+            "--prerelease",
+            if any {
+                "allow"
+            } else {
+                "if-necessary-or-explicit"
+            },
+        ]);
+        if step.no_deps || self.is_set("no-deps") {
+            flag(&["--no-deps"]);
+        }
+        if step.no_index || self.is_set("no-index") {
+            flag(&["--no-index"]);
+        }
+        if self.is_set("no-build-isolation") {
+            flag(&["--no-build-isolation"]);
+        }
+        for file in self.list("constraint") {
+            flag(&["--constraint", &file]);
+        }
+        for name in ["no-binary", "only-binary"] {
+            for value in self.list(name).iter().flat_map(|value| value.split(',')) {
+                flag(&[&format!("--{name}"), value]);
+            }
+        }
+        flags
+    }
+}
+
+fn joined(parts: impl Iterator<Item = String>, separator: &str) -> String {
+    let parts: Vec<_> = parts.filter(|part| !part.is_empty()).collect();
+    parts.join(separator)
+}
+
+/// `PIP_*` variables as pip would list them.
+fn variables(config: &PythonConfig) -> Vec<(String, String)> {
+    let named = config.tool_env.iter().filter_map(|(name, value)| {
+        let option = name.strip_prefix("PIP_")?.to_ascii_lowercase();
+        Some((format!(":env:.{}", option.replace('_', "-")), value.clone()))
+    });
+    named.collect()
+}
+
+/// A trusted host as uv takes it: `host`, `host:port` or `*`.
+///
+/// pip takes URLs too (the SDK writes the index's when nothing is given), and reads the scheme as the
+/// name of the host: it trusts nobody by them, and neither do we. Plain HTTP needs no trust here.
+fn trusted(written: &str) -> Option<String> {
+    if written.contains("://") {
+        return None;
+    }
+    let host = written.rsplit_once('@').map_or(written, |(_, host)| host);
+    let host = host.split('/').next().unwrap_or(host);
+    if host.starts_with('[') || host.matches(':').count() > 1 {
+        tracing::warn!(
+            host,
+            "uv cannot trust an IPv6 address without its certificate"
+        );
+        return None;
+    }
+    (!host.is_empty()).then(|| host.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(pairs: &[(&str, &str)]) -> PipConfig {
+        let pairs: Vec<_> = pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        PipConfig::of(&pairs)
+    }
+
+    fn value<'a>(installer: &'a Installer, name: &str) -> Option<&'a str> {
+        let found = installer.env.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    #[test]
+    fn what_pip_is_told_uv_is_told_in_its_environment() {
+        let found = config(&[
+            ("global.index-url", "https://u:secret@one/simple"),
+            ("install.index-url", "https://u:secret@two/simple"),
+            (
+                "global.extra-index-url",
+                "\nhttps://a/simple\nhttps://b/simple",
+            ),
+            (":env:.find-links", "/wheels https://c/x"),
+            (
+                "global.trusted-host",
+                "host:8443 * https://u:secret@d/simple [::1]:80",
+            ),
+            ("global.proxy", "http://p:3128"),
+            ("global.cert", "/ca.pem"),
+            ("global.no-binary", ":all:"),
+            ("download.index-url", "https://other/simple"),
+        ]);
+        let around = [("SSL_CERT_FILE".to_owned(), "/own.pem".to_owned())];
+
+        let installer = found.installer(&PipInstall::default(), &around);
+
+        let of = |name| value(&installer, name);
+        assert_eq!(of("UV_DEFAULT_INDEX"), Some("https://u:secret@two/simple"));
+        assert_eq!(of("UV_INDEX"), Some("https://a/simple https://b/simple"));
+        assert_eq!(of("UV_FIND_LINKS"), Some("/wheels,https://c/x"));
+        assert_eq!(of("UV_INSECURE_HOST"), Some("host:8443 *"));
+        assert_eq!(of("HTTPS_PROXY"), Some("http://p:3128"));
+        assert_eq!(of("SSL_CERT_FILE"), None, "what is set already stays");
+        let words = installer.flags.join(" ");
+        assert!(words.contains("--no-binary :all:"), "{words}");
+        assert!(!words.contains("secret"), "{words}");
+    }
+
+    #[test]
+    fn a_component_wins_over_uv_and_uv_over_pip() {
+        let found = config(&[
+            ("global.index-url", "https://pip/simple"),
+            ("global.extra-index-url", "https://pip-more/simple"),
+        ]);
+        let around = [(
+            "UV_DEFAULT_INDEX".to_owned(),
+            "https://uv/simple".to_owned(),
+        )];
+        let none = PipInstall::default();
+        let asks = PipInstall {
+            index_url: Some("https://asked/simple".to_owned()),
+            extra_index_urls: vec!["https://more/simple".to_owned()],
+            ..PipInstall::default()
+        };
+
+        let installer = found.installer(&none, &around);
+        assert_eq!(
+            value(&installer, "UV_DEFAULT_INDEX"),
+            Some("https://uv/simple")
+        );
+        let installer = found.installer(&asks, &around);
+        assert_eq!(
+            value(&installer, "UV_DEFAULT_INDEX"),
+            Some("https://asked/simple")
+        );
+        assert_eq!(
+            value(&installer, "UV_INDEX"),
+            Some("https://more/simple https://pip-more/simple")
+        );
+    }
+
+    #[test]
+    fn options_that_are_not_followed_are_known_by_name() {
+        let found = config(&[
+            ("global.target", "/x"),
+            ("global.quiet", "1"),
+            ("global.pre", "1"),
+        ]);
+        assert_eq!(found.unknown().collect::<Vec<_>>(), ["target"]);
+        let installer = found.installer(&PipInstall::default(), &[]);
+        assert!(installer.flags.join(" ").contains("--prerelease allow"));
+    }
+}

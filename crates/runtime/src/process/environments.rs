@@ -1,0 +1,89 @@
+//! The Python that a command runs on: which one, its environment, and what is said of both.
+
+use ferroflow_launcher::{AttemptFiles, AttemptSpec, Failure, FailureReason};
+use ferroflow_python_env::{EnvError, EnvSpec, Python as Interpreter, PythonEnv, PythonVersion};
+
+use super::ProcessRuntime;
+use crate::folders::unless_stopped;
+use crate::python::{Python, recognise};
+
+/// An environment that a command runs in.
+pub(super) struct Prepared {
+    pub(super) env: PythonEnv,
+    /// Where the command proper starts.
+    pub(super) start: usize,
+    /// Variables of the launcher's own that it gets as well.
+    pub(super) inherited: Vec<String>,
+    /// Further variables.
+    pub(super) variables: Vec<(String, String)>,
+}
+
+impl ProcessRuntime {
+    /// The environment that the command needs; none for one that needs no Python.
+    pub(super) async fn python_for(
+        &self,
+        spec: &AttemptSpec,
+        files: &AttemptFiles,
+    ) -> Result<Option<Prepared>, Failure> {
+        let python = PythonVersion::of_image(&spec.image);
+        let (env, start) = match recognise(&spec.argv) {
+            Python::None => return Ok(None),
+            Python::Shared { spec, start } => (EnvSpec { python, ..spec }, start),
+            Python::Private => {
+                let env = EnvSpec {
+                    python,
+                    ..EnvSpec::default()
+                };
+                let dir = files.dir().join("venv");
+                let made = self.python.private(&dir, &env);
+                let env = self.told(spec, files, &env, made).await?;
+                let (inherited, variables) = self.python.for_pip();
+                return Ok(Some(Prepared {
+                    env,
+                    start: 0,
+                    inherited,
+                    variables,
+                }));
+            }
+        };
+        let made = self.python.ensure(&env);
+        let env = self.told(spec, files, &env, made).await?;
+        Ok(Some(Prepared {
+            env,
+            start,
+            inherited: Vec::new(),
+            variables: Vec::new(),
+        }))
+    }
+
+    /// Waits for an environment while the task says so.
+    async fn told(
+        &self,
+        spec: &AttemptSpec,
+        files: &AttemptFiles,
+        env: &EnvSpec,
+        made: impl Future<Output = Result<PythonEnv, EnvError>>,
+    ) -> Result<PythonEnv, Failure> {
+        let packages = match env.packages() {
+            none if none.is_empty() => String::new(),
+            some => format!(" with {some}"),
+        };
+        let note = format!("its Python environment{packages} is being built");
+        self.notes.say(&spec.key, Some(&note));
+        let made = unless_stopped(files, made).await;
+        self.notes.say(&spec.key, None);
+        made?.map_err(|error| Failure::new(FailureReason::Environment, error.to_string()))
+    }
+
+    /// What interprets a command; nothing where that is no Python, or there is none.
+    pub(super) async fn interpreter_of(&self, image: &str, argv: &[String]) -> Option<Interpreter> {
+        if recognise(argv) == Python::None {
+            return None;
+        }
+        // Where there is none, the command fails with that.
+        self.python
+            .python(PythonVersion::of_image(image))
+            .await
+            .ok()
+    }
+}
