@@ -6,6 +6,7 @@ use ferroflow_artifacts::stores::{S3Config, Secret};
 use ferroflow_bus::kafka::KafkaConfig;
 use ferroflow_runtime::{DockerConfig, KubernetesConfig};
 use ferroflow_service::telemetry::TelemetryConfig;
+use ferroflow_types::ValueLimit;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -16,6 +17,9 @@ use serde_json::Value;
 pub(crate) struct Config {
     /// Where everything is kept.
     pub(crate) data_dir: PathBuf,
+    /// Bytes of the largest value of a parameter, and of an artifact's metadata. Everything that
+    /// carries values has room for it.
+    pub(crate) value_max: ValueLimit,
     /// The front door.
     pub(crate) gateway: ferroflow_gateway::Config,
     /// Who calls, among processes.
@@ -118,6 +122,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             data_dir: PathBuf::from("~/.ferroflow"),
+            value_max: ValueLimit::default(),
             gateway: ferroflow_gateway::Config::default(),
             identity: Identity::default(),
             pipelines: ferroflow_pipeline_svc::Config::default(),

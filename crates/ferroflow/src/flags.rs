@@ -20,7 +20,12 @@ pub(crate) struct Flags {
     /// 127.0.0.1:8080].
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<String>,
-    /// The largest JSON body in bytes [FERROFLOW_GATEWAY__BODY_MAX; default 8388608].
+    /// The largest value of a parameter in bytes, 65536 to 67108864 [FERROFLOW_VALUE_MAX; default
+    /// 16777216].
+    #[arg(long, value_name = "BYTES")]
+    value_max: Option<u64>,
+    /// The largest JSON body in bytes; 0 for what the largest value needs
+    /// [FERROFLOW_GATEWAY__BODY_MAX; default 0].
     #[arg(long, value_name = "BYTES")]
     body_max: Option<usize>,
     /// A file of API keys, lines of `principal:sha256`; with it the gateway may listen anywhere
@@ -133,6 +138,7 @@ impl Flags {
         let hosts = (!self.allowed_host.is_empty()).then_some(&self.allowed_host);
         without_nulls(json!({
             "data_dir": self.data_dir,
+            "value_max": self.value_max,
             "gateway": {
                 "listen": self.listen,
                 "body_max": self.body_max,

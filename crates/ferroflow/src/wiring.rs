@@ -112,6 +112,7 @@ pub(crate) async fn pipelines(
         socket: socket(data_dir),
         replica: place.replica.clone(),
         verifier: public_key.verifier(ferroflow_pipeline_svc::NAME),
+        values: config.value_max,
     };
     let handle = ferroflow_pipeline_svc::start(&config.pipelines, deps, runner).await?;
     let source = handle.db.clone();
@@ -149,6 +150,7 @@ pub(crate) async fn gateway(
         bus,
         signer,
         metrics: Some(metrics),
+        values: config.value_max,
     };
     Ok(ferroflow_gateway::start(&config.gateway, deps, runner).await?)
 }

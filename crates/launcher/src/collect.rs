@@ -11,6 +11,8 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use ferroflow_artifacts::{digest, stamp};
+use ferroflow_types::ValueLimit;
+use ferroflow_types::limit::{bytes_of, bytes_of_map};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -19,9 +21,6 @@ use crate::{
     AttemptSpec, Failure, FailureReason, InputLink, OutputArtifact, OutputParameter, OutputSpec,
     Outputs, ParameterKind, ProducedArtifact,
 };
-
-/// The largest output parameter, and the largest report of an executor.
-const TEXT_MAX: u64 = 16 * 1024 * 1024;
 
 /// What an executor writes (`ml_pipelines.ExecutorOutput`).
 #[derive(Debug, Default, Deserialize)]
@@ -92,13 +91,16 @@ pub(crate) fn link(links: &[InputLink]) -> Result<(), Failure> {
 
 /// Everything that the command gave.
 pub(crate) fn collect(spec: &OutputSpec) -> Result<Outputs, Failure> {
-    let (report, reported) = read_report(&spec.metadata_file)?;
+    let (report, reported) = read_report(&spec.metadata_file, spec.values)?;
     let mut outputs = Outputs::default();
     for parameter in &spec.parameters {
         let value = match report.parameter_values.get(&parameter.name) {
             Some(value) => Some(value.clone()),
-            None => read_parameter(parameter)?,
+            None => read_parameter(parameter, spec.values)?,
         };
+        let size = value.as_ref().map_or(0, bytes_of);
+        let fits = spec.values.check(size);
+        fits.map_err(|problem| wrong(&parameter.name, &problem))?;
         match value {
             Some(value) if !value.is_null() => {
                 outputs.parameters.insert(parameter.name.clone(), value);
@@ -112,6 +114,10 @@ pub(crate) fn collect(spec: &OutputSpec) -> Result<Outputs, Failure> {
     let mut reported = report.artifacts;
     for output in &spec.artifacts {
         let list = reported.remove(&output.name).unwrap_or_default().artifacts;
+        for one in &list {
+            let fits = spec.values.check(bytes_of_map(&one.metadata));
+            fits.map_err(|problem| wrong(&output.name, &format!("its metadata: {problem}")))?;
+        }
         outputs
             .artifacts
             .insert(output.name.clone(), artifacts(output, list)?);
@@ -123,14 +129,12 @@ fn wrong(name: &str, problem: &str) -> Failure {
     Failure::new(FailureReason::Output, format!("output {name}: {problem}"))
 }
 
-fn read_text(path: &Path) -> io::Result<Option<String>> {
+fn read_text(path: &Path, check: impl Fn(u64) -> Result<(), String>) -> io::Result<Option<String>> {
     let bytes = match fs::metadata(path) {
-        Ok(found) if found.len() > TEXT_MAX => {
-            return Err(io::Error::other(format!(
-                "it is larger than {TEXT_MAX} bytes"
-            )));
+        Ok(found) => {
+            check(found.len()).map_err(io::Error::other)?;
+            fs::read(path)?
         }
-        Ok(_) => fs::read(path)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
@@ -140,12 +144,20 @@ fn read_text(path: &Path) -> io::Result<Option<String>> {
 }
 
 /// The executor's report, and whether there is one.
-fn read_report(path: &Path) -> Result<(Report, bool), Failure> {
+fn read_report(path: &Path, values: ValueLimit) -> Result<(Report, bool), Failure> {
     let failed = |error: &dyn std::fmt::Display| {
         let message = format!("the executor's report {}: {error}", path.display());
         Failure::new(FailureReason::Output, message)
     };
-    let Some(text) = read_text(path).map_err(|error| failed(&error))? else {
+    let check = |bytes| {
+        let most = values.report();
+        let problem = format!(
+            "it is {bytes} bytes, and all values of a task together may have {most} (four times \
+             value_max): write them as artifacts"
+        );
+        (bytes <= most).then_some(()).ok_or(problem)
+    };
+    let Some(text) = read_text(path, check).map_err(|error| failed(&error))? else {
         return Ok((Report::default(), false));
     };
     let report = serde_json::from_str(&text)
@@ -183,9 +195,12 @@ fn quote_bare_numbers(text: &str) -> String {
     result
 }
 
-fn read_parameter(parameter: &OutputParameter) -> Result<Option<Value>, Failure> {
-    let text =
-        read_text(&parameter.path).map_err(|error| wrong(&parameter.name, &error.to_string()))?;
+fn read_parameter(
+    parameter: &OutputParameter,
+    values: ValueLimit,
+) -> Result<Option<Value>, Failure> {
+    let text = read_text(&parameter.path, |bytes| values.check(bytes))
+        .map_err(|error| wrong(&parameter.name, &error.to_string()))?;
     let Some(text) = text else { return Ok(None) };
     typed(parameter.kind, &text)
         .map(Some)

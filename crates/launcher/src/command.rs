@@ -1,5 +1,7 @@
 //! One command: its limits, its end, and that of everything that it started.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, PipeReader, Read as _, Write as _, pipe};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -15,7 +17,7 @@ use crate::control_group::ControlGroup;
 use crate::orders::{Order, Orders};
 use crate::{
     AttemptFiles, AttemptKey, AttemptSpec, Failure, FailureReason, Limits, MARK, Surroundings,
-    cause, family,
+    cause, family, words,
 };
 
 /// How long a command may take to end after it was asked to.
@@ -183,27 +185,29 @@ fn start(
         .append(true)
         .open(files.log())
         .map_err(|error| of_io("cannot open the log", &error))?;
-    let Some((program, args)) = spec.argv.split_first() else {
+    let env = environment(spec, around);
+    let words = words::prepare(spec, &env, &files.dir().join("values"))?;
+    let Some((program, args)) = words.argv.split_first() else {
         return Err(Failure::new(
             FailureReason::StartFailed,
             "there is no command to run",
         ));
     };
     let mut command = Command::new(program);
-    command.args(args).stdin(Stdio::null()).process_group(0);
+    command
+        .args(args)
+        .env_clear()
+        .envs(env)
+        .envs(words.env)
+        .stdin(Stdio::null())
+        .process_group(0);
     let echo = match around {
         Surroundings::Machine => {
             limit(&spec.limits).map_err(|error| of_io("cannot set its limits", &error))?;
             let errors = log
                 .try_clone()
                 .map_err(|error| of_io("cannot open the log", &error))?;
-            let inherited = spec.inherited.iter();
-            let inherited = inherited.filter_map(|name| Some((name, std::env::var_os(name)?)));
             command
-                .env_clear()
-                .envs(inherited)
-                .envs(spec.env.iter().map(|(name, value)| (name, value)))
-                .env(MARK, spec.key.to_string())
                 .current_dir(&spec.working_dir)
                 .stdout(log)
                 .stderr(errors);
@@ -215,14 +219,6 @@ fn start(
                 .try_clone()
                 .map_err(|error| of_io("cannot open a pipe", &error))?;
             command.stdout(writer).stderr(errors);
-            for (name, _) in std::env::vars_os() {
-                if name.as_encoded_bytes().starts_with(OWN.as_bytes()) {
-                    command.env_remove(name);
-                }
-            }
-            if around == Surroundings::WarmContainer {
-                command.envs(spec.env.iter().map(|(name, value)| (name, value)));
-            }
             Some(std::thread::spawn(move || echo(reader, log)))
         }
     };
@@ -234,6 +230,27 @@ fn start(
 
 /// Variables that are meant for the launcher and not for the command.
 const OWN: &str = "FERROFLOW_";
+
+/// The command's environment; of variables with one name the last one counts.
+fn environment(spec: &AttemptSpec, around: Surroundings) -> Vec<(OsString, OsString)> {
+    let declared = |(name, value): &(String, String)| (name.into(), value.into());
+    let container = || {
+        std::env::vars_os().filter(|(name, _)| !name.as_encoded_bytes().starts_with(OWN.as_bytes()))
+    };
+    let all: Vec<(OsString, OsString)> = match around {
+        Surroundings::Machine => {
+            let inherited = spec.inherited.iter();
+            let inherited = inherited.filter_map(|name| Some((name.into(), std::env::var_os(name)?)));
+            let mark = (MARK.into(), spec.key.to_string().into());
+            let declared = spec.env.iter().map(declared);
+            inherited.chain(declared).chain([mark]).collect()
+        }
+        Surroundings::Container => container().chain(spec.large_env().map(declared)).collect(),
+        Surroundings::WarmContainer => container().chain(spec.env.iter().map(declared)).collect(),
+    };
+    let unique: BTreeMap<OsString, OsString> = all.into_iter().collect();
+    unique.into_iter().collect()
+}
 
 /// Copies what the command prints to the log and to the container's own output.
 fn echo(mut from: PipeReader, mut log: File) {

@@ -19,6 +19,8 @@
 //! | [`spec`] | what to do |
 //! | [`outcome`] | what came of it |
 //! | [`run`] | the launcher's life |
+//! | `words` | what a command is given, within the kernel's limits |
+//! | `bootstrap` | the SDK's Python bootstrap, which can be given more |
 //! | `command` | one command, its limits and its end |
 //! | `orders` | how it is told to end before that |
 //! | `family` | everything that it started, ended and reaped |
@@ -37,6 +39,7 @@
 //! command made.
 #![warn(missing_docs)]
 
+mod bootstrap;
 mod cause;
 #[cfg(feature = "pod")]
 mod cgroup;
@@ -60,6 +63,7 @@ pub mod remote;
 pub mod run;
 pub mod spec;
 mod stamps;
+mod words;
 
 /// What a launcher of this machine is started with: an attempt's folder, or
 /// [`mounts::TRY_READ_ONLY`] and a folder.

@@ -1,14 +1,15 @@
 //! What an attempt is to do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fmt;
 use std::path::PathBuf;
 
-use ferroflow_types::{RunId, TaskId};
+use ferroflow_types::{RunId, TaskId, ValueLimit};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{Failure, FailureReason, ReadOnly};
+use crate::{Failure, FailureReason, ReadOnly, words};
 
 /// Which attempt of which task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -37,6 +38,9 @@ impl fmt::Display for AttemptKey {
         write!(f, "{}/{}/{}", self.run, self.task, self.attempt)
     }
 }
+
+/// Bytes of a variable's value that are large.
+const LARGE: usize = 16 * 1024;
 
 /// A command and everything around it, placeholders resolved.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -100,6 +104,43 @@ pub struct AttemptSpec {
 }
 
 impl AttemptSpec {
+    /// Declared variables that the launcher sets, since they are too large for the object of a pod or
+    /// a container. Those that refer to others, or are referred to, stay with the rest, which
+    /// Kubernetes expands.
+    pub fn large_env(&self) -> impl Iterator<Item = &(String, String)> {
+        let refers = |name: &str| {
+            let reference = format!("$({name})");
+            self.env.iter().any(|(_, value)| value.contains(&reference))
+        };
+        self.env
+            .iter()
+            .enumerate()
+            .filter_map(move |(at, variable)| {
+                let (name, value) = variable;
+                let is_last = self.env[at + 1..].iter().all(|(other, _)| other != name);
+                let large =
+                    value.len() > LARGE && is_last && !value.contains("$(") && !refers(name);
+                large.then_some(variable)
+            })
+    }
+
+    /// The declared variables that are not of [`Self::large_env`].
+    pub fn small_env(&self) -> impl Iterator<Item = &(String, String)> {
+        let large: BTreeSet<&str> = self.large_env().map(|(name, _)| name.as_str()).collect();
+        let small = self.env.iter();
+        small.filter(move |(name, _)| !large.contains(name.as_str()))
+    }
+
+    /// Whether a command can be given every declared variable.
+    ///
+    /// # Errors
+    /// Names the variable, its size and the limit.
+    pub fn check_env(&self) -> Result<(), String> {
+        let env = self.env.iter();
+        let env = env.map(|(name, value)| (OsStr::new(name), OsStr::new(value)));
+        words::check_variables(env, &self.arguments)
+    }
+
     /// Whether bringing the inputs is all that is to be done.
     pub fn only_fetches(&self) -> bool {
         self.fetch_into.is_some()
@@ -187,6 +228,9 @@ pub struct OutputSpec {
     pub parameters: Vec<OutputParameter>,
     /// Output artifacts.
     pub artifacts: Vec<OutputArtifact>,
+    /// How large the values may be that it gives: output parameters, metadata of artifacts.
+    #[serde(default)]
+    pub values: ValueLimit,
 }
 
 /// An output parameter.

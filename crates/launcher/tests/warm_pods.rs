@@ -18,7 +18,7 @@ use ferroflow_runtime::kubernetes::WarmConfig;
 use ferroflow_runtime::{KubernetesConfig, KubernetesRuntime, Runtime};
 use ferroflow_testkit::cluster::Cluster;
 use ferroflow_types::id::{IdSource as _, RandomIds};
-use ferroflow_types::{RunId, TaskId};
+use ferroflow_types::{RunId, TaskId, ValueLimit};
 
 const SOON: Duration = Duration::from_mins(1);
 
@@ -77,6 +77,7 @@ impl Scene {
                     path: said,
                 }],
                 artifacts: Vec::new(),
+                values: ValueLimit::default(),
             },
             limits: Limits::default(),
             working_dir: layout.working_dir,

@@ -9,6 +9,8 @@
     reason = "a check that fails is a panic"
 )]
 
+mod values;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,7 +21,7 @@ use ferroflow_launcher::{
     OutputArtifact, OutputParameter, OutputSpec, Outputs, ParameterKind, ReadOnly, Resources,
     Workspace,
 };
-use ferroflow_types::{RunId, TaskId};
+use ferroflow_types::{RunId, TaskId, ValueLimit};
 use futures::TryStreamExt as _;
 
 use crate::{LogRequest, Runtime};
@@ -83,6 +85,7 @@ impl Subject {
                     uri: format!("{root}/{name}/model"),
                     path: place.join(name).join("model"),
                 }],
+                values: ValueLimit::default(),
             },
             limits: Limits::default(),
             working_dir: layout.working_dir,
@@ -233,6 +236,7 @@ pub async fn all(subject: &Subject) {
     logs_are_followed_and_kept(subject).await;
     content_is_brought_to_the_workspace(subject).await;
     an_input_stays_what_it_is(subject).await;
+    values::all(subject).await;
 }
 
 async fn outputs_are_collected(subject: &Subject) {

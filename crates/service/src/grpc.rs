@@ -28,9 +28,6 @@ use crate::identity::Verifier;
 use guard::Guarded;
 pub use replicas::{Repeatable, Replicas};
 
-/// The largest message: uploads and specifications are whole messages.
-pub const MESSAGE_MAX: usize = 64 * 1024 * 1024;
-
 /// Bytes of one stream that may be under way unread.
 const STREAM_WINDOW: u32 = 256 * 1024;
 

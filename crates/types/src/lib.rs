@@ -3,6 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`id`] | one newtype per kind of object |
+//! | [`limit`] | how large a value may be |
 //! | [`name`] | names that were checked once, at the edge |
 //! | [`time`] | [`time::Timestamp`] (milliseconds) and the [`time::Clock`] that tells it |
 //! | [`quantity`] | Kubernetes quantities (`500m`, `2Gi`) |
@@ -17,6 +18,7 @@ pub mod caller;
 pub mod error;
 pub mod event;
 pub mod id;
+pub mod limit;
 pub mod name;
 pub mod quantity;
 pub mod time;
@@ -25,5 +27,6 @@ pub use caller::Principal;
 pub use error::{Error, ErrorKind, FieldViolation, Result};
 pub use event::CloudEvent;
 pub use id::{ExperimentId, PipelineId, PipelineVersionId, RunId, TaskId};
+pub use limit::ValueLimit;
 pub use name::Namespace;
 pub use time::{Clock, Timestamp};

@@ -170,6 +170,12 @@ const RULES: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "ferroflow.pipelines.v1.TaskService",
+        "ReadParameter",
+        "get",
+        "runs",
+    ),
+    (
+        "ferroflow.pipelines.v1.TaskService",
         "StreamLogs",
         "logs",
         "runs",

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// Address and port. Without API keys only loopback addresses are allowed.
     pub listen: String,
-    /// The largest JSON body in bytes; runs may carry whole specifications.
+    /// The largest JSON body in bytes; 0 for what a run with the largest value needs.
     pub body_max: usize,
     /// Host names beside loopback's own that requests may name.
     pub allowed_hosts: Vec<String>,
@@ -26,7 +26,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:8080".to_owned(),
-            body_max: 8 * 1024 * 1024,
+            body_max: 0,
             allowed_hosts: Vec::new(),
             pipeline_svc: String::new(),
             api_keys_file: String::new(),

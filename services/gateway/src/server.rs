@@ -17,7 +17,7 @@ use ferroflow_service::identity::Signer;
 use ferroflow_service::metrics::Metrics;
 use ferroflow_service::runner::{Runner, TaskKind};
 use ferroflow_service::telemetry;
-use ferroflow_types::Principal;
+use ferroflow_types::{Principal, ValueLimit};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
@@ -42,6 +42,8 @@ pub struct Deps {
     pub signer: Signer,
     /// What `/metrics` shows.
     pub metrics: Option<Metrics>,
+    /// How large values may be.
+    pub values: ValueLimit,
 }
 
 /// A running gateway.
@@ -134,7 +136,7 @@ pub async fn start(config: &Config, deps: Deps, runner: &mut Runner) -> Result<H
         upstreams,
         hosts: Hosts::new(&config.listen, &config.allowed_hosts),
         metrics: deps.metrics,
-        body_max: config.body_max,
+        body_max: body_max(config, deps.values),
         keys,
         draining: AtomicBool::new(false),
     });
@@ -143,6 +145,20 @@ pub async fn start(config: &Config, deps: Deps, runner: &mut Runner) -> Result<H
     let serving = serve(gateway, listener, drain, runner.stopping());
     runner.spawn(TaskKind::Critical, "gateway", serving);
     Ok(Handle { address })
+}
+
+fn body_max(config: &Config, values: ValueLimit) -> usize {
+    if config.body_max == 0 {
+        return values.body();
+    }
+    if (config.body_max as u64) < values.value() {
+        tracing::warn!(
+            body_max = config.body_max,
+            value_max = values.value(),
+            "gateway.body_max is less than value_max: requests with larger values are refused"
+        );
+    }
+    config.body_max
 }
 
 fn keys(config: &Config) -> Result<Option<ApiKeys>, StartError> {

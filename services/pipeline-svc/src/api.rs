@@ -1,6 +1,7 @@
 //! gRPC: one file per service. Decode and check, call `app`, encode; nothing else.
 
 pub(crate) mod convert;
+mod elide;
 pub(crate) mod experiments;
 pub(crate) mod pipelines;
 pub(crate) mod runs;

@@ -23,7 +23,7 @@ use ferroflow_artifacts::stores::Stores;
 use ferroflow_db::Db;
 use ferroflow_runtime::Runtime;
 use ferroflow_types::id::IdSource;
-use ferroflow_types::{Clock, Namespace, Timestamp};
+use ferroflow_types::{Clock, Namespace, Timestamp, ValueLimit};
 use tokio::sync::Mutex;
 
 use crate::domain::engine::RunFacts;
@@ -64,6 +64,8 @@ pub(crate) struct Settings {
     pub(crate) active_runs_max: usize,
     /// Whether the runtime has what only Kubernetes has.
     pub(crate) kubernetes: bool,
+    /// How large values may be.
+    pub(crate) values: ValueLimit,
 }
 
 impl Ctx {

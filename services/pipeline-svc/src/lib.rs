@@ -36,9 +36,10 @@ use ferroflow_proto::kfp::v2beta1::run_service_server::RunServiceServer;
 use ferroflow_proto::pipelines::v1::task_service_server::TaskServiceServer;
 use ferroflow_proto::pipelines::v1::upload_service_server::UploadServiceServer;
 use ferroflow_runtime::Runtime;
-use ferroflow_service::grpc::{self, Listener, MESSAGE_MAX};
+use ferroflow_service::grpc::{self, Listener};
 use ferroflow_service::identity::Verifier;
 use ferroflow_service::runner::{Runner, TaskKind};
+use ferroflow_types::ValueLimit;
 use ferroflow_types::id::RandomIds;
 use ferroflow_types::time::SystemClock;
 use tokio::net::TcpListener;
@@ -82,6 +83,8 @@ pub struct Deps {
     pub replica: String,
     /// Who may call.
     pub verifier: Verifier,
+    /// How large values may be.
+    pub values: ValueLimit,
 }
 
 /// What is left to others once the service runs.
@@ -140,7 +143,8 @@ pub async fn start(config: &Config, deps: Deps, runner: &mut Runner) -> Result<H
     let stop = runner.stopping();
     runner.spawn(TaskKind::Critical, "runs", supervisor.run(stop));
     let stop = runner.stopping();
-    let routes = routes(api::Api { ctx });
+    let message_max = ctx.settings.values.message();
+    let routes = routes(api::Api { ctx }, message_max);
     let serving = grpc::serve(listener, routes, verifier, stop);
     runner.spawn(TaskKind::Critical, "pipeline-svc", serving);
     Ok(Handle { db, address })
@@ -201,17 +205,18 @@ fn context(
             parallel_tasks_max: config.parallel_tasks(),
             active_runs_max,
             kubernetes: deps.kubernetes,
+            values: deps.values,
         },
     };
     (Arc::new(ctx), letters)
 }
 
-fn routes(api: api::Api) -> Routes {
+fn routes(api: api::Api, message_max: usize) -> Routes {
     macro_rules! server {
         ($server:ident) => {
             $server::new(api.clone())
-                .max_decoding_message_size(MESSAGE_MAX)
-                .max_encoding_message_size(MESSAGE_MAX)
+                .max_decoding_message_size(message_max)
+                .max_encoding_message_size(message_max)
         };
     }
     Routes::new(server!(ExperimentServiceServer))

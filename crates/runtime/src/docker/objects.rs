@@ -176,7 +176,9 @@ fn environment(parts: &Parts<'_>) -> Result<Vec<String>, String> {
     if let Some(traceparent) = &spec.traceparent {
         base.push(pair("TRACEPARENT", traceparent.clone()));
     }
-    let mut env = environment::assemble(base, &spec.env);
+    spec.check_env()?;
+    let declared: Vec<_> = spec.small_env().cloned().collect();
+    let mut env = environment::assemble(base, &declared);
     for field in &platform.field_path_as_env {
         let value = match field.field_path.as_str() {
             "metadata.name" => name(&spec.key),

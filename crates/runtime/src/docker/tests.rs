@@ -4,7 +4,7 @@ use ferroflow_launcher::{
     AttemptKey, AttemptSpec, InputArtifact, Limits, OutputArtifact, OutputSpec, Resources,
     Workspace,
 };
-use ferroflow_types::{RunId, TaskId};
+use ferroflow_types::{RunId, TaskId, ValueLimit};
 use serde_json::{Value, json};
 
 use std::collections::BTreeMap;
@@ -43,6 +43,7 @@ fn spec(platform: Value) -> AttemptSpec {
                 uri: "/data/artifacts/p/train/1/model".to_owned(),
                 path: "/data/artifacts/p/train/1/model".into(),
             }],
+            values: ValueLimit::default(),
         },
         limits: Limits::default(),
         working_dir: format!("{DIR}/work").into(),
@@ -133,6 +134,19 @@ fn all_that_a_task_asks_for_is_in_its_container() {
     };
 
     insta::assert_yaml_snapshot!(made(&spec, User { uid: 0, gid: 0 }, &engine).unwrap());
+}
+
+#[test]
+fn large_values_are_not_in_its_environment() {
+    let mut spec = spec(json!({}));
+    spec.env.push(("LARGE".to_owned(), "x".repeat(100_000)));
+
+    let body = made(&spec, SOMEBODY, &engine()).unwrap();
+
+    assert!(!body.to_string().contains("LARGE"), "{body}");
+    spec.env.push(("TOO_LARGE".to_owned(), "x".repeat(200_000)));
+    let problem = made(&spec, SOMEBODY, &engine()).unwrap_err();
+    assert!(problem.contains("TOO_LARGE"), "{problem}");
 }
 
 #[test]

@@ -94,6 +94,7 @@ pub(super) fn pod(
         .map_err(|error| format!("the task's Kubernetes settings: {error}"))?;
     check_accelerators(&spec.resources, config)?;
     check_fetched(spec)?;
+    spec.check_env()?;
     let deadline = spec
         .limits
         .timeout_ms

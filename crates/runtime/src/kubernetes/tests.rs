@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use ferroflow_launcher::home::Home;
 use ferroflow_launcher::{InputArtifact, Limits, OutputSpec, Resources, Workspace};
-use ferroflow_types::TaskId;
+use ferroflow_types::{TaskId, ValueLimit};
 use serde_json::{Map, Value, json};
 
 use super::*;
@@ -40,6 +40,7 @@ fn spec(platform: Value) -> AttemptSpec {
             metadata_file: PathBuf::from("/ferroflow/attempt/outputs/output_metadata.json"),
             parameters: Vec::new(),
             artifacts: Vec::new(),
+            values: ValueLimit::default(),
         },
         limits: Limits {
             timeout_ms: Some(60_000),
@@ -261,6 +262,34 @@ fn content_for_the_workspace_is_brought_by_the_launcher_alone() {
     assert!(Class::of(&spec).is_none());
     let error = objects::pod(&fetching("file:///data/x"), &config(), None).unwrap_err();
     assert!(error.contains("use an s3:// URI"), "{error}");
+}
+
+#[test]
+fn large_values_are_not_in_a_pods_object() {
+    let mut spec = spec(json!({}));
+    let text = "x".repeat(1024 * 1024);
+    spec.argv.push(text.clone());
+    spec.arguments
+        .insert("text".to_owned(), text.clone().into());
+    for at in 0..20 {
+        spec.env.push((format!("LARGE_{at}"), "x".repeat(100_000)));
+    }
+    spec.env.push(("SMALL".to_owned(), "small".to_owned()));
+    spec.env
+        .push(("REFERS".to_owned(), "$(SMALL)".repeat(10_000)));
+
+    let pod = serde_json::to_string(&objects::pod(&spec, &config(), None).unwrap()).unwrap();
+
+    assert!(pod.len() < 100_000, "{} bytes", pod.len());
+    assert!(pod.contains("SMALL") && pod.contains("REFERS") && !pod.contains("LARGE_"));
+    spec.env.push(("TEXT".to_owned(), text));
+    let problem = objects::pod(&spec, &config(), None).unwrap_err();
+    for named in [
+        "environment variable TEXT",
+        "input parameter text of 1048576 bytes",
+    ] {
+        assert!(problem.contains(named), "{problem}");
+    }
 }
 
 #[test]

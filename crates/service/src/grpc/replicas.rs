@@ -15,6 +15,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use ferroflow_types::ValueLimit;
 use futures::future::BoxFuture;
 use http::request::Parts;
 use http::{Request, Response};
@@ -29,7 +30,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tower::{Service, ServiceExt as _};
 
-use super::{MESSAGE_MAX, with_windows};
+use super::with_windows;
 
 /// How often the name is resolved.
 const RESOLVE: Duration = Duration::from_secs(2);
@@ -355,7 +356,9 @@ impl Service<Request<Body>> for Replicas {
         Box::pin(async move {
             let (parts, body) = request.into_parts();
             // A message has a head of five bytes.
-            let body = Limited::new(body, MESSAGE_MAX + 5).collect().await?;
+            let body = Limited::new(body, ValueLimit::MESSAGE_MAX + 5)
+                .collect()
+                .await?;
             call(Arc::clone(&this.ready), parts, body.to_bytes()).await
         })
     }

@@ -4,9 +4,10 @@ use axum::body::Body;
 use axum::http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header,
 };
-use bytes::{Buf as _, BufMut as _, Bytes};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use ferroflow_service::grpc::Repeatable;
-use ferroflow_types::Principal;
+use ferroflow_types::{Principal, ValueLimit};
+use futures::StreamExt as _;
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, MethodDescriptor, SerializeOptions};
 use serde_json::Value;
@@ -21,9 +22,6 @@ use super::stream;
 use crate::authz::Rule;
 use crate::error;
 use crate::upstream::Upstreams;
-
-/// The largest message from a service.
-const MESSAGE_MAX: usize = 64 * 1024 * 1024;
 
 /// A message that is bytes already.
 #[derive(Debug, Clone, Copy, Default)]
@@ -79,7 +77,7 @@ async fn stream_call(
     let path = path
         .parse()
         .map_err(|_| Status::internal("a method's name is not a path"))?;
-    let mut client = Grpc::new(backend).max_decoding_message_size(MESSAGE_MAX);
+    let mut client = Grpc::new(backend).max_decoding_message_size(ValueLimit::MESSAGE_MAX);
     client.ready().await.map_err(|error| {
         tracing::warn!(%error, service, "a service cannot be reached");
         Status::unavailable(format!("{service} cannot be reached"))
@@ -210,11 +208,7 @@ async fn answer(
         ));
     }
     let (parts, body) = request.into_parts();
-    let body = axum::body::to_bytes(body, body_max).await.map_err(|_| {
-        Status::invalid_argument(format!(
-            "the body is larger than {body_max} bytes (gateway.body_max)"
-        ))
-    })?;
+    let body = whole(body, body_max).await?;
     let query = parts.uri.query().unwrap_or_default();
     let mut message = bind(found, query, &body, Mode { lenient: kfp })?;
     let mut extra = HeaderMap::new();
@@ -236,6 +230,36 @@ async fn answer(
         StatusCode::OK,
         &to_json(method, &bytes)?,
     ))
+}
+
+/// How many times the largest body is read of one that is larger.
+const READ_ON: usize = 8;
+
+/// The body of a request. Clients hear an answer only when they have sent everything, so what is too
+/// large is read on, within reason, and dropped.
+async fn whole(body: Body, max: usize) -> Result<Bytes, Status> {
+    let (mut kept, mut seen) = (BytesMut::new(), 0);
+    let mut parts = body.into_data_stream();
+    while let Some(part) = parts.next().await {
+        let part = part.map_err(|error| {
+            Status::invalid_argument(format!("the body has not come whole: {error}"))
+        })?;
+        seen += part.len();
+        if seen <= max {
+            kept.extend_from_slice(&part);
+        } else {
+            kept = BytesMut::new();
+            if seen / READ_ON > max {
+                break;
+            }
+        }
+    }
+    if seen <= max {
+        return Ok(kept.freeze());
+    }
+    Err(Status::invalid_argument(format!(
+        "the body is larger than {max} bytes (gateway.body_max)"
+    )))
 }
 
 /// Whether tags are given and empty, which protobuf cannot tell from not given.

@@ -1,12 +1,14 @@
 //! Domain to protobuf.
 
 use ferroflow_proto::google::rpc;
-use ferroflow_proto::json::{map_to_struct, timestamp};
+use ferroflow_proto::json::{from_json, map_to_struct, timestamp};
 use ferroflow_proto::kfp::v2beta1 as pb;
+use ferroflow_types::limit::bytes_of;
 use ferroflow_types::{Namespace, Timestamp};
 use prost_types::Struct;
 use serde_json::{Map, Value};
 
+use super::elide::Room;
 use crate::app::runs::FullRun;
 use crate::app::versions::FullVersion;
 use crate::domain::definition::{Experiment, Pipeline};
@@ -85,7 +87,25 @@ pub(super) fn version(found: &FullVersion) -> pb::PipelineVersion {
     }
 }
 
-/// A run without its tasks, as lists show it.
+/// A run without its tasks, as lists show it. The contract has no field that says what is left out, so
+/// a text stands in its place.
+pub(super) fn listed_run(found: &Run, room: &mut Room) -> pb::Run {
+    let mut shown = run(found, None);
+    if let Some(config) = &mut shown.runtime_config {
+        for (name, value) in &found.parameters_given {
+            let bytes = bytes_of(value);
+            if !room.takes(bytes) {
+                let said = format!("({bytes} bytes: GetRun has the value)");
+                config
+                    .parameters
+                    .insert(name.clone(), from_json(&Value::String(said)));
+            }
+        }
+    }
+    shown
+}
+
+/// A run without its tasks.
 pub(super) fn run(found: &Run, spec: Option<&Value>) -> pb::Run {
     let source = match found.source {
         Source::Version { pipeline, version } => Some(

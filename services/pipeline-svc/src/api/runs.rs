@@ -9,6 +9,7 @@ use ferroflow_types::RunId;
 use serde_json::Value;
 use tonic::{Request, Response, Status};
 
+use super::elide::Room;
 use super::{Api, convert, failed, id, id_opt, invalid};
 use crate::app::create_run::{self, CreateRun, PipelineSource};
 use crate::app::list::ListRequest;
@@ -117,11 +118,11 @@ impl RunService for Api {
         let page = runs::list_runs(&self.ctx, &namespace, experiment, &list)
             .await
             .map_err(failed)?;
+        let mut room = Room::of_list();
+        let runs = page.entries.iter();
         Ok(Response::new(pb::ListRunsResponse {
-            runs: page
-                .entries
-                .iter()
-                .map(|run| convert::run(run, None))
+            runs: runs
+                .map(|run| convert::listed_run(run, &mut room))
                 .collect(),
             total_size: i32::try_from(page.total).unwrap_or(i32::MAX),
             next_page_token: page.next.unwrap_or_default(),

@@ -1,10 +1,10 @@
 //! `TaskService`: tasks in full, logs, artifacts.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use ferroflow_artifacts::read::Inner;
 use ferroflow_proto::google::api::HttpBody;
-use ferroflow_proto::json::{map_to_struct, timestamp};
+use ferroflow_proto::json::timestamp;
 use ferroflow_proto::pipelines::v1 as pb;
 use ferroflow_proto::pipelines::v1::task_service_server::TaskService;
 use ferroflow_runtime::LogRequest;
@@ -16,6 +16,7 @@ use serde_json::Value;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status};
 
+use super::elide::Room;
 use super::{Api, failed, id, id_opt, invalid};
 use crate::app::{artifacts, tasks};
 use crate::domain::content_type::content_type;
@@ -94,7 +95,16 @@ fn state(state: NodeState) -> pb::TaskState {
     }
 }
 
-fn task(run: RunId, row: &NodeRow, plan: &Plan, iterations: Option<i32>) -> pb::Task {
+fn task(
+    run: RunId,
+    row: &NodeRow,
+    plan: &Plan,
+    iterations: Option<i32>,
+    room: &mut Room,
+) -> pb::Task {
+    let (inputs, no_inputs) = room.values(&row.inputs.parameters);
+    let (outputs, no_outputs) = room.values(&row.outputs.parameters);
+    let elided = named("input_parameters", no_inputs).chain(named("output_parameters", no_outputs));
     let place = place(plan, &row.path);
     let (parent, name) = row.path.rsplit_once('.').unwrap_or(("", &row.path));
     let siblings = place.upstream.iter();
@@ -141,8 +151,9 @@ fn task(run: RunId, row: &NodeRow, plan: &Plan, iterations: Option<i32>) -> pb::
             log_tail: error.log_tail.clone(),
         }),
         cache,
-        input_parameters: Some(parameters(&row.inputs.parameters)),
-        output_parameters: Some(parameters(&row.outputs.parameters)),
+        input_parameters: Some(inputs),
+        output_parameters: Some(outputs),
+        elided: elided.collect(),
         input_artifacts: artifact_refs(&row.inputs),
         output_artifacts: artifact_refs(&row.outputs),
         upstream: upstream.collect(),
@@ -152,13 +163,8 @@ fn task(run: RunId, row: &NodeRow, plan: &Plan, iterations: Option<i32>) -> pb::
     }
 }
 
-fn parameters(values: &BTreeMap<String, Value>) -> prost_types::Struct {
-    map_to_struct(
-        &values
-            .iter()
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect(),
-    )
+fn named(kind: &str, names: Vec<String>) -> impl Iterator<Item = String> {
+    names.into_iter().map(move |name| format!("{kind}.{name}"))
 }
 
 fn artifact_refs(values: &Values) -> HashMap<String, pb::ArtifactRefs> {
@@ -169,14 +175,16 @@ fn artifact_refs(values: &Values) -> HashMap<String, pb::ArtifactRefs> {
     lists.collect()
 }
 
-fn artifact(stored: &StoredArtifact) -> pb::Artifact {
+fn artifact(stored: &StoredArtifact, room: &mut Room) -> pb::Artifact {
     let artifact = &stored.artifact;
+    let (metadata, metadata_elided) = room.values(&artifact.metadata);
     pb::Artifact {
         artifact_id: artifact.id,
         name: artifact.name.clone(),
         r#type: artifact.schema_title.clone(),
         uri: artifact.uri.clone(),
-        metadata: Some(map_to_struct(&artifact.metadata)),
+        metadata: Some(metadata),
+        metadata_elided,
         digest: artifact.digest.clone().unwrap_or_default(),
         size_bytes: artifact
             .size_bytes
@@ -197,26 +205,33 @@ fn body(content_type: &str, bytes: bytes::Bytes) -> HttpBody {
     }
 }
 
-impl Api {
-    async fn tasks_of(&self, run: RunId) -> Result<Vec<pb::Task>, Status> {
-        let (rows, plan) = tasks::list_tasks(&self.ctx, run).await.map_err(failed)?;
-        let mut iterations: HashMap<TaskId, i32> = HashMap::new();
-        for row in &rows {
-            if let (Some(parent), Some(_)) = (row.parent, row.iteration) {
-                *iterations.entry(parent).or_default() += 1;
-            }
+/// How many iterations each loop has so far.
+fn iterations(rows: &[NodeRow]) -> HashMap<TaskId, i32> {
+    let mut iterations: HashMap<TaskId, i32> = HashMap::new();
+    for row in rows {
+        if let (Some(parent), Some(_)) = (row.parent, row.iteration) {
+            *iterations.entry(parent).or_default() += 1;
         }
-        let shown = rows
-            .iter()
-            .map(|row| task(run, row, &plan, iterations.get(&row.id).copied()));
-        Ok(shown.collect())
     }
+    iterations
+}
+
+/// A value as it is read: JSON, in parts.
+fn json_parts(value: &Value) -> BodyStream {
+    const PART: usize = 256 * 1024;
+    let bytes = bytes::Bytes::from(value.to_string());
+    let parts = (0..bytes.len()).step_by(PART).map(move |start| {
+        let end = bytes.len().min(start + PART);
+        Ok(body("application/json", bytes.slice(start..end)))
+    });
+    futures::stream::iter(parts).boxed()
 }
 
 type BodyStream = BoxStream<'static, Result<HttpBody, Status>>;
 
 #[tonic::async_trait]
 impl TaskService for Api {
+    type ReadParameterStream = BodyStream;
     type StreamLogsStream = BodyStream;
     type ReadArtifactStream = BodyStream;
 
@@ -226,7 +241,14 @@ impl TaskService for Api {
     ) -> Result<Response<pb::ListTasksResponse>, Status> {
         caller(&request)?;
         let run = id("run_id", &request.get_ref().run_id)?;
-        let tasks = self.tasks_of(run).await?;
+        let (rows, plan) = tasks::list_tasks(&self.ctx, run).await.map_err(failed)?;
+        let iterations = iterations(&rows);
+        let mut room = Room::of_list();
+        let shown = rows.iter().map(|row| {
+            let iterations = iterations.get(&row.id).copied();
+            task(run, row, &plan, iterations, &mut room)
+        });
+        let tasks = shown.collect();
         Ok(Response::new(pb::ListTasksResponse { tasks }))
     }
 
@@ -237,14 +259,31 @@ impl TaskService for Api {
         caller(&request)?;
         let run = id("run_id", &request.get_ref().run_id)?;
         let wanted = request.into_inner().task_id;
-        let found = self
-            .tasks_of(run)
-            .await?
-            .into_iter()
-            .find(|task| task.task_id == wanted);
-        found
-            .map(Response::new)
-            .ok_or_else(|| Status::not_found(format!("task {wanted} not found")))
+        let (rows, plan) = tasks::list_tasks(&self.ctx, run).await.map_err(failed)?;
+        let found = rows.iter().find(|row| row.id.to_string() == wanted);
+        let row = found
+            .ok_or_else(|| Status::not_found(format!("task {wanted} not found in this run")))?;
+        let iterations = iterations(&rows).get(&row.id).copied();
+        let shown = task(run, row, &plan, iterations, &mut Room::of_one());
+        Ok(Response::new(shown))
+    }
+
+    async fn read_parameter(
+        &self,
+        request: Request<pb::ReadParameterRequest>,
+    ) -> Result<Response<BodyStream>, Status> {
+        caller(&request)?;
+        let pb::ReadParameterRequest {
+            run_id,
+            task_id,
+            name,
+            output,
+        } = request.into_inner();
+        let (run, task) = (id("run_id", &run_id)?, id("task_id", &task_id)?);
+        let value = tasks::read_parameter(&self.ctx, run, task, &name, output)
+            .await
+            .map_err(failed)?;
+        Ok(Response::new(json_parts(&value)))
     }
 
     async fn stream_logs(
@@ -284,7 +323,9 @@ impl TaskService for Api {
         let (token, size) = (&given.page_token, given.page_size);
         let page = artifacts::list_artifacts(&self.ctx, run, task, token, size).await;
         let (found, next_page_token) = page.map_err(failed)?;
-        let artifacts = found.iter().map(artifact).collect();
+        let mut room = Room::of_list();
+        let shown = found.iter().map(|found| artifact(found, &mut room));
+        let artifacts = shown.collect();
         Ok(Response::new(pb::ListArtifactsResponse {
             artifacts,
             next_page_token,
@@ -300,7 +341,7 @@ impl TaskService for Api {
         let found = artifacts::get_artifact(&self.ctx, id)
             .await
             .map_err(failed)?;
-        Ok(Response::new(artifact(&found)))
+        Ok(Response::new(artifact(&found, &mut Room::of_one())))
     }
 
     async fn list_artifact_files(

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ferroflow_db::WriteTx;
+use ferroflow_types::limit::bytes_of;
 use ferroflow_types::{
-    Error, ErrorKind, ExperimentId, FieldViolation, PipelineId, PipelineVersionId, RunId, Timestamp,
+    Error, ErrorKind, ExperimentId, FieldViolation, PipelineId, PipelineVersionId, RunId,
+    Timestamp, ValueLimit,
 };
 use serde_json::{Map, Value};
 
@@ -85,6 +87,7 @@ pub(crate) async fn create_run(ctx: &Ctx, request: CreateRun) -> Result<Run, Err
     };
     let parameters = run_parameters::check(&specified.plan, &request.parameters)
         .map_err(|faults| Error::violations("PARAMETERS_INVALID", "Invalid input error", faults))?;
+    check_sizes(&parameters, ctx.settings.values)?;
     let root = pipeline_root(ctx, &request, &specified.plan)?;
     match store_run(ctx, &request, &specified, &parameters, &root).await {
         // Another request made the same run, or the first default experiment, in this moment.
@@ -93,6 +96,23 @@ pub(crate) async fn create_run(ctx: &Ctx, request: CreateRun) -> Result<Run, Err
         }
         done => done,
     }
+}
+
+/// Refuses values that are larger than a value may be.
+fn check_sizes(parameters: &BTreeMap<String, Value>, limit: ValueLimit) -> Result<(), Error> {
+    let faults: Vec<_> = parameters
+        .iter()
+        .filter_map(|(name, value)| {
+            let problem = limit.check(bytes_of(value)).err()?;
+            let field = format!("runtime_config.parameters.{name}");
+            Some(FieldViolation::new(field, problem))
+        })
+        .collect();
+    if faults.is_empty() {
+        return Ok(());
+    }
+    let message = "Invalid input error";
+    Err(Error::violations("PARAMETERS_INVALID", message, faults))
 }
 
 /// Stores the run, or finds the one that the same request made before. This replica drives it if it

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ferroflow_launcher::AttemptKey;
 use ferroflow_runtime::{LogRequest, LogStream, RuntimeError};
 use ferroflow_types::{Error, ErrorKind, RunId, TaskId};
+use serde_json::Value;
 
 use super::{Ctx, runs};
 use crate::domain::engine::NodeRow;
@@ -28,6 +29,30 @@ pub(crate) async fn list_tasks(ctx: &Ctx, run: RunId) -> Result<(Vec<NodeRow>, A
 
 fn missing(id: TaskId) -> Error {
     Error::not_found("TASK_NOT_FOUND", format!("task {id} not found in this run"))
+}
+
+/// The value of a parameter that a task was given, or gave.
+pub(crate) async fn read_parameter(
+    ctx: &Ctx,
+    run: RunId,
+    task: TaskId,
+    name: &str,
+    output: bool,
+) -> Result<Value, Error> {
+    let mut tx = ctx.db.begin_read().await?;
+    let found = store::tasks::get(&mut tx, run, task)
+        .await?
+        .ok_or_else(|| missing(task))?;
+    drop(tx);
+    let (kind, mut values) = if output {
+        ("output", found.outputs.parameters)
+    } else {
+        ("input", found.inputs.parameters)
+    };
+    values.remove(name).ok_or_else(|| {
+        let message = format!("task {task} has no value of {kind} parameter {name}");
+        Error::not_found("PARAMETER_NOT_FOUND", message)
+    })
 }
 
 /// What a task's command printed, in its latest attempt or the one asked for.

@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ferroflow_types::TaskId;
+use ferroflow_types::limit::bytes_of;
 use ferroflow_types::quantity::parse_quantity;
+use ferroflow_types::{TaskId, ValueLimit};
 use serde_json::{Map, Value};
 
 use crate::domain::arguments::resolve_args;
@@ -29,6 +30,8 @@ pub(crate) struct Places {
     pub metadata_file: String,
     /// The folder for copies of input artifacts of this machine, where commands get copies.
     pub copies_dir: Option<String>,
+    /// How large the values may be that it is given.
+    pub values: ValueLimit,
 }
 
 impl Places {
@@ -134,6 +137,7 @@ pub(crate) fn build(run: &RunState, ix: NodeIx, places: &Places) -> Result<Invoc
         })
         .collect();
     let input = executor_input(run, ix, places, &parameters, &artifacts);
+    check_sizes(&input.parameters, places.values)?;
     let parameters_given = input.parameters.clone();
     let input = input.to_json();
     let facts = run.task_facts(ix);
@@ -184,6 +188,18 @@ pub(crate) fn build(run: &RunState, ix: NodeIx, places: &Places) -> Result<Invoc
         fetch_into: None,
         resources: resources(container, text)?,
     })
+}
+
+/// A run's own parameters and outputs were checked where they came in; lists that collect outputs, and
+/// texts that are put together, were not.
+fn check_sizes(parameters: &BTreeMap<String, Value>, limit: ValueLimit) -> Result<(), NodeError> {
+    for (name, value) in parameters {
+        if let Err(problem) = limit.check(bytes_of(value)) {
+            let message = format!("input parameter {name}: {problem}");
+            return Err(NodeError::new("Input", message));
+        }
+    }
+    Ok(())
 }
 
 /// What brings an importer's content to the workspace.
@@ -434,4 +450,22 @@ pub(crate) struct Produced {
     pub size_bytes: Option<u64>,
     /// A path that replaces the one derived from the URI.
     pub custom_path: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_input_that_grew_beyond_the_limit_is_named() {
+        let limit = ValueLimit::try_from(64 * 1024).unwrap();
+        let texts = |bytes: usize| vec![Value::String("x".repeat(bytes)); 4];
+        let given = |bytes| BTreeMap::from([("texts".to_owned(), Value::Array(texts(bytes)))]);
+
+        assert!(check_sizes(&given(16_000), limit).is_ok());
+        let error = check_sizes(&given(17_000), limit).unwrap_err();
+        for named in ["input parameter texts", "68013 bytes", "65536", "value_max"] {
+            assert!(error.message.contains(named), "{}", error.message);
+        }
+    }
 }

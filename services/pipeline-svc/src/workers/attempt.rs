@@ -12,7 +12,7 @@ use ferroflow_launcher::{
 };
 use ferroflow_runtime::{Notes, Runtime, RuntimeError};
 use ferroflow_types::error::chain;
-use ferroflow_types::{Error, TaskId};
+use ferroflow_types::{Error, TaskId, ValueLimit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::domain::engine::node::{NodeError, NodeIx};
@@ -61,6 +61,7 @@ pub(super) fn spec(
     state: &RunState,
     node: NodeIx,
     attempt: u32,
+    values: ValueLimit,
 ) -> Result<AttemptSpec, NodeError> {
     let key = key(state, node, attempt);
     let layout = runtime.layout(&key);
@@ -68,6 +69,7 @@ pub(super) fn spec(
         outputs_dir: layout.outputs_dir.display().to_string(),
         metadata_file: layout.metadata_file.display().to_string(),
         copies_dir: layout.copies_dir.map(|folder| folder.display().to_string()),
+        values,
     };
     let Invocation {
         image,
@@ -111,6 +113,7 @@ pub(super) fn spec(
             metadata_file: layout.metadata_file,
             parameters: parameters.collect(),
             artifacts: artifacts.collect(),
+            values,
         },
         limits: Limits {
             timeout_ms: timeout.and_then(|limit| u64::try_from(limit.as_millis()).ok()),

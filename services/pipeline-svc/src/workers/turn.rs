@@ -172,7 +172,8 @@ impl Actor {
         step: &mut Step,
     ) -> Vec<Event> {
         let task = loaded.state.node(node).id;
-        let spec = match attempt::spec(&*self.ctx.runtime, &loaded.state, node, attempt) {
+        let values = self.ctx.settings.values;
+        let spec = match attempt::spec(&*self.ctx.runtime, &loaded.state, node, attempt, values) {
             Ok(spec) => spec,
             Err(error) => {
                 let failure = AttemptFailure { error, lost: false };

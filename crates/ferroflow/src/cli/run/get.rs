@@ -48,6 +48,11 @@ pub(super) async fn run(channel: Channel, run_id: String, global: &Global) -> an
     if let Some(outputs) = root.and_then(|root| root.output_parameters.as_ref()) {
         values("Outputs", &struct_to_map(outputs));
     }
+    if let Some(root) = root {
+        for name in &root.elided {
+            line(&left_out(root, name));
+        }
+    }
     artifact_table(&tasks, &artifacts, global.output);
     if !ended {
         line(&format!(
@@ -221,6 +226,20 @@ fn place(maker: Option<&&Task>) -> String {
     maker.map_or_else(String::new, |task| {
         task.path.trim_start_matches("root.").to_owned()
     })
+}
+
+/// Where a value is read that is too large for lists.
+fn left_out(task: &Task, name: &str) -> String {
+    let (kind, name) = name.split_once('.').unwrap_or(("", name));
+    let output = if kind == "output_parameters" {
+        "?output=true"
+    } else {
+        ""
+    };
+    format!(
+        "  {name}  is large: GET /apis/ferroflow/v1/runs/{}/tasks/{}/parameters/{name}{output}",
+        task.run_id, task.task_id
+    )
 }
 
 fn metrics(tasks: &[Task], artifacts: &[Artifact]) {

@@ -93,7 +93,8 @@ pub(super) fn task(
     if let Some(traceparent) = &spec.traceparent {
         env.push(plain("TRACEPARENT", traceparent));
     }
-    env.extend(spec.env.iter().map(|(name, value)| plain(name, value)));
+    // The others would make the object larger than the API server takes.
+    env.extend(spec.small_env().map(|(name, value)| plain(name, value)));
     for secret in &platform.secret_as_env {
         let Some(name) = named(secret.secret_name_parameter.as_ref(), &secret.secret_name) else {
             continue;

@@ -1,0 +1,101 @@
+//! What answers show of large values: lists leave them out and say so, since a list of many would be
+//! larger than a message may be.
+
+use ferroflow_proto::json::map_to_struct;
+use ferroflow_types::limit::bytes_of;
+use prost_types::Struct;
+use serde_json::{Map, Value};
+
+/// Bytes of a value that lists show.
+const LISTED: u64 = 16 * 1024;
+
+/// Bytes of values in one answer. When they are used up, only small ones are shown.
+const ANSWER: u64 = 16 * 1024 * 1024;
+
+/// Bytes of a value that is shown always.
+const SMALL: u64 = 256;
+
+/// What an answer has room for.
+#[derive(Debug)]
+pub(super) struct Room {
+    each: u64,
+    left: u64,
+}
+
+impl Room {
+    /// The room of a list.
+    pub(super) fn of_list() -> Self {
+        Self {
+            each: LISTED,
+            left: ANSWER,
+        }
+    }
+
+    /// The room of one object.
+    pub(super) fn of_one() -> Self {
+        Self {
+            each: ANSWER,
+            left: ANSWER,
+        }
+    }
+
+    /// Whether there is room for a value, which then is taken.
+    pub(super) fn takes(&mut self, bytes: u64) -> bool {
+        let taken = bytes <= SMALL || (bytes <= self.each && bytes <= self.left);
+        if taken {
+            self.left = self.left.saturating_sub(bytes);
+        }
+        taken
+    }
+
+    /// The values that there is room for, and the names of the others.
+    pub(super) fn values<'a>(
+        &mut self,
+        values: impl IntoIterator<Item = (&'a String, &'a Value)>,
+    ) -> (Struct, Vec<String>) {
+        let (mut shown, mut elided) = (Map::new(), Vec::new());
+        for (name, value) in values {
+            if self.takes(bytes_of(value)) {
+                shown.insert(name.clone(), value.clone());
+            } else {
+                elided.push(name.clone());
+            }
+        }
+        (map_to_struct(&shown), elided)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn text(bytes: usize) -> Value {
+        Value::String("x".repeat(bytes))
+    }
+
+    #[test]
+    fn large_values_are_named_and_not_shown() {
+        let values = BTreeMap::from([
+            ("large".to_owned(), text(16 * 1024 + 1)),
+            ("small".to_owned(), text(10)),
+        ]);
+
+        let (shown, elided) = Room::of_list().values(&values);
+
+        assert_eq!(shown.fields.keys().collect::<Vec<_>>(), ["small"]);
+        assert_eq!(elided, ["large"]);
+        let (_, elided) = Room::of_one().values(&values);
+        assert!(elided.is_empty(), "{elided:?}");
+    }
+
+    #[test]
+    fn many_values_of_middling_size_are_bounded_as_well() {
+        let mut room = Room::of_list();
+        let taken = (0..10_000).filter(|_| room.takes(LISTED)).count() as u64;
+
+        assert_eq!(taken, ANSWER / LISTED);
+        assert!(room.takes(SMALL), "small values are shown always");
+    }
+}
