@@ -15,7 +15,7 @@ use crate::{AttemptSpec, Failure, FailureReason, bootstrap};
 
 /// The largest word or variable, its end included (`MAX_ARG_STRLEN`: 32 pages; of the smallest pages
 /// that Linux has).
-pub const WORD_MAX: usize = 131_072;
+pub(crate) const WORD_MAX: usize = 131_072;
 
 /// What the kernel takes of words and variables at least, and at most (three quarters of the default
 /// stack of 8 MiB), whatever the stack's limit is.
@@ -70,7 +70,7 @@ fn too_large(problem: String) -> Failure {
 ///
 /// # Errors
 /// Names the variable, and the input parameter in it.
-pub fn check_variables<'a>(
+pub(crate) fn check_variables<'a>(
     env: impl Iterator<Item = (&'a OsStr, &'a OsStr)>,
     arguments: &Map<String, Value>,
 ) -> Result<(), String> {
