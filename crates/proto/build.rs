@@ -21,7 +21,12 @@ fn main() -> Result<(), AnyError> {
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("descriptors.bin"), encoded)?;
 
-    tonic_prost_build::configure().compile_fds(compiler.file_descriptor_set())?;
+    // The codec finds a message's descriptor by its name.
+    let mut messages = prost_build::Config::new();
+    messages.enable_type_names();
+    tonic_prost_build::configure()
+        .codec_path("crate::nesting::Codec")
+        .compile_fds_with_config(compiler.file_descriptor_set(), messages)?;
     Ok(())
 }
 

@@ -19,7 +19,7 @@ use syn::visit::Visit;
 /// What each crate of ours may depend on.
 const CRATES: &[(&str, &[&str])] = &[
     ("types", &[]),
-    ("proto", &[]),
+    ("proto", &["types"]),
     ("service", &["types", "proto"]),
     ("db", &["types"]),
     ("bus", &["types", "db"]),

@@ -12,14 +12,16 @@ use std::path::Path;
 
 use ferroflow_artifacts::{digest, stamp};
 use ferroflow_types::ValueLimit;
+use ferroflow_types::json::check_nesting;
 use ferroflow_types::limit::{bytes_of, bytes_of_map};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::command::of_io;
+use crate::values::{declared, mark_bare_numbers, typed, unmarked};
 use crate::{
     AttemptSpec, Failure, FailureReason, InputLink, OutputArtifact, OutputParameter, OutputSpec,
-    Outputs, ParameterKind, ProducedArtifact,
+    Outputs, ProducedArtifact,
 };
 
 /// What an executor writes (`ml_pipelines.ExecutorOutput`).
@@ -95,7 +97,10 @@ pub(crate) fn collect(spec: &OutputSpec) -> Result<Outputs, Failure> {
     let mut outputs = Outputs::default();
     for parameter in &spec.parameters {
         let value = match report.parameter_values.get(&parameter.name) {
-            Some(value) => Some(value.clone()),
+            Some(value) => {
+                let value = declared(parameter.kind, value.clone());
+                Some(value.map_err(|problem| wrong(&parameter.name, &problem))?)
+            }
             None => read_parameter(parameter, spec.values)?,
         };
         let size = value.as_ref().map_or(0, bytes_of);
@@ -162,37 +167,9 @@ fn read_report(path: &Path, values: ValueLimit) -> Result<(Report, bool), Failur
     };
     let report = serde_json::from_str(&text)
         // Python writes infinite numbers as bare words, for example in ROC curves.
-        .or_else(|_| serde_json::from_str(&quote_bare_numbers(&text)))
+        .or_else(|_| serde_json::from_str(&mark_bare_numbers(&text)))
         .map_err(|error| failed(&error))?;
     Ok((report, true))
-}
-
-/// Puts `NaN`, `Infinity` and `-Infinity` outside texts into quotes.
-fn quote_bare_numbers(text: &str) -> String {
-    let mut result = String::with_capacity(text.len());
-    let (mut rest, mut in_text) = (text, false);
-    while let Some(first) = rest.chars().next() {
-        if in_text && first == '\\' {
-            let end = rest.char_indices().nth(2).map_or(rest.len(), |(at, _)| at);
-            result.push_str(&rest[..end]);
-            rest = &rest[end..];
-            continue;
-        }
-        let word = ["NaN", "-Infinity", "Infinity"]
-            .into_iter()
-            .find(|word| !in_text && rest.starts_with(word));
-        if let Some(word) = word {
-            result.push('"');
-            result.push_str(word);
-            result.push('"');
-            rest = &rest[word.len()..];
-            continue;
-        }
-        in_text ^= first == '"';
-        result.push(first);
-        rest = &rest[first.len_utf8()..];
-    }
-    result
 }
 
 fn read_parameter(
@@ -205,38 +182,6 @@ fn read_parameter(
     typed(parameter.kind, &text)
         .map(Some)
         .map_err(|problem| wrong(&parameter.name, &problem))
-}
-
-/// The value that a parameter file stands for.
-fn typed(kind: ParameterKind, text: &str) -> Result<Value, String> {
-    let trimmed = text.trim();
-    let not = |what: &str| format!("{trimmed:?} is not {what}");
-    match kind {
-        ParameterKind::String => Ok(Value::String(text.to_owned())),
-        ParameterKind::Integer => trimmed
-            .parse::<i64>()
-            .map(Value::from)
-            .map_err(|_| not("a whole number")),
-        ParameterKind::Double => {
-            let number: f64 = trimmed.parse().map_err(|_| not("a number"))?;
-            serde_json::Number::from_f64(number)
-                .map(Value::Number)
-                .ok_or_else(|| not("a finite number"))
-        }
-        ParameterKind::Boolean => match trimmed {
-            "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(Value::Bool(true)),
-            "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(Value::Bool(false)),
-            _ => Err(not("true or false")),
-        },
-        ParameterKind::List => match serde_json::from_str(trimmed) {
-            Ok(value @ Value::Array(_)) => Ok(value),
-            _ => Err(not("a JSON list")),
-        },
-        ParameterKind::Struct => match serde_json::from_str(trimmed) {
-            Ok(value @ Value::Object(_)) => Ok(value),
-            _ => Err(not("a JSON object")),
-        },
-    }
 }
 
 fn artifacts(
@@ -294,6 +239,11 @@ fn artifact(output: &OutputArtifact, reported: Reported) -> Result<ProducedArtif
         Some(place) => digest::of_path(place).map_err(failed)?,
         None => None,
     };
+    let metadata = unmarked(reported.metadata);
+    for (key, value) in &metadata {
+        check_nesting(value)
+            .map_err(|problem| wrong(&output.name, &format!("metadata {key:?}: {problem}")))?;
+    }
     Ok(ProducedArtifact {
         name: if reported.name.is_empty() {
             output.name.clone()
@@ -301,50 +251,10 @@ fn artifact(output: &OutputArtifact, reported: Reported) -> Result<ProducedArtif
             reported.name
         },
         uri,
-        metadata: reported.metadata,
+        metadata,
         digest: content.as_ref().map(|content| content.digest.clone()),
         stamp,
         size_bytes: content.map(|content| content.size_bytes),
         custom_path: None,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parameter_files_are_typed() {
-        use ParameterKind::{Boolean, Double, Integer, List, String, Struct};
-        for (kind, text, expected) in [
-            (String, " a\n", "\" a\\n\""),
-            (Integer, " 7\n", "7"),
-            (Double, "1.5", "1.5"),
-            (Boolean, "True\n", "true"),
-            (List, "[1]", "[1]"),
-            (Struct, "{\"a\": 1}", "{\"a\":1}"),
-        ] {
-            assert_eq!(typed(kind, text).unwrap().to_string(), expected);
-        }
-        for (kind, text) in [
-            (Integer, "1.5"),
-            (Boolean, "yes"),
-            (List, "{}"),
-            (Struct, "[]"),
-        ] {
-            assert!(typed(kind, text).is_err(), "{kind:?} {text}");
-        }
-    }
-
-    #[test]
-    fn bare_infinities_become_texts_outside_texts_only() {
-        let text = r#"{"a": [Infinity, -Infinity, NaN, 1], "b": "NaN \" Infinity"}"#;
-
-        let quoted = quote_bare_numbers(text);
-
-        assert_eq!(
-            quoted,
-            r#"{"a": ["Infinity", "-Infinity", "NaN", 1], "b": "NaN \" Infinity"}"#
-        );
-    }
 }

@@ -29,6 +29,7 @@
 //! | `cause` | why a command failed, out of its log |
 //! | [`mounts`] | what a command may not change |
 //! | `collect` | output parameters and artifacts |
+//! | `values` | the types of output parameters |
 //! | [`remote`] | an attempt's files in an object store |
 //! | [`pod`] | the launcher inside a pod |
 //! | [`home`] | the way from a pod to the runtime that made it |
@@ -63,6 +64,7 @@ pub mod remote;
 pub mod run;
 pub mod spec;
 mod stamps;
+mod values;
 mod words;
 
 /// What a launcher of this machine is started with: an attempt's folder, or

@@ -5,10 +5,7 @@
 
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Timestamp, Value};
-use serde_json::{Map, Number};
-
-/// 2^53: the integers up to here are exact as doubles.
-const EXACT: f64 = 9_007_199_254_740_992.0;
+use serde_json::Map;
 
 /// A protobuf value as JSON; NaN and infinities, which JSON lacks, become their names.
 pub fn to_json(value: &Value) -> serde_json::Value {
@@ -25,14 +22,20 @@ pub fn to_json(value: &Value) -> serde_json::Value {
 }
 
 fn number_to_json(number: f64) -> serde_json::Value {
-    if number.fract() == 0.0 && number.abs() < EXACT {
-        #[allow(clippy::cast_possible_truncation, reason = "whole and below 2^53")]
-        return serde_json::Value::Number((number as i64).into());
-    }
-    Number::from_f64(number).map_or_else(
+    ferroflow_types::json::number(number).map_or_else(
         || serde_json::Value::String(number.to_string()),
         serde_json::Value::Number,
     )
+}
+
+/// Whether NaN or an infinity is somewhere in the value: JSON has no such numbers.
+pub fn has_non_finite(value: &Value) -> bool {
+    match &value.kind {
+        Some(Kind::NumberValue(number)) => !number.is_finite(),
+        Some(Kind::StructValue(fields)) => fields.fields.values().any(has_non_finite),
+        Some(Kind::ListValue(list)) => list.values.iter().any(has_non_finite),
+        _ => false,
+    }
 }
 
 /// JSON as a protobuf value.
@@ -85,14 +88,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whole_doubles_become_integers() {
-        for (number, text) in [
-            (3.0, "3"),
-            (0.5, "0.5"),
-            (-2.0, "-2"),
-            (1e15, "1000000000000000"),
+    fn integers_up_to_two_to_the_53rd_come_back_as_they_are() {
+        for text in [
+            "9007199254740991",
+            "-9007199254740992",
+            "3",
+            "-0.0",
+            "1e300",
         ] {
-            assert_eq!(number_to_json(number).to_string(), text);
+            let value: serde_json::Value = serde_json::from_str(text).unwrap();
+            assert_eq!(to_json(&from_json(&value)), value);
         }
     }
 

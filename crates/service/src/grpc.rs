@@ -14,6 +14,7 @@ use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ferroflow_proto::nesting::UNKNOWN_BYTES_MAX;
 use ferroflow_types::Principal;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
@@ -136,6 +137,7 @@ pub async fn serve(
 ) -> Result<(), tonic::transport::Error> {
     let listener = listener.into();
     let (health, health_service) = tonic_health::server::health_reporter();
+    let health_service = health_service.max_decoding_message_size(UNKNOWN_BYTES_MAX);
     let notice = match listener {
         Listener::Unix(_) => Duration::ZERO,
         Listener::Tcp(_) => NOTICE,

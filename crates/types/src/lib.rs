@@ -9,6 +9,7 @@
 //! | [`quantity`] | Kubernetes quantities (`500m`, `2Gi`) |
 //! | [`error`] | the one transport-free [`error::Error`] |
 //! | [`event`] | [`event::CloudEvent`], what a service tells the world |
+//! | [`json`] | values: whole numbers, how deep they may nest |
 //! | [`caller`] | [`caller::Principal`], who asks |
 //!
 //! No I/O here, no async, and nothing of ours below it.
@@ -18,6 +19,7 @@ pub mod caller;
 pub mod error;
 pub mod event;
 pub mod id;
+pub mod json;
 pub mod limit;
 pub mod name;
 pub mod quantity;

@@ -13,6 +13,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Response};
 use ferroflow_bus::Bus;
 use ferroflow_proto::events::v1::event_service_server::EventServiceServer;
+use ferroflow_proto::nesting::UNKNOWN_BYTES_MAX;
 use ferroflow_service::identity::Signer;
 use ferroflow_service::metrics::Metrics;
 use ferroflow_service::runner::{Runner, TaskKind};
@@ -125,11 +126,17 @@ pub async fn start(config: &Config, deps: Deps, runner: &mut Runner) -> Result<H
         )
         .with(
             "grpc.reflection.v1.ServerReflection",
-            backend(reflection().build_v1().map_err(contracts)?),
+            backend(
+                (reflection().build_v1().map_err(contracts)?)
+                    .max_decoding_message_size(UNKNOWN_BYTES_MAX),
+            ),
         )
         .with(
             "grpc.reflection.v1alpha.ServerReflection",
-            backend(reflection().build_v1alpha().map_err(contracts)?),
+            backend(
+                (reflection().build_v1alpha().map_err(contracts)?)
+                    .max_decoding_message_size(UNKNOWN_BYTES_MAX),
+            ),
         );
     let gateway = Arc::new(Gateway {
         routes,

@@ -6,7 +6,7 @@ use axum::http::{
 };
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use ferroflow_service::grpc::Repeatable;
-use ferroflow_types::{Principal, ValueLimit};
+use ferroflow_types::{Principal, ValueLimit, json};
 use futures::StreamExt as _;
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, MethodDescriptor, SerializeOptions};
@@ -124,14 +124,10 @@ pub(super) fn message_json(message: &DynamicMessage) -> Result<Value, Status> {
 /// Protobuf's free-form values have doubles only; clients expect `3` where `3` was given.
 fn whole_numbers(value: Value) -> Value {
     match value {
-        Value::Number(number) => match number.as_f64() {
-            Some(double) if number.is_f64() && double.fract() == 0.0 && double.abs() < 9e15 => {
-                #[expect(clippy::cast_possible_truncation, reason = "whole and below 2^53")]
-                let whole = double as i64;
-                whole.into()
-            }
-            _ => Value::Number(number),
-        },
+        Value::Number(number) => {
+            let double = number.as_f64().filter(|_| number.is_f64());
+            Value::Number(double.and_then(json::number).unwrap_or(number))
+        }
         Value::Array(items) => items.into_iter().map(whole_numbers).collect(),
         Value::Object(fields) => fields
             .into_iter()

@@ -1,6 +1,6 @@
 //! `RunService`.
 
-use ferroflow_proto::json::{struct_to_map, to_json};
+use ferroflow_proto::json::{has_non_finite, struct_to_map, to_json};
 use ferroflow_proto::kfp::v2beta1 as pb;
 use ferroflow_proto::kfp::v2beta1::run::PipelineSource as Given;
 use ferroflow_proto::kfp::v2beta1::run_service_server::RunService;
@@ -18,6 +18,10 @@ use crate::domain::run::StorageState;
 
 fn create_of(run: pb::Run) -> Result<CreateRun, Status> {
     let pipeline = match run.pipeline_source {
+        Some(Given::PipelineSpec(spec)) if spec.fields.values().any(has_non_finite) => {
+            let problem = "NaN and infinities are no JSON numbers: give a text";
+            return Err(invalid("run.pipeline_spec", problem));
+        }
         Some(Given::PipelineSpec(spec)) => {
             PipelineSource::Inline(Value::Object(struct_to_map(&spec)))
         }
@@ -38,6 +42,17 @@ fn create_of(run: pb::Run) -> Result<CreateRun, Status> {
         }
     };
     let config = run.runtime_config.unwrap_or_default();
+    if let Some((name, _)) = config
+        .parameters
+        .iter()
+        .find(|(_, value)| has_non_finite(value))
+    {
+        let field = format!("run.runtime_config.parameters.{name}");
+        return Err(invalid(
+            &field,
+            "NaN and infinities are no JSON numbers: give a text",
+        ));
+    }
     let parameters = config
         .parameters
         .iter()

@@ -72,13 +72,9 @@ impl Check {
             return self.fault(place, format!("nested deeper than {DEPTH_MAX} levels"));
         }
         match message.full_name() {
-            "google.protobuf.Value" => return values::normalize(value.clone()),
-            "google.protobuf.Struct" if value.is_object() => {
-                return values::normalize(value.clone());
-            }
-            "google.protobuf.ListValue" if value.is_array() => {
-                return values::normalize(value.clone());
-            }
+            "google.protobuf.Value" => return self.free(value, place),
+            "google.protobuf.Struct" if value.is_object() => return self.free(value, place),
+            "google.protobuf.ListValue" if value.is_array() => return self.free(value, place),
             "google.protobuf.Duration" if value.is_string() => return value.clone(),
             _ => {}
         }
@@ -119,6 +115,14 @@ impl Check {
             }
         }
         Value::Object(result)
+    }
+
+    /// A value of any form.
+    fn free(&mut self, value: &Value, place: &str) -> Value {
+        match values::check_nesting(value) {
+            Ok(()) => values::normalize(value.clone()),
+            Err(problem) => self.fault(place, problem),
+        }
     }
 
     fn field(

@@ -67,6 +67,7 @@ fn accept(name: &str, decl: &ParameterInputDecl, value: &Value) -> Result<Value,
             ));
         }
     };
+    values::check_nesting(value).map_err(|problem| format!("input parameter {name}: {problem}"))?;
     let value = values::normalize(value.clone());
     // Inside a pipeline anything becomes text; what a user gives must be meant.
     let is_text = value.is_string();
@@ -77,7 +78,7 @@ fn accept(name: &str, decl: &ParameterInputDecl, value: &Value) -> Result<Value,
         values::coerce(decl.kind, value.clone()).map_err(|_| mismatch(name, wanted, &value))?;
     if !decl.literals.is_empty() && !decl.literals.contains(&value) {
         let allowed: Vec<_> = decl.literals.iter().map(values::to_text).collect();
-        let allowed = allowed.join(", ");
+        let (allowed, value) = (allowed.join(", "), values::excerpt(&value));
         return Err(format!(
             "input parameter {name} must be one of {allowed}, but is {value}"
         ));
@@ -86,6 +87,7 @@ fn accept(name: &str, decl: &ParameterInputDecl, value: &Value) -> Result<Value,
 }
 
 fn mismatch(name: &str, wanted: &str, value: &Value) -> String {
+    let value = values::excerpt(value);
     format!("input parameter {name} requires type {wanted}, but the parameter value is {value}")
 }
 

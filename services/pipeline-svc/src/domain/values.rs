@@ -4,14 +4,7 @@ use serde_json::{Map, Number, Value};
 
 use crate::domain::plan::ParameterType;
 
-/// 2^53: the whole numbers up to here are exact as doubles.
-const EXACT: f64 = 9_007_199_254_740_992.0;
-
-/// A double that is a whole number, as one.
-pub(crate) fn whole(number: f64) -> Option<i64> {
-    #[expect(clippy::cast_possible_truncation, reason = "whole and within 2^53")]
-    (number.fract() == 0.0 && number.abs() <= EXACT).then_some(number as i64)
-}
+pub(crate) use ferroflow_types::json::{check_nesting, whole};
 
 /// Whole doubles become integers, also inside lists and objects: JSON and YAML print `3.0` where
 /// `3` is meant, and a component that expects an `int` fails on a `float`.
@@ -50,7 +43,7 @@ pub(crate) fn to_text(value: &Value) -> String {
 fn number_text(number: f64) -> String {
     match whole(number) {
         Some(whole) => whole.to_string(),
-        // Rust prints the shortest decimal that reads back the same, and never an exponent.
+        // Rust prints the shortest decimal that reads back the same bits, and never an exponent.
         None => number.to_string(),
     }
 }
@@ -60,7 +53,13 @@ fn number_text(number: f64) -> String {
 /// # Errors
 /// A sentence that says what was expected and what was found.
 pub(crate) fn coerce(kind: ParameterType, value: Value) -> Result<Value, String> {
-    let value = normalize(value);
+    let value = match normalize(value) {
+        // An integer has no negative zero.
+        Value::Number(number) if kind == ParameterType::Integer && number.as_f64() == Some(0.0) => {
+            Value::from(0)
+        }
+        value => value,
+    };
     let fits = match kind {
         ParameterType::String => {
             return Ok(match value {
@@ -79,7 +78,21 @@ pub(crate) fn coerce(kind: ParameterType, value: Value) -> Result<Value, String>
     if fits {
         Ok(value)
     } else {
-        Err(format!("expected {}, found {value}", kind.noun()))
+        Err(format!(
+            "expected {}, found {}",
+            kind.noun(),
+            excerpt(&value)
+        ))
+    }
+}
+
+/// The beginning of a value, for messages.
+pub(crate) fn excerpt(value: &Value) -> String {
+    const LONG: usize = 200;
+    let text = value.to_string();
+    match text.char_indices().nth(LONG) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
     }
 }
 
@@ -113,6 +126,8 @@ mod tests {
             (json!(3.0), "3"),
             (json!(1e21), "1000000000000000000000"),
             (json!(0.1), "0.1"),
+            (json!(-0.0), "-0"),
+            (json!(9_007_199_254_740_992.0), "9007199254740992"),
             (json!(true), "true"),
             (json!([1, "x"]), "[1,\"x\"]"),
             (json!(null), ""),
@@ -131,6 +146,7 @@ mod tests {
     #[test]
     fn values_fit_their_type_or_are_refused() {
         assert_eq!(coerce(ParameterType::Integer, json!(3.0)), Ok(json!(3)));
+        assert_eq!(coerce(ParameterType::Integer, json!(-0.0)), Ok(json!(0)));
         assert_eq!(coerce(ParameterType::String, json!([1])), Ok(json!("[1]")));
         assert_eq!(
             coerce(ParameterType::Integer, json!(1.5)),
@@ -143,7 +159,7 @@ mod tests {
         #[test]
         fn the_text_of_a_number_reads_back_as_the_number(number in prop::num::f64::NORMAL) {
             let text = to_text(&json!(number));
-            prop_assert_eq!(text.parse::<f64>().unwrap(), number);
+            prop_assert_eq!(text.parse::<f64>().unwrap().to_bits(), number.to_bits());
             prop_assert!(!text.contains('e'));
         }
     }
