@@ -23,6 +23,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("service", &["types", "proto"]),
     ("db", &["types"]),
     ("bus", &["types", "db"]),
+    ("yaml", &["types"]),
     ("artifacts", &[]),
     ("python-env", &[]),
     ("launcher", &["types", "artifacts", "proto"]),
@@ -30,7 +31,7 @@ const CRATES: &[(&str, &[&str])] = &[
         "runtime",
         &["types", "artifacts", "launcher", "proto", "python-env"],
     ),
-    ("testkit", &[]),
+    ("testkit", &["yaml"]),
     (
         "pipeline-svc",
         &[
@@ -41,6 +42,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "artifacts",
             "launcher",
             "runtime",
+            "yaml",
         ],
     ),
     ("gateway", &["types", "proto", "service", "db", "bus"]),

@@ -41,13 +41,15 @@ impl Test {
 
 /// Everything that runs without root or servers, with `ferroflow` as the platform.
 fn test(ferroflow: &Path, features: &[&str]) -> anyhow::Result<()> {
-    println!("$ cargo test --workspace");
-    run(program(env!("CARGO"), &["test", "--quiet", "--workspace"])
-        .args(features)
-        .env("FERROFLOW_BIN", ferroflow))?;
     let tests = root().join("tests/kfp_sdk");
     let folder = target().join("kfp-env");
     let python = python::environment(&folder, &tests.join("requirements.txt"))?;
+    println!("$ cargo test --workspace");
+    // The SDK brings PyYAML, which tests of what it writes need.
+    run(program(env!("CARGO"), &["test", "--quiet", "--workspace"])
+        .args(features)
+        .env("FERROFLOW_PYTHON", &python)
+        .env("FERROFLOW_BIN", ferroflow))?;
     println!("$ pytest tests/kfp_sdk");
     let mut pytest = Command::new(python);
     pytest.args([

@@ -108,7 +108,7 @@ fn reach(platform: &Platform, folder: &Path, case: &Case, number: usize) -> (Str
     let filename = file.file_name().unwrap().to_string_lossy().into_owned();
     let adapted = case.adapted.clone().unwrap_or_default();
     if let Some(claim) = &adapted.claim {
-        let mut documents: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+        let mut documents = ferroflow_yaml::documents(&text).unwrap();
         let both = with_shared(documents.remove(0), claim);
         let (pipeline, platform) = (&both["pipeline_spec"], &both["platform_spec"]);
         // JSON is YAML.

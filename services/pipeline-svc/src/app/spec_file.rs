@@ -72,8 +72,7 @@ fn invalid(message: String) -> Error {
 fn parse(bytes: &[u8]) -> Result<SpecFile, Error> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| invalid(format!("Failed to read a pipeline spec file: {error}")))?;
-    // Aliases, depth and size are limited by the parser's own budget; repeated keys are errors.
-    let documents: Vec<Value> = serde_saphyr::from_multiple(text)
+    let documents = ferroflow_yaml::documents(text)
         .map_err(|error| invalid(format!("failed to parse pipeline spec YAML: {error}")))?;
     let mut pipeline = None;
     let mut platform = None;

@@ -1,0 +1,240 @@
+//! Events of the parser to values.
+
+use std::collections::HashMap;
+
+use ferroflow_types::json::nesting;
+use granit_parser::{Event, Marker, Options, Parser, ScalarStyle, Tag};
+use serde_json::{Map, Value};
+
+use crate::{DEPTH_MAX, YamlError, resolve};
+
+/// Values that aliases may add to a text, so that a few lines cannot become gigabytes.
+const COPIES_MAX: usize = 1_000_000;
+
+const YAML_TAGS: &str = "tag:yaml.org,2002:";
+
+/// Every document of the text.
+pub(crate) fn all(text: &str) -> Result<Vec<Value>, YamlError> {
+    let mut options = Options::default();
+    options.set_emit_comments(false);
+    let mut composer = Composer::default();
+    for event in Parser::new_from_str_with_options(text, options) {
+        let (event, span) = event.map_err(|error| YamlError(error.to_string()))?;
+        composer.at = span.start;
+        composer
+            .take(event)
+            .map_err(|problem| composer.error(&problem))?;
+    }
+    Ok(composer.documents)
+}
+
+/// A collection that has not ended.
+enum Open {
+    List(Vec<Value>, usize),
+    Object {
+        fields: Map<String, Value>,
+        /// What `<<` brings, unless the object has it itself.
+        merged: Map<String, Value>,
+        key: Option<Key>,
+        anchor: usize,
+    },
+}
+
+enum Key {
+    Text(String),
+    Merge,
+}
+
+#[derive(Default)]
+struct Composer {
+    documents: Vec<Value>,
+    open: Vec<Open>,
+    anchors: HashMap<usize, Value>,
+    copies: usize,
+    at: Marker,
+}
+
+impl Composer {
+    fn error(&self, problem: &str) -> YamlError {
+        let (line, column) = (self.at.line(), self.at.col() + 1);
+        YamlError(format!("line {line} column {column}: {problem}"))
+    }
+
+    fn take(&mut self, event: Event<'_>) -> Result<(), String> {
+        match event {
+            Event::DocumentStart(..) => self.anchors.clear(),
+            Event::Scalar(text, style, anchor, tag) => {
+                let plain = style == ScalarStyle::Plain;
+                if self.awaits_key() {
+                    // A key is the text that is written, whatever it would be as a value.
+                    let merge = plain && tag.is_none() && text == "<<";
+                    if anchor != 0 {
+                        self.anchors.insert(anchor, Value::String(text.to_string()));
+                    }
+                    return self.set_key(if merge {
+                        Key::Merge
+                    } else {
+                        Key::Text(text.into_owned())
+                    });
+                }
+                self.put(scalar(&text, plain, tag.as_deref())?, anchor)?;
+            }
+            Event::SequenceStart(_, anchor, tag) => {
+                self.begin("seq", tag.as_deref())?;
+                self.open.push(Open::List(Vec::new(), anchor));
+            }
+            Event::MappingStart(_, anchor, tag) => {
+                self.begin("map", tag.as_deref())?;
+                self.open.push(Open::Object {
+                    fields: Map::new(),
+                    merged: Map::new(),
+                    key: None,
+                    anchor,
+                });
+            }
+            Event::SequenceEnd | Event::MappingEnd => self.end()?,
+            Event::Alias(id) => self.alias(id)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Whether the innermost collection is an object that waits for a key.
+    fn awaits_key(&self) -> bool {
+        matches!(self.open.last(), Some(Open::Object { key: None, .. }))
+    }
+
+    fn set_key(&mut self, found: Key) -> Result<(), String> {
+        if let Some(Open::Object { fields, key, .. }) = self.open.last_mut() {
+            match &found {
+                Key::Text(name) if fields.contains_key(name) => {
+                    return Err(format!("the key {name:?} is given twice"));
+                }
+                _ => *key = Some(found),
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, kind: &str, tag: Option<&Tag>) -> Result<(), String> {
+        if self.awaits_key() {
+            return Err("a key must be a text".to_owned());
+        }
+        if self.open.len() == DEPTH_MAX {
+            return Err(too_deep());
+        }
+        match tag {
+            Some(tag) if tag.original() != "!" && own(tag) != Some(kind) => Err(unknown(tag)),
+            _ => Ok(()),
+        }
+    }
+
+    fn end(&mut self) -> Result<(), String> {
+        match self.open.pop() {
+            Some(Open::List(items, anchor)) => self.put(Value::Array(items), anchor),
+            Some(Open::Object {
+                fields,
+                mut merged,
+                anchor,
+                ..
+            }) => {
+                merged.extend(fields);
+                self.put(Value::Object(merged), anchor)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn alias(&mut self, id: usize) -> Result<(), String> {
+        let known = self.anchors.get(&id).cloned();
+        let value = known.ok_or("the alias refers to something that contains itself")?;
+        if self.awaits_key() {
+            return match value {
+                Value::String(text) => self.set_key(Key::Text(text)),
+                _ => Err("a key must be a text".to_owned()),
+            };
+        }
+        self.copies += size(&value);
+        if self.copies > COPIES_MAX {
+            return Err(format!(
+                "its aliases stand for more than {COPIES_MAX} values"
+            ));
+        }
+        if self.open.len() + nesting(&value) > DEPTH_MAX {
+            return Err(too_deep());
+        }
+        self.put(value, 0)
+    }
+
+    /// A value is complete.
+    fn put(&mut self, value: Value, anchor: usize) -> Result<(), String> {
+        if anchor != 0 {
+            self.anchors.insert(anchor, value.clone());
+        }
+        match self.open.last_mut() {
+            None => self.documents.push(value),
+            Some(Open::List(items, _)) => items.push(value),
+            Some(Open::Object {
+                fields,
+                merged,
+                key,
+                ..
+            }) => match key.take() {
+                Some(Key::Merge) => merge(merged, value)?,
+                Some(Key::Text(name)) => drop(fields.insert(name, value)),
+                None => return Err("a value has no key".to_owned()),
+            },
+        }
+        Ok(())
+    }
+}
+
+/// Adds what is not there yet: of several, the first wins.
+fn merge(merged: &mut Map<String, Value>, value: Value) -> Result<(), String> {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                merged.entry(name).or_insert(value);
+            }
+            Ok(())
+        }
+        Value::Array(several) => several.into_iter().try_for_each(|one| match one {
+            Value::Object(_) => merge(merged, one),
+            _ => Err("<< takes an object or a list of objects".to_owned()),
+        }),
+        _ => Err("<< takes an object or a list of objects".to_owned()),
+    }
+}
+
+fn scalar(text: &str, plain: bool, tag: Option<&Tag>) -> Result<Value, String> {
+    match tag {
+        None if plain => resolve::plain(text),
+        None => Ok(Value::String(text.to_owned())),
+        Some(tag) if tag.original() == "!" => Ok(Value::String(text.to_owned())),
+        Some(tag) => resolve::tagged(own(tag).ok_or_else(|| unknown(tag))?, text),
+    }
+}
+
+/// A tag of YAML's own, without its prefix.
+fn own(tag: &Tag) -> Option<&str> {
+    (tag.handle() == YAML_TAGS).then(|| tag.suffix())
+}
+
+fn unknown(tag: &Tag) -> String {
+    format!(
+        "the tag {} has no meaning in JSON: leave it out",
+        tag.original()
+    )
+}
+
+fn too_deep() -> String {
+    format!("it is nested deeper than {DEPTH_MAX} objects and lists")
+}
+
+fn size(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(size).sum::<usize>(),
+        Value::Object(fields) => 1 + fields.values().map(size).sum::<usize>(),
+        _ => 1,
+    }
+}
