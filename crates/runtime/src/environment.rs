@@ -1,7 +1,7 @@
 //! The environment variables of a command: clean, then what is declared.
 
-/// Expands `$(NAME)` with earlier variables and `$$(` to `$(`, as Kubernetes does; a later
-/// variable of the same name wins. Unknown names stay as they are.
+/// Expands `$(NAME)` with earlier variables and `$$` to `$`, as Kubernetes does; a later variable of
+/// the same name wins. Unknown names stay as they are.
 pub(crate) fn assemble(
     base: Vec<(String, String)>,
     declared: &[(String, String)],
@@ -21,8 +21,8 @@ fn expand(text: &str, env: &[(String, String)]) -> String {
     while let Some(at) = rest.find('$') {
         result.push_str(&rest[..at]);
         rest = &rest[at..];
-        if let Some(escaped) = rest.strip_prefix("$$(") {
-            result.push_str("$(");
+        if let Some(escaped) = rest.strip_prefix("$$") {
+            result.push('$');
             rest = escaped;
             continue;
         }
@@ -58,6 +58,7 @@ mod tests {
             pair("B", "$(A)/$$(A)/$(NONE)/$A"),
             pair("A", "2"),
             pair("C", "$(BASE)$(A)"),
+            pair("D", "$$5 $$$$(A) $$$(A)"),
         ];
 
         let env = assemble(vec![pair("BASE", "b")], &declared);
@@ -68,7 +69,8 @@ mod tests {
                 pair("BASE", "b"),
                 pair("B", "1/$(A)/$(NONE)/$A"),
                 pair("A", "2"),
-                pair("C", "b2")
+                pair("C", "b2"),
+                pair("D", "$5 $$(A) $2")
             ]
         );
     }

@@ -353,6 +353,10 @@ impl Runtime for KubernetesRuntime {
         PathBuf::from(objects::WORKSPACE)
     }
 
+    fn workspace_claim(&self, run: RunId) -> Option<String> {
+        Some(objects::workspace_claim(run))
+    }
+
     fn gives_to_stores(&self) -> bool {
         true
     }

@@ -106,6 +106,11 @@ pub trait Runtime: Send + Sync {
     /// The folder that the tasks of a run share.
     fn workspace(&self, run: RunId) -> PathBuf;
 
+    /// The volume claim that this folder is, where it is one.
+    fn workspace_claim(&self, _run: RunId) -> Option<String> {
+        None
+    }
+
     /// Whether it can run what an image runs by itself, for components without a command.
     fn knows_entry_points(&self) -> bool {
         false

@@ -97,6 +97,9 @@ impl Ctx {
             parameters: run.parameters.clone(),
             pipeline_root: run.root.clone(),
             created_at: run.created_at,
+            workspace_claim: workspace
+                .as_ref()
+                .and_then(|_| self.runtime.workspace_claim(run.id)),
             workspace_path: workspace.map(|path| path.display().to_string()),
             caching: run.caching && self.settings.caching,
             kubernetes: self.settings.kubernetes,

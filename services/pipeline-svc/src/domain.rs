@@ -18,4 +18,6 @@ pub(crate) mod request;
 pub(crate) mod run;
 pub(crate) mod run_parameters;
 pub(crate) mod spec;
+pub(crate) mod task_config;
+pub(crate) mod task_path;
 pub(crate) mod values;

@@ -36,8 +36,11 @@ pub(super) struct Class {
 impl Class {
     /// The class of an attempt; none for one that needs a pod made for it.
     pub(super) fn of(spec: &AttemptSpec) -> Option<Self> {
-        // Kubernetes expands `$(NAME)` in a pod's environment; nobody would here.
-        let expands = spec.env.iter().any(|(_, value)| value.contains("$("));
+        // Kubernetes expands `$(NAME)` and `$$` in a pod's environment; nobody would here.
+        let expands = spec.env.iter().any(|(_, value)| {
+            let special = ["$(", "$$"];
+            special.iter().any(|special| value.contains(special))
+        });
         let special = !spec.platform.is_empty()
             || expands
             || objects::uses_workspace(spec)

@@ -15,6 +15,7 @@ use crate::domain::definition::{Experiment, Pipeline};
 use crate::domain::engine::NodeRow;
 use crate::domain::engine::node::{NodeState, Values};
 use crate::domain::run::{Run, RunStatus, Source, StatusChange, StorageState};
+use crate::domain::task_path;
 
 /// Times as KFP shows them: whole seconds.
 pub(super) fn time(at: Timestamp) -> Option<prost_types::Timestamp> {
@@ -234,7 +235,7 @@ fn task_detail(
     pb::PipelineTaskDetail {
         run_id: run_id.to_owned(),
         task_id: task.id.to_string(),
-        display_name: task.path.rsplit('.').next().unwrap_or_default().to_owned(),
+        display_name: task_path::name(&task.path),
         create_time: time(task.created_at),
         start_time: task.started_at.and_then(time),
         end_time: task.finished_at.and_then(time),

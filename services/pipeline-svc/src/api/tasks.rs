@@ -22,65 +22,104 @@ use crate::app::{artifacts, tasks};
 use crate::domain::content_type::content_type;
 use crate::domain::engine::NodeRow;
 use crate::domain::engine::node::{NodeState, Values};
-use crate::domain::plan::{Body, ComponentIx, Plan, Task};
+use crate::domain::plan::{Body, ComponentIx, Dag, Plan, Task};
+use crate::domain::task_path;
 use crate::store::artifacts::StoredArtifact;
 
 /// Artifacts whose content is a whole message are limited to this.
 const WHOLE_MAX: u64 = 32 * 1024 * 1024;
 
-/// What a path leads to in the plan.
+/// What a task is in the plan.
 struct Place<'p> {
     kind: pb::TaskType,
+    /// The plan's task, none for the root and iterations.
     task: Option<&'p Task>,
+    /// What it executes.
+    component: ComponentIx,
     /// Keys of the siblings that it waits for.
     upstream: Vec<&'p str>,
 }
 
-fn place<'p>(plan: &'p Plan, path: &str) -> Place<'p> {
-    let mut component: ComponentIx = plan.root;
-    let mut found = Place {
-        kind: pb::TaskType::Root,
-        task: None,
-        upstream: Vec::new(),
-    };
-    let mut in_loop = false;
-    for part in path.split('.').skip(1) {
-        if in_loop {
-            in_loop = false;
-            found = Place {
-                kind: pb::TaskType::Iteration,
-                task: None,
-                upstream: Vec::new(),
+/// Every task of a run by its id, and what it is.
+struct Places<'p> {
+    of: HashMap<TaskId, Place<'p>>,
+    /// By the task around it and the key.
+    ids: HashMap<(TaskId, &'p str), TaskId>,
+}
+
+impl<'p> Places<'p> {
+    /// Of all tasks of a run, parents before children.
+    fn find(plan: &'p Plan, rows: &[NodeRow]) -> Self {
+        let mut places = Self {
+            of: HashMap::new(),
+            ids: HashMap::new(),
+        };
+        let paths: HashMap<TaskId, &str> = rows.iter().map(|row| (row.id, &*row.path)).collect();
+        for row in rows {
+            let parent = row.parent.and_then(|id| Some((id, places.of.get(&id)?)));
+            let Some((parent_id, parent)) = parent else {
+                let root = Place {
+                    kind: pb::TaskType::Root,
+                    task: None,
+                    component: plan.root,
+                    upstream: Vec::new(),
+                };
+                places.of.insert(row.id, root);
+                continue;
             };
-            continue;
+            let found = if row.iteration.is_some() {
+                Place {
+                    kind: pb::TaskType::Iteration,
+                    task: None,
+                    component: parent.component,
+                    upstream: Vec::new(),
+                }
+            } else {
+                let Body::Dag(dag) = &plan.component(parent.component).body else {
+                    continue;
+                };
+                let around = paths.get(&parent_id).copied().unwrap_or_default();
+                let Some(task) = task_at(dag, around, &row.path) else {
+                    continue;
+                };
+                places.ids.insert((parent_id, task.key.as_str()), row.id);
+                let upstream = task.upstream.iter();
+                Place {
+                    kind: kind(plan, task),
+                    task: Some(task),
+                    component: task.component,
+                    upstream: upstream.map(|up| dag.task(*up).key.as_str()).collect(),
+                }
+            };
+            places.of.insert(row.id, found);
         }
-        let Body::Dag(dag) = &plan.component(component).body else {
-            break;
-        };
-        let Some(task) = dag.tasks.iter().find(|task| task.key == part) else {
-            break;
-        };
-        component = task.component;
-        in_loop = task.iterator.is_some();
-        let kind = match &plan.component(component).body {
-            _ if in_loop => pb::TaskType::Loop,
-            Body::Dag(_) if task.condition.is_some() => pb::TaskType::Condition,
-            Body::Dag(_) => pb::TaskType::Dag,
-            Body::Container(_) => pb::TaskType::Container,
-            Body::Importer(_) => pb::TaskType::Importer,
-        };
-        let upstream = task
-            .upstream
-            .iter()
-            .map(|up| dag.task(*up).key.as_str())
-            .collect();
-        found = Place {
-            kind,
-            task: Some(task),
-            upstream,
-        };
+        places
     }
-    found
+}
+
+/// The task of a DAG that has this path.
+fn task_at<'p>(dag: &'p Dag, around: &str, path: &str) -> Option<&'p Task> {
+    let find = |key: &str| {
+        let place = dag
+            .tasks
+            .binary_search_by(|task| task.key.as_str().cmp(key));
+        place.ok().map(|at| &dag.tasks[at])
+    };
+    let written = path.strip_prefix(around)?.strip_prefix('.')?;
+    // Paths of earlier releases have the key as it is.
+    find(&task_path::name(path))
+        .filter(|task| task_path::child(around, &task.key) == path)
+        .or_else(|| find(written))
+}
+
+fn kind(plan: &Plan, task: &Task) -> pb::TaskType {
+    match &plan.component(task.component).body {
+        _ if task.iterator.is_some() => pb::TaskType::Loop,
+        Body::Dag(_) if task.condition.is_some() => pb::TaskType::Condition,
+        Body::Dag(_) => pb::TaskType::Dag,
+        Body::Container(_) => pb::TaskType::Container,
+        Body::Importer(_) => pb::TaskType::Importer,
+    }
 }
 
 fn state(state: NodeState) -> pb::TaskState {
@@ -98,17 +137,19 @@ fn state(state: NodeState) -> pb::TaskState {
 fn task(
     run: RunId,
     row: &NodeRow,
-    plan: &Plan,
+    places: &Places<'_>,
     iterations: Option<i32>,
     room: &mut Room,
 ) -> pb::Task {
     let (inputs, no_inputs) = room.values(&row.inputs.parameters);
     let (outputs, no_outputs) = room.values(&row.outputs.parameters);
     let elided = named("input_parameters", no_inputs).chain(named("output_parameters", no_outputs));
-    let place = place(plan, &row.path);
-    let (parent, name) = row.path.rsplit_once('.').unwrap_or(("", &row.path));
-    let siblings = place.upstream.iter();
-    let upstream = siblings.map(|key| TaskId::derive(run, &format!("{parent}.{key}")).to_string());
+    let place = places.of.get(&row.id);
+    let planned = place.and_then(|place| place.task);
+    let name = planned.map_or_else(|| task_path::name(&row.path), |task| task.key.clone());
+    let display_name = planned.map_or_else(|| name.clone(), |task| task.display_name.clone());
+    let siblings = place.into_iter().flat_map(|place| &place.upstream);
+    let upstream = siblings.filter_map(|key| places.ids.get(&(row.parent?, *key)));
     let cache = row.cache.as_ref().map(|note| pb::CacheInfo {
         fingerprint: note.fingerprint.clone(),
         reason: note.reason.clone(),
@@ -131,13 +172,10 @@ fn task(
             .parent
             .map(|parent| parent.to_string())
             .unwrap_or_default(),
-        name: name.to_owned(),
-        display_name: place
-            .task
-            .map_or(name, |task| &task.display_name)
-            .to_owned(),
+        name,
+        display_name,
         path: row.path.clone(),
-        r#type: place.kind as i32,
+        r#type: place.map_or(pb::TaskType::Unspecified, |place| place.kind) as i32,
         state: state(row.state) as i32,
         iteration_index: row.iteration.map(count),
         attempt: count(row.attempt),
@@ -156,7 +194,7 @@ fn task(
         elided: elided.collect(),
         input_artifacts: artifact_refs(&row.inputs),
         output_artifacts: artifact_refs(&row.outputs),
-        upstream: upstream.collect(),
+        upstream: upstream.map(TaskId::to_string).collect(),
         iteration_count: iterations,
         note: row.note.clone(),
         remarks: row.remarks.clone(),
@@ -242,11 +280,11 @@ impl TaskService for Api {
         caller(&request)?;
         let run = id("run_id", &request.get_ref().run_id)?;
         let (rows, plan) = tasks::list_tasks(&self.ctx, run).await.map_err(failed)?;
-        let iterations = iterations(&rows);
+        let (iterations, places) = (iterations(&rows), Places::find(&plan, &rows));
         let mut room = Room::of_list();
         let shown = rows.iter().map(|row| {
             let iterations = iterations.get(&row.id).copied();
-            task(run, row, &plan, iterations, &mut room)
+            task(run, row, &places, iterations, &mut room)
         });
         let tasks = shown.collect();
         Ok(Response::new(pb::ListTasksResponse { tasks }))
@@ -264,7 +302,8 @@ impl TaskService for Api {
         let row = found
             .ok_or_else(|| Status::not_found(format!("task {wanted} not found in this run")))?;
         let iterations = iterations(&rows).get(&row.id).copied();
-        let shown = task(run, row, &plan, iterations, &mut Room::of_one());
+        let places = Places::find(&plan, &rows);
+        let shown = task(run, row, &places, iterations, &mut Room::of_one());
         Ok(Response::new(shown))
     }
 

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::domain::engine::node::{NodeIx, NodeState};
 use crate::domain::engine::{RunState, Transition};
 use crate::domain::run::{Run, RunStatus};
+use crate::domain::task_path;
 
 /// The log of everything about pipelines.
 const TOPIC: &str = "ferroflow.pipelines.v1";
@@ -150,7 +151,7 @@ fn task_event(
         "run_id": run.id.to_string(),
         "task_id": node.id.to_string(),
         "parent_task_id": parent.unwrap_or_default(),
-        "name": node.path.rsplit('.').next().unwrap_or_default(),
+        "name": task_path::name(&node.path),
         "path": node.path,
         "state": stands.as_str(),
         "attempt": attempt,

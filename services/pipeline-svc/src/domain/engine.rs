@@ -68,6 +68,8 @@ pub(crate) struct RunFacts {
     pub created_at: Timestamp,
     /// The folder that its tasks share, when the plan asks for one.
     pub workspace_path: Option<String>,
+    /// The claim that the folder is, where it is one.
+    pub workspace_claim: Option<String>,
     /// Whether results may be reused at all.
     pub caching: bool,
     /// Whether the runtime can give what only Kubernetes has (secrets, claims, …).

@@ -3,6 +3,8 @@
 //! The runtime says where things are ([`Places`]); this says what is run there. Contract: KFP's
 //! executor input and `{{$…}}` placeholders.
 
+mod executor;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -14,12 +16,13 @@ use serde_json::{Map, Value};
 use crate::domain::arguments::resolve_args;
 use crate::domain::artifact::Artifact;
 use crate::domain::engine::RunState;
-use crate::domain::engine::inputs::fill_defaults;
 use crate::domain::engine::node::{NodeError, NodeIx};
-use crate::domain::executor_input::{ExecutorArtifact, ExecutorInput, local_path};
+use crate::domain::executor_input::local_path;
 use crate::domain::placeholder::{ExecutorContext, resolve_text};
-use crate::domain::plan::{Body, Component, Container, Importer, ParameterType, ResourceSpec};
+use crate::domain::plan::{Body, Component, Importer, ParameterType, ResourceSpec};
 use crate::domain::platform;
+use crate::domain::task_config::ConfigField;
+use executor::{executor_input, fill_in_config, fill_in_executor, surroundings};
 
 /// Where an attempt finds things.
 #[derive(Debug, Clone)]
@@ -136,13 +139,18 @@ pub(crate) fn build(run: &RunState, ix: NodeIx, places: &Places) -> Result<Invoc
             )
         })
         .collect();
-    let input = executor_input(run, ix, places, &parameters, &artifacts);
-    check_sizes(&input.parameters, places.values)?;
-    let parameters_given = input.parameters.clone();
-    let input = input.to_json();
     let facts = run.task_facts(ix);
+    let mut input = executor_input(run, ix, places, &parameters, &artifacts);
+    fill_in_executor(run, ix, &facts, &mut input)?;
+    let mut written = input.to_json();
+    let (env, resources) = surroundings(container, &written, &facts)?;
+    if fill_in_config(run, ix, (env.as_slice(), &resources), &written, &mut input) {
+        written = input.to_json();
+    }
+    check_sizes(&input.parameters, places.values)?;
+    let parameters_given = input.parameters;
     let context = ExecutorContext {
-        executor_input: &input,
+        executor_input: &written,
         facts: &facts,
     };
     let wrong = |error: String| NodeError::new("Input", error);
@@ -164,11 +172,18 @@ pub(crate) fn build(run: &RunState, ix: NodeIx, places: &Places) -> Result<Invoc
     if argv.is_empty() && !entry_point && !platform::is_operation(&container.image) {
         return Err(no_command(&container.image));
     }
-    let mut env = Vec::with_capacity(container.env.len());
-    for (name, value) in &container.env {
-        env.push((name.clone(), text(value)?));
-    }
-    let (cpu_millis, memory_bytes) = limits(container, text)?;
+    let on_task = |field| component.passthroughs.on_task(field);
+    let env = if on_task(ConfigField::Env) {
+        env
+    } else {
+        Vec::new()
+    };
+    let resources = if on_task(ConfigField::Resources) {
+        resources
+    } else {
+        ResourceSpec::default()
+    };
+    let (cpu_millis, memory_bytes) = limits(&resources)?;
     Ok(Invocation {
         image: text(&container.image)?,
         argv: argv
@@ -186,7 +201,7 @@ pub(crate) fn build(run: &RunState, ix: NodeIx, places: &Places) -> Result<Invoc
         inputs: input_places(run, ix, places),
         links: input_links(run, ix),
         fetch_into: None,
-        resources: resources(container, text)?,
+        resources,
     })
 }
 
@@ -256,85 +271,6 @@ fn input_links(run: &RunState, ix: NodeIx) -> Vec<(String, String)> {
     links.collect()
 }
 
-/// Requests and limits with placeholders resolved.
-fn resources(
-    container: &Container,
-    text: impl Fn(&str) -> Result<String, NodeError>,
-) -> Result<ResourceSpec, NodeError> {
-    let written = &container.resources;
-    let resolved = |template: &Option<String>| -> Result<Option<String>, NodeError> {
-        let amount = template.as_deref().map(&text).transpose()?;
-        Ok(amount.filter(|amount| !amount.is_empty()))
-    };
-    let accelerator = match &written.accelerator {
-        Some((kind, count)) => Some((text(kind)?, text(count)?)),
-        None => None,
-    };
-    Ok(ResourceSpec {
-        cpu_limit: resolved(&written.cpu_limit)?,
-        memory_limit: resolved(&written.memory_limit)?,
-        cpu_request: resolved(&written.cpu_request)?,
-        memory_request: resolved(&written.memory_request)?,
-        accelerator: accelerator.filter(|(kind, count)| !kind.is_empty() && count != "0"),
-    })
-}
-
-fn executor_input(
-    run: &RunState,
-    ix: NodeIx,
-    places: &Places,
-    parameters: &[(String, ParameterType, String)],
-    artifacts: &[OutputPlace],
-) -> ExecutorInput {
-    let component = run.component(ix);
-    let inputs = &run.node(ix).inputs;
-    let mut given = inputs.parameters.clone();
-    fill_defaults(component, &mut given);
-    let input_artifacts = inputs.artifacts.iter().map(|(name, list)| {
-        (
-            name.clone(),
-            list.iter()
-                .map(|artifact| input_artifact(artifact, places))
-                .collect(),
-        )
-    });
-    let output_artifacts = artifacts.iter().filter_map(|place| {
-        let decl = component.output_artifacts.get(&place.name)?;
-        let artifact = ExecutorArtifact {
-            id: None,
-            name: place.name.clone(),
-            schema_title: decl.kind.schema_title.clone(),
-            schema_version: decl.kind.schema_version.clone(),
-            uri: place.uri.clone(),
-            metadata: decl.metadata.clone(),
-            custom_path: None,
-        };
-        Some((place.name.clone(), artifact))
-    });
-    ExecutorInput {
-        parameters: given,
-        input_artifacts: input_artifacts.collect(),
-        output_parameters: parameters
-            .iter()
-            .map(|(name, _, file)| (name.clone(), file.clone()))
-            .collect(),
-        output_artifacts: output_artifacts.collect(),
-        output_file: places.metadata_file.clone(),
-    }
-}
-
-fn input_artifact(artifact: &Artifact, places: &Places) -> ExecutorArtifact {
-    ExecutorArtifact {
-        id: Some(artifact.id),
-        name: artifact.name.clone(),
-        schema_title: artifact.schema_title.clone(),
-        schema_version: artifact.schema_version.clone(),
-        uri: artifact.uri.clone(),
-        metadata: artifact.metadata.clone(),
-        custom_path: places.path_of(artifact),
-    }
-}
-
 /// `<root>/<pipeline>/<run>/<task>/<unique per attempt>/<output>`, as upstream lays it out.
 fn output_places(run: &RunState, ix: NodeIx, component: &Component) -> Vec<OutputPlace> {
     let facts = run.facts();
@@ -359,19 +295,12 @@ fn output_places(run: &RunState, ix: NodeIx, component: &Component) -> Vec<Outpu
     component.output_artifacts.iter().map(place).collect()
 }
 
-fn limits(
-    container: &Container,
-    text: impl Fn(&str) -> Result<String, NodeError>,
-) -> Result<(Option<u64>, Option<u64>), NodeError> {
-    let amount = |field: &str, template: &Option<String>, scale: f64| {
-        let Some(template) = template else {
+fn limits(resources: &ResourceSpec) -> Result<(Option<u64>, Option<u64>), NodeError> {
+    let amount = |field: &str, written: &Option<String>, scale: f64| {
+        let Some(written) = written else {
             return Ok(None);
         };
-        let written = text(template)?;
-        if written.is_empty() {
-            return Ok(None);
-        }
-        let amount = parse_quantity(&written)
+        let amount = parse_quantity(written)
             .map_err(|error| NodeError::new("Input", format!("resources.{field}: {error}")))?;
         let scaled = (amount * scale).round();
         #[expect(
@@ -382,12 +311,8 @@ fn limits(
         let whole = scaled as u64;
         Ok((whole > 0).then_some(whole))
     };
-    let cpu = amount("resourceCpuLimit", &container.resources.cpu_limit, 1000.0)?;
-    let memory = amount(
-        "resourceMemoryLimit",
-        &container.resources.memory_limit,
-        1.0,
-    )?;
+    let cpu = amount("resourceCpuLimit", &resources.cpu_limit, 1000.0)?;
+    let memory = amount("resourceMemoryLimit", &resources.memory_limit, 1.0)?;
     Ok((cpu, memory))
 }
 

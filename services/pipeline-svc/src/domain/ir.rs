@@ -37,7 +37,10 @@ messages! {
         output_definitions: OutputDefinitions,
         dag: Option<DagSpec>,
         executor_label: Option<String>,
+        task_config_passthroughs: Vec<Passthrough>,
     }
+    /// A part of the task's configuration that the component is told.
+    Passthrough { field: String, apply_to_task: bool, }
     /// What it takes.
     InputDefinitions {
         artifacts: BTreeMap<String, ArtifactDefinition>,

@@ -97,6 +97,50 @@ fn resolve_value(
     }
 }
 
+/// Whether a constant holds placeholders of the executor: what it is told and where it writes, which
+/// is known for each attempt only. The SDK documents them as arguments of tasks
+/// (`dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER` and `…_OUTPUT_PATH_PLACEHOLDER`).
+pub(crate) fn names_executor(value: &Value) -> bool {
+    let in_text = |text: &str| {
+        parts(text).iter().any(|part| match part {
+            Part::Plain(_) => false,
+            Part::Placeholder { path, .. } => is_of_executor(path),
+        })
+    };
+    match value {
+        Value::String(text) => in_text(text),
+        Value::Array(items) => items.iter().any(names_executor),
+        Value::Object(fields) => {
+            let mut fields = fields.iter();
+            fields.any(|(name, value)| in_text(name) || names_executor(value))
+        }
+        _ => false,
+    }
+}
+
+fn is_of_executor(path: &str) -> bool {
+    let known = [
+        ".outputs",
+        ".outputMetadataUri",
+        ".json_escape[",
+        ".inputs.artifacts",
+    ];
+    path.is_empty() || known.iter().any(|start| path.starts_with(start))
+}
+
+/// A constant that [`names_executor`], for one attempt.
+pub(crate) fn resolve_for_executor(
+    value: &Value,
+    context: &ExecutorContext<'_>,
+    inputs: &BTreeMap<String, Value>,
+) -> Result<Value, PlaceholderError> {
+    let lookup = |path: &str| match input_parameter(path) {
+        Some(name) => Ok(inputs.get(name).cloned()),
+        None => of_context(path, context),
+    };
+    resolve_value(value, &lookup)
+}
+
 /// A text of a command with its placeholders resolved.
 pub(crate) fn resolve_text(
     text: &str,
@@ -112,6 +156,18 @@ pub(crate) fn facts_of(text: &str, facts: &TaskFacts) -> Vec<(String, Value)> {
         Part::Plain(_) => None,
     });
     all.collect()
+}
+
+/// The value of an environment variable. Kubernetes and every runtime here expand `$(NAME)` in it,
+/// as written; what an input contains is doubled, so that it arrives as it is.
+pub(crate) fn resolve_env(
+    text: &str,
+    context: &ExecutorContext<'_>,
+) -> Result<String, PlaceholderError> {
+    replace(text, &|path: &str| {
+        let value = of_context(path, context)?;
+        Ok(value.map(|value| Value::String(to_text(&value).replace('$', "$$"))))
+    })
 }
 
 const OPEN: &str = "{{$";

@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::domain::expr::Expr;
+use crate::domain::task_config::Passthroughs;
 
 /// The place of a component in [`Plan::components`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -67,6 +68,8 @@ pub(crate) struct Component {
     pub output_parameters: BTreeMap<String, ParameterType>,
     /// Artifacts that it gives.
     pub output_artifacts: BTreeMap<String, ArtifactOutputDecl>,
+    /// Which parts of its configuration a `TASK_CONFIG` parameter gets.
+    pub passthroughs: Passthroughs,
     /// What it does.
     pub body: Body,
 }
@@ -99,7 +102,7 @@ pub(crate) enum ParameterType {
     Struct,
     /// `TASK_FINAL_STATUS`, filled in by the engine.
     TaskFinalStatus,
-    /// `TASK_CONFIG`, filled in by the runtime.
+    /// `TASK_CONFIG`, filled in for each attempt.
     TaskConfig,
 }
 

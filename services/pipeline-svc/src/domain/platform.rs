@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::domain::plan::Container;
+use crate::domain::task_config::Passthroughs;
 
 /// Where a parameter of a feature comes from, in the scope around the task.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +58,7 @@ const OPERATIONS: [&str; 2] = ["argostub/createpvc", "argostub/deletepvc"];
 /// A sentence that names the feature and the way out.
 pub(crate) fn check_local(
     container: &Container,
+    passthroughs: &Passthroughs,
     lookup: impl Fn(&Source) -> Option<Value>,
 ) -> Result<(), String> {
     if OPERATIONS.contains(&container.image.as_str()) {
@@ -66,7 +68,11 @@ pub(crate) fn check_local(
              tasks on Kubernetes: use `--runtime kubernetes`"
         ));
     }
-    for (feature, parameter) in NEEDED {
+    // What the component only hands on, its own command does not need.
+    let needed = NEEDED
+        .into_iter()
+        .filter(|(feature, _)| passthroughs.applies(feature));
+    for (feature, parameter) in needed {
         let Some(Value::Array(uses)) = container.platform.get(feature) else {
             continue;
         };

@@ -7,7 +7,8 @@ use ferroflow_types::TaskId;
 use super::node::{Node, NodeError, NodeIx, NodeState, Role};
 use super::{Effect, RunEnd, RunPhase, Turn, Work};
 use crate::domain::artifact::Artifact;
-use crate::domain::plan::{Body, Dag, Importer, Task, TaskIx, TriggerStrategy};
+use crate::domain::plan::{Body, Dag, Importer, Plan, Task, TaskIx, TriggerStrategy};
+use crate::domain::task_path;
 
 impl Turn<'_> {
     /// The run begins: its root DAG runs.
@@ -54,7 +55,7 @@ impl Turn<'_> {
         let prefix = self.node(parent).path.clone();
         let first = NodeIx(count(self.run.nodes.len()));
         for (place, task) in (0u32..).zip(&dag.tasks) {
-            let path = format!("{prefix}.{}", task.key);
+            let path = task_path::child(&prefix, &task.key);
             let id = TaskId::derive(run, &path);
             let role = Role::Task(TaskIx(place));
             let mut node = Node::pending(id, path, Some(parent), role, task.component, self.now);
@@ -93,7 +94,7 @@ impl Turn<'_> {
             Err(error) => return self.fail(ix, error),
         }
         if let Some(condition) = &task.condition {
-            match condition.condition(&self.node(ix).inputs.parameters) {
+            match condition.condition(&self.run.condition_inputs(ix)) {
                 Ok(true) => {}
                 Ok(false) => return self.enter(ix, NodeState::NotTriggered),
                 Err(error) => {

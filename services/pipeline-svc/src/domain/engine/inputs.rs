@@ -11,9 +11,9 @@ use crate::domain::artifact::Artifact;
 use crate::domain::executor_input::local_path;
 use crate::domain::plan::{
     ArtifactSource, Body, Component, Importer, ImporterUri, LoopItems, ParameterInput,
-    ParameterInputDecl, ParameterSource, Plan, Task, TaskIx,
+    ParameterInputDecl, ParameterSource, ParameterType, Plan, Task, TaskIx,
 };
-use crate::domain::{placeholder, platform, values};
+use crate::domain::{placeholder, platform, task_path, values};
 
 fn wrong(message: impl Into<String>) -> NodeError {
     NodeError::new("Input", message)
@@ -69,9 +69,10 @@ impl RunState {
             }
             match parameters.remove(name) {
                 Some(value) => {
-                    parameters.insert(name.clone(), checked(name, decl, value)?);
+                    parameters.insert(name.clone(), checked(component, name, decl, value)?);
                 }
-                None if decl.optional => {}
+                // The configuration is made for each attempt.
+                None if decl.optional || decl.kind == ParameterType::TaskConfig => {}
                 None => return Err(wrong(format!("input parameter {name} has no value"))),
             }
         }
@@ -177,12 +178,31 @@ impl RunState {
         }
     }
 
+    /// What a condition of the task looks at. It was compiled for the declared types, so what is
+    /// declared as text is text there, also where the value kept its own type.
+    pub(super) fn condition_inputs(&self, ix: NodeIx) -> BTreeMap<String, Value> {
+        let mut parameters = self.node(ix).inputs.parameters.clone();
+        for (name, decl) in &self.component(ix).parameters {
+            if let Some(value) = parameters.get_mut(name)
+                && decl.kind == ParameterType::String
+                && !value.is_string()
+            {
+                *value = Value::String(value.to_string());
+            }
+        }
+        parameters
+    }
+
     /// The item of an iteration; with everything else that goes in where a command is iterated.
-    pub(super) fn iteration_inputs(&self, of: NodeIx, iteration: NodeIx) -> Values {
+    pub(super) fn iteration_inputs(
+        &self,
+        of: NodeIx,
+        iteration: NodeIx,
+    ) -> Result<Values, NodeError> {
         let own = self.node(of);
         let number = self.node(iteration).iteration().unwrap_or(0) as usize;
         let (Some(spec), Some(progress)) = (self.loop_spec(of), own.progress.as_ref()) else {
-            return Values::default();
+            return Ok(Values::default());
         };
         let component = self.plan.component(own.component);
         let mut inputs = match component.body {
@@ -198,15 +218,15 @@ impl RunState {
             let item = item.map(Arc::clone).into_iter().collect();
             inputs.artifacts.insert(spec.item_input.clone(), item);
         } else if let Some(item) = progress.items.get(number) {
-            let decl = component.parameters.get(&spec.item_input);
-            let item = match decl.map(|decl| values::coerce(decl.kind, item.clone())) {
-                Some(Ok(coerced)) => coerced,
-                // The compiler types items loosely; a selector picks the typed part.
-                Some(Err(_)) | None => item.clone(),
+            let name = &spec.item_input;
+            let item = match (&component.body, component.parameters.get(name)) {
+                // The compiler types the items of a DAG loosely; a selector picks the typed part.
+                (Body::Dag(_), _) | (_, None) => values::normalize(item.clone()),
+                (_, Some(decl)) => checked(component, name, decl, item.clone())?,
             };
-            inputs.parameters.insert(spec.item_input.clone(), item);
+            inputs.parameters.insert(name.clone(), item);
         }
-        inputs
+        Ok(inputs)
     }
 
     /// The URI and the metadata that an importer asks for.
@@ -217,22 +237,26 @@ impl RunState {
     ) -> Result<(String, Map<String, Value>), NodeError> {
         let inputs = &self.node(ix).inputs.parameters;
         let facts = self.task_facts(ix);
+        let resolve = |value: &Value| {
+            placeholder::resolve_constant(value, &facts, inputs)
+                .map_err(|error| wrong(error.to_string()))
+        };
         let uri = match &importer.uri {
-            ImporterUri::Constant(uri) => Value::String(uri.clone()),
+            ImporterUri::Constant(uri) => resolve(&Value::String(uri.clone()))?,
+            // What an input contains is no template.
             ImporterUri::Parameter(name) => inputs
                 .get(name)
                 .cloned()
                 .ok_or_else(|| wrong(format!("the importer's URI, input {name}, has no value")))?,
         };
-        let resolve = |value: &Value| {
-            placeholder::resolve_constant(value, &facts, inputs)
-                .map_err(|error| wrong(error.to_string()))
-        };
-        let uri = values::to_text(&resolve(&uri)?);
+        let uri = values::to_text(&uri);
         let mut metadata = Map::new();
         for (key, value) in &importer.metadata {
             let key = values::to_text(&resolve(&Value::String(key.clone()))?);
-            metadata.insert(key, resolve(value)?);
+            let value = resolve(value)?;
+            values::check_nesting(&value)
+                .map_err(|problem| wrong(format!("metadata {key:?}: {problem}")))?;
+            metadata.insert(key, value);
         }
         Ok((uri, metadata))
     }
@@ -272,12 +296,19 @@ impl RunState {
         if self.facts.kubernetes {
             return Ok(());
         }
-        platform::check_local(container, |source| self.around(ix, source))
+        let passthroughs = &self.component(ix).passthroughs;
+        platform::check_local(container, passthroughs, |source| self.around(ix, source))
             .map_err(|message| NodeError::new("Unsupported", message))
     }
 
-    /// What the task asks of Kubernetes, its parameters as the constants that they are now.
+    /// What the task asks of Kubernetes for its own pod.
     pub(crate) fn platform(&self, ix: NodeIx) -> Map<String, Value> {
+        let passthroughs = &self.component(ix).passthroughs;
+        passthroughs.applied(self.platform_asked(ix))
+    }
+
+    /// All that the task asks of Kubernetes, its parameters as the constants that they are now.
+    pub(crate) fn platform_asked(&self, ix: NodeIx) -> Map<String, Value> {
         match &self.component(ix).body {
             Body::Container(container) => {
                 platform::resolve(container, |source| self.around(ix, source))
@@ -315,15 +346,25 @@ impl RunState {
     }
 }
 
-/// A value as the component declares it.
-fn checked(name: &str, decl: &ParameterInputDecl, value: Value) -> Result<Value, NodeError> {
-    let value = values::coerce(decl.kind, value)
-        .map_err(|problem| wrong(format!("input parameter {name}: {problem}")))?;
+/// A value as the component declares it. A DAG hands on what it gets: what it declares as text,
+/// which is what compilers write where they do not know the type, becomes text at the executor that
+/// wants text.
+fn checked(
+    component: &Component,
+    name: &str,
+    decl: &ParameterInputDecl,
+    value: Value,
+) -> Result<Value, NodeError> {
+    let told = |problem: String| wrong(format!("input parameter {name}: {problem}"));
+    values::check_nesting(&value).map_err(told)?;
+    let hands_on = matches!(component.body, Body::Dag(_)) && decl.kind == ParameterType::String;
+    let kept = hands_on.then(|| values::normalize(value.clone()));
+    let value = values::coerce(decl.kind, value).map_err(told)?;
     if decl.literals.is_empty() || decl.literals.contains(&value) {
-        return Ok(value);
+        return Ok(kept.unwrap_or(value));
     }
     let allowed: Vec<_> = decl.literals.iter().map(values::to_text).collect();
-    let allowed = allowed.join(", ");
+    let (allowed, value) = (allowed.join(", "), values::excerpt(&value));
     Err(wrong(format!(
         "input parameter {name} is {value}, but must be one of {allowed}"
     )))

@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::flow::count;
 use super::node::{LoopProgress, Node, NodeError, NodeIx, NodeState, Role};
 use super::{RunState, Turn};
-use crate::domain::placeholder;
 use crate::domain::plan::{Body, LoopItems, LoopSpec};
+use crate::domain::{placeholder, values};
 
 /// How many iterations of a loop without a limit are under way at once. Iterations cannot see one
 /// another, so a window changes nothing but the memory of very long loops.
@@ -89,9 +89,18 @@ impl Turn<'_> {
             progress.started += 1;
             progress.open += 1;
         }
-        let inputs = self.run.iteration_inputs(ix, iteration);
-        self.change(iteration).inputs = inputs;
-        self.begin(iteration);
+        self.begin_iteration(ix, iteration);
+    }
+
+    /// Runs the body with the item of the iteration, if it is one that the body takes.
+    pub(super) fn begin_iteration(&mut self, ix: NodeIx, iteration: NodeIx) {
+        match self.run.iteration_inputs(ix, iteration) {
+            Ok(inputs) => {
+                self.change(iteration).inputs = inputs;
+                self.begin(iteration);
+            }
+            Err(error) => self.fail(iteration, error),
+        }
     }
 
     fn add_iteration(&mut self, ix: NodeIx, number: u32) -> NodeIx {
@@ -114,6 +123,13 @@ impl Turn<'_> {
 
     fn end_loop(&mut self, ix: NodeIx) {
         let outputs = self.run.loop_outputs(ix);
+        // Each loop around a value adds a list to it.
+        for (name, value) in &outputs.parameters {
+            if let Err(problem) = values::check_nesting(value) {
+                let message = format!("output {name} of the loop: {problem}");
+                return self.fail(ix, NodeError::new("Output", message));
+            }
+        }
         let progress = self.node(ix).progress.as_deref();
         let failed = progress.is_some_and(|progress| progress.failed);
         self.change(ix).outputs = outputs;
@@ -147,6 +163,7 @@ impl RunState {
                     wrong(format!("the loop iterates over {name}, which has no value"))
                 })?;
                 list_of(value).ok_or_else(|| {
+                    let value = values::excerpt(value);
                     wrong(format!(
                         "the loop iterates over {name}, which is not a list: {value}"
                     ))
@@ -157,6 +174,10 @@ impl RunState {
                 vec![Value::Null; artifacts]
             }
         };
+        for (number, item) in items.iter().enumerate() {
+            values::check_nesting(item)
+                .map_err(|problem| wrong(format!("item {number} of the loop: {problem}")))?;
+        }
         if items.len() > ITEMS_MAX {
             let found = items.len();
             return Err(wrong(format!(

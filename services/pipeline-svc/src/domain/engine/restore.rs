@@ -15,6 +15,7 @@ use super::node::{
 };
 use super::{Effect, RunFacts, RunPhase, RunState};
 use crate::domain::plan::{Body, ComponentIx, Plan, TaskIx};
+use crate::domain::task_path;
 
 /// A stored task.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,6 +64,16 @@ pub(crate) struct NodeRow {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("stored tasks do not fit the plan: {0} is missing")]
 pub(crate) struct Inconsistent(String);
+
+/// The path of a task: the one that an earlier release gave it, if it is stored under that.
+fn stored_path(rows: &HashMap<String, NodeRow>, prefix: &str, key: &str) -> String {
+    let path = task_path::child(prefix, key);
+    let earlier = task_path::unescaped_child(prefix, key);
+    if !rows.contains_key(&path) && rows.contains_key(&earlier) {
+        return earlier;
+    }
+    path
+}
 
 impl RunState {
     /// The state that `rows` tell of, and what has to be done (again) for it to go on.
@@ -152,13 +163,13 @@ impl RunState {
         let started = dag
             .tasks
             .first()
-            .is_some_and(|task| rows.contains_key(&format!("{prefix}.{}", task.key)));
+            .is_some_and(|task| rows.contains_key(&stored_path(rows, &prefix, &task.key)));
         if !started {
             return Ok(Vec::new());
         }
         let mut children = Vec::with_capacity(dag.tasks.len());
         for (place, task) in (0u32..).zip(&dag.tasks) {
-            let path = format!("{prefix}.{}", task.key);
+            let path = stored_path(rows, &prefix, &task.key);
             let role = Role::Task(TaskIx(place));
             children.push(self.restore_node(rows, path, Some(ix), role, task.component)?);
         }

@@ -111,9 +111,7 @@ impl Turn<'_> {
                 self.resume_dag(iteration);
             } else {
                 self.renew(iteration);
-                let inputs = self.run.iteration_inputs(ix, iteration);
-                self.change(iteration).inputs = inputs;
-                self.begin(iteration);
+                self.begin_iteration(ix, iteration);
             }
         }
         self.advance_loop(ix);

@@ -2,6 +2,7 @@
 
 mod causes;
 mod imports;
+mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -57,6 +58,7 @@ fn facts() -> RunFacts {
         pipeline_root: "/r".to_owned(),
         created_at: Timestamp::EPOCH,
         workspace_path: None,
+        workspace_claim: None,
         caching: false,
         kubernetes: false,
         entry_points: false,

@@ -7,10 +7,12 @@
 //! |---|---|
 //! | `component` | interfaces, commands, importers |
 //! | `task` | one task: its inputs, its trigger, its loop |
-//! | `graph` | edges, cycles, recursion |
+//! | `graph` | edges, cycles, recursion, size |
+//! | `needs` | inputs of nested DAGs that nothing inside reads |
 
 mod component;
 mod graph;
+mod needs;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -32,6 +34,10 @@ const TASKS_MAX: usize = 10_000;
 const COMPONENTS_MAX: usize = 10_000;
 const NAME_MAX: usize = 128;
 
+/// Tasks of a whole run, loops counted once: a DAG that is used twice inside one that is used twice
+/// is there four times.
+const UNFOLDED_MAX: u64 = 100_000;
+
 /// Errors with their places.
 #[derive(Debug, Default)]
 struct Faults(Vec<FieldViolation>);
@@ -48,6 +54,8 @@ struct Source<'s> {
     platform: Option<&'s ir::SinglePlatform>,
     /// Where each component will be in the plan.
     places: BTreeMap<&'s str, ComponentIx>,
+    /// What is read in DAGs.
+    needs: needs::Needs<'s>,
 }
 
 /// Builds the plan.
@@ -71,11 +79,13 @@ pub(crate) fn build(
         .map(|(name, at)| (*name, ComponentIx(at)))
         .collect();
     let kubernetes = platform.and_then(|platform| platform.platforms.get("kubernetes"));
-    let source = Source {
+    let mut source = Source {
         spec,
         platform: kubernetes,
         places,
+        needs: needs::Needs::default(),
     };
+    source.needs = needs::Needs::of(&source);
 
     let mut components = vec![component::interface("root", "root", root, &mut faults)];
     for (name, component) in &spec.components {
@@ -89,6 +99,7 @@ pub(crate) fn build(
                 .map(|(name, spec)| (format!("components.{name}"), spec)),
         )
         .collect();
+    needs::relax(&source, &mut components);
     let mut bodies = Vec::with_capacity(specs.len());
     for (place, spec) in &specs {
         bodies.push(component::body(
@@ -103,6 +114,9 @@ pub(crate) fn build(
         component.body = body;
     }
     graph::check_recursion(&components, &mut faults);
+    if faults.0.is_empty() {
+        graph::check_size(&components, &mut faults);
+    }
     if faults.0.is_empty() {
         graph::inherit_retries(&mut components);
         Ok(plan(spec, kubernetes, components))

@@ -9,6 +9,7 @@ use crate::domain::plan::{
     ArtifactInputDecl, ArtifactOutputDecl, ArtifactType, Body, Component, Container, Dag, Importer,
     ImporterUri, OutputSelector, ParameterInputDecl, ParameterType, ResourceSpec, TaskIx,
 };
+use crate::domain::task_config::{ConfigField, Passthroughs};
 use crate::domain::{ir, values};
 
 /// What a component takes and gives; its body comes later.
@@ -29,6 +30,7 @@ pub(super) fn interface(
     let mut output_parameters = BTreeMap::new();
     for (name, definition) in &outputs.parameters {
         let place = format!("{place}.outputDefinitions.parameters.{name}");
+        check_file_name(&place, name, faults);
         if let Some(kind) = parameter_type(&place, definition, faults) {
             output_parameters.insert(name.clone(), kind);
         }
@@ -41,6 +43,10 @@ pub(super) fn interface(
         };
         (name.clone(), decl)
     });
+    for name in outputs.artifacts.keys() {
+        let place = format!("{place}.outputDefinitions.artifacts.{name}");
+        check_file_name(&place, name, faults);
+    }
     let output_artifacts = outputs.artifacts.iter().map(|(name, definition)| {
         let decl = ArtifactOutputDecl {
             kind: artifact_type(&definition.artifact_type),
@@ -55,7 +61,35 @@ pub(super) fn interface(
         artifacts: artifacts.collect(),
         output_parameters,
         output_artifacts: output_artifacts.collect(),
+        passthroughs: passthroughs(place, &spec.task_config_passthroughs, faults),
         body: unfinished(),
+    }
+}
+
+fn passthroughs(place: &str, spec: &[ir::Passthrough], faults: &mut Faults) -> Passthroughs {
+    let mut passthroughs = Passthroughs::default();
+    for (at, one) in spec.iter().enumerate() {
+        match ConfigField::parse(&one.field) {
+            Ok(Some(field)) => drop(passthroughs.0.insert(field, one.apply_to_task)),
+            Ok(None) => {}
+            Err(problem) => faults.add(
+                format!("{place}.taskConfigPassthroughs[{at}].field"),
+                problem,
+            ),
+        }
+    }
+    passthroughs
+}
+
+/// Names of tasks and outputs become parts of paths and URIs, and must not lead out of them.
+fn check_file_name(place: &str, name: &str, faults: &mut Faults) {
+    let leaves = name.split('/').any(|part| matches!(part, "" | "." | ".."));
+    if leaves || name.contains(['\0', '\\']) {
+        let problem = format!(
+            "{name:?} cannot be the name of a file: it must have no empty part, no . or .. as a part, \
+             and no backslash"
+        );
+        faults.add(place, problem);
     }
 }
 
@@ -208,6 +242,7 @@ fn dag(
         if key.is_empty() || key.len() > NAME_MAX {
             faults.add(&place, format!("a task's key has 1 to {NAME_MAX} bytes"));
         }
+        check_file_name(&place, key, faults);
         tasks.push(task::task(&scope, key, &place, task_spec, faults));
     }
     // A task whose component is missing would be reported once more by everything that uses it.

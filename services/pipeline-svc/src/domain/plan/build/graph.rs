@@ -1,8 +1,8 @@
-//! Edges: backwards links, cycles, recursion, inheritance.
+//! Edges: backwards links, cycles, recursion, size, inheritance.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::Faults;
+use super::{Faults, UNFOLDED_MAX};
 use crate::domain::plan::{Body, Component, ComponentIx, Dag, TaskIx};
 
 /// Nested DAGs deeper than this are refused.
@@ -118,6 +118,36 @@ fn visit(
     }
     path.pop();
     done.insert(at);
+}
+
+/// A pipeline that unfolds to more tasks than a run can have is refused. Components have no cycles.
+pub(super) fn check_size(components: &[Component], faults: &mut Faults) {
+    let tasks = unfolded(components, ComponentIx(0), &mut BTreeMap::new());
+    if tasks > UNFOLDED_MAX {
+        let problem = format!(
+            "the pipeline unfolds to {tasks} tasks, and a run may have {UNFOLDED_MAX}: use loops, or \
+             several pipelines"
+        );
+        faults.add("root.dag", problem);
+    }
+}
+
+fn unfolded(
+    components: &[Component],
+    at: ComponentIx,
+    known: &mut BTreeMap<ComponentIx, u64>,
+) -> u64 {
+    if let Some(tasks) = known.get(&at) {
+        return *tasks;
+    }
+    let mut tasks: u64 = 1;
+    if let Body::Dag(dag) = &components[at.0 as usize].body {
+        for task in &dag.tasks {
+            tasks = tasks.saturating_add(unfolded(components, task.component, known));
+        }
+    }
+    known.insert(at, tasks);
+    tasks
 }
 
 /// A retry policy on a group is its tasks', where they have none of their own. A component that is

@@ -140,6 +140,12 @@ fn parameters(
     let mut parameters = BTreeMap::new();
     for (name, input) in &spec.inputs.parameters {
         let place = format!("{place}.inputs.parameters.{name}");
+        if let Some(parent) = &input.component_input_parameter
+            && !scope.own.parameters.contains_key(parent)
+            && scope.source.is_unread(&component.name, name)
+        {
+            continue;
+        }
         let Some((source, kind)) = source(scope, &place, input, upstream, faults) else {
             continue;
         };

@@ -129,6 +129,43 @@ fn a_component_that_contains_itself_is_refused() {
 }
 
 #[test]
+fn a_pipeline_that_unfolds_without_end_is_refused() {
+    let found = faults(|spec| {
+        for level in 0..40 {
+            let inner = if level == 39 {
+                "c".to_owned()
+            } else {
+                format!("d{}", level + 1)
+            };
+            let twice = json!({"x": {"componentRef": {"name": inner}},
+                "y": {"componentRef": {"name": inner}}});
+            spec["components"][format!("d{level}")] = json!({"dag": {"tasks": twice}});
+        }
+        spec["root"]["dag"]["tasks"]["x"] = json!({"componentRef": {"name": "d0"}});
+    });
+
+    assert!(
+        found[0].contains("root.dag: the pipeline unfolds to"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn names_that_lead_out_of_folders_are_refused() {
+    for name in ["..", ".", "a/../b", "/a", "a/", "a\\b", "a\0"] {
+        let found = faults(|spec| {
+            spec["root"]["dag"]["tasks"][name] = json!({"componentRef": {"name": "c"}});
+            spec["components"]["c"]["outputDefinitions"]["artifacts"][name] =
+                json!({"artifactType": {"schemaTitle": "system.Artifact"}});
+        });
+        let told = found
+            .iter()
+            .filter(|fault| fault.contains("cannot be the name of a file"));
+        assert_eq!(told.count(), 2, "{name}: {found:?}");
+    }
+}
+
+#[test]
 fn every_fault_is_told_at_once() {
     let found = faults(|spec| {
         spec["pipelineInfo"]["name"] = json!("");

@@ -1,0 +1,169 @@
+//! How large values may be: where they are refused, and how they are read.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on panics"
+)]
+
+use std::time::Duration;
+
+use ferroflow_testkit::Platform;
+use serde_json::{Value, json};
+
+const LIMIT: Duration = Duration::from_mins(1);
+const MIB: usize = 1024 * 1024;
+
+/// `give` gives a text of `size` bytes; `take` is given it and `text`, and uses neither.
+fn pipeline() -> Value {
+    let text = json!({"parameterType": "STRING"});
+    let inputs = json!({"parameters": {"text": text, "given": text}});
+    let script = "mkdir -p \"$(dirname \"$0\")\"; head -c \"$1\" /dev/zero | tr '\\0' x > \"$0\"";
+    let give = [
+        "sh",
+        "-c",
+        script,
+        "{{$.outputs.parameters['given'].output_file}}",
+        "{{$.inputs.parameters['size']}}",
+    ];
+    json!({
+        "pipelineInfo": {"name": "values"}, "schemaVersion": "2.1.0", "sdkVersion": "test",
+        "components": {
+            "comp-give": {
+                "executorLabel": "exec-give",
+                "inputDefinitions": {"parameters": {"size": {"parameterType": "NUMBER_INTEGER"}}},
+                "outputDefinitions": {"parameters": {"given": text}},
+            },
+            "comp-take": {"executorLabel": "exec-take", "inputDefinitions": inputs},
+        },
+        "deploymentSpec": {"executors": {
+            "exec-give": {"container": {"image": "busybox", "command": give}},
+            "exec-take": {"container": {"image": "busybox", "command": ["true"]}},
+        }},
+        "root": {
+            "inputDefinitions": {"parameters": {
+                "text": text,
+                "size": {"parameterType": "NUMBER_INTEGER"},
+            }},
+            "dag": {"tasks": {
+                "give": {
+                    "componentRef": {"name": "comp-give"}, "taskInfo": {"name": "give"},
+                    "inputs": {"parameters": {"size": {"componentInputParameter": "size"}}},
+                },
+                "take": {
+                    "componentRef": {"name": "comp-take"}, "taskInfo": {"name": "take"},
+                    "dependentTasks": ["give"],
+                    "inputs": {"parameters": {
+                        "text": {"componentInputParameter": "text"},
+                        "given": {"taskOutputParameter": {
+                            "producerTask": "give", "outputParameterKey": "given",
+                        }},
+                    }},
+                },
+            }},
+        },
+    })
+}
+
+fn request(text: &str, size: usize) -> Value {
+    json!({
+        "display_name": "values",
+        "pipeline_spec": pipeline(),
+        "runtime_config": {"parameters": {"text": text, "size": size}},
+    })
+}
+
+/// The task of a path among those of a run.
+fn task(platform: &Platform, run: &str, path: &str) -> Value {
+    let (status, list) = platform.get(&format!("/apis/ferroflow/v1/runs/{run}/tasks"));
+    assert_eq!(status, 200, "{list}");
+    let tasks = list["tasks"].as_array().unwrap();
+    let found = tasks.iter().find(|task| task["path"] == path);
+    found
+        .unwrap_or_else(|| panic!("no task {path} in {list}"))
+        .clone()
+}
+
+#[test]
+fn lists_leave_large_values_out_and_say_where_they_are() {
+    let data = tempfile::tempdir().unwrap();
+    let platform = Platform::start(data.path(), &[]);
+    let text = "t".repeat(MIB);
+    let parameters = json!({"text": text, "size": 2 * MIB});
+    let run = platform.submit("values", &pipeline(), &parameters);
+    let ended = platform.wait(&run, LIMIT);
+    assert_eq!(ended["state"], "SUCCEEDED", "{:?}", ended["error"]);
+
+    let take = task(&platform, &run, "root.take");
+    assert_eq!(
+        take["elided"],
+        json!(["input_parameters.given", "input_parameters.text"])
+    );
+    assert_eq!(take["input_parameters"], json!({}));
+    let path = format!(
+        "/apis/ferroflow/v1/runs/{run}/tasks/{}",
+        take["task_id"].as_str().unwrap()
+    );
+    let (_, whole) = platform.get(&path);
+    assert_eq!(whole["input_parameters"]["text"], text);
+    assert_eq!(whole["elided"], Value::Null);
+    let (status, given) = platform.get(&format!("{path}/parameters/given"));
+    assert_eq!((status, given.as_str().unwrap().len()), (200, 2 * MIB));
+    let (status, said) = platform.get(&format!("{path}/parameters/given?output=true"));
+    assert_eq!(status, 404, "{said}");
+    let give = task(&platform, &run, "root.give");
+    let path = format!(
+        "/apis/ferroflow/v1/runs/{run}/tasks/{}/parameters/given?output=true",
+        give["task_id"].as_str().unwrap()
+    );
+    assert_eq!(platform.get(&path).1, given);
+
+    let (_, list) = platform.get("/apis/v2beta1/runs");
+    let shown = list["runs"][0]["runtime_config"]["parameters"]["text"].clone();
+    assert!(shown.as_str().unwrap().contains("GetRun"), "{shown}");
+    let (_, one) = platform.get(&format!("/apis/v2beta1/runs/{run}"));
+    assert_eq!(one["runtime_config"]["parameters"]["text"], text);
+}
+
+#[test]
+fn one_limit_holds_wherever_a_value_comes_in() {
+    let data = tempfile::tempdir().unwrap();
+    let max = 64 * 1024;
+    let platform = Platform::start(data.path(), &["--value-max", &max.to_string()]);
+    let runs = "/apis/v2beta1/runs";
+
+    let largest = "t".repeat(max);
+    let (status, run) = platform.post(runs, &request(&largest, max));
+    assert_eq!(status, 200, "{run}");
+    let run = run["run_id"].as_str().unwrap().to_owned();
+    let ended = platform.wait(&run, LIMIT);
+    assert_eq!(ended["state"], "SUCCEEDED", "{:?}", ended["error"]);
+
+    // Whoever gives it to a run is told by name.
+    let (status, said) = platform.post(runs, &request(&format!("{largest}t"), max));
+    assert_eq!(status, 400, "{said}");
+    for named in [
+        "runtime_config.parameters.text",
+        "65537 bytes",
+        "65536",
+        "value_max",
+    ] {
+        assert!(said.to_string().contains(named), "{said}");
+    }
+    // What is larger than any request can be is refused before it is read.
+    let (status, said) = platform.post(runs, &request(&"t".repeat(9 * MIB), max));
+    assert_eq!(status, 400, "{said}");
+    assert!(said.to_string().contains("gateway.body_max"), "{said}");
+
+    // A task that gives it fails.
+    let (_, run) = platform.post(runs, &request("t", max + 1));
+    let run = run["run_id"].as_str().unwrap().to_owned();
+    let ended = platform.wait(&run, LIMIT);
+    assert_eq!(ended["state"], "FAILED", "{ended}");
+    let message = task(&platform, &run, "root.give")["error"]["message"].to_string();
+    for named in ["output given", "65537 bytes", "value_max"] {
+        assert!(message.contains(named), "{message}");
+    }
+    // Nothing is left of what was refused.
+    let (_, list) = platform.get(runs);
+    assert_eq!(list["total_size"], 2, "{list}");
+}
