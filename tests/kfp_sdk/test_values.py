@@ -89,7 +89,7 @@ def run(client, platform, pipeline, arguments=None):
 
 def test_items_of_an_unknown_type_are_numbers_where_numbers_are_wanted(client, platform):
     _, out = run(client, platform, items)
-    assert [value for path, value in sorted(out.items()) if path.endswith(".add-one")] == [None, 3]
+    assert [value for path, value in sorted(out.items()) if path.endswith(".add-one")] == [3]
     assert [value for path, value in sorted(out.items()) if path.endswith(".say")] == ["1", "2"]
 
 
@@ -117,8 +117,9 @@ def test_a_component_is_told_its_configuration(client, platform):
     run(client, platform, with_config)
 
 
-def test_nan_is_refused_by_name(client):
-    with pytest.raises(Exception, match="JSON|NaN|nan|char"):
+def test_nan_is_refused(client):
+    # The SDK sends it as a bare word, which is no JSON.
+    with pytest.raises(Exception, match="the body is not a Run"):
         client.create_run_from_pipeline_func(
             texts, {"text": "x", "doubles": [float("nan")]}, enable_caching=False
         )

@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use ferroflow_proto::json::map_to_struct;
 use ferroflow_proto::kfp::v2beta1 as pb;
+use ferroflow_proto::kfp::v2beta1::run_service_client::RunServiceClient;
 use ferroflow_testkit::Platform;
 use serde_json::{Map, Value, json};
+use tonic::transport::Endpoint;
 
 /// How many random values go each way.
 const MANY: usize = 100_000;
@@ -298,9 +300,8 @@ async fn values_of_thirty_objects_and_more_are_answered_by_every_api() {
         assert_eq!(found["artifacts"][0]["metadata"]["value"], value);
 
         let url = platform.url().to_owned();
-        let mut client = pb::run_service_client::RunServiceClient::connect(url)
-            .await
-            .unwrap();
+        let channel = Endpoint::from_shared(url).unwrap().connect().await.unwrap();
+        let mut client = RunServiceClient::new(channel);
         let request = pb::GetRunRequest {
             run_id: run,
             ..pb::GetRunRequest::default()

@@ -128,17 +128,7 @@ pub(crate) fn build(run: &RunState, ix: NodeIx, places: &Places) -> Result<Invoc
         Body::Dag(_) => return Err(NodeError::new("Internal", "the task has no command")),
     };
     let artifacts = output_places(run, ix, component);
-    let parameters: Vec<_> = component
-        .output_parameters
-        .iter()
-        .map(|(name, kind)| {
-            (
-                name.clone(),
-                *kind,
-                format!("{}/{name}", places.outputs_dir),
-            )
-        })
-        .collect();
+    let parameters = output_files(component, places);
     let facts = run.task_facts(ix);
     let mut input = executor_input(run, ix, places, &parameters, &artifacts);
     fill_in_executor(run, ix, &facts, &mut input)?;
@@ -172,17 +162,9 @@ pub(crate) fn build(run: &RunState, ix: NodeIx, places: &Places) -> Result<Invoc
     if argv.is_empty() && !entry_point && !platform::is_operation(&container.image) {
         return Err(no_command(&container.image));
     }
-    let on_task = |field| component.passthroughs.on_task(field);
-    let env = if on_task(ConfigField::Env) {
-        env
-    } else {
-        Vec::new()
-    };
-    let resources = if on_task(ConfigField::Resources) {
-        resources
-    } else {
-        ResourceSpec::default()
-    };
+    let passthroughs = &component.passthroughs;
+    let env = passthroughs.kept(ConfigField::Env, env);
+    let resources = passthroughs.kept(ConfigField::Resources, resources);
     let (cpu_millis, memory_bytes) = limits(&resources)?;
     Ok(Invocation {
         image: text(&container.image)?,
@@ -215,6 +197,15 @@ fn check_sizes(parameters: &BTreeMap<String, Value>, limit: ValueLimit) -> Resul
         }
     }
     Ok(())
+}
+
+/// The file of each output parameter.
+fn output_files(component: &Component, places: &Places) -> Vec<(String, ParameterType, String)> {
+    let outputs = component.output_parameters.iter();
+    let file = |name: &str| format!("{}/{name}", places.outputs_dir);
+    outputs
+        .map(|(name, kind)| (name.clone(), *kind, file(name)))
+        .collect()
 }
 
 /// What brings an importer's content to the workspace.

@@ -74,6 +74,15 @@ impl Passthroughs {
         self.0.get(&field).copied().unwrap_or(true)
     }
 
+    /// What the task's own pod gets of a part.
+    pub(crate) fn kept<T: Default>(&self, field: ConfigField, part: T) -> T {
+        if self.on_task(field) {
+            part
+        } else {
+            T::default()
+        }
+    }
+
     fn passes(&self, field: ConfigField) -> bool {
         self.0.contains_key(&field)
     }
