@@ -5,6 +5,7 @@ pub(crate) mod claims;
 pub(crate) mod experiments;
 pub(crate) mod list;
 pub(crate) mod pipelines;
+pub(crate) mod recurring_runs;
 pub(crate) mod requests;
 mod row;
 pub(crate) mod runs;
@@ -42,5 +43,10 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         version: 5,
         name: "runs by pipeline",
         sql: include_str!("../migrations/0005_runs_by_pipeline.sql"),
+    },
+    Migration {
+        version: 6,
+        name: "recurring runs",
+        sql: include_str!("../migrations/0006_recurring_runs.sql"),
     },
 ];
