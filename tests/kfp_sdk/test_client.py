@@ -191,5 +191,3 @@ def test_what_bad_input_gets(client, package, tmp_path):
     assert error.status == 400 and "run_id" in error.body
     error = refused(lambda: client.get_run("00000000-0000-4000-8000-000000000000"))
     assert error.status == 404
-    error = refused(lambda: client.list_recurring_runs())
-    assert error.status == 501 and "recurring runs" in error.body

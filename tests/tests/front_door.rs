@@ -118,13 +118,6 @@ const REFUSED: &[(&str, &str, &str, u16, &str)] = &[
         "unknown parameter nope",
     ),
     (
-        "GET",
-        "/apis/v2beta1/recurringruns",
-        "",
-        501,
-        "recurring runs are not supported",
-    ),
-    (
         "POST",
         "/apis/v2beta1/visualizations/x",
         "{}",

@@ -26,6 +26,7 @@ struct Scene {
     folder: tempfile::TempDir,
     settings: String,
     pipelines: String,
+    events: String,
     ports: Vec<u16>,
     services: Vec<Process>,
 }
@@ -39,9 +40,10 @@ impl Scene {
         let folder = tempfile::tempdir().unwrap();
         let unique = format!("{name}_{}", std::process::id());
         let pipelines = database(&format!("pipelines_{unique}"));
+        let events = database(&format!("events_{unique}"));
         let written = json!({
             "pipelines": {"database": pipelines},
-            "events": {"database": database(&format!("events_{unique}"))},
+            "events": {"database": events},
             "identity": identity(folder.path()),
         });
         let settings = settings(folder.path(), &written);
@@ -49,6 +51,7 @@ impl Scene {
             folder,
             settings,
             pipelines,
+            events,
             ports: Vec::new(),
             services: Vec::new(),
         };
@@ -291,4 +294,80 @@ fn a_rolling_restart_fails_no_request() {
     eventually(LIMIT, "every run succeeds", || {
         query(&scene.pipelines, unfinished) == "0"
     });
+}
+
+/// Schedules that fire each second, and for how many seconds.
+const SCHEDULES: usize = 100;
+const SECONDS: i64 = 15;
+
+/// A run of this starts no process: its only task is left out.
+fn nothing_to_do() -> Value {
+    let mut spec = one_step("true");
+    spec["root"]["dag"]["tasks"]["t"]["triggerPolicy"] = json!({"condition": "'a' == 'b'"});
+    spec
+}
+
+/// `FERROFLOW_SCHEDULE_SECONDS` asks for another length of time, for example 60.
+#[test]
+fn schedules_miss_nothing_and_repeat_nothing_when_a_replica_is_killed() {
+    let Some(mut scene) = Scene::open("schedules", 2) else {
+        return;
+    };
+    let given = std::env::var("FERROFLOW_SCHEDULE_SECONDS").ok();
+    let seconds = given.map_or(SECONDS, |text| text.parse().unwrap());
+    let gateway = scene.gateway("gw-0", &[0, 1], &[]);
+    let platform = Platform::at(gateway.address());
+    let moment = |after: i64| {
+        let format = r#"YYYY-MM-DD"T"HH24:MI:SS"Z""#;
+        let text = format!(
+            "SELECT to_char(now() AT TIME ZONE 'utc' + interval '{after} seconds', '{format}')"
+        );
+        query(&scene.pipelines, &text)
+    };
+    let trigger = json!({"cron_schedule": {
+        "cron": "* * * * * *", "start_time": moment(5), "end_time": moment(5 + seconds)}});
+    for number in 0..SCHEDULES {
+        let asked = json!({
+            "display_name": format!("every second {number}"), "mode": "ENABLE",
+            "max_concurrency": 10, "pipeline_spec": nothing_to_do(), "trigger": trigger,
+        });
+        let (status, made) = platform.post("/apis/v2beta1/recurringruns", &asked);
+        assert_eq!(status, 200, "{made}");
+    }
+    let count = |condition: &str| {
+        let text = format!("SELECT count(*) FROM runs WHERE {condition}");
+        query(&scene.pipelines, &text).parse::<i64>().unwrap()
+    };
+    let due = count("recurring_run_id = ''") + i64::try_from(SCHEDULES).unwrap() * seconds;
+    let limit = Duration::from_mins(10);
+    eventually(limit, "half of the runs", || count("true") >= due / 2);
+    let holder = "SELECT holder FROM leases WHERE name = 'schedules'";
+    let leader = query(&scene.pipelines, holder);
+    let at = usize::from(scene.services[1].replica() == leader);
+    assert_eq!(scene.services[at].replica(), leader);
+    scene.services[at].kill();
+    let (begun, then) = (Instant::now(), count("true"));
+    eventually(limit, "the other replica goes on", || count("true") > then);
+    println!(
+        "killed the one that fires after {then} runs, the other went on in {:?}",
+        begun.elapsed()
+    );
+    eventually(limit, "every run", || count("finished_at > 0") >= due);
+
+    let table = |text: &str| query(&scene.pipelines, text);
+    let each = "SELECT min(n), max(n), count(*) FROM (SELECT count(*) AS n FROM runs \
+        GROUP BY recurring_run_id) AS counted";
+    assert_eq!(table(each), format!("{seconds}|{seconds}|{SCHEDULES}"));
+    let distinct = "SELECT count(*) FROM (SELECT DISTINCT recurring_run_id, scheduled_at FROM runs) \
+        AS due";
+    assert_eq!(table(distinct), due.to_string());
+    let span = "SELECT (max(scheduled_at) - min(scheduled_at)) / 1000 FROM runs";
+    assert_eq!(table(span), (seconds - 1).to_string());
+    let failed = count("state <> 'SUCCEEDED'");
+    assert_eq!(failed, 0);
+    let told = "SELECT count(*) FROM event_log WHERE event LIKE '%recurring-run.triggered%'";
+    eventually(limit, "an event for each", || {
+        query(&scene.events, told) == due.to_string()
+    });
+    println!("{due} due times of {SCHEDULES} schedules, {due} runs, {due} events");
 }

@@ -12,6 +12,7 @@ mod log_text;
 pub(crate) mod output;
 mod pipeline;
 mod python_file;
+mod recurring_run;
 mod remarks;
 mod run;
 mod spec;
@@ -89,6 +90,14 @@ pub(crate) enum ClientCommand {
         #[command(flatten)]
         global: Global,
     },
+    /// Schedules that create runs.
+    #[command(after_help = recurring_run::EXAMPLES)]
+    RecurringRun {
+        #[command(subcommand)]
+        command: recurring_run::Command,
+        #[command(flatten)]
+        global: Global,
+    },
     /// Experiments: folders of runs.
     Experiment {
         #[command(subcommand)]
@@ -121,6 +130,9 @@ pub(crate) async fn run(command: ClientCommand) -> anyhow::Result<ExitCode> {
     match command {
         ClientCommand::Pipeline { command, global } => pipeline::run(command, &global).await,
         ClientCommand::Run { command, global } => run::run(command, &global).await,
+        ClientCommand::RecurringRun { command, global } => {
+            recurring_run::run(command, &global).await
+        }
         ClientCommand::Experiment { command, global } => experiment::run(command, &global).await,
         ClientCommand::Artifact { command, global } => artifact::run(command, &global).await,
         ClientCommand::Events { command, global } => events::run(command, &global).await,

@@ -84,6 +84,10 @@ pub(crate) struct Flags {
     /// processes) an `s3://` URI [FERROFLOW_PIPELINES__PIPELINE_ROOT; default where artifacts are kept].
     #[arg(long, value_name = "DIR")]
     pipeline_root: Option<String>,
+    /// The time zone of cron expressions that name none by `CRON_TZ=`, for example Europe/Berlin
+    /// [FERROFLOW_PIPELINES__TIME_ZONE; default UTC].
+    #[arg(long, value_name = "ZONE")]
+    time_zone: Option<String>,
     /// The Python that environments are made with [FERROFLOW_PYTHON__INTERPRETER; default python3].
     #[arg(long, value_name = "PROGRAM")]
     python: Option<String>,
@@ -157,6 +161,7 @@ impl Flags {
                 "active_runs": self.active_runs,
                 "caching": self.caching,
                 "pipeline_root": self.pipeline_root,
+                "time_zone": self.time_zone,
             },
             "runtime": self.runtime,
             "docker": self.docker.given(),

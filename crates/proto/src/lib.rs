@@ -7,7 +7,7 @@
 //! | [`kfp_kubernetes`] | its Kubernetes platform document |
 //! | [`attempts::v1`] | launchers in pods and the runtime that made them |
 //! | [`events::v1`] | our event stream |
-//! | [`pipelines::v1`] | our additions: tasks, logs, artifacts, uploads |
+//! | [`pipelines::v1`] | our additions: tasks, logs, artifacts, uploads, due times |
 //!
 //! The same descriptor set drives transcoding, gRPC reflection and the OpenAPI document.
 

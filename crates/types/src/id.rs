@@ -77,6 +77,10 @@ id!(
     RunId, "run"
 );
 id!(
+    /// A schedule that creates runs.
+    RecurringRunId, "recurring run"
+);
+id!(
     /// A node of a run, derived from the run and the node's path.
     TaskId, "task"
 );

@@ -28,7 +28,7 @@ pub mod time;
 pub use caller::Principal;
 pub use error::{Error, ErrorKind, FieldViolation, Result};
 pub use event::CloudEvent;
-pub use id::{ExperimentId, PipelineId, PipelineVersionId, RunId, TaskId};
+pub use id::{ExperimentId, PipelineId, PipelineVersionId, RecurringRunId, RunId, TaskId};
 pub use limit::ValueLimit;
 pub use name::Namespace;
 pub use time::{Clock, Timestamp};

@@ -157,6 +157,12 @@ const RULES: &[(&str, &str, &str, &str)] = &[
         "pipelines",
     ),
     (
+        "ferroflow.pipelines.v1.ScheduleService",
+        "ListDueTimes",
+        "get",
+        "jobs",
+    ),
+    (
         "ferroflow.pipelines.v1.TaskService",
         "ListTasks",
         "get",

@@ -4,16 +4,16 @@ pub(crate) mod convert;
 mod elide;
 pub(crate) mod experiments;
 pub(crate) mod pipelines;
+pub(crate) mod recurring_runs;
 pub(crate) mod runs;
 pub(crate) mod tasks;
-pub(crate) mod unsupported;
 pub(crate) mod uploads;
 
 use std::str::FromStr;
 use std::sync::Arc;
 
 use ferroflow_service::status::to_status;
-use ferroflow_types::{Error, FieldViolation};
+use ferroflow_types::{Error, FieldViolation, Timestamp};
 use tonic::Status;
 
 use crate::app::Ctx;
@@ -37,6 +37,19 @@ fn id_opt<T: FromStr<Err: ToString>>(field: &str, text: &str) -> Result<Option<T
     } else {
         id(field, text).map(Some)
     }
+}
+
+/// A time that need not be given.
+fn time_opt(
+    field: &str,
+    given: Option<prost_types::Timestamp>,
+) -> Result<Option<Timestamp>, Status> {
+    let read = |at: prost_types::Timestamp| {
+        let at = jiff::Timestamp::new(at.seconds, at.nanos);
+        at.map(|at| Timestamp::from_millis(at.as_millisecond()))
+            .map_err(|error| invalid(field, format!("it is no time: {error}")))
+    };
+    given.map(read).transpose()
 }
 
 /// A wrong field.

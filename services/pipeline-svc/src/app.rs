@@ -8,9 +8,11 @@ pub(crate) mod experiments;
 pub(crate) mod list;
 pub(crate) mod pipelines;
 pub(crate) mod plans;
+pub(crate) mod recurring_runs;
 pub(crate) mod replica;
 pub(crate) mod root;
 pub(crate) mod runs;
+pub(crate) mod schedules;
 pub(crate) mod spec_file;
 pub(crate) mod spec_schema;
 pub(crate) mod tasks;
@@ -28,6 +30,7 @@ use tokio::sync::Mutex;
 
 use crate::domain::engine::RunFacts;
 use crate::domain::plan::Plan;
+use crate::domain::recurring::zone::Zone;
 use crate::domain::run::Run;
 use crate::store;
 use drive::Driver;
@@ -66,6 +69,8 @@ pub(crate) struct Settings {
     pub(crate) kubernetes: bool,
     /// How large values may be.
     pub(crate) values: ValueLimit,
+    /// The zone of cron expressions that name none.
+    pub(crate) zone: Zone,
 }
 
 impl Ctx {

@@ -16,6 +16,8 @@ pub struct Config {
     /// Where artifacts go unless a run says otherwise: an absolute path or an `s3://` URI; empty for
     /// where artifacts are kept.
     pub pipeline_root: String,
+    /// The time zone of cron expressions that name none (`CRON_TZ=`), by its IANA name.
+    pub time_zone: String,
     /// The TCP address of its gRPC when it is a process of its own; empty for a UNIX socket in the
     /// data folder.
     pub listen: String,
@@ -30,6 +32,7 @@ impl Default for Config {
             active_runs: 200,
             caching: true,
             pipeline_root: String::new(),
+            time_zone: "UTC".to_owned(),
             listen: String::new(),
             database: Secret::default(),
         }

@@ -29,10 +29,12 @@ use std::sync::Arc;
 use ferroflow_artifacts::contents::Contents;
 use ferroflow_artifacts::stores::Stores;
 use ferroflow_db::Db;
+use ferroflow_db::lead::lead;
 use ferroflow_proto::kfp::v2beta1::experiment_service_server::ExperimentServiceServer;
 use ferroflow_proto::kfp::v2beta1::pipeline_service_server::PipelineServiceServer;
 use ferroflow_proto::kfp::v2beta1::recurring_run_service_server::RecurringRunServiceServer;
 use ferroflow_proto::kfp::v2beta1::run_service_server::RunServiceServer;
+use ferroflow_proto::pipelines::v1::schedule_service_server::ScheduleServiceServer;
 use ferroflow_proto::pipelines::v1::task_service_server::TaskServiceServer;
 use ferroflow_proto::pipelines::v1::upload_service_server::UploadServiceServer;
 use ferroflow_runtime::Runtime;
@@ -48,6 +50,7 @@ use tonic::service::Routes;
 
 use app::drive::Letter;
 use app::replica::Replica;
+use domain::recurring::zone::Zone;
 use workers::heartbeat::Steady;
 
 pub use config::Config;
@@ -56,11 +59,12 @@ pub use config::Config;
 pub const NAME: &str = "pipeline-svc";
 
 /// The gRPC services that it answers.
-pub const SERVICES: [&str; 6] = [
+pub const SERVICES: [&str; 7] = [
     "kubeflow.pipelines.backend.api.v2beta1.ExperimentService",
     "kubeflow.pipelines.backend.api.v2beta1.PipelineService",
     "kubeflow.pipelines.backend.api.v2beta1.RecurringRunService",
     "kubeflow.pipelines.backend.api.v2beta1.RunService",
+    "ferroflow.pipelines.v1.ScheduleService",
     "ferroflow.pipelines.v1.TaskService",
     "ferroflow.pipelines.v1.UploadService",
 ];
@@ -120,6 +124,9 @@ pub enum StartError {
         /// What is wrong, and the way out.
         problem: String,
     },
+    /// The zone of cron expressions.
+    #[error("pipelines.time_zone: {0}")]
+    TimeZone(String),
     /// What it begins with.
     #[error("the runs of pipeline-svc")]
     Runs(#[source] ferroflow_types::Error),
@@ -131,7 +138,9 @@ pub async fn start(config: &Config, deps: Deps, runner: &mut Runner) -> Result<H
     let (listener, address) = listen(config, &deps.socket).await?;
     let verifier = deps.verifier.clone();
     let root = root(config, &deps)?;
-    let (ctx, letters) = context(config, deps, root, db.clone());
+    let zone =
+        Zone::named(&config.time_zone).map_err(|error| StartError::TimeZone(error.to_string()))?;
+    let (ctx, letters) = context(config, deps, root, zone, db.clone());
     let fence = app::replica::enter(&ctx).await.map_err(StartError::Runs)?;
     let steady = Steady::new();
     if !ctx.replica.alone {
@@ -142,6 +151,13 @@ pub async fn start(config: &Config, deps: Deps, runner: &mut Runner) -> Result<H
     let supervisor = workers::runs::Supervisor::new(Arc::clone(&ctx), letters, steady);
     let stop = runner.stopping();
     runner.spawn(TaskKind::Critical, "runs", supervisor.run(stop));
+    let (scheduling, stop) = (Arc::clone(&ctx), runner.stopping());
+    let schedules = async move {
+        let work = |lead| workers::schedules::fire_while(Arc::clone(&scheduling), lead);
+        let (db, holder) = (scheduling.db.clone(), scheduling.replica.id.clone());
+        lead(db, workers::schedules::LEASE, &holder, stop, work).await
+    };
+    runner.spawn(TaskKind::Critical, "schedules", schedules);
     let stop = runner.stopping();
     let message_max = ctx.settings.values.message();
     let routes = routes(api::Api { ctx }, message_max);
@@ -181,6 +197,7 @@ fn context(
     config: &Config,
     deps: Deps,
     pipeline_root: String,
+    zone: Zone,
     db: Db,
 ) -> (Arc<app::Ctx>, mpsc::Receiver<Letter>) {
     let active_runs_max = config.active_runs.max(1);
@@ -206,6 +223,7 @@ fn context(
             active_runs_max,
             kubernetes: deps.kubernetes,
             values: deps.values,
+            zone,
         },
     };
     (Arc::new(ctx), letters)
@@ -223,6 +241,7 @@ fn routes(api: api::Api, message_max: usize) -> Routes {
         .add_service(server!(PipelineServiceServer))
         .add_service(server!(RecurringRunServiceServer))
         .add_service(server!(RunServiceServer))
+        .add_service(server!(ScheduleServiceServer))
         .add_service(server!(TaskServiceServer))
         .add_service(server!(UploadServiceServer))
 }

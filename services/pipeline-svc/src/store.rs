@@ -5,6 +5,7 @@ pub(crate) mod claims;
 pub(crate) mod experiments;
 pub(crate) mod list;
 pub(crate) mod pipelines;
+pub(crate) mod recurring_runs;
 pub(crate) mod requests;
 mod row;
 pub(crate) mod runs;
@@ -45,12 +46,17 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     },
     Migration {
         version: 6,
-        name: "artifact stamps",
-        sql: include_str!("../migrations/0006_artifact_stamps.sql"),
+        name: "recurring runs",
+        sql: include_str!("../migrations/0006_recurring_runs.sql"),
     },
     Migration {
         version: 7,
+        name: "artifact stamps",
+        sql: include_str!("../migrations/0007_artifact_stamps.sql"),
+    },
+    Migration {
+        version: 8,
         name: "task remarks",
-        sql: include_str!("../migrations/0007_task_remarks.sql"),
+        sql: include_str!("../migrations/0008_task_remarks.sql"),
     },
 ];

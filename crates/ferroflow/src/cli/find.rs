@@ -6,6 +6,7 @@ use anyhow::{anyhow, bail};
 use ferroflow_proto::kfp::v2beta1 as pb;
 use ferroflow_proto::kfp::v2beta1::experiment_service_client::ExperimentServiceClient;
 use ferroflow_proto::kfp::v2beta1::pipeline_service_client::PipelineServiceClient;
+use ferroflow_proto::kfp::v2beta1::recurring_run_service_client::RecurringRunServiceClient;
 use ferroflow_proto::kfp::v2beta1::run_service_client::RunServiceClient;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -32,6 +33,7 @@ struct Candidate {
 /// Which objects are looked for.
 enum Kind {
     Run,
+    RecurringRun,
     Experiment,
     Pipeline,
     /// A version of this pipeline.
@@ -42,6 +44,7 @@ impl Kind {
     fn word(&self) -> &'static str {
         match self {
             Self::Run => "run",
+            Self::RecurringRun => "recurring run",
             Self::Experiment => "experiment",
             Self::Pipeline => "pipeline",
             Self::Version(_) => "version",
@@ -51,6 +54,7 @@ impl Kind {
     fn listing(&self) -> String {
         match self {
             Self::Version(pipeline) => format!("ferroflow pipeline get {pipeline}"),
+            Self::RecurringRun => "ferroflow recurring-run list".to_owned(),
             other => format!("ferroflow {} list", other.word()),
         }
     }
@@ -59,6 +63,11 @@ impl Kind {
 /// The id of the run that is meant.
 pub(super) async fn run(channel: &Channel, reference: &str) -> anyhow::Result<String> {
     resolve(channel, &Kind::Run, reference).await
+}
+
+/// The id of the recurring run that is meant.
+pub(super) async fn recurring_run(channel: &Channel, reference: &str) -> anyhow::Result<String> {
+    resolve(channel, &Kind::RecurringRun, reference).await
 }
 
 /// The id of the experiment that is meant.
@@ -164,6 +173,7 @@ fn named(key: &str, name: &str) -> Value {
 fn begins(kind: &Kind, beginning: &str) -> Value {
     let key = match kind {
         Kind::Run => "run_id",
+        Kind::RecurringRun => "recurring_run_id",
         Kind::Experiment => "experiment_id",
         Kind::Pipeline => "pipeline_id",
         Kind::Version(_) => "id",
@@ -184,6 +194,7 @@ async fn list(channel: &Channel, kind: &Kind, filter: &Value) -> anyhow::Result<
     };
     match kind {
         Kind::Run => runs(channel, filter).await,
+        Kind::RecurringRun => recurring_runs(channel, filter).await,
         Kind::Experiment => experiments(channel, filter).await,
         Kind::Pipeline => pipelines(channel, filter).await,
         Kind::Version(pipeline) => versions(channel, pipeline.clone(), filter).await,
@@ -213,6 +224,23 @@ async fn runs(channel: Channel, filter: String) -> anyhow::Result<Vec<Candidate>
         id: run.run_id,
     };
     Ok(list.into_inner().runs.into_iter().map(one).collect())
+}
+
+async fn recurring_runs(channel: Channel, filter: String) -> anyhow::Result<Vec<Candidate>> {
+    let request = pb::ListRecurringRunsRequest {
+        page_size: PAGE,
+        sort_by: NEWEST.to_owned(),
+        filter,
+        ..Default::default()
+    };
+    let mut client = RecurringRunServiceClient::new(channel);
+    let list = client.list_recurring_runs(request).await.map_err(refused)?;
+    let one = |recurring_run: pb::RecurringRun| Candidate {
+        id: recurring_run.recurring_run_id,
+        told: recurring_run.display_name,
+    };
+    let found = list.into_inner().recurring_runs;
+    Ok(found.into_iter().map(one).collect())
 }
 
 async fn experiments(channel: Channel, filter: String) -> anyhow::Result<Vec<Candidate>> {

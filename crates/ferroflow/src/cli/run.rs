@@ -3,7 +3,7 @@
 mod get;
 mod list;
 mod logs;
-mod submit;
+pub(super) mod submit;
 
 use std::process::ExitCode;
 

@@ -23,7 +23,7 @@ pub(super) fn time(at: Timestamp) -> Option<prost_types::Timestamp> {
 }
 
 /// A single-user installation shows no namespace.
-fn namespace(namespace: &Namespace) -> String {
+pub(super) fn namespace(namespace: &Namespace) -> String {
     if *namespace == Namespace::single_user() {
         String::new()
     } else {
@@ -140,13 +140,15 @@ pub(super) fn run(found: &Run, spec: Option<&Value>) -> pb::Run {
             .as_ref()
             .map(|error| status(error.code, &error.message)),
         run_details: None,
-        recurring_run_id: found.recurring_run.clone().unwrap_or_default(),
+        recurring_run_id: found
+            .recurring_run
+            .map_or_else(String::new, |id| id.to_string()),
         state_history: found.history.iter().map(history).collect(),
         ..pb::Run::default()
     }
 }
 
-fn struct_fields(
+pub(super) fn struct_fields(
     map: &Map<String, Value>,
 ) -> std::collections::HashMap<String, prost_types::Value> {
     map_to_struct(map).fields.into_iter().collect()
@@ -181,7 +183,7 @@ fn history(change: &StatusChange) -> pb::RuntimeStatus {
     }
 }
 
-fn status(code: i32, message: &str) -> rpc::Status {
+pub(super) fn status(code: i32, message: &str) -> rpc::Status {
     rpc::Status {
         code,
         message: message.to_owned(),

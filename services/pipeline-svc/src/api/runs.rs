@@ -10,7 +10,7 @@ use serde_json::Value;
 use tonic::{Request, Response, Status};
 
 use super::elide::Room;
-use super::{Api, convert, failed, id, id_opt, invalid};
+use super::{Api, convert, failed, id, id_opt, invalid, time_opt};
 use crate::app::create_run::{self, CreateRun, PipelineSource};
 use crate::app::list::ListRequest;
 use crate::app::runs;
@@ -66,6 +66,7 @@ fn create_of(run: pb::Run) -> Result<CreateRun, Status> {
         parameters: parameters.collect(),
         pipeline_root: config.pipeline_root,
         service_account: run.service_account,
+        scheduled_at: time_opt("run.scheduled_at", run.scheduled_at)?,
     })
 }
 

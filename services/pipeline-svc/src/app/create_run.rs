@@ -6,8 +6,8 @@ use std::sync::Arc;
 use ferroflow_db::WriteTx;
 use ferroflow_types::limit::bytes_of;
 use ferroflow_types::{
-    Error, ErrorKind, ExperimentId, FieldViolation, PipelineId, PipelineVersionId, RunId,
-    Timestamp, ValueLimit,
+    Error, ErrorKind, ExperimentId, FieldViolation, PipelineId, PipelineVersionId, RecurringRunId,
+    RunId, Timestamp, ValueLimit,
 };
 use serde_json::{Map, Value};
 
@@ -15,6 +15,7 @@ use super::drive::RUNS;
 use super::spec_file::{self, SpecFile};
 use super::{Ctx, events, experiments, pipelines, plans, root, versions};
 use crate::domain::definition::{Experiment, RUN_NAME_MAX, check_name};
+use crate::domain::macros::Macros;
 use crate::domain::plan::Plan;
 use crate::domain::run::{Run, RunStatus, Source, StatusChange, StorageState};
 use crate::domain::run_parameters;
@@ -41,6 +42,8 @@ pub(crate) struct CreateRun {
     pub pipeline_root: String,
     /// Kept for the clients that set it.
     pub service_account: String,
+    /// When it was due, if a scheduler of the client's own says so.
+    pub scheduled_at: Option<Timestamp>,
 }
 
 /// The pipeline of a new run.
@@ -55,15 +58,42 @@ pub(crate) enum PipelineSource {
     },
     /// A specification.
     Inline(Value),
+    /// A specification that is stored already, also when its version is deleted.
+    Kept {
+        /// Where it came from.
+        source: Source,
+        /// Its digest.
+        digest: String,
+    },
 }
 
 /// The specification of a new run.
-struct Specified {
-    source: Source,
+pub(super) struct Specified {
+    pub source: Source,
     plan: Arc<Plan>,
-    digest: String,
+    pub digest: String,
     /// To be stored, when it is a new one.
-    text: Option<SpecText>,
+    pub text: Option<SpecText>,
+}
+
+/// A request that was found good; any number of runs can be made of it.
+pub(super) struct Checked {
+    pub request: CreateRun,
+    pub specified: Specified,
+    parameters: BTreeMap<String, Value>,
+    root: String,
+}
+
+/// What tells the runs of one request apart.
+pub(super) struct Instance {
+    pub id: RunId,
+    pub display_name: String,
+    /// The schedule that makes it.
+    pub recurring_run: Option<RecurringRunId>,
+    /// When it was due.
+    pub scheduled_at: Option<Timestamp>,
+    /// Its number among the schedule's runs.
+    pub index: Option<i64>,
 }
 
 /// What KFP calls the account of runs that name none.
@@ -81,21 +111,31 @@ pub(crate) async fn create_run(ctx: &Ctx, request: CreateRun) -> Result<Run, Err
             faults,
         ));
     }
+    let checked = check(ctx, request).await?;
+    match store_run(ctx, &checked).await {
+        // Another request made the same run, or the first default experiment, in this moment.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => store_run(ctx, &checked).await,
+        done => done,
+    }
+}
+
+/// Checks what a run is to be made of: the pipeline, its parameters, where artifacts go.
+pub(super) async fn check(ctx: &Ctx, request: CreateRun) -> Result<Checked, Error> {
     let specified = match request.pipeline.clone() {
         PipelineSource::Stored { pipeline, version } => stored(ctx, pipeline, version).await?,
         PipelineSource::Inline(value) => inline(ctx, &spec_file::from_json(value)?)?,
+        PipelineSource::Kept { source, digest } => kept(ctx, source, digest).await?,
     };
     let parameters = run_parameters::check(&specified.plan, &request.parameters)
         .map_err(|faults| Error::violations("PARAMETERS_INVALID", "Invalid input error", faults))?;
     check_sizes(&parameters, ctx.settings.values)?;
     let root = pipeline_root(ctx, &request, &specified.plan)?;
-    match store_run(ctx, &request, &specified, &parameters, &root).await {
-        // Another request made the same run, or the first default experiment, in this moment.
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            store_run(ctx, &request, &specified, &parameters, &root).await
-        }
-        done => done,
-    }
+    Ok(Checked {
+        request,
+        specified,
+        parameters,
+        root,
+    })
 }
 
 /// Refuses values that are larger than a value may be.
@@ -117,14 +157,9 @@ fn check_sizes(parameters: &BTreeMap<String, Value>, limit: ValueLimit) -> Resul
 
 /// Stores the run, or finds the one that the same request made before. This replica drives it if it
 /// has room.
-async fn store_run(
-    ctx: &Ctx,
-    request: &CreateRun,
-    specified: &Specified,
-    parameters: &BTreeMap<String, Value>,
-    root: &str,
-) -> Result<Run, Error> {
+async fn store_run(ctx: &Ctx, checked: &Checked) -> Result<Run, Error> {
     let now = ctx.now();
+    let request = &checked.request;
     let mut tx = ctx.db.begin_write().await?;
     if let Some(id) = request.id
         && let Some(first) = store::runs::get(&mut tx, id).await?
@@ -132,70 +167,87 @@ async fn store_run(
         return Ok(first);
     }
     let experiment = experiment_of(ctx, &mut tx, request.experiment).await?;
-    let mut run = new_run(
-        ctx,
-        request.clone(),
-        specified,
-        &experiment,
-        root.to_owned(),
+    let instance = Instance {
+        id: request.id.unwrap_or_else(|| RunId::new(ctx.ids.uuid())),
+        display_name: request.display_name.clone(),
+        recurring_run: None,
+        scheduled_at: request.scheduled_at,
+        index: None,
+    };
+    let (run, claim) = add(ctx, &mut tx, checked, &experiment, instance, now).await?;
+    tx.commit().await?;
+    if let Some(claim) = claim {
+        ctx.driver.wake(claim).await;
+    }
+    Ok(run)
+}
+
+/// Adds a run with its event. The claim is to be handed to the driver once this is committed; there
+/// is none where the replica has no room, and then the run is anybody's.
+pub(super) async fn add(
+    ctx: &Ctx,
+    tx: &mut WriteTx,
+    checked: &Checked,
+    experiment: &Experiment,
+    instance: Instance,
+    now: Timestamp,
+) -> Result<(Run, Option<Claim>), Error> {
+    let macros = Macros {
+        run: &instance.id.to_string(),
         now,
-    );
-    run.parameters.clone_from(parameters);
-    run_parameters::expand_macros(&mut run.parameters, &run.id.to_string(), now);
-    if let Some(text) = &specified.text {
-        store::specs::put(&mut tx, text).await?;
+        scheduled: instance.scheduled_at,
+        index: instance.index,
+    };
+    let mut run = new_run(checked, experiment, instance, now);
+    run_parameters::expand_macros(&mut run.parameters, &macros);
+    if let Some(text) = &checked.specified.text {
+        store::specs::put(tx, text).await?;
     }
     let event = events::run_changed(&mut run, now);
     let here = ctx.driver.has_room();
     let owner = if here { ctx.replica.id.as_str() } else { "" };
-    store::runs::insert(&mut tx, &run, owner).await?;
-    store::experiments::touch(&mut tx, experiment.id, now).await?;
+    store::runs::insert(tx, &run, owner).await?;
+    store::experiments::touch(tx, experiment.id, now).await?;
     tx.publish(&event).await?;
     if !here {
         ctx.driver.set_backlog(true);
         tx.signal(RUNS);
     }
-    tx.commit().await?;
-    if here {
-        let (run, fence) = (run.id, FIRST_FENCE);
-        ctx.driver.wake(Claim { run, fence }).await;
-    }
-    Ok(run)
+    let claim = Claim {
+        run: run.id,
+        fence: FIRST_FENCE,
+    };
+    Ok((run, here.then_some(claim)))
 }
 
-fn new_run(
-    ctx: &Ctx,
-    request: CreateRun,
-    specified: &Specified,
-    experiment: &Experiment,
-    root: String,
-    now: Timestamp,
-) -> Run {
-    let account = request.service_account;
+fn new_run(checked: &Checked, experiment: &Experiment, instance: Instance, now: Timestamp) -> Run {
+    let Checked {
+        request,
+        specified,
+        parameters,
+        root,
+    } = checked;
+    let account = &request.service_account;
     Run {
-        id: request.id.unwrap_or_else(|| RunId::new(ctx.ids.uuid())),
+        id: instance.id,
         namespace: experiment.namespace.clone(),
         experiment: experiment.id,
-        display_name: request.display_name,
-        description: request.description,
+        display_name: instance.display_name,
+        description: request.description.clone(),
         storage: StorageState::Available,
         status: RunStatus::Pending,
         source: specified.source,
-        recurring_run: None,
+        recurring_run: instance.recurring_run,
         spec_digest: specified.digest.clone(),
         pipeline_name: specified.plan.name.clone(),
-        parameters_given: request.parameters,
-        parameters: BTreeMap::new(),
-        root_given: request.pipeline_root,
-        root,
-        service_account: if account.is_empty() {
-            SERVICE_ACCOUNT.to_owned()
-        } else {
-            account
-        },
+        parameters_given: request.parameters.clone(),
+        parameters: parameters.clone(),
+        root_given: request.pipeline_root.clone(),
+        root: root.clone(),
+        service_account: service_account(account).to_owned(),
         caching: true,
         created_at: now,
-        scheduled_at: now,
+        scheduled_at: instance.scheduled_at.unwrap_or(now),
         started_at: None,
         finished_at: None,
         error: None,
@@ -206,6 +258,25 @@ fn new_run(
         traceparent: ferroflow_service::telemetry::current_traceparent().unwrap_or_default(),
         event_sequence: 0,
     }
+}
+
+/// The account that a run shows when it was given this one.
+pub(super) fn service_account(given: &str) -> &str {
+    if given.is_empty() {
+        SERVICE_ACCOUNT
+    } else {
+        given
+    }
+}
+
+async fn kept(ctx: &Ctx, source: Source, digest: String) -> Result<Specified, Error> {
+    let plan = ctx.plans.of_digest(&ctx.db, &digest).await?;
+    Ok(Specified {
+        source,
+        plan,
+        digest,
+        text: None,
+    })
 }
 
 async fn stored(
@@ -291,7 +362,7 @@ fn pipeline_root(ctx: &Ctx, request: &CreateRun, plan: &Plan) -> Result<String, 
     ))
 }
 
-async fn experiment_of(
+pub(super) async fn experiment_of(
     ctx: &Ctx,
     tx: &mut WriteTx,
     id: Option<ExperimentId>,

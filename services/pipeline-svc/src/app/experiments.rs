@@ -4,9 +4,9 @@ use ferroflow_db::WriteTx;
 use ferroflow_types::{CloudEvent, Error, ErrorKind, ExperimentId, Namespace, Timestamp};
 use serde_json::json;
 
-use super::Ctx;
 use super::events::{self, Subject};
 use super::list::{ListRequest, listing};
+use super::{Ctx, recurring_runs};
 use crate::domain::definition::{EXPERIMENT_NAME_MAX, Experiment, check_name};
 use crate::domain::listing::Page;
 use crate::domain::run::StorageState;
@@ -151,7 +151,7 @@ pub(crate) async fn list_experiments(
     store::list::list(&mut tx, table, &scope, &listing, store::experiments::decode).await
 }
 
-/// Puts an experiment away with all its runs, or brings it back alone.
+/// Puts an experiment away with all its runs and without its schedules, or brings it back alone.
 pub(crate) async fn set_storage(
     ctx: &Ctx,
     id: ExperimentId,
@@ -171,12 +171,13 @@ pub(crate) async fn set_storage(
     };
     if storage == StorageState::Archived {
         store::runs::archive_of_experiment(&mut tx, id).await?;
+        recurring_runs::disable_of_experiment(&mut tx, id, now).await?;
     }
     tell(&mut tx, &mut experiment, verb, now).await?;
     Ok(tx.commit().await?)
 }
 
-/// Removes an experiment; its runs stay.
+/// Removes an experiment; its runs stay, its schedules are disabled.
 pub(crate) async fn delete_experiment(ctx: &Ctx, id: ExperimentId) -> Result<(), Error> {
     let now = ctx.now();
     let mut tx = ctx.db.begin_write().await?;
@@ -190,6 +191,7 @@ pub(crate) async fn delete_experiment(ctx: &Ctx, id: ExperimentId) -> Result<(),
             message,
         ));
     }
+    recurring_runs::disable_of_experiment(&mut tx, id, now).await?;
     store::experiments::delete(&mut tx, id).await?;
     tell(&mut tx, &mut experiment, "deleted", now).await?;
     Ok(tx.commit().await?)

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use ferroflow_types::{ExperimentId, Namespace, PipelineId, PipelineVersionId, RunId, Timestamp};
+use ferroflow_types::{
+    ExperimentId, Namespace, PipelineId, PipelineVersionId, RecurringRunId, RunId, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -165,7 +167,7 @@ pub(crate) struct Run {
     /// What it was made from.
     pub source: Source,
     /// The schedule that made it.
-    pub recurring_run: Option<String>,
+    pub recurring_run: Option<RecurringRunId>,
     /// The digest of its specification.
     pub spec_digest: String,
     /// The pipeline's name in the specification.

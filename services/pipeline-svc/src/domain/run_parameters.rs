@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use ferroflow_types::{FieldViolation, Timestamp};
+use ferroflow_types::FieldViolation;
 use serde_json::{Map, Value};
 
+use crate::domain::macros::Macros;
 use crate::domain::plan::{ParameterInputDecl, ParameterType, Plan};
 use crate::domain::values;
 
@@ -91,63 +92,11 @@ fn mismatch(name: &str, wanted: &str, value: &Value) -> String {
     format!("input parameter {name} requires type {wanted}, but the parameter value is {value}")
 }
 
-/// Expands the macros of text parameters: `[[RunUUID]]`, `[[CurrentTime]]`,
-/// `[[CurrentTime.<strftime>]]` (UTC).
-pub(crate) fn expand_macros(parameters: &mut BTreeMap<String, Value>, run: &str, now: Timestamp) {
+/// Expands the macros of text parameters.
+pub(crate) fn expand_macros(parameters: &mut BTreeMap<String, Value>, macros: &Macros<'_>) {
     for value in parameters.values_mut() {
-        if let Value::String(text) = value
-            && text.contains("[[")
-        {
-            *text = expand(text, run, now);
-        }
-    }
-}
-
-fn expand(text: &str, run: &str, now: Timestamp) -> String {
-    let mut result = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(begin) = rest.find("[[") {
-        let inner = &rest[begin + 2..];
-        let Some(end) = inner.find("]]") else { break };
-        result.push_str(&rest[..begin]);
-        let whole = &rest[begin..begin + end + 4];
-        match &inner[..end] {
-            "RunUUID" => result.push_str(run),
-            "CurrentTime" => result.push_str(&formatted(now, "%Y%m%d%H%M%S", whole)),
-            other => match other.strip_prefix("CurrentTime.") {
-                Some(format) => result.push_str(&formatted(now, format, whole)),
-                None => result.push_str(whole),
-            },
-        }
-        rest = &inner[end + 2..];
-    }
-    result.push_str(rest);
-    result
-}
-
-/// A format that is not understood leaves the macro as it is.
-fn formatted(now: Timestamp, format: &str, whole: &str) -> String {
-    let time = now.to_jiff().to_zoned(jiff::tz::TimeZone::UTC);
-    jiff::fmt::strtime::format(format, &time).unwrap_or_else(|_| whole.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn macros_are_expanded_once_and_unknown_ones_kept() {
-        let now = "2026-01-31T12:30:05Z".parse().unwrap();
-        for (text, expected) in [
-            ("a-[[RunUUID]]", "a-r1"),
-            ("[[CurrentTime]]", "20260131123005"),
-            ("[[CurrentTime.%Y-%m-%d]]", "2026-01-31"),
-            (
-                "[[ScheduledTime]] [[Index]] [[",
-                "[[ScheduledTime]] [[Index]] [[",
-            ),
-        ] {
-            assert_eq!(expand(text, "r1", now), expected);
+        if let Value::String(text) = value {
+            *text = macros.expand(text);
         }
     }
 }

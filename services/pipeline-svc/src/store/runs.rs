@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ferroflow_db::{DbError, Read, WriteTx};
-use ferroflow_types::{ExperimentId, RunId, Timestamp};
+use ferroflow_types::{ExperimentId, RecurringRunId, RunId, Timestamp};
 use serde_json::{Map, Value};
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
@@ -76,6 +76,9 @@ const SET_STORAGE: &str = "UPDATE runs SET storage_state = $2 WHERE id = $1";
 const ARCHIVE_OF_EXPERIMENT: &str =
     "UPDATE runs SET storage_state = 'ARCHIVED' WHERE experiment_id = $1";
 
+const COUNT_ACTIVE: &str =
+    "SELECT COUNT(*) AS n FROM runs WHERE recurring_run_id = $1 AND finished_at = 0";
+
 const DELETE: &str = "DELETE FROM runs WHERE id = $1 AND fence = $2";
 
 /// Adds a run that `owner` drives under the first fence, or nobody yet when it is empty.
@@ -97,7 +100,10 @@ pub(crate) async fn insert(tx: &mut WriteTx, run: &Run, owner: &str) -> Result<(
         .bind(run.status.as_str())
         .bind(pipeline)
         .bind(version)
-        .bind(run.recurring_run.as_deref().unwrap_or_default())
+        .bind(
+            run.recurring_run
+                .map_or_else(String::new, |id| id.to_string()),
+        )
         .bind(&run.spec_digest)
         .bind(&run.pipeline_name)
         .bind(json_text(&run.parameters_given))
@@ -204,6 +210,15 @@ pub(crate) async fn archive_of_experiment(
     Ok(())
 }
 
+/// How many runs of a recurring run have not ended.
+pub(crate) async fn count_active(
+    tx: &mut impl Read,
+    recurring_run: RecurringRunId,
+) -> Result<i64, DbError> {
+    let query = sqlx::query(COUNT_ACTIVE).bind(recurring_run.to_string());
+    Ok(query.fetch_one(tx.conn()).await?.try_get("n")?)
+}
+
 /// Removes a run and its tasks; artifacts stay. `false` if the claim is lost or the run gone.
 pub(crate) async fn delete(tx: &mut WriteTx, claim: Claim) -> Result<bool, DbError> {
     let done = sqlx::query(DELETE)
@@ -236,7 +251,10 @@ pub(crate) fn decode(row: &AnyRow) -> Result<Run, DbError> {
         storage: cells.word("storage_state", StorageState::parse)?,
         status: cells.word("state", RunStatus::parse)?,
         source,
-        recurring_run: Some(cells.text("recurring_run_id")?).filter(|id| !id.is_empty()),
+        recurring_run: match cells.text("recurring_run_id")?.as_str() {
+            "" => None,
+            _ => Some(cells.parsed("recurring_run_id")?),
+        },
         spec_digest: cells.text("spec_digest")?,
         pipeline_name: cells.text("pipeline_name")?,
         parameters_given: cells.json::<Map<String, Value>>("parameters_given")?,

@@ -1,6 +1,7 @@
 //! The same statements on every database: SQLite always, PostgreSQL when `DATABASE_URL` names one.
 
 mod claims;
+mod recurring;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -432,6 +433,8 @@ async fn default_lists_use_an_index() {
         ("runs", "experiment_id = 'x'"),
         ("pipelines", "namespace = 'default'"),
         ("experiments", "namespace = 'default'"),
+        ("recurring_runs", "namespace = 'default'"),
+        ("recurring_runs", "experiment_id = 'x'"),
         ("pipeline_versions", "pipeline_id = 'x'"),
     ] {
         let query = format!(

@@ -15,10 +15,11 @@ use super::actor::{Actor, Loaded, Memory};
 use super::attempt::{self, Report};
 use crate::app::drive::ANSWERS;
 use crate::app::events;
+use crate::app::schedules::SCHEDULES;
 use crate::domain::engine::node::{NodeIx, NodeState};
 use crate::domain::engine::{AttemptFailure, Decision, Effect, Event, Transition};
 use crate::domain::request::Refusal;
-use crate::domain::run::{RunError, RunStatus};
+use crate::domain::run::{Run, RunError, RunStatus};
 use crate::store;
 use crate::store::artifacts::StoredArtifact;
 
@@ -237,6 +238,9 @@ impl Actor {
         if status != run.status {
             run.enter(status, error_of(state), now);
             tx.publish(&events::run_changed(&mut run, now)).await?;
+            if status.ended() {
+                free_slot(&mut tx, &run);
+            }
         }
         if let Some(id) = step.answers {
             self.put_answer(&mut tx, id, Ok(()), now).await?;
@@ -356,6 +360,7 @@ impl Actor {
         if store::runs::delete(&mut tx, self.claim).await? {
             tx.publish(&events::run_event(&mut run, "deleted", now))
                 .await?;
+            free_slot(&mut tx, &run);
         } else if self.why_not(&mut tx).await? == Kept::Lost {
             self.memory = Memory::Lost;
             return Ok(());
@@ -363,6 +368,13 @@ impl Actor {
         tx.commit().await?;
         self.memory = Memory::Gone;
         Ok(())
+    }
+}
+
+/// The schedule of a run may have waited for it to end.
+fn free_slot(tx: &mut WriteTx, run: &Run) {
+    if run.recurring_run.is_some() {
+        tx.signal(SCHEDULES);
     }
 }
 

@@ -58,10 +58,10 @@ pub(crate) struct Submit {
 }
 
 /// What is run: its documents, and the stored version that they are of.
-struct Chosen {
-    document: Value,
-    name: String,
-    stored: Option<pb::PipelineVersionReference>,
+pub(in crate::cli) struct Chosen {
+    pub(in crate::cli) document: Value,
+    pub(in crate::cli) name: String,
+    pub(in crate::cli) stored: Option<pb::PipelineVersionReference>,
 }
 
 pub(super) async fn run(submit: Submit, global: &Global) -> anyhow::Result<ExitCode> {
@@ -132,7 +132,7 @@ pub(super) async fn run(submit: Submit, global: &Global) -> anyhow::Result<ExitC
 }
 
 /// A version of an uploaded pipeline, the newest unless one is named.
-async fn stored(
+pub(in crate::cli) async fn stored(
     channel: &Channel,
     pipeline: &str,
     version: Option<&str>,
@@ -171,7 +171,7 @@ async fn stored(
 }
 
 /// The id of the experiment of this name, which is made if there is none.
-async fn experiment(channel: &Channel, name: String) -> anyhow::Result<String> {
+pub(in crate::cli) async fn experiment(channel: &Channel, name: String) -> anyhow::Result<String> {
     if let Some(found) = find::experiment_named(channel, &name).await? {
         return Ok(found);
     }

@@ -1,0 +1,444 @@
+//! `ferroflow recurring-run`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use ferroflow_proto::json::from_json;
+use ferroflow_proto::kfp::v2beta1 as pb;
+use ferroflow_proto::kfp::v2beta1::recurring_run::{Mode, PipelineSource, Status};
+use ferroflow_proto::kfp::v2beta1::recurring_run_service_client::RecurringRunServiceClient;
+use ferroflow_proto::pipelines::v1::schedule_service_client::ScheduleServiceClient;
+use ferroflow_proto::pipelines::v1::{ListDueTimesRequest, ListDueTimesResponse};
+use prost_types::Timestamp;
+use serde_json::{Map, Value};
+
+use super::output::{line, note, refused, short_ids, show, table, time};
+use super::run::submit;
+use super::{Channel, Global, connect, find, spec};
+
+const PACKAGE: &str = "kubeflow.pipelines.backend.api.v2beta1";
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  ferroflow recurring-run create pipeline.yaml --cron '0 9 * * mon-fri' --time-zone Europe/Berlin
+  ferroflow recurring-run create --pipeline training --every 1h --no-catchup
+  ferroflow recurring-run get nightly
+  ferroflow recurring-run disable nightly";
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Create a recurring run.
+    Create(Box<Create>),
+    /// List recurring runs, newest first.
+    List {
+        /// How many, at most 200.
+        #[arg(long, default_value = "20")]
+        limit: i32,
+    },
+    /// Show a recurring run and when it is due next.
+    Get {
+        /// The recurring run: its name, its id, the first characters of it, or @last.
+        recurring_run: String,
+    },
+    /// Let it create runs.
+    Enable {
+        /// The recurring run: its name, its id, the first characters of it, or @last.
+        recurring_run: String,
+    },
+    /// Let it create no more runs; those under way go on.
+    Disable {
+        /// The recurring run: its name, its id, the first characters of it, or @last.
+        recurring_run: String,
+    },
+    /// Delete it; its runs stay, also those under way.
+    Delete {
+        /// The recurring run: its name, its id, the first characters of it, or @last.
+        recurring_run: String,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Create {
+    /// A pipeline compiled by the kfp SDK, or a Python file with one pipeline.
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    compiler: spec::Compiler,
+    /// An uploaded pipeline instead of a file: its name, its id or the first characters of it.
+    #[arg(
+        long,
+        value_name = "PIPELINE",
+        conflicts_with = "file",
+        required_unless_present = "file"
+    )]
+    pipeline: Option<String>,
+    /// The version of the uploaded pipeline to stay with, by name or id [default: the one that is
+    /// the newest at each due time].
+    #[arg(long, value_name = "VERSION", requires = "pipeline")]
+    version: Option<String>,
+    /// When it is due: five cron fields, six with seconds first, or @daily and the like; without
+    /// this and --every it runs once.
+    #[arg(long, value_name = "EXPRESSION", conflicts_with = "every")]
+    cron: Option<String>,
+    /// The zone whose clock the expression follows, for example Europe/Berlin [default: the
+    /// platform's].
+    #[arg(long, value_name = "ZONE", requires = "cron")]
+    time_zone: Option<String>,
+    /// The time between two, for example 30s, 15m or 1h30m.
+    #[arg(long, value_name = "TIME")]
+    every: Option<String>,
+    /// Due times are after this, RFC 3339 [default: now].
+    #[arg(long, value_name = "TIME")]
+    start: Option<String>,
+    /// No due time is after this, RFC 3339.
+    #[arg(long, value_name = "TIME")]
+    end: Option<String>,
+    /// Runs of it that may be under way at once, 1 to 10.
+    #[arg(long, value_name = "COUNT", default_value = "1")]
+    max_concurrency: i64,
+    /// Of several missed times run the newest only.
+    #[arg(long)]
+    no_catchup: bool,
+    /// Create no runs until it is enabled.
+    #[arg(long)]
+    disabled: bool,
+    /// A parameter; repeat for several. Values are JSON, texts need no quotes and may hold macros
+    /// such as [[ScheduledTime.2006-01-02]] and [[Index]].
+    #[arg(long = "param", short, value_name = "NAME=VALUE")]
+    parameters: Vec<String>,
+    /// A JSON file of parameters.
+    #[arg(long, value_name = "FILE")]
+    param_file: Option<PathBuf>,
+    /// What it is called [default: the pipeline's name].
+    #[arg(long)]
+    name: Option<String>,
+    /// A description.
+    #[arg(long, default_value = "")]
+    description: String,
+    /// The experiment's name; one that is not there is made [default: Default].
+    #[arg(long)]
+    experiment: Option<String>,
+}
+
+pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<ExitCode> {
+    let channel = connect(global).await?;
+    let mut client = RecurringRunServiceClient::new(channel.clone());
+    let find = async |reference: &str| find::recurring_run(&channel, reference).await;
+    match command {
+        Command::Create(create) => self::create(&channel, *create, global).await?,
+        Command::List { limit } => list(&mut client, limit, global).await?,
+        Command::Get { recurring_run } => {
+            let id = find(&recurring_run).await?;
+            get(&channel, id, global).await?;
+        }
+        Command::Enable { recurring_run } => {
+            let recurring_run_id = find(&recurring_run).await?;
+            let request = pb::EnableRecurringRunRequest {
+                recurring_run_id: recurring_run_id.clone(),
+            };
+            client
+                .enable_recurring_run(request)
+                .await
+                .map_err(refused)?;
+            line("enabled");
+            tell_due(&channel, recurring_run_id).await?;
+        }
+        Command::Disable { recurring_run } => {
+            let recurring_run_id = find(&recurring_run).await?;
+            let request = pb::DisableRecurringRunRequest { recurring_run_id };
+            client
+                .disable_recurring_run(request)
+                .await
+                .map_err(refused)?;
+            line("disabled");
+        }
+        Command::Delete { recurring_run } => {
+            let recurring_run_id = find(&recurring_run).await?;
+            let request = pb::DeleteRecurringRunRequest {
+                recurring_run_id,
+                ..Default::default()
+            };
+            client
+                .delete_recurring_run(request)
+                .await
+                .map_err(refused)?;
+            line("deleted");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A time of the command line.
+fn moment(flag: &str, text: Option<&String>) -> anyhow::Result<Option<Timestamp>> {
+    let read = |text: &String| {
+        let at: jiff::Timestamp = text.parse().with_context(|| {
+            format!("{flag} {text}: write a time such as 2026-12-01T09:00:00+01:00")
+        })?;
+        anyhow::Ok(Timestamp {
+            seconds: at.as_second(),
+            nanos: at.subsec_nanosecond(),
+        })
+    };
+    text.map(read).transpose()
+}
+
+fn trigger(create: &Create) -> anyhow::Result<Option<pb::Trigger>> {
+    let start_time = moment("--start", create.start.as_ref())?;
+    let end_time = moment("--end", create.end.as_ref())?;
+    let trigger = match (&create.cron, &create.every) {
+        (Some(cron), _) => pb::trigger::Trigger::CronSchedule(pb::CronSchedule {
+            start_time,
+            end_time,
+            cron: match &create.time_zone {
+                Some(zone) => format!("CRON_TZ={zone} {cron}"),
+                None => cron.clone(),
+            },
+        }),
+        (None, Some(every)) => {
+            let length: jiff::SignedDuration = every
+                .parse()
+                .with_context(|| format!("--every {every}: write a time such as 1h30m"))?;
+            if length.subsec_nanos() != 0 {
+                bail!("--every {every}: it must be whole seconds");
+            }
+            pb::trigger::Trigger::PeriodicSchedule(pb::PeriodicSchedule {
+                start_time,
+                end_time,
+                interval_second: length.as_secs(),
+            })
+        }
+        (None, None) if start_time.is_some() || end_time.is_some() => {
+            bail!("--start and --end are for --cron and --every");
+        }
+        (None, None) => return Ok(None),
+    };
+    Ok(Some(pb::Trigger {
+        trigger: Some(trigger),
+    }))
+}
+
+/// What is run: its source, its name and its parameters.
+async fn chosen(
+    channel: &Channel,
+    create: &Create,
+) -> anyhow::Result<(PipelineSource, String, Map<String, Value>)> {
+    let (file, flags) = (create.param_file.as_deref(), &create.parameters);
+    if let Some(path) = &create.file {
+        let document = create.compiler.read(path)?.document;
+        let parameters = spec::parameters(&document, file, flags)?;
+        let source = PipelineSource::PipelineSpec(spec::fields(&document));
+        return Ok((source, spec::name(&document), parameters));
+    }
+    let Some(pipeline) = &create.pipeline else {
+        bail!("a FILE with a pipeline, or --pipeline, is needed");
+    };
+    let found = submit::stored(channel, pipeline, create.version.as_deref()).await?;
+    let parameters = spec::parameters(&found.document, file, flags)?;
+    let mut reference = found.stored.unwrap_or_default();
+    if create.version.is_none() {
+        reference.pipeline_version_id.clear();
+    }
+    let source = PipelineSource::PipelineVersionReference(reference);
+    Ok((source, found.name, parameters))
+}
+
+async fn create(channel: &Channel, create: Create, global: &Global) -> anyhow::Result<()> {
+    let trigger = trigger(&create)?;
+    let (source, name, parameters) = chosen(channel, &create).await?;
+    let experiment_id = match &create.experiment {
+        Some(name) => submit::experiment(channel, name.clone()).await?,
+        None => String::new(),
+    };
+    let parameters = parameters
+        .iter()
+        .map(|(name, value)| (name.clone(), from_json(value)));
+    let mode = if create.disabled {
+        Mode::Disable
+    } else {
+        Mode::Enable
+    };
+    let asked = pb::RecurringRun {
+        display_name: create.name.unwrap_or(name),
+        description: create.description,
+        experiment_id,
+        pipeline_source: Some(source),
+        runtime_config: Some(pb::RuntimeConfig {
+            parameters: parameters.collect(),
+            ..pb::RuntimeConfig::default()
+        }),
+        max_concurrency: create.max_concurrency,
+        no_catchup: create.no_catchup,
+        trigger,
+        mode: mode as i32,
+        ..pb::RecurringRun::default()
+    };
+    let request = pb::CreateRecurringRunRequest {
+        recurring_run: Some(asked),
+    };
+    let mut client = RecurringRunServiceClient::new(channel.clone());
+    let made = client
+        .create_recurring_run(request)
+        .await
+        .map_err(refused)?
+        .into_inner();
+    let name = format!("{PACKAGE}.RecurringRun");
+    show(global.output, &name, &made, || line(&made.recurring_run_id))?;
+    tell_due(channel, made.recurring_run_id).await
+}
+
+async fn due(channel: &Channel, recurring_run_id: String) -> anyhow::Result<ListDueTimesResponse> {
+    let request = ListDueTimesRequest {
+        recurring_run_id,
+        ..Default::default()
+    };
+    let mut client = ScheduleServiceClient::new(channel.clone());
+    let due = client.list_due_times(request).await.map_err(refused)?;
+    Ok(due.into_inner())
+}
+
+/// The next times beside the result.
+async fn tell_due(channel: &Channel, id: String) -> anyhow::Result<()> {
+    for text in told(&due(channel, id).await?) {
+        note(&text);
+    }
+    Ok(())
+}
+
+/// The next times by the clock of the schedule.
+fn told(due: &ListDueTimesResponse) -> Vec<String> {
+    if due.times.is_empty() {
+        return vec!["it will not be due again".to_owned()];
+    }
+    let zone = match due.time_zone.as_str() {
+        "" => jiff::tz::TimeZone::system(),
+        name => jiff::tz::TimeZone::get(name).unwrap_or(jiff::tz::TimeZone::UTC),
+    };
+    let mut lines = vec![format!(
+        "due next ({}):",
+        zone.iana_name().unwrap_or("local")
+    )];
+    for at in &due.times {
+        let shown = jiff::Timestamp::new(at.seconds, at.nanos)
+            .map(|at| {
+                at.to_zoned(zone.clone())
+                    .strftime("%a %Y-%m-%d %H:%M:%S %:z")
+            })
+            .map_or_else(|_| "?".to_owned(), |text| text.to_string());
+        lines.push(format!("  {shown}"));
+    }
+    lines
+}
+
+fn status(found: &pb::RecurringRun) -> &'static str {
+    match (found.status(), &found.error) {
+        (Status::Enabled, _) => "enabled",
+        (_, Some(_)) => "stopped",
+        _ => "disabled",
+    }
+}
+
+/// The trigger in one word or two.
+fn rule(found: &pb::RecurringRun) -> String {
+    let trigger = found.trigger.as_ref();
+    match trigger.and_then(|given| given.trigger.as_ref()) {
+        Some(pb::trigger::Trigger::CronSchedule(cron)) => cron.cron.clone(),
+        Some(pb::trigger::Trigger::PeriodicSchedule(periodic)) => {
+            let length = jiff::SignedDuration::from_secs(periodic.interval_second);
+            format!("every {length:#}")
+        }
+        None => "once".to_owned(),
+    }
+}
+
+async fn list(
+    client: &mut RecurringRunServiceClient<Channel>,
+    limit: i32,
+    global: &Global,
+) -> anyhow::Result<()> {
+    let request = pb::ListRecurringRunsRequest {
+        page_size: limit,
+        sort_by: "created_at desc".to_owned(),
+        ..pb::ListRecurringRunsRequest::default()
+    };
+    let list = client.list_recurring_runs(request).await.map_err(refused)?;
+    let list = list.into_inner();
+    let name = format!("{PACKAGE}.ListRecurringRunsResponse");
+    show(global.output, &name, &list, || {
+        let ids = list.recurring_runs.iter();
+        let ids = short_ids(global.output, ids.map(|one| one.recurring_run_id.as_str()));
+        let rows = list.recurring_runs.iter().zip(ids).map(|(one, id)| {
+            vec![
+                id,
+                one.display_name.clone(),
+                status(one).to_owned(),
+                rule(one),
+                time(one.created_at.as_ref()),
+            ]
+        });
+        table(&["ID", "NAME", "STATE", "DUE", "CREATED"], rows.collect());
+    })
+}
+
+async fn get(channel: &Channel, id: String, global: &Global) -> anyhow::Result<()> {
+    let mut client = RecurringRunServiceClient::new(channel.clone());
+    let request = pb::GetRecurringRunRequest {
+        recurring_run_id: id.clone(),
+    };
+    let found = client.get_recurring_run(request).await.map_err(refused)?;
+    let found = found.into_inner();
+    let due = due(channel, id).await?;
+    show(
+        global.output,
+        &format!("{PACKAGE}.RecurringRun"),
+        &found,
+        || {
+            line(&format!(
+                "{}  {}  {}  {}",
+                found.recurring_run_id,
+                found.display_name,
+                status(&found),
+                rule(&found)
+            ));
+            if let Some(error) = &found.error {
+                line(&error.message);
+            }
+            let catchup = if found.no_catchup {
+                "the newest missed time"
+            } else {
+                "every missed time"
+            };
+            line(&format!(
+                "at most {} at once, {catchup} is run",
+                found.max_concurrency
+            ));
+            for text in told(&due) {
+                line(&text);
+            }
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn due_times_are_told_by_the_clock_of_the_schedule() {
+        let at = |seconds| Timestamp { seconds, nanos: 0 };
+        let due = ListDueTimesResponse {
+            times: vec![at(1_796_025_600), at(1_805_097_600)],
+            time_zone: "UTC".to_owned(),
+        };
+        assert_eq!(
+            told(&due),
+            [
+                "due next (UTC):",
+                "  Mon 2026-11-30 08:00:00 +00:00",
+                "  Mon 2027-03-15 08:00:00 +00:00"
+            ]
+        );
+        let none = ListDueTimesResponse::default();
+        assert_eq!(told(&none), ["it will not be due again"]);
+    }
+}

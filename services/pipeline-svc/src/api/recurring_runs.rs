@@ -1,0 +1,316 @@
+//! `RecurringRunService`, and `ScheduleService` with what we add to it.
+
+use ferroflow_proto::json::{struct_to_map, timestamp, to_json};
+use ferroflow_proto::kfp::v2beta1 as pb;
+use ferroflow_proto::kfp::v2beta1::recurring_run::{
+    Mode, PipelineSource as Given, Status as State,
+};
+use ferroflow_proto::kfp::v2beta1::recurring_run_service_server::RecurringRunService;
+use ferroflow_proto::kfp::v2beta1::trigger::Trigger as GivenTrigger;
+use ferroflow_proto::pipelines::v1::schedule_service_server::ScheduleService;
+use ferroflow_proto::pipelines::v1::{ListDueTimesRequest, ListDueTimesResponse};
+use ferroflow_service::grpc::caller;
+use ferroflow_types::Timestamp;
+use serde_json::Value;
+use tonic::{Request, Response, Status};
+
+use super::{Api, convert, failed, id, id_opt, invalid, time_opt};
+use crate::app::create_run::{CreateRun, PipelineSource};
+use crate::app::list::ListRequest;
+use crate::app::recurring_runs::{self, CreateRecurringRun};
+use crate::domain::recurring::due::Limits;
+use crate::domain::recurring::{PipelineChoice, RecurringRun, Trigger, When};
+
+/// Due times in one answer.
+const DUE_TIMES_MAX: i32 = 1000;
+const DUE_TIMES_DEFAULT: i32 = 5;
+
+fn source_of(given: Option<Given>) -> Result<PipelineSource, Status> {
+    match given {
+        Some(Given::PipelineSpec(spec)) => {
+            Ok(PipelineSource::Inline(Value::Object(struct_to_map(&spec))))
+        }
+        Some(Given::PipelineVersionReference(reference)) => Ok(PipelineSource::Stored {
+            pipeline: id_opt(
+                "recurring_run.pipeline_version_reference.pipeline_id",
+                &reference.pipeline_id,
+            )?,
+            version: id_opt(
+                "recurring_run.pipeline_version_reference.pipeline_version_id",
+                &reference.pipeline_version_id,
+            )?,
+        }),
+        // The third member, pipeline_version_id, is deprecated, and no server reads it.
+        _ => {
+            let problem = "pipeline_spec or pipeline_version_reference is needed";
+            Err(invalid("recurring_run.pipeline_source", problem))
+        }
+    }
+}
+
+fn trigger_of(given: Option<pb::Trigger>) -> Result<Trigger, Status> {
+    let (when, place, start, end) = match given.and_then(|given| given.trigger) {
+        Some(GivenTrigger::CronSchedule(given)) => (
+            When::Cron(given.cron),
+            "cron_schedule",
+            given.start_time,
+            given.end_time,
+        ),
+        Some(GivenTrigger::PeriodicSchedule(given)) => (
+            When::Periodic(given.interval_second),
+            "periodic_schedule",
+            given.start_time,
+            given.end_time,
+        ),
+        None => (When::Once, "", None, None),
+    };
+    let field = |name: &str| format!("recurring_run.trigger.{place}.{name}");
+    Ok(Trigger {
+        when,
+        start: time_opt(&field("start_time"), start)?,
+        end: time_opt(&field("end_time"), end)?,
+    })
+}
+
+fn create_of(given: pb::RecurringRun) -> Result<CreateRecurringRun, Status> {
+    let enabled = given.mode() == Mode::Enable;
+    let config = given.runtime_config.unwrap_or_default();
+    let parameters = config
+        .parameters
+        .iter()
+        .map(|(name, value)| (name.clone(), to_json(value)));
+    Ok(CreateRecurringRun {
+        run: CreateRun {
+            id: None,
+            display_name: given.display_name,
+            description: given.description,
+            experiment: id_opt("recurring_run.experiment_id", &given.experiment_id)?,
+            pipeline: source_of(given.pipeline_source)?,
+            parameters: parameters.collect(),
+            pipeline_root: config.pipeline_root,
+            service_account: given.service_account,
+            scheduled_at: None,
+        },
+        trigger: trigger_of(given.trigger)?,
+        limits: Limits {
+            max_concurrency: given.max_concurrency,
+            no_catchup: given.no_catchup,
+        },
+        enabled,
+    })
+}
+
+fn source(found: &RecurringRun, spec: Option<&Value>) -> Option<Given> {
+    let reference = |pipeline: String, version: String| {
+        Given::PipelineVersionReference(pb::PipelineVersionReference {
+            pipeline_id: pipeline,
+            pipeline_version_id: version,
+        })
+    };
+    match &found.pipeline {
+        PipelineChoice::Version {
+            pipeline, version, ..
+        } => Some(reference(pipeline.to_string(), version.to_string())),
+        PipelineChoice::Latest { pipeline } => Some(reference(pipeline.to_string(), String::new())),
+        PipelineChoice::Inline { .. } => {
+            spec.map(|spec| Given::PipelineSpec(convert::fields(spec)))
+        }
+    }
+}
+
+fn trigger(found: &Trigger) -> Option<pb::Trigger> {
+    let exact = |at: Option<Timestamp>| at.map(|at| timestamp(at.millis()));
+    let (start_time, end_time) = (exact(found.start), exact(found.end));
+    let trigger = match &found.when {
+        When::Cron(cron) => GivenTrigger::CronSchedule(pb::CronSchedule {
+            start_time,
+            end_time,
+            cron: cron.clone(),
+        }),
+        When::Periodic(seconds) => GivenTrigger::PeriodicSchedule(pb::PeriodicSchedule {
+            start_time,
+            end_time,
+            interval_second: *seconds,
+        }),
+        When::Once => return None,
+    };
+    Some(pb::Trigger {
+        trigger: Some(trigger),
+    })
+}
+
+fn recurring_run(found: &RecurringRun, spec: Option<&Value>) -> pb::RecurringRun {
+    let config = pb::RuntimeConfig {
+        parameters: convert::struct_fields(&found.parameters),
+        pipeline_root: found.root_given.clone(),
+    };
+    let has_config = !config.parameters.is_empty() || !config.pipeline_root.is_empty();
+    let (mode, state) = if found.enabled {
+        (Mode::Enable, State::Enabled)
+    } else {
+        (Mode::Disable, State::Disabled)
+    };
+    pb::RecurringRun {
+        recurring_run_id: found.id.to_string(),
+        display_name: found.display_name.clone(),
+        description: found.description.clone(),
+        pipeline_source: source(found, spec),
+        runtime_config: has_config.then_some(config),
+        service_account: found.service_account.clone(),
+        max_concurrency: found.limits.max_concurrency,
+        trigger: trigger(&found.trigger),
+        mode: mode as i32,
+        created_at: convert::time(found.created_at),
+        updated_at: convert::time(found.updated_at),
+        status: state as i32,
+        error: found
+            .error
+            .as_ref()
+            .map(|error| convert::status(error.code, &error.message)),
+        no_catchup: found.limits.no_catchup,
+        namespace: convert::namespace(&found.namespace),
+        experiment_id: found.experiment.to_string(),
+        ..pb::RecurringRun::default()
+    }
+}
+
+impl Api {
+    async fn set_enabled(&self, given: &str, enabled: bool) -> Result<Response<()>, Status> {
+        let id = id("recurring_run_id", given)?;
+        recurring_runs::set_enabled(&self.ctx, id, enabled)
+            .await
+            .map(Response::new)
+            .map_err(failed)
+    }
+}
+
+#[tonic::async_trait]
+impl RecurringRunService for Api {
+    async fn create_recurring_run(
+        &self,
+        request: Request<pb::CreateRecurringRunRequest>,
+    ) -> Result<Response<pb::RecurringRun>, Status> {
+        caller(&request)?;
+        let given = request
+            .into_inner()
+            .recurring_run
+            .ok_or_else(|| invalid("recurring_run", "RecurringRun is missing"))?;
+        let spec = match &given.pipeline_source {
+            Some(Given::PipelineSpec(spec)) => Some(Value::Object(struct_to_map(spec))),
+            _ => None,
+        };
+        let made = recurring_runs::create_recurring_run(&self.ctx, create_of(given)?)
+            .await
+            .map_err(failed)?;
+        Ok(Response::new(recurring_run(&made, spec.as_ref())))
+    }
+
+    async fn get_recurring_run(
+        &self,
+        request: Request<pb::GetRecurringRunRequest>,
+    ) -> Result<Response<pb::RecurringRun>, Status> {
+        caller(&request)?;
+        let id = id("recurring_run_id", &request.get_ref().recurring_run_id)?;
+        let found = recurring_runs::get_recurring_run(&self.ctx, id)
+            .await
+            .map_err(failed)?;
+        let spec = found.spec.as_ref();
+        Ok(Response::new(recurring_run(&found.run, spec)))
+    }
+
+    async fn list_recurring_runs(
+        &self,
+        request: Request<pb::ListRecurringRunsRequest>,
+    ) -> Result<Response<pb::ListRecurringRunsResponse>, Status> {
+        caller(&request)?;
+        let pb::ListRecurringRunsRequest {
+            page_token,
+            page_size,
+            sort_by,
+            namespace,
+            filter,
+            experiment_id,
+        } = request.into_inner();
+        let experiment = id_opt("experiment_id", &experiment_id)?;
+        let list = ListRequest {
+            page_token,
+            page_size,
+            sort_by,
+            filter,
+        };
+        let page = recurring_runs::list_recurring_runs(&self.ctx, &namespace, experiment, &list)
+            .await
+            .map_err(failed)?;
+        Ok(Response::new(pb::ListRecurringRunsResponse {
+            recurring_runs: page
+                .entries
+                .iter()
+                .map(|found| recurring_run(found, None))
+                .collect(),
+            total_size: i32::try_from(page.total).unwrap_or(i32::MAX),
+            next_page_token: page.next.unwrap_or_default(),
+        }))
+    }
+
+    async fn enable_recurring_run(
+        &self,
+        request: Request<pb::EnableRecurringRunRequest>,
+    ) -> Result<Response<()>, Status> {
+        caller(&request)?;
+        let given = &request.get_ref().recurring_run_id;
+        self.set_enabled(given, true).await
+    }
+
+    async fn disable_recurring_run(
+        &self,
+        request: Request<pb::DisableRecurringRunRequest>,
+    ) -> Result<Response<()>, Status> {
+        caller(&request)?;
+        let given = &request.get_ref().recurring_run_id;
+        self.set_enabled(given, false).await
+    }
+
+    async fn delete_recurring_run(
+        &self,
+        request: Request<pb::DeleteRecurringRunRequest>,
+    ) -> Result<Response<()>, Status> {
+        caller(&request)?;
+        let given = request.get_ref();
+        let id = id("recurring_run_id", &given.recurring_run_id)?;
+        // Every policy spares the runs, see the contract.
+        pb::DeletePropagationPolicy::try_from(given.propagation_policy).map_err(|_| {
+            let problem = "it is one of FOREGROUND, BACKGROUND and ORPHAN";
+            invalid("propagation_policy", problem)
+        })?;
+        recurring_runs::delete_recurring_run(&self.ctx, id)
+            .await
+            .map(Response::new)
+            .map_err(failed)
+    }
+}
+
+#[tonic::async_trait]
+impl ScheduleService for Api {
+    async fn list_due_times(
+        &self,
+        request: Request<ListDueTimesRequest>,
+    ) -> Result<Response<ListDueTimesResponse>, Status> {
+        caller(&request)?;
+        let given = request.get_ref();
+        let id = id("recurring_run_id", &given.recurring_run_id)?;
+        let count = match given.page_size {
+            0 => DUE_TIMES_DEFAULT,
+            size @ 1.. => size.min(DUE_TIMES_MAX),
+            _ => return Err(invalid("page_size", "it must not be negative")),
+        };
+        let count = usize::try_from(count).unwrap_or_default();
+        let found = recurring_runs::due_times(&self.ctx, id, count)
+            .await
+            .map_err(failed)?;
+        let times = found.times.iter().map(|at| timestamp(at.millis()));
+        Ok(Response::new(ListDueTimesResponse {
+            times: times.collect(),
+            time_zone: found.zone,
+        }))
+    }
+}

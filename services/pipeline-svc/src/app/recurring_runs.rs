@@ -1,0 +1,364 @@
+//! Recurring runs: creating, reading, enabling, disabling, removing. How they fire is
+//! `app::schedules`.
+
+use ferroflow_db::WriteTx;
+use ferroflow_types::{
+    CloudEvent, Error, ErrorKind, ExperimentId, FieldViolation, RecurringRunId, Timestamp,
+};
+use serde_json::{Value, json};
+
+use super::create_run::{self, CreateRun, PipelineSource};
+use super::events::{self, Subject};
+use super::list::{ListRequest, listing};
+use super::schedules::SCHEDULES;
+use super::{Ctx, versions};
+use crate::domain::definition::check_name;
+use crate::domain::listing::Page;
+use crate::domain::recurring::due::{Due, Limits, Progress};
+use crate::domain::recurring::schedule::{Schedule, ScheduleError};
+use crate::domain::recurring::{NAME_MAX, PipelineChoice, RecurringRun, Trigger};
+use crate::domain::run::{RunError, Source};
+use crate::store;
+
+/// What a recurring run is created from.
+#[derive(Debug, Clone)]
+pub(crate) struct CreateRecurringRun {
+    /// What its runs are made of; the names and the experiment are its own as well.
+    pub run: CreateRun,
+    /// When it is due.
+    pub trigger: Trigger,
+    /// How many runs at once, and what becomes of missed times.
+    pub limits: Limits,
+    /// Whether it begins enabled.
+    pub enabled: bool,
+}
+
+/// A recurring run and, if it came with one, its specification.
+pub(crate) struct FullRecurringRun {
+    /// The recurring run.
+    pub run: RecurringRun,
+    /// The specification, when it was not created from a stored version.
+    pub spec: Option<Value>,
+}
+
+/// The times at which a recurring run will be due.
+pub(crate) struct DueTimes {
+    /// One after another.
+    pub times: Vec<Timestamp>,
+    /// The zone of its wall clock, empty where none matters.
+    pub zone: String,
+}
+
+pub(crate) fn missing(id: RecurringRunId) -> Error {
+    let message = format!("RecurringRun {id} not found");
+    Error::not_found("RECURRING_RUN_NOT_FOUND", message)
+}
+
+/// Creates a recurring run.
+pub(crate) async fn create_recurring_run(
+    ctx: &Ctx,
+    request: CreateRecurringRun,
+) -> Result<RecurringRun, Error> {
+    let now = ctx.now();
+    let schedule = checked(ctx, &request, now)?;
+    let CreateRecurringRun {
+        run,
+        trigger,
+        limits,
+        enabled,
+    } = request;
+    let asked = run.pipeline.clone();
+    let checked = create_run::check(ctx, run).await?;
+    let (run, specified) = (&checked.request, &checked.specified);
+    let pipeline = choice(&asked, specified.source, &specified.digest);
+    let mut tx = ctx.db.begin_write().await?;
+    let experiment = create_run::experiment_of(ctx, &mut tx, run.experiment).await?;
+    if let Some(text) = &specified.text {
+        store::specs::put(&mut tx, text).await?;
+    }
+    let mut made = RecurringRun {
+        id: RecurringRunId::new(ctx.ids.uuid()),
+        namespace: experiment.namespace.clone(),
+        experiment: experiment.id,
+        display_name: run.display_name.clone(),
+        description: run.description.clone(),
+        pipeline,
+        parameters: run.parameters.clone(),
+        root_given: run.pipeline_root.clone(),
+        service_account: create_run::service_account(&run.service_account).to_owned(),
+        trigger,
+        limits,
+        enabled,
+        error: None,
+        created_at: now,
+        updated_at: now,
+        progress: Progress {
+            cursor: schedule.cursor(),
+            fired: 0,
+        },
+        next_due: schedule.next_after(schedule.cursor()),
+        event_sequence: 0,
+    };
+    let event = told(&mut made, "created", now);
+    store::recurring_runs::insert(&mut tx, &made).await?;
+    tx.publish(&event).await?;
+    tx.signal(SCHEDULES);
+    tx.commit().await?;
+    Ok(made)
+}
+
+/// The schedule of a new recurring run, if everything about it is right.
+fn checked(ctx: &Ctx, request: &CreateRecurringRun, now: Timestamp) -> Result<Schedule, Error> {
+    let mut faults = Vec::new();
+    let (field, name) = ("recurring_run.display_name", &request.run.display_name);
+    check_name("Recurring run name", field, name, NAME_MAX, &mut faults);
+    let most = request.limits.max_concurrency;
+    if !(1..=10).contains(&most) {
+        let problem = format!(
+            "Max concurrency of a recurring run must be at least 1 and at most 10. Received {most}"
+        );
+        faults.push(FieldViolation::new(
+            "recurring_run.max_concurrency",
+            problem,
+        ));
+    }
+    let schedule = Schedule::of(&request.trigger, now, &ctx.settings.zone)
+        .and_then(|schedule| schedule.check_fires().map(|()| schedule));
+    match schedule {
+        Ok(schedule) if faults.is_empty() => return Ok(schedule),
+        Ok(_) => {}
+        Err(error) => faults.push(FieldViolation::new(place(&error), error.to_string())),
+    }
+    Err(Error::violations(
+        "RECURRING_RUN_INVALID",
+        "Invalid input error",
+        faults,
+    ))
+}
+
+/// The field that makes a schedule impossible.
+fn place(error: &ScheduleError) -> &'static str {
+    match error {
+        ScheduleError::Cron(_) | ScheduleError::Never => "recurring_run.trigger.cron_schedule.cron",
+        ScheduleError::Interval(_) => "recurring_run.trigger.periodic_schedule.interval_second",
+        ScheduleError::Ends { .. } | ScheduleError::EndsFirst { .. } => {
+            "recurring_run.trigger.end_time"
+        }
+    }
+}
+
+fn choice(asked: &PipelineSource, source: Source, digest: &str) -> PipelineChoice {
+    let digest = digest.to_owned();
+    match (asked, source) {
+        (PipelineSource::Stored { version: None, .. }, Source::Version { pipeline, .. }) => {
+            PipelineChoice::Latest { pipeline }
+        }
+        (_, Source::Version { pipeline, version }) => PipelineChoice::Version {
+            pipeline,
+            version,
+            digest,
+        },
+        (_, Source::Inline) => PipelineChoice::Inline { digest },
+    }
+}
+
+/// The event that tells of a recurring run.
+fn told(run: &mut RecurringRun, verb: &str, now: Timestamp) -> CloudEvent {
+    event(run, verb, None, now)
+}
+
+/// The event that tells that a due time has made a run.
+pub(super) fn triggered(run: &mut RecurringRun, due: Due, now: Timestamp) -> CloudEvent {
+    event(run, "triggered", Some(due), now)
+}
+
+fn event(run: &mut RecurringRun, verb: &str, due: Option<Due>, now: Timestamp) -> CloudEvent {
+    run.event_sequence += 1;
+    let id = run.id.to_string();
+    let subject = Subject {
+        namespace: &run.namespace,
+        path: format!("recurringruns/{id}"),
+        key: id.clone(),
+        sequence: run.event_sequence,
+    };
+    let error = run.error.as_ref();
+    let mut data = json!({
+        "recurring_run_id": id,
+        "display_name": run.display_name,
+        "experiment_id": run.experiment.to_string(),
+        "status": if run.enabled { "ENABLED" } else { "DISABLED" },
+        "error": error.map_or("", |error| error.message.as_str()),
+    });
+    if let Some(due) = due {
+        data["run_id"] = json!(run.run_id(due.at).to_string());
+        data["scheduled_at"] = json!(due.at.to_string());
+        data["index"] = json!(due.index);
+    }
+    events::event(subject, "recurring-run", verb, now, data)
+}
+
+/// The recurring run of this id.
+pub(crate) async fn get_recurring_run(
+    ctx: &Ctx,
+    id: RecurringRunId,
+) -> Result<FullRecurringRun, Error> {
+    let mut tx = ctx.db.begin_read().await?;
+    let found = store::recurring_runs::get(&mut tx, id).await?;
+    let run = found.ok_or_else(|| missing(id))?;
+    let spec = match &run.pipeline {
+        PipelineChoice::Inline { digest } => {
+            let spec = store::specs::get(&mut tx, digest).await?;
+            Some(versions::document(&spec)?)
+        }
+        PipelineChoice::Version { .. } | PipelineChoice::Latest { .. } => None,
+    };
+    Ok(FullRecurringRun { run, spec })
+}
+
+/// A page of recurring runs, of one experiment or all.
+pub(crate) async fn list_recurring_runs(
+    ctx: &Ctx,
+    namespace: &str,
+    experiment: Option<ExperimentId>,
+    request: &ListRequest,
+) -> Result<Page<RecurringRun>, Error> {
+    let listing = listing(request)?;
+    let mut scope = vec![("namespace", ctx.namespace(namespace).to_string())];
+    if let Some(experiment) = experiment {
+        scope.push(("experiment_id", experiment.to_string()));
+    }
+    let mut tx = ctx.db.begin_read().await?;
+    let table = &store::recurring_runs::TABLE;
+    store::list::list(
+        &mut tx,
+        table,
+        &scope,
+        &listing,
+        store::recurring_runs::decode,
+    )
+    .await
+}
+
+/// The next times at which a recurring run will be due, whether it is enabled or not.
+pub(crate) async fn due_times(
+    ctx: &Ctx,
+    id: RecurringRunId,
+    count: usize,
+) -> Result<DueTimes, Error> {
+    let mut tx = ctx.db.begin_read().await?;
+    let found = store::recurring_runs::get(&mut tx, id).await?;
+    let run = found.ok_or_else(|| missing(id))?;
+    drop(tx);
+    let schedule = schedule_of(ctx, &run)?;
+    let from = run.progress.cursor.max(ctx.now());
+    let due = |at: &Timestamp| schedule.next_after(*at);
+    let times = std::iter::successors(due(&from), due);
+    Ok(DueTimes {
+        times: times.take(count).collect(),
+        zone: schedule
+            .zone()
+            .map_or_else(String::new, |zone| zone.name().to_owned()),
+    })
+}
+
+/// The schedule of a stored recurring run.
+pub(super) fn schedule_of(ctx: &Ctx, run: &RecurringRun) -> Result<Schedule, Error> {
+    Schedule::of(&run.trigger, run.created_at, &ctx.settings.zone)
+        .map_err(|error| Error::invalid("SCHEDULE_INVALID", error.to_string()))
+}
+
+/// Lets a recurring run create runs, or no longer; runs under way go on.
+pub(crate) async fn set_enabled(ctx: &Ctx, id: RecurringRunId, enabled: bool) -> Result<(), Error> {
+    let now = ctx.now();
+    let mut tx = ctx.db.begin_write().await?;
+    let found = store::recurring_runs::lock(&mut tx, id).await?;
+    let mut run = found.ok_or_else(|| missing(id))?;
+    if run.enabled == enabled {
+        return Ok(());
+    }
+    if enabled {
+        if store::experiments::get(&mut tx, run.experiment)
+            .await?
+            .is_none()
+        {
+            let message = format!(
+                "RecurringRun {id} cannot be enabled: its experiment {} is deleted. Create it anew \
+                 in another one",
+                run.experiment
+            );
+            let kind = ErrorKind::Precondition;
+            return Err(Error::new(kind, "EXPERIMENT_NOT_FOUND", message));
+        }
+        run.next_due = schedule_of(ctx, &run)?.next_after(run.progress.cursor);
+        run.error = None;
+    }
+    let verb = if enabled { "enabled" } else { "disabled" };
+    switch(&mut tx, &mut run, enabled, verb, now).await?;
+    Ok(tx.commit().await?)
+}
+
+async fn switch(
+    tx: &mut WriteTx,
+    run: &mut RecurringRun,
+    enabled: bool,
+    verb: &str,
+    now: Timestamp,
+) -> Result<(), Error> {
+    run.enabled = enabled;
+    run.updated_at = now;
+    let event = told(run, verb, now);
+    store::recurring_runs::set(tx, run).await?;
+    tx.publish(&event).await?;
+    tx.signal(SCHEDULES);
+    Ok(())
+}
+
+/// Disables one that cannot go on, and keeps the reason.
+pub(super) async fn stop(ctx: &Ctx, id: RecurringRunId, reason: &Error) -> Result<(), Error> {
+    let now = ctx.now();
+    let mut tx = ctx.db.begin_write().await?;
+    let found = store::recurring_runs::lock(&mut tx, id).await?;
+    let Some(mut run) = found.filter(|run| run.enabled) else {
+        return Ok(());
+    };
+    // The numbers of gRPC.
+    let code = match reason.kind() {
+        ErrorKind::NotFound => 5,
+        ErrorKind::Precondition => 9,
+        _ => 3,
+    };
+    let due = run
+        .next_due
+        .map_or_else(String::new, |due| format!(" due at {due}"));
+    let message = format!("stopped, because the run{due} cannot be created: {reason}");
+    tracing::warn!(recurring_run = %id, error = message, "a recurring run stopped");
+    run.error = Some(RunError { code, message });
+    switch(&mut tx, &mut run, false, "stopped", now).await?;
+    Ok(tx.commit().await?)
+}
+
+/// Disables those of an experiment that is put away, in its transaction.
+pub(super) async fn disable_of_experiment(
+    tx: &mut WriteTx,
+    experiment: ExperimentId,
+    now: Timestamp,
+) -> Result<(), Error> {
+    for id in store::recurring_runs::enabled_of_experiment(tx, experiment).await? {
+        let found = store::recurring_runs::lock(tx, id).await?;
+        if let Some(mut run) = found.filter(|run| run.enabled) {
+            switch(tx, &mut run, false, "disabled", now).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a recurring run; its runs stay, also those under way.
+pub(crate) async fn delete_recurring_run(ctx: &Ctx, id: RecurringRunId) -> Result<(), Error> {
+    let now = ctx.now();
+    let mut tx = ctx.db.begin_write().await?;
+    let found = store::recurring_runs::lock(&mut tx, id).await?;
+    let mut run = found.ok_or_else(|| missing(id))?;
+    store::recurring_runs::delete(&mut tx, id).await?;
+    tx.publish(&told(&mut run, "deleted", now)).await?;
+    Ok(tx.commit().await?)
+}

@@ -1,0 +1,189 @@
+//! How recurring runs fire. The run of a due time, the cursor that goes past it and the events of
+//! both are one transaction, under a lock of the schedule's row: whoever is killed, and however many
+//! replicas look, a due time makes one run.
+
+use ferroflow_db::signal::Topic;
+use ferroflow_types::{Error, ErrorKind, RecurringRunId, Timestamp};
+
+use super::Ctx;
+use super::create_run::{self, Checked, CreateRun, Instance, PipelineSource};
+use super::recurring_runs::{schedule_of, stop, triggered};
+use crate::domain::recurring::due::advance;
+use crate::domain::recurring::schedule::Schedule;
+use crate::domain::recurring::{PipelineChoice, RecurringRun};
+use crate::domain::run::Source;
+use crate::store;
+use crate::store::claims::Claim;
+
+/// A schedule was changed, or a run of one has ended.
+pub(crate) const SCHEDULES: Topic = Topic::new("schedules");
+
+/// Schedules that are looked at together.
+const LIMIT: i64 = 200;
+
+/// Schedules that are due now and have a slot.
+pub(crate) async fn due(ctx: &Ctx) -> Result<Vec<RecurringRunId>, Error> {
+    let mut tx = ctx.db.begin_read().await?;
+    Ok(store::recurring_runs::due(&mut tx, ctx.now(), LIMIT).await?)
+}
+
+/// When the next schedule will be due.
+pub(crate) async fn next_due(ctx: &Ctx) -> Result<Option<Timestamp>, Error> {
+    let mut tx = ctx.db.begin_read().await?;
+    Ok(store::recurring_runs::next_due(&mut tx, ctx.now()).await?)
+}
+
+/// The request that a run of this schedule is made from.
+fn request(run: &RecurringRun) -> CreateRun {
+    let pipeline = match &run.pipeline {
+        PipelineChoice::Version {
+            pipeline,
+            version,
+            digest,
+        } => PipelineSource::Kept {
+            source: Source::Version {
+                pipeline: *pipeline,
+                version: *version,
+            },
+            digest: digest.clone(),
+        },
+        PipelineChoice::Latest { pipeline } => PipelineSource::Stored {
+            pipeline: Some(*pipeline),
+            version: None,
+        },
+        PipelineChoice::Inline { digest } => PipelineSource::Kept {
+            source: Source::Inline,
+            digest: digest.clone(),
+        },
+    };
+    CreateRun {
+        id: None,
+        display_name: run.display_name.clone(),
+        description: run.description.clone(),
+        experiment: Some(run.experiment),
+        pipeline,
+        parameters: run.parameters.clone(),
+        pipeline_root: run.root_given.clone(),
+        service_account: run.service_account.clone(),
+        scheduled_at: None,
+    }
+}
+
+/// Makes the runs that are due of one schedule, as far as it has slots; how many. A schedule whose
+/// runs cannot be made stops.
+pub(crate) async fn fire(ctx: &Ctx, id: RecurringRunId) -> Result<usize, Error> {
+    let mut tx = ctx.db.begin_read().await?;
+    let found = store::recurring_runs::get(&mut tx, id).await?;
+    drop(tx);
+    let Some(run) = found.filter(|run| run.enabled) else {
+        return Ok(0);
+    };
+    let made = match prepare(ctx, &run).await {
+        Ok((schedule, checked)) => make(ctx, id, &schedule, &checked).await,
+        Err(error) => Err(error),
+    };
+    match made {
+        Err(error) if is_final(&error) => stop(ctx, id, &error).await.map(|()| 0),
+        made => made,
+    }
+}
+
+/// Whether it would be the same at the next try.
+fn is_final(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Invalid | ErrorKind::NotFound | ErrorKind::Precondition
+    )
+}
+
+async fn prepare(ctx: &Ctx, run: &RecurringRun) -> Result<(Schedule, Checked), Error> {
+    let schedule = schedule_of(ctx, run)?;
+    let checked = create_run::check(ctx, request(run)).await?;
+    Ok((schedule, checked))
+}
+
+async fn make(
+    ctx: &Ctx,
+    id: RecurringRunId,
+    schedule: &Schedule,
+    checked: &Checked,
+) -> Result<usize, Error> {
+    let mut tx = ctx.db.begin_write().await?;
+    let found = store::recurring_runs::lock(&mut tx, id).await?;
+    let Some(mut run) = found.filter(|run| run.enabled) else {
+        return Ok(0);
+    };
+    let experiment = create_run::experiment_of(ctx, &mut tx, Some(run.experiment)).await?;
+    let active = store::runs::count_active(&mut tx, id).await?;
+    // Read under the lock: who waited for it must not go by an older time.
+    let now = ctx.now();
+    let decided = advance(schedule, run.limits, run.progress, now, active);
+    if decided.due.is_empty() && decided.next == run.next_due {
+        return Ok(0);
+    }
+    let mut claims: Vec<Claim> = Vec::new();
+    for &due in &decided.due {
+        let event = triggered(&mut run, due, now);
+        tx.publish(&event).await?;
+        // Somebody else took the id: the due time has its run.
+        if store::runs::get(&mut tx, run.run_id(due.at))
+            .await?
+            .is_some()
+        {
+            continue;
+        }
+        let instance = Instance {
+            id: run.run_id(due.at),
+            display_name: run.run_name(due.index),
+            recurring_run: Some(id),
+            scheduled_at: Some(due.at),
+            index: Some(due.index),
+        };
+        let (_, claim) = create_run::add(ctx, &mut tx, checked, &experiment, instance, now).await?;
+        claims.extend(claim);
+    }
+    run.progress = decided.progress;
+    run.next_due = decided.next;
+    store::recurring_runs::set(&mut tx, &run).await?;
+    tx.commit().await?;
+    for claim in claims {
+        ctx.driver.wake(claim).await;
+    }
+    let count = decided.due.len();
+    metrics::counter!("ferroflow_pipelines_recurring_runs_triggered_total")
+        .increment(u64::try_from(count).unwrap_or(0));
+    Ok(count)
+}
+
+/// Computes again when each enabled schedule is due: zone data or the default zone may be others
+/// than those of who wrote it down.
+pub(crate) async fn refresh(ctx: &Ctx) -> Result<(), Error> {
+    let mut after = String::new();
+    loop {
+        let mut tx = ctx.db.begin_read().await?;
+        let some = store::recurring_runs::enabled_after(&mut tx, &after, LIMIT).await?;
+        drop(tx);
+        let Some(last) = some.last() else {
+            return Ok(());
+        };
+        after = last.id.to_string();
+        for run in some {
+            match schedule_of(ctx, &run) {
+                Ok(schedule) => note_next(ctx, &run, &schedule).await?,
+                Err(error) => stop(ctx, run.id, &error).await?,
+            }
+        }
+    }
+}
+
+async fn note_next(ctx: &Ctx, run: &RecurringRun, schedule: &Schedule) -> Result<(), Error> {
+    if schedule.next_after(run.progress.cursor) == run.next_due {
+        return Ok(());
+    }
+    let mut tx = ctx.db.begin_write().await?;
+    if let Some(mut run) = store::recurring_runs::lock(&mut tx, run.id).await? {
+        run.next_due = schedule.next_after(run.progress.cursor);
+        store::recurring_runs::set(&mut tx, &run).await?;
+    }
+    Ok(tx.commit().await?)
+}

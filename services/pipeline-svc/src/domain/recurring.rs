@@ -1,0 +1,130 @@
+//! A recurring run as it is stored and shown: what it runs, and when.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `zone` | time zones by their IANA names |
+//! | `cron` | cron expressions |
+//! | `schedule` | due times, one after another |
+//! | `due` | which of them are run now |
+
+pub(crate) mod cron;
+pub(crate) mod due;
+#[cfg(test)]
+mod oracle;
+pub(crate) mod schedule;
+#[cfg(test)]
+mod schedule_tests;
+pub(crate) mod zone;
+
+use ferroflow_types::{
+    ExperimentId, Namespace, PipelineId, PipelineVersionId, RecurringRunId, RunId, Timestamp,
+};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::domain::definition::RUN_NAME_MAX;
+use crate::domain::run::RunError;
+use due::{Limits, Progress};
+
+/// A schedule that creates runs.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct RecurringRun {
+    /// Its id.
+    pub id: RecurringRunId,
+    /// The tenant.
+    pub namespace: Namespace,
+    /// The folder of its runs.
+    pub experiment: ExperimentId,
+    /// The user's name for it; need not be unique.
+    pub display_name: String,
+    /// The user's words on it.
+    pub description: String,
+    /// What it runs.
+    pub pipeline: PipelineChoice,
+    /// Parameters as given, macros unexpanded.
+    pub parameters: Map<String, Value>,
+    /// The pipeline root as given, possibly empty.
+    pub root_given: String,
+    /// Kept for the clients that set it.
+    pub service_account: String,
+    /// When it runs.
+    pub trigger: Trigger,
+    /// How many at once, and what becomes of missed times.
+    pub limits: Limits,
+    /// Whether it creates runs.
+    pub enabled: bool,
+    /// Why it stopped by itself.
+    pub error: Option<RunError>,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it was last enabled, disabled or stopped.
+    pub updated_at: Timestamp,
+    /// How far it is.
+    pub progress: Progress,
+    /// The first due time after `progress.cursor`.
+    pub next_due: Option<Timestamp>,
+    /// How many events were told of it.
+    pub event_sequence: i64,
+}
+
+/// The pipeline that a recurring run runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PipelineChoice {
+    /// One version, also when others come or it is deleted.
+    Version {
+        /// Its pipeline.
+        pipeline: PipelineId,
+        /// The version.
+        version: PipelineVersionId,
+        /// The digest of its specification.
+        digest: String,
+    },
+    /// The version that is the newest at each due time.
+    Latest {
+        /// The pipeline.
+        pipeline: PipelineId,
+    },
+    /// A specification that came with the request.
+    Inline {
+        /// Its digest.
+        digest: String,
+    },
+}
+
+/// When a recurring run is due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Trigger {
+    /// The rule.
+    pub when: When,
+    /// Due times are after this; the time of creation when it is not given.
+    pub start: Option<Timestamp>,
+    /// No due time is after this.
+    pub end: Option<Timestamp>,
+}
+
+/// The rule of a trigger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum When {
+    /// A cron expression.
+    Cron(String),
+    /// Seconds between two.
+    Periodic(i64),
+    /// At its creation and never again.
+    Once,
+}
+
+impl RecurringRun {
+    /// The run of a due time: the same whoever makes it, and however often.
+    pub(crate) fn run_id(&self, due: Timestamp) -> RunId {
+        let name = due.millis().to_string();
+        RunId::new(Uuid::new_v5(&self.id.uuid(), name.as_bytes()))
+    }
+
+    /// The name of its run of this number.
+    pub(crate) fn run_name(&self, index: i64) -> String {
+        format!("{}-{index}", self.display_name)
+    }
+}
+
+/// Bytes of a recurring run's name: its runs' names have a number behind it.
+pub(crate) const NAME_MAX: usize = RUN_NAME_MAX - 21;

@@ -1,0 +1,156 @@
+//! Recurring runs in the store.
+
+use ferroflow_types::RecurringRunId;
+
+use super::{NOW, databases, experiment, run};
+use crate::app::list::{ListRequest, listing};
+use crate::domain::recurring::due::{Limits, Progress};
+use crate::domain::recurring::{PipelineChoice, RecurringRun, Trigger, When};
+use crate::domain::run::RunError;
+use crate::store::{list, recurring_runs, runs};
+use ferroflow_types::{ExperimentId, Namespace, PipelineId, PipelineVersionId, Timestamp};
+use serde_json::{Map, json};
+use uuid::Uuid;
+
+fn later(seconds: i64) -> Timestamp {
+    Timestamp::from_millis(NOW.millis() + seconds * 1000)
+}
+
+fn recurring(experiment: ExperimentId, when: When, next_due: i64) -> RecurringRun {
+    RecurringRun {
+        id: RecurringRunId::new(Uuid::new_v4()),
+        namespace: Namespace::single_user(),
+        experiment,
+        display_name: "nightly".to_owned(),
+        description: "words".to_owned(),
+        pipeline: PipelineChoice::Inline {
+            digest: "sha256:0".to_owned(),
+        },
+        parameters: Map::from_iter([("n".to_owned(), json!(3))]),
+        root_given: String::new(),
+        service_account: "pipeline-runner".to_owned(),
+        trigger: Trigger {
+            when,
+            start: None,
+            end: Some(later(3600)),
+        },
+        limits: Limits {
+            max_concurrency: 1,
+            no_catchup: true,
+        },
+        enabled: true,
+        error: None,
+        created_at: NOW,
+        updated_at: NOW,
+        progress: Progress {
+            cursor: NOW,
+            fired: 0,
+        },
+        next_due: Some(later(next_due)),
+        event_sequence: 1,
+    }
+}
+
+#[tokio::test]
+async fn what_is_stored_reads_back_the_same() {
+    let (_folder, databases) = databases().await;
+    for (name, db) in databases {
+        let pipeline = PipelineId::new(Uuid::new_v4());
+        let choices = [
+            PipelineChoice::Latest { pipeline },
+            PipelineChoice::Version {
+                pipeline,
+                version: PipelineVersionId::new(Uuid::new_v4()),
+                digest: "sha256:1".to_owned(),
+            },
+            PipelineChoice::Inline {
+                digest: "sha256:2".to_owned(),
+            },
+        ];
+        let rules = [
+            When::Cron("@daily".to_owned()),
+            When::Periodic(7),
+            When::Once,
+        ];
+        for (choice, when) in choices.into_iter().zip(rules) {
+            let mut one = recurring(experiment("e").id, when, 60);
+            one.pipeline = choice;
+            let mut tx = db.begin_write().await.unwrap();
+            recurring_runs::insert(&mut tx, &one).await.unwrap();
+            let found = recurring_runs::lock(&mut tx, one.id).await.unwrap();
+            assert_eq!(found.as_ref(), Some(&one), "{name}");
+            one.enabled = false;
+            one.error = Some(RunError {
+                code: 5,
+                message: "gone".to_owned(),
+            });
+            one.progress = Progress {
+                cursor: later(60),
+                fired: 1,
+            };
+            one.next_due = None;
+            one.updated_at = later(61);
+            one.event_sequence = 2;
+            recurring_runs::set(&mut tx, &one).await.unwrap();
+            tx.commit().await.unwrap();
+            let mut tx = db.begin_write().await.unwrap();
+            let found = recurring_runs::get(&mut tx, one.id).await.unwrap();
+            assert_eq!(found, Some(one.clone()), "{name}");
+            assert!(recurring_runs::delete(&mut tx, one.id).await.unwrap());
+            assert!(recurring_runs::set(&mut tx, &one).await.is_err());
+        }
+    }
+}
+
+#[tokio::test]
+async fn due_ones_are_those_with_a_slot() {
+    let (_folder, databases) = databases().await;
+    for (name, db) in databases {
+        let folder = experiment("e");
+        let free = recurring(folder.id, When::Periodic(7), 20);
+        let busy = recurring(folder.id, When::Periodic(7), 10);
+        let mut disabled = recurring(folder.id, When::Periodic(7), 10);
+        disabled.enabled = false;
+        let future = recurring(folder.id, When::Periodic(7), 1000);
+        let mut under_way = run(&folder, 1);
+        under_way.recurring_run = Some(busy.id);
+        let mut ended = run(&folder, 2);
+        ended.recurring_run = Some(free.id);
+        ended.finished_at = Some(NOW);
+        let mut tx = db.begin_write().await.unwrap();
+        for one in [&free, &busy, &disabled, &future] {
+            recurring_runs::insert(&mut tx, one).await.unwrap();
+        }
+        runs::insert(&mut tx, &under_way, "me").await.unwrap();
+        runs::insert(&mut tx, &ended, "me").await.unwrap();
+        assert_eq!(runs::count_active(&mut tx, busy.id).await.unwrap(), 1);
+        assert_eq!(runs::count_active(&mut tx, free.id).await.unwrap(), 0);
+        let due = recurring_runs::due(&mut tx, later(20), 10).await.unwrap();
+        assert_eq!(due, [free.id], "{name}");
+        let none = recurring_runs::due(&mut tx, later(19), 10).await.unwrap();
+        assert_eq!(none, [], "{name}");
+        let next = recurring_runs::next_due(&mut tx, later(20)).await.unwrap();
+        assert_eq!(next, Some(later(1000)), "{name}");
+        let enabled = recurring_runs::enabled_of_experiment(&mut tx, folder.id).await;
+        assert_eq!(enabled.unwrap().len(), 3, "{name}");
+        let first = recurring_runs::enabled_after(&mut tx, "", 2).await.unwrap();
+        let last = first.last().unwrap().id.to_string();
+        let rest = recurring_runs::enabled_after(&mut tx, &last, 2)
+            .await
+            .unwrap();
+        assert_eq!((first.len(), rest.len()), (2, 1), "{name}");
+        tx.commit().await.unwrap();
+
+        let filter = json!({"predicates": [
+            {"operation": "EQUALS", "key": "status", "string_value": "DISABLED"}]});
+        let request = ListRequest {
+            filter: filter.to_string(),
+            sort_by: "updated_at desc".to_owned(),
+            ..Default::default()
+        };
+        let mut tx = db.begin_read().await.unwrap();
+        let (table, wanted) = (&recurring_runs::TABLE, listing(&request).unwrap());
+        let page = list::list(&mut tx, table, &[], &wanted, recurring_runs::decode).await;
+        assert_eq!(page.unwrap().entries, [disabled], "{name}");
+    }
+}

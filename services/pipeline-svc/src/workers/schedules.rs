@@ -1,0 +1,80 @@
+//! Fires recurring runs when they are due. One replica does it at a time; it is woken by the next
+//! due time, by changes of schedules and by the ends of their runs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ferroflow_db::lead::Lead;
+use ferroflow_types::Error;
+use ferroflow_types::error::chain;
+use futures::StreamExt as _;
+
+use crate::app::{Ctx, schedules};
+
+/// The lease of the replica that does it.
+pub(crate) const LEASE: &str = "schedules";
+
+/// Schedules that are dealt with at once; each waits for the database most of the time.
+const PARALLEL: usize = 8;
+
+/// The longest wait: a clock that is set forward wakes nobody, and a signal may be lost.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// The wait after a failure.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Fires schedules for as long as this replica leads.
+pub(crate) async fn fire_while(ctx: Arc<Ctx>, lead: Lead) -> Result<(), Error> {
+    let mut changed = ctx.db.signals().subscribe(schedules::SCHEDULES);
+    let mut fresh = false;
+    loop {
+        let done = async {
+            if !fresh {
+                schedules::refresh(&ctx).await?;
+            }
+            fresh = true;
+            fire_due(&ctx).await
+        };
+        let wait = done.await.unwrap_or_else(|error: Error| {
+            let error = chain(&error);
+            tracing::warn!(error, "schedules cannot be looked at, trying again");
+            RETRY
+        });
+        tokio::select! {
+            () = lead.stop.cancelled() => return Ok(()),
+            () = changed.changed() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+/// Fires what is due; how long to wait for the next.
+async fn fire_due(ctx: &Ctx) -> Result<Duration, Error> {
+    loop {
+        let due = schedules::due(ctx).await?;
+        if due.is_empty() {
+            break;
+        }
+        let fired: Vec<_> = futures::stream::iter(due)
+            .map(|id| async move { (id, schedules::fire(ctx, id).await) })
+            .buffer_unordered(PARALLEL)
+            .collect()
+            .await;
+        let mut made = 0;
+        for (id, fired) in fired {
+            match fired {
+                Ok(count) => made += count,
+                Err(error) => {
+                    let error = chain(&error);
+                    tracing::warn!(recurring_run = %id, error, "a schedule cannot fire, trying again");
+                }
+            }
+        }
+        // Nothing comes of what is due: it failed, or the clock was put back meanwhile.
+        if made == 0 {
+            return Ok(RETRY);
+        }
+    }
+    let next = schedules::next_due(ctx).await?;
+    Ok(next.map_or(LOOK, |next| next.since(ctx.now()).min(LOOK)))
+}
