@@ -8,7 +8,7 @@
     reason = "a test that cannot go on panics"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -55,19 +55,23 @@ impl Scene {
             ports: Vec::new(),
             services: Vec::new(),
         };
-        for _ in 0..count {
-            scene.add_service();
-        }
+        // All at once, as a new installation starts.
+        let numbers: Vec<_> = (0..count).map(|number| (number, free_port())).collect();
+        scene.services = std::thread::scope(|scope| {
+            let scene = &scene;
+            let start = |(number, port)| scope.spawn(move || scene.service(number, port));
+            let starting: Vec<_> = numbers.iter().copied().map(start).collect();
+            let started = starting.into_iter().map(|one| one.join().unwrap());
+            started.collect()
+        });
+        scene.ports = numbers.into_iter().map(|(_, port)| port).collect();
         Some(scene)
     }
 
-    fn add_service(&mut self) {
-        let port = free_port();
-        let number = self.services.len();
+    fn service(&self, number: usize, port: u16) -> Process {
         let folder = self.folder.path().join(format!("svc-{number}"));
         let listen = format!("127.0.0.1:{port}");
-        self.ports.push(port);
-        self.services.push(Process::start(
+        Process::start(
             &folder,
             &[
                 "pipeline-svc",
@@ -76,7 +80,7 @@ impl Scene {
                 "--pipelines-listen",
                 &listen,
             ],
-        ));
+        )
     }
 
     /// A gateway before these replicas.
@@ -111,6 +115,42 @@ fn one_step(script: &str) -> Value {
 
 fn post(platform: &Platform, path: &str) -> (u16, Value) {
     platform.request("POST", path, &[], "")
+}
+
+/// `kfp.Client`, which looks for the experiment by name, clients that name none, at both replicas.
+#[test]
+fn first_submissions_at_two_replicas_go_into_one_experiment() {
+    let Some(scene) = Scene::open("first", 2) else {
+        return;
+    };
+    let gateways = [
+        scene.gateway("gw-0", &[0], &[]),
+        scene.gateway("gw-1", &[1], &[]),
+    ];
+    let submit = |address: &str, named: bool| {
+        let platform = Platform::at(address);
+        let mut run = json!({"display_name": "first", "pipeline_spec": one_step("true")});
+        if named {
+            let (_, found) = platform.get("/apis/v2beta1/experiments");
+            run["experiment_id"] = found["experiments"][0]["experiment_id"].clone();
+        }
+        let (status, made) = platform.post("/apis/v2beta1/runs", &run);
+        assert_eq!(status, 200, "{made}");
+        made["experiment_id"].as_str().unwrap().to_owned()
+    };
+    let experiments: BTreeSet<String> = std::thread::scope(|scope| {
+        let submitting: Vec<_> = (0..8)
+            .map(|at| {
+                let address = gateways[at % 2].address();
+                scope.spawn(move || submit(address, at % 4 < 2))
+            })
+            .collect();
+        let joined = submitting.into_iter().map(|one| one.join().unwrap());
+        joined.collect()
+    });
+    assert_eq!(experiments.len(), 1, "{experiments:?}");
+    let defaults = "SELECT count(*) FROM experiments WHERE is_default = 1";
+    assert_eq!(query(&scene.pipelines, defaults), "1");
 }
 
 #[test]

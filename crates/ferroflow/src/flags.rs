@@ -64,6 +64,10 @@ pub(crate) struct Flags {
     /// Runs that are driven at once [FERROFLOW_PIPELINES__ACTIVE_RUNS; default 200].
     #[arg(long, value_name = "COUNT")]
     active_runs: Option<usize>,
+    /// A network beside public addresses to which the package_url of a version may lead, for example
+    /// 10.1.0.0/16; repeat for several [FERROFLOW_PIPELINES__PACKAGE_NETWORKS; default none].
+    #[arg(long, value_name = "NET")]
+    package_network: Vec<String>,
     /// Where tasks run [FERROFLOW_RUNTIME; default process].
     #[arg(long, value_name = "RUNTIME")]
     runtime: Option<RuntimeKind>,
@@ -140,6 +144,7 @@ impl Flags {
     /// The flags that were given, in the shape of the settings.
     fn given(&self) -> Value {
         let hosts = (!self.allowed_host.is_empty()).then_some(&self.allowed_host);
+        let networks = (!self.package_network.is_empty()).then_some(&self.package_network);
         without_nulls(json!({
             "data_dir": self.data_dir,
             "value_max": self.value_max,
@@ -162,6 +167,7 @@ impl Flags {
                 "caching": self.caching,
                 "pipeline_root": self.pipeline_root,
                 "time_zone": self.time_zone,
+                "package_networks": networks,
             },
             "runtime": self.runtime,
             "docker": self.docker.given(),

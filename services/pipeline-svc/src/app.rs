@@ -6,6 +6,7 @@ pub(crate) mod drive;
 pub(crate) mod events;
 pub(crate) mod experiments;
 pub(crate) mod list;
+pub(crate) mod packages;
 pub(crate) mod pipelines;
 pub(crate) mod plans;
 pub(crate) mod recurring_runs;
@@ -34,6 +35,7 @@ use crate::domain::recurring::zone::Zone;
 use crate::domain::run::Run;
 use crate::store;
 use drive::Driver;
+use packages::Packages;
 use plans::Plans;
 use replica::Replica;
 
@@ -47,6 +49,8 @@ pub(crate) struct Ctx {
     pub(crate) stores: Stores,
     /// What is there now, compared with what was noted.
     pub(crate) contents: Contents,
+    /// How compiled pipelines are fetched by URL.
+    pub(crate) packages: Packages,
     pub(crate) plans: Plans,
     pub(crate) numbers: Numbers,
     pub(crate) driver: Driver,

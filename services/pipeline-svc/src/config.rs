@@ -18,6 +18,9 @@ pub struct Config {
     pub pipeline_root: String,
     /// The time zone of cron expressions that name none (`CRON_TZ=`), by its IANA name.
     pub time_zone: String,
+    /// Networks, as `10.1.0.0/16`, beside public addresses to which the `package_url` of a version may
+    /// lead.
+    pub package_networks: Vec<String>,
     /// The TCP address of its gRPC when it is a process of its own; empty for a UNIX socket in the
     /// data folder.
     pub listen: String,
@@ -33,6 +36,7 @@ impl Default for Config {
             caching: true,
             pipeline_root: String::new(),
             time_zone: "UTC".to_owned(),
+            package_networks: Vec::new(),
             listen: String::new(),
             database: Secret::default(),
         }

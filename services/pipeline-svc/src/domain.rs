@@ -1,5 +1,6 @@
 //! The rules of pipelines, pure: no clock, no network, no database, no environment.
 
+pub(crate) mod address;
 pub(crate) mod arguments;
 pub(crate) mod artifact;
 pub(crate) mod content_type;

@@ -49,6 +49,7 @@ use tokio::sync::mpsc;
 use tonic::service::Routes;
 
 use app::drive::Letter;
+use app::packages::Packages;
 use app::replica::Replica;
 use domain::recurring::zone::Zone;
 use workers::heartbeat::Steady;
@@ -127,6 +128,12 @@ pub enum StartError {
     /// The zone of cron expressions.
     #[error("pipelines.time_zone: {0}")]
     TimeZone(String),
+    /// Networks from which packages may be fetched.
+    #[error("pipelines.package_networks: {0}")]
+    Networks(String),
+    /// The experiment of runs that name none.
+    #[error("the default experiment of pipeline-svc")]
+    Experiments(#[source] ferroflow_types::Error),
     /// What it begins with.
     #[error("the runs of pipeline-svc")]
     Runs(#[source] ferroflow_types::Error),
@@ -140,7 +147,11 @@ pub async fn start(config: &Config, deps: Deps, runner: &mut Runner) -> Result<H
     let root = root(config, &deps)?;
     let zone =
         Zone::named(&config.time_zone).map_err(|error| StartError::TimeZone(error.to_string()))?;
-    let (ctx, letters) = context(config, deps, root, zone, db.clone());
+    let packages = packages(config)?;
+    let (ctx, letters) = context(config, deps, (root, zone, packages), db.clone());
+    app::experiments::prepare_default(&ctx)
+        .await
+        .map_err(StartError::Experiments)?;
     let fence = app::replica::enter(&ctx).await.map_err(StartError::Runs)?;
     let steady = Steady::new();
     if !ctx.replica.alone {
@@ -183,6 +194,12 @@ async fn listen(
     Ok((listener.into(), Some(address)))
 }
 
+/// What fetches packages by URL.
+fn packages(config: &Config) -> Result<Packages, StartError> {
+    let networks = app::packages::networks(&config.package_networks);
+    networks.map(Packages::new).map_err(StartError::Networks)
+}
+
 /// Where artifacts go unless a run says otherwise.
 fn root(config: &Config, deps: &Deps) -> Result<String, StartError> {
     let (setting, root) = match config.pipeline_root.as_str() {
@@ -196,8 +213,7 @@ fn root(config: &Config, deps: &Deps) -> Result<String, StartError> {
 fn context(
     config: &Config,
     deps: Deps,
-    pipeline_root: String,
-    zone: Zone,
+    (pipeline_root, zone, packages): (String, Zone, Packages),
     db: Db,
 ) -> (Arc<app::Ctx>, mpsc::Receiver<Letter>) {
     let active_runs_max = config.active_runs.max(1);
@@ -213,6 +229,7 @@ fn context(
         runtime: deps.runtime,
         contents: Contents::new(deps.stores.clone()),
         stores: deps.stores,
+        packages,
         plans: app::plans::Plans::default(),
         numbers: app::Numbers::default(),
         driver,

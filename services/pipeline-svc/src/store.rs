@@ -59,4 +59,9 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         name: "task remarks",
         sql: include_str!("../migrations/0008_task_remarks.sql"),
     },
+    Migration {
+        version: 9,
+        name: "default experiment",
+        sql: include_str!("../migrations/0009_default_experiment.sql"),
+    },
 ];

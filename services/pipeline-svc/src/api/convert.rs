@@ -80,7 +80,9 @@ pub(super) fn version(found: &FullVersion) -> pb::PipelineVersion {
         display_name: version.display_name.clone(),
         description: version.description.clone(),
         created_at: time(version.created_at),
-        package_url: None,
+        package_url: (!version.package_url.is_empty()).then(|| pb::Url {
+            pipeline_url: version.package_url.clone(),
+        }),
         pipeline_spec: Some(fields(spec)),
         error: None,
         code_source_url: version.code_source_url.clone(),

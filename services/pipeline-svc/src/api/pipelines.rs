@@ -5,14 +5,15 @@ use std::collections::HashMap;
 use ferroflow_proto::kfp::v2beta1 as pb;
 use ferroflow_proto::kfp::v2beta1::pipeline_service_server::PipelineService;
 use ferroflow_service::grpc::caller;
-use ferroflow_types::{Error, ErrorKind};
+use ferroflow_types::PipelineId;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use super::{Api, convert, failed, id, invalid};
 use crate::app::list::ListRequest;
+use crate::app::packages;
 use crate::app::pipelines::{self, CreatePipeline};
-use crate::app::versions;
+use crate::app::versions::{self, NewVersion};
 use crate::domain::definition::Tags;
 
 /// The gateway says with this that a request's tags were given and empty, which protobuf cannot.
@@ -23,16 +24,29 @@ fn tags_of(metadata: &MetadataMap, tags: HashMap<String, String>) -> Option<Tags
     given.then(|| tags.into_iter().collect())
 }
 
-/// Packages are uploaded; this installation does not fetch them.
-fn no_packages(field: &str) -> Status {
-    failed(Error::new(
-        ErrorKind::Unimplemented,
-        "PACKAGE_URL_UNSUPPORTED",
-        format!(
-            "{field}: this installation does not fetch packages by URL; upload the file to \
-             /apis/v2beta1/pipelines/upload or /upload_version"
-        ),
-    ))
+/// The URL of a version's package, which there must be: a file is uploaded elsewhere.
+fn package_url(given: &pb::PipelineVersion) -> Result<&str, Status> {
+    let url = given.package_url.as_ref();
+    let url = url.map(|url| url.pipeline_url.as_str()).unwrap_or_default();
+    if url.is_empty() {
+        let problem = "it is missing; files are uploaded to /apis/v2beta1/pipelines/upload or \
+                       /upload_version";
+        return Err(invalid(packages::FIELD, problem));
+    }
+    Ok(url)
+}
+
+/// A version belongs to the pipeline in the path; the one in the body may be left out.
+fn parent(request: &pb::CreatePipelineVersionRequest) -> Result<PipelineId, Status> {
+    let version = request.pipeline_version.as_ref();
+    let body = version.map(|version| version.pipeline_id.as_str());
+    let body = body.unwrap_or_default();
+    let path = request.pipeline_id.as_str();
+    if !path.is_empty() && !body.is_empty() && path != body {
+        let problem = format!("{body} is not the pipeline of the path, {path}");
+        return Err(invalid("pipeline_version.pipeline_id", problem));
+    }
+    id("pipeline_id", if path.is_empty() { body } else { path })
 }
 
 #[tonic::async_trait]
@@ -50,7 +64,7 @@ impl PipelineService for Api {
             description: given.description,
             namespace: given.namespace,
             tags: given.tags.into_iter().collect(),
-            code_source_url: String::new(),
+            ..CreatePipeline::default()
         };
         let made = pipelines::create_pipeline(&self.ctx, create, None)
             .await
@@ -131,7 +145,29 @@ impl PipelineService for Api {
         request: Request<pb::CreatePipelineAndVersionRequest>,
     ) -> Result<Response<pb::Pipeline>, Status> {
         caller(&request)?;
-        Err(no_packages("pipeline_version.package_url"))
+        let request = request.into_inner();
+        let given = request.pipeline;
+        let given = given.ok_or_else(|| invalid("pipeline", "Pipeline is missing"))?;
+        let version = request.pipeline_version;
+        let version =
+            version.ok_or_else(|| invalid("pipeline_version", "PipelineVersion is missing"))?;
+        let url = package_url(&version)?;
+        let package = self.ctx.packages.fetch(url).await.map_err(failed)?;
+        let named = !given.name.is_empty() || !given.display_name.is_empty();
+        // As upstream, the first version is called and described as the pipeline is.
+        let create = CreatePipeline {
+            name: if named { given.name } else { package.name },
+            display_name: given.display_name,
+            description: given.description,
+            namespace: given.namespace,
+            tags: given.tags.into_iter().collect(),
+            package_url: url.to_owned(),
+            code_source_url: version.code_source_url,
+            version_tags: version.tags.into_iter().collect(),
+        };
+        let made = pipelines::create_pipeline(&self.ctx, create, Some(&package.file)).await;
+        made.map(|made| Response::new(convert::pipeline(&made)))
+            .map_err(failed)
     }
 
     async fn create_pipeline_version(
@@ -139,7 +175,27 @@ impl PipelineService for Api {
         request: Request<pb::CreatePipelineVersionRequest>,
     ) -> Result<Response<pb::PipelineVersion>, Status> {
         caller(&request)?;
-        Err(no_packages("pipeline_version.package_url"))
+        let pipeline = parent(request.get_ref())?;
+        let given = request.into_inner().pipeline_version;
+        let given =
+            given.ok_or_else(|| invalid("pipeline_version", "PipelineVersion is missing"))?;
+        let url = package_url(&given)?;
+        // Nothing is fetched for a pipeline that is not there.
+        pipelines::get_pipeline(&self.ctx, pipeline)
+            .await
+            .map_err(failed)?;
+        let package = self.ctx.packages.fetch(url).await.map_err(failed)?;
+        let new = NewVersion {
+            package_url: url.to_owned(),
+            name: given.name,
+            display_name: given.display_name,
+            description: given.description,
+            code_source_url: given.code_source_url,
+            tags: given.tags.into_iter().collect(),
+        };
+        let made = versions::create_version(&self.ctx, pipeline, new, &package.file).await;
+        made.map(|made| Response::new(convert::version(&made)))
+            .map_err(failed)
     }
 
     async fn get_pipeline_version(

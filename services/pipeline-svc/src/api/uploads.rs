@@ -28,6 +28,7 @@ impl UploadService for Api {
             namespace: given.namespace,
             tags: given.tags.into_iter().collect(),
             code_source_url: given.code_source_url,
+            ..CreatePipeline::default()
         };
         let made = pipelines::create_pipeline(&self.ctx, create, Some(&file)).await;
         made.map(|made| Response::new(convert::pipeline(&made)))
@@ -48,6 +49,7 @@ impl UploadService for Api {
             display_name: given.display_name,
             description: given.description,
             code_source_url: given.code_source_url,
+            package_url: String::new(),
             tags: given.tags.into_iter().collect(),
         };
         let made = versions::create_version(&self.ctx, pipeline, new, &file).await;

@@ -113,7 +113,7 @@ pub(crate) async fn create_run(ctx: &Ctx, request: CreateRun) -> Result<Run, Err
     }
     let checked = check(ctx, request).await?;
     match store_run(ctx, &checked).await {
-        // Another request made the same run, or the first default experiment, in this moment.
+        // Another request made the same run in this moment.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => store_run(ctx, &checked).await,
         done => done,
     }

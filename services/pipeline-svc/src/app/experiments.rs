@@ -197,7 +197,15 @@ pub(crate) async fn delete_experiment(ctx: &Ctx, id: ExperimentId) -> Result<(),
     Ok(tx.commit().await?)
 }
 
-/// The experiment of runs that name none; created when it is first needed.
+/// Sees to it that runs can be created without naming an experiment, before anybody asks.
+pub(crate) async fn prepare_default(ctx: &Ctx) -> Result<(), Error> {
+    let mut tx = ctx.db.begin_write().await?;
+    default_experiment(ctx, &mut tx, &ctx.namespace("")).await?;
+    Ok(tx.commit().await?)
+}
+
+/// The experiment of runs that name none: the one that was made for that, else the one that has its
+/// name, else a new one.
 pub(crate) async fn default_experiment(
     ctx: &Ctx,
     tx: &mut WriteTx,
@@ -208,9 +216,15 @@ pub(crate) async fn default_experiment(
     }
     let now = ctx.now();
     let (name, description) = (DEFAULT_NAME.to_owned(), DEFAULT_DESCRIPTION.to_owned());
-    let mut experiment = new(ctx, namespace.clone(), name, description, now);
-    experiment.is_default = true;
-    store::experiments::put(tx, &experiment).await?;
-    tell(tx, &mut experiment, "created", now).await?;
+    let new = new(ctx, namespace.clone(), name, description, now);
+    store::experiments::ensure_default(tx, &new).await?;
+    let found = store::experiments::default_of(tx, namespace).await?;
+    let mut experiment = found.ok_or_else(|| {
+        let message = "the default experiment was stored and is not there";
+        Error::new(ErrorKind::Internal, "DEFAULT_EXPERIMENT_MISSING", message)
+    })?;
+    if experiment.id == new.id {
+        tell(tx, &mut experiment, "created", now).await?;
+    }
     Ok(experiment)
 }

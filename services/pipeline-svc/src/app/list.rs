@@ -90,17 +90,35 @@ fn bad_sort(text: &str) -> Error {
     )
 }
 
+/// The JSON of a filter. Upstream decodes it once more than the query that it came in, so there are
+/// clients that encode it twice; a text that is JSON already is taken as it is.
+fn filter_json(text: &str) -> Result<Value, Error> {
+    let unread = match serde_json::from_str(text) {
+        Ok(parsed) => return Ok(parsed),
+        Err(error) => wrong("filter", format!("not the JSON of a filter: {error}")),
+    };
+    let spaced = text.replace('+', " ");
+    let decoded = percent_encoding::percent_decode_str(&spaced).decode_utf8();
+    let parsed = decoded
+        .ok()
+        .and_then(|text| serde_json::from_str(&text).ok());
+    parsed.ok_or(unread)
+}
+
 fn predicates(text: &str) -> Result<Vec<Predicate>, Error> {
-    let parsed: Value = serde_json::from_str(text)
-        .map_err(|error| wrong("filter", format!("not the JSON of a filter: {error}")))?;
+    let parsed = filter_json(text)?;
     let Value::Object(fields) = &parsed else {
         return Err(wrong("filter", "it must be an object"));
     };
     if let Some(unknown) = fields.keys().find(|key| *key != "predicates") {
         return Err(wrong("filter", format!("unknown field {unknown:?}")));
     }
-    let list = fields.get("predicates").and_then(Value::as_array);
-    let predicates = list.into_iter().flatten().enumerate();
+    let list = match fields.get("predicates") {
+        None | Some(Value::Null) => &[],
+        Some(Value::Array(list)) => list.as_slice(),
+        Some(_) => return Err(wrong("filter.predicates", "it must be a list")),
+    };
+    let predicates = list.iter().enumerate();
     predicates
         .map(|(at, predicate)| {
             let place = format!("filter.predicates[{at}]");
@@ -118,7 +136,10 @@ fn predicate(place: &str, fields: &Map<String, Value>) -> Result<Predicate, Erro
     let mut values = None;
     for (name, value) in fields {
         match name.as_str() {
-            "key" => value.as_str().unwrap_or_default().clone_into(&mut key),
+            "key" => value
+                .as_str()
+                .ok_or_else(|| wrong(place, "key must be a text"))?
+                .clone_into(&mut key),
             "operation" => operation = Some(self::operation(place, value)?),
             _ => values = Some(operands(place, name, value)?),
         }
@@ -197,9 +218,44 @@ mod tests {
             filter(r#"{"predicates":[{"operation":"EQUALS","key":"name","string_value":"x"}]}"#);
 
         assert_eq!(listing(&camel).unwrap(), listing(&snake).unwrap());
-        for bad in ["{", "[]", r#"{"predicates":[{"key":"a"}]}"#, r#"{"x":1}"#] {
+        for bad in [
+            "{",
+            "[]",
+            "%7B",
+            r#"{"predicates":{}}"#,
+            r#"{"predicates":[{"key":1}]}"#,
+            r#"{"predicates":[{"key":"a"}]}"#,
+            r#"{"x":1}"#,
+        ] {
             assert!(problem(&filter(bad)).contains("filter"), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_filter_may_be_encoded_once_more() {
+        let value = |text: &str| {
+            let request = ListRequest {
+                filter: text.to_owned(),
+                ..ListRequest::default()
+            };
+            let predicates = listing(&request).unwrap().predicates;
+            predicates[0].values[0].clone()
+        };
+        let plain = |value: &str| {
+            format!(r#"{{"predicates":[{{"operation":1,"key":"name","stringValue":"{value}"}}]}}"#)
+        };
+        let text = |value: &str| Operand::Text(value.to_owned());
+        for name in ["a b", "50%", "a+b", "%41", "ü {}"] {
+            let once = plain(name);
+            let twice =
+                percent_encoding::utf8_percent_encode(&once, percent_encoding::NON_ALPHANUMERIC);
+            assert_eq!(value(&once), text(name));
+            assert_eq!(value(&twice.to_string()), text(name));
+        }
+        // As forms encode it.
+        let form = "%7B%22predicates%22%3A+%5B%7B%22operation%22%3A+1%2C+%22key%22%3A+%22name%22%2C+\
+                    %22string_value%22%3A+%22a+b%22%7D%5D%7D";
+        assert_eq!(value(form), text("a b"));
     }
 
     #[test]

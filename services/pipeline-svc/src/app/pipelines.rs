@@ -10,7 +10,9 @@ use super::list::{ListRequest, listing};
 use super::spec_file::SpecFile;
 use super::versions::{self, NewVersion};
 use super::{Ctx, plans};
-use crate::domain::definition::{PIPELINE_NAME_MAX, Pipeline, Tags, check_name, check_tags};
+use crate::domain::definition::{
+    PIPELINE_NAME_MAX, Pipeline, Tags, check_display_name, check_name, check_tags,
+};
 use crate::domain::listing::Page;
 use crate::store;
 
@@ -29,6 +31,10 @@ pub(crate) struct CreatePipeline {
     pub tags: Tags,
     /// Where the first version's source is.
     pub code_source_url: String,
+    /// Where the first version was fetched from.
+    pub package_url: String,
+    /// The first version's labels.
+    pub version_tags: Tags,
 }
 
 /// Creates a pipeline, with its first version when there is a specification.
@@ -51,7 +57,9 @@ pub(crate) async fn create_pipeline(
         PIPELINE_NAME_MAX,
         &mut faults,
     );
+    check_display_name(&request.display_name, &mut faults);
     check_tags(&request.tags, &mut faults);
+    check_tags(&request.version_tags, &mut faults);
     if !faults.is_empty() {
         return Err(Error::violations(
             "PIPELINE_INVALID",
@@ -85,7 +93,8 @@ pub(crate) async fn create_pipeline(
             display_name: pipeline.display_name.clone(),
             description: pipeline.description.clone(),
             code_source_url: request.code_source_url,
-            tags: Tags::new(),
+            package_url: request.package_url,
+            tags: request.version_tags,
         };
         versions::add(ctx, &mut tx, &pipeline, new, &spec, now).await?;
         ctx.plans.keep(&spec.digest, plan);
@@ -164,6 +173,7 @@ pub(crate) async fn update_pipeline(
     tags: Option<Tags>,
 ) -> Result<Pipeline, Error> {
     let mut faults = Vec::new();
+    check_display_name(&display_name, &mut faults);
     check_tags(tags.as_ref().unwrap_or(&Tags::new()), &mut faults);
     if !faults.is_empty() {
         return Err(Error::violations(

@@ -44,6 +44,14 @@ pub(crate) fn read(filename: &str, bytes: &[u8]) -> Result<SpecFile, Error> {
     }
 }
 
+/// Reads a file that was fetched: what names in URLs end with says little.
+pub(crate) fn read_fetched(bytes: &[u8]) -> Result<SpecFile, Error> {
+    match archive::kind_of(bytes) {
+        Some(kind) => parse(&archive::pipeline_in(kind, bytes)?),
+        None => parse(bytes),
+    }
+}
+
 /// What a run is created from: the PipelineSpec itself, or `{pipeline_spec, platform_spec}`.
 pub(crate) fn from_json(value: Value) -> Result<SpecFile, Error> {
     let Value::Object(mut fields) = value else {

@@ -11,7 +11,7 @@ use super::pipelines::missing as missing_pipeline;
 use super::spec_file::SpecFile;
 use super::{Ctx, plans};
 use crate::domain::definition::{
-    Pipeline, Tags, VERSION_NAME_MAX, Version, check_name, check_tags,
+    Pipeline, Tags, VERSION_NAME_MAX, Version, check_display_name, check_name, check_tags,
 };
 use crate::domain::listing::Page;
 use crate::domain::spec::SpecText;
@@ -28,6 +28,8 @@ pub(crate) struct NewVersion {
     pub description: String,
     /// Where its source is.
     pub code_source_url: String,
+    /// Where it was fetched from, empty for an upload.
+    pub package_url: String,
     /// Its labels.
     pub tags: Tags,
 }
@@ -61,6 +63,7 @@ pub(crate) async fn create_version(
         VERSION_NAME_MAX,
         &mut faults,
     );
+    check_display_name(&new.display_name, &mut faults);
     check_tags(&new.tags, &mut faults);
     if !faults.is_empty() {
         return Err(Error::violations(
@@ -99,6 +102,7 @@ pub(crate) async fn add(
         display_name: new.display_name,
         description: new.description,
         code_source_url: new.code_source_url,
+        package_url: new.package_url,
         tags: new.tags,
         spec_digest: spec.digest.clone(),
         created_at: now,
@@ -212,6 +216,7 @@ pub(crate) async fn update_version(
     tags: Option<Tags>,
 ) -> Result<FullVersion, Error> {
     let mut faults = Vec::new();
+    check_display_name(&display_name, &mut faults);
     check_tags(tags.as_ref().unwrap_or(&Tags::new()), &mut faults);
     if !faults.is_empty() {
         return Err(Error::violations(

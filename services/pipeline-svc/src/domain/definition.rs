@@ -47,6 +47,8 @@ pub(crate) struct Version {
     pub description: String,
     /// Where its source is.
     pub code_source_url: String,
+    /// Where it was fetched from, empty for an upload.
+    pub package_url: String,
     /// Its labels.
     pub tags: Tags,
     /// The digest of its specification.
@@ -103,11 +105,24 @@ pub(crate) fn check_name(
             field,
             format!("{what} cannot be empty"),
         ));
+    } else if name.trim().is_empty() {
+        faults.push(FieldViolation::new(
+            field,
+            format!("{what} cannot consist of blanks only"),
+        ));
     } else if name.len() > max {
         faults.push(FieldViolation::new(
             field,
             format!("{what} length cannot exceed {max}"),
         ));
+    }
+}
+
+/// Checks a display name, which may be left out.
+pub(crate) fn check_display_name(name: &str, faults: &mut Vec<FieldViolation>) {
+    if !name.is_empty() && name.trim().is_empty() {
+        let problem = "the display name cannot consist of blanks only";
+        faults.push(FieldViolation::new("display_name", problem));
     }
 }
 
@@ -121,13 +136,48 @@ pub(crate) fn check_tags(tags: &Tags, faults: &mut Vec<FieldViolation>) {
     }
     for (key, value) in tags {
         let field = format!("tags.{key}");
-        if key.is_empty() || key.contains('.') || key.chars().count() > TAG_MAX {
-            let problem = format!("a tag's key has 1 to {TAG_MAX} characters and no '.'");
+        if key.trim().is_empty() || key.contains('.') || key.chars().count() > TAG_MAX {
+            let problem =
+                format!("a tag's key has 1 to {TAG_MAX} characters, not blanks only, and no '.'");
             faults.push(FieldViolation::new(&field, problem));
         }
         if value.chars().count() > TAG_MAX {
             let problem = format!("a tag's value has at most {TAG_MAX} characters");
             faults.push(FieldViolation::new(&field, problem));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(check: impl FnOnce(&mut Vec<FieldViolation>)) -> usize {
+        let mut faults = Vec::new();
+        check(&mut faults);
+        faults.len()
+    }
+
+    #[test]
+    fn names_say_something() {
+        let name = |name: &str| problems(|faults| check_name("Name", "name", name, 5, faults));
+        assert_eq!([name("a"), name(" a b "), name("ü")], [0, 0, 0]);
+        for bad in ["", " ", "\t\n", "\u{a0}\u{2003}", "abcdef"] {
+            assert_eq!(name(bad), 1, "{bad:?}");
+        }
+        let display = |name: &str| problems(|faults| check_display_name(name, faults));
+        assert_eq!([display(""), display("a"), display("  ")], [0, 0, 1]);
+    }
+
+    #[test]
+    fn keys_of_tags_can_be_named_in_filters() {
+        for (key, expected) in [("team", 0), ("", 1), (" ", 1), ("a.b", 1)] {
+            let tags = Tags::from([(key.to_owned(), "v".to_owned())]);
+            assert_eq!(
+                problems(|faults| check_tags(&tags, faults)),
+                expected,
+                "{key:?}"
+            );
         }
     }
 }

@@ -35,6 +35,11 @@ const DEFAULT: &str = "SELECT id, namespace, display_name, description, storage_
     is_default, created_at, last_run_created_at, event_sequence FROM experiments \
     WHERE namespace = $1 AND is_default = 1";
 
+const ENSURE_DEFAULT: &str = "INSERT INTO experiments (id, namespace, display_name, description, \
+    storage_state, is_default, created_at, last_run_created_at, event_sequence) \
+    VALUES ($1, $2, $3, $4, $5, 1, $6, $7, $8) \
+    ON CONFLICT (namespace, display_name) DO UPDATE SET is_default = 1";
+
 const UPSERT: &str = "INSERT INTO experiments (id, namespace, display_name, description, \
     storage_state, is_default, created_at, last_run_created_at, event_sequence) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (id) DO UPDATE SET \
@@ -82,6 +87,28 @@ pub(crate) async fn default_of(
         .fetch_optional(tx.conn())
         .await?;
     row.as_ref().map(decode).transpose()
+}
+
+/// Makes an experiment the default one of its namespace, or the one that has its name already.
+///
+/// It is one statement: of two transactions that need the default experiment at once, the second
+/// waits for the first and takes its row.
+pub(crate) async fn ensure_default(
+    tx: &mut WriteTx,
+    experiment: &Experiment,
+) -> Result<(), DbError> {
+    sqlx::query(ENSURE_DEFAULT)
+        .bind(experiment.id.to_string())
+        .bind(experiment.namespace.as_str())
+        .bind(&experiment.display_name)
+        .bind(&experiment.description)
+        .bind(experiment.storage.as_str())
+        .bind(experiment.created_at.millis())
+        .bind(experiment.last_run_created_at.millis())
+        .bind(experiment.event_sequence)
+        .execute(tx.conn())
+        .await?;
+    Ok(())
 }
 
 /// Takes note of a new run.

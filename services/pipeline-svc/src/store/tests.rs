@@ -1,6 +1,7 @@
 //! The same statements on every database: SQLite always, PostgreSQL when `DATABASE_URL` names one.
 
 mod claims;
+mod default_experiment;
 mod recurring;
 
 use std::collections::BTreeMap;
@@ -28,9 +29,19 @@ const NOW: Timestamp = Timestamp::from_millis(1_769_860_800_250);
 
 /// Every database at hand, each empty.
 async fn databases() -> (tempfile::TempDir, Vec<(&'static str, Db)>) {
+    let (folder, urls) = urls().await;
+    let mut found = Vec::new();
+    for (name, url) in urls {
+        found.push((name, Db::open(&url, MIGRATIONS).await.unwrap()));
+    }
+    (folder, found)
+}
+
+/// Where databases can be made: a file, and a schema of PostgreSQL's where there is one.
+async fn urls() -> (tempfile::TempDir, Vec<(&'static str, String)>) {
     let folder = tempfile::tempdir().unwrap();
     let sqlite = format!("sqlite:{}", folder.path().join("test.db").display());
-    let mut found = vec![("sqlite", Db::open(&sqlite, MIGRATIONS).await.unwrap())];
+    let mut found = vec![("sqlite", sqlite)];
     match std::env::var("DATABASE_URL") {
         Ok(url) => {
             // A schema of its own for each test, so that they may run at once.
@@ -44,8 +55,10 @@ async fn databases() -> (tempfile::TempDir, Vec<(&'static str, Db)>) {
                 .unwrap();
             tx.commit().await.unwrap();
             let sign = if url.contains('?') { '&' } else { '?' };
-            let own = format!("{url}{sign}options=-c%20search_path%3D{schema}");
-            found.push(("postgresql", Db::open(&own, MIGRATIONS).await.unwrap()));
+            found.push((
+                "postgresql",
+                format!("{url}{sign}options=-c%20search_path%3D{schema}"),
+            ));
         }
         Err(_) => println!("skipped on PostgreSQL: DATABASE_URL is not set"),
     }
@@ -270,6 +283,7 @@ async fn pipelines_are_found_by_tag_and_go_with_their_versions() {
             display_name: "v".to_owned(),
             description: String::new(),
             code_source_url: String::new(),
+            package_url: "https://example.com/p.yaml".to_owned(),
             tags: BTreeMap::new(),
             spec_digest: "d".to_owned(),
             created_at: NOW,

@@ -12,8 +12,8 @@ use crate::store::row::{Cells, json_text};
 /// Versions as they can be listed.
 pub(crate) const TABLE: Table = Table {
     name: "pipeline_versions",
-    columns: "id, pipeline_id, name, display_name, description, code_source_url, tags, status, \
-              spec_digest, created_at, event_sequence",
+    columns: "id, pipeline_id, name, display_name, description, code_source_url, package_url, \
+              tags, status, spec_digest, created_at, event_sequence",
     keys: &[
         ("id", "id", Type::Text),
         ("pipeline_version_id", "id", Type::Text),
@@ -27,15 +27,15 @@ pub(crate) const TABLE: Table = Table {
 };
 
 const GET: &str = "SELECT id, pipeline_id, name, display_name, description, code_source_url, \
-    tags, status, spec_digest, created_at, event_sequence FROM pipeline_versions WHERE id = $1";
+    package_url, tags, status, spec_digest, created_at, event_sequence FROM pipeline_versions WHERE id = $1";
 
 const LATEST: &str = "SELECT id, pipeline_id, name, display_name, description, code_source_url, \
-    tags, status, spec_digest, created_at, event_sequence FROM pipeline_versions \
+    package_url, tags, status, spec_digest, created_at, event_sequence FROM pipeline_versions \
     WHERE pipeline_id = $1 ORDER BY created_at DESC, id DESC LIMIT 1";
 
 const UPSERT: &str = "INSERT INTO pipeline_versions (id, pipeline_id, name, display_name, \
-    description, code_source_url, tags, status, spec_digest, created_at, event_sequence) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, 'READY', $8, $9, $10) ON CONFLICT (id) DO UPDATE SET \
+    description, code_source_url, package_url, tags, status, spec_digest, created_at, \
+    event_sequence) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'READY', $9, $10, $11) ON CONFLICT (id) DO UPDATE SET \
     display_name = excluded.display_name, tags = excluded.tags, \
     event_sequence = excluded.event_sequence";
 
@@ -49,6 +49,7 @@ pub(crate) async fn put(tx: &mut WriteTx, version: &Version) -> Result<(), DbErr
         .bind(&version.display_name)
         .bind(&version.description)
         .bind(&version.code_source_url)
+        .bind(&version.package_url)
         .bind(json_text(&version.tags))
         .bind(&version.spec_digest)
         .bind(version.created_at.millis())
@@ -103,6 +104,7 @@ pub(crate) fn decode(row: &AnyRow) -> Result<Version, DbError> {
         display_name: cells.text("display_name")?,
         description: cells.text("description")?,
         code_source_url: cells.text("code_source_url")?,
+        package_url: cells.text("package_url")?,
         tags: cells.json("tags")?,
         spec_digest: cells.text("spec_digest")?,
         created_at: cells.time("created_at")?,

@@ -1,0 +1,108 @@
+//! The default experiment: there is one, whoever asks first, and whatever was there before.
+
+use ferroflow_db::Migration;
+
+use super::*;
+
+/// The schema before the default experiment was there from the start.
+fn before() -> &'static [Migration] {
+    let steps = MIGRATIONS.iter();
+    let count = steps.take_while(|step| step.name != "default experiment");
+    &MIGRATIONS[..count.count()]
+}
+
+fn default_experiment(name: &str) -> Experiment {
+    Experiment {
+        is_default: true,
+        ..experiment(name)
+    }
+}
+
+async fn default_of(db: &Db) -> Option<ExperimentId> {
+    let mut tx = db.begin_read().await.unwrap();
+    let found = experiments::default_of(&mut tx, &Namespace::single_user()).await;
+    found.unwrap().map(|found| found.id)
+}
+
+#[tokio::test]
+async fn an_installation_whose_name_is_taken_is_mended() {
+    let (_folder, urls) = urls().await;
+    for (name, url) in urls {
+        println!("on {name}");
+        let (taken, other) = (experiment("Default"), experiment("other"));
+        let old = Db::open(&url, before()).await.unwrap();
+        let mut tx = old.begin_write().await.unwrap();
+        experiments::put(&mut tx, &taken).await.unwrap();
+        experiments::put(&mut tx, &other).await.unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!(default_of(&old).await, None);
+
+        let db = Db::open(&url, MIGRATIONS).await.unwrap();
+
+        assert_eq!(default_of(&db).await, Some(taken.id));
+        let mut tx = db.begin_read().await.unwrap();
+        let found = experiments::get(&mut tx, other.id).await.unwrap();
+        assert_eq!(found, Some(other));
+    }
+}
+
+#[tokio::test]
+async fn an_installation_that_has_one_keeps_it() {
+    let (_folder, urls) = urls().await;
+    for (name, url) in urls {
+        println!("on {name}");
+        let first = default_experiment("Default");
+        let old = Db::open(&url, before()).await.unwrap();
+        let mut tx = old.begin_write().await.unwrap();
+        experiments::put(&mut tx, &first).await.unwrap();
+        tx.commit().await.unwrap();
+
+        let db = Db::open(&url, MIGRATIONS).await.unwrap();
+
+        assert_eq!(default_of(&db).await, Some(first.id));
+    }
+}
+
+#[tokio::test]
+async fn one_that_a_client_made_is_taken() {
+    let (_folder, databases) = databases().await;
+    for (name, db) in databases {
+        println!("on {name}");
+        let clients = experiment("Default");
+        let mut tx = db.begin_write().await.unwrap();
+        experiments::put(&mut tx, &clients).await.unwrap();
+        let ours = default_experiment("Default");
+        experiments::ensure_default(&mut tx, &ours).await.unwrap();
+        tx.commit().await.unwrap();
+
+        assert_eq!(default_of(&db).await, Some(clients.id));
+    }
+}
+
+#[tokio::test]
+async fn of_many_who_ask_first_all_get_the_same() {
+    let (_folder, databases) = databases().await;
+    for (name, db) in databases {
+        println!("on {name}");
+        let ask = |db: Db| async move {
+            let mut tx = db.begin_write().await.unwrap();
+            let ours = default_experiment("Default");
+            experiments::ensure_default(&mut tx, &ours).await.unwrap();
+            let found = experiments::default_of(&mut tx, &Namespace::single_user()).await;
+            let found = found.unwrap().unwrap().id;
+            tx.commit().await.unwrap();
+            found
+        };
+        let asking: Vec<_> = (0..8).map(|_| tokio::spawn(ask(db.clone()))).collect();
+        let mut found = Vec::new();
+        for one in asking {
+            found.push(one.await.unwrap());
+        }
+        found.dedup();
+        assert_eq!(found.len(), 1, "{found:?}");
+
+        let mut tx = db.begin_write().await.unwrap();
+        let second = experiments::put(&mut tx, &default_experiment("second")).await;
+        assert!(matches!(second, Err(DbError::Taken { .. })), "{second:?}");
+    }
+}
