@@ -121,8 +121,8 @@ const REFUSED: &[(&str, &str, &str, u16, &str)] = &[
         "POST",
         "/apis/v2beta1/visualizations/x",
         "{}",
-        501,
-        "not part of this installation",
+        404,
+        "Not Found",
     ),
 ];
 

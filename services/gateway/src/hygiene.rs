@@ -4,6 +4,9 @@
 //! of another origin may not reach a gateway on this machine: the Host must be one of ours (DNS
 //! rebinding), and so must the Origin (cross-site requests).
 
+use std::time::Duration;
+
+use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
 
 /// Dropped by name.
@@ -123,6 +126,19 @@ impl Hosts {
         }
         Ok(())
     }
+}
+
+/// What is read of the body of a request that is answered without it.
+const UNREAD_MAX: usize = 64 * 1024;
+/// How long that may take.
+const UNREAD_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Reads the body of a request that is answered without it, as far as that costs little: a
+/// connection whose request was not read is closed, and the client's next request on it would fail.
+pub(crate) async fn drain(body: Body) {
+    let read = axum::body::to_bytes(body, UNREAD_MAX);
+    // One that is too long or too slow loses its connection.
+    let _read = tokio::time::timeout(UNREAD_PATIENCE, read).await.is_ok();
 }
 
 fn host_of(authority: &str) -> &str {

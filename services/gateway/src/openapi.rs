@@ -6,6 +6,7 @@ use prost_reflect::{Cardinality, FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value, json};
 
 use crate::transcode::{Binding, Routes};
+use crate::uploads::Upload;
 
 /// The document.
 pub(crate) fn document(routes: &Routes) -> Value {
@@ -18,6 +19,13 @@ pub(crate) fn document(routes: &Routes) -> Value {
             .entry(plain_path(&binding.path))
             .or_default()
             .insert(verb, operation);
+    }
+    for upload in Upload::ALL {
+        let operation = upload_operation(upload, &mut schemas);
+        paths
+            .entry(upload.path().to_owned())
+            .or_default()
+            .insert("post".to_owned(), operation);
     }
     json!({
         "openapi": "3.1.0",
@@ -90,6 +98,50 @@ fn operation(binding: &Binding, schemas: &mut BTreeMap<String, Value>) -> Value 
         operation["requestBody"] = json!({"content": {"application/json": {"schema": schema}}});
     }
     operation
+}
+
+/// A multipart form: no `google.api.http` rule can say that.
+fn upload_operation(upload: Upload, schemas: &mut BTreeMap<String, Value>) -> Value {
+    let parameters: Vec<_> = upload
+        .parameters()
+        .iter()
+        .map(|(name, description)| {
+            json!({
+                "name": name, "in": "query", "description": description,
+                "required": *name == "pipelineid", "schema": {"type": "string"},
+            })
+        })
+        .collect();
+    let output = upload.method().map(|method| method.output());
+    let output = output.map_or_else(|| json!({}), |output| message_schema(&output, schemas));
+    let file = json!({
+        "type": "string", "contentMediaType": "application/octet-stream",
+        "description": "YAML or JSON, or a .zip or .tar.gz that holds it",
+    });
+    let error = json!({
+        "type": "object",
+        "properties": {
+            "error_message": {"type": "string"}, "error_details": {"type": "string"},
+        },
+    });
+    json!({
+        "operationId": format!("PipelineUploadService_{}", upload.rpc()),
+        "tags": ["PipelineUploadService"],
+        "parameters": parameters,
+        "requestBody": {
+            "required": true,
+            "content": {"multipart/form-data": {"schema": {
+                "type": "object", "required": ["uploadfile"], "properties": {"uploadfile": file},
+            }}},
+        },
+        "responses": {
+            "200": {"description": "The answer", "content": {"application/json": {"schema": output}}},
+            "default": {
+                "description": "What went wrong",
+                "content": {"application/json": {"schema": error}},
+            },
+        },
+    })
 }
 
 fn path_variables(path: &str) -> Vec<&str> {
@@ -181,6 +233,31 @@ mod tests {
         assert!(document["paths"][update]["patch"].is_object());
         let operations = document["paths"].as_object().unwrap().values();
         let count: usize = operations.map(|path| path.as_object().unwrap().len()).sum();
-        assert_eq!(count, routes.all().len());
+        assert_eq!(count, routes.all().len() + Upload::ALL.len());
+    }
+
+    #[test]
+    fn uploads_are_described() {
+        let routes = Routes::build(ferroflow_proto::pool()).unwrap();
+
+        let document = document(&routes);
+
+        for (path, answer, parameter) in [
+            ("/apis/v2beta1/pipelines/upload", "Pipeline", "namespace"),
+            (
+                "/apis/v2beta1/pipelines/upload_version",
+                "PipelineVersion",
+                "pipelineid",
+            ),
+        ] {
+            let post = &document["paths"][path]["post"];
+            let form = &post["requestBody"]["content"]["multipart/form-data"]["schema"];
+            assert!(form["properties"]["uploadfile"].is_object(), "{path}");
+            let schema = post.pointer("/responses/200/content/application~1json/schema/$ref");
+            let schema = schema.and_then(Value::as_str).unwrap();
+            assert!(schema.ends_with(&format!(".{answer}")), "{path}: {schema}");
+            let mut names = post["parameters"].as_array().unwrap().iter();
+            assert!(names.any(|one| one["name"] == parameter), "{path}");
+        }
     }
 }

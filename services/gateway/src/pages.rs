@@ -7,13 +7,7 @@ use serde_json::json;
 
 use crate::error::json_response;
 use crate::transcode::Routes;
-use crate::{log_noise, openapi};
-
-/// The commit that the binary was built from, as KFP's clients ask for it.
-const COMMIT: &str = match option_env!("FERROFLOW_COMMIT") {
-    Some(commit) => commit,
-    None => "unknown",
-};
+use crate::{health, log_noise, openapi};
 
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
@@ -83,27 +77,8 @@ pub(crate) fn page(
     routes: &Routes,
     metrics: Option<&Metrics>,
 ) -> Option<Response<Body>> {
-    let version = env!("CARGO_PKG_VERSION");
-    // KFP's health has no method of its own: any is answered.
-    match path {
-        "/apis/v2beta1/healthz" => {
-            return Some(json_response(
-                StatusCode::OK,
-                &json!({
-                    "commit_sha": COMMIT, "tag_name": version, "multi_user": false,
-                    "pipeline_store": "database",
-                }),
-            ));
-        }
-        "/apis/v1beta1/healthz" => {
-            return Some(json_response(
-                StatusCode::OK,
-                &json!({
-                    "commit_sha": COMMIT, "tag_name": version, "multi_user": false,
-                }),
-            ));
-        }
-        _ => {}
+    if let Some(health) = health::page(path) {
+        return Some(json_response(StatusCode::OK, &health));
     }
     if method != Method::GET && method != Method::HEAD {
         return None;

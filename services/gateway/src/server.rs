@@ -13,6 +13,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Response};
 use ferroflow_bus::Bus;
 use ferroflow_proto::events::v1::event_service_server::EventServiceServer;
+use ferroflow_proto::kfp::v2beta1::healthz_service_server::HealthzServiceServer;
 use ferroflow_proto::nesting::UNKNOWN_BYTES_MAX;
 use ferroflow_service::identity::Signer;
 use ferroflow_service::metrics::Metrics;
@@ -26,12 +27,13 @@ use tracing::Instrument as _;
 
 use crate::config::Config;
 use crate::events::Events;
+use crate::health::Health;
 use crate::hygiene::{self, Hosts};
 use crate::keys::ApiKeys;
 use crate::transcode::{Routes, transcode};
 use crate::uploads::{self, Upload};
 use crate::upstream::{Upstream, Upstreams, backend};
-use crate::{error, pages, proxy};
+use crate::{error, pages, prefix, proxy};
 
 /// What the gateway is given.
 pub struct Deps {
@@ -89,6 +91,14 @@ const PATIENCE: Duration = Duration::from_secs(8);
 /// The same for a gateway that does not drain.
 const SHORT_PATIENCE: Duration = Duration::from_millis(500);
 
+const HEALTHZ: &str = "kubeflow.pipelines.backend.api.v2beta1.HealthzService";
+
+/// gRPC reflection, in the version of today and in the one that older clients ask for.
+const REFLECTION: [&str; 2] = [
+    "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
+];
+
 struct Gateway {
     routes: Routes,
     upstreams: Upstreams,
@@ -113,31 +123,14 @@ pub async fn start(config: &Config, deps: Deps, runner: &mut Runner) -> Result<H
     if keys.is_none() && !address.ip().is_loopback() {
         return Err(StartError::Open(address));
     }
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(ferroflow_proto::DESCRIPTOR_SET)
-    };
-    let contracts =
-        |error: tonic_reflection::server::Error| StartError::Contracts(error.to_string());
     let upstreams = Upstreams::new(deps.signer, deps.upstreams)
         .with(
             "ferroflow.events.v1.EventService",
             backend(EventServiceServer::new(Events::new(deps.bus))),
         )
-        .with(
-            "grpc.reflection.v1.ServerReflection",
-            backend(
-                (reflection().build_v1().map_err(contracts)?)
-                    .max_decoding_message_size(UNKNOWN_BYTES_MAX),
-            ),
-        )
-        .with(
-            "grpc.reflection.v1alpha.ServerReflection",
-            backend(
-                (reflection().build_v1alpha().map_err(contracts)?)
-                    .max_decoding_message_size(UNKNOWN_BYTES_MAX),
-            ),
-        );
+        .with(HEALTHZ, backend(HealthzServiceServer::new(Health)));
+    let upstreams =
+        reflected(upstreams).map_err(|error| StartError::Contracts(error.to_string()))?;
     let gateway = Arc::new(Gateway {
         routes,
         upstreams,
@@ -166,6 +159,28 @@ fn body_max(config: &Config, values: ValueLimit) -> usize {
         );
     }
     config.body_max
+}
+
+/// Adds the services that describe what can be called, and nothing else.
+fn reflected(upstreams: Upstreams) -> Result<Upstreams, tonic_reflection::server::Error> {
+    let builder = || {
+        let mut builder = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(ferroflow_proto::DESCRIPTOR_SET);
+        for service in upstreams.services().chain(REFLECTION) {
+            builder = builder.with_service_name(service);
+        }
+        builder
+    };
+    let v1 = builder()
+        .build_v1()?
+        .max_decoding_message_size(UNKNOWN_BYTES_MAX);
+    let v1alpha = builder()
+        .build_v1alpha()?
+        .max_decoding_message_size(UNKNOWN_BYTES_MAX);
+    let [v1_name, v1alpha_name] = REFLECTION;
+    Ok(upstreams
+        .with(v1_name, backend(v1))
+        .with(v1alpha_name, backend(v1alpha)))
 }
 
 fn keys(config: &Config) -> Result<Option<ApiKeys>, StartError> {
@@ -217,6 +232,7 @@ async fn serve(
 
 /// One request: hygiene, who calls, then whoever it is for.
 async fn handle(State(gateway): State<Arc<Gateway>>, mut request: Request) -> Response<Body> {
+    prefix::strip(request.uri_mut());
     let draining = gateway.draining.load(Ordering::Acquire);
     if let Some(answer) = pages::probe(request.method(), request.uri().path(), draining) {
         return answer;
@@ -233,6 +249,7 @@ async fn handle(State(gateway): State<Arc<Gateway>>, mut request: Request) -> Re
         .hosts
         .check(request.method(), request.uri(), request.headers());
     if let Err((status, message)) = checked {
+        hygiene::drain(request.into_body()).await;
         return error::refuse(status, Code::PermissionDenied, &message);
     }
     hygiene::clean(request.headers_mut());
@@ -254,11 +271,13 @@ async fn route(gateway: &Gateway, request: Request) -> Response<Body> {
     }
     let principal = match &gateway.keys {
         // One user on a loopback address: whoever can connect is that user.
-        None => Principal::local(),
-        Some(keys) => match keys.caller(request.headers()) {
-            Some(principal) => principal.clone(),
-            None => return unknown(request.headers()),
-        },
+        None => Some(Principal::local()),
+        Some(keys) => keys.caller(request.headers()).cloned(),
+    };
+    let Some(principal) = principal else {
+        let answer = unknown(request.headers());
+        hygiene::drain(request.into_body()).await;
+        return answer;
     };
     let Gateway {
         routes,
@@ -271,6 +290,7 @@ async fn route(gateway: &Gateway, request: Request) -> Response<Body> {
     }
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     if let Some(page) = pages::page(&method, &path, routes, metrics.as_ref()) {
+        hygiene::drain(request.into_body()).await;
         return page;
     }
     if let Some(kind) = Upload::of(&method, &path) {

@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, Method, Response, StatusCode};
 use ferroflow_proto::pipelines::v1 as pb;
 use ferroflow_types::Principal;
 use prost::Message as _;
+use prost_reflect::MethodDescriptor;
 use serde_json::json;
 use tonic::{Code, Status};
 
@@ -28,11 +29,55 @@ pub(crate) enum Upload {
 }
 
 impl Upload {
+    pub(crate) const ALL: [Self; 2] = [Self::Pipeline, Self::Version];
+
     pub(crate) fn of(method: &Method, path: &str) -> Option<Self> {
-        match (method == Method::POST, path) {
-            (true, "/apis/v2beta1/pipelines/upload") => Some(Self::Pipeline),
-            (true, "/apis/v2beta1/pipelines/upload_version") => Some(Self::Version),
-            _ => None,
+        let known = Self::ALL.into_iter().find(|upload| upload.path() == path);
+        known.filter(|_| method == Method::POST)
+    }
+
+    pub(crate) fn path(self) -> &'static str {
+        match self {
+            Self::Pipeline => "/apis/v2beta1/pipelines/upload",
+            Self::Version => "/apis/v2beta1/pipelines/upload_version",
+        }
+    }
+
+    /// The RPC that takes the file.
+    pub(crate) fn rpc(self) -> &'static str {
+        match self {
+            Self::Pipeline => "UploadPipeline",
+            Self::Version => "UploadPipelineVersion",
+        }
+    }
+
+    pub(crate) fn method(self) -> Option<MethodDescriptor> {
+        let service = ferroflow_proto::pool().get_service_by_name(SERVICE)?;
+        service.methods().find(|method| method.name() == self.rpc())
+    }
+
+    /// Query parameters and what they are.
+    pub(crate) fn parameters(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Pipeline => &[
+                ("name", "unique; the file's name when neither name is given"),
+                ("display_name", "the name when not given"),
+                ("description", "for people"),
+                ("namespace", "an installation of one user has one"),
+                ("tags", "a JSON object of texts: labels of the pipeline"),
+                ("code_source_url", "where the first version's source is"),
+            ],
+            Self::Version => &[
+                ("pipelineid", "the pipeline"),
+                (
+                    "name",
+                    "unique in the pipeline; the file's name when neither is given",
+                ),
+                ("display_name", "the name when not given"),
+                ("description", "for people"),
+                ("tags", "a JSON object of texts: labels of the version"),
+                ("code_source_url", "where its source is"),
+            ],
         }
     }
 }
@@ -83,7 +128,7 @@ async fn answer(
     };
     let mut take = |name: &str| given.remove(name).unwrap_or_default();
     let (filename, content) = file(request).await?;
-    let (rpc, request) = match kind {
+    let request = match kind {
         Upload::Pipeline => {
             let message = pb::UploadPipelineRequest {
                 filename,
@@ -95,7 +140,7 @@ async fn answer(
                 tags,
                 code_source_url: take("code_source_url"),
             };
-            ("UploadPipeline", message.encode_to_vec())
+            message.encode_to_vec()
         }
         Upload::Version => {
             let message = pb::UploadPipelineVersionRequest {
@@ -108,12 +153,12 @@ async fn answer(
                 tags,
                 code_source_url: take("code_source_url"),
             };
-            ("UploadPipelineVersion", message.encode_to_vec())
+            message.encode_to_vec()
         }
     };
-    let service = ferroflow_proto::pool().get_service_by_name(SERVICE);
-    let method = service.and_then(|service| service.methods().find(|method| method.name() == rpc));
-    let method = method.ok_or_else(|| Status::internal("the upload service has no descriptor"))?;
+    let method = kind
+        .method()
+        .ok_or_else(|| Status::internal("the upload service has no descriptor"))?;
     let bytes = raw_call(
         upstreams,
         principal,

@@ -84,6 +84,11 @@ impl Upstreams {
         self
     }
 
+    /// The full names of the services that can be called.
+    pub(crate) fn services(&self) -> impl Iterator<Item = &str> {
+        self.by_service.keys().map(String::as_str)
+    }
+
     /// The gRPC backend of a service, and the headers that a call to it must carry.
     pub(crate) fn open(
         &self,

@@ -20,8 +20,8 @@ use super::bind::{Mode, bind};
 use super::routes::{Found, RouteError, Routes};
 use super::stream;
 use crate::authz::Rule;
-use crate::error;
 use crate::upstream::Upstreams;
+use crate::{error, hygiene};
 
 /// A message that is bytes already.
 #[derive(Debug, Clone, Copy, Default)]
@@ -156,7 +156,10 @@ pub(crate) async fn transcode(
     let kfp = is_kfp(&path);
     let found = match routes.find(request.method(), &path) {
         Ok(found) => found,
-        Err(problem) => return not_found(&problem, kfp),
+        Err(problem) => {
+            hygiene::drain(request.into_body()).await;
+            return not_found(&problem, kfp);
+        }
     };
     match answer(&found, upstreams, principal, request, body_max, kfp).await {
         Ok(response) => response,
