@@ -1,9 +1,12 @@
 """What a data scientist does with kfp.Client, nothing patched."""
 
+import json
 import time
 
+import kfp
 import kfp_server_api
 import pytest
+from compatibility import covers
 from pipelines import addition, script
 
 
@@ -11,10 +14,20 @@ def unique(name):
     return f"{name}-{time.monotonic_ns()}"
 
 
+@covers("Client.get_kfp_healthz", "one user, no Kubernetes store")
 def test_healthz(client):
     assert client.get_kfp_healthz().multi_user is False
 
 
+@covers("Client.upload_pipeline", "a file with name and description")
+@covers("Client.upload_pipeline_version", "a second version by the id of its pipeline")
+@covers("Client.get_pipeline_id", "a name that is there, one that is not")
+@covers("Client.get_pipeline", "by id")
+@covers("Client.list_pipelines", "sorted")
+@covers("Client.list_pipeline_versions", "newest first")
+@covers("Client.get_pipeline_version", "with its specification")
+@covers("Client.delete_pipeline", "with versions (refused) and without")
+@covers("Client.delete_pipeline_version", "each of two")
 def test_a_pipeline_and_its_versions(client, package):
     name = unique("addition")
     pipeline = client.upload_pipeline(package, pipeline_name=name, description="first")
@@ -44,6 +57,36 @@ def test_a_pipeline_and_its_versions(client, package):
     assert client.get_pipeline_id(name) is None
 
 
+@covers("Client.upload_pipeline_from_pipeline_func", "with a description")
+@covers("Client.upload_pipeline_version_from_pipeline_func", "by the name of its pipeline")
+def test_functions_are_uploaded(client):
+    name = unique("function")
+    pipeline = client.upload_pipeline_from_pipeline_func(
+        addition, pipeline_name=name, description="words"
+    )
+    assert (pipeline.display_name, pipeline.description) == (name, "words")
+    version = client.upload_pipeline_version_from_pipeline_func(
+        script, "second", pipeline_name=name, description="more words"
+    )
+    assert (version.pipeline_id, version.description) == (pipeline.pipeline_id, "more words")
+    found = client.get_pipeline_version(pipeline.pipeline_id, version.pipeline_version_id)
+    assert found.pipeline_spec["pipelineInfo"]["name"] == "script"
+
+
+@covers("Client.set_user_namespace", "kept in the SDK's context file", "works; there is one namespace")
+@covers("Client.get_user_namespace", "what was set", "works; there is one namespace")
+def test_the_namespace_of_the_context(client, platform):
+    client.set_user_namespace("team")
+    try:
+        assert client.get_user_namespace() == "team"
+        assert kfp.Client(host=platform.url).get_user_namespace() == "team"
+        named = client.list_experiments(namespace="team").total_size
+        assert named == client.list_experiments().total_size
+    finally:
+        client.set_user_namespace("")
+
+
+@covers("Client.list_pipelines", "pages with a filter")
 def test_pages_of_pipelines(client, package):
     prefix = unique("page")
     for number in range(5):
@@ -62,6 +105,12 @@ def test_pages_of_pipelines(client, package):
     assert names == [f"{prefix}-{number}" for number in reversed(range(5))]
 
 
+@covers("Client.create_experiment", "a new one; one that is there")
+@covers("Client.get_experiment", "by name, by id, one that is gone")
+@covers("Client.list_experiments", "sorted, by page, filtered by state")
+@covers("Client.archive_experiment", "and its state")
+@covers("Client.unarchive_experiment", "one that is archived")
+@covers("Client.delete_experiment", "an own one")
 def test_experiments(client):
     name = unique("experiment")
     made = client.create_experiment(name, description="words")
@@ -69,13 +118,22 @@ def test_experiments(client):
     assert client.get_experiment(experiment_name=name).description == "words"
     client.archive_experiment(made.experiment_id)
     assert client.get_experiment(made.experiment_id).storage_state == "ARCHIVED"
+    archived = json.dumps({"predicates": [
+        {"operation": "EQUALS", "key": "storage_state", "stringValue": "ARCHIVED"},
+        {"operation": "EQUALS", "key": "display_name", "stringValue": name},
+    ]})
+    listed = client.list_experiments(page_size=1, sort_by="created_at desc", filter=archived)
+    assert [one.experiment_id for one in listed.experiments] == [made.experiment_id]
     client.unarchive_experiment(made.experiment_id)
+    assert client.list_experiments(filter=archived).experiments is None
     client.delete_experiment(made.experiment_id)
     with pytest.raises(kfp_server_api.ApiException) as missing:
         client.get_experiment(made.experiment_id)
     assert missing.value.status == 404
 
 
+@covers("Client.create_run_from_pipeline_func", "with arguments, into the default experiment")
+@covers("Client.wait_for_run_completion", "until it succeeds")
 def test_a_run_from_a_function(client):
     result = client.create_run_from_pipeline_func(addition, arguments={"a": 3, "b": 4})
     run = client.wait_for_run_completion(result.run_id, timeout=300, sleep_duration=1)
@@ -92,6 +150,8 @@ def test_a_run_from_a_function(client):
     assert children == {tasks["add"].task_id, tasks["add-2"].task_id}
 
 
+@covers("Client.create_run_from_pipeline_package", "into a named experiment; again, from the cache")
+@covers("Client.list_runs", "of an experiment")
 def test_a_run_from_a_package_is_reused_by_the_next_one(client, package):
     experiment = unique("cached")
     first = client.create_run_from_pipeline_package(
@@ -108,6 +168,7 @@ def test_a_run_from_a_package_is_reused_by_the_next_one(client, package):
     assert [one.run_id for one in listed.runs] == [second.run_id, first.run_id]
 
 
+@covers("Client.run_pipeline", "a stored version with parameters")
 def test_run_pipeline_with_parameters(client, package):
     pipeline = client.upload_pipeline(package, pipeline_name=unique("stored"))
     version = client.list_pipeline_versions(pipeline.pipeline_id).pipeline_versions[0]
@@ -126,6 +187,11 @@ def test_run_pipeline_with_parameters(client, package):
     assert reference.pipeline_version_id == version.pipeline_version_id
 
 
+@covers("Client.get_run", "while it runs, when it has ended, when it is gone")
+@covers("Client.terminate_run", "a running one: it ends as FAILED with code 1, as the SDK expects")
+@covers("Client.archive_run", "one that has ended")
+@covers("Client.unarchive_run", "one that is archived")
+@covers("Client.delete_run", "one that has ended")
 def test_terminate_archive_delete(client):
     started = client.create_run_from_pipeline_func(script, arguments={"script": "sleep 100"})
     while client.get_run(started.run_id).state != "RUNNING":
@@ -143,7 +209,8 @@ def test_terminate_archive_delete(client):
     assert missing.value.status == 404
 
 
-def test_a_failed_run_is_retried(client, tmp_path):
+@covers("RunServiceApi.run_service_retry_run", "a failed run: it succeeds")
+def test_a_failed_run_is_retried(client, generated, tmp_path):
     mark = tmp_path / "mark"
     text = f"if [ -e {mark} ]; then exit 0; fi; touch {mark}; echo not yet; exit 5"
     started = client.create_run_from_pipeline_func(script, arguments={"script": text})
@@ -153,7 +220,7 @@ def test_a_failed_run_is_retried(client, tmp_path):
     task = [one for one in failed.run_details.task_details if one.display_name == "shell"][0]
     assert "not yet" in task.error.message
 
-    client.runs.run_service_retry_run(run_id=started.run_id)
+    generated("RunServiceApi").run_service_retry_run(run_id=started.run_id)
     assert client.wait_for_run_completion(started.run_id, 60, 1).state == "SUCCEEDED"
 
 

@@ -1,111 +1,122 @@
-"""Recurring runs through the stock SDK and the stock kfp command line."""
+"""Recurring runs through kfp.Client and the command line."""
 
-import datetime
 import json
 import time
 
 import kfp_server_api
 import pytest
+from compatibility import covers
+from test_cli import made, unique
 
-from test_cli import kfp
+
+@pytest.fixture(autouse=True)
+def recurring(platform):
+    configuration = kfp_server_api.Configuration(host=platform.url)
+    api = kfp_server_api.RecurringRunServiceApi(kfp_server_api.ApiClient(configuration))
+    try:
+        api.recurring_run_service_list_recurring_runs()
+    except kfp_server_api.ApiException as error:
+        assert error.status == 501
+        pytest.skip("not part of this version")
 
 
-def eventually(what, holds, limit=60):
+def wait_for(what, limit=60):
     deadline = time.monotonic() + limit
-    while not (found := holds()):
-        assert time.monotonic() < deadline, what
+    while not (found := what()):
+        assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.1)
     return found
 
 
-def runs_of(client, recurring_run_id):
-    predicate = {"operation": "EQUALS", "key": "recurring_run_id", "string_value": recurring_run_id}
-    listed = client.list_runs(page_size=100, filter=json.dumps({"predicates": [predicate]}))
-    return listed.runs or []
-
-
-def test_a_recurring_run_through_the_sdk(client, package):
-    experiment = client.create_experiment("recurring").experiment_id
-    made = client.create_recurring_run(
-        experiment,
-        "sdk every second",
-        cron_expression="* * * * * *",
-        pipeline_package_path=package,
-        params={"a": 20, "b": 22},
-        max_concurrency=2,
-        no_catchup=False,
+@covers("Client.create_recurring_run", "every second, from a file: runs come; cron, disabled")
+@covers("Client.list_recurring_runs", "of an experiment")
+@covers("Client.get_recurring_run", "enabled and disabled")
+@covers("Client.disable_recurring_run", "no further run comes")
+@covers("Client.enable_recurring_run", "one that is disabled")
+@covers("Client.delete_recurring_run", "its runs stay")
+def test_recurring_runs(client, quick_package):
+    experiment = client.create_experiment(unique("recurring")).experiment_id
+    every = client.create_recurring_run(
+        experiment, "every second", interval_second=1, max_concurrency=2, no_catchup=True,
+        params={"script": "true"}, pipeline_package_path=quick_package,
     )
-    assert made.status == "ENABLED" and made.mode == "ENABLE"
-    assert made.trigger.cron_schedule.cron == "* * * * * *"
-    runs = eventually("two runs", lambda: runs_of(client, made.recurring_run_id)[1:])
-    run = client.wait_for_run_completion(runs[0].run_id, 60, 1)
-    assert run.state == "SUCCEEDED"
-    assert run.recurring_run_id == made.recurring_run_id
-    assert run.experiment_id == experiment
-    assert run.scheduled_at.microsecond == 0
+    assert (every.status, every.max_concurrency) == ("ENABLED", "2")
+    assert every.trigger.periodic_schedule.interval_second == "1"
 
-    client.disable_recurring_run(made.recurring_run_id)
-    assert client.get_recurring_run(made.recurring_run_id).status == "DISABLED"
-    client.enable_recurring_run(made.recurring_run_id)
-    assert client.get_recurring_run(made.recurring_run_id).status == "ENABLED"
+    def runs():
+        return client.list_runs(experiment_id=experiment, page_size=100).runs or []
+
+    wait_for(lambda: len(runs()) >= 2)
+    first = runs()[0]
+    assert first.recurring_run_id == every.recurring_run_id
+    assert client.wait_for_run_completion(first.run_id, 60, 1).state == "SUCCEEDED"
+
+    client.disable_recurring_run(every.recurring_run_id)
+    assert client.get_recurring_run(every.recurring_run_id).status == "DISABLED"
+    count = len(runs())
+    time.sleep(2.5)
+    assert len(runs()) == count
+    client.enable_recurring_run(every.recurring_run_id)
+    assert client.get_recurring_run(every.recurring_run_id).status == "ENABLED"
+
+    cron = client.create_recurring_run(
+        experiment, "at night", cron_expression="0 0 2 * * *", enabled=False,
+        start_time="2030-01-01T00:00:00Z", pipeline_package_path=quick_package,
+    )
+    assert (cron.status, cron.trigger.cron_schedule.cron) == ("DISABLED", "0 0 2 * * *")
     listed = client.list_recurring_runs(experiment_id=experiment, sort_by="created_at desc")
-    assert [one.display_name for one in listed.recurring_runs] == ["sdk every second"]
-    client.delete_recurring_run(made.recurring_run_id)
-    with pytest.raises(kfp_server_api.ApiException) as error:
-        client.get_recurring_run(made.recurring_run_id)
-    assert error.value.status == 404
-    assert runs_of(client, made.recurring_run_id), "its runs stay"
+    names = [one.display_name for one in listed.recurring_runs]
+    assert names == ["at night", "every second"]
+
+    client.delete_recurring_run(every.recurring_run_id)
+    client.delete_recurring_run(cron.recurring_run_id)
+    assert client.list_recurring_runs(experiment_id=experiment).recurring_runs is None
+    assert len(runs()) >= count
+    with pytest.raises(kfp_server_api.ApiException) as missing:
+        client.get_recurring_run(cron.recurring_run_id)
+    assert missing.value.status == 404
 
 
-def test_a_frame_of_time_and_an_uploaded_version(client, package):
-    pipeline = client.upload_pipeline(package, pipeline_name="recurring frame")
-    versions = client.list_pipeline_versions(pipeline.pipeline_id).pipeline_versions
-    start = datetime.datetime(2026, 1, 1, 0, 0, 0, tzinfo=datetime.timezone.utc)
-    made = client.create_recurring_run(
-        client.create_experiment("recurring").experiment_id,
-        "framed",
-        start_time=start.isoformat(),
-        end_time="2026-01-01T00:03:00Z",
-        interval_second=60,
-        pipeline_id=pipeline.pipeline_id,
-        version_id=versions[0].pipeline_version_id,
-        params={"a": 1, "b": 1},
-        max_concurrency=10,
-    )
-    assert made.trigger.periodic_schedule.interval_second == "60"
-    assert made.trigger.periodic_schedule.start_time == start
-    runs = eventually("three runs", lambda: runs_of(client, made.recurring_run_id)[2:])
-    time.sleep(1)
-    minutes = sorted(run.scheduled_at.minute for run in runs_of(client, made.recurring_run_id))
-    assert minutes == [1, 2, 3] and runs
+@covers("Client.disable_job", "the former name")
+@covers("Client.enable_job", "the former name")
+@covers("Client.delete_job", "the former name")
+def test_former_names(client, quick_package):
+    experiment = client.create_experiment(unique("jobs")).experiment_id
+    job = client.create_recurring_run(
+        experiment, "job", interval_second=3600, pipeline_package_path=quick_package
+    ).recurring_run_id
+    client.disable_job(job)
+    assert client.get_recurring_run(job).status == "DISABLED"
+    client.enable_job(job)
+    assert client.get_recurring_run(job).status == "ENABLED"
+    client.delete_job(job)
+    assert client.list_recurring_runs(experiment_id=experiment).recurring_runs is None
 
 
-def test_what_bad_schedules_get(client, package):
-    def refused(**trigger):
-        with pytest.raises(kfp_server_api.ApiException) as error:
-            client.create_recurring_run("", "bad", pipeline_package_path=package,
-                                        params={"a": 1, "b": 1}, **trigger)
-        assert error.value.status == 400
-        return error.value.body
+@covers("kfp recurring-run create", "with an interval, enabled; with cron, which comes disabled")
+@covers("kfp recurring-run list", "of an experiment; as a table")
+@covers("kfp recurring-run get", "by id")
+@covers("kfp recurring-run enable", "one that is disabled")
+@covers("kfp recurring-run disable", "one that is enabled")
+@covers("kfp recurring-run delete", "confirmed")
+def test_the_command_line(command, client, quick_package):
+    name = unique("recurring-cli")
+    source = ["--pipeline-package-path", quick_package, "--experiment-name", name]
+    hourly = made(command("recurring-run", "create", "--job-name", "hourly", "--enabled",
+                          "--interval-second", "3600", *source, "script=true"))
+    assert (hourly["display_name"], hourly["status"]) == ("hourly", "ENABLED")
+    cron = made(command("recurring-run", "create", "--job-name", "cron",
+                        "--cron-expression", "0 0 2 * * *", *source))
+    assert cron["status"] == "DISABLED"
+    cron = cron["recurring_run_id"]
 
-    assert "minute" in refused(cron_expression="61 * * * *")
-    assert "can never fire" in refused(cron_expression="0 0 30 2 *")
-    assert "no time zone" in refused(cron_expression="CRON_TZ=Mars/Olympus 0 9 * * *")
-    assert "at most 10" in refused(cron_expression="@daily", max_concurrency=11)
-    assert "can never fire" in refused(interval_second=60, end_time="2020-01-01T00:00:00Z")
-
-
-def test_the_command_line(platform, package):
-    def said(*arguments):
-        text = kfp(platform, "recurring-run", *arguments)
-        return json.loads(text[text.index("{"):])
-
-    made = said("create", "--job-name", "by hand", "--experiment-name", "recurring cli",
-                "--cron-expression", "0 0 9 * * *", "--pipeline-package-path", package)
-    assert made["status"] == "DISABLED", "the stock tool creates them disabled"
-    assert made["display_name"] == "by hand"
-    assert said("enable", made["recurring_run_id"])["status"] == "ENABLED"
-    assert said("disable", made["recurring_run_id"])["status"] == "DISABLED"
-    assert said("get", made["recurring_run_id"])["experiment_id"] == made["experiment_id"]
-    listed = kfp(platform, "recurring-run", "list", "-e", made["experiment_id"])
-    assert made["recurring_run_id"] in listed
+    experiment = client.get_experiment(experiment_name=name).experiment_id
+    listed = json.loads(command("recurring-run", "list", "-e", experiment))
+    assert [one["display_name"] for one in listed] == ["cron", "hourly"]
+    assert "hourly" in command("recurring-run", "list", "-e", experiment, output="table")
+    assert made(command("recurring-run", "get", cron))["display_name"] == "cron"
+    assert made(command("recurring-run", "enable", cron))["status"] == "ENABLED"
+    assert made(command("recurring-run", "disable", cron))["status"] == "DISABLED"
+    for one in listed:
+        command("recurring-run", "delete", one["recurring_run_id"], answer="y\n")
+    assert json.loads(command("recurring-run", "list", "-e", experiment)) == []
