@@ -9,17 +9,6 @@ from compatibility import covers
 from test_cli import made, unique
 
 
-@pytest.fixture(autouse=True)
-def recurring(platform):
-    configuration = kfp_server_api.Configuration(host=platform.url)
-    api = kfp_server_api.RecurringRunServiceApi(kfp_server_api.ApiClient(configuration))
-    try:
-        api.recurring_run_service_list_recurring_runs()
-    except kfp_server_api.ApiException as error:
-        assert error.status == 501
-        pytest.skip("not part of this version")
-
-
 def wait_for(what, limit=60):
     deadline = time.monotonic() + limit
     while not (found := what()):
