@@ -1,4 +1,4 @@
-"""Schedules: their times, what bad ones get, what becomes of their runs; with the stock SDK and kfp."""
+"""Schedules: their times, what bad ones get, what becomes of their runs."""
 
 import datetime
 import json
@@ -6,8 +6,6 @@ import time
 
 import kfp_server_api
 import pytest
-
-from test_cli import kfp
 
 
 def eventually(what, holds, limit=60):
@@ -93,19 +91,3 @@ def test_what_bad_schedules_get(client, package):
     assert "no time zone" in refused(cron_expression="CRON_TZ=Mars/Olympus 0 9 * * *")
     assert "at most 10" in refused(cron_expression="@daily", max_concurrency=11)
     assert "can never fire" in refused(interval_second=60, end_time="2020-01-01T00:00:00Z")
-
-
-def test_the_command_line(platform, package):
-    def said(*arguments):
-        text = kfp(platform, "recurring-run", *arguments)
-        return json.loads(text[text.index("{"):])
-
-    made = said("create", "--job-name", "by hand", "--experiment-name", "recurring cli",
-                "--cron-expression", "0 0 9 * * *", "--pipeline-package-path", package)
-    assert made["status"] == "DISABLED", "the stock tool creates them disabled"
-    assert made["display_name"] == "by hand"
-    assert said("enable", made["recurring_run_id"])["status"] == "ENABLED"
-    assert said("disable", made["recurring_run_id"])["status"] == "DISABLED"
-    assert said("get", made["recurring_run_id"])["experiment_id"] == made["experiment_id"]
-    listed = kfp(platform, "recurring-run", "list", "-e", made["experiment_id"])
-    assert made["recurring_run_id"] in listed

@@ -240,7 +240,8 @@ fn environment(spec: &AttemptSpec, around: Surroundings) -> Vec<(OsString, OsStr
     let all: Vec<(OsString, OsString)> = match around {
         Surroundings::Machine => {
             let inherited = spec.inherited.iter();
-            let inherited = inherited.filter_map(|name| Some((name.into(), std::env::var_os(name)?)));
+            let inherited =
+                inherited.filter_map(|name| Some((name.into(), std::env::var_os(name)?)));
             let mark = (MARK.into(), spec.key.to_string().into());
             let declared = spec.env.iter().map(declared);
             inherited.chain(declared).chain([mark]).collect()

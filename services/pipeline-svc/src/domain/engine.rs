@@ -24,8 +24,8 @@
 //! | `restore` | the state after a crash |
 
 mod attempts;
-mod causes;
 mod caching;
+mod causes;
 mod flow;
 pub(crate) mod inputs;
 mod loops;

@@ -7,7 +7,7 @@ use ferroflow_types::TaskId;
 use super::node::{Node, NodeError, NodeIx, NodeState, Role};
 use super::{Effect, RunEnd, RunPhase, Turn, Work};
 use crate::domain::artifact::Artifact;
-use crate::domain::plan::{Body, Dag, Importer, Plan, Task, TaskIx, TriggerStrategy};
+use crate::domain::plan::{Body, Dag, Importer, Task, TaskIx, TriggerStrategy};
 use crate::domain::task_path;
 
 impl Turn<'_> {

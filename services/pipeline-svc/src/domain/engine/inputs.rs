@@ -13,7 +13,7 @@ use crate::domain::plan::{
     ArtifactSource, Body, Component, Importer, ImporterUri, LoopItems, ParameterInput,
     ParameterInputDecl, ParameterSource, ParameterType, Plan, Task, TaskIx,
 };
-use crate::domain::{placeholder, platform, task_path, values};
+use crate::domain::{placeholder, platform, values};
 
 fn wrong(message: impl Into<String>) -> NodeError {
     NodeError::new("Input", message)

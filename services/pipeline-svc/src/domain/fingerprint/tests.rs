@@ -4,6 +4,7 @@ use serde_json::Map;
 
 use super::*;
 use crate::domain::plan::{ParameterInputDecl, ParameterType};
+use crate::domain::task_config::Passthroughs;
 
 fn component(default: &str, args: &[&str]) -> Component {
     let decl = ParameterInputDecl {
@@ -24,6 +25,7 @@ fn component(default: &str, args: &[&str]) -> Component {
         artifacts: BTreeMap::new(),
         output_parameters: BTreeMap::new(),
         output_artifacts: BTreeMap::new(),
+        passthroughs: Passthroughs::default(),
         body: Body::Container(Box::new(container)),
     }
 }
