@@ -44,14 +44,13 @@ fn experiment_of_the_sdk(platform: &Platform) -> String {
         "/apis/v2beta1/experiments?filter={filter}&namespace="
     ));
     assert_eq!(status, 200, "{found}");
-    let found = match found["experiments"].as_array() {
-        Some(all) => all[0].clone(),
-        None => {
-            let asked = json!({"display_name": "Default", "namespace": ""});
-            let (status, made) = platform.post("/apis/v2beta1/experiments", &asked);
-            assert_eq!(status, 200, "{made}");
-            made
-        }
+    let found = if let Some(all) = found["experiments"].as_array() {
+        all[0].clone()
+    } else {
+        let asked = json!({"display_name": "Default", "namespace": ""});
+        let (status, made) = platform.post("/apis/v2beta1/experiments", &asked);
+        assert_eq!(status, 200, "{made}");
+        made
     };
     found["experiment_id"].as_str().unwrap().to_owned()
 }

@@ -39,6 +39,8 @@ pub fn documents(text: &str) -> Result<Vec<Value>, YamlError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use serde_json::json;
 
     use super::*;
@@ -152,15 +154,16 @@ mod tests {
                 .unwrap_err()
                 .contains("nested deeper")
         );
-        let block: String = (0..150)
+        let lines: Vec<_> = (0..150)
             .map(|at| format!("{}a:\n", " ".repeat(at)))
             .collect();
+        let block = lines.concat();
         assert!(one(&block).unwrap_err().contains("nested deeper"));
 
         let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
         for level in 1..9 {
             let inner = vec![format!("*a{}", level - 1); 10].join(", ");
-            bomb.push_str(&format!("a{level}: &a{level} [{inner}]\n"));
+            writeln!(bomb, "a{level}: &a{level} [{inner}]").unwrap();
         }
         assert!(one(&bomb).unwrap_err().contains("aliases"));
     }

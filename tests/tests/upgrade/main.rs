@@ -108,7 +108,7 @@ fn leave(scene: &Scene, former: &Path) -> Left {
     let mut platform = scene.platform(former);
     let ended = runs::that_have_ended(scene, &platform);
     let under_way = runs::under_way(scene, &platform);
-    let told = scene.everything(&platform);
+    let told = scene::everything(&platform);
     platform.kill();
     // Launchers outlive the server: some commands end while there is none.
     scene.end_commands_without_a_server();
@@ -121,14 +121,14 @@ fn leave(scene: &Scene, former: &Path) -> Left {
 
 fn take_over(scene: &Scene, left: &Left) {
     let platform = scene.platform(&binary());
-    let after = scene.everything(&platform);
+    let after = scene::everything(&platform);
     for run in &left.ended {
         contains(&after[run], &left.told[run]);
     }
     contains(&after["definitions"], &left.told["definitions"]);
     left.under_way.end_well(scene, &platform);
     for run in left.ended.iter().chain(left.under_way.ids()) {
-        scene.events_go_on(&platform, run, &left.told[run]["events"]);
+        scene::events_go_on(&platform, run, &left.told[run]["events"]);
     }
     runs::new_ones_are_taken(scene, &platform);
     println!(

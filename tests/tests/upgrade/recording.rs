@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use serde::{Deserialize, Serialize};
 
 use crate::Left;
-use crate::scene::{SERVED, Scene};
+use crate::scene::{self, SERVED, Scene};
 
 /// Stands for the data folder.
 const DATA: &str = "@DATA@";
@@ -76,7 +76,7 @@ impl Recording {
             .collect();
         let at_work = scene.attempts_at_work();
         scene.open_gate(SERVED);
-        scene.wait_for_reports(&at_work);
+        scene::wait_for_reports(&at_work);
         let later = at_work.iter().map(|folder| {
             let report = std::fs::read_to_string(folder.join("outcome.json")).unwrap();
             let name = folder.strip_prefix(data).unwrap();
@@ -129,7 +129,7 @@ impl Recording {
         });
         let launchers = Launchers(launchers.collect());
         for folder in self.later.keys() {
-            scene.wait_for_lock(&data.join(folder));
+            scene::wait_for_lock(&data.join(folder));
         }
         launchers
     }

@@ -124,86 +124,86 @@ impl Scene {
         }
         found
     }
+}
 
-    pub(crate) fn wait_for_reports(&self, attempts: &[PathBuf]) {
-        eventually(LIMIT, "launchers report", || {
-            attempts
-                .iter()
-                .all(|folder| folder.join("outcome.json").exists())
-        });
+pub(crate) fn wait_for_reports(attempts: &[PathBuf]) {
+    eventually(LIMIT, "launchers report", || {
+        attempts
+            .iter()
+            .all(|folder| folder.join("outcome.json").exists())
+    });
+}
+
+/// Waits until somebody holds an attempt's lock, as its launcher does.
+pub(crate) fn wait_for_lock(attempt: &Path) {
+    eventually(LIMIT, "a launcher is at work", || {
+        let mut flock = std::process::Command::new("flock");
+        let lock = attempt.join("lock");
+        let free = flock.arg("--nonblock").arg(lock).arg("true").status();
+        !free.unwrap().success()
+    });
+}
+
+/// Each run by its id, with tasks and events; and what runs are made from.
+pub(crate) fn everything(platform: &Platform) -> Map<String, Value> {
+    let get = |path: &str| {
+        let (status, told) = platform.get(path);
+        assert_eq!(status, 200, "{path}: {told}");
+        told
+    };
+    let listed = get("/apis/v2beta1/runs?page_size=100");
+    let mut all = Map::new();
+    for run in listed["runs"].as_array().unwrap() {
+        let id = run["run_id"].as_str().unwrap();
+        let tasks = get(&format!("/apis/ferroflow/v1/runs/{id}/tasks"));
+        let run = get(&format!("/apis/v2beta1/runs/{id}"));
+        let events = platform.events(id);
+        let told = json!({"run": run, "tasks": tasks, "events": events});
+        all.insert(id.to_owned(), told);
     }
+    let pipelines = get("/apis/v2beta1/pipelines");
+    let first = pipelines["pipelines"][0]["pipeline_id"].as_str().unwrap();
+    let versions = get(&format!("/apis/v2beta1/pipelines/{first}/versions"));
+    let experiments = get("/apis/v2beta1/experiments?sort_by=created_at");
+    let named = experiments["experiments"].as_array().unwrap().iter();
+    let named = named.map(|one| {
+        (
+            one["experiment_id"].as_str().unwrap().to_owned(),
+            one.clone(),
+        )
+    });
+    let experiments: Map<String, Value> = named.collect();
+    all.insert(
+        "definitions".to_owned(),
+        json!({"pipelines": pipelines, "versions": versions, "experiments": experiments}),
+    );
+    all
+}
 
-    /// Waits until somebody holds an attempt's lock, as its launcher does.
-    pub(crate) fn wait_for_lock(&self, attempt: &Path) {
-        eventually(LIMIT, "a launcher is at work", || {
-            let mut flock = std::process::Command::new("flock");
-            let lock = attempt.join("lock");
-            let free = flock.arg("--nonblock").arg(lock).arg("true").status();
-            !free.unwrap().success()
-        });
-    }
-
-    /// Each run by its id, with tasks and events; and what runs are made from.
-    pub(crate) fn everything(&self, platform: &Platform) -> Map<String, Value> {
-        let get = |path: &str| {
-            let (status, told) = platform.get(path);
-            assert_eq!(status, 200, "{path}: {told}");
-            told
-        };
-        let listed = get("/apis/v2beta1/runs?page_size=100");
-        let mut all = Map::new();
-        for run in listed["runs"].as_array().unwrap() {
-            let id = run["run_id"].as_str().unwrap();
-            let tasks = get(&format!("/apis/ferroflow/v1/runs/{id}/tasks"));
-            let run = get(&format!("/apis/v2beta1/runs/{id}"));
-            let events = platform.events(id);
-            let told = json!({"run": run, "tasks": tasks, "events": events});
-            all.insert(id.to_owned(), told);
-        }
-        let pipelines = get("/apis/v2beta1/pipelines");
-        let first = pipelines["pipelines"][0]["pipeline_id"].as_str().unwrap();
-        let versions = get(&format!("/apis/v2beta1/pipelines/{first}/versions"));
-        let experiments = get("/apis/v2beta1/experiments?sort_by=created_at");
-        let named = experiments["experiments"].as_array().unwrap().iter();
-        let named = named.map(|one| {
-            (
-                one["experiment_id"].as_str().unwrap().to_owned(),
-                one.clone(),
+/// The run's log begins as it was, goes on without a gap, and has each transition once.
+pub(crate) fn events_go_on(platform: &Platform, run: &str, before: &Value) {
+    let before = before.as_array().unwrap();
+    let mut after = Vec::new();
+    // The relay tells of the run's end a moment after it is stored.
+    eventually(LIMIT, "the run's end is told", || {
+        after = platform.events(run);
+        let last = after.last().and_then(|event| event["type"].as_str());
+        matches!(
+            last,
+            Some(
+                "ai.ferroflow.run.succeeded"
+                    | "ai.ferroflow.run.failed"
+                    | "ai.ferroflow.run.canceled"
             )
-        });
-        let experiments: Map<String, Value> = named.collect();
-        all.insert(
-            "definitions".to_owned(),
-            json!({"pipelines": pipelines, "versions": versions, "experiments": experiments}),
-        );
-        all
-    }
-
-    /// The run's log begins as it was, goes on without a gap, and has each transition once.
-    pub(crate) fn events_go_on(&self, platform: &Platform, run: &str, before: &Value) {
-        let before = before.as_array().unwrap();
-        let mut after = Vec::new();
-        // The relay tells of the run's end a moment after it is stored.
-        eventually(LIMIT, "the run's end is told", || {
-            after = platform.events(run);
-            let last = after.last().and_then(|event| event["type"].as_str());
-            matches!(
-                last,
-                Some(
-                    "ai.ferroflow.run.succeeded"
-                        | "ai.ferroflow.run.failed"
-                        | "ai.ferroflow.run.canceled"
-                )
-            )
-        });
-        assert_eq!(&after[..before.len()], before, "what was told stays");
-        let numbers: Vec<_> = after.iter().map(number).collect();
-        let expected: Vec<_> = (1..=after.len()).collect();
-        assert_eq!(numbers, expected, "run {run}");
-        let seen = transitions(after.iter().filter(is_transition));
-        let twice: Vec<_> = seen.iter().filter(|(_, count)| **count != 1).collect();
-        assert!(twice.is_empty(), "run {run}: {twice:#?}");
-    }
+        )
+    });
+    assert_eq!(&after[..before.len()], before, "what was told stays");
+    let numbers: Vec<_> = after.iter().map(number).collect();
+    let expected: Vec<_> = (1..=after.len()).collect();
+    assert_eq!(numbers, expected, "run {run}");
+    let seen = transitions(after.iter().filter(is_transition));
+    let twice: Vec<_> = seen.iter().filter(|(_, count)| **count != 1).collect();
+    assert!(twice.is_empty(), "run {run}: {twice:#?}");
 }
 
 fn number(event: &Value) -> usize {

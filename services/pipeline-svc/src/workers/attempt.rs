@@ -10,7 +10,7 @@ use ferroflow_launcher::{
     Limits, Outcome, OutputArtifact, OutputParameter, OutputSpec, ParameterKind, ReadOnly,
     Resources, Workspace,
 };
-use ferroflow_runtime::{Notes, Runtime, RuntimeError};
+use ferroflow_runtime::{Layout, Notes, Runtime, RuntimeError};
 use ferroflow_types::error::chain;
 use ferroflow_types::{Error, TaskId, ValueLimit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -65,12 +65,7 @@ pub(super) fn spec(
 ) -> Result<AttemptSpec, NodeError> {
     let key = key(state, node, attempt);
     let layout = runtime.layout(&key);
-    let places = Places {
-        outputs_dir: layout.outputs_dir.display().to_string(),
-        metadata_file: layout.metadata_file.display().to_string(),
-        copies_dir: layout.copies_dir.map(|folder| folder.display().to_string()),
-        values,
-    };
+    let places = places(&layout, values);
     let Invocation {
         image,
         argv,
@@ -134,6 +129,16 @@ pub(super) fn spec(
         arguments: given.into_iter().collect(),
         workspace: state.plan().workspace.clone().map(workspace_of),
     })
+}
+
+fn places(layout: &Layout, values: ValueLimit) -> Places {
+    let copies = layout.copies_dir.as_ref();
+    Places {
+        outputs_dir: layout.outputs_dir.display().to_string(),
+        metadata_file: layout.metadata_file.display().to_string(),
+        copies_dir: copies.map(|folder| folder.display().to_string()),
+        values,
+    }
 }
 
 /// Content that has to be brought, and content of this machine that is where it should be.

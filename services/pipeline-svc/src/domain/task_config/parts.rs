@@ -161,22 +161,19 @@ fn whole(value: Value) -> Value {
 pub(super) fn affinity(platform: &Map<String, Value>) -> Value {
     let mut node = Terms::default();
     for asked in uses(platform, "nodeAffinity") {
-        match asked.get("nodeAffinityJson") {
-            Some(given) => {
-                let terms = given.pointer(&format!("/{REQUIRED}/nodeSelectorTerms"));
-                let terms = terms.and_then(Value::as_array);
-                node.required.extend(terms.into_iter().flatten().cloned());
-                let weighted = given.get(PREFERRED).and_then(Value::as_array);
-                node.preferred
-                    .extend(weighted.into_iter().flatten().cloned());
-            }
-            None => {
-                let term = object([
-                    ("matchExpressions", filled(asked, "matchExpressions")),
-                    ("matchFields", filled(asked, "matchFields")),
-                ]);
-                node.add(asked, term, "preference");
-            }
+        if let Some(given) = asked.get("nodeAffinityJson") {
+            let terms = given.pointer(&format!("/{REQUIRED}/nodeSelectorTerms"));
+            let terms = terms.and_then(Value::as_array);
+            node.required.extend(terms.into_iter().flatten().cloned());
+            let weighted = given.get(PREFERRED).and_then(Value::as_array);
+            node.preferred
+                .extend(weighted.into_iter().flatten().cloned());
+        } else {
+            let term = object([
+                ("matchExpressions", filled(asked, "matchExpressions")),
+                ("matchFields", filled(asked, "matchFields")),
+            ]);
+            node.add(asked, term, "preference");
         }
     }
     let (mut near, mut apart) = (Terms::default(), Terms::default());
