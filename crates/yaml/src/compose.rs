@@ -210,7 +210,8 @@ fn scalar(text: &str, plain: bool, tag: Option<&Tag>) -> Result<Value, String> {
     match tag {
         None if plain => resolve::plain(text),
         None => Ok(Value::String(text.to_owned())),
-        Some(tag) if tag.original() == "!" => Ok(Value::String(text.to_owned())),
+        // To PyYAML this is a text without quotes, and its dumper in C writes it.
+        Some(tag) if tag.original() == "!" => resolve::plain(text),
         Some(tag) => resolve::tagged(own(tag).ok_or_else(|| unknown(tag))?, text),
     }
 }

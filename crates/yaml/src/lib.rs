@@ -80,7 +80,7 @@ mod tests {
             ("\"no\"", json!("no")),
             ("!!str 1", json!("1")),
             ("!!float 1", json!(1.0)),
-            ("! 1", json!("1")),
+            ("! \"1\"", json!(1)),
         ] {
             assert_eq!(
                 one(&format!("a: {text}\n")),
