@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use axum::body::Body;
-use axum::extract::{FromRequest as _, Multipart, Request};
+use axum::extract::{DefaultBodyLimit, FromRequest as _, Multipart, Request};
 use axum::http::{HeaderMap, Method, Response, StatusCode};
 use ferroflow_proto::pipelines::v1 as pb;
 use ferroflow_types::Principal;
@@ -18,6 +18,9 @@ use crate::upstream::Upstreams;
 
 /// The largest file.
 const FILE_MAX: usize = 32 * 1024 * 1024;
+
+/// What a form may have besides the file.
+const FORM_MAX: usize = 1024 * 1024;
 
 const SERVICE: &str = "ferroflow.pipelines.v1.UploadService";
 
@@ -174,7 +177,9 @@ async fn answer(
 }
 
 /// The form's file: its name and its bytes, read no further than the limit.
-async fn file(request: Request) -> Result<(String, Vec<u8>), Status> {
+async fn file(mut request: Request) -> Result<(String, Vec<u8>), Status> {
+    // axum would stop at 2 MB; the other parts of the form are short.
+    DefaultBodyLimit::max(FILE_MAX + FORM_MAX).apply(&mut request);
     let broken = |error: &dyn std::fmt::Display| {
         Status::invalid_argument(format!("the multipart form cannot be read: {error}"))
     };
