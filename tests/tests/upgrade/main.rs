@@ -43,7 +43,7 @@ struct Left {
 #[test]
 fn a_recorded_data_folder_is_taken_over() {
     let scene = Scene::open("", "");
-    let recording = Recording::read();
+    let recording = Recording::read(&scene);
     let launchers = recording.restore(&scene);
     take_over(&scene, &recording.left);
     launchers.end();
@@ -55,7 +55,7 @@ fn a_recorded_postgresql_is_taken_over() {
         return println!("skipped: DATABASE_URL is not set");
     };
     let scene = Scene::open(&pipelines, &events);
-    let recording = Recording::read();
+    let recording = Recording::read(&scene);
     let launchers = recording.restore(&scene);
     take_over(&scene, &recording.left);
     launchers.end();
@@ -93,7 +93,7 @@ fn record() {
     let former = former_binary().unwrap();
     let scene = Scene::open("", "");
     let left = leave(&scene, &former);
-    Recording::of(&scene, left).write();
+    Recording::of(&scene, left).write(&scene);
 }
 
 /// New databases, where there is a PostgreSQL.

@@ -14,19 +14,22 @@ use crate::scene::{self, SERVED, Scene};
 /// Stands for the data folder.
 const DATA: &str = "@DATA@";
 
-const DUMP: &str = "
-import sqlite3, sys
-print('\\n'.join(sqlite3.connect(sys.argv[1]).iterdump()))
-";
+/// Stands for the name of the replica, which is that of a machine.
+const REPLICA: &str = "former-1";
+
+/// Stands for where programs are.
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+const DUMP: &str = include_str!("dump.py");
 
 const LOAD: &str = "
 import sqlite3, sys
 sqlite3.connect(sys.argv[1]).executescript(sys.stdin.read())
 ";
 
-/// Holds a launcher's lock until its command may end, then reports.
+/// Runs under a launcher's lock until its command may end, then reports; ends with its folder.
 const LAUNCHER: &str = "
-while [ ! -e \"$0\" ]; do sleep 0.05; done
+while [ -e spec.json ] && [ ! -e \"$0\" ]; do sleep 0.05; done
 mv outcome.later outcome.json
 ";
 
@@ -48,39 +51,43 @@ impl Recording {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/upgrade/former.json")
     }
 
-    pub(crate) fn read() -> Self {
+    /// What was recorded, for the data folder of `scene`.
+    pub(crate) fn read(scene: &Scene) -> Self {
         let text = std::fs::read_to_string(Self::place()).unwrap();
+        let text = text.replace(DATA, &scene.data().display().to_string());
         serde_json::from_str(&text).unwrap()
     }
 
-    pub(crate) fn write(&self) {
-        let text = serde_json::to_string_pretty(self).unwrap();
-        std::fs::write(Self::place(), text + "\n").unwrap();
+    /// Keeps it without what only this machine has.
+    pub(crate) fn write(&self, scene: &Scene) {
+        let text = serde_json::to_string_pretty(self).unwrap() + "\n";
+        let replica = std::fs::read_to_string(scene.data().join("replica")).unwrap();
+        let text = text
+            .replace(&scene.data().display().to_string(), DATA)
+            .replace(replica.trim(), REPLICA)
+            .replace(&std::env::var("PATH").unwrap(), PATH);
+        std::fs::write(Self::place(), text).unwrap();
     }
 
     /// Of a folder whose server was killed; what its launchers report is waited for.
     pub(crate) fn of(scene: &Scene, left: Left) -> Self {
         let data = scene.data();
-        let portable = |text: String| text.replace(&data.display().to_string(), DATA);
         let dump = |name: &str| {
             let mut python = Command::new("python3");
             let dumped = python.args(["-c", DUMP]).arg(data.join(name)).output();
             let dumped = dumped.unwrap();
             assert!(dumped.status.success());
-            portable(String::from_utf8(dumped.stdout).unwrap())
+            String::from_utf8(dumped.stdout).unwrap()
         };
         let (pipelines, events) = (dump("pipelines.db"), dump("events.db"));
-        let files = files(data)
-            .into_iter()
-            .map(|(name, text)| (name, portable(text)))
-            .collect();
+        let files = files(data);
         let at_work = scene.attempts_at_work();
         scene.open_gate(SERVED);
         scene::wait_for_reports(&at_work);
         let later = at_work.iter().map(|folder| {
             let report = std::fs::read_to_string(folder.join("outcome.json")).unwrap();
             let name = folder.strip_prefix(data).unwrap();
-            (name.display().to_string(), portable(report))
+            (name.display().to_string(), report)
         });
         Self {
             later: later.collect(),
@@ -94,9 +101,8 @@ impl Recording {
     /// Puts everything where the former version had it.
     pub(crate) fn restore(&self, scene: &Scene) -> Launchers {
         let data = scene.data();
-        let local = |text: &str| text.replace(DATA, &data.display().to_string());
         for (name, text) in &self.files {
-            write(&data.join(name), &local(text));
+            write(&data.join(name), text);
         }
         let databases = [
             (&self.pipelines, scene.pipelines(), "pipelines.db"),
@@ -114,13 +120,13 @@ impl Recording {
             };
             let mut loading = load.stdin(Stdio::piped()).spawn().unwrap();
             let mut stdin = loading.stdin.take().unwrap();
-            stdin.write_all(local(sql).as_bytes()).unwrap();
+            stdin.write_all(sql.as_bytes()).unwrap();
             drop(stdin);
             assert!(loading.wait().unwrap().success(), "{file}");
         }
         let launchers = self.later.iter().map(|(folder, report)| {
             let folder = data.join(folder);
-            write(&folder.join("outcome.later"), &local(report));
+            write(&folder.join("outcome.later"), report);
             let mut flock = Command::new("flock");
             flock
                 .args(["lock", "sh", "-c", LAUNCHER])

@@ -25,12 +25,30 @@ fn tasks(tasks: &[(&str, String, &[&str])]) -> Value {
     shell_pipeline("upgrade", &tasks)
 }
 
-/// A run that succeeded with outputs, one that failed, one that was cancelled; and what a client
-/// made besides: a pipeline, an experiment by the name that new runs look for.
-pub(crate) fn that_have_ended(scene: &Scene, platform: &Platform) -> Vec<String> {
+/// The experiment by the name that the default one has, made by a client at the first call.
+fn experiment(platform: &Platform) -> String {
+    let (_, listed) = platform.get("/apis/v2beta1/experiments");
+    let found = &listed["experiments"][0]["experiment_id"];
+    if let Some(known) = found.as_str() {
+        return known.to_owned();
+    }
     let made = json!({"display_name": "Default"});
     let (status, told) = platform.post("/apis/v2beta1/experiments", &made);
     assert_eq!(status, 200, "{told}");
+    told["experiment_id"].as_str().unwrap().to_owned()
+}
+
+fn submit(platform: &Platform, experiment: &str, name: &str, spec: &Value) -> String {
+    let run = json!({"display_name": name, "pipeline_spec": spec, "experiment_id": experiment});
+    let (status, made) = platform.post("/apis/v2beta1/runs", &run);
+    assert_eq!(status, 200, "{made}");
+    made["run_id"].as_str().unwrap().to_owned()
+}
+
+/// A run that succeeded with outputs, one that failed, one that was cancelled; and what a client
+/// made besides: a pipeline, an experiment by the name that new runs look for.
+pub(crate) fn that_have_ended(scene: &Scene, platform: &Platform) -> Vec<String> {
+    let experiment = experiment(platform);
     let mut good = tasks(&[(
         "makes",
         format!(
@@ -51,7 +69,7 @@ pub(crate) fn that_have_ended(scene: &Scene, platform: &Platform) -> Vec<String>
     assert_eq!(status, 200, "{told}");
     let bad = tasks(&[("breaks", "echo last words; exit 3".to_owned(), &[])]);
     let endless = tasks(&[("stays", "sleep 600".to_owned(), &[])]);
-    let submit = |name: &str, spec: &Value| platform.submit(name, spec, &json!({}));
+    let submit = |name: &str, spec: &Value| submit(platform, &experiment, name, spec);
     let ended = [
         submit("good", &good),
         submit("bad", &bad),
@@ -91,7 +109,8 @@ pub(crate) struct UnderWay {
 }
 
 pub(crate) fn under_way(scene: &Scene, platform: &Platform) -> UnderWay {
-    let submit = |name: &str, spec: &Value| platform.submit(name, spec, &json!({}));
+    let experiment = experiment(platform);
+    let submit = |name: &str, spec: &Value| submit(platform, &experiment, name, spec);
     let retries = submit("retries", &retrying(scene));
     eventually(LIMIT, "it waits for its next attempt", || {
         let events = platform.events(&retries);
@@ -143,8 +162,10 @@ fn retrying(scene: &Scene) -> Value {
 fn looping(scene: &Scene) -> Value {
     let item = "{{$.inputs.parameters['item']}}";
     let script = format!(
-        "echo ran >> \"{}\"; while [ \"$0\" = b ] && [ ! -e '{}' ]; do sleep 0.05; done",
+        "echo ran >> \"{}\"; \
+         while [ \"$0\" = b ] && [ -d {} ] && [ ! -e '{}' ]; do sleep 0.05; done",
         scene.path("loop-$0"),
+        scene.data().display(),
         scene.path(SERVED)
     );
     let mut spec = tasks(&[("body", script, &[])]);

@@ -68,12 +68,14 @@ impl Scene {
         format!("echo ran >> '{}'", self.effect(step).display())
     }
 
-    /// A command that says that it ran, and goes on when the gate is open.
+    /// A command that says that it ran, and goes on when the gate is open, or when the test is over
+    /// and its folder gone.
     pub(crate) fn says_and_waits(&self, step: &str, gate: &str) -> String {
         let gate = self.effect(gate);
         format!(
-            "{}; while [ ! -e '{}' ]; do sleep 0.05; done",
+            "{}; while [ -d {} ] && [ ! -e '{}' ]; do sleep 0.05; done",
             self.says(step),
+            self.data.path().display(),
             gate.display()
         )
     }
