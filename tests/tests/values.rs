@@ -106,6 +106,16 @@ fn task(platform: &Platform, run: &str, path: &str) -> Value {
     found.find(|task| task["path"] == path).unwrap()
 }
 
+/// A value of any size; lists of tasks leave out large ones.
+fn parameter(platform: &Platform, run: &str, path: &str, name: &str) -> Value {
+    let task = task(platform, run, path);
+    let task = task["task_id"].as_str().unwrap();
+    let path = format!("/apis/ferroflow/v1/runs/{run}/tasks/{task}/parameters/{name}");
+    let (status, found) = platform.get(&path);
+    assert_eq!(status, 200, "{found}");
+    found
+}
+
 /// A pipeline whose producer gives what is in files, by parameter files and by its report, and whose
 /// consumer writes down what it is told.
 fn exchange(folder: &Path, default: &[Value]) -> Value {
@@ -165,23 +175,26 @@ fn a_hundred_thousand_numbers_arrive_bit_for_bit_by_every_way() {
     assert_eq!(ended["state"], "SUCCEEDED", "{}", ended["error"]);
     let shown = &ended["runtime_config"]["parameters"];
     let inline = "/pipeline_spec/root/inputDefinitions/parameters/default/defaultValue";
-    let root = task(&platform, &run, "root");
-    let produced = task(&platform, &run, "root.produce");
-    let (root, produced) = (&root["input_parameters"], &produced["output_parameters"]);
+    let input = |name: &str| parameter(&platform, &run, "root", name);
+    let output = |name: &str| {
+        parameter(
+            &platform,
+            &run,
+            "root.produce",
+            &format!("{name}?output=true"),
+        )
+    };
     let told = std::fs::read_to_string(folder.join("told.json")).unwrap();
     for (way, found) in [
         ("run parameters", shown["list"].clone()),
         ("run parameters, struct", members(&shown["struct"])),
         ("inline spec", ended.pointer(inline).unwrap().clone()),
-        ("inputs", root["list"].clone()),
-        ("inputs, struct", members(&root["struct"])),
-        (
-            "inputs, default of the inline spec",
-            root["default"].clone(),
-        ),
-        ("output files", produced["list"].clone()),
-        ("output files, struct", members(&produced["struct"])),
-        ("the executor's report", produced["reported"].clone()),
+        ("inputs", input("list")),
+        ("inputs, struct", members(&input("struct"))),
+        ("inputs, default of the inline spec", input("default")),
+        ("output files", output("list")),
+        ("output files, struct", members(&output("struct"))),
+        ("the executor's report", output("reported")),
     ] {
         assert_eq!(difference(&numbers, &found), None, "{way}");
     }

@@ -72,6 +72,10 @@ def main():
         )
         dumper = source.choice([yaml.Dumper, yaml.SafeDumper, getattr(yaml, "CSafeDumper", yaml.SafeDumper)])
         dumped = yaml.dump(found, Dumper=dumper, **options)
+        # Line breaks of YAML 1.1 that YAML 1.2 takes for letters; with the defaults, which the compiler
+        # of the SDK uses, PyYAML writes them as escapes.
+        if options.get("allow_unicode") and any(char in dumped for char in "\x85\u2028\u2029"):
+            continue
         # What PyYAML itself does not read back is not this test's.
         if yaml.safe_load(dumped) == found:
             print(json.dumps({"yaml": dumped, "value": found}))
