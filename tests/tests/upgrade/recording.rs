@@ -33,6 +33,13 @@ while [ -e spec.json ] && [ ! -e \"$0\" ]; do sleep 0.05; done
 mv outcome.later outcome.json
 ";
 
+const PIPELINES: &str = "pipelines.db";
+
+/// What the former version has on PostgreSQL only: the lease of the replica that drove the runs. It
+/// ran out a minute after the epoch.
+const LEASE: &str = "INSERT INTO leases (name, holder, fence, expires_at) VALUES \
+    ('replica/former-1', 'former-1', 1, 60000);\n";
+
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Recording {
     pub(crate) left: Left,
@@ -79,7 +86,7 @@ impl Recording {
             assert!(dumped.status.success());
             String::from_utf8(dumped.stdout).unwrap()
         };
-        let (pipelines, events) = (dump("pipelines.db"), dump("events.db"));
+        let (pipelines, events) = (dump(PIPELINES), dump("events.db"));
         let files = files(data);
         let at_work = scene.attempts_at_work();
         scene.open_gate(SERVED);
@@ -105,7 +112,7 @@ impl Recording {
             write(&data.join(name), text);
         }
         let databases = [
-            (&self.pipelines, scene.pipelines(), "pipelines.db"),
+            (&self.pipelines, scene.pipelines(), PIPELINES),
             (&self.events, scene.events(), "events.db"),
         ];
         for (sql, url, file) in databases {
@@ -121,6 +128,9 @@ impl Recording {
             let mut loading = load.stdin(Stdio::piped()).spawn().unwrap();
             let mut stdin = loading.stdin.take().unwrap();
             stdin.write_all(sql.as_bytes()).unwrap();
+            if !url.is_empty() && file == PIPELINES {
+                stdin.write_all(LEASE.as_bytes()).unwrap();
+            }
             drop(stdin);
             assert!(loading.wait().unwrap().success(), "{file}");
         }
