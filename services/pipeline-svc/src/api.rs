@@ -6,6 +6,7 @@ pub(crate) mod experiments;
 pub(crate) mod pipelines;
 pub(crate) mod recurring_runs;
 pub(crate) mod runs;
+mod source;
 pub(crate) mod tasks;
 pub(crate) mod uploads;
 

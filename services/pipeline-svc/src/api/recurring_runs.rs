@@ -1,6 +1,6 @@
 //! `RecurringRunService`, and `ScheduleService` with what we add to it.
 
-use ferroflow_proto::json::{struct_to_map, timestamp, to_json};
+use ferroflow_proto::json::{struct_to_map, timestamp};
 use ferroflow_proto::kfp::v2beta1 as pb;
 use ferroflow_proto::kfp::v2beta1::recurring_run::{
     Mode, PipelineSource as Given, Status as State,
@@ -14,7 +14,7 @@ use ferroflow_types::Timestamp;
 use serde_json::Value;
 use tonic::{Request, Response, Status};
 
-use super::{Api, convert, failed, id, id_opt, invalid, time_opt};
+use super::{Api, convert, failed, id, id_opt, invalid, source, time_opt};
 use crate::app::create_run::{CreateRun, PipelineSource};
 use crate::app::list::ListRequest;
 use crate::app::recurring_runs::{self, CreateRecurringRun};
@@ -25,26 +25,13 @@ use crate::domain::recurring::{PipelineChoice, RecurringRun, Trigger, When};
 const DUE_TIMES_MAX: i32 = 1000;
 const DUE_TIMES_DEFAULT: i32 = 5;
 
-fn source_of(given: Option<Given>) -> Result<PipelineSource, Status> {
+const RECURRING_RUN: &str = "recurring_run";
+
+fn source_of(given: Option<&Given>) -> Result<PipelineSource, Status> {
     match given {
-        Some(Given::PipelineSpec(spec)) => {
-            Ok(PipelineSource::Inline(Value::Object(struct_to_map(&spec))))
-        }
-        Some(Given::PipelineVersionReference(reference)) => Ok(PipelineSource::Stored {
-            pipeline: id_opt(
-                "recurring_run.pipeline_version_reference.pipeline_id",
-                &reference.pipeline_id,
-            )?,
-            version: id_opt(
-                "recurring_run.pipeline_version_reference.pipeline_version_id",
-                &reference.pipeline_version_id,
-            )?,
-        }),
-        // The third member, pipeline_version_id, is deprecated, and no server reads it.
-        _ => {
-            let problem = "pipeline_spec or pipeline_version_reference is needed";
-            Err(invalid("recurring_run.pipeline_source", problem))
-        }
+        Some(Given::PipelineSpec(spec)) => source::inline(RECURRING_RUN, spec),
+        Some(Given::PipelineVersionReference(named)) => source::stored(RECURRING_RUN, named),
+        _ => Err(source::missing(RECURRING_RUN)),
     }
 }
 
@@ -75,18 +62,14 @@ fn trigger_of(given: Option<pb::Trigger>) -> Result<Trigger, Status> {
 fn create_of(given: pb::RecurringRun) -> Result<CreateRecurringRun, Status> {
     let enabled = given.mode() == Mode::Enable;
     let config = given.runtime_config.unwrap_or_default();
-    let parameters = config
-        .parameters
-        .iter()
-        .map(|(name, value)| (name.clone(), to_json(value)));
     Ok(CreateRecurringRun {
         run: CreateRun {
             id: None,
             display_name: given.display_name,
             description: given.description,
             experiment: id_opt("recurring_run.experiment_id", &given.experiment_id)?,
-            pipeline: source_of(given.pipeline_source)?,
-            parameters: parameters.collect(),
+            pipeline: source_of(given.pipeline_source.as_ref())?,
+            parameters: source::parameters(RECURRING_RUN, &config)?,
             pipeline_root: config.pipeline_root,
             service_account: given.service_account,
             scheduled_at: None,
@@ -100,7 +83,7 @@ fn create_of(given: pb::RecurringRun) -> Result<CreateRecurringRun, Status> {
     })
 }
 
-fn source(found: &RecurringRun, spec: Option<&Value>) -> Option<Given> {
+fn pipeline_source(found: &RecurringRun, spec: Option<&Value>) -> Option<Given> {
     let reference = |pipeline: String, version: String| {
         Given::PipelineVersionReference(pb::PipelineVersionReference {
             pipeline_id: pipeline,
@@ -154,7 +137,7 @@ fn recurring_run(found: &RecurringRun, spec: Option<&Value>) -> pb::RecurringRun
         recurring_run_id: found.id.to_string(),
         display_name: found.display_name.clone(),
         description: found.description.clone(),
-        pipeline_source: source(found, spec),
+        pipeline_source: pipeline_source(found, spec),
         runtime_config: has_config.then_some(config),
         service_account: found.service_account.clone(),
         max_concurrency: found.limits.max_concurrency,

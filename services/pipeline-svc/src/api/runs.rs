@@ -1,6 +1,6 @@
 //! `RunService`.
 
-use ferroflow_proto::json::{has_non_finite, struct_to_map, to_json};
+use ferroflow_proto::json::struct_to_map;
 use ferroflow_proto::kfp::v2beta1 as pb;
 use ferroflow_proto::kfp::v2beta1::run::PipelineSource as Given;
 use ferroflow_proto::kfp::v2beta1::run_service_server::RunService;
@@ -10,60 +10,26 @@ use serde_json::Value;
 use tonic::{Request, Response, Status};
 
 use super::elide::Room;
-use super::{Api, convert, failed, id, id_opt, invalid, time_opt};
-use crate::app::create_run::{self, CreateRun, PipelineSource};
+use super::{Api, convert, failed, id, id_opt, invalid, source, time_opt};
+use crate::app::create_run::{self, CreateRun};
 use crate::app::list::ListRequest;
 use crate::app::runs;
 use crate::domain::run::StorageState;
 
 fn create_of(run: pb::Run) -> Result<CreateRun, Status> {
-    let pipeline = match run.pipeline_source {
-        Some(Given::PipelineSpec(spec)) if spec.fields.values().any(has_non_finite) => {
-            let problem = "NaN and infinities are no JSON numbers: give a text";
-            return Err(invalid("run.pipeline_spec", problem));
-        }
-        Some(Given::PipelineSpec(spec)) => {
-            PipelineSource::Inline(Value::Object(struct_to_map(&spec)))
-        }
-        Some(Given::PipelineVersionReference(reference)) => PipelineSource::Stored {
-            pipeline: id_opt(
-                "run.pipeline_version_reference.pipeline_id",
-                &reference.pipeline_id,
-            )?,
-            version: id_opt(
-                "run.pipeline_version_reference.pipeline_version_id",
-                &reference.pipeline_version_id,
-            )?,
-        },
-        // The third member, pipeline_version_id, is deprecated, and no server reads it.
-        _ => {
-            let problem = "pipeline_spec or pipeline_version_reference is needed";
-            return Err(invalid("run.pipeline_source", problem));
-        }
+    let pipeline = match &run.pipeline_source {
+        Some(Given::PipelineSpec(spec)) => source::inline("run", spec)?,
+        Some(Given::PipelineVersionReference(named)) => source::stored("run", named)?,
+        _ => return Err(source::missing("run")),
     };
     let config = run.runtime_config.unwrap_or_default();
-    if let Some((name, _)) = config
-        .parameters
-        .iter()
-        .find(|(_, value)| has_non_finite(value))
-    {
-        let field = format!("run.runtime_config.parameters.{name}");
-        return Err(invalid(
-            &field,
-            "NaN and infinities are no JSON numbers: give a text",
-        ));
-    }
-    let parameters = config
-        .parameters
-        .iter()
-        .map(|(name, value)| (name.clone(), to_json(value)));
     Ok(CreateRun {
         id: id_opt("run.run_id", &run.run_id)?,
         display_name: run.display_name,
         description: run.description,
         experiment: id_opt("run.experiment_id", &run.experiment_id)?,
         pipeline,
-        parameters: parameters.collect(),
+        parameters: source::parameters("run", &config)?,
         pipeline_root: config.pipeline_root,
         service_account: run.service_account,
         scheduled_at: time_opt("run.scheduled_at", run.scheduled_at)?,

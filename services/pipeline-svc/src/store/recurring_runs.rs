@@ -3,14 +3,12 @@
 use ferroflow_db::{DbError, Read, WriteTx};
 use ferroflow_types::{ExperimentId, RecurringRunId, Timestamp};
 use serde_json::{Map, Value};
-use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
 use crate::domain::recurring::due::{Limits, Progress};
 use crate::domain::recurring::{PipelineChoice, RecurringRun, Trigger, When};
-use crate::domain::run::RunError;
 use crate::store::list::{Table, Type};
-use crate::store::row::{Cells, json_text};
+use crate::store::row::{Cells, error_cells, json_text};
 
 /// Recurring runs as they can be listed.
 pub(crate) const TABLE: Table = Table {
@@ -31,29 +29,33 @@ pub(crate) const TABLE: Table = Table {
     tagged: false,
 };
 
-const COLUMNS: &str = "id, namespace, experiment_id, display_name, description, pipeline_id, \
-    pipeline_version_id, spec_digest, parameters, pipeline_root, service_account, trigger_kind, \
-    cron, interval_s, start_at, end_at, max_concurrency, no_catchup, status, error_code, \
-    error_message, created_at, updated_at, cursor_at, fired, next_due_at, event_sequence";
+/// Every column, as `concat!` takes it.
+macro_rules! columns {
+    () => {
+        "id, namespace, experiment_id, display_name, description, pipeline_id, \
+            pipeline_version_id, spec_digest, parameters, pipeline_root, service_account, \
+            trigger_kind, cron, interval_s, start_at, end_at, max_concurrency, no_catchup, status, \
+            error_code, error_message, created_at, updated_at, cursor_at, fired, next_due_at, \
+            event_sequence"
+    };
+}
 
-const INSERT: &str = "INSERT INTO recurring_runs (id, namespace, experiment_id, display_name, \
-    description, pipeline_id, pipeline_version_id, spec_digest, parameters, pipeline_root, \
-    service_account, trigger_kind, cron, interval_s, start_at, end_at, max_concurrency, \
-    no_catchup, status, error_code, error_message, created_at, updated_at, cursor_at, fired, \
-    next_due_at, event_sequence) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, \
-    $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27)";
+const COLUMNS: &str = columns!();
 
-const GET: &str = "SELECT id, namespace, experiment_id, display_name, description, pipeline_id, \
-    pipeline_version_id, spec_digest, parameters, pipeline_root, service_account, trigger_kind, \
-    cron, interval_s, start_at, end_at, max_concurrency, no_catchup, status, error_code, \
-    error_message, created_at, updated_at, cursor_at, fired, next_due_at, event_sequence \
-    FROM recurring_runs WHERE id = $1";
+const INSERT: &str = concat!(
+    "INSERT INTO recurring_runs (",
+    columns!(),
+    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, \
+     $20, $21, $22, $23, $24, $25, $26, $27)"
+);
 
-const ENABLED_AFTER: &str = "SELECT id, namespace, experiment_id, display_name, description, \
-    pipeline_id, pipeline_version_id, spec_digest, parameters, pipeline_root, service_account, \
-    trigger_kind, cron, interval_s, start_at, end_at, max_concurrency, no_catchup, status, \
-    error_code, error_message, created_at, updated_at, cursor_at, fired, next_due_at, \
-    event_sequence FROM recurring_runs WHERE status = 'ENABLED' AND id > $1 ORDER BY id LIMIT $2";
+const GET: &str = concat!("SELECT ", columns!(), " FROM recurring_runs WHERE id = $1");
+
+const ENABLED_AFTER: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM recurring_runs WHERE status = 'ENABLED' AND id > $1 ORDER BY id LIMIT $2"
+);
 
 // A write and not a read, because it locks the row on PostgreSQL.
 const LOCK: &str = "UPDATE recurring_runs SET event_sequence = event_sequence WHERE id = $1";
@@ -81,12 +83,6 @@ fn status(run: &RecurringRun) -> &'static str {
     if run.enabled { ENABLED } else { DISABLED }
 }
 
-fn error(run: &RecurringRun) -> (i64, &str) {
-    run.error
-        .as_ref()
-        .map_or((0, ""), |error| (i64::from(error.code), &error.message))
-}
-
 /// Adds a recurring run.
 pub(crate) async fn insert(tx: &mut WriteTx, run: &RecurringRun) -> Result<(), DbError> {
     let (pipeline, version, digest) = match &run.pipeline {
@@ -103,7 +99,7 @@ pub(crate) async fn insert(tx: &mut WriteTx, run: &RecurringRun) -> Result<(), D
         When::Periodic(seconds) => ("PERIODIC", "", *seconds),
         When::Once => ("ONCE", "", 0),
     };
-    let (code, message) = error(run);
+    let (code, message) = error_cells(run.error.as_ref());
     sqlx::query(INSERT)
         .bind(run.id.to_string())
         .bind(run.namespace.as_str())
@@ -163,7 +159,7 @@ pub(crate) async fn lock(
 
 /// Stores what may change of one that is locked.
 pub(crate) async fn set(tx: &mut WriteTx, run: &RecurringRun) -> Result<(), DbError> {
-    let (code, message) = error(run);
+    let (code, message) = error_cells(run.error.as_ref());
     let done = sqlx::query(SET)
         .bind(run.id.to_string())
         .bind(status(run))
@@ -255,9 +251,6 @@ pub(crate) fn decode(row: &AnyRow) -> Result<RecurringRun, DbError> {
         "ONCE" => Some(When::Once),
         _ => None,
     })?;
-    let code: i64 = row.try_get("error_code")?;
-    let code = i32::try_from(code).unwrap_or(2);
-    let message = cells.text("error_message")?;
     Ok(RecurringRun {
         id: cells.parsed("id")?,
         namespace: cells.parsed("namespace")?,
@@ -282,7 +275,7 @@ pub(crate) fn decode(row: &AnyRow) -> Result<RecurringRun, DbError> {
             DISABLED => Some(false),
             _ => None,
         })?,
-        error: (code != 0).then_some(RunError { code, message }),
+        error: cells.error()?,
         created_at: cells.time("created_at")?,
         updated_at: cells.time("updated_at")?,
         progress: Progress {

@@ -9,6 +9,11 @@ use serde::de::DeserializeOwned;
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
+use crate::domain::run::RunError;
+
+/// gRPC's code of an error that is none of its codes.
+const UNKNOWN: i32 = 2;
+
 /// The cells of one row.
 pub(crate) struct Cells<'r> {
     table: &'static str,
@@ -83,6 +88,13 @@ impl<'r> Cells<'r> {
         parse(&text).ok_or_else(|| self.broken(column, format!("unknown word {text:?}")))
     }
 
+    /// The error in `error_code` and `error_message`, if there is one.
+    pub(crate) fn error(&self) -> Result<Option<RunError>, DbError> {
+        let code = i32::try_from(self.int("error_code")?).unwrap_or(UNKNOWN);
+        let message = self.text("error_message")?;
+        Ok((code != 0).then_some(RunError { code, message }))
+    }
+
     pub(crate) fn json<T: DeserializeOwned>(&self, column: &str) -> Result<T, DbError> {
         serde_json::from_str(&self.text(column)?).map_err(|error| self.broken(column, error))
     }
@@ -95,6 +107,11 @@ impl<'r> Cells<'r> {
             .map(Some)
             .map_err(|error| self.broken(column, error))
     }
+}
+
+/// An error as [`Cells::error`] reads it back.
+pub(crate) fn error_cells(error: Option<&RunError>) -> (i64, &str) {
+    error.map_or((0, ""), |error| (i64::from(error.code), &error.message))
 }
 
 /// A value as the JSON text that [`Cells::json`] reads back.

@@ -8,10 +8,10 @@ use serde_json::{Map, Value};
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
-use crate::domain::run::{Run, RunError, RunStatus, Source, StatusChange, StorageState};
+use crate::domain::run::{Run, RunStatus, Source, StatusChange, StorageState};
 use crate::store::claims::{Claim, FIRST_FENCE};
 use crate::store::list::{Table, Type};
-use crate::store::row::{Cells, json_text};
+use crate::store::row::{Cells, error_cells, json_text};
 
 /// Runs as they can be listed.
 pub(crate) const TABLE: Table = Table {
@@ -89,7 +89,7 @@ pub(crate) async fn insert(tx: &mut WriteTx, run: &Run, owner: &str) -> Result<(
         }
         Source::Inline => (None, None),
     };
-    let error = run.error.as_ref();
+    let (code, message) = error_cells(run.error.as_ref());
     sqlx::query(INSERT)
         .bind(run.id.to_string())
         .bind(run.namespace.as_str())
@@ -116,8 +116,8 @@ pub(crate) async fn insert(tx: &mut WriteTx, run: &Run, owner: &str) -> Result<(
         .bind(run.scheduled_at.millis())
         .bind(run.started_at.map(Timestamp::millis))
         .bind(run.finished_at.map_or(0, Timestamp::millis))
-        .bind(error.map_or(0, |error| i64::from(error.code)))
-        .bind(error.map_or("", |error| error.message.as_str()))
+        .bind(code)
+        .bind(message)
         .bind(json_text(&run.history))
         .bind(&run.traceparent)
         .bind(run.event_sequence)
@@ -144,14 +144,14 @@ pub(crate) async fn set_progress(
     run: &Run,
     claim: Claim,
 ) -> Result<bool, DbError> {
-    let error = run.error.as_ref();
+    let (code, message) = error_cells(run.error.as_ref());
     let done = sqlx::query(SET_PROGRESS)
         .bind(run.id.to_string())
         .bind(run.status.as_str())
         .bind(run.started_at.map(Timestamp::millis))
         .bind(run.finished_at.map_or(0, Timestamp::millis))
-        .bind(error.map_or(0, |error| i64::from(error.code)))
-        .bind(error.map_or("", |error| error.message.as_str()))
+        .bind(code)
+        .bind(message)
         .bind(json_text(&run.history))
         .bind(run.event_sequence)
         .bind(claim.fence)
@@ -239,9 +239,6 @@ pub(crate) fn decode(row: &AnyRow) -> Result<Run, DbError> {
         (Some(pipeline), Some(version)) => Source::Version { pipeline, version },
         _ => Source::Inline,
     };
-    let code: i64 = row.try_get("error_code")?;
-    let code = i32::try_from(code).unwrap_or(2);
-    let message = cells.text("error_message")?;
     Ok(Run {
         id: cells.parsed("id")?,
         namespace: cells.parsed("namespace")?,
@@ -267,7 +264,7 @@ pub(crate) fn decode(row: &AnyRow) -> Result<Run, DbError> {
         scheduled_at: cells.time("scheduled_at")?,
         started_at: cells.time_opt("started_at")?,
         finished_at: Some(cells.time("finished_at")?).filter(|at| *at != Timestamp::EPOCH),
-        error: (code != 0).then_some(RunError { code, message }),
+        error: cells.error()?,
         history: cells.json::<Vec<StatusChange>>("state_history")?,
         traceparent: cells.text("traceparent")?,
         event_sequence: cells.int("event_sequence")?,
