@@ -13,7 +13,7 @@ use rustix::process::geteuid;
 
 use crate::cgroup;
 use crate::orders::Orders;
-use crate::run::{Surroundings, launch_with};
+use crate::run::{Prepared, Surroundings, launch_with};
 
 /// Runs the attempt in `dir`. What is made in `shared` and in `dir` belongs in the end to whom `dir`
 /// belongs to, so that a server that is not root can remove what a container's root made.
@@ -29,7 +29,7 @@ pub fn run(dir: &Path, shared: &[PathBuf]) -> io::Result<()> {
         dir,
         Surroundings::Container,
         orders,
-        Ok(()),
+        Prepared::of(dir)?,
         |spec, result| {
             hand_over(dir, shared);
             result.map_err(|mut failure| {

@@ -20,7 +20,7 @@ use crate::cgroup;
 use crate::home::{Home, HomeError};
 use crate::orders::{Order, Orders};
 use crate::remote::{RemoteError, RemoteFiles};
-use crate::run::{Surroundings, launch_with};
+use crate::run::{Prepared, Surroundings, launch_with};
 use crate::{
     AttemptFiles, AttemptKey, AttemptResult, AttemptSpec, Failure, FailureReason, InputArtifact,
     Outcome, Outputs, note_stamps,
@@ -290,8 +290,9 @@ async fn command(
     let orders = Orders::new("its pod was told to end (a drained node, or an eviction)");
     let ender = orders.sender.clone();
     let dir = files.dir().to_path_buf();
-    let mut work =
-        tokio::task::spawn_blocking(move || launch_with(&dir, around, orders, Ok(()), |_, r| r));
+    let mut work = tokio::task::spawn_blocking(move || {
+        launch_with(&dir, around, orders, Prepared::of(&dir)?, |_, r| r)
+    });
     let ended = tokio::select! {
         ended = &mut work => ended,
         _ = told.recv() => {

@@ -38,26 +38,44 @@ impl Surroundings {
 /// # Errors
 /// Only when not even a report can be written.
 pub fn launch(dir: &Path) -> io::Result<()> {
+    let prepared = Prepared::of(dir)?;
     // A user namespace takes a process of one thread, and orders come in by another one.
-    let protected = protect(dir)?;
-    let because = "its launcher was told to end (a shutdown, or somebody ended it)";
-    let orders = Orders::from_signals(because)?;
-    launch_with(dir, Surroundings::Machine, orders, protected, |_, r| r)
-}
-
-/// Keeps the command from changing what it only reads.
-fn protect(dir: &Path) -> io::Result<Result<(), Failure>> {
-    let Some(spec) = AttemptFiles::new(dir).read_spec()? else {
-        return Ok(Ok(()));
-    };
-    let protected = collect::prepare(&spec).and_then(|()| {
+    let prepared = prepared.and_then(|spec| {
         let what = "its inputs cannot be mounted read-only (set processes.inputs to \"copy\")";
         mounts::protect(&spec.read_only).map_err(|error| command::of_io(what, &error))
     });
-    Ok(protected)
+    let because = "its launcher was told to end (a shutdown, or somebody ended it)";
+    let orders = Orders::from_signals(because)?;
+    launch_with(dir, Surroundings::Machine, orders, prepared, |_, r| r)
 }
 
-/// Runs the attempt in `dir`, if all is `ready`, and writes its report, after `look` had its say about
+/// What is to be run, with the folders of its outputs made.
+pub(crate) struct Prepared {
+    spec: AttemptSpec,
+    ready: Result<(), Failure>,
+}
+
+impl Prepared {
+    /// The attempt in `dir`.
+    ///
+    /// # Errors
+    /// When there is no spec that can be read. What else is wrong is for the report.
+    pub(crate) fn of(dir: &Path) -> io::Result<Self> {
+        let spec = AttemptFiles::new(dir)
+            .read_spec()?
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "there is no spec.json"))?;
+        let ready = collect::prepare(&spec);
+        Ok(Self { spec, ready })
+    }
+
+    fn and_then(self, more: impl FnOnce(&AttemptSpec) -> Result<(), Failure>) -> Self {
+        let Self { spec, ready } = self;
+        let ready = ready.and_then(|()| more(&spec));
+        Self { spec, ready }
+    }
+}
+
+/// Runs the attempt in `dir`, if all is ready, and writes its report, after `look` had its say about
 /// the result.
 ///
 /// Does nothing when another launcher has it, or when its command was started before: then nobody
@@ -69,7 +87,7 @@ pub(crate) fn launch_with(
     dir: &Path,
     around: Surroundings,
     orders: Orders,
-    ready: Result<(), Failure>,
+    Prepared { spec, ready }: Prepared,
     look: impl FnOnce(&AttemptSpec, Result<Outputs, Failure>) -> Result<Outputs, Failure>,
 ) -> io::Result<()> {
     let files = AttemptFiles::new(dir);
@@ -80,12 +98,6 @@ pub(crate) fn launch_with(
     if files.read_outcome()?.is_some() {
         return Ok(());
     }
-    let Some(spec) = files.read_spec()? else {
-        return Err(io::Error::new(
-            io::ErrorKind::NotFound,
-            "there is no spec.json",
-        ));
-    };
     let started_at = SystemClock.now();
     let begun = files.reserve().and_then(|()| files.mark_started());
     let result = match begun {
@@ -116,7 +128,6 @@ fn attempt(
     around: Surroundings,
     orders: Orders,
 ) -> Result<Outputs, Failure> {
-    collect::prepare(spec)?;
     if around.has_image() {
         collect::link(&spec.links)?;
     }

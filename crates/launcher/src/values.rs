@@ -1,6 +1,6 @@
 //! Output parameters: of the type that was declared, or the command has failed.
 
-use ferroflow_types::json::{check_nesting, whole};
+use ferroflow_types::json::{check_nesting, excerpt, whole};
 use serde_json::{Map, Value};
 
 use crate::ParameterKind;
@@ -146,14 +146,6 @@ fn noun(kind: ParameterKind) -> &'static str {
         ParameterKind::Boolean => "true or false",
         ParameterKind::List => "a list",
         ParameterKind::Struct => "an object",
-    }
-}
-
-/// The beginning of a text, for messages.
-fn excerpt(text: &str) -> String {
-    match text.char_indices().nth(200) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
     }
 }
 

@@ -61,6 +61,17 @@ pub fn check_nesting(value: &Value) -> Result<(), String> {
     }
 }
 
+/// Characters of a text that [`excerpt`] keeps.
+const EXCERPT: usize = 200;
+
+/// The beginning of a text, for messages.
+pub fn excerpt(text: &str) -> String {
+    match text.char_indices().nth(EXCERPT) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

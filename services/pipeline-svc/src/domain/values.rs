@@ -1,5 +1,6 @@
 //! Parameter values: their text, their types.
 
+use ferroflow_types::json;
 use serde_json::{Map, Number, Value};
 
 use crate::domain::plan::ParameterType;
@@ -88,12 +89,7 @@ pub(crate) fn coerce(kind: ParameterType, value: Value) -> Result<Value, String>
 
 /// The beginning of a value, for messages.
 pub(crate) fn excerpt(value: &Value) -> String {
-    const LONG: usize = 200;
-    let text = value.to_string();
-    match text.char_indices().nth(LONG) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
-    }
+    json::excerpt(&value.to_string())
 }
 
 impl ParameterType {
