@@ -154,7 +154,7 @@ async fn digest_of_place(place: &Place) -> Result<Option<String>, TransferError>
         while let Some(chunk) = bytes.next().await {
             one.update(chunk.map_err(of_store(&object.location))?);
         }
-        let parts = stamp::parts(object, place);
+        let parts = place.inner(&object.location);
         if parts.is_empty() {
             return Ok(Some(digest::text_of(one)));
         }

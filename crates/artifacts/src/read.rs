@@ -49,16 +49,24 @@ pub struct Reading {
     pub bytes: BoxStream<'static, Result<Bytes, object_store::Error>>,
 }
 
-/// Opens the content of `uri`, or of the file `inner` in the folder that it is.
-pub async fn open(stores: &Stores, uri: &str, inner: &str) -> Result<Reading, ReadError> {
-    let failed = |source: Box<dyn std::error::Error + Send + Sync>| ReadError::Failed {
+fn failed(uri: &str, source: Box<dyn std::error::Error + Send + Sync>) -> ReadError {
+    ReadError::Failed {
         uri: uri.to_owned(),
         source,
-    };
-    let mut place = stores.open(uri).map_err(|error| match error {
+    }
+}
+
+fn open_store(stores: &Stores, uri: &str) -> Result<Place, ReadError> {
+    stores.open(uri).map_err(|error| match error {
         StoreError::Unknown(uri) => ReadError::Store(uri),
-        other => failed(other.into()),
-    })?;
+        other => failed(uri, other.into()),
+    })
+}
+
+/// Opens the content of `uri`, or of the file `inner` in the folder that it is.
+pub async fn open(stores: &Stores, uri: &str, inner: &str) -> Result<Reading, ReadError> {
+    let failed = |source| failed(uri, source);
+    let mut place = open_store(stores, uri)?;
     if !inner.is_empty() {
         let inside = digest::below(std::path::Path::new(""), inner)
             .ok_or_else(|| ReadError::Outside(inner.to_owned()))?;
@@ -99,26 +107,15 @@ pub struct Inner {
 
 /// The files below `uri` in the order of their paths, from behind `after` on.
 pub async fn files(stores: &Stores, uri: &str, after: &str) -> Result<Vec<Inner>, ReadError> {
-    let failed = |source: Box<dyn std::error::Error + Send + Sync>| ReadError::Failed {
-        uri: uri.to_owned(),
-        source,
-    };
-    let place = stores.open(uri).map_err(|error| match error {
-        StoreError::Unknown(uri) => ReadError::Store(uri),
-        other => failed(other.into()),
-    })?;
+    let place = open_store(stores, uri)?;
     let mut listed = place.store.list(Some(&place.path));
     let mut files = Vec::new();
     while let Some(found) = listed
         .try_next()
         .await
-        .map_err(|error| failed(error.into()))?
+        .map_err(|error| failed(uri, error.into()))?
     {
-        let Some(inner) = found.location.prefix_match(&place.path) else {
-            continue;
-        };
-        let parts: Vec<_> = inner.map(|part| part.as_ref().to_owned()).collect();
-        let path = parts.join("/");
+        let path = place.inner(&found.location).join("/");
         // The artifact itself, when it is a file, is none of its files.
         if path.as_str() > after && !path.is_empty() {
             let size_bytes = found.size;
@@ -136,7 +133,5 @@ async fn first_below(folder: &Place) -> Option<String> {
         .try_next()
         .await
         .ok()??;
-    let inner = first.location.prefix_match(&folder.path)?;
-    let parts: Vec<_> = inner.map(|part| part.as_ref().to_owned()).collect();
-    Some(parts.join("/"))
+    Some(folder.inner(&first.location).join("/"))
 }

@@ -64,15 +64,9 @@ pub(crate) async fn objects(place: &Place) -> Result<Vec<ObjectMeta>, TransferEr
     }
     let listed = place.store.list(Some(&place.path));
     let mut found: Vec<_> = listed.try_collect().await.map_err(of_store(&place.path))?;
-    found.sort_by_cached_key(|object| parts(object, place));
+    // Part by part: "a/b" comes before "a.txt", as in folders.
+    found.sort_by_cached_key(|object| place.inner(&object.location));
     Ok(found)
-}
-
-/// The path of an object below a place, part by part: "a/b" comes before "a.txt", as in folders.
-pub(crate) fn parts(object: &ObjectMeta, place: &Place) -> Vec<String> {
-    let inner = object.location.prefix_match(&place.path);
-    let inner = inner.into_iter().flatten();
-    inner.map(|part| part.as_ref().to_owned()).collect()
 }
 
 fn line(object: &ObjectMeta, place: &Place) -> String {
@@ -80,7 +74,7 @@ fn line(object: &ObjectMeta, place: &Place) -> String {
         Some(tag) => tag.clone(),
         None => object.last_modified.to_rfc3339(),
     };
-    let inner = parts(object, place).join("/");
+    let inner = place.inner(&object.location).join("/");
     format!("{inner} {} {state}\n", object.size)
 }
 
@@ -148,7 +142,7 @@ mod tests {
         let before = of_place(&place).await.unwrap().unwrap();
         assert_eq!(of_place(&place).await.unwrap().unwrap(), before);
         let order: Vec<_> = objects(&place).await.unwrap();
-        assert_eq!(parts(&order[0], &place), ["a", "b"]);
+        assert_eq!(place.inner(&order[0].location), ["a", "b"]);
         put("root/a/b", "2").await;
         assert_ne!(of_place(&place).await.unwrap().unwrap(), before);
     }

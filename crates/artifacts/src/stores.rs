@@ -99,6 +99,13 @@ impl Place {
             source: error.into(),
         })
     }
+
+    /// The parts of an object's path below this place; none for the place itself.
+    pub(crate) fn inner(&self, object: &StorePath) -> Vec<String> {
+        let inner = object.prefix_match(&self.path);
+        let inner = inner.into_iter().flatten();
+        inner.map(|part| part.as_ref().to_owned()).collect()
+    }
 }
 
 /// Schemes that mean the configured S3. MinIO's is what upstream's clients write for it.

@@ -194,11 +194,11 @@ async fn download_folder(from: &Place, to: &Path) -> Result<bool, TransferError>
     }
     futures::stream::iter(objects)
         .map(|object| async move {
-            let inner = object.location.prefix_match(&from.path);
+            let inner = from.inner(&object.location);
+            // Joining an empty path would add a slash to a file's name.
             let target = inner
-                .into_iter()
-                .flatten()
-                .fold(to.to_path_buf(), |path, part| path.join(part.as_ref()));
+                .iter()
+                .fold(to.to_path_buf(), |path, part| path.join(part));
             download_file(&*from.store, &object.location, &target).await
         })
         .buffer_unordered(PARALLEL)

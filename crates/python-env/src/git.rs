@@ -6,6 +6,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::redact::decoded;
+
 /// The requirements without credentials in URLs of git, and the variables that have them instead.
 pub(crate) fn apart(
     packages: &[String],
@@ -68,10 +70,6 @@ fn split(package: &str) -> Option<(String, (String, String))> {
     let header = format!("Authorization: Basic {}", STANDARD.encode(credentials));
     let requirement = format!("{before}{scheme}://{host}{}", &rest[end..]);
     Some((requirement, (format!("http.{plain}.extraHeader"), header)))
-}
-
-fn decoded(text: &str) -> String {
-    crate::redact::decoded(text)
 }
 
 #[cfg(test)]

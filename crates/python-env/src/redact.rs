@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use percent_encoding::percent_decode_str;
+
 /// What is shown in place of a secret.
 const HIDDEN: &str = "***";
 
@@ -164,18 +166,7 @@ fn headers(text: &str) -> impl Iterator<Item = &str> {
 
 /// `%41` as `A`; what is no such code stays.
 pub(crate) fn decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let code = tail
-            .get(..2)
-            .filter(|_| *first == b'%')
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        bytes.push(code.unwrap_or(*first));
-        rest = if code.is_some() { &tail[2..] } else { tail };
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
 #[cfg(test)]

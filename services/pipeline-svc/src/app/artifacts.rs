@@ -138,15 +138,20 @@ pub(crate) async fn list_files(
     Ok((files, next))
 }
 
+/// What was noted of an artifact's content.
+pub(crate) fn noted(artifact: &Artifact) -> Noted<'_> {
+    Noted {
+        uri: &artifact.uri,
+        digest: artifact.digest.as_deref(),
+        stamp: artifact.stamp.as_deref(),
+    }
+}
+
 /// Refuses content of our own places that is not what a task left there. What cannot be looked at fails
 /// when it is read, with its reason.
 async fn check(ctx: &Ctx, artifact: &Artifact) -> Result<(), Error> {
     let uri = &artifact.uri;
-    let noted = Noted {
-        uri,
-        digest: artifact.digest.as_deref(),
-        stamp: artifact.stamp.as_deref(),
-    };
+    let noted = noted(artifact);
     if noted.stamp.is_none() || !matches!(ctx.contents.state(noted).await, Ok(State::Changed)) {
         return Ok(());
     }

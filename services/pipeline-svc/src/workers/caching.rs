@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferroflow_artifacts::contents::{Noted, State};
+use ferroflow_artifacts::contents::State;
 use ferroflow_types::error::chain;
 use ferroflow_types::{Error, Namespace};
 
 use super::actor::{Actor, Loaded};
 use super::attempt::{self, Report};
 use crate::app::Ctx;
-use crate::domain::artifact::Artifact;
+use crate::app::artifacts::noted;
 use crate::domain::engine::node::NodeIx;
 use crate::domain::engine::{CacheAnswer, CachedResult, Event};
 use crate::domain::fingerprint::{self, CacheInputs, CacheKey, Seen};
@@ -76,14 +76,6 @@ async fn search(ctx: Arc<Ctx>, owner: Owner, key: CacheKey) -> Result<CacheAnswe
         },
     };
     Ok(CacheAnswer { fingerprint, found })
-}
-
-fn noted(artifact: &Artifact) -> Noted<'_> {
-    Noted {
-        uri: &artifact.uri,
-        digest: artifact.digest.as_deref(),
-        stamp: artifact.stamp.as_deref(),
-    }
 }
 
 /// What the inputs contain and what interprets the command. What cannot be looked at counts as what was
