@@ -1,6 +1,7 @@
 //! The client: what users type. It speaks native gRPC to the gateway.
 
 mod artifact;
+mod chosen;
 mod completions;
 mod connect;
 mod consume;
@@ -10,6 +11,7 @@ mod find;
 mod follow;
 mod log_text;
 pub(crate) mod output;
+mod pages;
 mod pipeline;
 mod python_file;
 mod recurring_run;

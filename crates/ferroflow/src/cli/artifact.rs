@@ -17,7 +17,7 @@ use ferroflow_proto::pipelines::v1::{
 use super::connect::MESSAGE_MAX;
 use super::output::{line, note, refused, show, size, table, time_with_zone};
 use super::run::tasks as tasks_of;
-use super::{Channel, Format, Global, connect, find};
+use super::{Channel, Format, Global, connect, find, pages};
 
 const PACKAGE: &str = "ferroflow.pipelines.v1";
 
@@ -200,23 +200,17 @@ pub(super) async fn of_tasks(
     tasks: &[Task],
 ) -> anyhow::Result<Vec<Artifact>> {
     let mut client = TaskServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_MAX);
-    let mut request = ListArtifactsRequest {
-        run_id: run_id.to_owned(),
-        ..ListArtifactsRequest::default()
-    };
-    let mut artifacts = Vec::new();
-    loop {
-        let page = client
-            .list_artifacts(request.clone())
-            .await
-            .map_err(refused)?
-            .into_inner();
-        artifacts.extend(page.artifacts);
-        if page.next_page_token.is_empty() {
-            break;
-        }
-        request.page_token = page.next_page_token;
-    }
+    let mut artifacts = pages::all(async |page_token| {
+        let request = ListArtifactsRequest {
+            run_id: run_id.to_owned(),
+            page_token,
+            ..ListArtifactsRequest::default()
+        };
+        let listed = client.list_artifacts(request).await;
+        let page = listed.map_err(refused)?.into_inner();
+        Ok((page.artifacts, page.next_page_token))
+    })
+    .await?;
     let known: BTreeSet<_> = artifacts.iter().map(|one| one.artifact_id).collect();
     let given: BTreeSet<_> = tasks
         .iter()

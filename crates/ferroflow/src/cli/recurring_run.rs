@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use ferroflow_proto::json::from_json;
 use ferroflow_proto::kfp::v2beta1 as pb;
 use ferroflow_proto::kfp::v2beta1::recurring_run::{Mode, PipelineSource, Status};
 use ferroflow_proto::kfp::v2beta1::recurring_run_service_client::RecurringRunServiceClient;
@@ -13,6 +12,7 @@ use ferroflow_proto::pipelines::v1::{ListDueTimesRequest, ListDueTimesResponse};
 use prost_types::Timestamp;
 use serde_json::{Map, Value};
 
+use super::chosen::{Choice, config};
 use super::output::{line, note, refused, short_ids, show, table, time};
 use super::run::submit;
 use super::{Channel, Global, connect, find, spec};
@@ -60,19 +60,8 @@ pub(crate) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Create {
-    /// A pipeline compiled by the kfp SDK, or a Python file with one pipeline.
-    #[arg(value_name = "FILE")]
-    file: Option<PathBuf>,
     #[command(flatten)]
-    compiler: spec::Compiler,
-    /// An uploaded pipeline instead of a file: its name, its id or the first characters of it.
-    #[arg(
-        long,
-        value_name = "PIPELINE",
-        conflicts_with = "file",
-        required_unless_present = "file"
-    )]
-    pipeline: Option<String>,
+    choice: Choice,
     /// The version of the uploaded pipeline to stay with, by name or id [default: the one that is
     /// the newest at each due time].
     #[arg(long, value_name = "VERSION", requires = "pipeline")]
@@ -223,24 +212,23 @@ async fn chosen(
     channel: &Channel,
     create: &Create,
 ) -> anyhow::Result<(PipelineSource, String, Map<String, Value>)> {
-    let (file, flags) = (create.param_file.as_deref(), &create.parameters);
-    if let Some(path) = &create.file {
-        let document = create.compiler.read(path)?.document;
-        let parameters = spec::parameters(&document, file, flags)?;
-        let source = PipelineSource::PipelineSpec(spec::fields(&document));
-        return Ok((source, spec::name(&document), parameters));
-    }
-    let Some(pipeline) = &create.pipeline else {
-        bail!("a FILE with a pipeline, or --pipeline, is needed");
+    let version = create.version.as_deref();
+    let chosen = match create.choice.read()? {
+        Some(chosen) => chosen,
+        None => create.choice.stored(channel, version).await?,
     };
-    let found = submit::stored(channel, pipeline, create.version.as_deref()).await?;
-    let parameters = spec::parameters(&found.document, file, flags)?;
-    let mut reference = found.stored.unwrap_or_default();
-    if create.version.is_none() {
-        reference.pipeline_version_id.clear();
-    }
-    let source = PipelineSource::PipelineVersionReference(reference);
-    Ok((source, found.name, parameters))
+    let file = create.param_file.as_deref();
+    let parameters = spec::parameters(&chosen.document, file, &create.parameters)?;
+    let source = match chosen.stored {
+        Some(mut reference) => {
+            if version.is_none() {
+                reference.pipeline_version_id.clear();
+            }
+            PipelineSource::PipelineVersionReference(reference)
+        }
+        None => PipelineSource::PipelineSpec(spec::fields(&chosen.document)),
+    };
+    Ok((source, chosen.name, parameters))
 }
 
 async fn create(channel: &Channel, create: Create, global: &Global) -> anyhow::Result<()> {
@@ -250,9 +238,6 @@ async fn create(channel: &Channel, create: Create, global: &Global) -> anyhow::R
         Some(name) => submit::experiment(channel, name.clone()).await?,
         None => String::new(),
     };
-    let parameters = parameters
-        .iter()
-        .map(|(name, value)| (name.clone(), from_json(value)));
     let mode = if create.disabled {
         Mode::Disable
     } else {
@@ -263,10 +248,7 @@ async fn create(channel: &Channel, create: Create, global: &Global) -> anyhow::R
         description: create.description,
         experiment_id,
         pipeline_source: Some(source),
-        runtime_config: Some(pb::RuntimeConfig {
-            parameters: parameters.collect(),
-            ..pb::RuntimeConfig::default()
-        }),
+        runtime_config: Some(config(&parameters)),
         max_concurrency: create.max_concurrency,
         no_catchup: create.no_catchup,
         trigger,

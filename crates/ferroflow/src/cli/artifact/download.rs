@@ -4,36 +4,53 @@ use std::io::{ErrorKind, Write as _};
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use ferroflow_proto::google::api::HttpBody;
 use ferroflow_proto::pipelines::v1::task_service_client::TaskServiceClient;
 use ferroflow_proto::pipelines::v1::{
     Artifact, ArtifactFile, ListArtifactFilesRequest, ReadArtifactRequest,
 };
+use tonic::Streaming;
 
 use super::is_metrics;
-use crate::cli::Channel;
 use crate::cli::connect::MESSAGE_MAX;
 use crate::cli::output::{bytes, note, refused, size};
+use crate::cli::{Channel, pages};
 
 /// The files of an artifact that is a folder; none of one that is a file.
 pub(super) async fn files(
     channel: &Channel,
     artifact_id: i64,
 ) -> anyhow::Result<Vec<ArtifactFile>> {
-    let mut client = TaskServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_MAX);
-    let mut request = ListArtifactFilesRequest {
-        artifact_id,
-        ..ListArtifactFilesRequest::default()
-    };
-    let mut files = Vec::new();
-    loop {
-        let listed = client.list_artifact_files(request.clone()).await;
+    let mut client = client(channel);
+    pages::all(async |page_token| {
+        let request = ListArtifactFilesRequest {
+            artifact_id,
+            page_token,
+            ..ListArtifactFilesRequest::default()
+        };
+        let listed = client.list_artifact_files(request).await;
         let page = listed.map_err(refused)?.into_inner();
-        files.extend(page.files);
-        if page.next_page_token.is_empty() {
-            return Ok(files);
-        }
-        request.page_token = page.next_page_token;
-    }
+        Ok((page.files, page.next_page_token))
+    })
+    .await
+}
+
+fn client(channel: &Channel) -> TaskServiceClient<Channel> {
+    TaskServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_MAX)
+}
+
+/// The content of an artifact, or of the file `inner` in the folder that it is.
+async fn content(
+    channel: &Channel,
+    artifact_id: i64,
+    inner: &str,
+) -> anyhow::Result<Streaming<HttpBody>> {
+    let request = ReadArtifactRequest {
+        artifact_id,
+        path: inner.to_owned(),
+    };
+    let content = client(channel).read_artifact(request).await;
+    Ok(content.map_err(refused)?.into_inner())
 }
 
 pub(super) async fn run(
@@ -45,16 +62,7 @@ pub(super) async fn run(
 ) -> anyhow::Result<()> {
     let id = artifact.artifact_id;
     if to.as_deref() == Some(Path::new("-")) {
-        let mut client = TaskServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX);
-        let request = ReadArtifactRequest {
-            artifact_id: id,
-            path: inner.to_owned(),
-        };
-        let mut content = client
-            .read_artifact(request)
-            .await
-            .map_err(refused)?
-            .into_inner();
+        let mut content = content(&channel, id, inner).await?;
         while let Some(piece) = content.message().await.map_err(refused)? {
             bytes(&piece.data)?;
         }
@@ -135,16 +143,7 @@ async fn write(
     if !force && to.symlink_metadata().is_ok() {
         bail!("{shown} is there already: --force replaces it, --to writes elsewhere");
     }
-    let mut client = TaskServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_MAX);
-    let request = ReadArtifactRequest {
-        artifact_id,
-        path: inner.to_owned(),
-    };
-    let mut content = client
-        .read_artifact(request)
-        .await
-        .map_err(refused)?
-        .into_inner();
+    let mut content = content(channel, artifact_id, inner).await?;
     let folder = match to.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{PACKAGE, state};
 use crate::cli::connect::MESSAGE_MAX;
 use crate::cli::output::{elapsed, note, refused, short_ids, show, table, time};
-use crate::cli::{Channel, Format, Global, find};
+use crate::cli::{Channel, Format, Global, find, pages};
 
 /// The states that runs can be in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -188,22 +188,17 @@ async fn pipeline_predicate(channel: &Channel, pipeline: &str) -> anyhow::Result
 /// Ids and names of experiments.
 async fn names(channel: Channel) -> anyhow::Result<Vec<(String, String)>> {
     let mut client = ExperimentServiceClient::new(channel);
-    let mut request = pb::ListExperimentsRequest {
-        page_size: 200,
-        ..Default::default()
-    };
-    let mut names = Vec::new();
-    loop {
-        let list = client
-            .list_experiments(request.clone())
-            .await
-            .map_err(refused)?;
+    pages::all(async |page_token| {
+        let request = pb::ListExperimentsRequest {
+            page_size: 200,
+            page_token,
+            ..Default::default()
+        };
+        let list = client.list_experiments(request).await.map_err(refused)?;
         let list = list.into_inner();
         let pairs = list.experiments.into_iter();
-        names.extend(pairs.map(|one| (one.experiment_id, one.display_name)));
-        if list.next_page_token.is_empty() {
-            return Ok(names);
-        }
-        request.page_token = list.next_page_token;
-    }
+        let pairs = pairs.map(|one| (one.experiment_id, one.display_name));
+        Ok((pairs.collect(), list.next_page_token))
+    })
+    .await
 }

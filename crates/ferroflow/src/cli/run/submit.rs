@@ -3,37 +3,22 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::bail;
-use ferroflow_proto::json::{from_json, struct_to_map};
 use ferroflow_proto::kfp::v2beta1 as pb;
 use ferroflow_proto::kfp::v2beta1::experiment_service_client::ExperimentServiceClient;
-use ferroflow_proto::kfp::v2beta1::pipeline_service_client::PipelineServiceClient;
 use ferroflow_proto::kfp::v2beta1::run::PipelineSource;
 use ferroflow_proto::kfp::v2beta1::run_service_client::RunServiceClient;
-use serde_json::Value;
 use tonic::Code;
 
 use super::{PACKAGE, wait};
+use crate::cli::chosen::{Choice, config};
 use crate::cli::connect::MESSAGE_MAX;
 use crate::cli::output::{line, note, refused, show};
 use crate::cli::{Channel, Global, connect, find, spec};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Submit {
-    /// A pipeline compiled by the kfp SDK (.yaml, .json, or a .zip or .tar.gz with one), or a Python
-    /// file with one pipeline (.py), which is compiled first.
-    #[arg(value_name = "FILE")]
-    file: Option<PathBuf>,
     #[command(flatten)]
-    compiler: spec::Compiler,
-    /// An uploaded pipeline instead of a file: its name, its id or the first characters of it.
-    #[arg(
-        long,
-        value_name = "PIPELINE",
-        conflicts_with = "file",
-        required_unless_present = "file"
-    )]
-    pipeline: Option<String>,
+    choice: Choice,
     /// The version of the uploaded pipeline, by name or id [default: the newest].
     #[arg(long, value_name = "VERSION", requires = "pipeline")]
     version: Option<String>,
@@ -57,30 +42,13 @@ pub(crate) struct Submit {
     wait: bool,
 }
 
-/// What is run: its documents, and the stored version that they are of.
-pub(in crate::cli) struct Chosen {
-    pub(in crate::cli) document: Value,
-    pub(in crate::cli) name: String,
-    pub(in crate::cli) stored: Option<pb::PipelineVersionReference>,
-}
-
 pub(super) async fn run(submit: Submit, global: &Global) -> anyhow::Result<ExitCode> {
-    let (channel, mut chosen) = match (&submit.file, &submit.pipeline) {
-        (Some(file), _) => {
-            let document = submit.compiler.read(file)?.document;
-            let chosen = Chosen {
-                name: spec::name(&document),
-                document,
-                stored: None,
-            };
-            (connect(global).await?, chosen)
-        }
-        (None, Some(pipeline)) => {
-            let channel = connect(global).await?;
-            let chosen = stored(&channel, pipeline, submit.version.as_deref()).await?;
-            (channel, chosen)
-        }
-        (None, None) => bail!("a FILE with a pipeline, or --pipeline, is needed"),
+    let read = submit.choice.read()?;
+    let channel = connect(global).await?;
+    let version = submit.version.as_deref();
+    let mut chosen = match read {
+        Some(chosen) => chosen,
+        None => submit.choice.stored(&channel, version).await?,
     };
     let file = submit.param_file.as_deref();
     let parameters = spec::parameters(&chosen.document, file, &submit.parameters)?;
@@ -92,9 +60,6 @@ pub(super) async fn run(submit: Submit, global: &Global) -> anyhow::Result<ExitC
         Some(name) => experiment(&channel, name).await?,
         None => String::new(),
     };
-    let parameters = parameters
-        .iter()
-        .map(|(name, value)| (name.clone(), from_json(value)));
     let source = match chosen.stored {
         Some(reference) => PipelineSource::PipelineVersionReference(reference),
         None => PipelineSource::PipelineSpec(spec::fields(&chosen.document)),
@@ -103,10 +68,7 @@ pub(super) async fn run(submit: Submit, global: &Global) -> anyhow::Result<ExitC
         display_name: submit.name.unwrap_or(chosen.name),
         experiment_id,
         pipeline_source: Some(source),
-        runtime_config: Some(pb::RuntimeConfig {
-            parameters: parameters.collect(),
-            ..pb::RuntimeConfig::default()
-        }),
+        runtime_config: Some(config(&parameters)),
         ..pb::Run::default()
     };
     let request = pb::CreateRunRequest {
@@ -129,45 +91,6 @@ pub(super) async fn run(submit: Submit, global: &Global) -> anyhow::Result<ExitC
         ));
     })?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// A version of an uploaded pipeline, the newest unless one is named.
-pub(in crate::cli) async fn stored(
-    channel: &Channel,
-    pipeline: &str,
-    version: Option<&str>,
-) -> anyhow::Result<Chosen> {
-    let pipeline_id = find::pipeline(channel, pipeline).await?;
-    let pipeline_version_id = match version {
-        Some(version) => find::version(channel, &pipeline_id, version).await?,
-        None => find::version(channel, &pipeline_id, "@last").await?,
-    };
-    let mut client =
-        PipelineServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_MAX);
-    let request = pb::GetPipelineRequest {
-        pipeline_id: pipeline_id.clone(),
-    };
-    let found = client.get_pipeline(request).await.map_err(refused)?;
-    let name = found.into_inner().display_name;
-    let request = pb::GetPipelineVersionRequest {
-        pipeline_id: pipeline_id.clone(),
-        pipeline_version_id: pipeline_version_id.clone(),
-    };
-    let found = client
-        .get_pipeline_version(request)
-        .await
-        .map_err(refused)?;
-    let Some(document) = found.into_inner().pipeline_spec else {
-        bail!("version {pipeline_version_id} of pipeline {name} has no specification");
-    };
-    Ok(Chosen {
-        document: Value::Object(struct_to_map(&document)),
-        name,
-        stored: Some(pb::PipelineVersionReference {
-            pipeline_id,
-            pipeline_version_id,
-        }),
-    })
 }
 
 /// The id of the experiment of this name, which is made if there is none.

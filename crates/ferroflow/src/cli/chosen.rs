@@ -1,0 +1,117 @@
+//! Which pipeline `run submit` and `recurring-run create` run: one in a file, or an uploaded one.
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+use ferroflow_proto::json::{from_json, struct_to_map};
+use ferroflow_proto::kfp::v2beta1 as pb;
+use ferroflow_proto::kfp::v2beta1::pipeline_service_client::PipelineServiceClient;
+use serde_json::{Map, Value};
+
+use super::connect::MESSAGE_MAX;
+use super::output::refused;
+use super::{Channel, find, spec};
+
+/// How it is named.
+#[derive(Debug, clap::Args)]
+pub(super) struct Choice {
+    /// A pipeline compiled by the kfp SDK (.yaml, .json, or a .zip or .tar.gz with one), or a Python
+    /// file with one pipeline (.py), which is compiled first.
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    compiler: spec::Compiler,
+    /// An uploaded pipeline instead of a file: its name, its id or the first characters of it.
+    #[arg(
+        long,
+        value_name = "PIPELINE",
+        conflicts_with = "file",
+        required_unless_present = "file"
+    )]
+    pipeline: Option<String>,
+}
+
+/// What is run: its documents, and the stored version that they are of.
+pub(super) struct Chosen {
+    pub(super) document: Value,
+    pub(super) name: String,
+    pub(super) stored: Option<pb::PipelineVersionReference>,
+}
+
+impl Choice {
+    /// The pipeline in a file, if one is named: what is wrong with it is told before the platform is
+    /// asked for anything.
+    pub(super) fn read(&self) -> anyhow::Result<Option<Chosen>> {
+        let Some(file) = &self.file else {
+            return Ok(None);
+        };
+        let document = self.compiler.read(file)?.document;
+        Ok(Some(Chosen {
+            name: spec::name(&document),
+            document,
+            stored: None,
+        }))
+    }
+
+    /// The uploaded pipeline that is named, in its newest version unless one is named.
+    pub(super) async fn stored(
+        &self,
+        channel: &Channel,
+        version: Option<&str>,
+    ) -> anyhow::Result<Chosen> {
+        let Some(pipeline) = &self.pipeline else {
+            bail!("a FILE with a pipeline, or --pipeline, is needed");
+        };
+        stored(channel, pipeline, version).await
+    }
+}
+
+/// Parameters as runs and recurring runs take them.
+pub(super) fn config(parameters: &Map<String, Value>) -> pb::RuntimeConfig {
+    let parameters = parameters
+        .iter()
+        .map(|(name, value)| (name.clone(), from_json(value)));
+    pb::RuntimeConfig {
+        parameters: parameters.collect(),
+        ..pb::RuntimeConfig::default()
+    }
+}
+
+/// A version of an uploaded pipeline, the newest unless one is named.
+async fn stored(
+    channel: &Channel,
+    pipeline: &str,
+    version: Option<&str>,
+) -> anyhow::Result<Chosen> {
+    let pipeline_id = find::pipeline(channel, pipeline).await?;
+    let pipeline_version_id = match version {
+        Some(version) => find::version(channel, &pipeline_id, version).await?,
+        None => find::version(channel, &pipeline_id, "@last").await?,
+    };
+    let mut client =
+        PipelineServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_MAX);
+    let request = pb::GetPipelineRequest {
+        pipeline_id: pipeline_id.clone(),
+    };
+    let found = client.get_pipeline(request).await.map_err(refused)?;
+    let name = found.into_inner().display_name;
+    let request = pb::GetPipelineVersionRequest {
+        pipeline_id: pipeline_id.clone(),
+        pipeline_version_id: pipeline_version_id.clone(),
+    };
+    let found = client
+        .get_pipeline_version(request)
+        .await
+        .map_err(refused)?;
+    let Some(document) = found.into_inner().pipeline_spec else {
+        bail!("version {pipeline_version_id} of pipeline {name} has no specification");
+    };
+    Ok(Chosen {
+        document: Value::Object(struct_to_map(&document)),
+        name,
+        stored: Some(pb::PipelineVersionReference {
+            pipeline_id,
+            pipeline_version_id,
+        }),
+    })
+}
