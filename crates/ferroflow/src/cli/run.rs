@@ -12,6 +12,8 @@ use ferroflow_proto::kfp::v2beta1::run_service_client::RunServiceClient;
 use ferroflow_proto::pipelines::v1::task_service_client::TaskServiceClient;
 use ferroflow_proto::pipelines::v1::{ListTasksRequest, Task};
 
+pub(super) use get::in_order;
+
 use super::connect::MESSAGE_MAX;
 use super::output::{line, note, refused};
 use super::{Channel, Global, connect, find, watch};

@@ -16,7 +16,7 @@ use prost_types::Timestamp;
 use super::follow::{RunEvents, text};
 use super::log_text::without_noise;
 use super::output::{duration, json, json_of, line, note, paint, style_of};
-use super::run::{fetch, has_ended, state, tasks};
+use super::run::{fetch, has_ended, in_order, state, tasks};
 use super::{Channel, Format, remarks};
 
 /// Tasks that are shown at once; more scroll away above.
@@ -50,6 +50,12 @@ pub(super) async fn wait(
     // Events begin with the oldest one: of a run that was retried, what came before is past.
     let retried = retried_at(&run);
     let mut is_past = retried.is_some();
+    if ended && !quiet {
+        // It was quicker than this client: every result was reused, for example.
+        for text in outcomes(&in_order(tasks(channel.clone(), &run_id).await?)) {
+            note(&text);
+        }
+    }
     while !ended {
         let event = events.next().await?;
         let kind = event.r#type.trim_start_matches("ai.ferroflow.").to_owned();
@@ -69,6 +75,19 @@ pub(super) async fn wait(
     drop(picture);
     let run = fetch(channel.clone(), &run_id).await?;
     report(channel, &run, format).await
+}
+
+/// What became of the tasks that run something, one a line.
+fn outcomes(tasks: &[Task]) -> Vec<String> {
+    let runs = |task: &&Task| matches!(task.r#type(), TaskType::Container | TaskType::Importer);
+    let line = |task: &Task| {
+        let place = task.path.trim_start_matches("root.");
+        let took = duration(task.started_at.as_ref(), task.finished_at.as_ref());
+        format!("{:10} {place} {took}", word(task.state()))
+            .trim_end()
+            .to_owned()
+    };
+    tasks.iter().filter(runs).map(line).collect()
 }
 
 /// When a run began again, in whole seconds, as its history has it.

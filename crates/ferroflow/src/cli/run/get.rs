@@ -140,7 +140,7 @@ fn started(task: &Task) -> (i64, i32) {
 }
 
 /// Parents before children, siblings in the order in which they began.
-fn in_order(tasks: Vec<Task>) -> Vec<Task> {
+pub(in crate::cli) fn in_order(tasks: Vec<Task>) -> Vec<Task> {
     let mut children: HashMap<String, Vec<Task>> = HashMap::new();
     for task in tasks {
         children
