@@ -149,6 +149,13 @@ fn one_limit_holds_wherever_a_value_comes_in() {
     ] {
         assert!(said.to_string().contains(named), "{said}");
     }
+    // Likewise what macros make longer.
+    let (status, said) = platform.post(runs, &request(&"[[RunUUID]]".repeat(max / 11), max));
+    assert_eq!(status, 400, "{said}");
+    assert!(
+        said.to_string().contains("runtime_config.parameters.text"),
+        "{said}"
+    );
     // What is larger than any request can be is refused before it is read.
     let (status, said) = platform.post(runs, &request(&"t".repeat(9 * MIB), max));
     assert_eq!(status, 400, "{said}");
@@ -163,7 +170,19 @@ fn one_limit_holds_wherever_a_value_comes_in() {
     for named in ["output given", "65537 bytes", "value_max"] {
         assert!(message.contains(named), "{message}");
     }
+    // So does one whose inputs would be put together to more than a task can be given.
+    let mut request = request("t", max);
+    let given = "{{$.inputs.parameters['given']}}".repeat(2000);
+    let constant = json!({"runtimeValue": {"constant": given}});
+    request["pipeline_spec"]["root"]["dag"]["tasks"]["take"]["inputs"]["parameters"]["text"] =
+        constant;
+    let (_, run) = platform.post(runs, &request);
+    let run = run["run_id"].as_str().unwrap().to_owned();
+    let ended = platform.wait(&run, LIMIT);
+    assert_eq!(ended["state"], "FAILED", "{ended}");
+    let message = task(&platform, &run, "root.take")["error"]["message"].to_string();
+    assert!(message.contains("value_max"), "{message}");
     // Nothing is left of what was refused.
     let (_, list) = platform.get(runs);
-    assert_eq!(list["total_size"], 2, "{list}");
+    assert_eq!(list["total_size"], 3, "{list}");
 }

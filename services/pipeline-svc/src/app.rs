@@ -106,6 +106,7 @@ impl Ctx {
             parameters: run.parameters.clone(),
             pipeline_root: run.root.clone(),
             created_at: run.created_at,
+            values: self.settings.values,
             workspace_claim: workspace
                 .as_ref()
                 .and_then(|_| self.runtime.workspace_claim(run.id)),

@@ -3,6 +3,7 @@
 pub(crate) mod address;
 pub(crate) mod arguments;
 pub(crate) mod artifact;
+pub(crate) mod budget;
 pub(crate) mod content_type;
 pub(crate) mod definition;
 pub(crate) mod engine;

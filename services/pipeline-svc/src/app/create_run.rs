@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ferroflow_db::WriteTx;
-use ferroflow_types::limit::bytes_of;
 use ferroflow_types::{
     Error, ErrorKind, ExperimentId, FieldViolation, PipelineId, PipelineVersionId, RecurringRunId,
     RunId, Timestamp, ValueLimit,
@@ -18,8 +17,8 @@ use crate::domain::definition::{Experiment, RUN_NAME_MAX, check_name};
 use crate::domain::macros::Macros;
 use crate::domain::plan::Plan;
 use crate::domain::run::{Run, RunStatus, Source, StatusChange, StorageState};
-use crate::domain::run_parameters;
 use crate::domain::spec::SpecText;
+use crate::domain::{run_parameters, values};
 use crate::store;
 use crate::store::claims::{Claim, FIRST_FENCE};
 
@@ -140,12 +139,9 @@ pub(super) async fn check(ctx: &Ctx, request: CreateRun) -> Result<Checked, Erro
 
 /// Refuses values that are larger than a value may be.
 fn check_sizes(parameters: &BTreeMap<String, Value>, limit: ValueLimit) -> Result<(), Error> {
-    let faults: Vec<_> = parameters
-        .iter()
-        .filter_map(|(name, value)| {
-            let problem = limit.check(bytes_of(value)).err()?;
-            let field = format!("runtime_config.parameters.{name}");
-            Some(FieldViolation::new(field, problem))
+    let faults: Vec<_> = values::too_large(parameters, limit)
+        .map(|(name, problem)| {
+            FieldViolation::new(format!("runtime_config.parameters.{name}"), problem)
         })
         .collect();
     if faults.is_empty() {
@@ -200,6 +196,8 @@ pub(super) async fn add(
     };
     let mut run = new_run(checked, experiment, instance, now);
     run_parameters::expand_macros(&mut run.parameters, &macros);
+    // Expanded, a text may be several times longer.
+    check_sizes(&run.parameters, ctx.settings.values)?;
     if let Some(text) = &checked.specified.text {
         store::specs::put(tx, text).await?;
     }
@@ -369,9 +367,8 @@ pub(super) async fn experiment_of(
 ) -> Result<Experiment, Error> {
     match id {
         None => experiments::default_experiment(ctx, tx, &ctx.namespace("")).await,
-        Some(id) => store::experiments::get(tx, id).await?.ok_or_else(|| {
-            let message = format!("Experiment {id} not found");
-            Error::new(ErrorKind::NotFound, "EXPERIMENT_NOT_FOUND", message)
-        }),
+        Some(id) => store::experiments::get(tx, id)
+            .await?
+            .ok_or_else(|| experiments::missing(id)),
     }
 }

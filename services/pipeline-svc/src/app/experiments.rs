@@ -126,7 +126,7 @@ fn told(experiment: &mut Experiment, verb: &str, now: Timestamp) -> CloudEvent {
     events::event(subject, "experiment", verb, now, data)
 }
 
-fn missing(id: ExperimentId) -> Error {
+pub(super) fn missing(id: ExperimentId) -> Error {
     Error::not_found("EXPERIMENT_NOT_FOUND", format!("Experiment {id} not found"))
 }
 

@@ -91,7 +91,10 @@ fn expand(
 mod tests {
     use serde_json::json;
 
+    use ferroflow_types::ValueLimit;
+
     use super::*;
+    use crate::domain::budget::Budget;
     use crate::domain::placeholder::TaskFacts;
 
     fn resolve(words: &[&str], present: &[&str]) -> Vec<String> {
@@ -110,6 +113,7 @@ mod tests {
         let context = ExecutorContext {
             executor_input: &input,
             facts: &facts,
+            budget: &Budget::new(ValueLimit::default()),
         };
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
         resolve_args(&words, &present.iter().copied().collect(), &context).unwrap()

@@ -39,7 +39,7 @@ mod tests;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use ferroflow_types::{RunId, TaskId, Timestamp};
+use ferroflow_types::{RunId, TaskId, Timestamp, ValueLimit};
 use serde_json::Value;
 
 use crate::domain::artifact::Artifact;
@@ -66,6 +66,8 @@ pub(crate) struct RunFacts {
     pub pipeline_root: String,
     /// When it was created.
     pub created_at: Timestamp,
+    /// How large the values of its tasks may be.
+    pub values: ValueLimit,
     /// The folder that its tasks share, when the plan asks for one.
     pub workspace_path: Option<String>,
     /// The claim that the folder is, where it is one.

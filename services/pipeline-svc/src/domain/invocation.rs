@@ -8,20 +8,20 @@ mod executor;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ferroflow_types::limit::bytes_of;
 use ferroflow_types::quantity::parse_quantity;
 use ferroflow_types::{TaskId, ValueLimit};
 use serde_json::{Map, Value};
 
 use crate::domain::arguments::resolve_args;
 use crate::domain::artifact::Artifact;
+use crate::domain::budget::Budget;
 use crate::domain::engine::RunState;
 use crate::domain::engine::node::{NodeError, NodeIx};
 use crate::domain::executor_input::local_path;
 use crate::domain::placeholder::{ExecutorContext, resolve_text};
 use crate::domain::plan::{Body, Component, Importer, ParameterType, ResourceSpec};
-use crate::domain::platform;
 use crate::domain::task_config::ConfigField;
+use crate::domain::{platform, values};
 use executor::{executor_input, fill_in_config, fill_in_executor, surroundings};
 
 /// Where an attempt finds things.
@@ -33,8 +33,6 @@ pub(crate) struct Places {
     pub metadata_file: String,
     /// The folder for copies of input artifacts of this machine, where commands get copies.
     pub copies_dir: Option<String>,
-    /// How large the values may be that it is given.
-    pub values: ValueLimit,
 }
 
 impl Places {
@@ -131,17 +129,19 @@ pub(crate) fn build(run: &RunState, ix: NodeIx, places: &Places) -> Result<Invoc
     let parameters = output_files(component, places);
     let facts = run.task_facts(ix);
     let mut input = executor_input(run, ix, places, &parameters, &artifacts);
-    fill_in_executor(run, ix, &facts, &mut input)?;
+    let budget = Budget::new(run.facts().values);
+    fill_in_executor(run, ix, (&facts, &budget), &mut input)?;
     let mut written = input.to_json();
-    let (env, resources) = surroundings(container, &written, &facts)?;
+    let (env, resources) = surroundings(container, &written, (&facts, &budget))?;
     if fill_in_config(run, ix, (env.as_slice(), &resources), &written, &mut input) {
         written = input.to_json();
     }
-    check_sizes(&input.parameters, places.values)?;
+    check_sizes(&input.parameters, run.facts().values)?;
     let parameters_given = input.parameters;
     let context = ExecutorContext {
         executor_input: &written,
         facts: &facts,
+        budget: &budget,
     };
     let wrong = |error: String| NodeError::new("Input", error);
     let text = |template: &str| resolve_text(template, &context).map_err(|e| wrong(e.to_string()));
@@ -190,13 +190,13 @@ pub(crate) fn build(run: &RunState, ix: NodeIx, places: &Places) -> Result<Invoc
 /// A run's own parameters and outputs were checked where they came in; lists that collect outputs, and
 /// texts that are put together, were not.
 fn check_sizes(parameters: &BTreeMap<String, Value>, limit: ValueLimit) -> Result<(), NodeError> {
-    for (name, value) in parameters {
-        if let Err(problem) = limit.check(bytes_of(value)) {
+    match values::too_large(parameters, limit).next() {
+        None => Ok(()),
+        Some((name, problem)) => {
             let message = format!("input parameter {name}: {problem}");
-            return Err(NodeError::new("Input", message));
+            Err(NodeError::new("Input", message))
         }
     }
-    Ok(())
 }
 
 /// The file of each output parameter.

@@ -6,8 +6,10 @@
 
 use std::collections::BTreeMap;
 
+use ferroflow_types::limit::bytes_of;
 use serde_json::{Map, Value};
 
+use crate::domain::budget::Budget;
 use crate::domain::executor_input::artifact_path;
 use crate::domain::values::{normalize, to_text};
 
@@ -49,6 +51,8 @@ pub(crate) struct ExecutorContext<'a> {
     pub executor_input: &'a Value,
     /// What is known of the task.
     pub facts: &'a TaskFacts,
+    /// What its texts may have together.
+    pub budget: &'a Budget,
 }
 
 /// A constant of the pipeline with its placeholders resolved; `inputs` are the task's other inputs.
@@ -57,6 +61,7 @@ pub(crate) fn resolve_constant(
     value: &Value,
     facts: &TaskFacts,
     inputs: &BTreeMap<String, Value>,
+    budget: &Budget,
 ) -> Result<Value, PlaceholderError> {
     let lookup = |path: &str| match input_parameter(path) {
         Some(name) => match inputs.get(name) {
@@ -65,11 +70,12 @@ pub(crate) fn resolve_constant(
         },
         None => Ok(of_facts(path, facts)),
     };
-    resolve_value(value, &lookup)
+    resolve_value(value, budget, &lookup)
 }
 
 fn resolve_value(
     value: &Value,
+    budget: &Budget,
     lookup: &impl Fn(&str) -> Result<Option<Value>, String>,
 ) -> Result<Value, PlaceholderError> {
     match value {
@@ -77,19 +83,21 @@ fn resolve_value(
             if let [Part::Placeholder { path, whole }] = parts(text)[..]
                 && let Some(found) = look_up(path, whole, lookup)?
             {
+                take(budget, bytes_of(&found), whole)?;
                 return Ok(found);
             }
-            replace(text, lookup).map(Value::String)
+            replace(text, budget, lookup).map(Value::String)
         }
         Value::Array(items) => items
             .iter()
-            .map(|item| resolve_value(item, lookup))
+            .map(|item| resolve_value(item, budget, lookup))
             .collect::<Result<_, _>>()
             .map(Value::Array),
         Value::Object(fields) => {
             let mut resolved = Map::new();
             for (name, value) in fields {
-                resolved.insert(replace(name, lookup)?, resolve_value(value, lookup)?);
+                let name = replace(name, budget, lookup)?;
+                resolved.insert(name, resolve_value(value, budget, lookup)?);
             }
             Ok(Value::Object(resolved))
         }
@@ -138,7 +146,7 @@ pub(crate) fn resolve_for_executor(
         Some(name) => Ok(inputs.get(name).cloned()),
         None => of_context(path, context),
     };
-    resolve_value(value, &lookup)
+    resolve_value(value, context.budget, &lookup)
 }
 
 /// A text of a command with its placeholders resolved.
@@ -146,7 +154,9 @@ pub(crate) fn resolve_text(
     text: &str,
     context: &ExecutorContext<'_>,
 ) -> Result<String, PlaceholderError> {
-    replace(text, &|path: &str| of_context(path, context))
+    replace(text, context.budget, &|path: &str| {
+        of_context(path, context)
+    })
 }
 
 /// The placeholders of a text that stand for something of the run or the task, with what that is.
@@ -164,7 +174,7 @@ pub(crate) fn resolve_env(
     text: &str,
     context: &ExecutorContext<'_>,
 ) -> Result<String, PlaceholderError> {
-    replace(text, &|path: &str| {
+    replace(text, context.budget, &|path: &str| {
         let value = of_context(path, context)?;
         Ok(value.map(|value| Value::String(to_text(&value).replace('$', "$$"))))
     })
@@ -216,8 +226,16 @@ fn look_up(
     })
 }
 
+fn take(budget: &Budget, bytes: u64, whole: &str) -> Result<(), PlaceholderError> {
+    budget.take(bytes).map_err(|problem| PlaceholderError {
+        placeholder: whole.to_owned(),
+        problem,
+    })
+}
+
 fn replace(
     text: &str,
+    budget: &Budget,
     lookup: &impl Fn(&str) -> Result<Option<Value>, String>,
 ) -> Result<String, PlaceholderError> {
     if !text.contains(OPEN) {
@@ -228,7 +246,11 @@ fn replace(
         match part {
             Part::Plain(plain) => result.push_str(plain),
             Part::Placeholder { path, whole } => match look_up(path, whole, lookup)? {
-                Some(value) => result.push_str(&to_text(&value)),
+                Some(value) => {
+                    let text = to_text(&value);
+                    take(budget, text.len() as u64, whole)?;
+                    result.push_str(&text);
+                }
                 None => result.push_str(whole),
             },
         }
@@ -276,7 +298,7 @@ fn of_context(path: &str, context: &ExecutorContext<'_>) -> Result<Option<Value>
         .strip_prefix(".json_escape[")
         .and_then(|rest| rest.strip_suffix(']'))
     {
-        return text(escaped(input, times)?);
+        return text(escaped(input, times, context.budget)?);
     }
     if path == ".outputs.output_file" || path == ".outputMetadataUri" {
         return Ok(input.pointer("/outputs/outputFile").cloned());
@@ -306,7 +328,7 @@ fn of_context(path: &str, context: &ExecutorContext<'_>) -> Result<Option<Value>
 }
 
 /// JSON as the content of a JSON text, `times` over.
-fn escaped(input: &Value, times: &str) -> Result<String, String> {
+fn escaped(input: &Value, times: &str, budget: &Budget) -> Result<String, String> {
     let times: u8 = times
         .parse()
         .ok()
@@ -314,6 +336,8 @@ fn escaped(input: &Value, times: &str) -> Result<String, String> {
         .ok_or("at most 8 times")?;
     let mut text = input.to_string();
     for _ in 0..times {
+        // Each time may double it.
+        budget.check(text.len() as u64)?;
         let quoted = Value::String(text).to_string();
         text = quoted[1..quoted.len() - 1].to_owned();
     }

@@ -1,5 +1,6 @@
 //! Tests of `placeholder`: one line per row of the reference's table.
 
+use ferroflow_types::ValueLimit;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -36,11 +37,16 @@ fn input() -> Value {
     })
 }
 
+fn budget() -> Budget {
+    Budget::new(ValueLimit::default())
+}
+
 fn text(template: &str) -> Result<String, String> {
     let (input, facts) = (input(), facts());
     let context = ExecutorContext {
         executor_input: &input,
         facts: &facts,
+        budget: &budget(),
     };
     resolve_text(template, &context).map_err(|error| error.to_string())
 }
@@ -117,6 +123,7 @@ fn constants_take_the_other_inputs_with_their_types() {
         &json!({"x": [format!("<{channel}>"), channel, "{{$.pipeline_task_name}}"]}),
         &facts(),
         &inputs,
+        &budget(),
     );
     assert_eq!(
         resolved.unwrap(),
@@ -124,10 +131,39 @@ fn constants_take_the_other_inputs_with_their_types() {
     );
 
     let number = BTreeMap::from([("n".to_owned(), json!(3))]);
-    let resolved = resolve_constant(&json!("{{$.inputs.parameters['n']}}"), &facts(), &number);
+    let n = json!("{{$.inputs.parameters['n']}}");
+    let resolved = resolve_constant(&n, &facts(), &number, &budget());
     assert_eq!(resolved.unwrap(), json!(3));
-    let missing = resolve_constant(&json!(channel), &facts(), &number).unwrap_err();
-    assert!(missing.to_string().contains("pipelinechannel--t-Output"));
+    let missing = resolve_constant(&json!(channel), &facts(), &number, &budget());
+    let missing = missing.unwrap_err().to_string();
+    assert!(missing.contains("pipelinechannel--t-Output"), "{missing}");
+}
+
+#[test]
+fn a_short_text_that_would_become_gigabytes_is_refused_before_it_is_put_together() {
+    let smallest = ValueLimit::try_from(*ValueLimit::RANGE.start()).unwrap();
+    let large = BTreeMap::from([("t".to_owned(), json!("x".repeat(1 << 20)))]);
+    let name = "{{$.inputs.parameters['t']}}";
+    for constant in [
+        json!(name.repeat(1000)),
+        json!(vec![name; 1000]),
+        json!({ (name.repeat(1000)): 1 }),
+    ] {
+        let budget = Budget::new(smallest);
+        let refused = resolve_constant(&constant, &facts(), &large, &budget).unwrap_err();
+        assert!(refused.to_string().contains("value_max"), "{refused}");
+    }
+
+    let input = json!({"inputs": {"parameterValues": {"t": "\"".repeat(1 << 20)}}});
+    let context = ExecutorContext {
+        executor_input: &input,
+        facts: &facts(),
+        budget: &Budget::new(smallest),
+    };
+    for text in ["{{$.json_escape[8]}}".to_owned(), "{{$}}".repeat(100)] {
+        let refused = resolve_text(&text, &context).unwrap_err();
+        assert!(refused.to_string().contains("value_max"), "{refused}");
+    }
 }
 
 proptest! {

@@ -1,6 +1,9 @@
-//! Parameter values: their text, their types.
+//! Parameter values: their text, their types, their sizes.
 
-use ferroflow_types::json;
+use std::collections::BTreeMap;
+
+use ferroflow_types::limit::bytes_of;
+use ferroflow_types::{ValueLimit, json};
 use serde_json::{Map, Number, Value};
 
 use crate::domain::plan::ParameterType;
@@ -85,6 +88,16 @@ pub(crate) fn coerce(kind: ParameterType, value: Value) -> Result<Value, String>
             excerpt(&value)
         ))
     }
+}
+
+/// The parameters that are larger than a value may be, each with a sentence that says so.
+pub(crate) fn too_large(
+    parameters: &BTreeMap<String, Value>,
+    limit: ValueLimit,
+) -> impl Iterator<Item = (&String, String)> {
+    parameters
+        .iter()
+        .filter_map(move |(name, value)| Some((name, limit.check(bytes_of(value)).err()?)))
 }
 
 /// The beginning of a value, for messages.

@@ -12,7 +12,7 @@ use ferroflow_launcher::{
 };
 use ferroflow_runtime::{Layout, Notes, Runtime, RuntimeError};
 use ferroflow_types::error::chain;
-use ferroflow_types::{Error, TaskId, ValueLimit};
+use ferroflow_types::{Error, TaskId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::domain::engine::node::{NodeError, NodeIx};
@@ -61,11 +61,11 @@ pub(super) fn spec(
     state: &RunState,
     node: NodeIx,
     attempt: u32,
-    values: ValueLimit,
 ) -> Result<AttemptSpec, NodeError> {
     let key = key(state, node, attempt);
     let layout = runtime.layout(&key);
-    let places = places(&layout, values);
+    let places = places(&layout);
+    let values = state.facts().values;
     let Invocation {
         image,
         argv,
@@ -131,13 +131,12 @@ pub(super) fn spec(
     })
 }
 
-fn places(layout: &Layout, values: ValueLimit) -> Places {
+fn places(layout: &Layout) -> Places {
     let copies = layout.copies_dir.as_ref();
     Places {
         outputs_dir: layout.outputs_dir.display().to_string(),
         metadata_file: layout.metadata_file.display().to_string(),
         copies_dir: copies.map(|folder| folder.display().to_string()),
-        values,
     }
 }
 

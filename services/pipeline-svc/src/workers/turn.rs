@@ -173,8 +173,7 @@ impl Actor {
         step: &mut Step,
     ) -> Vec<Event> {
         let task = loaded.state.node(node).id;
-        let values = self.ctx.settings.values;
-        let spec = match attempt::spec(&*self.ctx.runtime, &loaded.state, node, attempt, values) {
+        let spec = match attempt::spec(&*self.ctx.runtime, &loaded.state, node, attempt) {
             Ok(spec) => spec,
             Err(error) => {
                 let failure = AttemptFailure { error, lost: false };

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ferroflow_types::limit::bytes_of;
 use serde_json::{Map, Value};
 
 use super::RunState;
 use super::node::{Node, NodeError, NodeIx, Role, Values};
 use crate::domain::artifact::Artifact;
+use crate::domain::budget::Budget;
 use crate::domain::executor_input::local_path;
 use crate::domain::plan::{
     ArtifactSource, Body, Component, Importer, ImporterUri, LoopItems, ParameterInput,
@@ -51,13 +53,21 @@ impl RunState {
         task: &Task,
     ) -> Result<Values, NodeError> {
         let component = self.plan.component(task.component);
+        let budget = Budget::new(self.facts.values);
         let mut parameters = BTreeMap::new();
         // Constants may name the other inputs, so they come second.
         for constants in [false, true] {
             for (name, input) in &task.parameters {
                 if matches!(input.source, ParameterSource::Constant(_)) == constants
-                    && let Some(value) = self.parameter(ix, parent, input, &parameters)?
+                    && let Some(value) = self.parameter(ix, parent, input, &parameters, &budget)?
                 {
+                    // What a constant names was counted as it was put in.
+                    if !constants {
+                        let room = budget.take(bytes_of(&value));
+                        room.map_err(|problem| {
+                            wrong(format!("input parameter {name}: {problem}"))
+                        })?;
+                    }
                     parameters.insert(name.clone(), value);
                 }
             }
@@ -92,10 +102,12 @@ impl RunState {
         parent: NodeIx,
         input: &ParameterInput,
         siblings: &BTreeMap<String, Value>,
+        budget: &Budget,
     ) -> Result<Option<Value>, NodeError> {
         let value = match &input.source {
             ParameterSource::Constant(value) => {
-                let resolved = placeholder::resolve_constant(value, &self.task_facts(ix), siblings);
+                let facts = self.task_facts(ix);
+                let resolved = placeholder::resolve_constant(value, &facts, siblings, budget);
                 Some(resolved.map_err(|error| wrong(error.to_string()))?)
             }
             ParameterSource::Parent(name) => self.scope_parameter(parent, name).cloned(),
@@ -237,8 +249,9 @@ impl RunState {
     ) -> Result<(String, Map<String, Value>), NodeError> {
         let inputs = &self.node(ix).inputs.parameters;
         let facts = self.task_facts(ix);
+        let budget = Budget::new(self.facts.values);
         let resolve = |value: &Value| {
-            placeholder::resolve_constant(value, &facts, inputs)
+            placeholder::resolve_constant(value, &facts, inputs, &budget)
                 .map_err(|error| wrong(error.to_string()))
         };
         let uri = match &importer.uri {

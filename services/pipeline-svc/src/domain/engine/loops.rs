@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::flow::count;
 use super::node::{LoopProgress, Node, NodeError, NodeIx, NodeState, Role};
 use super::{RunState, Turn};
+use crate::domain::budget::Budget;
 use crate::domain::plan::{Body, LoopItems, LoopSpec};
 use crate::domain::{placeholder, values};
 
@@ -152,8 +153,9 @@ impl RunState {
         let items = match &spec.items {
             LoopItems::Raw(items) => {
                 let facts = self.task_facts(ix);
+                let budget = Budget::new(self.facts.values);
                 let resolve = |item| {
-                    placeholder::resolve_constant(item, &facts, &inputs.parameters)
+                    placeholder::resolve_constant(item, &facts, &inputs.parameters, &budget)
                         .map_err(|error| wrong(format!("loop item: {error}")))
                 };
                 items.iter().map(resolve).collect::<Result<Vec<_>, _>>()?

@@ -7,7 +7,7 @@ mod values;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ferroflow_types::{RunId, TaskId, Timestamp};
+use ferroflow_types::{RunId, TaskId, Timestamp, ValueLimit};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -57,6 +57,7 @@ fn facts() -> RunFacts {
         parameters: BTreeMap::new(),
         pipeline_root: "/r".to_owned(),
         created_at: Timestamp::EPOCH,
+        values: ValueLimit::default(),
         workspace_path: None,
         workspace_claim: None,
         caching: false,

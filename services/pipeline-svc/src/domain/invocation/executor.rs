@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::{OutputPlace, Places};
 use crate::domain::artifact::Artifact;
+use crate::domain::budget::Budget;
 use crate::domain::engine::RunState;
 use crate::domain::engine::inputs::fill_defaults;
 use crate::domain::engine::node::{NodeError, NodeIx};
@@ -64,7 +65,7 @@ pub(super) fn executor_input(
 pub(super) fn fill_in_executor(
     run: &RunState,
     ix: NodeIx,
-    facts: &TaskFacts,
+    (facts, budget): (&TaskFacts, &Budget),
     input: &mut ExecutorInput,
 ) -> Result<(), NodeError> {
     let constants = run.task(ix).into_iter().flat_map(|task| &task.parameters);
@@ -81,6 +82,7 @@ pub(super) fn fill_in_executor(
     let context = ExecutorContext {
         executor_input: &written,
         facts,
+        budget,
     };
     let siblings = &run.node(ix).inputs.parameters;
     for (name, value) in constants {
@@ -114,11 +116,12 @@ fn input_artifact(artifact: &Artifact, places: &Places) -> ExecutorArtifact {
 pub(super) fn surroundings(
     container: &Container,
     executor_input: &Value,
-    facts: &TaskFacts,
+    (facts, budget): (&TaskFacts, &Budget),
 ) -> Result<(Vec<(String, String)>, ResourceSpec), NodeError> {
     let context = ExecutorContext {
         executor_input,
         facts,
+        budget,
     };
     let wrong = |error: PlaceholderError| NodeError::new("Input", error.to_string());
     let mut env = Vec::with_capacity(container.env.len());

@@ -1,8 +1,6 @@
 //! What values are on their way: types of items, texts that look like templates, inputs that nobody
 //! reads, tasks whose keys look like something else.
 
-use ferroflow_types::ValueLimit;
-
 use super::*;
 use crate::domain::invocation::{self, Invocation, Places};
 
@@ -55,7 +53,6 @@ fn commands(plan: Plan, given: BTreeMap<String, Value>) -> (Driven, BTreeMap<Str
         outputs_dir: "/o".to_owned(),
         metadata_file: "/o/report.json".to_owned(),
         copies_dir: None,
-        values: ValueLimit::default(),
     };
     let mut made = BTreeMap::new();
     let mut events = vec![Event::Start];
