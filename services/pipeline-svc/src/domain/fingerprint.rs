@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::domain::artifact::Artifact;
@@ -15,8 +15,9 @@ use crate::domain::engine::inputs::fill_defaults;
 use crate::domain::engine::node::Values;
 use crate::domain::invocation::WORKSPACE;
 use crate::domain::placeholder::{self, TaskFacts};
-use crate::domain::plan::{Body, Component, Container};
-use crate::domain::platform;
+use crate::domain::plan::{Body, Component, Container, ParameterType};
+use crate::domain::task_config::Asked;
+use crate::domain::{platform, task_config};
 
 /// By what a result is looked up.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,8 +47,14 @@ pub(crate) struct Seen {
 }
 
 impl CacheInputs {
-    /// What the result of `component` depends on, given resolved inputs without its defaults.
-    pub(crate) fn of(component: &Component, inputs: &Values, facts: &TaskFacts) -> Self {
+    /// What the result of `component` depends on, given resolved inputs without its defaults and what
+    /// the task asks of Kubernetes.
+    pub(crate) fn of(
+        component: &Component,
+        inputs: &Values,
+        facts: &TaskFacts,
+        platform: &Map<String, Value>,
+    ) -> Self {
         let output_artifacts: BTreeMap<_, _> = component
             .output_artifacts
             .iter()
@@ -83,6 +90,16 @@ impl CacheInputs {
                 "platform": platform::seen_by_command(container),
             });
             content["facts"] = json!(facts_in(container, facts));
+            if takes_config(component) {
+                // As written: what placeholders in it stand for is among the inputs.
+                let asked = Asked {
+                    env: &container.env,
+                    resources: &container.resources,
+                    platform,
+                    workspace: None,
+                };
+                content["taskConfig"] = task_config::value(&component.passthroughs, &asked);
+            }
             if reads_workspace(&content, inputs, facts) {
                 content["workspaceOf"] = json!(facts.run_id);
             }
@@ -106,6 +123,12 @@ impl CacheInputs {
     pub(crate) fn command(&self) -> (&str, &[String]) {
         (&self.image, &self.command)
     }
+}
+
+/// Whether the command is told what the task asks for.
+fn takes_config(component: &Component) -> bool {
+    let mut declared = component.parameters.values();
+    declared.any(|decl| decl.kind == ParameterType::TaskConfig)
 }
 
 /// What a container's texts say of the run and the task that it is in.

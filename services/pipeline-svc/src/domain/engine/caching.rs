@@ -101,7 +101,8 @@ impl RunState {
             return CacheKey::Chosen(fingerprint::custom(&component.name, key));
         }
         let facts = self.task_facts(ix);
-        let inputs = CacheInputs::of(component, &self.node(ix).inputs, &facts);
+        let platform = self.platform_asked(ix);
+        let inputs = CacheInputs::of(component, &self.node(ix).inputs, &facts, &platform);
         CacheKey::Computed(Box::new(inputs))
     }
 }

@@ -4,7 +4,7 @@ use serde_json::Map;
 
 use super::*;
 use crate::domain::plan::{ParameterInputDecl, ParameterType};
-use crate::domain::task_config::Passthroughs;
+use crate::domain::task_config::{ConfigField, Passthroughs};
 
 fn component(default: &str, args: &[&str]) -> Component {
     let decl = ParameterInputDecl {
@@ -45,7 +45,8 @@ fn facts(run: &str, workspace: Option<&str>) -> TaskFacts {
 }
 
 fn fingerprint(component: &Component, inputs: &Values, facts: &TaskFacts) -> String {
-    compute(&CacheInputs::of(component, inputs, facts), &Seen::default())
+    let inputs = CacheInputs::of(component, inputs, facts, &Map::new());
+    compute(&inputs, &Seen::default())
 }
 
 fn given(name: &str, value: &str) -> Values {
@@ -130,8 +131,9 @@ fn content_counts_as_it_is_now_and_so_does_the_interpreter() {
             artifacts: BTreeMap::from([("data".to_owned(), list)]),
         };
         let component = component("a", &[]);
+        let facts = facts("1", None);
         compute(
-            &CacheInputs::of(&component, &inputs, &facts("1", None)),
+            &CacheInputs::of(&component, &inputs, &facts, &Map::new()),
             seen,
         )
     };
@@ -149,4 +151,43 @@ fn content_counts_as_it_is_now_and_so_does_the_interpreter() {
         ..now("d")
     };
     assert_ne!(of(1, None, &now("d")), of(1, None, &interpreted));
+}
+
+#[test]
+fn what_a_task_asks_for_counts_where_its_command_is_told() {
+    let asks = |cpu: &str, node: &str, kind: ParameterType, field: ConfigField| {
+        let mut component = component("a", &[]);
+        component.passthroughs = Passthroughs(BTreeMap::from([(field, true)]));
+        let decl = ParameterInputDecl {
+            kind,
+            default: None,
+            optional: true,
+            literals: Vec::new(),
+        };
+        component.parameters.insert("config".to_owned(), decl);
+        if let Body::Container(container) = &mut component.body {
+            container.resources.cpu_limit = Some(cpu.to_owned());
+        }
+        let platform = json!({"nodeSelector": {"labels": {"node": node}}});
+        let platform = platform.as_object().unwrap();
+        let inputs = given("who", "x");
+        let inputs = CacheInputs::of(&component, &inputs, &facts("1", None), platform);
+        compute(&inputs, &Seen::default())
+    };
+    let (told, untold) = (ParameterType::TaskConfig, ParameterType::Struct);
+    let (resources, node) = (ConfigField::Resources, ConfigField::NodeSelector);
+
+    assert_ne!(
+        asks("1", "a", told, resources),
+        asks("2", "a", told, resources)
+    );
+    assert_eq!(
+        asks("1", "a", told, resources),
+        asks("1", "b", told, resources)
+    );
+    assert_ne!(asks("1", "a", told, node), asks("1", "b", told, node));
+    assert_eq!(
+        asks("1", "a", untold, resources),
+        asks("2", "b", untold, resources)
+    );
 }
