@@ -2,6 +2,7 @@
 
 mod artifact;
 mod chosen;
+mod clients;
 mod completions;
 mod connect;
 mod consume;

@@ -9,15 +9,13 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use ferroflow_proto::json::struct_to_map;
-use ferroflow_proto::pipelines::v1::task_service_client::TaskServiceClient;
 use ferroflow_proto::pipelines::v1::{
     Artifact, GetArtifactRequest, ListArtifactsRequest, ListArtifactsResponse, Task,
 };
 
-use super::connect::MESSAGE_MAX;
 use super::output::{line, note, refused, show, size, table, time_with_zone};
 use super::run::tasks as tasks_of;
-use super::{Channel, Format, Global, connect, find, pages};
+use super::{Channel, Format, Global, clients, connect, find, pages};
 
 const PACKAGE: &str = "ferroflow.pipelines.v1";
 
@@ -186,7 +184,7 @@ fn is_called(task: &Task, name: &str) -> bool {
 }
 
 async fn fetch(channel: &Channel, artifact_id: i64) -> anyhow::Result<Artifact> {
-    let mut client = TaskServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_MAX);
+    let mut client = clients::tasks(channel);
     let found = client
         .get_artifact(GetArtifactRequest { artifact_id })
         .await;
@@ -199,7 +197,7 @@ pub(super) async fn of_tasks(
     run_id: &str,
     tasks: &[Task],
 ) -> anyhow::Result<Vec<Artifact>> {
-    let mut client = TaskServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_MAX);
+    let mut client = clients::tasks(channel);
     let mut artifacts = pages::all(async |page_token| {
         let request = ListArtifactsRequest {
             run_id: run_id.to_owned(),
@@ -303,7 +301,7 @@ async fn list_all(
     page_token: String,
     global: &Global,
 ) -> anyhow::Result<()> {
-    let mut client = TaskServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX);
+    let mut client = clients::tasks(&channel);
     let request = ListArtifactsRequest {
         page_size,
         page_token,

@@ -5,12 +5,10 @@ use std::path::PathBuf;
 use anyhow::bail;
 use ferroflow_proto::json::{from_json, struct_to_map};
 use ferroflow_proto::kfp::v2beta1 as pb;
-use ferroflow_proto::kfp::v2beta1::pipeline_service_client::PipelineServiceClient;
 use serde_json::{Map, Value};
 
-use super::connect::MESSAGE_MAX;
 use super::output::refused;
-use super::{Channel, find, spec};
+use super::{Channel, clients, find, spec};
 
 /// How it is named.
 #[derive(Debug, clap::Args)]
@@ -88,8 +86,7 @@ async fn stored(
         Some(version) => find::version(channel, &pipeline_id, version).await?,
         None => find::version(channel, &pipeline_id, "@last").await?,
     };
-    let mut client =
-        PipelineServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_MAX);
+    let mut client = clients::pipelines(channel);
     let request = pb::GetPipelineRequest {
         pipeline_id: pipeline_id.clone(),
     };

@@ -6,7 +6,6 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use ferroflow_types::ValueLimit;
 use http::{HeaderValue, Request, Response, Uri, header};
 use serde::Deserialize;
 use tonic::body::Body;
@@ -19,9 +18,6 @@ use super::output::note;
 
 /// Where the platform is unless somebody says otherwise.
 const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:8080";
-
-/// The largest answer that is read; lists of tasks carry their values.
-pub(super) const MESSAGE_MAX: usize = ValueLimit::MESSAGE_MAX;
 
 /// A connection to the platform; every call carries the key.
 pub(super) type Channel = BoxCloneSyncService<Request<Body>, Response<Body>, transport::Error>;

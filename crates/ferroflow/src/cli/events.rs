@@ -3,11 +3,10 @@
 use std::process::ExitCode;
 
 use ferroflow_proto::events::v1::WatchRequest;
-use ferroflow_proto::events::v1::event_service_client::EventServiceClient;
 
 use super::consume::{self, Consume, Redrive};
 use super::output::{json_of, line, note, refused, time};
-use super::{Format, Global, connect};
+use super::{Format, Global, clients, connect};
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
@@ -41,7 +40,7 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
             no_follow,
         } => (types, subject, cursor, no_follow),
     };
-    let mut client = EventServiceClient::new(connect(global).await?);
+    let mut client = clients::events(&connect(global).await?);
     let request = WatchRequest {
         types,
         subject_prefix: subject,

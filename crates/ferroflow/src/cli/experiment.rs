@@ -3,10 +3,9 @@
 use std::process::ExitCode;
 
 use ferroflow_proto::kfp::v2beta1 as pb;
-use ferroflow_proto::kfp::v2beta1::experiment_service_client::ExperimentServiceClient;
 
 use super::output::{line, note, refused, short_ids, show, table, time};
-use super::{Channel, Global, connect, find};
+use super::{Channel, Global, clients, connect, find};
 
 const PACKAGE: &str = "kubeflow.pipelines.backend.api.v2beta1";
 
@@ -61,7 +60,7 @@ fn shown(global: &Global, found: &pb::Experiment) -> anyhow::Result<()> {
 
 pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<ExitCode> {
     let channel = connect(global).await?;
-    let mut client = ExperimentServiceClient::new(channel.clone());
+    let mut client = clients::experiments(&channel);
     match command {
         Command::Create { name, description } => {
             let experiment = pb::Experiment {
@@ -113,7 +112,7 @@ async fn list(channel: Channel, limit: i32, global: &Global) -> anyhow::Result<(
         sort_by: "created_at desc".to_owned(),
         ..pb::ListExperimentsRequest::default()
     };
-    let mut client = ExperimentServiceClient::new(channel);
+    let mut client = clients::experiments(&channel);
     let list = client.list_experiments(request).await.map_err(refused)?;
     let list = list.into_inner();
     let name = format!("{PACKAGE}.ListExperimentsResponse");

@@ -4,17 +4,12 @@
 
 use anyhow::{anyhow, bail};
 use ferroflow_proto::kfp::v2beta1 as pb;
-use ferroflow_proto::kfp::v2beta1::experiment_service_client::ExperimentServiceClient;
-use ferroflow_proto::kfp::v2beta1::pipeline_service_client::PipelineServiceClient;
-use ferroflow_proto::kfp::v2beta1::recurring_run_service_client::RecurringRunServiceClient;
-use ferroflow_proto::kfp::v2beta1::run_service_client::RunServiceClient;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::Channel;
-use super::connect::MESSAGE_MAX;
 use super::output::{refused, time};
 use super::run::state;
+use super::{Channel, clients};
 
 /// The newest object of its kind.
 const LAST: &str = "@last";
@@ -212,7 +207,7 @@ async fn runs(channel: Channel, filter: String) -> anyhow::Result<Vec<Candidate>
         filter,
         ..Default::default()
     };
-    let mut client = RunServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX);
+    let mut client = clients::runs(&channel);
     let list = client.list_runs(request).await.map_err(refused)?;
     let one = |run: pb::Run| Candidate {
         told: format!(
@@ -233,7 +228,7 @@ async fn recurring_runs(channel: Channel, filter: String) -> anyhow::Result<Vec<
         filter,
         ..Default::default()
     };
-    let mut client = RecurringRunServiceClient::new(channel);
+    let mut client = clients::recurring_runs(&channel);
     let list = client.list_recurring_runs(request).await.map_err(refused)?;
     let one = |recurring_run: pb::RecurringRun| Candidate {
         id: recurring_run.recurring_run_id,
@@ -250,7 +245,7 @@ async fn experiments(channel: Channel, filter: String) -> anyhow::Result<Vec<Can
         filter,
         ..Default::default()
     };
-    let mut client = ExperimentServiceClient::new(channel);
+    let mut client = clients::experiments(&channel);
     let list = client.list_experiments(request).await.map_err(refused)?;
     let one = |experiment: pb::Experiment| Candidate {
         id: experiment.experiment_id,
@@ -266,7 +261,7 @@ async fn pipelines(channel: Channel, filter: String) -> anyhow::Result<Vec<Candi
         filter,
         ..Default::default()
     };
-    let mut client = PipelineServiceClient::new(channel);
+    let mut client = clients::pipelines(&channel);
     let list = client.list_pipelines(request).await.map_err(refused)?;
     let one = |pipeline: pb::Pipeline| Candidate {
         id: pipeline.pipeline_id,
@@ -287,7 +282,7 @@ async fn versions(
         filter,
         ..Default::default()
     };
-    let mut client = PipelineServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX);
+    let mut client = clients::pipelines(&channel);
     let list = client
         .list_pipeline_versions(request)
         .await

@@ -7,8 +7,8 @@ use ferroflow_proto::events::v1::{Event, WatchRequest, WatchResponse};
 use prost_types::value::Kind;
 use tonic::{Code, Status, Streaming};
 
-use super::Channel;
 use super::output::{note, refused};
+use super::{Channel, clients};
 
 /// So long is a platform that is away waited for.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -54,7 +54,7 @@ impl RunEvents {
             ..WatchRequest::default()
         };
         Self {
-            client: EventServiceClient::new(channel),
+            client: clients::events(&channel),
             request,
             stream: None,
             away: None,

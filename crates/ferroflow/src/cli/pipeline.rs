@@ -4,13 +4,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use ferroflow_proto::kfp::v2beta1 as pb;
-use ferroflow_proto::kfp::v2beta1::pipeline_service_client::PipelineServiceClient;
-use ferroflow_proto::pipelines::v1::upload_service_client::UploadServiceClient;
 use ferroflow_proto::pipelines::v1::{UploadPipelineRequest, UploadPipelineVersionRequest};
 
-use super::connect::MESSAGE_MAX;
 use super::output::{bold, line, note, refused, short_ids, show, table, time};
-use super::{Channel, Global, connect, find, spec};
+use super::{Channel, Global, clients, connect, find, spec};
 
 const PACKAGE: &str = "kubeflow.pipelines.backend.api.v2beta1";
 
@@ -104,7 +101,7 @@ async fn upload(upload: Upload, global: &Global) -> anyhow::Result<ExitCode> {
         content: compiled.bytes,
         ..UploadPipelineRequest::default()
     };
-    let mut client = UploadServiceClient::new(connect(global).await?);
+    let mut client = clients::uploads(&connect(global).await?);
     let made = client.upload_pipeline(request).await.map_err(refused)?;
     let made = made.into_inner();
     show(global.output, &format!("{PACKAGE}.Pipeline"), &made, || {
@@ -131,7 +128,7 @@ async fn upload_version(upload: UploadVersion, global: &Global) -> anyhow::Resul
         pipeline_id,
         ..UploadPipelineVersionRequest::default()
     };
-    let mut client = UploadServiceClient::new(channel);
+    let mut client = clients::uploads(&channel);
     let made = client
         .upload_pipeline_version(request)
         .await
@@ -165,7 +162,7 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
                 pipeline_id: pipeline_id.clone(),
                 cascade,
             };
-            let mut client = PipelineServiceClient::new(channel);
+            let mut client = clients::pipelines(&channel);
             client.delete_pipeline(request).await.map_err(refused)?;
             line(&format!("pipeline {pipeline_id} is deleted"));
         }
@@ -179,7 +176,7 @@ async fn list(channel: Channel, limit: i32, global: &Global) -> anyhow::Result<(
         sort_by: "created_at desc".to_owned(),
         ..pb::ListPipelinesRequest::default()
     };
-    let mut client = PipelineServiceClient::new(channel);
+    let mut client = clients::pipelines(&channel);
     let list = client.list_pipelines(request).await.map_err(refused)?;
     let list = list.into_inner();
     let name = format!("{PACKAGE}.ListPipelinesResponse");
@@ -201,7 +198,7 @@ async fn list(channel: Channel, limit: i32, global: &Global) -> anyhow::Result<(
 }
 
 async fn get(channel: Channel, pipeline_id: String, global: &Global) -> anyhow::Result<()> {
-    let mut client = PipelineServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX);
+    let mut client = clients::pipelines(&channel);
     let request = pb::GetPipelineRequest {
         pipeline_id: pipeline_id.clone(),
     };

@@ -7,7 +7,6 @@ use anyhow::{Context as _, bail};
 use ferroflow_proto::kfp::v2beta1 as pb;
 use ferroflow_proto::kfp::v2beta1::recurring_run::{Mode, PipelineSource, Status};
 use ferroflow_proto::kfp::v2beta1::recurring_run_service_client::RecurringRunServiceClient;
-use ferroflow_proto::pipelines::v1::schedule_service_client::ScheduleServiceClient;
 use ferroflow_proto::pipelines::v1::{ListDueTimesRequest, ListDueTimesResponse};
 use prost_types::Timestamp;
 use serde_json::{Map, Value};
@@ -15,7 +14,7 @@ use serde_json::{Map, Value};
 use super::chosen::{Choice, config};
 use super::output::{line, note, refused, short_ids, show, table, time};
 use super::run::submit;
-use super::{Channel, Global, connect, find, spec};
+use super::{Channel, Global, clients, connect, find, spec};
 
 const PACKAGE: &str = "kubeflow.pipelines.backend.api.v2beta1";
 
@@ -33,7 +32,7 @@ pub(crate) enum Command {
     /// List recurring runs, newest first.
     List {
         /// How many, at most 200.
-        #[arg(long, default_value = "20")]
+        #[arg(long, default_value = "20", value_parser = clap::value_parser!(i32).range(1..=200))]
         limit: i32,
     },
     /// Show a recurring run and when it is due next.
@@ -112,7 +111,7 @@ pub(crate) struct Create {
 
 pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<ExitCode> {
     let channel = connect(global).await?;
-    let mut client = RecurringRunServiceClient::new(channel.clone());
+    let mut client = clients::recurring_runs(&channel);
     let find = async |reference: &str| find::recurring_run(&channel, reference).await;
     match command {
         Command::Create(create) => self::create(&channel, *create, global).await?,
@@ -258,7 +257,7 @@ async fn create(channel: &Channel, create: Create, global: &Global) -> anyhow::R
     let request = pb::CreateRecurringRunRequest {
         recurring_run: Some(asked),
     };
-    let mut client = RecurringRunServiceClient::new(channel.clone());
+    let mut client = clients::recurring_runs(channel);
     let made = client
         .create_recurring_run(request)
         .await
@@ -274,7 +273,7 @@ async fn due(channel: &Channel, recurring_run_id: String) -> anyhow::Result<List
         recurring_run_id,
         ..Default::default()
     };
-    let mut client = ScheduleServiceClient::new(channel.clone());
+    let mut client = clients::schedules(channel);
     let due = client.list_due_times(request).await.map_err(refused)?;
     Ok(due.into_inner())
 }
@@ -363,7 +362,7 @@ async fn list(
 }
 
 async fn get(channel: &Channel, id: String, global: &Global) -> anyhow::Result<()> {
-    let mut client = RecurringRunServiceClient::new(channel.clone());
+    let mut client = clients::recurring_runs(channel);
     let request = pb::GetRecurringRunRequest {
         recurring_run_id: id.clone(),
     };

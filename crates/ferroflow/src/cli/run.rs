@@ -8,15 +8,12 @@ pub(super) mod submit;
 use std::process::ExitCode;
 
 use ferroflow_proto::kfp::v2beta1 as pb;
-use ferroflow_proto::kfp::v2beta1::run_service_client::RunServiceClient;
-use ferroflow_proto::pipelines::v1::task_service_client::TaskServiceClient;
 use ferroflow_proto::pipelines::v1::{ListTasksRequest, Task};
 
 pub(super) use get::in_order;
 
-use super::connect::MESSAGE_MAX;
 use super::output::{line, note, refused};
-use super::{Channel, Global, connect, find, watch};
+use super::{Channel, Global, clients, connect, find, watch};
 
 const PACKAGE: &str = "kubeflow.pipelines.backend.api.v2beta1";
 
@@ -139,7 +136,7 @@ enum Change {
 }
 
 async fn change(channel: Channel, change: Change, run_id: &str) -> anyhow::Result<()> {
-    let mut client = RunServiceClient::new(channel);
+    let mut client = clients::runs(&channel);
     let run_id = run_id.to_owned();
     let said = format!("run {run_id}");
     macro_rules! call {
@@ -224,7 +221,7 @@ pub(super) fn has_ended(run: &pb::Run) -> bool {
 }
 
 pub(super) async fn tasks(channel: Channel, run_id: &str) -> anyhow::Result<Vec<Task>> {
-    let mut client = TaskServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX);
+    let mut client = clients::tasks(&channel);
     let request = ListTasksRequest {
         run_id: run_id.to_owned(),
     };
@@ -233,7 +230,7 @@ pub(super) async fn tasks(channel: Channel, run_id: &str) -> anyhow::Result<Vec<
 }
 
 pub(super) async fn fetch(channel: Channel, run_id: &str) -> anyhow::Result<pb::Run> {
-    let mut client = RunServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX);
+    let mut client = clients::runs(&channel);
     let request = pb::GetRunRequest {
         run_id: run_id.to_owned(),
         ..Default::default()

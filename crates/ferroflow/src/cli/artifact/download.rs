@@ -12,9 +12,8 @@ use ferroflow_proto::pipelines::v1::{
 use tonic::Streaming;
 
 use super::is_metrics;
-use crate::cli::connect::MESSAGE_MAX;
 use crate::cli::output::{bytes, note, refused, size};
-use crate::cli::{Channel, pages};
+use crate::cli::{Channel, clients, pages};
 
 /// The files of an artifact that is a folder; none of one that is a file.
 pub(super) async fn files(
@@ -36,7 +35,7 @@ pub(super) async fn files(
 }
 
 fn client(channel: &Channel) -> TaskServiceClient<Channel> {
-    TaskServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_MAX)
+    clients::tasks(channel)
 }
 
 /// The content of an artifact, or of the file `inner` in the folder that it is.

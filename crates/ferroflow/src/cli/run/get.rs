@@ -5,11 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use ferroflow_proto::json::{struct_to_map, to_json};
 use ferroflow_proto::kfp::v2beta1 as pb;
-use ferroflow_proto::kfp::v2beta1::experiment_service_client::ExperimentServiceClient;
 use ferroflow_proto::pipelines::v1::{Artifact, Task, TaskState};
 use serde_json::{Map, Value};
 
-use super::{PACKAGE, fetch, has_ended, state, tasks};
+use super::{PACKAGE, clients, fetch, has_ended, state, tasks};
 use crate::cli::output::{
     bold, duration, elapsed, json, json_of, line, paint, style_of, table, time_with_zone,
 };
@@ -80,7 +79,7 @@ async fn experiment(channel: Channel, experiment_id: &str) -> String {
     let request = pb::GetExperimentRequest {
         experiment_id: experiment_id.to_owned(),
     };
-    let mut client = ExperimentServiceClient::new(channel);
+    let mut client = clients::experiments(&channel);
     // One that is deleted has no name any more; its runs stay.
     client.get_experiment(request).await.map_or_else(
         |_| experiment_id.to_owned(),

@@ -3,12 +3,9 @@
 use anyhow::bail;
 use clap::ValueEnum;
 use ferroflow_proto::kfp::v2beta1 as pb;
-use ferroflow_proto::kfp::v2beta1::experiment_service_client::ExperimentServiceClient;
-use ferroflow_proto::kfp::v2beta1::run_service_client::RunServiceClient;
 use serde_json::{Value, json};
 
-use super::{PACKAGE, state};
-use crate::cli::connect::MESSAGE_MAX;
+use super::{PACKAGE, clients, state};
 use crate::cli::output::{elapsed, note, refused, short_ids, show, table, time};
 use crate::cli::{Channel, Format, Global, find, pages};
 
@@ -65,7 +62,7 @@ pub(super) async fn run(channel: Channel, list: List, global: &Global) -> anyhow
         Some(experiment) => find::experiment(&channel, experiment).await?,
         None => String::new(),
     };
-    let mut client = RunServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_MAX);
+    let mut client = clients::runs(&channel);
     let mut request = pb::ListRunsRequest {
         experiment_id,
         page_size: list.limit,
@@ -176,7 +173,7 @@ async fn pipeline_predicate(channel: &Channel, pipeline: &str) -> anyhow::Result
         filter: json!({"predicates": [by_name]}).to_string(),
         ..Default::default()
     };
-    let mut client = RunServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_MAX);
+    let mut client = clients::runs(channel);
     let found = client.list_runs(request).await.map_err(refused)?;
     if !found.into_inner().runs.is_empty() {
         return Ok(by_name);
@@ -187,7 +184,7 @@ async fn pipeline_predicate(channel: &Channel, pipeline: &str) -> anyhow::Result
 
 /// Ids and names of experiments.
 async fn names(channel: Channel) -> anyhow::Result<Vec<(String, String)>> {
-    let mut client = ExperimentServiceClient::new(channel);
+    let mut client = clients::experiments(&channel);
     pages::all(async |page_token| {
         let request = pb::ListExperimentsRequest {
             page_size: 200,

@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use anstyle::{AnsiColor, Color, Style};
 use anyhow::bail;
-use ferroflow_proto::pipelines::v1::task_service_client::TaskServiceClient;
 use ferroflow_proto::pipelines::v1::{StreamLogsRequest, Task, TaskState};
 use tokio::task::JoinSet;
 use tonic::Code;
 
-use super::{fetch, has_ended, state, tasks, unless_interrupted};
+use super::{clients, fetch, has_ended, state, tasks, unless_interrupted};
 use crate::cli::follow::{RunEvents, number, text};
 use crate::cli::log_text::{Lines, Printer};
 use crate::cli::output::{note, paint, refused};
@@ -62,7 +61,7 @@ struct Reader {
 pub(super) async fn run(channel: Channel, logs: Logs) -> anyhow::Result<ExitCode> {
     let run_id = find::run(&channel, &logs.run).await?;
     let all = tasks(channel.clone(), &run_id).await?;
-    let chosen = chosen(&all, &logs, &run_id)?;
+    let chosen = chosen(&all, &logs, &run_id, false)?;
     let reader = Reader {
         channel: channel.clone(),
         run_id: run_id.clone(),
@@ -95,22 +94,14 @@ pub(super) async fn run(channel: Channel, logs: Logs) -> anyhow::Result<ExitCode
 }
 
 /// The attempts that are asked for, in the order in which they began.
-fn chosen(all: &[Task], logs: &Logs, run_id: &str) -> anyhow::Result<Vec<Shown>> {
-    let is_named = |task: &&Task| match &logs.task {
-        Some(name) => {
-            let below_root = task.path.trim_start_matches("root.");
-            *name == task.task_id
-                || *name == task.path
-                || *name == below_root
-                || *name == task.name
-                || *name == task.display_name
-        }
-        None => true,
-    };
-    let mut named: Vec<_> = all.iter().filter(is_named).collect();
+///
+/// # Errors
+/// When no task has the name, unless it is waited for.
+fn chosen(all: &[Task], logs: &Logs, run_id: &str, is_over: bool) -> anyhow::Result<Vec<Shown>> {
+    let mut named: Vec<_> = all.iter().filter(|task| is_named(task, logs)).collect();
     if named.is_empty()
         && let Some(name) = &logs.task
-        && !logs.follow
+        && (!logs.follow || is_over)
     {
         bail!("run {run_id} has no task {name}: see `ferroflow run get {run_id}`")
     }
@@ -133,6 +124,18 @@ fn chosen(all: &[Task], logs: &Logs, run_id: &str) -> anyhow::Result<Vec<Shown>>
         })
     });
     Ok(shown.collect())
+}
+
+fn is_named(task: &Task, logs: &Logs) -> bool {
+    let Some(name) = &logs.task else {
+        return true;
+    };
+    let below_root = task.path.trim_start_matches("root.");
+    *name == task.task_id
+        || *name == task.path
+        || *name == below_root
+        || *name == task.name
+        || *name == task.display_name
 }
 
 /// Shows logs as they come, until the run has ended and every log with it.
@@ -177,7 +180,7 @@ async fn follow(
     }
     // What began and ended while the events were on their way.
     let last = tasks(reader.channel.clone(), &reader.run_id).await?;
-    for shown in self::chosen(&last, &logs, &reader.run_id)? {
+    for shown in self::chosen(&last, &logs, &reader.run_id, true)? {
         show(shown, &mut readers);
     }
     while let Some(done) = readers.join_next().await {
@@ -262,7 +265,7 @@ impl Reader {
         offset: &mut i64,
         printer: &mut Printer,
     ) -> anyhow::Result<()> {
-        let mut client = TaskServiceClient::new(self.channel.clone());
+        let mut client = clients::tasks(&self.channel);
         loop {
             let request = StreamLogsRequest {
                 run_id: self.run_id.clone(),

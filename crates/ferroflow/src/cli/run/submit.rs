@@ -4,14 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use ferroflow_proto::kfp::v2beta1 as pb;
-use ferroflow_proto::kfp::v2beta1::experiment_service_client::ExperimentServiceClient;
 use ferroflow_proto::kfp::v2beta1::run::PipelineSource;
-use ferroflow_proto::kfp::v2beta1::run_service_client::RunServiceClient;
 use tonic::Code;
 
-use super::{PACKAGE, wait};
+use super::{PACKAGE, clients, wait};
 use crate::cli::chosen::{Choice, config};
-use crate::cli::connect::MESSAGE_MAX;
 use crate::cli::output::{line, note, refused, show};
 use crate::cli::{Channel, Global, connect, find, spec};
 
@@ -75,7 +72,7 @@ pub(super) async fn run(submit: Submit, global: &Global) -> anyhow::Result<ExitC
         run: Some(run),
         ..Default::default()
     };
-    let mut client = RunServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_MAX);
+    let mut client = clients::runs(&channel);
     let made = client.create_run(request).await.map_err(refused)?;
     let made = made.into_inner();
     if submit.wait {
@@ -101,7 +98,7 @@ pub(in crate::cli) async fn experiment(channel: &Channel, name: String) -> anyho
     if uuid::Uuid::try_parse(&name).is_ok() {
         return Ok(name);
     }
-    let mut client = ExperimentServiceClient::new(channel.clone());
+    let mut client = clients::experiments(channel);
     let request = pb::CreateExperimentRequest {
         experiment: Some(pb::Experiment {
             display_name: name.clone(),
