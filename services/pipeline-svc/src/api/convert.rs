@@ -1,5 +1,7 @@
 //! Domain to protobuf.
 
+use std::collections::HashMap;
+
 use ferroflow_proto::google::rpc;
 use ferroflow_proto::json::{from_json, map_to_struct, timestamp};
 use ferroflow_proto::kfp::v2beta1 as pb;
@@ -95,17 +97,28 @@ pub(super) fn version(found: &FullVersion) -> pb::PipelineVersion {
 pub(super) fn listed_run(found: &Run, room: &mut Room) -> pb::Run {
     let mut shown = run(found, None);
     if let Some(config) = &mut shown.runtime_config {
-        for (name, value) in &found.parameters_given {
-            let bytes = bytes_of(value);
-            if !room.takes(bytes) {
-                let said = format!("({bytes} bytes: GetRun has the value)");
-                config
-                    .parameters
-                    .insert(name.clone(), from_json(&Value::String(said)));
-            }
-        }
+        config.parameters = listed_parameters(&found.parameters_given, "GetRun", room);
     }
     shown
+}
+
+/// Parameters, as lists show them; `rpc` answers with the ones that are left out.
+pub(super) fn listed_parameters(
+    given: &Map<String, Value>,
+    rpc: &str,
+    room: &mut Room,
+) -> HashMap<String, prost_types::Value> {
+    let shown = given.iter().map(|(name, value)| {
+        let bytes = bytes_of(value);
+        let shown = if room.takes(bytes) {
+            from_json(value)
+        } else {
+            let said = format!("({bytes} bytes: {rpc} has the value)");
+            from_json(&Value::String(said))
+        };
+        (name.clone(), shown)
+    });
+    shown.collect()
 }
 
 /// A run without its tasks.
@@ -150,9 +163,7 @@ pub(super) fn run(found: &Run, spec: Option<&Value>) -> pb::Run {
     }
 }
 
-pub(super) fn struct_fields(
-    map: &Map<String, Value>,
-) -> std::collections::HashMap<String, prost_types::Value> {
+pub(super) fn struct_fields(map: &Map<String, Value>) -> HashMap<String, prost_types::Value> {
     map_to_struct(map).fields.into_iter().collect()
 }
 

@@ -14,6 +14,7 @@ use ferroflow_types::Timestamp;
 use serde_json::Value;
 use tonic::{Request, Response, Status};
 
+use super::elide::Room;
 use super::{Api, convert, failed, id, id_opt, invalid, source, time_opt};
 use crate::app::create_run::{CreateRun, PipelineSource};
 use crate::app::list::ListRequest;
@@ -157,6 +158,15 @@ fn recurring_run(found: &RecurringRun, spec: Option<&Value>) -> pb::RecurringRun
     }
 }
 
+/// A schedule as lists show it: without its specification, and without large values.
+fn listed(found: &RecurringRun, room: &mut Room) -> pb::RecurringRun {
+    let mut shown = recurring_run(found, None);
+    if let Some(config) = &mut shown.runtime_config {
+        config.parameters = convert::listed_parameters(&found.parameters, "GetRecurringRun", room);
+    }
+    shown
+}
+
 impl Api {
     async fn set_enabled(&self, given: &str, enabled: bool) -> Result<Response<()>, Status> {
         let id = id("recurring_run_id", given)?;
@@ -224,12 +234,10 @@ impl RecurringRunService for Api {
         let page = recurring_runs::list_recurring_runs(&self.ctx, &namespace, experiment, &list)
             .await
             .map_err(failed)?;
+        let mut room = Room::of_list();
+        let entries = page.entries.iter();
         Ok(Response::new(pb::ListRecurringRunsResponse {
-            recurring_runs: page
-                .entries
-                .iter()
-                .map(|found| recurring_run(found, None))
-                .collect(),
+            recurring_runs: entries.map(|found| listed(found, &mut room)).collect(),
             total_size: i32::try_from(page.total).unwrap_or(i32::MAX),
             next_page_token: page.next.unwrap_or_default(),
         }))
