@@ -1,5 +1,7 @@
 //! `UploadService`: compiled pipelines as files.
 
+use std::mem;
+
 use ferroflow_proto::kfp::v2beta1::{Pipeline, PipelineVersion};
 use ferroflow_proto::pipelines::v1 as pb;
 use ferroflow_proto::pipelines::v1::upload_service_server::UploadService;
@@ -8,8 +10,14 @@ use tonic::{Request, Response, Status};
 
 use super::{Api, convert, failed, id};
 use crate::app::pipelines::{self, CreatePipeline};
-use crate::app::spec_file;
+use crate::app::spec_file::{self, SpecFile};
 use crate::app::versions::{self, NewVersion};
+
+async fn read(filename: &str, content: Vec<u8>) -> Result<SpecFile, Status> {
+    let filename = filename.to_owned();
+    let read = spec_file::aside(move || spec_file::read(&filename, &content));
+    read.await.map_err(failed)
+}
 
 #[tonic::async_trait]
 impl UploadService for Api {
@@ -18,8 +26,9 @@ impl UploadService for Api {
         request: Request<pb::UploadPipelineRequest>,
     ) -> Result<Response<Pipeline>, Status> {
         caller(&request)?;
-        let given = request.into_inner();
-        let file = spec_file::read(&given.filename, &given.content).map_err(failed)?;
+        let mut given = request.into_inner();
+        let content = mem::take(&mut given.content);
+        let file = read(&given.filename, content).await?;
         let named = !given.name.is_empty() || !given.display_name.is_empty();
         let create = CreatePipeline {
             name: if named { given.name } else { given.filename },
@@ -40,9 +49,10 @@ impl UploadService for Api {
         request: Request<pb::UploadPipelineVersionRequest>,
     ) -> Result<Response<PipelineVersion>, Status> {
         caller(&request)?;
-        let given = request.into_inner();
+        let mut given = request.into_inner();
         let pipeline = id("pipelineid", &given.pipeline_id)?;
-        let file = spec_file::read(&given.filename, &given.content).map_err(failed)?;
+        let content = mem::take(&mut given.content);
+        let file = read(&given.filename, content).await?;
         let named = !given.name.is_empty() || !given.display_name.is_empty();
         let new = NewVersion {
             name: if named { given.name } else { given.filename },

@@ -168,7 +168,7 @@ impl Packages {
         let name = url.path_segments().and_then(Iterator::last);
         Ok(Package {
             name: name.unwrap_or_default().to_owned(),
-            file: spec_file::read_fetched(&bytes)?,
+            file: spec_file::aside(move || spec_file::read_fetched(&bytes)).await?,
         })
     }
 

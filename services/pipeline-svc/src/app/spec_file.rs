@@ -9,6 +9,7 @@ mod tests;
 
 use ferroflow_types::{Error, FieldViolation};
 use serde_json::{Map, Value};
+use tokio::sync::Semaphore;
 
 use super::spec_schema::{Unknown, canonical};
 
@@ -26,6 +27,20 @@ pub(crate) const SIZE_MAX: usize = 32 * 1024 * 1024;
 
 /// What names of files may end with.
 const TEXTS: [&str; 3] = [".yaml", ".yml", ".json"];
+
+/// Files that are read at the same time.
+static READING: Semaphore = Semaphore::const_new(2);
+
+/// Reads a file beside the threads that serve requests: a large one takes seconds, in which nobody
+/// else would be answered.
+pub(crate) async fn aside(
+    read: impl FnOnce() -> Result<SpecFile, Error> + Send + 'static,
+) -> Result<SpecFile, Error> {
+    let _permit = READING.acquire().await;
+    tokio::task::spawn_blocking(read)
+        .await
+        .map_err(|error| Error::internal("a specification cannot be read", error))?
+}
 
 /// Reads an uploaded file.
 pub(crate) fn read(filename: &str, bytes: &[u8]) -> Result<SpecFile, Error> {
