@@ -125,7 +125,8 @@ pub(crate) fn way(config: &Config, data_dir: &Path) -> anyhow::Result<Way> {
     match config.gateway.pipeline_svc.as_str() {
         "" => Ok(Way::One(grpc::connect(socket(data_dir)))),
         uri => {
-            let replicas = Replicas::connect(uri).map_err(anyhow::Error::msg);
+            let message_max = config.value_max.message();
+            let replicas = Replicas::connect(uri, message_max).map_err(anyhow::Error::msg);
             Ok(Way::Several(replicas.context("gateway.pipeline_svc")?))
         }
     }

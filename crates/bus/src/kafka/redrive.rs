@@ -84,6 +84,13 @@ fn waiting(consumer: &BaseConsumer, topic: &str) -> Result<Vec<(i32, i64, i64)>,
         topic: topic.to_owned(),
         problem: "it is not there, or this user may not see it".to_owned(),
     })?;
+    // Brokers that have no leader for it yet leave them out.
+    if found.partitions().is_empty() {
+        return Err(KafkaError::Topic {
+            topic: topic.to_owned(),
+            problem: "the brokers know no partition of it at the moment: try again".to_owned(),
+        });
+    }
     let mut all = TopicPartitionList::new();
     for partition in found.partitions() {
         all.add_partition(topic, partition.id());

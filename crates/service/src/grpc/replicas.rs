@@ -15,7 +15,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use ferroflow_types::ValueLimit;
 use futures::future::BoxFuture;
 use http::request::Parts;
 use http::{Request, Response};
@@ -55,6 +54,8 @@ pub struct Repeatable;
 #[derive(Clone)]
 pub struct Replicas {
     ready: Arc<Ready>,
+    /// Bytes of the largest request.
+    message_max: usize,
     _watching: Arc<Watching>,
 }
 
@@ -91,11 +92,12 @@ struct NoneReady(String);
 
 impl Replicas {
     /// The replicas at a URI such as `http://pipeline-svc:9000`, whose host may have any number of
-    /// addresses, now and later; or at several of them, with commas between.
+    /// addresses, now and later; or at several of them, with commas between. A request of more than
+    /// `message_max` bytes is refused: it is held until it was answered.
     ///
     /// # Errors
     /// What is wrong with the URI.
-    pub fn connect(uris: &str) -> Result<Self, String> {
+    pub fn connect(uris: &str, message_max: usize) -> Result<Self, String> {
         let names: Vec<_> = uris
             .split(',')
             .map(|uri| name_of(uri.trim()))
@@ -110,6 +112,7 @@ impl Replicas {
         let watching = tokio::spawn(resolve(names, Arc::downgrade(&ready)));
         Ok(Self {
             ready,
+            message_max,
             _watching: Arc::new(Watching(watching.abort_handle())),
         })
     }
@@ -356,9 +359,7 @@ impl Service<Request<Body>> for Replicas {
         Box::pin(async move {
             let (parts, body) = request.into_parts();
             // A message has a head of five bytes.
-            let body = Limited::new(body, ValueLimit::MESSAGE_MAX + 5)
-                .collect()
-                .await?;
+            let body = Limited::new(body, this.message_max + 5).collect().await?;
             call(Arc::clone(&this.ready), parts, body.to_bytes()).await
         })
     }
