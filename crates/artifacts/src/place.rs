@@ -114,7 +114,7 @@ pub fn remove(path: &Path) -> io::Result<()> {
 }
 
 /// `<path>.<ending>`
-pub(crate) fn beside(path: &Path, ending: &str) -> PathBuf {
+pub fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".");
     name.push(ending);

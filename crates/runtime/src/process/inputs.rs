@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use ferroflow_artifacts::digest;
+use ferroflow_artifacts::{digest, place};
 use ferroflow_artifacts::transfer::TransferError;
 use ferroflow_launcher::mounts::TRY_READ_ONLY;
 use ferroflow_launcher::{AttemptSpec, Failure, InputArtifact, ReadOnly};
@@ -79,16 +79,25 @@ pub(super) async fn copy(spec: &AttemptSpec) -> Result<(), Failure> {
     for (from, to) in copies {
         let what = format!("copy the input {}", from.display());
         let path = to.clone();
-        let work = move || match from.symlink_metadata() {
-            Ok(_) if !to.exists() => digest::copy(&from, &to),
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        };
-        let done = tokio::task::spawn_blocking(work).await;
+        let done = tokio::task::spawn_blocking(move || copy_whole(&from, &to)).await;
         let done = done.map_err(io::Error::other).flatten();
         done.map_err(|source| failed(&what, &TransferError::File { path, source }))?;
     }
     Ok(())
+}
+
+/// Copies an input unless that was done before. It appears under its name when all of it is there: a
+/// server that is killed meanwhile leaves a part under another one.
+fn copy_whole(from: &Path, to: &Path) -> io::Result<()> {
+    match from.symlink_metadata() {
+        Ok(_) if !to.exists() => {}
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => return Ok(()),
+    }
+    let part = place::beside(to, "part");
+    place::remove(&part)?;
+    digest::copy(from, &part)?;
+    std::fs::rename(&part, to)
 }
 
 fn copied(input: &InputArtifact) -> Option<(PathBuf, PathBuf)> {
@@ -102,5 +111,36 @@ pub(super) fn forget(folder: &Path) {
             tracing::warn!(folder = %folder.display(), %error, "copies of inputs are left behind");
         }
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_copy_that_was_cut_off_is_made_again() {
+        let root = tempfile::tempdir().unwrap();
+        let (from, to) = (root.path().join("from"), root.path().join("inputs/model"));
+        fs::create_dir(&from).unwrap();
+        fs::write(from.join("a"), "a").unwrap();
+        symlink("nowhere", from.join("b")).unwrap();
+        assert!(copy_whole(&from, &to).is_err(), "it has a dead link");
+        fs::remove_file(from.join("b")).unwrap();
+        fs::write(from.join("b"), "b").unwrap();
+
+        copy_whole(&from, &to).unwrap();
+
+        let content = |path: &Path| digest::of_path(path).unwrap().unwrap();
+        assert_eq!(content(&to), content(&from));
+        let left = fs::read_dir(to.parent().unwrap()).unwrap().count();
+        assert_eq!(left, 1, "a part is left");
+        // What is there already is not copied again.
+        fs::write(from.join("b"), "other").unwrap();
+        copy_whole(&from, &to).unwrap();
+        assert_eq!(fs::read_to_string(to.join("b")).unwrap(), "b");
     }
 }
