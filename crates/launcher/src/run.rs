@@ -1,5 +1,6 @@
 //! The launcher's life: once per attempt, from the spec to the report.
 
+use std::fs::File;
 use std::io;
 use std::path::Path;
 
@@ -39,14 +40,20 @@ impl Surroundings {
 /// Only when not even a report can be written.
 pub fn launch(dir: &Path) -> io::Result<()> {
     let prepared = Prepared::of(dir)?;
-    // A user namespace takes a process of one thread, and orders come in by another one.
+    // Before this process enters a user namespace: from there it could not look into processes that
+    // another launcher left in a namespace of its own.
+    let Some(claim) = Claim::take(dir, &prepared.spec)? else {
+        return Ok(());
+    };
     let prepared = prepared.and_then(|spec| {
+        claim.begun.clone()?;
         let what = "its inputs cannot be mounted read-only (set processes.inputs to \"copy\")";
         mounts::protect(&spec.read_only).map_err(|error| command::of_io(what, &error))
     });
+    // A user namespace takes a process of one thread, and orders come in by another one.
     let because = "its launcher was told to end (a shutdown, or somebody ended it)";
     let orders = Orders::from_signals(because)?;
-    launch_with(dir, Surroundings::Machine, orders, prepared, |_, r| r)
+    claim.run(Surroundings::Machine, orders, prepared, |_, r| r)
 }
 
 /// What is to be run, with the folders of its outputs made.
@@ -75,11 +82,67 @@ impl Prepared {
     }
 }
 
+/// An attempt that this launcher has and no other.
+struct Claim {
+    files: AttemptFiles,
+    lock: File,
+    started_at: Timestamp,
+    /// Whether its command may be started.
+    begun: Result<(), Failure>,
+}
+
+impl Claim {
+    /// Takes the attempt in `dir`; `None` when another launcher has it, or when there is a report.
+    ///
+    /// Where the command was started before, nobody can know what it did, and running it again is
+    /// not for a launcher to decide: what is left of it is ended, and that is the report.
+    ///
+    /// # Errors
+    /// When the attempt's files cannot be read.
+    fn take(dir: &Path, spec: &AttemptSpec) -> io::Result<Option<Self>> {
+        let files = AttemptFiles::new(dir);
+        let Some(lock) = files.try_lock()? else {
+            return Ok(None);
+        };
+        if files.read_outcome()?.is_some() {
+            return Ok(None);
+        }
+        let started_at = SystemClock.now();
+        let begun = match files.reserve().and_then(|()| files.mark_started()) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(lost(spec, &files)),
+            Err(error) => Err(command::of_io("cannot begin", &error)),
+        };
+        Ok(Some(Self {
+            files,
+            lock,
+            started_at,
+            begun,
+        }))
+    }
+
+    /// Runs the attempt, if all is ready, and writes its report, after `look` had its say about the
+    /// result.
+    ///
+    /// # Errors
+    /// Only when not even a report can be written.
+    fn run(
+        self,
+        around: Surroundings,
+        orders: Orders,
+        Prepared { spec, ready }: Prepared,
+        look: impl FnOnce(&AttemptSpec, Result<Outputs, Failure>) -> Result<Outputs, Failure>,
+    ) -> io::Result<()> {
+        // Only now: one that is told to end before it listens would end without a report.
+        AttemptFiles::write_launcher(&self.lock)?;
+        let ready = self.begun.and(ready);
+        let result = ready.and_then(|()| attempt(&spec, &self.files, around, orders));
+        report(&self.files, self.started_at, look(&spec, result))
+    }
+}
+
 /// Runs the attempt in `dir`, if all is ready, and writes its report, after `look` had its say about
-/// the result.
-///
-/// Does nothing when another launcher has it, or when its command was started before: then nobody
-/// can know what the command did, and running it again is not for a launcher to decide.
+/// the result. Does nothing when another launcher has it; see [`Claim::take`].
 ///
 /// # Errors
 /// Only when not even a report can be written.
@@ -87,25 +150,13 @@ pub(crate) fn launch_with(
     dir: &Path,
     around: Surroundings,
     orders: Orders,
-    Prepared { spec, ready }: Prepared,
+    prepared: Prepared,
     look: impl FnOnce(&AttemptSpec, Result<Outputs, Failure>) -> Result<Outputs, Failure>,
 ) -> io::Result<()> {
-    let files = AttemptFiles::new(dir);
-    let Some(lock) = files.try_lock()? else {
-        return Ok(());
-    };
-    AttemptFiles::write_launcher(&lock)?;
-    if files.read_outcome()?.is_some() {
-        return Ok(());
+    match Claim::take(dir, &prepared.spec)? {
+        Some(claim) => claim.run(around, orders, prepared, look),
+        None => Ok(()),
     }
-    let started_at = SystemClock.now();
-    let begun = files.reserve().and_then(|()| files.mark_started());
-    let result = match begun {
-        Ok(true) => ready.and_then(|()| attempt(&spec, &files, around, orders)),
-        Ok(false) => Err(lost(&spec, &files)),
-        Err(error) => Err(command::of_io("cannot begin", &error)),
-    };
-    report(&files, started_at, look(&spec, result))
 }
 
 /// What is said of a command that was started by another launcher, once nothing of it is left.

@@ -7,7 +7,9 @@
 )]
 
 use std::ffi::OsString;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -69,6 +71,38 @@ async fn the_process_runtime_keeps_the_contract() {
     if inputs == Inputs::Mounted {
         what_others_keep_cannot_be_changed(&subject).await;
     }
+}
+
+/// The variable that names the folder for [`an_ordinary_user_ends_what_a_killed_launcher_left`].
+const FOLDER_OF_USER: &str = "FERROFLOW_TEST_FOLDER_OF_USER";
+
+/// An ordinary user's launchers are in user namespaces of their own. Root becomes one for this.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ordinary_user_ends_what_a_killed_launcher_left() {
+    let temp = tempfile::tempdir().unwrap();
+    if rustix::process::geteuid().is_root() {
+        const NOBODY: u32 = 65534;
+        let folder = temp.path();
+        std::os::unix::fs::chown(folder, Some(NOBODY), Some(NOBODY)).unwrap();
+        let test = std::env::current_exe().unwrap();
+        let mut again = Command::new(test);
+        again.args([
+            "--exact",
+            "--nocapture",
+            "an_ordinary_user_ends_what_a_killed_launcher_left",
+        ]);
+        again.env(FOLDER_OF_USER, folder).current_dir(folder);
+        match again.uid(NOBODY).gid(NOBODY).status() {
+            Ok(status) => assert!(status.success(), "{status}"),
+            Err(error) => println!("left out: another user cannot run this program: {error}"),
+        }
+        return;
+    }
+    let given = std::env::var_os(FOLDER_OF_USER).map(PathBuf::from);
+    let data = given.unwrap_or_else(|| temp.path().to_owned());
+    let inputs = Inputs::that_work(&launcher(), &data);
+    println!("inputs of an ordinary user: {inputs:?}");
+    what_a_killed_launcher_left_is_ended(&subject(&data, inputs)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -155,7 +189,7 @@ async fn what_a_killed_launcher_left_is_ended(subject: &Subject) {
             setsid sh -c \"$(typeset -f beat); beat $NAME-session.txt\" & \
             (env -i FOLDER=\"$FOLDER\" PATH=\"$PATH\" \
                 setsid bash -c \"$(typeset -f beat); beat $NAME-orphan.txt\" &); \
-            env -i FOLDER=\"$FOLDER\" PATH=\"$PATH\" bash -c \"$(typeset -f beat); beat $NAME-bare.txt\"";
+            env -i FOLDER=\"$FOLDER\" PATH=\"$PATH\" bash -c \"$(typeset -f beat); beat $NAME-bare.txt\"; wait";
         let mut spec = subject.spec(&*runtime, name, script);
         spec.argv[0] = "bash".to_owned();
         let short = name.replace(' ', "-");

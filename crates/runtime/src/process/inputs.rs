@@ -10,8 +10,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use ferroflow_artifacts::{digest, place};
 use ferroflow_artifacts::transfer::TransferError;
+use ferroflow_artifacts::{digest, place};
 use ferroflow_launcher::mounts::TRY_READ_ONLY;
 use ferroflow_launcher::{AttemptSpec, Failure, InputArtifact, ReadOnly};
 
