@@ -38,10 +38,17 @@ pub fn below(root: &Path, inner: &str) -> Option<PathBuf> {
 pub fn of_path(path: &Path) -> io::Result<Option<Content>> {
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => of_folder(path).map(Some),
-        Ok(_) => of_file(path).map(Some),
+        Ok(found) if found.is_file() => of_file(path).map(Some),
+        Ok(_) => Err(no_content(path)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// A pipe or a device may be read for ever.
+fn no_content(path: &Path) -> io::Error {
+    let message = format!("{} is neither a file nor a folder", path.display());
+    io::Error::new(io::ErrorKind::InvalidInput, message)
 }
 
 fn of_file(path: &Path) -> io::Result<Content> {
@@ -82,7 +89,8 @@ pub(crate) fn text_of(hasher: Sha256) -> String {
     format!("sha256:{}", hex::encode(hasher.finalize()))
 }
 
-/// Copies a file or a folder to `to`, whose parents are made. Links are followed.
+/// Copies a file or a folder to `to`, whose parents are made. Links are followed. What is neither in a
+/// folder has no content and is left out, as in digests.
 pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
     for entry in WalkDir::new(from).follow_links(true) {
         let entry = entry?;
@@ -95,6 +103,10 @@ pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
         };
         if entry.file_type().is_dir() {
             fs::create_dir_all(&target)?;
+        } else if !entry.file_type().is_file() {
+            if entry.depth() == 0 {
+                return Err(no_content(from));
+            }
         } else {
             if let Some(parent) = target.parent() {
                 fs::create_dir_all(parent)?;
@@ -125,6 +137,25 @@ mod tests {
         for bad in ["../x", "/etc/passwd", "a/../../x", "./../x"] {
             assert_eq!(below(root, bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_pipe_is_not_waited_for() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("folder");
+        let pipe = folder.join("pipe");
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("file"), "1").unwrap();
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let to = root.path().join("to");
+
+        assert!(of_path(&pipe).is_err());
+        assert!(copy(&pipe, &to).is_err());
+        copy(&folder, &to).unwrap();
+
+        assert_eq!(of_path(&to).unwrap(), of_path(&folder).unwrap());
+        assert!(!to.join("pipe").exists());
     }
 
     #[test]

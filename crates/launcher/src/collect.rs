@@ -5,15 +5,16 @@
 //! anyway, without a digest.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
-use std::os::unix::fs::symlink;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{OpenOptionsExt as _, symlink};
 use std::path::Path;
 
 use ferroflow_artifacts::{digest, stamp};
 use ferroflow_types::ValueLimit;
 use ferroflow_types::json::check_nesting;
 use ferroflow_types::limit::{bytes_of, bytes_of_map};
+use rustix::fs::OFlags;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -134,15 +135,34 @@ fn wrong(name: &str, problem: &str) -> Failure {
     Failure::new(FailureReason::Output, format!("output {name}: {problem}"))
 }
 
-fn read_text(path: &Path, check: impl Fn(u64) -> Result<(), String>) -> io::Result<Option<String>> {
-    let bytes = match fs::metadata(path) {
-        Ok(found) => {
-            check(found.len()).map_err(io::Error::other)?;
-            fs::read(path)?
-        }
+/// The text of a file that the command left, if there is one, of at most `most` bytes; `check` says
+/// what is wrong with a longer one.
+fn read_text(
+    path: &Path,
+    most: u64,
+    check: impl Fn(u64) -> Result<(), String>,
+) -> io::Result<Option<String>> {
+    // A pipe would be waited for until somebody writes to it.
+    let options = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let opened = File::options()
+        .read(true)
+        .custom_flags(options.bits().cast_signed())
+        .open(path);
+    let file = match opened {
+        Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
+    let found = file.metadata()?;
+    if !found.is_file() {
+        let message = format!("{} is not a regular file", path.display());
+        return Err(io::Error::other(message));
+    }
+    check(found.len()).map_err(io::Error::other)?;
+    // Files of the kernel's have a length of 0 and may be read without end.
+    let mut bytes = Vec::new();
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    check(bytes.len() as u64).map_err(io::Error::other)?;
     String::from_utf8(bytes)
         .map(Some)
         .map_err(|_| io::Error::other("it is not UTF-8 text"))
@@ -162,7 +182,8 @@ fn read_report(path: &Path, values: ValueLimit) -> Result<(Report, bool), Failur
         );
         (bytes <= most).then_some(()).ok_or(problem)
     };
-    let Some(text) = read_text(path, check).map_err(|error| failed(&error))? else {
+    let Some(text) = read_text(path, values.report(), check).map_err(|error| failed(&error))?
+    else {
         return Ok((Report::default(), false));
     };
     let report = serde_json::from_str(&text)
@@ -176,8 +197,8 @@ fn read_parameter(
     parameter: &OutputParameter,
     values: ValueLimit,
 ) -> Result<Option<Value>, Failure> {
-    let text = read_text(&parameter.path, |bytes| values.check(bytes))
-        .map_err(|error| wrong(&parameter.name, &error.to_string()))?;
+    let text = read_text(&parameter.path, values.value(), |bytes| values.check(bytes));
+    let text = text.map_err(|error| wrong(&parameter.name, &error.to_string()))?;
     let Some(text) = text else { return Ok(None) };
     typed(parameter.kind, &text)
         .map(Some)
@@ -257,4 +278,44 @@ fn artifact(output: &OutputArtifact, reported: Reported) -> Result<ProducedArtif
         size_bytes: content.map(|content| content.size_bytes),
         custom_path: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_file_is_named_and_not_waited_for() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        mknodat(CWD, at("pipe"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        symlink("/dev/zero", at("endless")).unwrap();
+        symlink("/proc/self/status", at("kernel")).unwrap();
+        fs::create_dir(at("folder")).unwrap();
+        let least = ValueLimit::try_from(*ValueLimit::RANGE.start()).unwrap();
+        let read = |name: &str, limit: u64| {
+            let check = |bytes| (bytes <= limit).then_some(()).ok_or("too long".to_owned());
+            let read = read_text(&at(name), limit, check);
+            read.map_err(|error| error.to_string())
+        };
+
+        for name in ["pipe", "endless", "folder"] {
+            let said = read(name, 10).unwrap_err();
+            assert!(said.ends_with("is not a regular file"), "{name}: {said}");
+        }
+        assert_eq!(read("kernel", 10).unwrap_err(), "too long");
+        assert_eq!(read("none", 10), Ok(None));
+        let parameter = OutputParameter {
+            name: "sum".to_owned(),
+            kind: crate::ParameterKind::Integer,
+            path: at("pipe"),
+        };
+        let failure = read_parameter(&parameter, least).unwrap_err();
+        assert_eq!(failure.reason, FailureReason::Output);
+        assert!(failure.message.starts_with("output sum: "), "{failure:?}");
+        let failure = read_report(&at("pipe"), least).unwrap_err();
+        assert_eq!(failure.reason, FailureReason::Output);
+    }
 }

@@ -18,8 +18,11 @@ use crate::{AttemptSpec, Outcome};
 /// How much of a log's end goes into a report.
 const TAIL_MAX: u64 = 4096;
 
-/// Refuses to open a link.
-const NOT_A_LINK: i32 = OFlags::NOFOLLOW.bits().cast_signed();
+/// Refuses to open a link, and does not wait for the other end of a pipe.
+const NOT_A_LINK: i32 = OFlags::NOFOLLOW
+    .union(OFlags::NONBLOCK)
+    .bits()
+    .cast_signed();
 
 /// Room for a report with a log's end; a longer one needs more disk.
 const RESERVE: usize = 16 * 1024;
@@ -74,8 +77,13 @@ impl AttemptFiles {
                 .open(&part)
         };
         let mut file = match open() {
-            // Somebody put a link there.
-            Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
+            // Somebody put a link or a pipe there.
+            Err(error)
+                if [Errno::LOOP, Errno::NXIO]
+                    .map(Errno::raw_os_error)
+                    .map(Some)
+                    .contains(&error.raw_os_error()) =>
+            {
                 fs::remove_file(&part)?;
                 open()?
             }
@@ -107,21 +115,21 @@ impl AttemptFiles {
 
     /// Makes the lock without taking it, so that it is ours and not the launcher's.
     pub fn make_lock(&self) -> io::Result<()> {
+        self.open_lock().map(drop)
+    }
+
+    fn open_lock(&self) -> io::Result<File> {
         File::options()
             .create(true)
             .truncate(false)
             .write(true)
+            .custom_flags(NOT_A_LINK)
             .open(self.lock())
-            .map(drop)
     }
 
     /// Takes the launcher's lock; `None` while another launcher lives. Held until the file closes.
     pub fn try_lock(&self) -> io::Result<Option<File>> {
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(self.lock())?;
+        let file = self.open_lock()?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(file)),
             Err(Errno::WOULDBLOCK) => Ok(None),
@@ -131,11 +139,7 @@ impl AttemptFiles {
 
     /// Returns when no launcher lives (blocking).
     pub fn wait_unlocked(&self) -> io::Result<()> {
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(self.lock())?;
+        let file = self.open_lock()?;
         flock(&file, FlockOperation::LockShared)?;
         Ok(())
     }
@@ -164,7 +168,7 @@ impl AttemptFiles {
 
     /// Tells the launcher to end its command; `false` when there is none that can be told.
     pub fn tell_launcher(&self) -> io::Result<bool> {
-        let text = fs::read_to_string(self.lock())?;
+        let text = read_own(&self.lock())?;
         let noted = text.split_once(' ');
         let noted = noted.and_then(|(pid, at)| Some((pid.parse().ok()?, at.parse::<u64>().ok()?)));
         let Some((number, started)) = noted else {
@@ -189,7 +193,7 @@ impl AttemptFiles {
     /// The command's process group, as launchers up to 0.1.0 noted it instead of themselves; only
     /// meaningful while the launcher's lock is held.
     pub fn read_process(&self) -> Option<i32> {
-        fs::read_to_string(self.dir.join("process"))
+        read_own(&self.dir.join("process"))
             .ok()?
             .trim()
             .parse()
@@ -203,7 +207,7 @@ impl AttemptFiles {
 
     /// The control group that was noted.
     pub(crate) fn read_group(&self) -> Option<PathBuf> {
-        let text = fs::read_to_string(self.dir.join("cgroup")).ok()?;
+        let text = read_own(&self.dir.join("cgroup")).ok()?;
         Some(text.into())
     }
 
@@ -234,13 +238,24 @@ fn tail(path: &Path, limit: u64) -> io::Result<String> {
     Ok(text.trim_end().to_owned())
 }
 
-/// Opens a file that a command may have put a link in the place of, which is not followed: the
-/// reader may see more than the command does.
+/// Opens a file that a command may have put something else in the place of: a link is not followed,
+/// since the reader may see more than the command does, and a pipe is not waited for.
 pub fn open_own(path: &Path) -> io::Result<File> {
-    File::options()
+    let file = File::options()
         .read(true)
         .custom_flags(NOT_A_LINK)
-        .open(path)
+        .open(path)?;
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    let message = format!("{} is not a regular file", path.display());
+    Err(io::Error::other(message))
+}
+
+fn read_own(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    open_own(path)?.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 fn write_whole(path: &Path, value: &impl Serialize) -> io::Result<()> {
