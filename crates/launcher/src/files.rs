@@ -64,10 +64,22 @@ impl AttemptFiles {
         fs::write(self.dir.join("outcome.part"), [b' '; RESERVE])
     }
 
-    /// Writes the report; a reader sees all of it or nothing. What was set aside is written over.
+    /// Writes the report; a reader sees all of it or nothing. What was set aside is written over; a
+    /// report that is longer, and that a full disk has no room for, gives way to one that says so.
     pub fn write_outcome(&self, outcome: &Outcome) -> io::Result<()> {
-        let part = self.dir.join("outcome.part");
         let bytes = serde_json::to_vec(outcome)?;
+        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        match self.put_outcome(&bytes) {
+            Err(error) if bytes.len() > RESERVE && full.contains(&error.kind()) => {
+                let short = outcome.shortened(bytes.len(), &error);
+                self.put_outcome(&serde_json::to_vec(&short)?)
+            }
+            done => done,
+        }
+    }
+
+    fn put_outcome(&self, bytes: &[u8]) -> io::Result<()> {
+        let part = self.dir.join("outcome.part");
         let open = || {
             File::options()
                 .create(true)
@@ -89,7 +101,7 @@ impl AttemptFiles {
             }
             opened => opened?,
         };
-        file.write_all(&bytes)?;
+        file.write_all(bytes)?;
         file.set_len(bytes.len() as u64)?;
         fs::rename(&part, self.dir.join("outcome.json"))
     }
@@ -272,5 +284,62 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
         Ok(_) => Ok(Some(serde_json::from_slice(&bytes)?)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ferroflow_types::time::{Clock as _, SystemClock};
+    use nix::mount::{MsFlags, mount};
+    use nix::sched::{CloneFlags, unshare};
+    use serde_json::json;
+
+    use super::*;
+    use crate::{AttemptResult, FailureReason, Outputs};
+
+    #[test]
+    #[allow(clippy::print_stdout, reason = "says what was left out")]
+    fn a_report_that_a_full_disk_has_no_room_for_says_so() {
+        let temp = tempfile::tempdir().unwrap();
+        let disk = temp.path().to_owned();
+        // The mount is this thread's alone.
+        let done = std::thread::spawn(move || {
+            let none = None::<&str>;
+            let slave = MsFlags::MS_SLAVE | MsFlags::MS_REC;
+            let mounted = unshare(CloneFlags::CLONE_NEWNS)
+                .and_then(|()| mount(none, "/", none, slave, none))
+                .and_then(|()| {
+                    let size = Some("size=64k");
+                    mount(Some("tmpfs"), &disk, Some("tmpfs"), MsFlags::empty(), size)
+                });
+            if mounted.is_err() {
+                println!("left out: nothing can be mounted here");
+                return;
+            }
+            let files = AttemptFiles::new(&disk);
+            files.reserve().unwrap();
+            // As a command does that fills the disk.
+            let mut filler = File::create(disk.join("filler")).unwrap();
+            while filler.write_all(&[1; 4096]).is_ok() {}
+            let mut outputs = Outputs::default();
+            let value = json!("x".repeat(2 * RESERVE));
+            outputs.parameters.insert("text".to_owned(), value);
+            let now = SystemClock.now();
+
+            let outcome = Outcome {
+                started_at: now,
+                finished_at: now,
+                result: AttemptResult::Succeeded(outputs),
+            };
+            files.write_outcome(&outcome).unwrap();
+
+            let found = files.read_outcome().unwrap().unwrap();
+            let AttemptResult::Failed(failure) = found.result else {
+                panic!("it succeeded");
+            };
+            assert_eq!(failure.reason, FailureReason::NoSpace);
+            assert!(failure.message.contains("outputs"), "{}", failure.message);
+        });
+        done.join().unwrap();
     }
 }

@@ -17,6 +17,29 @@ pub struct Outcome {
     pub result: AttemptResult,
 }
 
+impl Outcome {
+    /// The same for a disk that has no room for all of it: a failure without its log, with the start
+    /// of its message.
+    pub(crate) fn shortened(&self, bytes: usize, error: &std::io::Error) -> Self {
+        let failure = match &self.result {
+            AttemptResult::Succeeded(_) => Failure::new(
+                FailureReason::NoSpace,
+                format!("its outputs cannot be noted, the report is {bytes} bytes: {error}"),
+            ),
+            AttemptResult::Failed(failure) => Failure {
+                // A character is 6 bytes of JSON at most, and room is set aside for 16 KiB.
+                message: failure.message.chars().take(2000).collect(),
+                log_tail: String::new(),
+                ..failure.clone()
+            },
+        };
+        Self {
+            result: AttemptResult::Failed(failure),
+            ..self.clone()
+        }
+    }
+}
+
 /// How an attempt went.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
