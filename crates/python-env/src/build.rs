@@ -81,7 +81,7 @@ impl Builder<'_> {
         if bare.status.success() && own.await.is_ok_and(|output| output.status.success()) {
             return Ok(());
         }
-        Err(EnvError::Io(secrets.hide(&last_words(&seeded))))
+        Err(EnvError::Io(last_words(&seeded, secrets)))
     }
 
     async fn install(
@@ -122,7 +122,7 @@ impl Builder<'_> {
         }
         Err(EnvError::Install {
             packages: without_credentials(&step.packages.join(" ")),
-            problem: secrets.hide(&last_words(&output)),
+            problem: last_words(&output, secrets),
         })
     }
 }

@@ -167,7 +167,7 @@ async fn fetch(config: &PythonConfig, wanted: PythonVersion) -> bool {
     match done {
         Ok(output) if output.status.success() => true,
         Ok(output) => {
-            let said = config.secrets().hide(&tool::last_words(&output));
+            let said = tool::last_words(&output, &config.secrets());
             tracing::warn!(version = %wanted, said, "the mirror does not give this Python");
             false
         }

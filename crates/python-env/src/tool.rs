@@ -5,6 +5,7 @@ use std::process::Output;
 
 use tokio::process::Command;
 
+use crate::redact::Secrets;
 use crate::{EnvError, PythonConfig};
 
 /// A Python that environments are made with.
@@ -84,7 +85,7 @@ pub(crate) async fn find_uv(
     if output.status.success() && works(config, &uv).await {
         return Ok(uv);
     }
-    Err(EnvError::NoUv(config.secrets().hide(&last_words(&output))))
+    Err(EnvError::NoUv(last_words(&output, &config.secrets())))
 }
 
 async fn works(config: &PythonConfig, uv: &Path) -> bool {
@@ -92,17 +93,47 @@ async fn works(config: &PythonConfig, uv: &Path) -> bool {
     output.is_ok_and(|output| output.status.success())
 }
 
-/// The end of what a tool said.
-pub(crate) fn last_words(output: &Output) -> String {
+/// The end of what a tool said, without secrets.
+pub(crate) fn last_words(output: &Output, secrets: &Secrets) -> String {
     let text = String::from_utf8_lossy(&output.stderr);
     let text = match text.trim() {
         "" => String::from_utf8_lossy(&output.stdout),
         _ => text,
     };
-    let text = text.trim();
-    let start = text.len().saturating_sub(WORDS_MAX);
-    let start = (start..text.len())
-        .find(|at| text.is_char_boundary(*at))
-        .unwrap_or(0);
+    // Before it is cut: a part of a secret would not be recognised.
+    let text = secrets.hide(text.trim());
+    let start = text.ceil_char_boundary(text.len().saturating_sub(WORDS_MAX));
     text[start..].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::ExitStatus;
+
+    use super::*;
+
+    #[test]
+    fn a_secret_at_the_cut_is_hidden() {
+        let mut secrets = Secrets::default();
+        secrets.add("t0ken-t0ken-t0ken");
+        for (secret, url) in [
+            ("t0ken-t0ken-t0ken", "t0ken-t0ken-t0ken"),
+            ("unknown-pass", "https://me:unknown-pass@host/"),
+        ] {
+            // The cut is in the middle of the secret.
+            let after = url.len() - url.find(secret).unwrap() - secret.len();
+            let rest = "é".repeat((WORDS_MAX - secret.len() / 2 - after) / 2);
+            let output = Output {
+                status: ExitStatus::from_raw(256),
+                stdout: Vec::new(),
+                stderr: format!("cannot fetch {url}{rest}").into_bytes(),
+            };
+
+            let said = last_words(&output, &secrets);
+
+            assert!(!said.contains(&secret[secret.len() - 4..]), "{said}");
+            assert!(said.len() <= WORDS_MAX && said.ends_with("éé"));
+        }
+    }
 }
