@@ -218,10 +218,19 @@ fn processes(config: &Config, data_dir: &Path, stores: &Stores) -> anyhow::Resul
         std::env::vars(),
     );
     let launcher: Vec<OsString> = vec![program.into(), crate::LAUNCH.into()];
+    let artifacts = artifacts_here(config, data_dir);
+    if let Some(folder) = &artifacts {
+        // Steps are kept from changing what is in it, which has to be there to be tried.
+        let made = std::fs::create_dir_all(folder);
+        made.with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    let folders: Vec<&Path> = std::iter::once(data_dir)
+        .chain(artifacts.as_deref())
+        .collect();
     let processes = ProcessConfig {
         data_dir: data_dir.to_path_buf(),
-        inputs: inputs(config.processes.inputs, &launcher, data_dir)?,
-        artifacts: artifacts_here(config, data_dir),
+        inputs: inputs(config.processes.inputs, &launcher, &folders)?,
+        artifacts,
         launcher,
         path: std::env::var("PATH").unwrap_or_default(),
     };
@@ -233,11 +242,11 @@ fn processes(config: &Config, data_dir: &Path, stores: &Stores) -> anyhow::Resul
 }
 
 /// How processes reach their inputs.
-fn inputs(wanted: InputsKind, launcher: &[OsString], data_dir: &Path) -> anyhow::Result<Inputs> {
+fn inputs(wanted: InputsKind, launcher: &[OsString], folders: &[&Path]) -> anyhow::Result<Inputs> {
     match wanted {
         InputsKind::Copy => Ok(Inputs::Copied),
-        InputsKind::Auto => Ok(Inputs::that_work(launcher, data_dir)),
-        InputsKind::Mount => match Inputs::that_work(launcher, data_dir) {
+        InputsKind::Auto => Ok(Inputs::that_work(launcher, folders)),
+        InputsKind::Mount => match Inputs::that_work(launcher, folders) {
             Inputs::Mounted => Ok(Inputs::Mounted),
             Inputs::Copied => bail!(
                 "processes.inputs is \"mount\", and nothing can be mounted read-only here: run as \

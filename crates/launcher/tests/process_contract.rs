@@ -27,9 +27,7 @@ fn launcher() -> Vec<OsString> {
 fn subject(data: &Path, inputs: Inputs) -> Subject {
     let folder = data.join("folder");
     let artifacts = data.join("artifacts");
-    for made in [&folder, &artifacts] {
-        std::fs::create_dir(made).unwrap();
-    }
+    std::fs::create_dir(&folder).unwrap();
     let root = data.to_path_buf();
     let kept = artifacts.clone();
     let reopen = move || {
@@ -62,7 +60,7 @@ fn subject(data: &Path, inputs: Inputs) -> Subject {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_process_runtime_keeps_the_contract() {
     let data = tempfile::tempdir().unwrap();
-    let inputs = Inputs::that_work(&launcher(), data.path());
+    let inputs = Inputs::that_work(&launcher(), &[data.path()]);
     println!("inputs: {inputs:?}");
     let subject = subject(data.path(), inputs);
     all(&subject).await;
@@ -100,7 +98,7 @@ async fn an_ordinary_user_ends_what_a_killed_launcher_left() {
     }
     let given = std::env::var_os(FOLDER_OF_USER).map(PathBuf::from);
     let data = given.unwrap_or_else(|| temp.path().to_owned());
-    let inputs = Inputs::that_work(&launcher(), &data);
+    let inputs = Inputs::that_work(&launcher(), &[&data]);
     println!("inputs of an ordinary user: {inputs:?}");
     what_a_killed_launcher_left_is_ended(&subject(&data, inputs)).await;
 }
@@ -126,6 +124,36 @@ fn walk(folder: &Path, name: &str) -> Vec<PathBuf> {
             found
         })
         .collect()
+}
+
+/// Also before anything was kept there.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_step_of_all_cannot_change_what_others_keep() {
+    let data = tempfile::tempdir().unwrap();
+    if Inputs::that_work(&launcher(), &[data.path()]) == Inputs::Copied {
+        println!("left out: nothing can be mounted read-only here");
+        return;
+    }
+    let subject = subject(data.path(), Inputs::Mounted);
+    let runtime = (subject.reopen)();
+    let artifacts = subject.artifacts.1.display();
+    let script = format!("printf mine > \"$MODEL\"; mkdir -p {artifacts}/other && exit 3; exit 0");
+    let mut spec = subject.spec(&*runtime, "first", &script);
+    let ended = outcome(&*runtime, spec.clone()).await;
+    assert!(
+        matches!(ended.result, AttemptResult::Succeeded(_)),
+        "{ended:?}"
+    );
+    // One without outputs there, too, when the folder was removed meanwhile.
+    std::fs::remove_dir_all(&subject.artifacts.1).unwrap();
+    spec.key.attempt = 2;
+    spec.outputs.artifacts.clear();
+    spec.argv[2] = format!("mkdir -p {artifacts}/other && exit 3; exit 0");
+    let ended = outcome(&*runtime, spec).await;
+    assert!(
+        matches!(ended.result, AttemptResult::Succeeded(_)),
+        "{ended:?}"
+    );
 }
 
 /// A command reaches more than its inputs by their paths.

@@ -92,6 +92,10 @@ impl ProcessRuntime {
             Err(failure) => return fail(files, failure),
         };
         if self.config.inputs == Inputs::Mounted {
+            // What is not there cannot be mounted, and the command could make it.
+            if let Some(kept) = &self.config.artifacts {
+                std::fs::create_dir_all(kept)?;
+            }
             let own = [dir, &workspace];
             spec.read_only = inputs::read_only(&spec, self.config.artifacts.as_deref(), &own);
         }

@@ -27,10 +27,10 @@ pub enum Inputs {
 }
 
 impl Inputs {
-    /// Mounted, if a launcher can do that to `folder`.
-    pub fn that_work(launcher: &[OsString], folder: &Path) -> Self {
-        let tried = try_launcher(launcher, folder);
-        if tried {
+    /// Mounted, if a launcher can do that to each of `folders`, which are there.
+    pub fn that_work(launcher: &[OsString], folders: &[&Path]) -> Self {
+        let mut folders = folders.iter();
+        if folders.all(|folder| try_launcher(launcher, folder)) {
             Self::Mounted
         } else {
             tracing::info!(
