@@ -6,7 +6,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::redact::decoded;
+use crate::redact::{decoded, may_be_token};
 
 /// The requirements without credentials in URLs of git, and the variables that have them instead.
 pub(crate) fn apart(
@@ -62,10 +62,12 @@ fn split(package: &str) -> Option<(String, (String, String))> {
         .next()
         .unwrap_or_default();
     let plain = format!("{}://{host}{path}", scheme.strip_prefix("git+")?);
-    // A token alone is the user's name, as git sends it.
+    // git sends a header unasked, and hosts refuse a name without a password even for what is public:
+    // a name stays where it is. A token alone is the user's name, as git sends it.
     let credentials = match userinfo.split_once(':') {
         Some((user, password)) => format!("{}:{}", decoded(user), decoded(password)),
-        None => format!("{}:", decoded(userinfo)),
+        None if may_be_token(userinfo) => format!("{}:", decoded(userinfo)),
+        None => return None,
     };
     let header = format!("Authorization: Basic {}", STANDARD.encode(credentials));
     let requirement = format!("{before}{scheme}://{host}{}", &rest[end..]);
@@ -82,6 +84,7 @@ mod tests {
             "six".to_owned(),
             "mine @ git+https://me:t%40ken@host:8443/org/mine.git@main#egg=mine".to_owned(),
             "git+ssh://git@host/org/x.git".to_owned(),
+            "git+https://git@host/org/y.git".to_owned(),
         ];
         let around = [("GIT_CONFIG_COUNT".to_owned(), "1".to_owned())];
 
@@ -91,6 +94,7 @@ mod tests {
             "six",
             "mine @ git+https://host:8443/org/mine.git@main#egg=mine",
             "git+ssh://git@host/org/x.git",
+            "git+https://git@host/org/y.git",
         ];
         assert_eq!(plain, expected);
         let header = format!("Authorization: Basic {}", STANDARD.encode("me:t@ken"));
@@ -106,5 +110,17 @@ mod tests {
                 pair("GIT_CONFIG_VALUE_1", &header),
             ]
         );
+    }
+
+    #[test]
+    fn a_token_alone_leaves_the_url_as_well() {
+        let token = "ghp_0123456789abcdefghij";
+        let packages = [format!("git+https://{token}@host/org/x.git")];
+
+        let (plain, env) = apart(&packages, &[]);
+
+        assert_eq!(plain, ["git+https://host/org/x.git"]);
+        let header = STANDARD.encode(format!("{token}:"));
+        assert!(env[2].1.ends_with(&header), "{env:?}");
     }
 }

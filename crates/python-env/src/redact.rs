@@ -13,6 +13,14 @@ const HIDDEN: &str = "***";
 /// Shorter ones occur in every text.
 const SECRET_MIN: usize = 4;
 
+/// Tokens are this long at least (GitLab's are 20, others longer); few names of users are.
+const TOKEN_MIN: usize = 20;
+
+/// Whether the name of a user may be a token, which many hosts take in its place.
+pub(crate) fn may_be_token(user: &str) -> bool {
+    user.len() >= TOKEN_MIN
+}
+
 /// Secrets that are known.
 #[derive(Clone, Default)]
 pub(crate) struct Secrets(Vec<String>);
