@@ -188,20 +188,23 @@ impl PipConfig {
             .filter_map(|host| trusted(host))
             .chain(given("UV_INSECURE_HOST"));
         set("UV_INSECURE_HOST", Some(joined(hosts, " ")));
-        for (uv, pip) in [
-            ("SSL_CERT_FILE", "cert"),
-            ("SSL_CLIENT_CERT", "client-cert"),
-            ("HTTP_PROXY", "proxy"),
-            ("HTTPS_PROXY", "proxy"),
-            ("UV_HTTP_RETRIES", "retries"),
-            ("UV_HTTP_TIMEOUT", "timeout"),
-            ("UV_HTTP_TIMEOUT", "default-timeout"),
+        // pip takes these two where its option does not say otherwise; uv does not know them.
+        let bundles = ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"].map(given);
+        let bundle = bundles.into_iter().flatten().find(|file| !file.is_empty());
+        for (uv, pip, other) in [
+            ("SSL_CERT_FILE", "cert", bundle),
+            ("SSL_CLIENT_CERT", "client-cert", None),
+            ("HTTP_PROXY", "proxy", None),
+            ("HTTPS_PROXY", "proxy", None),
+            ("UV_HTTP_RETRIES", "retries", None),
+            ("UV_HTTP_TIMEOUT", "timeout", None),
+            ("UV_HTTP_TIMEOUT", "default-timeout", None),
         ] {
             if given(uv)
                 .or_else(|| given(&uv.to_ascii_lowercase()))
                 .is_none()
             {
-                set(uv, self.text(pip).map(str::to_owned));
+                set(uv, self.text(pip).map(str::to_owned).or(other));
             }
         }
         if self.text("keyring-provider") == Some("subprocess") {
@@ -337,6 +340,28 @@ mod tests {
         let words = installer.flags.join(" ");
         assert!(words.contains("--no-binary :all:"), "{words}");
         assert!(!words.contains("secret"), "{words}");
+    }
+
+    #[test]
+    fn certificates_are_those_that_pip_takes() {
+        let bundle = |name: &str, file: &str| (name.to_owned(), file.to_owned());
+        let requests = bundle("REQUESTS_CA_BUNDLE", "/requests.pem");
+        let curl = bundle("CURL_CA_BUNDLE", "/curl.pem");
+        let own = bundle("SSL_CERT_FILE", "/own.pem");
+        let cert = [("global.cert", "/ca.pem")];
+        for (pip, around, expected) in [
+            (&[][..], vec![curl.clone()], Some("/curl.pem")),
+            (
+                &[],
+                vec![curl.clone(), requests.clone()],
+                Some("/requests.pem"),
+            ),
+            (&cert, vec![requests.clone()], Some("/ca.pem")),
+            (&[], vec![requests, own], None),
+        ] {
+            let installer = config(pip).installer(&PipInstall::default(), &around);
+            assert_eq!(value(&installer, "SSL_CERT_FILE"), expected, "{around:?}");
+        }
     }
 
     #[test]
