@@ -105,8 +105,8 @@ pub struct AttemptSpec {
 
 impl AttemptSpec {
     /// Declared variables that the launcher sets, since they are too large for the object of a pod or
-    /// a container. Those that refer to others, or are referred to, stay with the rest, which
-    /// Kubernetes expands.
+    /// a container. Those that would be changed by [`is_expanded`], or are referred to, stay with the
+    /// rest.
     pub fn large_env(&self) -> impl Iterator<Item = &(String, String)> {
         let refers = |name: &str| {
             let reference = format!("$({name})");
@@ -118,8 +118,7 @@ impl AttemptSpec {
             .filter_map(move |(at, variable)| {
                 let (name, value) = variable;
                 let is_last = self.env[at + 1..].iter().all(|(other, _)| other != name);
-                let large =
-                    value.len() > LARGE && is_last && !value.contains("$(") && !refers(name);
+                let large = value.len() > LARGE && is_last && !is_expanded(value) && !refers(name);
                 large.then_some(variable)
             })
     }
@@ -145,6 +144,12 @@ impl AttemptSpec {
     pub fn only_fetches(&self) -> bool {
         self.fetch_into.is_some()
     }
+}
+
+/// Whether Kubernetes, and the other runtimes as it does, may change a variable's value: `$(NAME)` is
+/// another variable's, and `$$` is `$`. The launcher sets values as they are.
+pub fn is_expanded(value: &str) -> bool {
+    value.contains("$(") || value.contains("$$")
 }
 
 /// A folder that the tasks of a run share, as a volume claim.

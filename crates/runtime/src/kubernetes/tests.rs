@@ -277,11 +277,18 @@ fn large_values_are_not_in_a_pods_object() {
     spec.env.push(("SMALL".to_owned(), "small".to_owned()));
     spec.env
         .push(("REFERS".to_owned(), "$(SMALL)".repeat(10_000)));
+    // The launcher would set it with both characters.
+    spec.env.push(("ESCAPED".to_owned(), "$$5".repeat(10_000)));
 
     let pod = serde_json::to_string(&objects::pod(&spec, &config(), None).unwrap()).unwrap();
 
     assert!(pod.len() < 100_000, "{} bytes", pod.len());
-    assert!(pod.contains("SMALL") && pod.contains("REFERS") && !pod.contains("LARGE_"));
+    assert!(
+        pod.contains("ESCAPED")
+            && pod.contains("SMALL")
+            && pod.contains("REFERS")
+            && !pod.contains("LARGE_")
+    );
     spec.env.push(("TEXT".to_owned(), text));
     let problem = objects::pod(&spec, &config(), None).unwrap_err();
     for named in [

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use ferroflow_launcher::home::TAKE_WAIT;
 use ferroflow_launcher::remote::{RemoteError, RemoteFiles};
+use ferroflow_launcher::spec::is_expanded;
 use ferroflow_launcher::{AttemptKey, AttemptSpec, Resources};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
@@ -36,11 +37,8 @@ pub(super) struct Class {
 impl Class {
     /// The class of an attempt; none for one that needs a pod made for it.
     pub(super) fn of(spec: &AttemptSpec) -> Option<Self> {
-        // Kubernetes expands `$(NAME)` and `$$` in a pod's environment; nobody would here.
-        let expands = spec.env.iter().any(|(_, value)| {
-            let special = ["$(", "$$"];
-            special.iter().any(|special| value.contains(special))
-        });
+        // Nobody would do it here.
+        let expands = spec.env.iter().any(|(_, value)| is_expanded(value));
         let special = !spec.platform.is_empty()
             || expands
             || objects::uses_workspace(spec)
