@@ -9,6 +9,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
@@ -52,7 +53,7 @@ pub(crate) fn wait_for(child: Pid) -> io::Result<ExitStatus> {
 /// Signals everything below this process.
 pub(crate) fn signal(signal: Signal) -> io::Result<()> {
     for process in descendants()? {
-        send(&process, signal);
+        let _told = send(&process, signal);
     }
     Ok(())
 }
@@ -71,7 +72,7 @@ pub(crate) fn end(group: Option<&ControlGroup>) -> Result<(), Failure> {
         }
         let left = descendants().map_err(failed)?;
         for process in &left {
-            send(process, Signal::KILL);
+            let _told = send(process, Signal::KILL);
         }
         if begun.elapsed() > PATIENCE {
             return Err(Failure::new(
@@ -137,22 +138,47 @@ pub(crate) fn below(roots: HashSet<i32>) -> io::Result<Vec<Process>> {
     Ok(found)
 }
 
-/// Signals a process unless its number has become another's.
-pub(crate) fn send(process: &Process, signal: Signal) {
-    let Some(pid) = Pid::from_raw(process.pid()) else {
-        return;
-    };
-    let held = pidfd_open(pid, PidfdFlags::empty());
+/// Signals a process unless its number has become another's; whether it could be told. One that could
+/// not has ended meanwhile, or is another user's: then it is still there when one looks again.
+pub(crate) fn send(process: &Process, signal: Signal) -> bool {
+    let held = |pid| pidfd_open(pid, PidfdFlags::empty());
+    Pid::from_raw(process.pid()).is_some_and(|pid| send_by(held(pid), pid, process, signal))
+}
+
+/// The same with what `pidfd_open` gave for it.
+fn send_by(held: Result<OwnedFd, Errno>, pid: Pid, process: &Process, signal: Signal) -> bool {
+    // Looked at once it is held: its number cannot become another's between this and the signal.
     if process.stat().is_err() {
-        return;
+        return false;
     }
-    // An error means that it has ended meanwhile, or that it is another user's: then it is still
-    // there when we look again.
-    let _gone = match held {
+    let told = match held {
         Ok(held) => pidfd_send_signal(held, signal),
         // A kernel or a sandbox without such descriptors.
         Err(Errno::NOSYS | Errno::PERM) => kill_process(pid, signal),
         Err(error) => Err(error),
+    };
+    told.is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_process_is_told_without_descriptors_for_processes_too() {
+        for missing in [Errno::NOSYS, Errno::PERM] {
+            let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+            let process = Process::new(child.id().cast_signed()).unwrap();
+
+            let pid = Pid::from_child(&child);
+            let told = send_by(Err(missing), pid, &process, Signal::TERM);
+
+            let status = child.wait().unwrap();
+            assert!(told && status.signal() == Some(15), "{missing}: {status}");
+            assert!(!send(&process, Signal::TERM), "it is gone");
+        }
     }
-    .is_err();
 }

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use procfs::process::Process;
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::Signal;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{AttemptSpec, Outcome};
+use crate::{AttemptSpec, Outcome, family};
 
 /// How much of a log's end goes into a report.
 const TAIL_MAX: u64 = 4096;
@@ -186,20 +186,12 @@ impl AttemptFiles {
         let Some((number, started)) = noted else {
             return Ok(false);
         };
-        let Some(pid) = Pid::from_raw(number) else {
+        let Ok(process) = Process::new(number) else {
             return Ok(false);
-        };
-        let held = match pidfd_open(pid, PidfdFlags::empty()) {
-            Ok(held) => held,
-            Err(Errno::SRCH) => return Ok(false),
-            Err(error) => return Err(error.into()),
         };
         // The number may be another process's by now.
-        let found = Process::new(number).and_then(|process| process.stat());
-        if !found.is_ok_and(|found| found.starttime == started) {
-            return Ok(false);
-        }
-        Ok(pidfd_send_signal(held, Signal::TERM).is_ok())
+        let is_launcher = process.stat().is_ok_and(|found| found.starttime == started);
+        Ok(is_launcher && family::send(&process, Signal::TERM))
     }
 
     /// The command's process group, as launchers up to 0.1.0 noted it instead of themselves; only

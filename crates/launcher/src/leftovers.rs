@@ -41,7 +41,7 @@ pub fn end_leftovers(files: &AttemptFiles, key: &AttemptKey) -> io::Result<()> {
             group.kill()?;
         }
         for process in &left {
-            family::send(process, Signal::KILL);
+            let _told = family::send(process, Signal::KILL);
         }
         std::thread::sleep(LOOK);
     }
