@@ -42,13 +42,18 @@ impl Secrets {
     }
 
     /// Takes note of the credentials of every URL in a text, as they are written and as they are meant.
+    /// The name of a user is hidden in URLs only, for it may be any word, unless it may be a token: it
+    /// is long, or has no password.
     pub(crate) fn add_urls(&mut self, text: &str) {
         for found in userinfos(text) {
             self.add(found);
-            for part in found.split(':') {
-                self.add(part);
-                self.add(&decoded(part));
+            let (user, password) = found.split_once(':').unwrap_or((found, ""));
+            if password.is_empty() || may_be_token(user) {
+                self.add(user);
+                self.add(&decoded(user));
             }
+            self.add(password);
+            self.add(&decoded(password));
         }
         for (_, value) in sensitive_values(text) {
             self.add(value);
@@ -202,6 +207,20 @@ mod tests {
         ] {
             assert_eq!(without_credentials(text), expected);
         }
+    }
+
+    #[test]
+    fn names_of_users_are_words_like_others() {
+        let mut secrets = Secrets::default();
+        secrets.add_urls("https://python:p4ssword@host/simple");
+        secrets.add_urls("https://t0ken@a/x https://t0ken2:@b/x");
+        secrets.add_urls("https://ghp_0123456789abcdefghij:x-oauth-basic@c/x");
+        let text = "python of https://python:p4ssword@host: p4ssword, t0ken, t0ken2, \
+            ghp_0123456789abcdefghij";
+
+        let hidden = secrets.hide(text);
+
+        assert_eq!(hidden, "python of https://***@host: ***, ***, ***, ***");
     }
 
     #[test]
