@@ -28,7 +28,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{Mutex, OnceCell};
 
 use build::Builder;
-use redact::without_credentials;
+use redact::{without_credentials, without_users};
 
 pub use interpreters::PythonVersion;
 pub use settings::PythonConfig;
@@ -70,12 +70,12 @@ impl PipInstall {
         lists.chain(&self.index_url).map(String::as_str)
     }
 
-    /// The same without credentials: with others it gives the same environment.
-    fn without_credentials(&self) -> Self {
-        let list = |texts: &[String]| texts.iter().map(|text| without_credentials(text)).collect();
+    /// The same with every text of it changed that may be a URL.
+    fn map(&self, change: impl Fn(&str) -> String) -> Self {
+        let list = |texts: &[String]| texts.iter().map(|text| change(text)).collect();
         Self {
             packages: list(&self.packages),
-            index_url: self.index_url.as_deref().map(without_credentials),
+            index_url: self.index_url.as_deref().map(&change),
             extra_index_urls: list(&self.extra_index_urls),
             find_links: list(&self.find_links),
             trusted_hosts: list(&self.trusted_hosts),
@@ -87,7 +87,7 @@ impl PipInstall {
 /// Without credentials.
 impl std::fmt::Debug for PipInstall {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let shown = self.without_credentials();
+        let shown = self.map(without_credentials);
         f.debug_struct("PipInstall")
             .field("packages", &shown.packages)
             .field("index_url", &shown.index_url)
@@ -271,9 +271,10 @@ impl PythonEnvs {
     }
 }
 
-/// Credentials are no part of it: who has others gets the same packages.
+/// Users and passwords of URLs are no part of it: who has others gets the same packages. What is in a
+/// query may choose the content as well as permit it, so it counts; only this hash of it is to be seen.
 fn key_of(version: &str, spec: &EnvSpec) -> String {
-    let steps = spec.steps.iter().map(PipInstall::without_credentials);
+    let steps = spec.steps.iter().map(|step| step.map(without_users));
     let plain = EnvSpec {
         steps: steps.collect(),
         python: None,
@@ -305,6 +306,23 @@ mod tests {
         let with = |url: &str| key_of("cpython-311", &spec(url));
         assert_eq!(with("https://a:b@host"), with("https://c:d@host"));
         assert_ne!(with("https://a:b@host"), with("https://a:b@other"));
+        for name in ["key", "sig", "access_token"] {
+            let of = |value: &str| {
+                let step = PipInstall {
+                    packages: vec![format!("https://host/x.whl?{name}={value}")],
+                    ..PipInstall::default()
+                };
+                let steps = vec![step];
+                key_of(
+                    "cpython-311",
+                    &EnvSpec {
+                        steps,
+                        python: None,
+                    },
+                )
+            };
+            assert_ne!(of("a"), of("b"), "{name}");
+        }
         let shown = format!("{:?}", spec("https://me:t0ken@host"));
         assert!(!shown.contains("t0ken"), "{shown}");
     }

@@ -91,6 +91,16 @@ pub(crate) fn without_credentials(text: &str) -> String {
         .into_iter()
         .chain(sensitive_values(text).into_iter().map(|(_, value)| value))
         .chain(headers(text));
+    without(text, spans)
+}
+
+/// The text with the users and passwords of its URLs hidden, and nothing else.
+pub(crate) fn without_users(text: &str) -> String {
+    without(text, userinfos(text).into_iter())
+}
+
+/// The text with parts of it hidden.
+fn without<'a>(text: &'a str, spans: impl Iterator<Item = &'a str>) -> String {
     let mut spans: Vec<_> = spans
         .map(|span| {
             let start = span.as_ptr() as usize - text.as_ptr() as usize;
