@@ -13,8 +13,8 @@ use crate::{PipInstall, PythonConfig};
 #[derive(Clone, Default)]
 pub(crate) struct PipConfig(BTreeMap<String, String>);
 
-/// How an installation is done.
-#[derive(Debug, Default)]
+/// How an installation is done. URLs in it have credentials, so it is not to be printed.
+#[derive(Default)]
 pub(crate) struct Installer {
     /// Variables of uv's, over those that it has anyway.
     pub(crate) env: Vec<(String, String)>,
