@@ -100,10 +100,18 @@ pub fn try_read_only(folder: &Path) -> io::Result<()> {
         paths: vec![folder.to_path_buf()],
         except: Vec::new(),
     })?;
-    match File::create(folder.join(format!(".read-only-{}", std::process::id()))) {
+    is_read_only(folder)
+}
+
+fn is_read_only(folder: &Path) -> io::Result<()> {
+    let probe = folder.join(format!(".read-only-{}", std::process::id()));
+    match File::create(&probe) {
         Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => Ok(()),
         Err(error) => Err(error),
-        Ok(_) => Err(io::Error::other("the folder can still be written to")),
+        Ok(_) => {
+            fs::remove_file(&probe)?;
+            Err(io::Error::other("the folder can still be written to"))
+        }
     }
 }
 
@@ -219,6 +227,13 @@ mod tests {
             ("store/run/outputs", true),
         ];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_folder_that_can_be_written_to_is_left_as_it_was() {
+        let temp = tempfile::tempdir().unwrap();
+        assert!(is_read_only(temp.path()).is_err());
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 0);
     }
 
     #[test]
