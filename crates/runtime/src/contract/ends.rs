@@ -15,11 +15,12 @@ pub(super) async fn all(subject: &Subject) {
 
 async fn a_stopped_attempt_ends_with_all_it_started(subject: &Subject) {
     let runtime = (subject.reopen)();
-    let script = "(sleep 2; echo still here > \"$FOLDER/left.txt\") & sleep 60";
+    let script = "(sleep 2; echo still here > \"$FOLDER/left.txt\") & \
+        echo here > \"$FOLDER/stopped-here.txt\"; sleep 60";
     let spec = subject.spec(&*runtime, "stopped", script);
     let key = spec.key;
     runtime.ensure(spec).await.expect("it is ensured");
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    subject.wait_for("stopped-here.txt").await;
 
     // By a server that did not start it.
     (subject.reopen)().stop(&key).await.expect("it is stopped");
