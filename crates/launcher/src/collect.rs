@@ -131,6 +131,15 @@ pub(crate) fn collect(spec: &OutputSpec) -> Result<Outputs, Failure> {
     Ok(outputs)
 }
 
+/// The command ended well: what is wrong is what it left, or there is no room for it.
+fn unreadable(name: &str, error: &io::Error) -> Failure {
+    let failure = of_io(&format!("output artifact {name}"), error);
+    match failure.reason {
+        FailureReason::NoSpace => failure,
+        _ => Failure::new(FailureReason::Output, failure.message),
+    }
+}
+
 fn wrong(name: &str, problem: &str) -> Failure {
     Failure::new(FailureReason::Output, format!("output {name}: {problem}"))
 }
@@ -233,7 +242,7 @@ fn artifact(output: &OutputArtifact, reported: Reported) -> Result<ProducedArtif
     } else {
         reported.uri
     };
-    let failed = |error: io::Error| of_io(&format!("output artifact {}", output.name), &error);
+    let failed = |error: io::Error| unreadable(&output.name, &error);
     // Several artifacts of one output lie below its place.
     let below = uri
         .strip_prefix(&output.uri)
@@ -285,6 +294,29 @@ mod tests {
     use rustix::fs::{CWD, FileType, Mode, mknodat};
 
     use super::*;
+
+    #[test]
+    fn an_artifact_that_cannot_be_read_is_a_wrong_output() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("model");
+        mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let output = OutputArtifact {
+            name: "model".to_owned(),
+            list: false,
+            uri: path.display().to_string(),
+            path,
+        };
+
+        let failure = artifact(&output, Reported::default()).unwrap_err();
+
+        assert_eq!(failure.reason, FailureReason::Output);
+        assert!(
+            failure.message.contains("output artifact model: "),
+            "{failure:?}"
+        );
+        let full = io::ErrorKind::StorageFull.into();
+        assert_eq!(unreadable("model", &full).reason, FailureReason::NoSpace);
+    }
 
     #[test]
     fn what_is_no_file_is_named_and_not_waited_for() {
