@@ -8,8 +8,9 @@ use serde_json::{Map, Value};
 
 use crate::{DEPTH_MAX, YamlError, resolve};
 
-/// Values that aliases may add to a text, so that a few lines cannot become gigabytes.
-const COPIES_MAX: usize = 1_000_000;
+/// Bytes that anchors and aliases of a text may take beside what is written, so that a few lines
+/// cannot become gigabytes: each anchor keeps a copy of its value, and each alias adds one.
+const COPIES_MAX: usize = 32 * 1024 * 1024;
 
 const YAML_TAGS: &str = "tag:yaml.org,2002:";
 
@@ -50,7 +51,7 @@ struct Composer {
     documents: Vec<Value>,
     open: Vec<Open>,
     anchors: HashMap<usize, Value>,
-    copies: usize,
+    copies: Copies,
     at: Marker,
 }
 
@@ -69,7 +70,9 @@ impl Composer {
                     // A key is the text that is written, whatever it would be as a value.
                     let merge = plain && tag.is_none() && text == "<<";
                     if anchor != 0 {
-                        self.anchors.insert(anchor, Value::String(text.to_string()));
+                        let value = Value::String(text.to_string());
+                        self.copies.count(&value)?;
+                        self.anchors.insert(anchor, value);
                     }
                     return self.set_key(if merge {
                         Key::Merge
@@ -146,19 +149,16 @@ impl Composer {
     }
 
     fn alias(&mut self, id: usize) -> Result<(), String> {
-        let known = self.anchors.get(&id).cloned();
-        let value = known.ok_or("the alias refers to something that contains itself")?;
+        let known = self.anchors.get(&id);
+        let known = known.ok_or("the alias refers to something that contains itself")?;
+        // Counted before it is copied.
+        self.copies.count(known)?;
+        let value = known.clone();
         if self.awaits_key() {
             return match value {
                 Value::String(text) => self.set_key(Key::Text(text)),
                 _ => Err("a key must be a text".to_owned()),
             };
-        }
-        self.copies += size(&value);
-        if self.copies > COPIES_MAX {
-            return Err(format!(
-                "its aliases stand for more than {COPIES_MAX} values"
-            ));
         }
         if self.open.len() + nesting(&value) > DEPTH_MAX {
             return Err(too_deep());
@@ -169,6 +169,7 @@ impl Composer {
     /// A value is complete.
     fn put(&mut self, value: Value, anchor: usize) -> Result<(), String> {
         if anchor != 0 {
+            self.copies.count(&value)?;
             self.anchors.insert(anchor, value.clone());
         }
         match self.open.last_mut() {
@@ -232,10 +233,33 @@ fn too_deep() -> String {
     format!("it is nested deeper than {DEPTH_MAX} objects and lists")
 }
 
-fn size(value: &Value) -> usize {
-    match value {
-        Value::Array(items) => 1 + items.iter().map(size).sum::<usize>(),
-        Value::Object(fields) => 1 + fields.values().map(size).sum::<usize>(),
-        _ => 1,
+/// Bytes of the copies that anchors and aliases made.
+#[derive(Default)]
+struct Copies(usize);
+
+impl Copies {
+    /// Counts one more; refuses it when they would be too many.
+    fn count(&mut self, value: &Value) -> Result<(), String> {
+        self.0 = self.0.saturating_add(size(value));
+        if self.0 > COPIES_MAX {
+            return Err(format!(
+                "its anchors and aliases stand for more than {COPIES_MAX} bytes"
+            ));
+        }
+        Ok(())
     }
+}
+
+/// About the bytes of a value in memory: what has no text of its own takes room as well.
+fn size(value: &Value) -> usize {
+    let inside = match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(size).sum(),
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, value)| size_of::<String>() + name.len() + size(value))
+            .sum(),
+        _ => 0,
+    };
+    size_of::<Value>() + inside
 }

@@ -167,4 +167,33 @@ mod tests {
         }
         assert!(one(&bomb).unwrap_err().contains("aliases"));
     }
+
+    #[test]
+    fn copies_are_limited_by_their_bytes() {
+        let long = "x".repeat(400_000);
+        let aliases = format!("a: &a {long}\nb: [{}]\n", vec!["*a"; 100].join(", "));
+        let keys = format!("a: &a {long}\nb: [{}]\n", vec!["{*a : 1}"; 100].join(", "));
+        let key_anchors: Vec<_> = (0..100)
+            .map(|at| format!("? &k{at} {at}{long}\n: 1\n"))
+            .collect();
+        let key_anchors = key_anchors.concat();
+        let anchors: Vec<_> = (0..90).map(|at| format!("&a{at} [")).collect();
+        let anchors = anchors.concat();
+        let anchors = format!("{anchors}{long}{}", "]".repeat(90));
+        for bomb in [aliases, keys, key_anchors, anchors] {
+            let error = one(&bomb).map(|_| "it was read").unwrap_err();
+            assert!(error.contains("anchors and aliases"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_a_pipeline_repeats_is_read() {
+        // PyYAML writes an anchor for an object that a program uses in several places.
+        let long = "x".repeat(2_000);
+        let aliases = vec!["*id001"; 1_000].join(", ");
+        let text = format!("first: &id001 {{command: [sh, -c, {long}]}}\nothers: [{aliases}]\n");
+        let found = one(&text).unwrap();
+        assert_eq!(found["others"][999], found["first"]);
+        assert_eq!(found["first"]["command"][2], json!(long));
+    }
 }
