@@ -8,14 +8,14 @@
 //! | `component` | interfaces, commands, importers |
 //! | `task` | one task: its inputs, its trigger, its loop |
 //! | `graph` | edges, cycles, recursion, size |
-//! | `needs` | inputs of nested DAGs that nothing inside reads |
+//! | `used` | inputs of nested DAGs that nothing inside uses |
 
 mod component;
 mod graph;
-mod needs;
 mod task;
 #[cfg(test)]
 mod tests;
+mod used;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -54,8 +54,8 @@ struct Source<'s> {
     platform: Option<&'s ir::SinglePlatform>,
     /// Where each component will be in the plan.
     places: BTreeMap<&'s str, ComponentIx>,
-    /// What is read in DAGs.
-    needs: needs::Needs<'s>,
+    /// What is used in DAGs.
+    used: used::Used<'s>,
 }
 
 /// Builds the plan.
@@ -83,9 +83,9 @@ pub(crate) fn build(
         spec,
         platform: kubernetes,
         places,
-        needs: needs::Needs::default(),
+        used: used::Used::default(),
     };
-    source.needs = needs::Needs::of(&source);
+    source.used = used::Used::of(&source);
 
     let mut components = vec![component::interface("root", "root", root, &mut faults)];
     for (name, component) in &spec.components {
@@ -99,7 +99,7 @@ pub(crate) fn build(
                 .map(|(name, spec)| (format!("components.{name}"), spec)),
         )
         .collect();
-    needs::relax(&source, &mut components);
+    used::relax(&source, &mut components);
     let mut bodies = Vec::with_capacity(specs.len());
     for (place, spec) in &specs {
         bodies.push(component::body(

@@ -142,7 +142,7 @@ fn parameters(
         let place = format!("{place}.inputs.parameters.{name}");
         if let Some(parent) = &input.component_input_parameter
             && !scope.own.parameters.contains_key(parent)
-            && scope.source.is_unread(&component.name, name)
+            && scope.source.is_unused(&component.name, name)
         {
             continue;
         }

@@ -128,6 +128,67 @@ fn a_component_that_contains_itself_is_refused() {
     );
 }
 
+/// DAGs inside one another, each of which passes its input `x` to the next; `inner` is the task of
+/// the innermost.
+fn nest(spec: &mut Value, levels: usize, inner: &Value) {
+    let given = json!({"parameters": {"x": {"componentInputParameter": "x"}}});
+    let declared = json!({"parameters": {"x": {"parameterType": "STRING"}}});
+    for level in 0..levels {
+        let task = if level + 1 == levels {
+            inner.clone()
+        } else {
+            json!({"componentRef": {"name": format!("d{}", level + 1)}, "inputs": given})
+        };
+        spec["components"][format!("d{level}")] =
+            json!({"inputDefinitions": declared, "dag": {"tasks": {"t": task}}});
+    }
+    spec["root"]["dag"]["tasks"]["x"] = json!({"componentRef": {"name": "d0"}});
+}
+
+#[test]
+fn an_input_is_needed_if_anything_inside_uses_it() {
+    let passed = json!({"parameters": {"x": {"componentInputParameter": "x"}}});
+    let uses = json!({"componentRef": {"name": "e"}, "inputs": passed});
+    let declared = json!({"parameters": {"x": {"parameterType": "STRING"}}});
+    let inner = json!({"dag": {"tasks": {"t": {"componentRef": {"name": "c"}}}},
+        "inputDefinitions": declared});
+    let asks = |condition: &str| {
+        json!({"componentRef": {"name": "inner"}, "inputs": passed,
+            "triggerPolicy": {"condition": condition}})
+    };
+    for (task, needed) in [
+        (uses, true),
+        (json!({"componentRef": {"name": "c"}}), false),
+        (asks("inputs.parameter_values['x'] == 'a'"), true),
+        (asks("inputs.parameter_values.x == 'a'"), true),
+        (asks("'xx' == 'a'"), false),
+    ] {
+        let found = faults(|spec| {
+            spec["components"]["e"] = json!({"executorLabel": "e", "inputDefinitions": declared});
+            spec["components"]["inner"] = inner.clone();
+            nest(spec, 30, &task);
+        });
+        let told = found
+            .iter()
+            .any(|fault| fault.starts_with("root.dag.tasks.x"));
+        assert_eq!(told, needed, "{task}: {found:?}");
+    }
+}
+
+#[test]
+fn a_chain_of_thousands_of_dags_is_refused_without_delay() {
+    let begun = std::time::Instant::now();
+    let found = faults(|spec| {
+        let passed = json!({"parameters": {"x": {"componentInputParameter": "x"}}});
+        let inner = json!({"componentRef": {"name": "c"}, "inputs": passed});
+        nest(spec, 4000, &inner);
+    });
+    let deep = |fault: &String| fault.contains("100 levels deep");
+    assert!(found.iter().any(deep), "{found:?}");
+    // Once for each level, it takes minutes.
+    assert!(begun.elapsed() < std::time::Duration::from_secs(20));
+}
+
 #[test]
 fn a_pipeline_that_unfolds_without_end_is_refused() {
     let found = faults(|spec| {
