@@ -41,7 +41,7 @@ pub(crate) enum ScheduleError {
         end: Timestamp,
     },
     /// No day matches.
-    #[error("the schedule can never fire: no date matches its fields")]
+    #[error("the schedule can never fire: no date up to the year 9999 matches it")]
     Never,
     /// It ends too early.
     #[error(
@@ -56,9 +56,8 @@ pub(crate) enum ScheduleError {
     },
 }
 
-/// Spans of time before now in which the newest due time is looked for, in seconds, each some sixty
-/// times the one before: however old the cursor is, few due times are stepped through.
-const SPANS_S: [i64; 6] = [60, 3_600, 172_800, 8_640_000, 432_000_000, i64::MAX / 2000];
+/// The last second that an API can tell, that of `google.protobuf.Timestamp`: the end of year 9999.
+const LAST: Timestamp = Timestamp::from_millis(253_402_300_799_000);
 
 impl Schedule {
     /// The schedule of a trigger that was stored at `created_at`; `zone` is that of cron expressions
@@ -120,20 +119,38 @@ impl Schedule {
     }
 
     fn unbounded(&self, after: Timestamp) -> Option<Timestamp> {
-        match &self.rule {
+        let next = match &self.rule {
             Rule::Cron(cron) => cron.next_after(after, self.begin),
             Rule::Every(seconds) => cron::every(*seconds, after, self.begin),
             Rule::Once => (after < self.begin).then_some(self.begin),
-        }
+        };
+        next.filter(|next| *next <= LAST)
     }
 
     /// The newest due time after `after` and not after `until`.
     pub(crate) fn newest(&self, after: Timestamp, until: Timestamp) -> Option<Timestamp> {
-        SPANS_S.into_iter().find_map(|seconds| {
-            let earliest = until.millis().saturating_sub(seconds * 1000);
-            let from = after.max(Timestamp::from_millis(earliest));
-            let due = |at: Timestamp| self.next_after(at).filter(|next| *next <= until);
-            std::iter::successors(due(from), |at| due(*at)).last()
-        })
+        last_until(after, until, |at| self.next_after(at))
     }
+}
+
+/// The last of some times that is after `after` and not after `until`. `next` tells the first one
+/// after a moment; there may be millions, so they are not gone through: the later the moment, the
+/// later its next one, and the last moment whose next one is not too late is found by halves.
+pub(super) fn last_until(
+    after: Timestamp,
+    until: Timestamp,
+    next: impl Fn(Timestamp) -> Option<Timestamp>,
+) -> Option<Timestamp> {
+    let in_time = |millis: i64| next(Timestamp::from_millis(millis)).filter(|at| *at <= until);
+    let mut found = in_time(after.millis())?;
+    // `early` has a next one in time, which is `found`; `late` has none.
+    let (mut early, mut late) = (found.millis() - 1, until.millis());
+    while late - early > 1 {
+        let middle = early + (late - early) / 2;
+        match in_time(middle) {
+            Some(at) => (found, early) = (at, at.millis() - 1),
+            None => late = middle,
+        }
+    }
+    Some(found)
 }
