@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 struct Rule {
     /// Its first line.
     begin: &'static str,
-    /// All lines up to one like this belong to it.
+    /// All lines up to one like this belong to it, as long as they are lines of printed JSON: of a log
+    /// that was cut, the rest is output.
     until: Option<&'static str>,
     /// One more line belongs to it if it is like this.
     next: Option<&'static str>,
@@ -103,10 +104,13 @@ impl Filter {
     pub fn drops(&mut self, line: &str) -> bool {
         match self.inside {
             Some(Inside::Until(end)) => {
-                if end.is_match(line) {
+                let is_json = line.starts_with(['{', '}', ' ']);
+                if !is_json || end.is_match(line) {
                     self.inside = None;
                 }
-                return true;
+                if is_json {
+                    return true;
+                }
             }
             Some(Inside::Next(next)) => {
                 self.inside = None;
@@ -131,6 +135,22 @@ impl Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_that_was_cut_hides_nothing_that_follows() {
+        let mut filter = Filter::default();
+        let shown: Vec<_> = [
+            "[KFP Executor 2026-11-27 10:00:00,003 INFO]: Got executor_input:",
+            "{",
+            "    \"inputs\": {",
+            "output",
+            "more",
+        ]
+        .into_iter()
+        .filter(|line| !filter.drops(line))
+        .collect();
+        assert_eq!(shown, ["output", "more"]);
+    }
 
     const LOG: &str = r#"WARNING: Running pip as the 'root' user can result in broken permissions and conflicting behaviour
 [KFP Executor 2026-11-27 10:00:00,001 INFO]: Looking for component `add` in --component_module_path `/tmp/tmp.x/ephemeral_component.py`

@@ -78,7 +78,7 @@ const pipelines = (signal) =>
       : hint("no pipelines"), signal);
 
 async function experimentPage(id, signal) {
-  const one = await get(`apis/v2beta1/experiments/${id}`, signal);
+  const one = await get(`apis/v2beta1/experiments/${encodeURIComponent(id)}`, signal);
   document.title = `${one.display_name} · Ferroflow`;
   const path = `apis/v2beta1/runs?experiment_id=${encodeURIComponent(id)}`;
   return element("section", {},
@@ -89,10 +89,10 @@ async function experimentPage(id, signal) {
 }
 
 async function pipelinePage(id, signal) {
-  const one = await get(`apis/v2beta1/pipelines/${id}`, signal);
+  const one = await get(`apis/v2beta1/pipelines/${encodeURIComponent(id)}`, signal);
   document.title = `${one.display_name} · Ferroflow`;
   const rows = (version) => [version.display_name, version.pipeline_version_id, when(version.created_at)];
-  const versions = await list("", `apis/v2beta1/pipelines/${id}/versions`, "pipeline_versions",
+  const versions = await list("", `apis/v2beta1/pipelines/${encodeURIComponent(id)}/versions`, "pipeline_versions",
     (page) => table(["Version", "ID", "Created"], page.map(rows)), signal);
   return element("section", {},
     element("h1", {}, one.display_name),
@@ -143,7 +143,7 @@ function pageFor(parts, signal) {
     if (kind === "pipelines") return pipelines(signal);
   }
   if (details === "details" && id) {
-    if (kind === "runs") return runPage(id, signal);
+    if (kind === "runs") return runPage(encodeURIComponent(id), signal);
     if (kind === "experiments") return experimentPage(id, signal);
     if (kind === "pipelines") return pipelinePage(id, signal);
   }
@@ -155,8 +155,8 @@ async function show() {
   current = new AbortController();
   const signal = current.signal;
   document.title = "Ferroflow";
-  const parts = location.hash.replace(/^#\/?/, "").split("/").filter(Boolean).map(decodeURIComponent);
   try {
+    const parts = location.hash.replace(/^#\/?/, "").split("/").filter(Boolean).map(decodeURIComponent);
     const page = await pageFor(parts, signal);
     if (!signal.aborted) main.replaceChildren(page);
   } catch (error) {

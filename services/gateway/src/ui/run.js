@@ -24,8 +24,9 @@ async function noiseFilter() {
   let next = null;
   return (line) => {
     if (until) {
-      if (until.test(line)) until = null;
-      return true;
+      const isJson = /^[{} ]/.test(line);
+      if (!isJson || until.test(line)) until = null;
+      if (isJson) return true;
     }
     const following = next;
     next = null;
