@@ -52,7 +52,7 @@ const GROUPS: &[Group] = &[
         &["--test", "upgrade", "recorded"],
     ),
     group(
-        false,
+        true,
         "the runtime's contract over Docker and Kubernetes, warm pods",
         &[
             "--test",
@@ -64,7 +64,17 @@ const GROUPS: &[Group] = &[
         ],
     ),
     group(
-        false,
+        true,
+        "causes of failures in containers and pods",
+        &["--test", "causes"],
+    ),
+    group(
+        true,
+        "containers, and restarts of Docker",
+        &["--test", "docker"],
+    ),
+    group(
+        true,
         "the chart, replicas in pods, upgrades of what runs",
         &[
             "--test",
@@ -77,15 +87,10 @@ const GROUPS: &[Group] = &[
     ),
     group(
         false,
-        "compiled pipelines of the ecosystem, causes of failures",
-        &["--test", "cluster_conformance", "--test", "causes"],
+        "compiled pipelines of the ecosystem",
+        &["--test", "cluster_conformance"],
     ),
     group(false, "Kafka, and restarts of it", &["--test", "kafka"]),
-    group(
-        false,
-        "containers, and restarts of Docker",
-        &["--test", "docker"],
-    ),
     group(false, "faults of each part", &["--test", "cluster_faults"]),
 ];
 
