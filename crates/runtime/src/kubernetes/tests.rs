@@ -282,7 +282,8 @@ fn large_values_are_not_in_a_pods_object() {
 
     let pod = serde_json::to_string(&objects::pod(&spec, &config(), None).unwrap()).unwrap();
 
-    assert!(pod.len() < 100_000, "{} bytes", pod.len());
+    // REFERS and ESCAPED are 110,000 of them.
+    assert!(pod.len() < 200_000, "{} bytes", pod.len());
     assert!(
         pod.contains("ESCAPED")
             && pod.contains("SMALL")

@@ -10,6 +10,8 @@
 pub(crate) mod cron;
 pub(crate) mod due;
 #[cfg(test)]
+mod newest_tests;
+#[cfg(test)]
 mod oracle;
 pub(crate) mod schedule;
 #[cfg(test)]

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::due::{Advance, Limits, Progress, advance};
 use super::oracle::{Expression, expression};
-use super::schedule::{Schedule, ScheduleError, last_until};
+use super::schedule::{Schedule, ScheduleError};
 use super::zone::Zone;
 use super::{Trigger, When};
 
@@ -35,7 +35,7 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_millis(seconds * 1000)
 }
 
-fn trigger(cron: &str, zone: &str) -> Trigger {
+pub(super) fn trigger(cron: &str, zone: &str) -> Trigger {
     Trigger {
         when: When::Cron(format!("CRON_TZ={zone} {cron}")),
         start: None,
@@ -43,7 +43,7 @@ fn trigger(cron: &str, zone: &str) -> Trigger {
     }
 }
 
-fn utc() -> Zone {
+pub(super) fn utc() -> Zone {
     Zone::named("UTC").unwrap()
 }
 
@@ -277,7 +277,7 @@ proptest! {
     }
 }
 
-fn schedule(trigger: &Trigger, created: &str) -> Result<Schedule, ScheduleError> {
+pub(super) fn schedule(trigger: &Trigger, created: &str) -> Result<Schedule, ScheduleError> {
     let schedule = Schedule::of(trigger, created.parse().unwrap(), &utc())?;
     schedule.check_fires().map(|()| schedule)
 }
@@ -466,71 +466,4 @@ fn a_frame_begins_after_its_start_and_holds_its_end() {
     let all: Vec<_> = std::iter::successors(due(&Timestamp::EPOCH), due).collect();
     let texts: Vec<_> = all.iter().map(ToString::to_string).collect();
     assert_eq!(texts, ["2026-11-27T10:01:00Z", "2026-11-27T10:02:00Z"]);
-}
-
-#[test]
-fn the_newest_due_time_takes_few_steps_however_old_the_cursor_is() {
-    let now: Timestamp = "2026-11-27T10:59:30Z".parse().unwrap();
-    for (cron, newest) in [
-        ("* * * * * *", "2026-11-27T10:59:30Z"),
-        ("* * * * *", "2026-11-27T10:59:00Z"),
-        ("* 0 * * * *", "2026-11-27T10:00:59Z"),
-        ("* * * * 10 *", "2026-10-31T22:59:00Z"),
-        ("* * * * * 10 *", "2026-10-31T22:59:59Z"),
-        ("0 0 1 1 *", "2025-12-31T23:00:00Z"),
-    ] {
-        let trigger = trigger(cron, "Europe/Berlin");
-        let schedule = Schedule::of(&trigger, Timestamp::EPOCH, &utc()).unwrap();
-        let steps = std::cell::Cell::new(0);
-        let found = last_until(Timestamp::EPOCH, now, |at| {
-            steps.set(steps.get() + 1);
-            assert!(steps.get() <= 50, "{cron}");
-            schedule.next_after(at)
-        });
-        assert_eq!(found.unwrap().to_string(), newest, "{cron}");
-        assert_eq!(schedule.newest(Timestamp::EPOCH, now), found, "{cron}");
-    }
-}
-
-proptest! {
-    #[test]
-    fn the_last_of_some_times_is_found(
-        times in prop::collection::btree_set(-50..50_i64, 0..20),
-        after in -60..60_i64,
-        until in -60..60_i64,
-    ) {
-        let last = times.iter().copied().rfind(|time| *time > after && *time <= until);
-        let next = |after: Timestamp| {
-            let next = times.range(after.millis() + 1..).next();
-            next.copied().map(Timestamp::from_millis)
-        };
-        let (after, until) = (Timestamp::from_millis(after), Timestamp::from_millis(until));
-        prop_assert_eq!(last_until(after, until, next).map(Timestamp::millis), last);
-    }
-}
-
-#[test]
-fn nothing_is_due_after_what_an_api_can_tell() {
-    let created = "2026-11-27T10:00:00Z";
-    let started = |when: When, start: &str| Trigger {
-        when,
-        start: Some(start.parse().unwrap()),
-        end: None,
-    };
-    let late = "9999-12-30T21:00:00Z";
-    for (when, start) in [
-        (When::Periodic(200_000_000_000_000), created),
-        (When::Periodic(251_000_000_000), created),
-        (When::Periodic(251_000_000_000_000_000), created),
-        (When::Cron("@every 70000000h".to_owned()), created),
-        (When::Cron("0 12 1 1 *".to_owned()), late),
-    ] {
-        let error = schedule(&started(when.clone(), start), created).unwrap_err();
-        assert_eq!(error, ScheduleError::Never, "{when:?}");
-    }
-    let longest = started(When::Periodic(251_000_000_000), "2000-01-01T00:00:00Z");
-    let schedule = schedule(&longest, created).unwrap();
-    let first = schedule.next_after(Timestamp::EPOCH).unwrap();
-    assert!(first.to_string().starts_with("9953-"), "{first}");
-    assert_eq!(schedule.next_after(first), None);
 }
