@@ -5,20 +5,20 @@
 //! anyway, without a digest.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read as _};
-use std::os::unix::fs::{OpenOptionsExt as _, symlink};
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use ferroflow_artifacts::{digest, stamp};
 use ferroflow_types::ValueLimit;
 use ferroflow_types::json::check_nesting;
 use ferroflow_types::limit::{bytes_of, bytes_of_map};
-use rustix::fs::OFlags;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::command::of_io;
+use crate::files::open_left;
 use crate::values::{declared, mark_bare_numbers, typed, unmarked};
 use crate::{
     AttemptSpec, Failure, FailureReason, InputLink, OutputArtifact, OutputParameter, OutputSpec,
@@ -151,23 +151,12 @@ fn read_text(
     most: u64,
     check: impl Fn(u64) -> Result<(), String>,
 ) -> io::Result<Option<String>> {
-    // A pipe would be waited for until somebody writes to it.
-    let options = OFlags::NONBLOCK | OFlags::NOCTTY;
-    let opened = File::options()
-        .read(true)
-        .custom_flags(options.bits().cast_signed())
-        .open(path);
-    let file = match opened {
+    let file = match open_left(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    let found = file.metadata()?;
-    if !found.is_file() {
-        let message = format!("{} is not a regular file", path.display());
-        return Err(io::Error::other(message));
-    }
-    check(found.len()).map_err(io::Error::other)?;
+    check(file.metadata()?.len()).map_err(io::Error::other)?;
     // Files of the kernel's have a length of 0 and may be read without end.
     let mut bytes = Vec::new();
     file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;

@@ -15,6 +15,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::control_group::ControlGroup;
 use crate::orders::{Order, Orders};
+use crate::outcome::no_space;
 use crate::{
     AttemptFiles, AttemptKey, AttemptSpec, Failure, FailureReason, Limits, MARK, Surroundings,
     cause, family, words,
@@ -377,9 +378,10 @@ fn start_failed(spec: &AttemptSpec, around: Surroundings, error: &io::Error) -> 
 
 /// A failure of the file system or the kernel.
 pub(crate) fn of_io(what: &str, error: &io::Error) -> Failure {
-    let reason = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FailureReason::NoSpace,
-        _ => FailureReason::StartFailed,
+    let reason = if no_space(error) {
+        FailureReason::NoSpace
+    } else {
+        FailureReason::StartFailed
     };
     Failure::new(reason, format!("{what}: {error}"))
 }

@@ -13,13 +13,14 @@ use rustix::process::Signal;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::outcome::no_space;
 use crate::{AttemptSpec, Outcome, family};
 
 /// How much of a log's end goes into a report.
 const TAIL_MAX: u64 = 4096;
 
 /// Refuses to open a link, and does not wait for the other end of a pipe.
-const NOT_A_LINK: i32 = OFlags::NOFOLLOW
+const NO_LINK_NO_WAIT: i32 = OFlags::NOFOLLOW
     .union(OFlags::NONBLOCK)
     .bits()
     .cast_signed();
@@ -68,9 +69,8 @@ impl AttemptFiles {
     /// report that is longer, and that a full disk has no room for, gives way to one that says so.
     pub fn write_outcome(&self, outcome: &Outcome) -> io::Result<()> {
         let bytes = serde_json::to_vec(outcome)?;
-        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
         match self.put_outcome(&bytes) {
-            Err(error) if bytes.len() > RESERVE && full.contains(&error.kind()) => {
+            Err(error) if bytes.len() > RESERVE && no_space(&error) => {
                 let short = outcome.shortened(bytes.len(), &error);
                 self.put_outcome(&serde_json::to_vec(&short)?)
             }
@@ -85,16 +85,16 @@ impl AttemptFiles {
                 .create(true)
                 .truncate(false)
                 .write(true)
-                .custom_flags(NOT_A_LINK)
+                .custom_flags(NO_LINK_NO_WAIT)
                 .open(&part)
         };
         let mut file = match open() {
             // Somebody put a link or a pipe there.
             Err(error)
-                if [Errno::LOOP, Errno::NXIO]
-                    .map(Errno::raw_os_error)
-                    .map(Some)
-                    .contains(&error.raw_os_error()) =>
+                if matches!(
+                    Errno::from_io_error(&error),
+                    Some(Errno::LOOP | Errno::NXIO)
+                ) =>
             {
                 fs::remove_file(&part)?;
                 open()?
@@ -135,7 +135,7 @@ impl AttemptFiles {
             .create(true)
             .truncate(false)
             .write(true)
-            .custom_flags(NOT_A_LINK)
+            .custom_flags(NO_LINK_NO_WAIT)
             .open(self.lock())
     }
 
@@ -245,10 +245,19 @@ fn tail(path: &Path, limit: u64) -> io::Result<String> {
 /// Opens a file that a command may have put something else in the place of: a link is not followed,
 /// since the reader may see more than the command does, and a pipe is not waited for.
 pub fn open_own(path: &Path) -> io::Result<File> {
-    let file = File::options()
-        .read(true)
-        .custom_flags(NOT_A_LINK)
-        .open(path)?;
+    open_regular(path, NO_LINK_NO_WAIT)
+}
+
+/// Opens a regular file that a command left; a link is followed, a pipe is not waited for.
+pub(crate) fn open_left(path: &Path) -> io::Result<File> {
+    open_regular(
+        path,
+        (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed(),
+    )
+}
+
+fn open_regular(path: &Path, flags: i32) -> io::Result<File> {
+    let file = File::options().read(true).custom_flags(flags).open(path)?;
     if file.metadata()?.is_file() {
         return Ok(file);
     }

@@ -40,6 +40,12 @@ impl Outcome {
     }
 }
 
+/// Whether the disk is full, or the user's share of it.
+pub(crate) fn no_space(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
+}
+
 /// How an attempt went.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
