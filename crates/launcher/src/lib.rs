@@ -68,12 +68,12 @@ mod values;
 mod words;
 
 /// What a launcher of this machine is started with: an attempt's folder, or
-/// [`mounts::TRY_READ_ONLY`] and a folder.
+/// [`mounts::TRY_READ_ONLY`] and folders.
 pub fn main(arguments: &[std::ffi::OsString]) -> std::process::ExitCode {
     use std::process::ExitCode;
     let done = match arguments {
         [dir] => launch(dir.as_ref()),
-        [first, dir] if first == mounts::TRY_READ_ONLY => mounts::try_read_only(dir.as_ref()),
+        [first, folders @ ..] if first == mounts::TRY_READ_ONLY => mounts::try_read_only(folders),
         _ => return ExitCode::from(2),
     };
     // The runtime finds no report of one that fails and says that the launcher vanished.

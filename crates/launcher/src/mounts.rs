@@ -6,6 +6,7 @@
 //! the right to administrate the system (`CAP_SYS_ADMIN`) can mount again: this keeps steps from
 //! changing what is not theirs, it does not lock up a hostile root.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -87,20 +88,22 @@ pub(crate) fn protect(read_only: &ReadOnly) -> io::Result<()> {
     Ok(())
 }
 
-/// The argument that makes a launcher try whether [`ReadOnly`] can be had, in the folder that follows.
+/// The argument that makes a launcher try whether [`ReadOnly`] can be had, in the folders that follow.
 pub const TRY_READ_ONLY: &str = "--try-read-only";
 
-/// Whether a process like this one can be kept from changing what is in `folder`, as its user or as
+/// Whether a process like this one can be kept from changing what is in `folders`, as its user or as
 /// root. Leaves this process in a namespace of its own.
 ///
 /// # Errors
 /// Why it cannot.
-pub fn try_read_only(folder: &Path) -> io::Result<()> {
+pub fn try_read_only(folders: &[OsString]) -> io::Result<()> {
     protect(&ReadOnly {
-        paths: vec![folder.to_path_buf()],
+        paths: folders.iter().map(PathBuf::from).collect(),
         except: Vec::new(),
     })?;
-    is_read_only(folder)
+    folders
+        .iter()
+        .try_for_each(|folder| is_read_only(folder.as_ref()))
 }
 
 fn is_read_only(folder: &Path) -> io::Result<()> {

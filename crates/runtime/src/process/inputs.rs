@@ -29,8 +29,7 @@ pub enum Inputs {
 impl Inputs {
     /// Mounted, if a launcher can do that to each of `folders`, which are there.
     pub fn that_work(launcher: &[OsString], folders: &[&Path]) -> Self {
-        let mut folders = folders.iter();
-        if folders.all(|folder| try_launcher(launcher, folder)) {
+        if try_launcher(launcher, folders) {
             Self::Mounted
         } else {
             tracing::info!(
@@ -42,14 +41,14 @@ impl Inputs {
     }
 }
 
-fn try_launcher(launcher: &[OsString], folder: &Path) -> bool {
+fn try_launcher(launcher: &[OsString], folders: &[&Path]) -> bool {
     let Some((program, words)) = launcher.split_first() else {
         return false;
     };
     let ended = Command::new(program)
         .args(words)
         .arg(TRY_READ_ONLY)
-        .arg(folder)
+        .args(folders)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
