@@ -5,7 +5,6 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use ferroflow_proto::google::api::HttpBody;
-use ferroflow_proto::pipelines::v1::task_service_client::TaskServiceClient;
 use ferroflow_proto::pipelines::v1::{
     Artifact, ArtifactFile, ListArtifactFilesRequest, ReadArtifactRequest,
 };
@@ -20,7 +19,7 @@ pub(super) async fn files(
     channel: &Channel,
     artifact_id: i64,
 ) -> anyhow::Result<Vec<ArtifactFile>> {
-    let mut client = client(channel);
+    let mut client = clients::tasks(channel);
     pages::all(async |page_token| {
         let request = ListArtifactFilesRequest {
             artifact_id,
@@ -34,10 +33,6 @@ pub(super) async fn files(
     .await
 }
 
-fn client(channel: &Channel) -> TaskServiceClient<Channel> {
-    clients::tasks(channel)
-}
-
 /// The content of an artifact, or of the file `inner` in the folder that it is.
 async fn content(
     channel: &Channel,
@@ -48,7 +43,7 @@ async fn content(
         artifact_id,
         path: inner.to_owned(),
     };
-    let content = client(channel).read_artifact(request).await;
+    let content = clients::tasks(channel).read_artifact(request).await;
     Ok(content.map_err(refused)?.into_inner())
 }
 

@@ -8,11 +8,11 @@ use ferroflow_proto::kfp::v2beta1 as pb;
 use ferroflow_proto::pipelines::v1::{Artifact, Task, TaskState};
 use serde_json::{Map, Value};
 
-use super::{PACKAGE, clients, fetch, has_ended, state, tasks};
+use super::{PACKAGE, fetch, has_ended, state, tasks};
 use crate::cli::output::{
     bold, duration, elapsed, json, json_of, line, paint, style_of, table, time_with_zone,
 };
-use crate::cli::{Channel, Format, Global, artifact, remarks, watch};
+use crate::cli::{Channel, Format, Global, artifact, clients, remarks, watch};
 
 /// Characters of a value that are shown.
 const VALUE_MAX: usize = 200;

@@ -5,9 +5,9 @@ use clap::ValueEnum;
 use ferroflow_proto::kfp::v2beta1 as pb;
 use serde_json::{Value, json};
 
-use super::{PACKAGE, clients, state};
+use super::{PACKAGE, state};
 use crate::cli::output::{elapsed, note, refused, short_ids, show, table, time};
-use crate::cli::{Channel, Format, Global, find, pages};
+use crate::cli::{Channel, Format, Global, clients, find, pages};
 
 /// The states that runs can be in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

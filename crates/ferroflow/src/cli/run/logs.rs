@@ -10,11 +10,11 @@ use ferroflow_proto::pipelines::v1::{StreamLogsRequest, Task, TaskState};
 use tokio::task::JoinSet;
 use tonic::Code;
 
-use super::{clients, fetch, has_ended, state, tasks, unless_interrupted};
+use super::{fetch, has_ended, state, tasks, unless_interrupted};
 use crate::cli::follow::{RunEvents, number, text};
 use crate::cli::log_text::{Lines, Printer};
 use crate::cli::output::{note, paint, refused};
-use crate::cli::{Channel, find};
+use crate::cli::{Channel, clients, find};
 
 /// Between two looks for a log that is not there yet.
 const LOOK: Duration = Duration::from_millis(300);

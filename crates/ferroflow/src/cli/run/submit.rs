@@ -7,10 +7,10 @@ use ferroflow_proto::kfp::v2beta1 as pb;
 use ferroflow_proto::kfp::v2beta1::run::PipelineSource;
 use tonic::Code;
 
-use super::{PACKAGE, clients, wait};
+use super::{PACKAGE, wait};
 use crate::cli::chosen::{Choice, config};
 use crate::cli::output::{line, note, refused, show};
-use crate::cli::{Channel, Global, connect, find, spec};
+use crate::cli::{Channel, Global, clients, connect, find, spec};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Submit {
