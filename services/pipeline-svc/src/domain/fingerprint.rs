@@ -15,7 +15,7 @@ use crate::domain::engine::inputs::fill_defaults;
 use crate::domain::engine::node::Values;
 use crate::domain::invocation::WORKSPACE;
 use crate::domain::placeholder::{self, TaskFacts};
-use crate::domain::plan::{Body, Component, Container, ParameterType};
+use crate::domain::plan::{Body, Component, Container};
 use crate::domain::task_config::Asked;
 use crate::domain::{platform, task_config};
 
@@ -47,13 +47,13 @@ pub(crate) struct Seen {
 }
 
 impl CacheInputs {
-    /// What the result of `component` depends on, given resolved inputs without its defaults and what
-    /// the task asks of Kubernetes.
+    /// What the result of `component` depends on, given resolved inputs without its defaults;
+    /// `platform` is what the task asks of Kubernetes, for a command that is told.
     pub(crate) fn of(
         component: &Component,
         inputs: &Values,
         facts: &TaskFacts,
-        platform: &Map<String, Value>,
+        platform: impl FnOnce() -> Map<String, Value>,
     ) -> Self {
         let output_artifacts: BTreeMap<_, _> = component
             .output_artifacts
@@ -90,12 +90,12 @@ impl CacheInputs {
                 "platform": platform::seen_by_command(container),
             });
             content["facts"] = json!(facts_in(container, facts));
-            if takes_config(component) {
+            if component.config_parameters().next().is_some() {
                 // As written: what placeholders in it stand for is among the inputs.
                 let asked = Asked {
                     env: &container.env,
                     resources: &container.resources,
-                    platform,
+                    platform: &platform(),
                     workspace: None,
                 };
                 content["taskConfig"] = task_config::value(&component.passthroughs, &asked);
@@ -123,12 +123,6 @@ impl CacheInputs {
     pub(crate) fn command(&self) -> (&str, &[String]) {
         (&self.image, &self.command)
     }
-}
-
-/// Whether the command is told what the task asks for.
-fn takes_config(component: &Component) -> bool {
-    let mut declared = component.parameters.values();
-    declared.any(|decl| decl.kind == ParameterType::TaskConfig)
 }
 
 /// What a container's texts say of the run and the task that it is in.

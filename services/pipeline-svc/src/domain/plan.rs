@@ -74,6 +74,16 @@ pub(crate) struct Component {
     pub body: Body,
 }
 
+impl Component {
+    /// Parameters of type `TASK_CONFIG`, which are given for each attempt what its task asks for.
+    pub(crate) fn config_parameters(&self) -> impl Iterator<Item = &String> {
+        self.parameters
+            .iter()
+            .filter(|(_, decl)| decl.kind == ParameterType::TaskConfig)
+            .map(|(name, _)| name)
+    }
+}
+
 /// What a component does.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Body {

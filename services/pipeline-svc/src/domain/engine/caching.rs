@@ -101,8 +101,8 @@ impl RunState {
             return CacheKey::Chosen(fingerprint::custom(&component.name, key));
         }
         let facts = self.task_facts(ix);
-        let platform = self.platform_asked(ix);
-        let inputs = CacheInputs::of(component, &self.node(ix).inputs, &facts, &platform);
+        let inputs = &self.node(ix).inputs;
+        let inputs = CacheInputs::of(component, inputs, &facts, || self.platform_asked(ix));
         CacheKey::Computed(Box::new(inputs))
     }
 }

@@ -45,7 +45,7 @@ fn facts(run: &str, workspace: Option<&str>) -> TaskFacts {
 }
 
 fn fingerprint(component: &Component, inputs: &Values, facts: &TaskFacts) -> String {
-    let inputs = CacheInputs::of(component, inputs, facts, &Map::new());
+    let inputs = CacheInputs::of(component, inputs, facts, Map::new);
     compute(&inputs, &Seen::default())
 }
 
@@ -133,7 +133,7 @@ fn content_counts_as_it_is_now_and_so_does_the_interpreter() {
         let component = component("a", &[]);
         let facts = facts("1", None);
         compute(
-            &CacheInputs::of(&component, &inputs, &facts, &Map::new()),
+            &CacheInputs::of(&component, &inputs, &facts, Map::new),
             seen,
         )
     };
@@ -169,7 +169,7 @@ fn what_a_task_asks_for_counts_where_its_command_is_told() {
             container.resources.cpu_limit = Some(cpu.to_owned());
         }
         let platform = json!({"nodeSelector": {"labels": {"node": node}}});
-        let platform = platform.as_object().unwrap();
+        let platform = || platform.as_object().unwrap().clone();
         let inputs = given("who", "x");
         let inputs = CacheInputs::of(&component, &inputs, &facts("1", None), platform);
         compute(&inputs, &Seen::default())

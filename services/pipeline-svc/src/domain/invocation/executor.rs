@@ -141,11 +141,7 @@ pub(super) fn fill_in_config(
     input: &mut ExecutorInput,
 ) -> bool {
     let component = run.component(ix);
-    let parameters = component.parameters.iter();
-    let wanted: Vec<_> = parameters
-        .filter(|(_, decl)| decl.kind == ParameterType::TaskConfig)
-        .map(|(name, _)| name)
-        .collect();
+    let wanted: Vec<_> = component.config_parameters().collect();
     if wanted.is_empty() {
         return false;
     }
