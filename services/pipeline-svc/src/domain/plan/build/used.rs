@@ -49,6 +49,15 @@ struct Flow<'s> {
 }
 
 impl<'s> Flow<'s> {
+    /// Adds that `outer` is given to a task: to the input `inner` of a nested DAG, or to something that
+    /// uses it.
+    fn add(&mut self, outer: Input<'s>, inner: Option<Input<'s>>) {
+        match inner {
+            Some(inner) => self.passed.entry(inner).or_default().push(outer),
+            None => drop(self.used.insert(outer)),
+        }
+    }
+
     /// Follows what is passed from the inside to the outside. Each input is looked at once, so
     /// neither the depth of a pipeline nor the order of its components matters.
     fn all(mut self) -> BTreeSet<Input<'s>> {
@@ -105,12 +114,8 @@ fn add_parameters<'s>(
         };
         let declared =
             inner.is_some_and(|dag| dag.input_definitions.parameters.contains_key(input));
-        if declared && !own.contains(input.as_str()) {
-            let passed = flow.passed.entry((called, input)).or_default();
-            passed.push((around, parent));
-        } else {
-            flow.used.insert((around, parent));
-        }
+        let passed = declared && !own.contains(input.as_str());
+        flow.add((around, parent), passed.then_some((called, input)));
     }
 }
 
@@ -129,12 +134,8 @@ fn add_artifacts<'s>(
         let Some(parent) = &from.component_input_artifact else {
             continue;
         };
-        if nested && items != Some(input) {
-            let passed = flow.passed.entry((called, input)).or_default();
-            passed.push((around, parent));
-        } else {
-            flow.used.insert((around, parent));
-        }
+        let passed = nested && items != Some(input);
+        flow.add((around, parent), passed.then_some((called, input)));
     }
 }
 
