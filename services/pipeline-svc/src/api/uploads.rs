@@ -1,7 +1,5 @@
 //! `UploadService`: compiled pipelines as files.
 
-use std::mem;
-
 use ferroflow_proto::kfp::v2beta1::{Pipeline, PipelineVersion};
 use ferroflow_proto::pipelines::v1 as pb;
 use ferroflow_proto::pipelines::v1::upload_service_server::UploadService;
@@ -13,8 +11,7 @@ use crate::app::pipelines::{self, CreatePipeline};
 use crate::app::spec_file::{self, SpecFile};
 use crate::app::versions::{self, NewVersion};
 
-async fn read(filename: &str, content: Vec<u8>) -> Result<SpecFile, Status> {
-    let filename = filename.to_owned();
+async fn read(filename: String, content: Vec<u8>) -> Result<SpecFile, Status> {
     let read = spec_file::aside(move || spec_file::read(&filename, &content));
     read.await.map_err(failed)
 }
@@ -26,9 +23,8 @@ impl UploadService for Api {
         request: Request<pb::UploadPipelineRequest>,
     ) -> Result<Response<Pipeline>, Status> {
         caller(&request)?;
-        let mut given = request.into_inner();
-        let content = mem::take(&mut given.content);
-        let file = read(&given.filename, content).await?;
+        let given = request.into_inner();
+        let file = read(given.filename.clone(), given.content).await?;
         let named = !given.name.is_empty() || !given.display_name.is_empty();
         let create = CreatePipeline {
             name: if named { given.name } else { given.filename },
@@ -49,10 +45,9 @@ impl UploadService for Api {
         request: Request<pb::UploadPipelineVersionRequest>,
     ) -> Result<Response<PipelineVersion>, Status> {
         caller(&request)?;
-        let mut given = request.into_inner();
+        let given = request.into_inner();
         let pipeline = id("pipelineid", &given.pipeline_id)?;
-        let content = mem::take(&mut given.content);
-        let file = read(&given.filename, content).await?;
+        let file = read(given.filename.clone(), given.content).await?;
         let named = !given.name.is_empty() || !given.display_name.is_empty();
         let new = NewVersion {
             name: if named { given.name } else { given.filename },

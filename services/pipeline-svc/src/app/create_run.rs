@@ -195,9 +195,10 @@ pub(super) async fn add(
         index: instance.index,
     };
     let mut run = new_run(checked, experiment, instance, now);
-    run_parameters::expand_macros(&mut run.parameters, &macros);
-    // Expanded, a text may be several times longer.
-    check_sizes(&run.parameters, ctx.settings.values)?;
+    let grown = run_parameters::expand_macros(&mut run.parameters, &macros);
+    if grown {
+        check_sizes(&run.parameters, ctx.settings.values)?;
+    }
     if let Some(text) = &checked.specified.text {
         store::specs::put(tx, text).await?;
     }

@@ -28,13 +28,9 @@ impl Budget {
     /// # Errors
     /// A sentence, if there is no room for it.
     pub(crate) fn take(&self, bytes: u64) -> Result<(), String> {
-        match self.left.get().checked_sub(bytes) {
-            Some(left) => {
-                self.left.set(left);
-                Ok(())
-            }
-            None => Err(self.exceeded()),
-        }
+        self.check(bytes)?;
+        self.left.set(self.left.get() - bytes);
+        Ok(())
     }
 
     /// Whether so many bytes could be added.
@@ -45,14 +41,10 @@ impl Budget {
         if bytes <= self.left.get() {
             return Ok(());
         }
-        Err(self.exceeded())
-    }
-
-    fn exceeded(&self) -> String {
-        format!(
+        Err(format!(
             "what the task is given is more than {} bytes together (a limit that follows from \
              value_max): pass large values as artifacts",
             self.all
-        )
+        ))
     }
 }

@@ -83,7 +83,8 @@ fn resolve_value(
             if let [Part::Placeholder { path, whole }] = parts(text)[..]
                 && let Some(found) = look_up(path, whole, lookup)?
             {
-                take(budget, bytes_of(&found), whole)?;
+                let room = budget.take(bytes_of(&found));
+                room.map_err(in_placeholder(whole))?;
                 return Ok(found);
             }
             replace(text, budget, lookup).map(Value::String)
@@ -220,17 +221,14 @@ fn look_up(
     whole: &str,
     lookup: &impl Fn(&str) -> Result<Option<Value>, String>,
 ) -> Result<Option<Value>, PlaceholderError> {
-    lookup(path).map_err(|problem| PlaceholderError {
-        placeholder: whole.to_owned(),
-        problem,
-    })
+    lookup(path).map_err(in_placeholder(whole))
 }
 
-fn take(budget: &Budget, bytes: u64, whole: &str) -> Result<(), PlaceholderError> {
-    budget.take(bytes).map_err(|problem| PlaceholderError {
+fn in_placeholder(whole: &str) -> impl FnOnce(String) -> PlaceholderError {
+    |problem| PlaceholderError {
         placeholder: whole.to_owned(),
         problem,
-    })
+    }
 }
 
 fn replace(
@@ -248,7 +246,8 @@ fn replace(
             Part::Placeholder { path, whole } => match look_up(path, whole, lookup)? {
                 Some(value) => {
                     let text = to_text(&value);
-                    take(budget, text.len() as u64, whole)?;
+                    let room = budget.take(text.len() as u64);
+                    room.map_err(in_placeholder(whole))?;
                     result.push_str(&text);
                 }
                 None => result.push_str(whole),

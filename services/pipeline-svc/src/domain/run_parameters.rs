@@ -92,11 +92,15 @@ fn mismatch(name: &str, wanted: &str, value: &Value) -> String {
     format!("input parameter {name} requires type {wanted}, but the parameter value is {value}")
 }
 
-/// Expands the macros of text parameters.
-pub(crate) fn expand_macros(parameters: &mut BTreeMap<String, Value>, macros: &Macros<'_>) {
+/// Expands the macros of text parameters; whether one has become longer.
+pub(crate) fn expand_macros(parameters: &mut BTreeMap<String, Value>, macros: &Macros<'_>) -> bool {
+    let mut grown = false;
     for value in parameters.values_mut() {
         if let Value::String(text) = value {
-            *text = macros.expand(text);
+            let expanded = macros.expand(text);
+            grown |= expanded.len() > text.len();
+            *text = expanded;
         }
     }
+    grown
 }
