@@ -14,17 +14,23 @@ use serde_json::{Value, json};
 struct Rule {
     /// Its first line.
     begin: &'static str,
-    /// All lines up to one like this belong to it, as long as they are lines of printed JSON: of a log
-    /// that was cut, the rest is output.
-    until: Option<&'static str>,
+    /// Lines that are like `within` belong to it, up to one that is like `until`. Another one ends it
+    /// as well: of a log that was cut, the rest is output.
+    body: Option<Body>,
     /// One more line belongs to it if it is like this.
     next: Option<&'static str>,
+}
+
+/// The lines of a message after its first.
+struct Body {
+    within: &'static str,
+    until: &'static str,
 }
 
 const fn line(begin: &'static str) -> Rule {
     Rule {
         begin,
-        until: None,
+        body: None,
         next: None,
     }
 }
@@ -42,19 +48,22 @@ const RULES: &[Rule] = &[
     ),
     Rule {
         begin: r"^\[KFP Executor [^\]]* INFO\]: Got executor_input:$",
-        until: Some(r"^\}$"),
+        body: Some(Body {
+            within: r"^[{} ]",
+            until: r"^\}$",
+        }),
         next: None,
     },
     line(r"^\[KFP Executor [^\]]* INFO\]: Wrote executor output file to .*\.$"),
     line(r"^\[KFP Executor [^\]]* INFO\]: Did not write output file\.$"),
     Rule {
         begin: r"^<frozen runpy>:[0-9]+: RuntimeWarning: 'kfp\.[a-z_.]*executor_main' found in sys\.modules",
-        until: None,
+        body: None,
         next: Some(r"^ +warn\("),
     },
     Rule {
         begin: r"/(site|dist)-packages/kfp/[^:]*:[0-9]+: (Future|Deprecation|User|Runtime)Warning: ",
-        until: None,
+        body: None,
         next: Some(r"^ +\S"),
     },
     line(r"^WARNING: Running pip as the 'root' user can result in broken permissions"),
@@ -64,7 +73,7 @@ const RULES: &[Rule] = &[
 /// A rule with its expressions read.
 struct Reader {
     begin: Regex,
-    until: Option<Regex>,
+    body: Option<(Regex, Regex)>,
     next: Option<Regex>,
 }
 
@@ -72,7 +81,10 @@ static READERS: LazyLock<Vec<Reader>> = LazyLock::new(|| {
     let read = |text: &str| Regex::new(text).expect("the rules above are regular expressions");
     let reader = |rule: &Rule| Reader {
         begin: read(rule.begin),
-        until: rule.until.map(read),
+        body: rule
+            .body
+            .as_ref()
+            .map(|body| (read(body.within), read(body.until))),
         next: rule.next.map(read),
     };
     RULES.iter().map(reader).collect()
@@ -80,16 +92,18 @@ static READERS: LazyLock<Vec<Reader>> = LazyLock::new(|| {
 
 /// The rules for clients in other languages.
 pub(crate) fn json() -> Value {
-    let rules = RULES
-        .iter()
-        .map(|rule| json!({"begin": rule.begin, "until": rule.until, "next": rule.next}));
+    let rules = RULES.iter().map(|rule| {
+        let within = rule.body.as_ref().map(|body| body.within);
+        let until = rule.body.as_ref().map(|body| body.until);
+        json!({"begin": rule.begin, "within": within, "until": until, "next": rule.next})
+    });
     rules.collect()
 }
 
 /// Where in a message of several lines a log is.
 #[derive(Clone, Copy)]
 enum Inside {
-    Until(&'static Regex),
+    Body(&'static Regex, &'static Regex),
     Next(&'static Regex),
 }
 
@@ -103,12 +117,12 @@ impl Filter {
     /// Whether a line (without its end) is noise.
     pub fn drops(&mut self, line: &str) -> bool {
         match self.inside {
-            Some(Inside::Until(end)) => {
-                let is_json = line.starts_with(['{', '}', ' ']);
-                if !is_json || end.is_match(line) {
+            Some(Inside::Body(within, until)) => {
+                let is_within = within.is_match(line);
+                if !is_within || until.is_match(line) {
                     self.inside = None;
                 }
-                if is_json {
+                if is_within {
                     return true;
                 }
             }
@@ -123,8 +137,8 @@ impl Filter {
         let Some(rule) = READERS.iter().find(|rule| rule.begin.is_match(line)) else {
             return false;
         };
-        self.inside = match (&rule.until, &rule.next) {
-            (Some(until), _) => Some(Inside::Until(until)),
+        self.inside = match (&rule.body, &rule.next) {
+            (Some((within, until)), _) => Some(Inside::Body(within, until)),
             (None, Some(next)) => Some(Inside::Next(next)),
             (None, None) => None,
         };

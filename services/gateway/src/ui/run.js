@@ -17,23 +17,23 @@ let noise;
 async function noiseFilter() {
   noise ??= (await get("ui/log-noise.json")).map((rule) => ({
     begin: new RegExp(rule.begin),
-    until: rule.until && new RegExp(rule.until),
+    body: rule.until && { within: new RegExp(rule.within), until: new RegExp(rule.until) },
     next: rule.next && new RegExp(rule.next),
   }));
-  let until = null;
+  let body = null;
   let next = null;
   return (line) => {
-    if (until) {
-      const isJson = /^[{} ]/.test(line);
-      if (!isJson || until.test(line)) until = null;
-      if (isJson) return true;
+    if (body) {
+      const isWithin = body.within.test(line);
+      if (!isWithin || body.until.test(line)) body = null;
+      if (isWithin) return true;
     }
     const following = next;
     next = null;
     if (following?.test(line)) return true;
     const rule = noise.find((one) => one.begin.test(line));
-    until = rule?.until ?? null;
-    next = until ? null : rule?.next ?? null;
+    body = rule?.body ?? null;
+    next = body ? null : rule?.next ?? null;
     return Boolean(rule);
   };
 }
