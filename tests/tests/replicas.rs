@@ -359,13 +359,14 @@ fn schedules_miss_nothing_and_repeat_nothing_when_a_replica_is_killed() {
     let platform = Platform::at(gateway.address());
     let moment = |after: i64| {
         let format = r#"YYYY-MM-DD"T"HH24:MI:SS"Z""#;
-        let text = format!(
-            "SELECT to_char(now() AT TIME ZONE 'utc' + interval '{after} seconds', '{format}')"
-        );
-        query(&scene.pipelines, &text)
+        format!("to_char(now() AT TIME ZONE 'utc' + interval '{after} seconds', '{format}')")
     };
+    // Both of one clock: a second that passed between two questions would be one more due time.
+    let frame = format!("SELECT {} || ' ' || {}", moment(5), moment(5 + seconds));
+    let frame = query(&scene.pipelines, &frame);
+    let (start, end) = frame.split_once(' ').unwrap();
     let trigger = json!({"cron_schedule": {
-        "cron": "* * * * * *", "start_time": moment(5), "end_time": moment(5 + seconds)}});
+        "cron": "* * * * * *", "start_time": start, "end_time": end}});
     for number in 0..SCHEDULES {
         let asked = json!({
             "display_name": format!("every second {number}"), "mode": "ENABLE",
