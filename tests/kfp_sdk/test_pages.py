@@ -188,3 +188,17 @@ def test_a_browser_shows_the_experiment(platform, run, tmp_path):
     experiment = re.search(r"experiments/details/([0-9a-f-]{36})", run[1])[1]
     shown = chromium(f"{platform.url}/#/experiments/details/{experiment}", tmp_path)
     assert "pages" in shown and f"#/runs/details/{run[0]}" in shown, shown
+
+
+@pytest.mark.parametrize(
+    ("fragment", "said"),
+    [
+        ("/%zz", "malformed"),
+        ("/runs/details/00000000-0000-4000-8000-000000000000", "not found"),
+        ("/runs/details/..%2F..%2Fhealthz", "run_id"),
+        ("/nothing/here", "There is no page #/nothing/here"),
+    ],
+)
+def test_a_broken_link_is_told_in_the_page(platform, fragment, said, tmp_path):
+    shown = chromium(f"{platform.url}/#{fragment}", tmp_path)
+    assert said in shown, shown

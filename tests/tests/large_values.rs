@@ -5,9 +5,10 @@
     reason = "a test that cannot go on panics"
 )]
 
+use std::process::Command;
 use std::time::Duration;
 
-use ferroflow_testkit::Platform;
+use ferroflow_testkit::{Platform, binary};
 use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_mins(1);
@@ -185,4 +186,50 @@ fn one_limit_holds_wherever_a_value_comes_in() {
     // Nothing is left of what was refused.
     let (_, list) = platform.get(runs);
     assert_eq!(list["total_size"], 3, "{list}");
+}
+
+#[test]
+fn messages_beyond_grpcs_usual_limit_pass_each_hop() {
+    let data = tempfile::tempdir().unwrap();
+    let platform = Platform::start(data.path(), &[]);
+    let size = 10 * MIB;
+    let text = "t".repeat(size);
+    let run = platform.submit("large", &pipeline(), &json!({"text": text, "size": 1}));
+    let (status, shown) = platform.get(&format!("/apis/v2beta1/runs/{run}"));
+    assert_eq!(status, 200);
+    let parameters = &shown["runtime_config"]["parameters"];
+    assert_eq!(parameters["text"].as_str().map(str::len), Some(size));
+
+    let mut ferroflow = Command::new(binary());
+    ferroflow.args(["run", "get", &run, "--endpoint", platform.url()]);
+    let told = ferroflow.output().unwrap();
+    let errors = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert!(told.status.success(), "{errors}");
+    assert!(String::from_utf8_lossy(&told.stdout).contains("large"));
+
+    // Together they are more than one answer may have; each one is stored and shown whole.
+    let recurring = "/apis/v2beta1/recurringruns";
+    for number in 0..3 {
+        let mut asked = request(&text, 1);
+        asked["display_name"] = json!(format!("large-{number}"));
+        asked["trigger"] = json!({"cron_schedule": {"cron": "0 0 1 1 *"}});
+        asked["mode"] = json!("DISABLE");
+        asked["max_concurrency"] = json!("1");
+        let (status, made) = platform.post(recurring, &asked);
+        assert_eq!(status, 200, "{}", made["message"]);
+    }
+    let (status, listed) = platform.get(recurring);
+    assert_eq!(status, 200, "{}", listed["message"]);
+    let listed = listed["recurringRuns"].as_array().unwrap().clone();
+    assert_eq!(listed.len(), 3);
+    for one in listed {
+        let shown = one["runtime_config"]["parameters"]["text"].clone();
+        let shown = shown.as_str().unwrap();
+        assert!(shown.len() < 1024, "{} bytes", shown.len());
+        assert!(shown.contains("GetRecurringRun"), "{shown}");
+        let id = one["recurring_run_id"].as_str().unwrap();
+        let (_, whole) = platform.get(&format!("{recurring}/{id}"));
+        let whole = &whole["runtime_config"]["parameters"]["text"];
+        assert_eq!(whole.as_str().map(str::len), Some(size));
+    }
 }

@@ -95,6 +95,15 @@ pub(super) struct Instance {
     pub index: Option<i64>,
 }
 
+/// The pipeline has no version yet.
+pub(super) const NO_VERSION: &str = "PIPELINE_HAS_NO_VERSION";
+
+/// The installation has no store for the root that the run or its pipeline names.
+pub(super) const ROOT_UNSUPPORTED: &str = "PIPELINE_ROOT_UNSUPPORTED";
+
+/// A parameter is larger than the installation's `value_max`.
+pub(super) const VALUE_TOO_LARGE: &str = "VALUE_TOO_LARGE";
+
 /// What KFP calls the account of runs that name none.
 const SERVICE_ACCOUNT: &str = "pipeline-runner";
 
@@ -147,8 +156,11 @@ fn check_sizes(parameters: &BTreeMap<String, Value>, limit: ValueLimit) -> Resul
     if faults.is_empty() {
         return Ok(());
     }
-    let message = "Invalid input error";
-    Err(Error::violations("PARAMETERS_INVALID", message, faults))
+    Err(Error::violations(
+        VALUE_TOO_LARGE,
+        "Invalid input error",
+        faults,
+    ))
 }
 
 /// Stores the run, or finds the one that the same request made before. This replica drives it if it
@@ -294,7 +306,7 @@ async fn stored(
                 .ok_or_else(|| pipelines::missing(id))?;
             store::versions::latest(&mut tx, id).await?.ok_or_else(|| {
                 let message = format!("Pipeline {id} has no version to run");
-                Error::invalid("PIPELINE_HAS_NO_VERSION", message)
+                Error::invalid(NO_VERSION, message)
             })?
         }
         (None, None) => {
@@ -355,7 +367,7 @@ fn pipeline_root(ctx: &Ctx, request: &CreateRun, plan: &Plan) -> Result<String, 
     };
     let faults = vec![FieldViolation::new(field, problem)];
     Err(Error::violations(
-        "PIPELINE_ROOT_UNSUPPORTED",
+        ROOT_UNSUPPORTED,
         "Invalid input error",
         faults,
     ))

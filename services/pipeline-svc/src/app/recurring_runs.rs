@@ -3,7 +3,7 @@
 
 use ferroflow_db::WriteTx;
 use ferroflow_types::{
-    CloudEvent, Error, ErrorKind, ExperimentId, FieldViolation, RecurringRunId, Timestamp,
+    CloudEvent, Error, ErrorKind, ExperimentId, FieldViolation, RecurringRunId, RunId, Timestamp,
 };
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ use crate::domain::definition::check_name;
 use crate::domain::listing::Page;
 use crate::domain::recurring::due::{Due, Limits, Progress};
 use crate::domain::recurring::schedule::{Schedule, ScheduleError};
-use crate::domain::recurring::{NAME_MAX, PipelineChoice, RecurringRun, Trigger};
+use crate::domain::recurring::{NAME_MAX, PipelineChoice, RecurringRun, Trigger, When};
 use crate::domain::run::{RunError, Source};
 use crate::store;
 
@@ -127,7 +127,10 @@ fn checked(ctx: &Ctx, request: &CreateRecurringRun, now: Timestamp) -> Result<Sc
     match schedule {
         Ok(schedule) if faults.is_empty() => return Ok(schedule),
         Ok(_) => {}
-        Err(error) => faults.push(FieldViolation::new(place(&error), error.to_string())),
+        Err(error) => {
+            let field = place(&error, &request.trigger.when);
+            faults.push(FieldViolation::new(field, error.to_string()));
+        }
     }
     Err(Error::violations(
         "RECURRING_RUN_INVALID",
@@ -136,11 +139,14 @@ fn checked(ctx: &Ctx, request: &CreateRecurringRun, now: Timestamp) -> Result<Sc
     ))
 }
 
+const INTERVAL: &str = "recurring_run.trigger.periodic_schedule.interval_second";
+
 /// The field that makes a schedule impossible.
-fn place(error: &ScheduleError) -> &'static str {
+fn place(error: &ScheduleError, when: &When) -> &'static str {
     match error {
+        ScheduleError::Never if matches!(when, When::Periodic(_)) => INTERVAL,
         ScheduleError::Cron(_) | ScheduleError::Never => "recurring_run.trigger.cron_schedule.cron",
-        ScheduleError::Interval(_) => "recurring_run.trigger.periodic_schedule.interval_second",
+        ScheduleError::Interval(_) => INTERVAL,
         ScheduleError::Ends { .. } | ScheduleError::EndsFirst { .. } => {
             "recurring_run.trigger.end_time"
         }
@@ -167,12 +173,22 @@ fn told(run: &mut RecurringRun, verb: &str, now: Timestamp) -> CloudEvent {
     event(run, verb, None, now)
 }
 
-/// The event that tells that a due time has made a run.
-pub(super) fn triggered(run: &mut RecurringRun, due: Due, now: Timestamp) -> CloudEvent {
-    event(run, "triggered", Some(due), now)
+/// The event that tells that a due time has made the run `made`.
+pub(super) fn triggered(
+    run: &mut RecurringRun,
+    due: Due,
+    made: RunId,
+    now: Timestamp,
+) -> CloudEvent {
+    event(run, "triggered", Some((due, made)), now)
 }
 
-fn event(run: &mut RecurringRun, verb: &str, due: Option<Due>, now: Timestamp) -> CloudEvent {
+fn event(
+    run: &mut RecurringRun,
+    verb: &str,
+    made: Option<(Due, RunId)>,
+    now: Timestamp,
+) -> CloudEvent {
     run.event_sequence += 1;
     let id = run.id.to_string();
     let subject = Subject {
@@ -189,8 +205,8 @@ fn event(run: &mut RecurringRun, verb: &str, due: Option<Due>, now: Timestamp) -
         "status": if run.enabled { "ENABLED" } else { "DISABLED" },
         "error": error.map_or("", |error| error.message.as_str()),
     });
-    if let Some(due) = due {
-        data["run_id"] = json!(run.run_id(due.at).to_string());
+    if let Some((due, made)) = made {
+        data["run_id"] = json!(made.to_string());
         data["scheduled_at"] = json!(due.at.to_string());
         data["index"] = json!(due.index);
     }
@@ -313,14 +329,22 @@ async fn switch(
     Ok(())
 }
 
-/// Disables one that cannot go on, and keeps the reason.
-pub(super) async fn stop(ctx: &Ctx, id: RecurringRunId, reason: &Error) -> Result<(), Error> {
-    let now = ctx.now();
+/// Disables one that cannot go on, and keeps the reason. `seen` is what the reason was found for: if
+/// it was changed since, or its pipeline got its first version, it is left to the next look.
+pub(super) async fn stop(ctx: &Ctx, seen: &RecurringRun, reason: &Error) -> Result<(), Error> {
+    let (now, id) = (ctx.now(), seen.id);
     let mut tx = ctx.db.begin_write().await?;
     let found = store::recurring_runs::lock(&mut tx, id).await?;
-    let Some(mut run) = found.filter(|run| run.enabled) else {
+    let same = |run: &RecurringRun| run.enabled && run.event_sequence == seen.event_sequence;
+    let Some(mut run) = found.filter(same) else {
         return Ok(());
     };
+    if let PipelineChoice::Latest { pipeline } = run.pipeline
+        && reason.reason() == create_run::NO_VERSION
+        && store::versions::latest(&mut tx, pipeline).await?.is_some()
+    {
+        return Ok(());
+    }
     // The numbers of gRPC.
     let code = match reason.kind() {
         ErrorKind::NotFound => 5,

@@ -3,7 +3,7 @@
 //! replicas look, a due time makes one run.
 
 use ferroflow_db::signal::Topic;
-use ferroflow_types::{Error, ErrorKind, RecurringRunId, Timestamp};
+use ferroflow_types::{Error, ErrorKind, RecurringRunId, RunId, Timestamp};
 
 use super::Ctx;
 use super::create_run::{self, Checked, CreateRun, Instance, PipelineSource};
@@ -14,6 +14,7 @@ use crate::domain::recurring::{PipelineChoice, RecurringRun};
 use crate::domain::run::Source;
 use crate::store;
 use crate::store::claims::Claim;
+pub(crate) use crate::store::recurring_runs::DueSince;
 
 /// A schedule was changed, or a run of one has ended.
 pub(crate) const SCHEDULES: Topic = Topic::new("schedules");
@@ -21,10 +22,10 @@ pub(crate) const SCHEDULES: Topic = Topic::new("schedules");
 /// Schedules that are looked at together.
 const LIMIT: i64 = 200;
 
-/// Schedules that are due now and have a slot.
-pub(crate) async fn due(ctx: &Ctx) -> Result<Vec<RecurringRunId>, Error> {
+/// Some schedules that are due now and have a slot, those after `after`.
+pub(crate) async fn due(ctx: &Ctx, after: Option<DueSince>) -> Result<Vec<DueSince>, Error> {
     let mut tx = ctx.db.begin_read().await?;
-    Ok(store::recurring_runs::due(&mut tx, ctx.now(), LIMIT).await?)
+    Ok(store::recurring_runs::due(&mut tx, ctx.now(), after, LIMIT).await?)
 }
 
 /// When the next schedule will be due.
@@ -70,7 +71,7 @@ fn request(run: &RecurringRun) -> CreateRun {
 }
 
 /// Makes the runs that are due of one schedule, as far as it has slots; how many. A schedule whose
-/// runs cannot be made stops.
+/// runs can never be made stops.
 pub(crate) async fn fire(ctx: &Ctx, id: RecurringRunId) -> Result<usize, Error> {
     let mut tx = ctx.db.begin_read().await?;
     let found = store::recurring_runs::get(&mut tx, id).await?;
@@ -83,17 +84,20 @@ pub(crate) async fn fire(ctx: &Ctx, id: RecurringRunId) -> Result<usize, Error> 
         Err(error) => Err(error),
     };
     match made {
-        Err(error) if is_final(&error) => stop(ctx, id, &error).await.map(|()| 0),
+        Err(error) if is_final(&error) => stop(ctx, &run, &error).await.map(|()| 0),
         made => made,
     }
 }
 
-/// Whether it would be the same at the next try.
+/// Whether it would be the same at the next try. What a setting of the installation decides would
+/// not: the schedule goes on once an operator has mended it.
 fn is_final(error: &Error) -> bool {
-    matches!(
+    let of_the_run = matches!(
         error.kind(),
         ErrorKind::Invalid | ErrorKind::NotFound | ErrorKind::Precondition
-    )
+    );
+    let by_setting = [create_run::ROOT_UNSUPPORTED, create_run::VALUE_TOO_LARGE];
+    of_the_run && !by_setting.contains(&error.reason())
 }
 
 async fn prepare(ctx: &Ctx, run: &RecurringRun) -> Result<(Schedule, Checked), Error> {
@@ -123,17 +127,19 @@ async fn make(
     }
     let mut claims: Vec<Claim> = Vec::new();
     for &due in &decided.due {
-        let event = triggered(&mut run, due, now);
-        tx.publish(&event).await?;
-        // Somebody else took the id: the due time has its run.
-        if store::runs::get(&mut tx, run.run_id(due.at))
+        // A client may have given a run of its own the id of this due time.
+        let free = store::runs::get(&mut tx, run.run_id(due.at))
             .await?
-            .is_some()
-        {
-            continue;
-        }
+            .is_none();
+        let made = if free {
+            run.run_id(due.at)
+        } else {
+            RunId::new(ctx.ids.uuid())
+        };
+        let event = triggered(&mut run, due, made, now);
+        tx.publish(&event).await?;
         let instance = Instance {
-            id: run.run_id(due.at),
+            id: made,
             display_name: run.run_name(due.index),
             recurring_run: Some(id),
             scheduled_at: Some(due.at),
@@ -170,7 +176,7 @@ pub(crate) async fn refresh(ctx: &Ctx) -> Result<(), Error> {
         for run in some {
             match schedule_of(ctx, &run) {
                 Ok(schedule) => note_next(ctx, &run, &schedule).await?,
-                Err(error) => stop(ctx, run.id, &error).await?,
+                Err(error) => stop(ctx, &run, &error).await?,
             }
         }
     }

@@ -67,9 +67,10 @@ const SET: &str = "UPDATE recurring_runs SET status = $2, error_code = $3, error
 const ENABLED_OF_EXPERIMENT: &str =
     "SELECT id FROM recurring_runs WHERE experiment_id = $1 AND status = 'ENABLED' ORDER BY id";
 
-const DUE: &str = "SELECT id FROM recurring_runs WHERE status = 'ENABLED' AND next_due_at <= $1 \
+const DUE: &str = "SELECT id, next_due_at FROM recurring_runs WHERE status = 'ENABLED' \
+    AND next_due_at <= $1 AND (next_due_at > $2 OR (next_due_at = $2 AND id > $3)) \
     AND (SELECT COUNT(*) FROM runs WHERE runs.recurring_run_id = recurring_runs.id \
-    AND runs.finished_at = 0) < max_concurrency ORDER BY next_due_at, id LIMIT $2";
+    AND runs.finished_at = 0) < max_concurrency ORDER BY next_due_at, id LIMIT $4";
 
 const NEXT_DUE: &str = "SELECT next_due_at FROM recurring_runs WHERE status = 'ENABLED' \
     AND next_due_at > $1 ORDER BY next_due_at LIMIT 1";
@@ -181,15 +182,34 @@ pub(crate) async fn delete(tx: &mut WriteTx, id: RecurringRunId) -> Result<bool,
     Ok(query.execute(tx.conn()).await?.rows_affected() == 1)
 }
 
-/// Some that are due at `now` and have a slot, those that wait the longest first.
+/// A recurring run that is due, and since when.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DueSince {
+    pub at: Timestamp,
+    pub id: RecurringRunId,
+}
+
+/// Some that are due at `now` and have a slot, those that wait the longest first; those after
+/// `after`, where it is given.
 pub(crate) async fn due(
     tx: &mut impl Read,
     now: Timestamp,
+    after: Option<DueSince>,
     limit: i64,
-) -> Result<Vec<RecurringRunId>, DbError> {
-    let query = sqlx::query(DUE).bind(now.millis()).bind(limit);
-    let rows = query.fetch_all(tx.conn()).await?;
-    rows.iter().map(id_of).collect()
+) -> Result<Vec<DueSince>, DbError> {
+    let rows = sqlx::query(DUE)
+        .bind(now.millis())
+        .bind(after.map_or(i64::MIN, |after| after.at.millis()))
+        .bind(after.map_or_else(String::new, |after| after.id.to_string()))
+        .bind(limit)
+        .fetch_all(tx.conn())
+        .await?;
+    let due_since = |row: &AnyRow| {
+        let cells = Cells::of("recurring_runs", row);
+        let (at, id) = (cells.time("next_due_at")?, cells.parsed("id")?);
+        Ok(DueSince { at, id })
+    };
+    rows.iter().map(due_since).collect()
 }
 
 /// When the next one will be due after `now`.

@@ -9,7 +9,8 @@ use ferroflow_types::Error;
 use ferroflow_types::error::chain;
 use futures::StreamExt as _;
 
-use crate::app::{Ctx, schedules};
+use crate::app::Ctx;
+use crate::app::schedules::{self, DueSince};
 
 /// The lease of the replica that does it.
 pub(crate) const LEASE: &str = "schedules";
@@ -51,30 +52,41 @@ pub(crate) async fn fire_while(ctx: Arc<Ctx>, lead: Lead) -> Result<(), Error> {
 /// Fires what is due; how long to wait for the next.
 async fn fire_due(ctx: &Ctx) -> Result<Duration, Error> {
     loop {
-        let due = schedules::due(ctx).await?;
-        if due.is_empty() {
-            break;
+        let (mut made, mut last) = (0, None);
+        // To the end, whatever comes of each: those that fail must not stand before the others.
+        loop {
+            let due = schedules::due(ctx, last).await?;
+            let Some(&end) = due.last() else { break };
+            last = Some(end);
+            made += fire_each(ctx, due).await;
         }
-        let fired: Vec<_> = futures::stream::iter(due)
-            .map(|id| async move { (id, schedules::fire(ctx, id).await) })
-            .buffer_unordered(PARALLEL)
-            .collect()
-            .await;
-        let mut made = 0;
-        for (id, fired) in fired {
-            match fired {
-                Ok(count) => made += count,
-                Err(error) => {
-                    let error = chain(&error);
-                    tracing::warn!(recurring_run = %id, error, "a schedule cannot fire, trying again");
-                }
-            }
+        if last.is_none() {
+            let next = schedules::next_due(ctx).await?;
+            return Ok(next.map_or(LOOK, |next| next.since(ctx.now()).min(LOOK)));
         }
         // Nothing comes of what is due: it failed, or the clock was put back meanwhile.
         if made == 0 {
             return Ok(RETRY);
         }
     }
-    let next = schedules::next_due(ctx).await?;
-    Ok(next.map_or(LOOK, |next| next.since(ctx.now()).min(LOOK)))
+}
+
+/// Fires each of these; how many runs were made.
+async fn fire_each(ctx: &Ctx, due: Vec<DueSince>) -> usize {
+    let fired: Vec<_> = futures::stream::iter(due)
+        .map(|due| async move { (due.id, schedules::fire(ctx, due.id).await) })
+        .buffer_unordered(PARALLEL)
+        .collect()
+        .await;
+    let mut made = 0;
+    for (id, fired) in fired {
+        match fired {
+            Ok(count) => made += count,
+            Err(error) => {
+                let error = chain(&error);
+                tracing::warn!(recurring_run = %id, error, "a schedule cannot fire, trying again");
+            }
+        }
+    }
+    made
 }

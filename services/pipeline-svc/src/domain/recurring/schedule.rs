@@ -56,8 +56,9 @@ pub(crate) enum ScheduleError {
     },
 }
 
-/// The last second that an API can tell, that of `google.protobuf.Timestamp`: the end of year 9999.
-const LAST: Timestamp = Timestamp::from_millis(253_402_300_799_000);
+/// The last second that can be told, 9999-12-30T22:00:00Z: `google.protobuf.Timestamp` and texts of
+/// RFC 3339 end with the year 9999, whatever the zone.
+const LAST: Timestamp = Timestamp::from_millis(253_402_207_200_000);
 
 impl Schedule {
     /// The schedule of a trigger that was stored at `created_at`; `zone` is that of cron expressions

@@ -1,5 +1,6 @@
 //! Recurring runs in the store.
 
+use ferroflow_db::WriteTx;
 use ferroflow_types::RecurringRunId;
 
 use super::{NOW, databases, experiment, run};
@@ -102,6 +103,40 @@ async fn what_is_stored_reads_back_the_same() {
     }
 }
 
+/// Those that are due so many seconds later, read one by one.
+async fn due(tx: &mut WriteTx, seconds: i64) -> Vec<RecurringRunId> {
+    let (mut all, mut last) = (Vec::new(), None);
+    loop {
+        let some = recurring_runs::due(tx, later(seconds), last, 1)
+            .await
+            .unwrap();
+        let Some(&one) = some.last() else {
+            return all;
+        };
+        all.push(one.id);
+        last = Some(one);
+    }
+}
+
+#[tokio::test]
+async fn due_ones_are_read_in_pages_those_that_wait_longest_first() {
+    let (_folder, databases) = databases().await;
+    for (name, db) in databases {
+        let folder = experiment("e");
+        let mut tx = db.begin_write().await.unwrap();
+        let mut expected = Vec::new();
+        for next_due in [30, 10, 20, 10, 10] {
+            let one = recurring(folder.id, When::Periodic(7), next_due);
+            recurring_runs::insert(&mut tx, &one).await.unwrap();
+            expected.push((next_due, one.id.to_string(), one.id));
+        }
+        expected.sort();
+        let expected: Vec<_> = expected.into_iter().map(|(_, _, id)| id).collect();
+        assert_eq!(due(&mut tx, 30).await, expected, "{name}");
+        assert_eq!(due(&mut tx, 29).await, expected[..4], "{name}");
+    }
+}
+
 #[tokio::test]
 async fn due_ones_are_those_with_a_slot() {
     let (_folder, databases) = databases().await;
@@ -125,10 +160,8 @@ async fn due_ones_are_those_with_a_slot() {
         runs::insert(&mut tx, &ended, "me").await.unwrap();
         assert_eq!(runs::count_active(&mut tx, busy.id).await.unwrap(), 1);
         assert_eq!(runs::count_active(&mut tx, free.id).await.unwrap(), 0);
-        let due = recurring_runs::due(&mut tx, later(20), 10).await.unwrap();
-        assert_eq!(due, [free.id], "{name}");
-        let none = recurring_runs::due(&mut tx, later(19), 10).await.unwrap();
-        assert_eq!(none, [], "{name}");
+        assert_eq!(due(&mut tx, 20).await, [free.id], "{name}");
+        assert_eq!(due(&mut tx, 19).await, [], "{name}");
         let next = recurring_runs::next_due(&mut tx, later(20)).await.unwrap();
         assert_eq!(next, Some(later(1000)), "{name}");
         let enabled = recurring_runs::enabled_of_experiment(&mut tx, folder.id).await;

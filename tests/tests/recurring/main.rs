@@ -7,6 +7,8 @@
     reason = "a test that cannot go on panics"
 )]
 
+mod stops;
+
 use std::time::Duration;
 
 use ferroflow_testkit::scene::eventually;
@@ -251,104 +253,6 @@ fn deletion_spares_runs_under_way() {
     assert_eq!(platform.get(&path).0, 404);
     assert_eq!(platform.wait(&run, LIMIT)["state"], "SUCCEEDED");
     assert_eq!(runs_of(&platform, &id).len(), 1, "a deleted one makes none");
-}
-
-/// Uploads a pipeline that prints; its id and that of its version.
-fn upload(platform: &Platform, name: &str) -> (String, String) {
-    let spec = echo("true").to_string();
-    let (status, made) = platform.upload(name, "p.json", spec.as_bytes());
-    assert_eq!(status, 200, "{made}");
-    let pipeline = made["pipeline_id"].as_str().unwrap().to_owned();
-    let path = format!("/apis/v2beta1/pipelines/{pipeline}/versions");
-    let (_, listed) = platform.get(&path);
-    let version = &listed["pipeline_versions"][0]["pipeline_version_id"];
-    (pipeline, version.as_str().unwrap().to_owned())
-}
-
-#[test]
-fn a_pinned_version_runs_on_and_one_that_follows_stops_with_the_reason() {
-    let (_data, platform) = platform();
-    let (pipeline, version) = upload(&platform, "followed");
-    let mut asked = body("follows", "true", &every_second());
-    asked.as_object_mut().unwrap().remove("pipeline_spec");
-    asked["pipeline_version_reference"] = json!({"pipeline_id": pipeline});
-    let follows = create(&platform, &asked);
-    asked["pipeline_version_reference"]["pipeline_version_id"] = json!(version);
-    let pinned = create(&platform, &asked);
-    let made = |id: &str| runs_of(&platform, id).len();
-    eventually(LIMIT, "runs of both", || {
-        made(&follows) > 0 && made(&pinned) > 0
-    });
-    let shown = &get(&platform, &follows)["pipeline_version_reference"];
-    assert_eq!(*shown, json!({"pipeline_id": pipeline}));
-    let run = &runs_of(&platform, &follows)[0]["pipeline_version_reference"];
-    assert_eq!(run["pipeline_version_id"], version.as_str());
-
-    let path = format!("/apis/v2beta1/pipelines/{pipeline}?cascade=true");
-    assert_eq!(platform.request("DELETE", &path, &[], "").0, 200);
-    eventually(LIMIT, "it stops", || {
-        state(&platform, &follows).0 == "DISABLED"
-    });
-    let (_, reason) = state(&platform, &follows);
-    assert!(
-        reason.contains(&pipeline) && reason.contains("not found"),
-        "{reason}"
-    );
-    let before = made(&pinned);
-    eventually(LIMIT, "the pinned one runs on", || {
-        made(&pinned) >= before + 2
-    });
-    assert_eq!(
-        state(&platform, &pinned),
-        ("ENABLED".to_owned(), String::new())
-    );
-}
-
-#[test]
-fn archiving_an_experiment_disables_its_schedules() {
-    let (_data, platform) = platform();
-    let experiment = json!({"display_name": "e"});
-    let (_, made) = platform.post("/apis/v2beta1/experiments", &experiment);
-    let experiment = made["experiment_id"].as_str().unwrap();
-    let mut asked = body(
-        "in it",
-        "true",
-        &json!({"cron_schedule": {"cron": "0 0 1 1 *"}}),
-    );
-    asked["experiment_id"] = json!(experiment);
-    let id = create(&platform, &asked);
-    let other = create(&platform, &body("beside", "true", &every_second()));
-    let listed = |query: &str| {
-        let (status, listed) = platform.get(&format!("{RECURRING}?{query}"));
-        assert_eq!(status, 200, "{listed}");
-        let found = listed["recurringRuns"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default();
-        let names = found
-            .iter()
-            .map(|one| one["display_name"].as_str().unwrap().to_owned());
-        (names.collect::<Vec<_>>(), listed)
-    };
-    assert_eq!(listed(&format!("experiment_id={experiment}")).0, ["in it"]);
-    assert_eq!(listed(&filter("display_name", "beside")).0, ["beside"]);
-    let (first, page) = listed("page_size=1&sort_by=created_at%20desc");
-    assert_eq!(
-        (first, &page["total_size"]),
-        (vec!["beside".to_owned()], &json!(2))
-    );
-    let token = page["next_page_token"].as_str().unwrap();
-    assert_eq!(
-        listed(&format!("page_size=1&page_token={token}")).0,
-        ["in it"]
-    );
-
-    post(
-        &platform,
-        &format!("/apis/v2beta1/experiments/{experiment}:archive"),
-    );
-    assert_eq!(state(&platform, &id).0, "DISABLED");
-    assert_eq!(state(&platform, &other).0, "ENABLED");
 }
 
 #[test]
