@@ -24,6 +24,11 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         name: "relay_cursors",
         sql: include_str!("../migrations/0002_relay_cursors.sql"),
     },
+    Migration {
+        version: 3,
+        name: "log_head",
+        sql: include_str!("../migrations/0003_log_head.sql"),
+    },
 ];
 
 /// Events that one pruning forgets at most, so that it never holds the writer for long.
@@ -37,7 +42,18 @@ const EVENTS: Topic = Topic::new("events");
 const LOOK: Duration = Duration::from_secs(2);
 const LOOK_AT_FILE: Duration = Duration::from_millis(250);
 
-const HEAD: &str = "SELECT COALESCE(MAX(position), 0) AS p FROM event_log";
+/// The newest position. A release without `log_head` may write beside this one while replicas are
+/// replaced, so what is in the log counts as well.
+const HEAD: &str = "SELECT COALESCE(MAX(position), 0) AS p FROM \
+    (SELECT position FROM log_head UNION ALL SELECT MAX(position) FROM event_log) AS heads";
+
+// A write and not a read, because it locks the row on PostgreSQL.
+const LOCK_HEAD: &str = "UPDATE log_head SET position = position WHERE id = 1";
+
+const SET_HEAD: &str = "UPDATE log_head SET position = $1 WHERE id = 1";
+
+const INSERT: &str = "INSERT INTO event_log (position, id, at, event) VALUES ($1, $2, $3, $4) \
+    ON CONFLICT (id) DO NOTHING";
 
 /// The embedded bus.
 #[derive(Clone)]
@@ -59,8 +75,8 @@ impl EmbeddedBus {
         Ok(Self { db, head })
     }
 
-    /// A bus that another process writes into.
-    pub(crate) async fn follow(db: Db) -> Result<Self, DbError> {
+    /// A bus that other processes write into.
+    pub(crate) async fn shared(db: Db) -> Result<Self, DbError> {
         let bus = Self::open(db).await?;
         if !bus.db.is_postgres() {
             let head = Arc::downgrade(&bus.head);
@@ -82,24 +98,22 @@ impl EmbeddedBus {
         if let Some(lead) = lead {
             lead.guard(&mut tx).await?;
         }
-        // The log may be empty after pruning, but positions must not be given twice.
-        let stored = position(&mut tx, HEAD).await?;
-        let mut next = stored.max(*self.head.borrow());
+        sqlx::query(LOCK_HEAD).execute(tx.conn()).await?;
+        let mut next = position(&mut tx, HEAD).await?;
         for event in events {
             let text = serde_json::to_string(event)
                 .map_err(|error| DbError::inconsistent("event_log", "event", error.to_string()))?;
-            let done = sqlx::query(
-                "INSERT INTO event_log (position, id, at, event) VALUES ($1, $2, $3, $4) \
-                 ON CONFLICT (id) DO NOTHING",
-            )
-            .bind(next + 1)
-            .bind(event.id.to_string())
-            .bind(event.time.millis())
-            .bind(text)
-            .execute(tx.conn())
-            .await?;
+            let done = sqlx::query(INSERT)
+                .bind(next + 1)
+                .bind(event.id.to_string())
+                .bind(event.time.millis())
+                .bind(text)
+                .execute(tx.conn())
+                .await?;
             next += i64::from(done.rows_affected() == 1);
         }
+        let set = sqlx::query(SET_HEAD).bind(next);
+        ferroflow_db::ensure_one(&set.execute(tx.conn()).await?, "log_head")?;
         tx.signal(EVENTS);
         tx.commit().await?;
         advance(&self.head, next);
@@ -173,11 +187,7 @@ impl EmbeddedBus {
     pub(crate) async fn backlog(&self, relay: &str) -> Result<Backlog, DbError> {
         let mut tx = self.db.begin_read().await?;
         let relayed = relayed(&mut tx, relay).await?;
-        let head = position(
-            &mut tx,
-            "SELECT COALESCE(MAX(position), 0) AS p FROM event_log",
-        )
-        .await?;
+        let head = position(&mut tx, HEAD).await?;
         let oldest =
             sqlx::query("SELECT at FROM event_log WHERE position > $1 ORDER BY position LIMIT 1")
                 .bind(relayed)
@@ -201,7 +211,7 @@ impl EmbeddedBus {
             Some(relay) => relayed(&mut tx, relay).await?,
             None => i64::MAX,
         };
-        // The newest event stays, so that positions go on from it after a restart.
+        // The newest event stays: releases without `log_head` give positions by it.
         let done = sqlx::query(
             "DELETE FROM event_log WHERE position IN (SELECT position FROM event_log \
              WHERE at < $1 AND position <= $2 \

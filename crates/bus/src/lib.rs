@@ -5,8 +5,8 @@
 //! ```
 //!
 //! [`Relay`] moves events at least once and in order per key; [`Bus`] keeps each id once.
-//! Positions are given by the bus, a single writer, so a reader that keeps its position misses
-//! nothing. Does not interpret events.
+//! Any number of services feed one log. Positions are given under one lock and become visible in
+//! their order, so a reader that keeps its position misses nothing. Does not interpret events.
 #![warn(missing_docs)]
 
 mod embedded;
@@ -49,16 +49,16 @@ pub struct Backlog {
 }
 
 impl Bus {
-    /// A bus in the database at `url`.
+    /// The bus in the database at `url`, which this process alone writes if it is SQLite.
     pub async fn embedded(url: &str) -> Result<Self, DbError> {
         let db = Db::open(url, embedded::MIGRATIONS).await?;
         Ok(Self::Embedded(EmbeddedBus::open(db).await?))
     }
 
-    /// The bus of another process, to be read here.
-    pub async fn follow(url: &str) -> Result<Self, DbError> {
+    /// The bus in the database at `url`, which other processes write as well.
+    pub async fn shared(url: &str) -> Result<Self, DbError> {
         let db = Db::open(url, embedded::MIGRATIONS).await?;
-        Ok(Self::Embedded(EmbeddedBus::follow(db).await?))
+        Ok(Self::Embedded(EmbeddedBus::shared(db).await?))
     }
 
     /// The database that the log is in.

@@ -17,26 +17,19 @@ use crate::{Db, DbError, WriteTx};
 /// The right to do the work, for as long as it lasts.
 #[derive(Debug, Clone)]
 pub struct Lead {
-    held: Option<(&'static str, Fence)>,
+    name: &'static str,
+    fence: Fence,
     /// Cancelled when the work is to stop.
     pub stop: CancellationToken,
 }
 
 impl Lead {
-    /// The right of a process that is alone with its database.
-    pub fn sole(stop: CancellationToken) -> Self {
-        Self { held: None, stop }
-    }
-
     /// Makes the rest of the transaction depend on the lease; it must be in the lease's database.
     ///
     /// # Errors
     /// [`DbError::Conflict`] when it is somebody else's by now.
     pub async fn guard(&self, tx: &mut WriteTx) -> Result<(), DbError> {
-        match self.held {
-            Some((name, fence)) => lease::guard(tx, name, fence).await,
-            None => Ok(()),
-        }
+        lease::guard(tx, self.name, self.fence).await
     }
 }
 
@@ -44,8 +37,29 @@ fn now() -> Timestamp {
     SystemClock.now()
 }
 
-/// Does `work` whenever this process holds the lease called `name`, until `stop`. With SQLite
-/// nobody else can be there, and no lease is needed.
+/// How long a lease of this kind of database lasts, and how often it is renewed.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    length: Duration,
+    renewal: Duration,
+}
+
+impl Pace {
+    fn of(db: &Db) -> Self {
+        let (mut length, mut renewal) = (LENGTH, RENEWAL);
+        if !db.is_postgres() {
+            // Each renewal is a write to the disk of a machine that may have nothing else to do. Who
+            // takes over after a crash is usually the same holder, which need not wait.
+            (length, renewal) = (length * 2, renewal * 2);
+        }
+        Self { length, renewal }
+    }
+}
+
+/// Does `work` whenever this process holds the lease called `name`, until `stop`.
+///
+/// `holder` names who asks. A holder is given its own lease at once, as after a crash it need not
+/// wait for itself; so no two that run at the same time may have the same name.
 ///
 /// # Errors
 /// What the work says when it fails.
@@ -60,13 +74,11 @@ where
     W: FnMut(Lead) -> F,
     F: Future<Output = Result<(), E>>,
 {
-    if !db.is_postgres() {
-        return work(Lead::sole(stop)).await;
-    }
+    let pace = Pace::of(&db);
     loop {
         let fence = tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            fence = take(&db, name, holder) => fence,
+            fence = take(&db, name, holder, pace) => fence,
         };
         tracing::info!(
             lease = name,
@@ -75,12 +87,13 @@ where
             "holds a lease"
         );
         let lead = Lead {
-            held: Some((name, fence)),
+            name,
+            fence,
             stop: stop.clone(),
         };
         let ended = tokio::select! {
             ended = work(lead) => ended,
-            () = keep(&db, name, fence) => {
+            () = keep(&db, name, fence, pace) => {
                 tracing::warn!(lease = name, holder, "lost a lease: another replica goes on");
                 continue;
             }
@@ -93,10 +106,10 @@ where
 }
 
 /// Waits until the lease is ours.
-async fn take(db: &Db, name: &str, holder: &str) -> Fence {
+async fn take(db: &Db, name: &str, holder: &str, pace: Pace) -> Fence {
     let mut released = db.signals().subscribe(LEASES);
     loop {
-        match try_take(db, name, holder).await {
+        match try_take(db, name, holder, pace).await {
             Ok(Some(fence)) => return fence,
             Ok(None) => {}
             Err(error) => tracing::debug!(lease = name, %error, "a lease cannot be asked for"),
@@ -108,37 +121,38 @@ async fn take(db: &Db, name: &str, holder: &str) -> Fence {
     }
 }
 
-async fn try_take(db: &Db, name: &str, holder: &str) -> Result<Option<Fence>, DbError> {
+async fn try_take(db: &Db, name: &str, holder: &str, pace: Pace) -> Result<Option<Fence>, DbError> {
     let mut tx = db.begin_write().await?;
-    let fence = lease::acquire(&mut tx, name, holder, now(), LENGTH).await?;
+    let fence = lease::acquire(&mut tx, name, holder, now(), pace.length).await?;
     tx.commit().await?;
     Ok(fence)
 }
 
 /// Renews the lease until it is lost.
-async fn keep(db: &Db, name: &str, fence: Fence) {
+async fn keep(db: &Db, name: &str, fence: Fence, pace: Pace) {
+    let Pace { length, renewal } = pace;
     let mut renewed = Instant::now();
     loop {
-        tokio::time::sleep(RENEWAL).await;
+        tokio::time::sleep(renewal).await;
         let asked = Instant::now();
         // An answer that comes too late is none.
-        let left = LENGTH.saturating_sub(renewed.elapsed());
-        match tokio::time::timeout(left.max(Duration::from_millis(1)), renew(db, name, fence)).await
-        {
+        let left = length.saturating_sub(renewed.elapsed());
+        let renewing = renew(db, name, fence, length);
+        match tokio::time::timeout(left.max(Duration::from_millis(1)), renewing).await {
             Ok(Ok(())) => renewed = asked,
             Ok(Err(DbError::Conflict { .. })) => return,
             Ok(Err(error)) => tracing::debug!(lease = name, %error, "a lease cannot be renewed"),
             Err(_) => {}
         }
-        if renewed.elapsed() >= LENGTH {
+        if renewed.elapsed() >= length {
             return;
         }
     }
 }
 
-async fn renew(db: &Db, name: &str, fence: Fence) -> Result<(), DbError> {
+async fn renew(db: &Db, name: &str, fence: Fence, length: Duration) -> Result<(), DbError> {
     let mut tx = db.begin_write().await?;
-    lease::renew(&mut tx, name, fence, now(), LENGTH).await?;
+    lease::renew(&mut tx, name, fence, now(), length).await?;
     tx.commit().await
 }
 

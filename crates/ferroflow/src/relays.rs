@@ -1,5 +1,5 @@
-//! What moves events on: from the outbox to the log, from the log to Kafka, out of the log when they
-//! are old. Of several replicas each of these works in one.
+//! What moves events on: from each service's outbox to the log, from the log to Kafka, out of the log
+//! when they are old. Of several replicas each of these works in one.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -18,26 +18,30 @@ use crate::retention::{Retention, forget_until};
 /// The wait before a part that is away is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Starts them; `replica` is who holds their leases.
-pub(crate) async fn start(
-    config: &Events,
+/// Starts the relay of a service, from its outbox to the log. `lease` is the service's own; `instance`
+/// names this one of the service.
+pub(crate) fn start_relay(
+    lease: &'static str,
     source: Db,
     bus: &Bus,
-    replica: &str,
+    instance: &str,
     runner: &mut Runner,
-) -> anyhow::Result<()> {
-    let spawn = |runner: &mut Runner, name, lease, work: Work| {
-        let (db, holder, stop) = (bus.db().clone(), replica.to_owned(), runner.stopping());
-        runner.spawn(TaskKind::Critical, name, async move {
-            lead(db, lease, &holder, stop, work).await
-        });
-    };
+) {
     let log = bus.clone();
     let relay = move |lead| {
         let relay = Relay::new(source.clone(), log.clone());
         Box::pin(relay_until(relay, lead)) as Working
     };
-    spawn(runner, "relay", "relay/pipelines", Box::new(relay));
+    spawn(runner, "relay", lease, (bus, instance), Box::new(relay));
+}
+
+/// Starts what is done once for a log, whatever the number of services that feed it.
+pub(crate) async fn start_duties(
+    config: &Events,
+    bus: &Bus,
+    instance: &str,
+    runner: &mut Runner,
+) -> anyhow::Result<()> {
     let retention = Retention {
         days: config.retention_days,
         kafka: !config.kafka.brokers.is_empty(),
@@ -45,12 +49,8 @@ pub(crate) async fn start(
     let log = bus.clone();
     let forget =
         move |lead: Lead| Box::pin(forget_until(log.clone(), retention, lead.stop)) as Working;
-    spawn(
-        runner,
-        "event retention",
-        "relay/retention",
-        Box::new(forget),
-    );
+    let (name, lease) = ("event retention", "relay/retention");
+    spawn(runner, name, lease, (bus, instance), Box::new(forget));
     if !config.kafka.brokers.is_empty() {
         // Wrong settings are told at the start, by every replica.
         KafkaRelay::open(&config.kafka, bus.clone())
@@ -60,9 +60,26 @@ pub(crate) async fn start(
         let feed = move |lead: Lead| {
             Box::pin(feed_until(settings.clone(), log.clone(), lead.stop)) as Working
         };
-        spawn(runner, "kafka", "relay/kafka", Box::new(feed));
+        let lease = "relay/kafka";
+        spawn(runner, "kafka", lease, (bus, instance), Box::new(feed));
     }
     Ok(())
+}
+
+/// Does the work while this instance holds the lease in the log's database. A holder's name has the
+/// duty in it, so no two tasks that ask for leases ever have the same.
+fn spawn(
+    runner: &mut Runner,
+    name: &'static str,
+    lease: &'static str,
+    (bus, instance): (&Bus, &str),
+    work: Work,
+) {
+    let (db, stop) = (bus.db().clone(), runner.stopping());
+    let holder = format!("{instance}/{lease}");
+    runner.spawn(TaskKind::Critical, name, async move {
+        lead(db, lease, &holder, stop, work).await
+    });
 }
 
 type Working = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;

@@ -11,8 +11,8 @@ use ferroflow_service::telemetry;
 
 use crate::config::RuntimeKind;
 use crate::flags::Flags;
-use crate::folder;
 use crate::wiring::{self, Place};
+use crate::{folder, relays};
 
 /// How long a gateway of its own goes on while load balancers hear that it stops.
 const DRAIN_S: u32 = 5;
@@ -55,8 +55,10 @@ async fn pipeline_svc(flags: &Flags) -> anyhow::Result<()> {
     }
     let mut runner = Runner::default();
     Metrics::start(&config.telemetry.metrics_listen, &mut runner)?;
-    let bus = wiring::bus(&config, &place.data_dir).await?;
+    let bus = wiring::shared_bus(&config, &place.data_dir).await?;
     let handle = wiring::pipelines(&config, &place, &bus, public_key, &mut runner).await?;
+    let instance = place.instance(ferroflow_pipeline_svc::NAME);
+    relays::start_duties(&config.events, &bus, &instance, &mut runner).await?;
     let address = match handle.address {
         Some(address) => address.to_string(),
         None => "its socket".to_owned(),
@@ -93,7 +95,7 @@ async fn gateway(flags: &Flags) -> anyhow::Result<()> {
     };
     let mut runner = Runner::default();
     let metrics = Metrics::start(&config.telemetry.metrics_listen, &mut runner)?;
-    let bus = wiring::foreign_bus(&config, &data_dir).await?;
+    let bus = wiring::shared_bus(&config, &data_dir).await?;
     let way = wiring::way(&config, &data_dir)?;
     let signer = keys.signer();
     let gateway = wiring::gateway(&config, way, bus, signer, metrics, &mut runner).await?;

@@ -18,6 +18,7 @@ use ferroflow_service::runner::Runner;
 use ferroflow_service::telemetry;
 
 use crate::flags::Flags;
+use crate::relays;
 use crate::wiring::{self, Place};
 
 /// Starts everything and serves until a signal.
@@ -35,6 +36,8 @@ pub(crate) async fn run(flags: Flags) -> anyhow::Result<()> {
     config.pipelines.listen.clear();
     config.gateway.pipeline_svc.clear();
     wiring::pipelines(&config, &place, &bus, keys.public(), &mut runner).await?;
+    let instance = place.instance("up");
+    relays::start_duties(&config.events, &bus, &instance, &mut runner).await?;
     let way = wiring::way(&config, &place.data_dir)?;
     let gateway = wiring::gateway(&config, way, bus, keys.signer(), metrics, &mut runner).await?;
     let address = gateway.address;

@@ -42,6 +42,11 @@ impl Place {
             _lock: lock,
         })
     }
+
+    /// What this process's instance of a service is called among others on one database.
+    pub(crate) fn instance(&self, service: &str) -> String {
+        format!("{}/{service}", self.replica)
+    }
 }
 
 /// The keys of a process that signs and verifies.
@@ -84,13 +89,13 @@ pub(crate) async fn bus(config: &Config, data_dir: &Path) -> anyhow::Result<Bus>
     Bus::embedded(&url).await.context("events.database")
 }
 
-/// The event log that another process writes.
-pub(crate) async fn foreign_bus(config: &Config, data_dir: &Path) -> anyhow::Result<Bus> {
+/// The event log that other processes write as well.
+pub(crate) async fn shared_bus(config: &Config, data_dir: &Path) -> anyhow::Result<Bus> {
     let url = database(&config.events.database, data_dir, "events.db");
-    Bus::follow(&url).await.context("events.database")
+    Bus::shared(&url).await.context("events.database")
 }
 
-/// Starts pipeline-svc, and what moves its events on.
+/// Starts pipeline-svc, and what moves its events to the log.
 pub(crate) async fn pipelines(
     config: &Config,
     place: &Place,
@@ -115,8 +120,8 @@ pub(crate) async fn pipelines(
         values: config.value_max,
     };
     let handle = ferroflow_pipeline_svc::start(&config.pipelines, deps, runner).await?;
-    let source = handle.db.clone();
-    relays::start(&config.events, source, bus, &place.replica, runner).await?;
+    let instance = place.instance(ferroflow_pipeline_svc::NAME);
+    relays::start_relay("relay/pipelines", handle.db.clone(), bus, &instance, runner);
     Ok(handle)
 }
 

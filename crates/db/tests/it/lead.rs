@@ -40,9 +40,6 @@ async fn until(what: &str, predicate: impl Fn() -> bool) {
 #[tokio::test]
 async fn a_lease_that_is_given_back_goes_to_the_next_at_once() {
     for test in each_db(MIGRATIONS).await {
-        if !test.db.is_postgres() {
-            continue;
-        }
         let holders = Arc::<AtomicUsize>::default();
         let (first, second) = (CancellationToken::new(), CancellationToken::new());
         let hold = |holder: &'static str, stop: &CancellationToken| {
@@ -64,9 +61,6 @@ async fn a_lease_that_is_given_back_goes_to_the_next_at_once() {
 #[tokio::test]
 async fn who_was_slow_writes_nothing_after_the_next_has_begun() {
     for test in each_db(MIGRATIONS).await {
-        if !test.db.is_postgres() {
-            continue;
-        }
         let stop = CancellationToken::new();
         let slow = lead(test.db.clone(), "work", "slow", stop.clone(), |lead| {
             let db = test.db.clone();
