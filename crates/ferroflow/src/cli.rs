@@ -6,6 +6,7 @@ mod clients;
 mod completions;
 mod connect;
 mod consume;
+mod controls;
 mod events;
 mod experiment;
 mod find;

@@ -19,6 +19,8 @@ struct Rule {
     body: Option<Body>,
     /// One more line belongs to it if it is like this.
     next: Option<&'static str>,
+    /// Its first line where it follows output whose line was not ended.
+    tail: Option<&'static str>,
 }
 
 /// The lines of a message after its first.
@@ -32,6 +34,15 @@ const fn line(begin: &'static str) -> Rule {
         begin,
         body: None,
         next: None,
+        tail: None,
+    }
+}
+
+/// A message of one line that comes after the function, whose last line may have no end.
+const fn last(begin: &'static str, tail: &'static str) -> Rule {
+    Rule {
+        tail: Some(tail),
+        ..line(begin)
     }
 }
 
@@ -53,18 +64,27 @@ const RULES: &[Rule] = &[
             until: r"^\}$",
         }),
         next: None,
+        tail: None,
     },
-    line(r"^\[KFP Executor [^\]]* INFO\]: Wrote executor output file to .*\.$"),
-    line(r"^\[KFP Executor [^\]]* INFO\]: Did not write output file\.$"),
+    last(
+        r"^\[KFP Executor [^\]]* INFO\]: Wrote executor output file to .*\.$",
+        r"\[KFP Executor [0-9:, -]* INFO\]: Wrote executor output file to [^ ]*\.$",
+    ),
+    last(
+        r"^\[KFP Executor [^\]]* INFO\]: Did not write output file\.$",
+        r"\[KFP Executor [0-9:, -]* INFO\]: Did not write output file\.$",
+    ),
     Rule {
         begin: r"^<frozen runpy>:[0-9]+: RuntimeWarning: 'kfp\.[a-z_.]*executor_main' found in sys\.modules",
         body: None,
         next: Some(r"^ +warn\("),
+        tail: None,
     },
     Rule {
         begin: r"/(site|dist)-packages/kfp/[^:]*:[0-9]+: (Future|Deprecation|User|Runtime)Warning: ",
         body: None,
         next: Some(r"^ +\S"),
+        tail: None,
     },
     line(r"^WARNING: Running pip as the 'root' user can result in broken permissions"),
     line(r"^\[notice\] (A new release of pip|To update, run: )"),
@@ -75,6 +95,7 @@ struct Reader {
     begin: Regex,
     body: Option<(Regex, Regex)>,
     next: Option<Regex>,
+    tail: Option<Regex>,
 }
 
 static READERS: LazyLock<Vec<Reader>> = LazyLock::new(|| {
@@ -86,6 +107,7 @@ static READERS: LazyLock<Vec<Reader>> = LazyLock::new(|| {
             .as_ref()
             .map(|body| (read(body.within), read(body.until))),
         next: rule.next.map(read),
+        tail: rule.tail.map(read),
     };
     RULES.iter().map(reader).collect()
 });
@@ -95,7 +117,8 @@ pub(crate) fn json() -> Value {
     let rules = RULES.iter().map(|rule| {
         let within = rule.body.as_ref().map(|body| body.within);
         let until = rule.body.as_ref().map(|body| body.until);
-        json!({"begin": rule.begin, "within": within, "until": until, "next": rule.next})
+        let (begin, next, tail) = (rule.begin, rule.next, rule.tail);
+        json!({"begin": begin, "within": within, "until": until, "next": next, "tail": tail})
     });
     rules.collect()
 }
@@ -114,8 +137,19 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// What of a line (without its end) is output, none of one that is noise. The message that
+    /// follows output whose line was not ended is taken off.
+    pub fn output<'a>(&mut self, line: &'a str) -> Option<&'a str> {
+        if self.drops(line) {
+            return None;
+        }
+        let mut tails = READERS.iter().filter_map(|rule| rule.tail.as_ref());
+        let begin = tails.find_map(|tail| tail.find(line));
+        Some(begin.map_or(line, |found| &line[..found.start()]))
+    }
+
     /// Whether a line (without its end) is noise.
-    pub fn drops(&mut self, line: &str) -> bool {
+    fn drops(&mut self, line: &str) -> bool {
         match self.inside {
             Some(Inside::Body(within, until)) => {
                 let is_within = within.is_match(line);
@@ -161,7 +195,7 @@ mod tests {
             "more",
         ]
         .into_iter()
-        .filter(|line| !filter.drops(line))
+        .filter_map(|line| filter.output(line))
         .collect();
         assert_eq!(shown, ["output", "more"]);
     }
@@ -189,10 +223,25 @@ adding
     fn the_output_of_the_function_is_left() {
         let mut filter = Filter::default();
 
-        let kept: Vec<_> = LOG.lines().filter(|line| !filter.drops(line)).collect();
+        let kept: Vec<_> = LOG.lines().filter_map(|line| filter.output(line)).collect();
 
         let own = "[KFP Executor 2026-11-27 10:00:00,004 INFO]: my own message";
         assert_eq!(kept, ["adding", "{", own]);
+    }
+
+    #[test]
+    fn a_message_after_a_line_without_an_end_is_taken_off() {
+        let mut filter = Filter::default();
+        let mut output = |line: &str| filter.output(line).map(str::to_owned);
+
+        let wrote =
+            "[KFP Executor 2026-11-27 10:00:00,005 INFO]: Wrote executor output file to /o.";
+        assert_eq!(output(&format!("no newline{wrote}")).unwrap(), "no newline");
+        assert_eq!(output(wrote), None);
+        let did_not = "[KFP Executor 2026-11-27 10:00:00,005 INFO]: Did not write output file.";
+        assert_eq!(output(&format!("50%{did_not}")).unwrap(), "50%");
+        let own = "seen: [KFP Executor 2026-11-27 10:00:00,004 INFO]: my own message";
+        assert_eq!(output(own).unwrap(), own);
     }
 
     #[test]

@@ -1,10 +1,36 @@
 //! Logs for people: whole lines, each with its task, without what the SDK's bootstrap prints.
 
 use std::collections::VecDeque;
+use std::io::IsTerminal as _;
 
 use ferroflow_gateway::log_noise::Filter;
 
-use super::output::bytes;
+use super::controls;
+use super::output::{bytes, coloured, printable};
+
+/// What of control sequences is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Controls {
+    /// Everything: it goes to a file or another program.
+    All,
+    /// Colours: it goes to a terminal.
+    Colours,
+    /// Nothing.
+    None,
+}
+
+impl Controls {
+    /// What standard output is for.
+    pub(super) fn of_stdout() -> Self {
+        if !std::io::stdout().is_terminal() {
+            Self::All
+        } else if coloured() {
+            Self::Colours
+        } else {
+            Self::None
+        }
+    }
+}
 
 /// Turns the pieces of a log as they come into lines as they are shown.
 pub(super) struct Lines {
@@ -12,15 +38,17 @@ pub(super) struct Lines {
     prefix: String,
     /// None to leave nothing out.
     filter: Option<Filter>,
+    controls: Controls,
     /// The beginning of a line whose end has not come.
     partial: Vec<u8>,
 }
 
 impl Lines {
-    pub(super) fn new(prefix: String, raw: bool) -> Self {
+    pub(super) fn new(prefix: String, raw: bool, controls: Controls) -> Self {
         Self {
             prefix,
             filter: (!raw).then(Filter::default),
+            controls,
             partial: Vec::new(),
         }
     }
@@ -47,21 +75,28 @@ impl Lines {
         self.shown(line)
     }
 
-    fn shown(&mut self, line: Vec<u8>) -> Option<Vec<u8>> {
-        let text = String::from_utf8_lossy(&line);
-        let is_noise = self
-            .filter
-            .as_mut()
-            .is_some_and(|filter| filter.drops(text.trim_end_matches(['\n', '\r'])));
-        (!is_noise).then(|| [self.prefix.as_bytes(), line.as_slice()].concat())
+    fn shown(&mut self, mut line: Vec<u8>) -> Option<Vec<u8>> {
+        if let Some(filter) = &mut self.filter {
+            let text = String::from_utf8_lossy(&line);
+            let text = text.trim_end_matches(['\n', '\r']);
+            let output = filter.output(text)?;
+            if output.len() < text.len() {
+                line = format!("{output}\n").into_bytes();
+            }
+        }
+        if self.controls != Controls::All {
+            let text = String::from_utf8_lossy(&line);
+            line = controls::without(&text, self.controls == Controls::Colours).into_bytes();
+        }
+        Some([self.prefix.as_bytes(), line.as_slice()].concat())
     }
 }
 
-/// The last lines of a text, without noise.
+/// The last lines of a text, without noise and without what steers terminals.
 pub(super) fn without_noise(text: &str) -> Vec<String> {
     let mut filter = Filter::default();
-    let kept = text.lines().filter(|line| !filter.drops(line));
-    kept.map(str::to_owned).collect()
+    let kept = text.lines().filter_map(|line| filter.output(line));
+    kept.map(printable).collect()
 }
 
 /// Prints lines as they come, or the last ones of them.
@@ -117,7 +152,7 @@ mod tests {
 
     #[test]
     fn lines_are_whole_and_carry_their_task() {
-        let mut lines = Lines::new("[a] ".to_owned(), false);
+        let mut lines = Lines::new("[a] ".to_owned(), false, Controls::All);
 
         assert!(lines.feed(b"on").is_empty());
         assert_eq!(lines.feed(b"e\ntwo\nthr"), [b"[a] one\n", b"[a] two\n"]);
@@ -128,9 +163,19 @@ mod tests {
     #[test]
     fn the_bootstrap_is_left_out_unless_it_is_asked_for() {
         let log = b"[KFP Executor 2026-01-01 00:00:00,000 INFO]: Got executor_input:\n{\n  \"a\": 1\n}\nhello\n";
-        let shown = |raw| Lines::new(String::new(), raw).feed(log);
+        let shown = |raw| Lines::new(String::new(), raw, Controls::All).feed(log);
 
         assert_eq!(shown(false), [b"hello\n"]);
         assert_eq!(shown(true).len(), 5);
+    }
+
+    #[test]
+    fn terminals_get_colours_and_nothing_else() {
+        let log = b"\x1b]0;title\x07\x1b[31mred\n";
+        let shown = |controls| Lines::new("[a] ".to_owned(), false, controls).feed(log);
+
+        assert_eq!(shown(Controls::Colours), [b"[a] \x1b[31mred\x1b[0m\n"]);
+        assert_eq!(shown(Controls::None), [b"[a] red\n"]);
+        assert_eq!(shown(Controls::All), [[b"[a] ", log.as_slice()].concat()]);
     }
 }

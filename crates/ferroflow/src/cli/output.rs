@@ -16,7 +16,7 @@ use prost_types::Timestamp;
 use serde_json::Value;
 use tonic::Status;
 
-use super::Format;
+use super::{Format, controls};
 
 /// Characters of an id that a table shows, unless two of its rows begin alike.
 const SHORT: usize = 8;
@@ -52,6 +52,12 @@ pub(crate) fn note(text: &str) {
     // Nobody is left to be told when this fails.
     let _unread = writeln!(io::stderr().lock(), "{text}").is_err();
 }
+/// A text without what would steer the terminal that shows it: the titles, cursor moves and answers
+/// that a step's output may ask for.
+pub(crate) fn printable(text: &str) -> String {
+    controls::without(text, false)
+}
+
 
 /// Whether what goes to standard output is coloured: a terminal, without `NO_COLOR`.
 pub(crate) fn coloured() -> bool {

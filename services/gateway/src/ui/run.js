@@ -13,7 +13,10 @@ const HAS_LOG = ["CONTAINER", "IMPORTER"];
 
 let noise;
 
-/** Tells what the SDK's bootstrap prints from output; the rules are those of the command line. */
+/**
+ * What of a line is output, and null of one that the SDK's bootstrap prints; the rules are those of the
+ * command line.
+ */
 async function noiseFilter() {
   noise ??= (await get("ui/log-noise.json")).map((rule) => ({
     begin: new RegExp(rule.begin),
@@ -22,19 +25,25 @@ async function noiseFilter() {
   }));
   let body = null;
   let next = null;
+    tail: rule.tail && new RegExp(rule.tail),
   return (line) => {
+  // A message after output whose line was not ended.
+  const withoutTail = (line) => {
+    const tail = noise.find((one) => one.tail?.test(line))?.tail;
+    return tail ? line.slice(0, line.search(tail)) : line;
+  };
     if (body) {
       const isWithin = body.within.test(line);
       if (!isWithin || body.until.test(line)) body = null;
-      if (isWithin) return true;
+      if (isWithin) return null;
     }
     const following = next;
     next = null;
-    if (following?.test(line)) return true;
+    if (following?.test(line)) return null;
     const rule = noise.find((one) => one.begin.test(line));
     body = rule?.body ?? null;
     next = body ? null : rule?.next ?? null;
-    return Boolean(rule);
+    return rule ? null : withoutTail(line);
   };
 }
 
@@ -53,13 +62,14 @@ function logOf(run, task, signal) {
     signal.addEventListener("abort", () => reading.abort(), { once: true });
     const own = reading;
     text.replaceChildren();
-    const isNoise = raw.checked ? () => false : await noiseFilter();
+    const output = raw.checked ? (line) => line : await noiseFilter();
     const attempt = task.attempt ? `&attempt=${attempts.value}` : "";
     const path = `apis/ferroflow/v1/runs/${run}/tasks/${task.task_id}/log?follow=true${attempt}`;
     try {
       const response = await call(path, { signal: own.signal });
-      await lines(response, (line) => {
-        if (own.signal.aborted || isNoise(line)) return;
+      await lines(response, (printed) => {
+        const line = output(printed);
+        if (own.signal.aborted || line === null) return;
         const atEnd = text.scrollTop + text.clientHeight >= text.scrollHeight - 4;
         text.append(`${line}\n`);
         if (text.childNodes.length > LINES_MAX) text.firstChild.remove();

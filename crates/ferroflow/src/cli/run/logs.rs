@@ -12,7 +12,7 @@ use tonic::Code;
 
 use super::{fetch, has_ended, state, tasks, unless_interrupted};
 use crate::cli::follow::{RunEvents, number, text};
-use crate::cli::log_text::{Lines, Printer};
+use crate::cli::log_text::{Controls, Lines, Printer};
 use crate::cli::output::{note, paint, refused};
 use crate::cli::{Channel, clients, find};
 
@@ -219,7 +219,7 @@ fn begun(event: &ferroflow_proto::events::v1::Event, all: &[Task], logs: &Logs) 
 impl Reader {
     /// Shows the log of one attempt; with `follow` to its end.
     async fn show(&self, shown: &Shown, at: usize, follow: bool) -> anyhow::Result<()> {
-        let lines = Lines::new(self.prefix(shown, at), self.raw);
+        let lines = Lines::new(self.prefix(shown, at), self.raw, Controls::of_stdout());
         let mut printer = Printer::new(lines, self.tail);
         let mut offset = 0;
         // What is there already comes first, so that its last lines are known.
