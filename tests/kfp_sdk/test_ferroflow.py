@@ -362,10 +362,10 @@ def test_logs_of_an_attempt(ferroflow, tmp_path):
     assert "has had an attempt 7" in ferroflow.refused("run", "logs", run, "--attempt", "7")
 
 
-def terminal(ferroflow, *arguments, env=()):
-    """What a command prints on a terminal of 80 columns."""
+def terminal(ferroflow, *arguments, env=(), columns=80):
+    """What a command prints on a terminal of so many columns."""
     ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24 if columns else 0, columns, 0, 0))
     env = {"TERM": "xterm", **dict(env)}
     process = ferroflow.start(*arguments, env=env, stdout=theirs, stderr=theirs, stdin=theirs)
     os.close(theirs)

@@ -184,6 +184,24 @@ def test_a_browser_shows_the_run(platform, run, tmp_path):
         assert wanted in shown, (wanted, shown)
 
 
+def test_a_browser_shows_the_beginning_of_a_long_value(platform, tmp_path):
+    @dsl.container_component
+    def nothing():
+        return dsl.ContainerSpec(image="busybox", command=["true"])
+
+    @dsl.pipeline(name="long-value")
+    def long_value(text: str, rate: float = 0.25):
+        nothing()
+
+    client = kfp.Client(host=platform.url)
+    made = client.create_run_from_pipeline_func(long_value, arguments={"text": "x" * 1_100_000})
+    client.wait_for_run_completion(made.run_id, timeout=120)
+    shown = chromium(f"{platform.url}/#/runs/details/{made.run_id}", tmp_path)
+    assert re.search(r"show all 1.?100.?000 characters", shown) and len(shown) < 100_000
+    # What it was not given is shown as well.
+    assert "0.25" in shown
+
+
 def test_a_browser_shows_the_experiment(platform, run, tmp_path):
     experiment = re.search(r"experiments/details/([0-9a-f-]{36})", run[1])[1]
     shown = chromium(f"{platform.url}/#/experiments/details/{experiment}", tmp_path)

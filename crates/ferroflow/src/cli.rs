@@ -21,6 +21,7 @@ mod remarks;
 mod run;
 mod spec;
 mod watch;
+mod table;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -13,8 +13,9 @@ use ferroflow_proto::pipelines::v1::{
     Artifact, GetArtifactRequest, ListArtifactsRequest, ListArtifactsResponse, Task,
 };
 
-use super::output::{line, note, refused, show, size, table, time_with_zone};
+use super::output::{line, note, refused, show, size, time_with_zone};
 use super::run::tasks as tasks_of;
+use super::table::table;
 use super::{Channel, Format, Global, clients, connect, find, pages};
 
 const PACKAGE: &str = "ferroflow.pipelines.v1";

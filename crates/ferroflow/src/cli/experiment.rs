@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use ferroflow_proto::kfp::v2beta1 as pb;
 
-use super::output::{line, note, refused, short_ids, show, table, time};
+use super::output::{line, note, refused, short_ids, show, time};
+use super::table::table;
 use super::{Channel, Global, clients, connect, find};
 
 const PACKAGE: &str = "kubeflow.pipelines.backend.api.v2beta1";

@@ -1,13 +1,12 @@
-//! What is printed: tables, JSON, notes, errors; colours and times for people.
+//! What is printed: lines, JSON, notes, errors; colours and times for people.
 //!
 //! A reader that has seen enough closes its pipe: then the command ends, and nothing is wrong.
 
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Color, Style};
-use comfy_table::{Cell, ColumnConstraint, ContentArrangement, Table, presets};
 use ferroflow_proto::pool;
 use jiff::tz::TimeZone;
 use prost::Message;
@@ -52,12 +51,12 @@ pub(crate) fn note(text: &str) {
     // Nobody is left to be told when this fails.
     let _unread = writeln!(io::stderr().lock(), "{text}").is_err();
 }
+
 /// A text without what would steer the terminal that shows it: the titles, cursor moves and answers
 /// that a step's output may ask for.
 pub(crate) fn printable(text: &str) -> String {
     controls::without(text, false)
 }
-
 
 /// Whether what goes to standard output is coloured: a terminal, without `NO_COLOR`.
 pub(crate) fn coloured() -> bool {
@@ -92,60 +91,10 @@ pub(crate) fn style_of(state: &str) -> Style {
     Style::new().fg_color(Some(Color::Ansi(colour)))
 }
 
-/// Prints a table, as wide as the terminal allows. A column `STATE` is coloured, and one `ID` is
-/// never broken.
-pub(crate) fn table(head: &[&str], rows: Vec<Vec<String>>) {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(head);
-    if io::stdout().is_terminal() {
-        table.set_content_arrangement(ContentArrangement::Dynamic);
-    }
-    if coloured() {
-        table.enforce_styling();
-    } else {
-        table.force_no_tty();
-        // A terminal without colours has a width all the same.
-        if let (true, Some(width)) = (io::stdout().is_terminal(), width()) {
-            table.set_width(width);
-        }
-    }
-    for row in rows {
-        let cells = row.into_iter().zip(head).map(|(text, head)| match *head {
-            "STATE" => coloured_cell(text),
-            _ => Cell::new(text),
-        });
-        table.add_row(cells);
-    }
-    for (column, head) in table.column_iter_mut().zip(head) {
-        column.set_padding((0, 2));
-        if !matches!(
-            *head,
-            "NAME" | "NOTE" | "TASK" | "VALUE" | "TYPE" | "PIPELINE" | "EXPERIMENT"
-        ) {
-            column.set_constraint(ColumnConstraint::ContentWidth);
-        }
-    }
-    line(&table.trim_fmt());
-}
-
-fn coloured_cell(state: String) -> Cell {
-    let colour = match style_of(&state).get_fg_color() {
-        Some(Color::Ansi(AnsiColor::Green)) => comfy_table::Color::DarkGreen,
-        Some(Color::Ansi(AnsiColor::Cyan)) => comfy_table::Color::DarkCyan,
-        Some(Color::Ansi(AnsiColor::Blue)) => comfy_table::Color::DarkBlue,
-        Some(Color::Ansi(AnsiColor::Red)) => comfy_table::Color::DarkRed,
-        Some(Color::Ansi(AnsiColor::Yellow)) => comfy_table::Color::DarkYellow,
-        Some(_) => comfy_table::Color::DarkGrey,
-        None => return Cell::new(state),
-    };
-    Cell::new(state).fg(colour)
-}
-
-/// Columns of the terminal.
-fn width() -> Option<u16> {
-    let mut table = Table::new();
-    table.set_content_arrangement(ContentArrangement::Dynamic);
-    table.width()
+/// Columns of the terminal; one that does not know its size says 0.
+pub(crate) fn width() -> Option<usize> {
+    let width = comfy_table::Table::new().width();
+    width.filter(|width| *width > 0).map(usize::from)
 }
 
 /// Ids as a table shows them: as many first characters as tell its rows apart.
@@ -245,6 +194,24 @@ pub(crate) fn elapsed(from: Option<&Timestamp>, to: Option<&Timestamp>) -> Strin
     duration(from, Some(ended.unwrap_or(&now)))
 }
 
+/// How long a run took, or has taken until now, by times of whole seconds.
+pub(crate) fn whole_seconds(from: Option<&Timestamp>, to: Option<&Timestamp>) -> String {
+    let now = jiff::Timestamp::now().as_second();
+    let ended = to.map_or(0, |to| to.seconds);
+    let ended = if ended > 0 { ended } else { now };
+    match from {
+        Some(from) => match (ended - from.seconds).max(0) {
+            0 => "<1s".to_owned(),
+            seconds @ 1..10 => format!("{seconds}s"),
+            _ => {
+                let whole = |seconds| Timestamp { seconds, nanos: 0 };
+                duration(Some(&whole(from.seconds)), Some(&whole(ended)))
+            }
+        },
+        None => String::new(),
+    }
+}
+
 /// Bytes for people.
 pub(crate) fn size(bytes: i64) -> String {
     let (mut whole, mut rest, mut unit) = (bytes.max(0), 0, "B");
@@ -311,6 +278,8 @@ mod tests {
         assert_eq!(took(75), "75s");
         assert_eq!(took(125), "2m 05s");
         assert_eq!(took(7_260), "2h 01m");
+        let whole = |seconds: i64| whole_seconds(Some(&at(1)), Some(&at(1 + seconds)));
+        assert_eq!([whole(0), whole(9), whole(75)], ["<1s", "9s", "75s"]);
         assert_eq!(size(999), "999 B");
         assert_eq!(size(1_250_000), "1.2 MB");
     }

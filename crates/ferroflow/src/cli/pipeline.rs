@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use ferroflow_proto::kfp::v2beta1 as pb;
 use ferroflow_proto::pipelines::v1::{UploadPipelineRequest, UploadPipelineVersionRequest};
 
-use super::output::{bold, line, note, refused, short_ids, show, table, time};
+use super::output::{bold, line, note, refused, short_ids, show, time};
+use super::table::table;
 use super::{Channel, Global, clients, connect, find, spec};
 
 const PACKAGE: &str = "kubeflow.pipelines.backend.api.v2beta1";

@@ -12,8 +12,9 @@ use prost_types::Timestamp;
 use serde_json::{Map, Value};
 
 use super::chosen::{Choice, config};
-use super::output::{line, note, refused, short_ids, show, table, time};
+use super::output::{line, note, refused, short_ids, show, time};
 use super::run::submit;
+use super::table::table;
 use super::{Channel, Global, clients, connect, find, spec};
 
 const PACKAGE: &str = "kubeflow.pipelines.backend.api.v2beta1";

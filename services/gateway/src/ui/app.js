@@ -1,7 +1,7 @@
 // Plain pages for the links that clients print: a run, an experiment, a pipeline, and their lists.
 // Nothing here is built; text from the platform only ever becomes text nodes.
 
-import { element, fields, hint, since, stateOf, table, when } from "./dom.js";
+import { element, fields, hint, stateOf, table, when, wholeSeconds } from "./dom.js";
 import { get, NeedsKey, setKey } from "./api.js";
 import { runPage } from "./run.js";
 
@@ -14,7 +14,7 @@ const runRow = (run) => [
   element("a", { href: `#/runs/details/${run.run_id}` }, run.display_name),
   stateOf(run),
   when(run.created_at),
-  since(run.created_at, run.finished_at),
+  wholeSeconds(run.created_at, run.finished_at),
 ];
 
 const runTable = (runs) =>

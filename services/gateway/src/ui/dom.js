@@ -26,7 +26,26 @@ export function fields(values) {
 }
 
 /** A value as text: texts as they are, everything else as JSON. */
-export const shown = (value) => typeof value === "string" ? value : JSON.stringify(value);
+const shown = (value) => typeof value === "string" ? value : JSON.stringify(value);
+
+/** Characters of a value that are shown at once. */
+const BRIEF = 1000;
+
+/** A value; of a long one the beginning, and all of it when that is asked for. */
+export function brief(value) {
+  const text = shown(value);
+  if (text.length <= BRIEF) return text;
+  const begin = text.slice(0, BRIEF).replace(/[\ud800-\udbff]$/, "");
+  const more = element("summary", {}, `show all ${text.length.toLocaleString()} characters`);
+  const whole = element("details", {}, more);
+  const cut = element("span", {}, `${begin}…`);
+  whole.addEventListener("toggle", () => {
+    cut.hidden = whole.open;
+    // Put into the page only now: a long text takes the browser long.
+    if (whole.open && whole.children.length < 2) whole.append(element("pre", { class: "value" }, text));
+  });
+  return element("div", {}, cut, whole);
+}
 
 /** A time where the reader is. */
 export function when(time) {
@@ -44,6 +63,16 @@ export function since(from, to) {
   if (seconds < 120) return `${Math.round(seconds)}s`;
   if (seconds < 7200) return `${Math.floor(seconds / 60)}m ${Math.floor(seconds % 60)}s`;
   return `${Math.floor(seconds / 3600)}h ${Math.floor(seconds / 60) % 60}m`;
+}
+
+/** The same by times of whole seconds. */
+export function wholeSeconds(from, to) {
+  const second = (time) => Math.floor((Date.parse(time ?? "") || 0) / 1000) * 1000;
+  const [begun, ended] = [second(from), second(to) || second(new Date().toISOString())];
+  if (!begun) return "";
+  if (ended - begun < 1000) return "<1s";
+  const short = ended - begun < 10000;
+  return short ? `${(ended - begun) / 1000}s` : since(new Date(begun).toISOString(), new Date(ended).toISOString());
 }
 
 /** What a run's state is called: one that failed because it was cancelled is canceled. */

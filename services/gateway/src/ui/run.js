@@ -1,6 +1,9 @@
 // The page of a run: its tasks with values and logs, metrics, artifacts; live until it ends.
 
-import { artifactLink, badge, element, fields, hint, runState, shown, since, size, stateOf, table, when } from "./dom.js";
+import {
+  artifactLink, badge, brief, element, fields, hint, runState, since, size, stateOf, table, when,
+  wholeSeconds,
+} from "./dom.js";
 import { call, events, get, lines } from "./api.js";
 
 const ENDED = ["succeeded", "failed", "canceled"];
@@ -22,16 +25,16 @@ async function noiseFilter() {
     begin: new RegExp(rule.begin),
     body: rule.until && { within: new RegExp(rule.within), until: new RegExp(rule.until) },
     next: rule.next && new RegExp(rule.next),
-  }));
-  let body = null;
-  let next = null;
     tail: rule.tail && new RegExp(rule.tail),
-  return (line) => {
+  }));
   // A message after output whose line was not ended.
   const withoutTail = (line) => {
     const tail = noise.find((one) => one.tail?.test(line))?.tail;
     return tail ? line.slice(0, line.search(tail)) : line;
   };
+  let body = null;
+  let next = null;
+  return (line) => {
     if (body) {
       const isWithin = body.within.test(line);
       if (!isWithin || body.until.test(line)) body = null;
@@ -93,7 +96,22 @@ function valueList(title, values) {
   const entries = Object.entries(values ?? {});
   if (!entries.length) return "";
   return element("div", {}, element("b", {}, title),
-    fields(Object.fromEntries(entries.map(([name, value]) => [name, shown(value)]))));
+    fields(Object.fromEntries(entries.map(([name, value]) => [name, brief(value)]))));
+}
+
+/** A run's parameters with the defaults of those it was not given, as its root task has them. */
+const parametersOf = (run, root) => ({ ...run.runtime_config?.parameters, ...root?.input_parameters });
+
+/**
+ * How long a run takes. The times of runs are whole seconds; those of its root task, which begins and
+ * ends with it, are more exact.
+ */
+function lengthOf(run, root) {
+  const second = (time) => Math.floor((Date.parse(time ?? "") || 0) / 1000);
+  const isExact = root && second(root.created_at) === second(run.created_at)
+    && second(root.finished_at) === second(run.finished_at);
+  return isExact ? since(root.created_at, root.finished_at)
+    : wholeSeconds(run.created_at, run.finished_at);
 }
 
 const failure = (error) => error?.message ? element("p", { class: "problem" }, error.message) : "";
@@ -210,7 +228,7 @@ const artifactTable = (artifacts) => table(["Artifact", "Type", "Size", "Where"]
 function metricsTable(artifacts, makers) {
   const rows = artifacts.filter(isMetrics).flatMap((one) => Object.entries(one.metadata ?? {})
     .filter(([name, value]) => typeof value !== "object" && name !== "display_name")
-    .map(([name, value]) => [makers.get(one.artifact_id) ?? "", name, shown(value)]));
+    .map(([name, value]) => [makers.get(one.artifact_id) ?? "", name, brief(value)]));
   return rows.length ? element("div", {}, element("h2", {}, "Metrics"),
     table(["Task", "Metric", "Value"], rows)) : "";
 }
@@ -244,7 +262,7 @@ function makersOf(tasks) {
   return makers;
 }
 
-function head(run, experiment) {
+function head(run, root, experiment) {
   return element("div", {},
     element("h1", {}, run.display_name, " ", stateOf(run)),
     runState(run) === "failed" && run.error ? element("p", { class: "problem" }, run.error.message) : "",
@@ -253,9 +271,8 @@ function head(run, experiment) {
       Experiment: element("a", { href: `#/experiments/details/${run.experiment_id}` }, experiment),
       Description: run.description,
       Created: when(run.created_at),
-      [ENDED.includes(runState(run)) ? "Took" : "For"]: since(run.created_at, run.finished_at),
-    }),
-    valueList("Parameters", run.runtime_config?.parameters));
+      [ENDED.includes(runState(run)) ? "Took" : "For"]: lengthOf(run, root),
+    }));
 }
 
 export async function runPage(id, signal) {
@@ -264,24 +281,32 @@ export async function runPage(id, signal) {
   const experiment = await get(`apis/v2beta1/experiments/${run.experiment_id}`, signal)
     .then((one) => one.display_name, () => run.experiment_id);
   const tasks = new TaskTable(id, signal);
-  const [top, metrics, outputs, artifacts] = [0, 1, 2, 3].map(() => element("div"));
+  const [top, parameters, metrics, outputs, artifacts] = [0, 1, 2, 3, 4].map(() => element("div"));
+  let given = "";
   const known = new Map();
   async function update() {
     run = await get(`apis/v2beta1/runs/${id}`, signal);
     const all = (await get(`apis/ferroflow/v1/runs/${id}/tasks`, signal)).tasks ?? [];
     const made = await artifactsOf(id, all, known, signal);
-    top.replaceChildren(head(run, experiment));
+    const root = all.find((task) => task.path === "root");
+    top.replaceChildren(head(run, root, experiment));
+    // They stay the same elements, so that a long one that is open stays open.
+    const values = parametersOf(run, root);
+    if (JSON.stringify(values) !== given) {
+      given = JSON.stringify(values);
+      parameters.replaceChildren(valueList("Parameters", values));
+    }
     tasks.update(all, made);
     metrics.replaceChildren(metricsTable(made, makersOf(all)));
-    const given = all.find((task) => task.path === "root")?.output_parameters ?? {};
-    outputs.replaceChildren(Object.keys(given).length
-      ? element("div", {}, element("h2", {}, "Outputs"), valueList("", given)) : "");
+    const results = root?.output_parameters ?? {};
+    outputs.replaceChildren(Object.keys(results).length
+      ? element("div", {}, element("h2", {}, "Outputs"), valueList("", results)) : "");
     artifacts.replaceChildren(made.length
       ? element("div", {}, element("h2", {}, "Artifacts"), artifactTable(made)) : "");
   }
   await update();
   live(id, signal, update, () => ENDED.includes(runState(run)));
-  return element("section", {}, top, element("h2", {}, "Tasks"), tasks.table,
+  return element("section", {}, top, parameters, element("h2", {}, "Tasks"), tasks.table,
     hint("A task's name shows its values and its log."), metrics, outputs, artifacts);
 }
 

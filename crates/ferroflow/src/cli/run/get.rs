@@ -6,16 +6,22 @@ use std::collections::{BTreeMap, HashMap};
 use ferroflow_proto::json::{struct_to_map, to_json};
 use ferroflow_proto::kfp::v2beta1 as pb;
 use ferroflow_proto::pipelines::v1::{Artifact, Task, TaskState};
+use prost_types::Timestamp;
 use serde_json::{Map, Value};
 
 use super::{PACKAGE, fetch, has_ended, state, tasks};
 use crate::cli::output::{
-    bold, duration, elapsed, json, json_of, line, paint, style_of, table, time_with_zone,
+    bold, duration, elapsed, json, json_of, line, paint, printable, style_of, time_with_zone,
+    whole_seconds, width,
 };
+use crate::cli::table::table;
 use crate::cli::{Channel, Format, Global, artifact, clients, remarks, watch};
 
 /// Characters of a value that are shown.
 const VALUE_MAX: usize = 200;
+
+/// Columns that are kept for a value on the narrowest terminal.
+const LEAST: usize = 30;
 
 pub(super) async fn run(channel: Channel, run_id: String, global: &Global) -> anyhow::Result<()> {
     let run = fetch(channel.clone(), &run_id).await?;
@@ -26,7 +32,8 @@ pub(super) async fn run(channel: Channel, run_id: String, global: &Global) -> an
     }
     let ended = has_ended(&run);
     let experiment = experiment(channel, &run.experiment_id).await;
-    head(&run, &experiment);
+    let root = tasks.iter().find(|task| task.path == "root");
+    head(&run, root, &experiment);
     if let Some(error) = run.error.as_ref().filter(|_| state(&run) == "failed") {
         let said = paint(&error.message, style_of("failed"));
         line(&format!("{:11} {said}", "Cause"));
@@ -34,24 +41,19 @@ pub(super) async fn run(channel: Channel, run_id: String, global: &Global) -> an
             line(&text);
         }
     }
-    let config = run.runtime_config.unwrap_or_default();
-    let parameters = config.parameters.iter();
-    let parameters = parameters.map(|(name, value)| (name.clone(), to_json(value)));
-    values("Parameters", &parameters.collect());
+    values(
+        "Parameters",
+        &parameters(&run, root),
+        &large(root, "input_parameters"),
+    );
     task_table(&tasks);
     for remark in remarks::lines(&tasks) {
         line(&format!("  {remark}"));
     }
     metrics(&tasks, &artifacts);
-    let root = tasks.iter().find(|task| task.path == "root");
-    if let Some(outputs) = root.and_then(|root| root.output_parameters.as_ref()) {
-        values("Outputs", &struct_to_map(outputs));
-    }
-    if let Some(root) = root {
-        for name in &root.elided {
-            line(&left_out(root, name));
-        }
-    }
+    let outputs = root.and_then(|root| root.output_parameters.as_ref());
+    let outputs = outputs.map(struct_to_map).unwrap_or_default();
+    values("Outputs", &outputs, &large(root, "output_parameters"));
     artifact_table(&tasks, &artifacts, global.output);
     if !ended {
         line(&format!(
@@ -87,7 +89,35 @@ async fn experiment(channel: Channel, experiment_id: &str) -> String {
     )
 }
 
-fn head(run: &pb::Run, experiment: &str) {
+/// What the run was given, and the defaults of what it was not.
+fn parameters(run: &pb::Run, root: Option<&Task>) -> Map<String, Value> {
+    let given = run.runtime_config.iter().flat_map(|one| &one.parameters);
+    let mut all: Map<String, Value> = given
+        .map(|(name, value)| (name.clone(), to_json(value)))
+        .collect();
+    // The root has them as they count: with defaults, and with macros filled in.
+    let effective = root.and_then(|root| root.input_parameters.as_ref());
+    all.extend(effective.map(struct_to_map).unwrap_or_default());
+    all
+}
+
+/// How long a run takes. The API's times of runs are whole seconds; those of its root task, which
+/// begins and ends with it, are more exact.
+fn length(run: &pb::Run, root: Option<&Task>) -> String {
+    let (from, to) = (run.created_at.as_ref(), run.finished_at.as_ref());
+    let seconds = |at: Option<&Timestamp>| at.map_or(0, |at| at.seconds);
+    let exact = root.map(|root| (root.created_at.as_ref(), root.finished_at.as_ref()));
+    match exact {
+        Some((begun, ended))
+            if seconds(begun) == seconds(from) && seconds(ended) == seconds(to) =>
+        {
+            elapsed(begun, ended)
+        }
+        _ => whole_seconds(from, to),
+    }
+}
+
+fn head(run: &pb::Run, root: Option<&Task>, experiment: &str) {
     let state = state(run);
     let mut rows = vec![
         ("Run", bold(&run.display_name)),
@@ -96,8 +126,8 @@ fn head(run: &pb::Run, experiment: &str) {
         ("Experiment", experiment.to_owned()),
         ("Created", time_with_zone(run.created_at.as_ref())),
     ];
-    let took = elapsed(run.created_at.as_ref(), run.finished_at.as_ref());
-    rows.push((if has_ended(run) { "Took" } else { "For" }, took));
+    let took = if has_ended(run) { "Took" } else { "For" };
+    rows.push((took, length(run, root)));
     if run.storage_state() == pb::run::StorageState::Archived {
         rows.push(("Archived", "yes".to_owned()));
     }
@@ -106,31 +136,60 @@ fn head(run: &pb::Run, experiment: &str) {
     }
 }
 
-/// Named values, one a line.
-fn values(title: &str, values: &Map<String, Value>) {
-    if values.is_empty() {
+/// Named values, one a line, and those that are too large to be listed.
+fn values(title: &str, values: &Map<String, Value>, large: &[(&str, String)]) {
+    if values.is_empty() && large.is_empty() {
         return;
     }
     line(&format!("\n{}", bold(title)));
-    let width = values.keys().map(|name| name.chars().count()).max();
-    let width = width.unwrap_or(0).min(30);
+    let names = values.keys().map(String::as_str);
+    let names = names.chain(large.iter().map(|(name, _)| *name));
+    let column = names.map(|name| name.chars().count()).max();
+    let column = column.unwrap_or(0).min(30);
     for (name, value) in values {
-        line(&format!("  {name:width$}  {}", shown(value)));
+        let before = name.chars().count().max(column) + 4;
+        let room = width().map_or(VALUE_MAX, |width| width.saturating_sub(before));
+        line(&format!("  {name:column$}  {}", shown(value, room)));
+    }
+    // A run has its own parameters whole.
+    for (name, place) in large.iter().filter(|(name, _)| !values.contains_key(*name)) {
+        line(&format!("  {name:column$}  is large, read it whole:"));
+        line(&format!("    GET {place}"));
     }
 }
 
-/// A value on one line; a long one is cut, `--output json` has it whole.
-fn shown(value: &Value) -> String {
+/// A value on one line of so many columns; a long one is cut, `--output json` has it whole.
+fn shown(value: &Value, room: usize) -> String {
     let text = match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    let line = text.replace('\n', "\\n");
-    if line.chars().count() <= VALUE_MAX {
+    let line = printable(&text.replace('\n', "\\n"));
+    if columns(&line) <= room.min(VALUE_MAX) {
         return line;
     }
-    let cut: String = line.chars().take(VALUE_MAX).collect();
-    format!("{cut}… ({} characters)", text.chars().count())
+    let length = format!("… ({} characters)", text.chars().count());
+    let room = room
+        .clamp(LEAST, VALUE_MAX)
+        .saturating_sub(length.chars().count());
+    let mut left = room;
+    let fits = |c: &char| {
+        let width = columns_of(*c);
+        let fits = width <= left;
+        left = left.saturating_sub(width);
+        fits
+    };
+    let cut: String = line.chars().take_while(fits).collect();
+    format!("{cut}{length}")
+}
+
+/// Columns that a text takes on a terminal; of what may be wide, two.
+fn columns(text: &str) -> usize {
+    text.chars().map(columns_of).sum()
+}
+
+fn columns_of(c: char) -> usize {
+    if c >= '\u{1100}' { 2 } else { 1 }
 }
 
 fn started(task: &Task) -> (i64, i32) {
@@ -227,18 +286,24 @@ fn place(maker: Option<&&Task>) -> String {
     })
 }
 
-/// Where a value is read that is too large for lists.
-fn left_out(task: &Task, name: &str) -> String {
-    let (kind, name) = name.split_once('.').unwrap_or(("", name));
-    let output = if kind == "output_parameters" {
-        "?output=true"
-    } else {
-        ""
+/// The parameters of a task that are too large to be listed, and where they are read.
+fn large<'a>(task: Option<&'a Task>, kind: &str) -> Vec<(&'a str, String)> {
+    let Some(task) = task else {
+        return Vec::new();
     };
-    format!(
-        "  {name}  is large: GET /apis/ferroflow/v1/runs/{}/tasks/{}/parameters/{name}{output}",
-        task.run_id, task.task_id
-    )
+    let names = task.elided.iter().filter_map(|one| one.split_once('.'));
+    let names = names.filter(|(of, _)| *of == kind);
+    let place = |(_, name): (&str, &'a str)| {
+        let query = if kind == "output_parameters" {
+            "?output=true"
+        } else {
+            ""
+        };
+        let (run, task) = (&task.run_id, &task.task_id);
+        let path = format!("/apis/ferroflow/v1/runs/{run}/tasks/{task}/parameters/{name}{query}");
+        (name, path)
+    };
+    names.map(place).collect()
 }
 
 fn metrics(tasks: &[Task], artifacts: &[Artifact]) {
@@ -253,7 +318,7 @@ fn metrics(tasks: &[Task], artifacts: &[Artifact]) {
             let scalar = !value.is_object() && !value.is_array();
             if scalar && name != "display_name" && name != "store_session_info" {
                 let of = place(makers.get(&artifact.artifact_id));
-                rows.push(vec![of, name.clone(), shown(value)]);
+                rows.push(vec![of, name.clone(), shown(value, VALUE_MAX)]);
             }
         }
     }
@@ -277,16 +342,18 @@ fn artifact_table(tasks: &[Task], artifacts: &[Artifact], format: Format) {
 
 #[cfg(test)]
 mod tests {
+    use ferroflow_proto::json::map_to_struct;
     use serde_json::json;
 
     use super::*;
+    use crate::cli::chosen::config;
 
     fn task(path: &str, id: &str, parent: &str, start: i64) -> Task {
         Task {
             path: path.to_owned(),
             task_id: id.to_owned(),
             parent_task_id: parent.to_owned(),
-            started_at: (start > 0).then_some(prost_types::Timestamp {
+            started_at: (start > 0).then_some(Timestamp {
                 seconds: start,
                 nanos: 0,
             }),
@@ -315,8 +382,51 @@ mod tests {
     fn long_values_are_cut_and_their_length_is_told() {
         let long = json!("x".repeat(1000));
 
-        assert!(shown(&long).ends_with("… (1000 characters)"));
-        assert_eq!(shown(&json!("a\nb")), "a\\nb");
-        assert_eq!(shown(&json!([1, "a"])), "[1,\"a\"]");
+        assert!(shown(&long, VALUE_MAX).ends_with("… (1000 characters)"));
+        assert_eq!(shown(&long, 70).chars().count(), 70);
+        assert_eq!(
+            shown(&json!("値".repeat(1000)), 70).matches('値').count(),
+            25
+        );
+        assert_eq!(shown(&json!("a\nb"), 70), "a\\nb");
+        assert_eq!(shown(&json!([1, "a"]), 70), "[1,\"a\"]");
+    }
+
+    #[test]
+    fn parameters_are_what_counts_with_defaults() {
+        let given = json!({"a": 5, "text": "[[Index]]"});
+        let root = json!({"a": 5, "text": "1", "rate": 0.1});
+        let fields = |value: &Value| map_to_struct(value.as_object().unwrap());
+        let run = pb::Run {
+            runtime_config: Some(config(given.as_object().unwrap())),
+            ..pb::Run::default()
+        };
+        let root = Task {
+            input_parameters: Some(fields(&root)),
+            ..Task::default()
+        };
+
+        let all = Value::Object(parameters(&run, Some(&root)));
+        assert_eq!(all, json!({"a": 5, "text": "1", "rate": 0.1}));
+        let all = Value::Object(parameters(&run, None));
+        assert_eq!(all, given);
+    }
+
+    #[test]
+    fn a_run_is_timed_by_its_root() {
+        let at = |seconds, nanos| Some(Timestamp { seconds, nanos });
+        let run = pb::Run {
+            created_at: at(10, 0),
+            finished_at: at(11, 0),
+            ..pb::Run::default()
+        };
+        let root = Task {
+            created_at: at(10, 900_000_000),
+            finished_at: at(11, 200_000_000),
+            ..Task::default()
+        };
+
+        assert_eq!(length(&run, Some(&root)), "0.3s");
+        assert_eq!(length(&run, None), "1s");
     }
 }

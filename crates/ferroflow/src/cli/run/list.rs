@@ -6,7 +6,8 @@ use ferroflow_proto::kfp::v2beta1 as pb;
 use serde_json::{Value, json};
 
 use super::{PACKAGE, state};
-use crate::cli::output::{elapsed, note, refused, short_ids, show, table, time};
+use crate::cli::output::{note, refused, short_ids, show, time, whole_seconds};
+use crate::cli::table::table;
 use crate::cli::{Channel, Format, Global, clients, find, pages};
 
 /// The states that runs can be in.
@@ -127,7 +128,7 @@ fn print(found: &pb::ListRunsResponse, experiments: &[(String, String)], format:
             run.display_name.clone(),
             state(run).to_owned(),
             time(run.created_at.as_ref()),
-            elapsed(run.created_at.as_ref(), run.finished_at.as_ref()),
+            whole_seconds(run.created_at.as_ref(), run.finished_at.as_ref()),
         ];
         if wide {
             let of = experiments.iter().find(|(id, _)| *id == run.experiment_id);
