@@ -1,14 +1,14 @@
 //! `ferroflow recurring-run`.
 
+mod trigger;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
 use ferroflow_proto::kfp::v2beta1 as pb;
 use ferroflow_proto::kfp::v2beta1::recurring_run::{Mode, PipelineSource, Status};
 use ferroflow_proto::kfp::v2beta1::recurring_run_service_client::RecurringRunServiceClient;
 use ferroflow_proto::pipelines::v1::{ListDueTimesRequest, ListDueTimesResponse};
-use prost_types::Timestamp;
 use serde_json::{Map, Value};
 
 use super::chosen::{Choice, config};
@@ -59,30 +59,18 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(override_usage = "\
+ferroflow recurring-run create [OPTIONS] <FILE>
+       ferroflow recurring-run create [OPTIONS] --pipeline <PIPELINE>")]
 pub(crate) struct Create {
     #[command(flatten)]
     choice: Choice,
+    #[command(flatten)]
+    trigger: trigger::Flags,
     /// The version of the uploaded pipeline to stay with, by name or id [default: the one that is
     /// the newest at each due time].
     #[arg(long, value_name = "VERSION", requires = "pipeline")]
     version: Option<String>,
-    /// When it is due: five cron fields, six with seconds first, or @daily and the like; without
-    /// this and --every it runs once.
-    #[arg(long, value_name = "EXPRESSION", conflicts_with = "every")]
-    cron: Option<String>,
-    /// The zone whose clock the expression follows, for example Europe/Berlin [default: the
-    /// platform's].
-    #[arg(long, value_name = "ZONE", requires = "cron")]
-    time_zone: Option<String>,
-    /// The time between two, for example 30s, 15m or 1h30m.
-    #[arg(long, value_name = "TIME")]
-    every: Option<String>,
-    /// Due times are after this, RFC 3339 [default: now].
-    #[arg(long, value_name = "TIME")]
-    start: Option<String>,
-    /// No due time is after this, RFC 3339.
-    #[arg(long, value_name = "TIME")]
-    end: Option<String>,
     /// Runs of it that may be under way at once, 1 to 10.
     #[arg(long, value_name = "COUNT", default_value = "1")]
     max_concurrency: i64,
@@ -92,8 +80,9 @@ pub(crate) struct Create {
     /// Create no runs until it is enabled.
     #[arg(long)]
     disabled: bool,
-    /// A parameter; repeat for several. Values are JSON, texts need no quotes and may hold macros
-    /// such as [[ScheduledTime.2006-01-02]] and [[Index]].
+    /// A parameter; repeat for several. Values are JSON (5, true, [1, 2]); those of text parameters
+    /// are taken as they are, quotes included, and may hold macros such as
+    /// [[ScheduledTime.2006-01-02]] and [[Index]].
     #[arg(long = "param", short, value_name = "NAME=VALUE")]
     parameters: Vec<String>,
     /// A JSON file of parameters.
@@ -131,7 +120,7 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
                 .await
                 .map_err(refused)?;
             line("enabled");
-            tell_due(&channel, recurring_run_id).await?;
+            tell_due(&channel, recurring_run_id, "enabled").await?;
         }
         Command::Disable { recurring_run } => {
             let recurring_run_id = find(&recurring_run).await?;
@@ -156,55 +145,6 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// A time of the command line.
-fn moment(flag: &str, text: Option<&String>) -> anyhow::Result<Option<Timestamp>> {
-    let read = |text: &String| {
-        let at: jiff::Timestamp = text.parse().with_context(|| {
-            format!("{flag} {text}: write a time such as 2026-12-01T09:00:00+01:00")
-        })?;
-        anyhow::Ok(Timestamp {
-            seconds: at.as_second(),
-            nanos: at.subsec_nanosecond(),
-        })
-    };
-    text.map(read).transpose()
-}
-
-fn trigger(create: &Create) -> anyhow::Result<Option<pb::Trigger>> {
-    let start_time = moment("--start", create.start.as_ref())?;
-    let end_time = moment("--end", create.end.as_ref())?;
-    let trigger = match (&create.cron, &create.every) {
-        (Some(cron), _) => pb::trigger::Trigger::CronSchedule(pb::CronSchedule {
-            start_time,
-            end_time,
-            cron: match &create.time_zone {
-                Some(zone) => format!("CRON_TZ={zone} {cron}"),
-                None => cron.clone(),
-            },
-        }),
-        (None, Some(every)) => {
-            let length: jiff::SignedDuration = every
-                .parse()
-                .with_context(|| format!("--every {every}: write a time such as 1h30m"))?;
-            if length.subsec_nanos() != 0 {
-                bail!("--every {every}: it must be whole seconds");
-            }
-            pb::trigger::Trigger::PeriodicSchedule(pb::PeriodicSchedule {
-                start_time,
-                end_time,
-                interval_second: length.as_secs(),
-            })
-        }
-        (None, None) if start_time.is_some() || end_time.is_some() => {
-            bail!("--start and --end are for --cron and --every");
-        }
-        (None, None) => return Ok(None),
-    };
-    Ok(Some(pb::Trigger {
-        trigger: Some(trigger),
-    }))
 }
 
 /// What is run: its source, its name and its parameters.
@@ -232,7 +172,7 @@ async fn chosen(
 }
 
 async fn create(channel: &Channel, create: Create, global: &Global) -> anyhow::Result<()> {
-    let trigger = trigger(&create)?;
+    let trigger = create.trigger.read()?;
     let (source, name, parameters) = chosen(channel, &create).await?;
     let experiment_id = match &create.experiment {
         Some(name) => submit::experiment(channel, name.clone()).await?,
@@ -266,7 +206,8 @@ async fn create(channel: &Channel, create: Create, global: &Global) -> anyhow::R
         .into_inner();
     let name = format!("{PACKAGE}.RecurringRun");
     show(global.output, &name, &made, || line(&made.recurring_run_id))?;
-    tell_due(channel, made.recurring_run_id).await
+    let state = status(&made);
+    tell_due(channel, made.recurring_run_id, state).await
 }
 
 async fn due(channel: &Channel, recurring_run_id: String) -> anyhow::Result<ListDueTimesResponse> {
@@ -280,15 +221,21 @@ async fn due(channel: &Channel, recurring_run_id: String) -> anyhow::Result<List
 }
 
 /// The next times beside the result.
-async fn tell_due(channel: &Channel, id: String) -> anyhow::Result<()> {
-    for text in told(&due(channel, id).await?) {
+async fn tell_due(channel: &Channel, id: String, state: &str) -> anyhow::Result<()> {
+    let due = due(channel, id.clone()).await?;
+    for text in told(&due, state, &id) {
         note(&text);
     }
     Ok(())
 }
 
-/// The next times by the clock of the schedule.
-fn told(due: &ListDueTimesResponse) -> Vec<String> {
+/// The next times by the clock of the schedule; of one that creates no runs, how it does again.
+fn told(due: &ListDueTimesResponse, state: &str, id: &str) -> Vec<String> {
+    if state != "enabled" {
+        return vec![format!(
+            "it is {state}, no runs are created: ferroflow recurring-run enable {id}"
+        )];
+    }
     if due.times.is_empty() {
         return vec!["it will not be due again".to_owned()];
     }
@@ -394,7 +341,7 @@ async fn get(channel: &Channel, id: String, global: &Global) -> anyhow::Result<(
                 "at most {} at once, {catchup} is run",
                 found.max_concurrency
             ));
-            for text in told(&due) {
+            for text in told(&due, status(&found), &found.recurring_run_id) {
                 line(&text);
             }
         },
@@ -403,6 +350,8 @@ async fn get(channel: &Channel, id: String, global: &Global) -> anyhow::Result<(
 
 #[cfg(test)]
 mod tests {
+    use prost_types::Timestamp;
+
     use super::*;
 
     #[test]
@@ -413,7 +362,7 @@ mod tests {
             time_zone: "UTC".to_owned(),
         };
         assert_eq!(
-            told(&due),
+            told(&due, "enabled", "7"),
             [
                 "due next (UTC):",
                 "  Mon 2026-11-30 08:00:00 +00:00",
@@ -421,6 +370,10 @@ mod tests {
             ]
         );
         let none = ListDueTimesResponse::default();
-        assert_eq!(told(&none), ["it will not be due again"]);
+        assert_eq!(told(&none, "enabled", "7"), ["it will not be due again"]);
+        assert_eq!(
+            told(&due, "disabled", "7"),
+            ["it is disabled, no runs are created: ferroflow recurring-run enable 7"]
+        );
     }
 }
