@@ -11,6 +11,7 @@ mod events;
 mod experiment;
 mod find;
 mod follow;
+mod foreign;
 mod log_text;
 pub(crate) mod output;
 mod pages;
@@ -20,8 +21,8 @@ mod recurring_run;
 mod remarks;
 mod run;
 mod spec;
-mod watch;
 mod table;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

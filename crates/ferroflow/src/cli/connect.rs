@@ -14,13 +14,14 @@ use tower::ServiceExt as _;
 use tower::util::BoxCloneSyncService;
 
 use super::Global;
+use super::foreign::{self, CallError};
 use super::output::note;
 
 /// Where the platform is unless somebody says otherwise.
 const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:8080";
 
 /// A connection to the platform; every call carries the key.
-pub(super) type Channel = BoxCloneSyncService<Request<Body>, Response<Body>, transport::Error>;
+pub(super) type Channel = BoxCloneSyncService<Request<Body>, Response<Body>, CallError>;
 
 /// The client's file.
 #[derive(Debug, Default, Deserialize)]
@@ -119,13 +120,10 @@ pub(super) async fn connect(global: &Global) -> anyhow::Result<Channel> {
     } else if target.ca_file.is_some() {
         bail!("--ca-file is for endpoints of https://, and {endpoint} is none");
     }
-    let channel = builder.connect().await.with_context(|| {
-        if secure {
-            format!("cannot reach {endpoint} (--ca-file names the authority of a private certificate)")
-        } else {
-            format!("nobody answers at {endpoint}: start a platform (`ferroflow up`), or say where it is (--endpoint)")
-        }
-    })?;
+    let channel = builder
+        .connect()
+        .await
+        .map_err(|error| unreachable(endpoint, secure, error))?;
     let key = target.api_key.as_deref().map(bearer).transpose()?;
     let calls = channel.map_request(move |mut request: Request<Body>| {
         if let Some(key) = &key {
@@ -136,7 +134,30 @@ pub(super) async fn connect(global: &Global) -> anyhow::Result<Channel> {
         below(&prefix, &mut request);
         request
     });
+    let (of_error, of_answer) = (endpoint.clone(), endpoint.clone());
+    let calls = calls
+        .map_err(move |error| foreign::of_error(&of_error, error))
+        .map_result(move |result| result.and_then(|answer| foreign::of_answer(&of_answer, answer)));
     Ok(BoxCloneSyncService::new(calls))
+}
+
+/// Why there is no connection.
+fn unreachable(endpoint: &str, secure: bool, error: transport::Error) -> anyhow::Error {
+    let speaks_no_tls = foreign::says(&error, &["InvalidContentType", "tls handshake eof"]);
+    let said = match endpoint.strip_prefix("https://") {
+        Some(rest) if secure && speaks_no_tls => {
+            return anyhow::anyhow!(
+                "what answers at {endpoint} does not speak TLS: try http://{rest}"
+            );
+        }
+        _ if secure => format!(
+            "cannot reach {endpoint} (--ca-file names the authority of a private certificate)"
+        ),
+        _ => format!(
+            "nobody answers at {endpoint}: start a platform (`ferroflow up`), or say where it is (--endpoint)"
+        ),
+    };
+    anyhow::Error::new(error).context(said)
 }
 
 fn tls(ca_file: Option<&Path>) -> anyhow::Result<ClientTlsConfig> {
