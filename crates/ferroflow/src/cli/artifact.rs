@@ -82,6 +82,14 @@ pub(crate) enum Command {
     Open {
         /// The artifact: its number, or RUN/TASK/NAME.
         artifact: String,
+        /// The file of an artifact that is a folder.
+        #[arg(
+            long,
+            value_name = "PATH",
+            default_value = "",
+            hide_default_value = true
+        )]
+        path: String,
         /// Only print the address.
         #[arg(long)]
         print: bool,
@@ -115,11 +123,18 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
             let found = fetch(&channel, id).await?;
             download::run(channel, &found, to, &path, force).await?;
         }
-        Command::Open { artifact, print } => {
+        Command::Open {
+            artifact,
+            path,
+            print,
+        } => {
             let id = number(&channel, &artifact).await?;
             // One that is not there is told here, not by a page.
             fetch(&channel, id).await?;
-            open::run(id, print, global)?;
+            let files = download::files(&channel, id).await?;
+            let files: Vec<_> = files.iter().map(|file| file.path.as_str()).collect();
+            open::check(id, &files, &path)?;
+            open::run(id, &path, print, global).await?;
         }
     }
     Ok(ExitCode::SUCCESS)
