@@ -13,7 +13,7 @@ mod wiring;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 
 /// The argument that makes this program a launcher; see `ferroflow_launcher`.
 const LAUNCH: &str = "__launch";
@@ -39,13 +39,26 @@ enum Command {
     Client(Box<cli::ClientCommand>),
 }
 
+/// The usage in errors is that of `--help`. Without this, clap lists what was given there as if it were
+/// required, variables of the environment included.
+fn with_fixed_usage(mut command: clap::Command) -> clap::Command {
+    let usage = command.render_usage().to_string();
+    let usage = usage.trim_start_matches("Usage:").trim().to_owned();
+    command
+        .override_usage(usage)
+        .mut_subcommands(with_fixed_usage)
+}
+
 fn main() -> ExitCode {
     // Launchers are started for every step: no runtime, no parser, straight to work.
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().is_some_and(|first| first == LAUNCH) {
         return ferroflow_launcher::main(&arguments.collect::<Vec<_>>());
     }
-    let arguments = Arguments::parse();
+    let mut command = Arguments::command();
+    command.build();
+    let matches = with_fixed_usage(command).get_matches();
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -67,7 +80,7 @@ fn main() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::{Command, CommandFactory as _};
+    use clap::Command;
 
     use super::*;
 
@@ -94,5 +107,42 @@ mod tests {
         undocumented(&command, "", &mut found);
 
         assert_eq!(found, Vec::<String>::new());
+    }
+
+    #[test]
+    fn usage_in_errors_lists_nothing_that_is_not_required() {
+        let mut command = Arguments::command();
+        command.build();
+        let given = [
+            "ferroflow",
+            "run",
+            "list",
+            "--endpoint",
+            "http://h",
+            "--limit",
+            "many",
+        ];
+        let said = with_fixed_usage(command)
+            .try_get_matches_from(given)
+            .unwrap_err();
+        let said = said.to_string();
+        assert!(!said.contains("<URL>"), "{said}");
+
+        let mut command = Arguments::command();
+        command.build();
+        let given = [
+            "ferroflow",
+            "run",
+            "submit",
+            "--endpoint",
+            "http://h",
+            "--nothing",
+        ];
+        let said = with_fixed_usage(command)
+            .try_get_matches_from(given)
+            .unwrap_err();
+        let said = said.to_string();
+        let usage = "Usage: ferroflow run submit [OPTIONS] <FILE>\n       ferroflow run submit [OPTIONS] --pipeline <PIPELINE>";
+        assert!(said.contains(usage), "{said}");
     }
 }

@@ -20,12 +20,7 @@ pub(super) struct Choice {
     #[command(flatten)]
     compiler: spec::Compiler,
     /// An uploaded pipeline instead of a file: its name, its id or the first characters of it.
-    #[arg(
-        long,
-        value_name = "PIPELINE",
-        conflicts_with = "file",
-        required_unless_present = "file"
-    )]
+    #[arg(long, value_name = "PIPELINE", conflicts_with = "file")]
     pipeline: Option<String>,
 }
 
@@ -41,6 +36,11 @@ impl Choice {
     /// asked for anything.
     pub(super) fn read(&self) -> anyhow::Result<Option<Chosen>> {
         let Some(file) = &self.file else {
+            if self.pipeline.is_none() {
+                bail!(
+                    "nothing to run is named: give a FILE with a pipeline, or --pipeline for an uploaded one"
+                );
+            }
             return Ok(None);
         };
         let document = self.compiler.read(file)?.document;
@@ -58,7 +58,7 @@ impl Choice {
         version: Option<&str>,
     ) -> anyhow::Result<Chosen> {
         let Some(pipeline) = &self.pipeline else {
-            bail!("a FILE with a pipeline, or --pipeline, is needed");
+            bail!("--pipeline is not given");
         };
         stored(channel, pipeline, version).await
     }

@@ -13,13 +13,17 @@ use crate::cli::output::{line, note, refused, show};
 use crate::cli::{Channel, Global, clients, connect, find, spec};
 
 #[derive(Debug, clap::Args)]
+#[command(override_usage = "\
+ferroflow run submit [OPTIONS] <FILE>
+       ferroflow run submit [OPTIONS] --pipeline <PIPELINE>")]
 pub(crate) struct Submit {
     #[command(flatten)]
     choice: Choice,
     /// The version of the uploaded pipeline, by name or id [default: the newest].
     #[arg(long, value_name = "VERSION", requires = "pipeline")]
     version: Option<String>,
-    /// A parameter; repeat for several. Values are JSON, texts need no quotes.
+    /// A parameter; repeat for several. Values are JSON (5, true, [1, 2]); those of text parameters
+    /// are taken as they are, quotes included.
     #[arg(long = "param", short, value_name = "NAME=VALUE")]
     parameters: Vec<String>,
     /// A JSON file of parameters.
