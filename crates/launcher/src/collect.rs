@@ -13,6 +13,7 @@ use std::path::Path;
 use ferroflow_artifacts::{digest, stamp};
 use ferroflow_types::ValueLimit;
 use ferroflow_types::json::check_nesting;
+use ferroflow_types::json_place;
 use ferroflow_types::limit::{bytes_of, bytes_of_map};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -184,11 +185,31 @@ fn read_report(path: &Path, values: ValueLimit) -> Result<(Report, bool), Failur
     else {
         return Ok((Report::default(), false));
     };
-    let report = serde_json::from_str(&text)
-        // Python writes infinite numbers as bare words, for example in ROC curves.
-        .or_else(|_| serde_json::from_str(&mark_bare_numbers(&text)))
-        .map_err(|error| failed(&error))?;
-    Ok((report, true))
+    if let Ok(report) = serde_json::from_str(&text) {
+        return Ok((report, true));
+    }
+    // Python writes infinite numbers as bare words, for example in ROC curves.
+    let text = mark_bare_numbers(&text);
+    match serde_json::from_str(&text) {
+        Ok(report) => Ok((report, true)),
+        Err(error) => Err(of_report(&text, &error).unwrap_or_else(|| failed(&error))),
+    }
+}
+
+/// What is wrong with one value of a report, by the output that it is of.
+fn of_report(text: &str, error: &serde_json::Error) -> Option<Failure> {
+    let place = json_place::place(text.as_bytes(), error.line(), error.column());
+    let (values, output) = place.split_once('.')?;
+    if !matches!(values, "parameter_values" | "parameterValues" | "artifacts") {
+        return None;
+    }
+    let problem = error.to_string();
+    let problem = if problem.contains("surrogate") || problem.contains("hex escape") {
+        format!("its text has half of a surrogate pair, which is no character ({problem})")
+    } else {
+        problem
+    };
+    Some(wrong(output, &problem))
 }
 
 fn read_parameter(
@@ -283,6 +304,22 @@ mod tests {
     use rustix::fs::{CWD, FileType, Mode, mknodat};
 
     use super::*;
+
+    #[test]
+    fn a_value_that_cannot_be_read_is_told_by_its_output() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("report.json");
+        for half in ["\\ud800", "\\udc00", "\\ud800\\u0041"] {
+            let report = format!("{{\"parameterValues\": {{\"a\": NaN, \"text\": \"{half}\"}}}}");
+            std::fs::write(&path, report).unwrap();
+
+            let failure = read_report(&path, ValueLimit::default()).unwrap_err();
+
+            let said = failure.message;
+            let wanted = "output text: its text has half of";
+            assert!(said.starts_with(wanted), "{said}");
+        }
+    }
 
     #[test]
     fn an_artifact_that_cannot_be_read_is_a_wrong_output() {

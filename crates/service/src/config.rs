@@ -6,6 +6,7 @@
 
 use std::path::Path;
 
+use figment::error::Kind;
 use figment::providers::{Format as _, Serialized, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
@@ -176,11 +177,22 @@ where
             faults.extend(
                 error
                     .into_iter()
-                    .map(|one| format!("{name} ({origin}): {}", one.kind)),
+                    .map(|one| format!("{name} ({origin}): {}", told(&one.kind))),
             );
         }
     }
     faults
+}
+
+/// What is wrong with a setting; of names that nobody knows, those that are known.
+fn told(kind: &Kind) -> String {
+    match kind {
+        Kind::UnknownField(_, known) => format!("unknown field, known are {}", known.join(", ")),
+        Kind::UnknownVariant(given, known) => {
+            format!("{given:?} is none of {}", known.join(", "))
+        }
+        other => other.to_string(),
+    }
 }
 
 /// The paths of single settings; where the defaults know no such section, the section is one.
@@ -319,7 +331,7 @@ mod tests {
             found.unwrap_or_else(|| panic!("{name} in {told}"))
         };
         assert!(line("data_dri (").contains("ferroflow.toml"));
-        assert!(line("piplines (").contains("unknown field"));
+        assert!(line("piplines (").ends_with("unknown field, known are data_dir, pipelines"));
         assert!(line("pipelines.parallel (").contains("ferroflow.toml"));
         assert!(line("pipelines.caching (").contains("FERROFLOW_PIPELINES__CACHING"));
         assert!(line("pipelines.cashing (").contains("FERROFLOW_PIPELINES__CASHING"));

@@ -11,10 +11,19 @@ use uuid::Uuid;
 
 /// Text that is not a UUID where an id was expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a {kind} id (a UUID)")]
+#[error("{text:?} is not {} {kind} id (a UUID)", article(.kind))]
 pub struct InvalidId {
     kind: &'static str,
     text: String,
+}
+
+/// The article before a word.
+fn article(word: &str) -> &'static str {
+    if word.starts_with(['a', 'e', 'i', 'o']) {
+        "an"
+    } else {
+        "a"
+    }
 }
 
 macro_rules! id {
@@ -135,5 +144,10 @@ mod tests {
         let error = "nope".parse::<RunId>().unwrap_err();
 
         assert_eq!(error.to_string(), "\"nope\" is not a run id (a UUID)");
+        let error = "nope".parse::<ExperimentId>().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "\"nope\" is not an experiment id (a UUID)"
+        );
     }
 }

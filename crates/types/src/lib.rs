@@ -20,6 +20,7 @@ pub mod error;
 pub mod event;
 pub mod id;
 pub mod json;
+pub mod json_place;
 pub mod limit;
 pub mod name;
 pub mod quantity;

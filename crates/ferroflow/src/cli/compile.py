@@ -23,7 +23,11 @@ def load(path):
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except SystemExit as error:
+        end(11, f"it ended with sys.exit({error.code!r}) before its pipeline was read: put what only "
+                'a program does below `if __name__ == "__main__":`')
     return module
 
 

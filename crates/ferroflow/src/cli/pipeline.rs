@@ -164,7 +164,16 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
                 cascade,
             };
             let mut client = clients::pipelines(&channel);
-            client.delete_pipeline(request).await.map_err(refused)?;
+            let deleted = client.delete_pipeline(request).await;
+            deleted.map_err(|status| {
+                if status.message().contains("cascade=true") {
+                    anyhow::anyhow!(
+                        "pipeline {pipeline_id} has versions: --cascade deletes them as well"
+                    )
+                } else {
+                    refused(status)
+                }
+            })?;
             line(&format!("pipeline {pipeline_id} is deleted"));
         }
     }

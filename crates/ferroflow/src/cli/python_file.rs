@@ -49,7 +49,9 @@ pub(super) fn compile(
     let said = String::from_utf8_lossy(&output.stderr);
     let said = said.trim_end();
     match output.status.code() {
-        Some(0) => std::fs::read(&package).context("cannot read the compiled pipeline"),
+        Some(0) => std::fs::read(&package).with_context(|| {
+            format!("{shown} ended the Python that compiles it before there was a pipeline")
+        }),
         Some(NO_SDK) => bail!(
             "{shown} needs a Python with the kfp SDK 2, and {name} has none ({said}): \
              `{name} -m pip install kfp`, or name another Python with --python"

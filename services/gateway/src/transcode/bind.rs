@@ -1,5 +1,6 @@
 //! Path, query and body into the request message.
 
+use ferroflow_types::json_place;
 use prost_reflect::{
     Cardinality, DeserializeOptions, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor,
     ReflectMessage as _, Value,
@@ -97,10 +98,28 @@ fn decode(descriptor: &MessageDescriptor, body: &[u8]) -> Result<DynamicMessage,
     let mut json = serde_json::Deserializer::from_slice(body);
     let options = DeserializeOptions::new().deny_unknown_fields(true);
     let message = DynamicMessage::deserialize_with_options(descriptor.clone(), &mut json, &options)
-        .map_err(|error| invalid(format!("the body is not a {}: {error}", descriptor.name())))?;
+        .map_err(|error| {
+            let (name, problem) = (descriptor.name(), problem(body, &error));
+            invalid(format!("the body is not a {name}: {problem}"))
+        })?;
     json.end()
         .map_err(|error| invalid(format!("text follows the body's JSON: {error}")))?;
     Ok(message)
+}
+
+/// What is wrong with a body, by the field where it is.
+fn problem(body: &[u8], error: &serde_json::Error) -> String {
+    let (line, column) = (error.line(), error.column());
+    let problem = match json_place::bare_number(body, line, column) {
+        Some(number) => format!(
+            "JSON has no {number} (line {line} column {column}): leave the value out, or pass it as a text"
+        ),
+        None => error.to_string(),
+    };
+    match json_place::place(body, line, column).as_str() {
+        "" => problem,
+        place => format!("{place}: {problem}"),
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -295,6 +314,20 @@ mod tests {
             ),
             (Method::POST, runs, "", "{} {}", "follows"),
             (Method::POST, runs, "", "{", "not a Run"),
+            (
+                Method::POST,
+                runs,
+                "",
+                r#"{"runtime_config":{"parameters":{"lr":NaN}}}"#,
+                "not a Run: runtime_config.parameters.lr: JSON has no NaN",
+            ),
+            (
+                Method::POST,
+                "/apis/v2beta1/recurringruns",
+                "",
+                r#"{"trigger":{"cron_schedule":{"start_time":"soon"}}}"#,
+                "trigger.cron_schedule.start_time: ",
+            ),
             (
                 Method::GET,
                 "/apis/ferroflow/v1/artifacts",

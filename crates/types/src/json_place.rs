@@ -1,0 +1,135 @@
+//! Where in a JSON text its reader has stopped, as people call the place.
+
+/// What the reader is in.
+enum Inside {
+    /// An object, at the value of this key.
+    Object(Option<String>),
+    /// A list, at the item of this number.
+    List(usize),
+}
+
+/// The place that an error of `serde_json` is at (its line and column), such as
+/// `runtime_config.parameters.rates[2]`; empty at the top and where the error names no position.
+pub fn place(text: &[u8], line: usize, column: usize) -> String {
+    let mut place = String::new();
+    for inside in path(&text[..offset(text, line, column)]) {
+        match inside {
+            Inside::Object(Some(key)) if place.is_empty() => place = key,
+            Inside::Object(Some(key)) => place = format!("{place}.{key}"),
+            Inside::Object(None) => {}
+            Inside::List(number) => place = format!("{place}[{number}]"),
+        }
+    }
+    place
+}
+
+/// The number that JSON does not have, if the error is at one.
+pub fn bare_number(text: &[u8], line: usize, column: usize) -> Option<&'static str> {
+    let at = offset(text, line, column);
+    let found = ["NaN", "Infinity"].into_iter();
+    // The reader of `-Infinity` has taken its sign for one of a number.
+    let near = |word: &&str| {
+        (at.saturating_sub(1)..=at + 1).any(|from| {
+            text.get(from..)
+                .is_some_and(|rest| rest.starts_with(word.as_bytes()))
+        })
+    };
+    let mut found = found.filter(near);
+    found.next()
+}
+
+/// Where the error is, in bytes.
+fn offset(text: &[u8], line: usize, column: usize) -> usize {
+    if line == 0 {
+        return 0;
+    }
+    let ends = text.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+    let begin = match line {
+        1 => 0,
+        line => ends
+            .map(|(at, _)| at + 1)
+            .nth(line - 2)
+            .unwrap_or(text.len()),
+    };
+    (begin + column.saturating_sub(1)).min(text.len())
+}
+
+/// What is open where a text ends.
+fn path(text: &[u8]) -> Vec<Inside> {
+    let mut open = Vec::new();
+    let mut at = 0;
+    while let Some(byte) = text.get(at) {
+        at += 1;
+        match byte {
+            b'{' => open.push(Inside::Object(None)),
+            b'[' => open.push(Inside::List(0)),
+            b'}' | b']' => {
+                open.pop();
+            }
+            b',' => match open.last_mut() {
+                Some(Inside::Object(key)) => *key = None,
+                Some(Inside::List(number)) => *number += 1,
+                None => {}
+            },
+            b'"' => {
+                let begin = at;
+                let Some(end) = end_of_text(text, begin) else {
+                    return open;
+                };
+                at = end + 1;
+                if let Some(Inside::Object(key @ None)) = open.last_mut() {
+                    *key = Some(String::from_utf8_lossy(&text[begin..end]).into_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+    open
+}
+
+/// Where the text that begins at `from` has its closing quote.
+fn end_of_text(text: &[u8], from: usize) -> Option<usize> {
+    let mut escaped = false;
+    let rest = text.get(from..)?;
+    let length = rest.iter().position(|byte| {
+        let ends = *byte == b'"' && !escaped;
+        escaped = *byte == b'\\' && !escaped;
+        ends
+    });
+    length.map(|length| from + length)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn stopped(text: &str) -> (String, Option<&'static str>) {
+        let error = serde_json::from_str::<Value>(text).unwrap_err();
+        let (line, column) = (error.line(), error.column());
+        let bytes = text.as_bytes();
+        (place(bytes, line, column), bare_number(bytes, line, column))
+    }
+
+    #[test]
+    fn the_place_is_named_by_keys_and_numbers() {
+        let parameters =
+            "{\"name\": \"a\\\"{\",\n \"parameters\": {\"a\": [1, {}], \"rates\": [1.5, NaN]}}";
+        assert_eq!(
+            stopped(parameters),
+            ("parameters.rates[1]".to_owned(), Some("NaN"))
+        );
+        assert_eq!(
+            stopped("{\"a\": -Infinity}"),
+            ("a".to_owned(), Some("Infinity"))
+        );
+        assert_eq!(
+            stopped("{\"a\": Infinity}"),
+            ("a".to_owned(), Some("Infinity"))
+        );
+        assert_eq!(stopped("{\"a\": {\"text\": \"x\\ud800y\"}}").0, "a.text");
+        assert_eq!(stopped("{"), (String::new(), None));
+        assert_eq!(stopped(""), (String::new(), None));
+    }
+}
