@@ -19,7 +19,7 @@ use ferroflow_service::identity::{Keys, PublicKey, Signer};
 use ferroflow_service::metrics::Metrics;
 use ferroflow_service::runner::{self, Runner};
 
-use crate::config::{Config, Identity, InputsKind, RuntimeKind};
+use crate::config::{Config, Identity, InputsKind, Python, RuntimeKind};
 use crate::{folder, relays};
 
 /// The data folder of this process.
@@ -189,7 +189,7 @@ async fn runtime(
     stores: &Stores,
 ) -> anyhow::Result<Arc<dyn Runtime>> {
     match config.runtime {
-        RuntimeKind::Process => Ok(Arc::new(processes(config, data_dir, stores)?)),
+        RuntimeKind::Process => Ok(Arc::new(processes(config, data_dir, stores).await?)),
         RuntimeKind::Docker => crate::docker::runtime(config, data_dir, stores).await,
         RuntimeKind::Kubernetes => {
             let root = &config.artifacts.url;
@@ -215,7 +215,11 @@ async fn runtime(
     }
 }
 
-fn processes(config: &Config, data_dir: &Path, stores: &Stores) -> anyhow::Result<ProcessRuntime> {
+async fn processes(
+    config: &Config,
+    data_dir: &Path,
+    stores: &Stores,
+) -> anyhow::Result<ProcessRuntime> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let python = PythonConfig::new(
         data_dir.join("envs"),
@@ -239,11 +243,26 @@ fn processes(config: &Config, data_dir: &Path, stores: &Stores) -> anyhow::Resul
         launcher,
         path: std::env::var("PATH").unwrap_or_default(),
     };
-    Ok(ProcessRuntime::new(
-        processes,
-        PythonEnvs::new(python),
-        stores.clone(),
-    ))
+    let envs = PythonEnvs::new(python);
+    check_python(config, &envs).await?;
+    Ok(ProcessRuntime::new(processes, envs, stores.clone()))
+}
+
+/// Says at once what the first Python step would say. A Python that is named has to work; without the
+/// usual one, steps in other languages run all the same.
+async fn check_python(config: &Config, envs: &PythonEnvs) -> anyhow::Result<()> {
+    let program = &config.python.interpreter;
+    if *program != Python::default().interpreter {
+        let tried = envs.python(None).await.map(|_| ());
+        return tried.context("python.interpreter (--python) cannot be started");
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if !std::env::split_paths(&path).any(|folder| folder.join(program).is_file()) {
+        tracing::warn!(
+            "{program} is not on the PATH: Python steps will fail until it is, or --python names one"
+        );
+    }
+    Ok(())
 }
 
 /// How processes reach their inputs.

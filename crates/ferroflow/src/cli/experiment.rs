@@ -54,7 +54,10 @@ fn shown(global: &Global, found: &pb::Experiment) -> anyhow::Result<()> {
         &format!("{PACKAGE}.Experiment"),
         found,
         || {
-            line(&format!("{}  {}", found.experiment_id, found.display_name));
+            let archived = found.storage_state() == pb::experiment::StorageState::Archived;
+            let state = if archived { "  archived" } else { "" };
+            let (id, name) = (&found.experiment_id, &found.display_name);
+            line(&format!("{id}  {name}{state}"));
         },
     )
 }

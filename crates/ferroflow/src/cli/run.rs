@@ -7,6 +7,7 @@ pub(super) mod submit;
 
 use std::process::ExitCode;
 
+use anyhow::bail;
 use ferroflow_proto::kfp::v2beta1 as pb;
 use ferroflow_proto::pipelines::v1::{ListTasksRequest, Task};
 
@@ -77,6 +78,9 @@ pub(crate) enum Command {
     Delete {
         /// The run: an id, the first characters of one, a name, or @last.
         run: String,
+        /// Also one that is under way: it is stopped.
+        #[arg(long)]
+        force: bool,
     },
 }
 
@@ -118,12 +122,27 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
             let run_id = find::run(&channel, &run).await?;
             change(channel, Change::Unarchive, &run_id).await?;
         }
-        Command::Delete { run } => {
+        Command::Delete { run, force } => {
             let run_id = find::run(&channel, &run).await?;
+            if !force {
+                refuse_under_way(channel.clone(), &run_id).await?;
+            }
             change(channel, Change::Delete, &run_id).await?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses to delete what is under way.
+async fn refuse_under_way(channel: Channel, run_id: &str) -> anyhow::Result<()> {
+    let run = fetch(channel, run_id).await?;
+    if has_ended(&run) {
+        return Ok(());
+    }
+    let (name, state) = (&run.display_name, state(&run));
+    bail!(
+        "run {run_id} ({name}) is {state}: stop it first (ferroflow run cancel {run_id}), or delete it all the same with --force"
+    )
 }
 
 /// What is done to a run as a whole.
