@@ -32,6 +32,7 @@ const CRATES: &[(&str, &[&str])] = &[
         &["types", "artifacts", "launcher", "proto", "python-env"],
     ),
     ("testkit", &["yaml"]),
+    ("pipeline-engine", &["types"]),
     (
         "pipeline-svc",
         &[
@@ -41,6 +42,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "db",
             "artifacts",
             "launcher",
+            "pipeline-engine",
             "runtime",
             "yaml",
         ],

@@ -24,13 +24,13 @@ use std::sync::Arc;
 use ferroflow_artifacts::contents::Contents;
 use ferroflow_artifacts::stores::Stores;
 use ferroflow_db::Db;
+use ferroflow_pipeline_engine::engine::RunFacts;
+use ferroflow_pipeline_engine::plan::Plan;
 use ferroflow_runtime::Runtime;
 use ferroflow_types::id::IdSource;
 use ferroflow_types::{Clock, Namespace, Timestamp, ValueLimit};
 use tokio::sync::Mutex;
 
-use crate::domain::engine::RunFacts;
-use crate::domain::plan::Plan;
 use crate::domain::recurring::zone::Zone;
 use crate::domain::run::Run;
 use crate::store;

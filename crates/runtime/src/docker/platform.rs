@@ -1,7 +1,7 @@
 //! What a task asks of Kubernetes and a container of this machine can give.
 //!
-//! Secrets, claims and the like are refused before a runtime is asked (`domain::platform` of the
-//! pipeline service); where a pod would run and what it is called means nothing here.
+//! Secrets, claims and the like are refused before a runtime is asked (`platform` of the
+//! pipeline engine); where a pod would run and what it is called means nothing here.
 
 use serde::Deserialize;
 use serde_json::Value;

@@ -2,6 +2,9 @@
 
 use std::collections::HashMap;
 
+use ferroflow_pipeline_engine::engine::NodeRow;
+use ferroflow_pipeline_engine::engine::node::{NodeState, Values};
+use ferroflow_pipeline_engine::task_path;
 use ferroflow_proto::google::rpc;
 use ferroflow_proto::json::{from_json, map_to_struct, timestamp};
 use ferroflow_proto::kfp::v2beta1 as pb;
@@ -14,10 +17,7 @@ use super::elide::Room;
 use crate::app::runs::FullRun;
 use crate::app::versions::FullVersion;
 use crate::domain::definition::{Experiment, Pipeline};
-use crate::domain::engine::NodeRow;
-use crate::domain::engine::node::{NodeState, Values};
 use crate::domain::run::{Run, RunStatus, Source, StatusChange, StorageState};
-use crate::domain::task_path;
 
 /// Times as KFP shows them: whole seconds.
 pub(super) fn time(at: Timestamp) -> Option<prost_types::Timestamp> {

@@ -3,6 +3,10 @@
 use std::collections::HashMap;
 
 use ferroflow_artifacts::read::Inner;
+use ferroflow_pipeline_engine::engine::NodeRow;
+use ferroflow_pipeline_engine::engine::node::{NodeState, Values};
+use ferroflow_pipeline_engine::plan::{Body, ComponentIx, Dag, Plan, Task};
+use ferroflow_pipeline_engine::task_path;
 use ferroflow_proto::google::api::HttpBody;
 use ferroflow_proto::json::timestamp;
 use ferroflow_proto::pipelines::v1 as pb;
@@ -20,10 +24,6 @@ use super::elide::Room;
 use super::{Api, failed, id, id_opt, invalid};
 use crate::app::{artifacts, tasks};
 use crate::domain::content_type::content_type;
-use crate::domain::engine::NodeRow;
-use crate::domain::engine::node::{NodeState, Values};
-use crate::domain::plan::{Body, ComponentIx, Dag, Plan, Task};
-use crate::domain::task_path;
 use crate::store::artifacts::StoredArtifact;
 
 /// Artifacts whose content is a whole message are limited to this.
@@ -115,7 +115,7 @@ fn task_at<'p>(dag: &'p Dag, around: &str, path: &str) -> Option<&'p Task> {
 fn kind(plan: &Plan, task: &Task) -> pb::TaskType {
     match &plan.component(task.component).body {
         _ if task.iterator.is_some() => pb::TaskType::Loop,
-        Body::Dag(_) if task.condition.is_some() => pb::TaskType::Condition,
+        Body::Dag(_) if task.is_conditional() => pb::TaskType::Condition,
         Body::Dag(_) => pb::TaskType::Dag,
         Body::Container(_) => pb::TaskType::Container,
         Body::Importer(_) => pb::TaskType::Importer,

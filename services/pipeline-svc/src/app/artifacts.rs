@@ -5,11 +5,11 @@ use std::sync::Arc;
 use ferroflow_artifacts::contents::{Noted, State};
 use ferroflow_artifacts::read::{self, Inner, ReadError, Reading};
 use ferroflow_db::page;
+use ferroflow_pipeline_engine::artifact::Artifact;
 use ferroflow_types::{Error, ErrorKind, RunId, TaskId};
 use futures::StreamExt as _;
 
 use super::Ctx;
-use crate::domain::artifact::Artifact;
 use crate::store;
 use crate::store::artifacts::StoredArtifact;
 

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ferroflow_db::WriteTx;
+use ferroflow_pipeline_engine::macros::Macros;
+use ferroflow_pipeline_engine::plan::Plan;
+use ferroflow_pipeline_engine::{run_parameters, values};
 use ferroflow_types::{
     Error, ErrorKind, ExperimentId, FieldViolation, PipelineId, PipelineVersionId, RecurringRunId,
     RunId, Timestamp, ValueLimit,
@@ -14,11 +17,8 @@ use super::drive::RUNS;
 use super::spec_file::{self, SpecFile};
 use super::{Ctx, events, experiments, pipelines, plans, root, versions};
 use crate::domain::definition::{Experiment, RUN_NAME_MAX, check_name};
-use crate::domain::macros::Macros;
-use crate::domain::plan::Plan;
 use crate::domain::run::{Run, RunStatus, Source, StatusChange, StorageState};
 use crate::domain::spec::SpecText;
-use crate::domain::{run_parameters, values};
 use crate::store;
 use crate::store::claims::{Claim, FIRST_FENCE};
 

@@ -2,15 +2,15 @@
 //!
 //! All events of one run have one key and are counted by the run, so they arrive in order.
 
+use ferroflow_pipeline_engine::engine::node::{NodeIx, NodeState};
+use ferroflow_pipeline_engine::engine::{RunState, Transition};
+use ferroflow_pipeline_engine::task_path;
 use ferroflow_types::id::EventId;
 use ferroflow_types::{CloudEvent, Namespace, Timestamp};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::domain::engine::node::{NodeIx, NodeState};
-use crate::domain::engine::{RunState, Transition};
 use crate::domain::run::{Run, RunStatus};
-use crate::domain::task_path;
 
 /// The log of everything about pipelines.
 const TOPIC: &str = "ferroflow.pipelines.v1";

@@ -1,11 +1,11 @@
 //! What clients say of lists, read: sort_by, filter, page_size, page_token.
 
 use ferroflow_db::page;
+use ferroflow_pipeline_engine::values::whole;
 use ferroflow_types::{Error, FieldViolation, Timestamp};
 use serde_json::{Map, Value};
 
 use crate::domain::listing::{Direction, Listing, Operand, Operation, Predicate, Start};
-use crate::domain::values::whole;
 
 /// A list request as it came.
 #[derive(Debug, Clone, Default)]

@@ -1,17 +1,18 @@
 //! Plans by the digest of their specification: built once, shared by every run.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ferroflow_db::Db;
+use ferroflow_pipeline_engine::plan::Plan;
 use ferroflow_types::Error;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::spec_file::SpecFile;
-use crate::domain::ir;
-use crate::domain::plan::{Plan, build};
 use crate::domain::spec::SpecText;
 use crate::store;
 
@@ -31,7 +32,7 @@ pub(crate) struct Plans {
 pub(crate) fn check(file: &SpecFile) -> Result<(SpecText, Plan), Error> {
     let pipeline = file.pipeline.to_string();
     let platform = file.platform.as_ref().map(Value::to_string);
-    let plan = plan_of(&file.pipeline, file.platform.as_ref())?;
+    let plan = Plan::from_documents(&file.pipeline, file.platform.as_ref())?;
     let mut hasher = Sha256::new();
     hasher.update(&pipeline);
     hasher.update([0]);
@@ -45,23 +46,6 @@ pub(crate) fn check(file: &SpecFile) -> Result<(SpecText, Plan), Error> {
         },
         plan,
     ))
-}
-
-fn plan_of(pipeline: &Value, platform: Option<&Value>) -> Result<Plan, Error> {
-    let pipeline: ir::PipelineSpec = decoded(pipeline)?;
-    let platform: Option<ir::PlatformSpec> = platform.map(decoded).transpose()?;
-    build::build(&pipeline, platform.as_ref()).map_err(|faults| {
-        Error::violations("PIPELINE_INVALID", "the pipeline spec is invalid", faults)
-    })
-}
-
-fn decoded<T: DeserializeOwned>(document: &Value) -> Result<T, Error> {
-    T::deserialize(document).map_err(|error| {
-        Error::invalid(
-            "PIPELINE_INVALID",
-            format!("the pipeline spec is invalid: {error}"),
-        )
-    })
 }
 
 impl Plans {
@@ -92,7 +76,7 @@ impl Plans {
         drop(tx);
         let pipeline = parsed(&text.pipeline)?;
         let platform = text.platform.as_deref().map(parsed).transpose()?;
-        let plan = plan_of(&pipeline, platform.as_ref())
+        let plan = Plan::from_documents(&pipeline, platform.as_ref())
             .map_err(|error| Error::internal("a stored specification is not valid", error))?;
         Ok(self.keep(digest, plan))
     }

@@ -1,11 +1,11 @@
 //! Runs: reading, stopping, retrying, putting away, removing.
 
 use ferroflow_db::DbError;
+use ferroflow_pipeline_engine::engine::NodeRow;
 use ferroflow_types::{Error, ErrorKind, ExperimentId, RunId};
 
 use super::list::{ListRequest, listing};
 use super::{Ctx, drive, events, versions};
-use crate::domain::engine::NodeRow;
 use crate::domain::listing::Page;
 use crate::domain::request::Request;
 use crate::domain::run::{Run, Source, StorageState};

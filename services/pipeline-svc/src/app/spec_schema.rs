@@ -4,11 +4,10 @@
 //! second list of them by hand would go out of date. Canonical JSON has lowerCamelCase names, enums
 //! by name, and whole doubles as integers where values are free-form.
 
+use ferroflow_pipeline_engine::values;
 use ferroflow_types::FieldViolation;
 use prost_reflect::{Cardinality, FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value};
-
-use crate::domain::values;
 
 /// Documents nested deeper than this are refused.
 const DEPTH_MAX: usize = 100;

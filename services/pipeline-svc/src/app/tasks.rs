@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use ferroflow_launcher::AttemptKey;
+use ferroflow_pipeline_engine::engine::NodeRow;
+use ferroflow_pipeline_engine::engine::node::NodeState;
+use ferroflow_pipeline_engine::plan::Plan;
 use ferroflow_runtime::{LogRequest, LogStream, RuntimeError};
 use ferroflow_types::{Error, ErrorKind, RunId, TaskId};
 use serde_json::Value;
 
 use super::{Ctx, runs};
-use crate::domain::engine::NodeRow;
-use crate::domain::engine::node::NodeState;
-use crate::domain::plan::Plan;
 use crate::store;
 
 /// Every task of a run, and the plan that says what they are.

@@ -1,14 +1,13 @@
-//! A run as it is stored and shown; how it is driven is the engine's (`domain::engine`).
+//! A run as it is stored and shown; how it is driven is the engine's (`ferroflow_pipeline_engine::engine`).
 
 use std::collections::BTreeMap;
 
+use ferroflow_pipeline_engine::engine::{RunEnd, RunPhase};
 use ferroflow_types::{
     ExperimentId, Namespace, PipelineId, PipelineVersionId, RecurringRunId, RunId, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-
-use crate::domain::engine::{RunEnd, RunPhase};
 
 /// Whether a run is among the current ones or put away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use ferroflow_db::{DbError, Read, WriteTx};
+use ferroflow_pipeline_engine::artifact::Artifact;
 use ferroflow_types::{RunId, TaskId, Timestamp};
 use serde_json::{Map, Value};
 use sqlx::any::AnyRow;
 
-use crate::domain::artifact::Artifact;
 use crate::domain::run::Run;
 use crate::store::row::{Cells, json_text};
 

@@ -1,11 +1,11 @@
 //! The tables `tasks` and `cached_results`.
 
 use ferroflow_db::{DbError, Read, WriteTx};
+use ferroflow_pipeline_engine::engine::node::{CacheSource, NodeState, Values};
+use ferroflow_pipeline_engine::engine::{CachedResult, NodeRow};
 use ferroflow_types::{Namespace, RunId, TaskId, Timestamp};
 use sqlx::any::AnyRow;
 
-use crate::domain::engine::node::{CacheSource, NodeState, Values};
-use crate::domain::engine::{CachedResult, NodeRow};
 use crate::domain::run::Run;
 use crate::store::row::{Cells, json_text};
 

@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ferroflow_db::{Db, DbError};
+use ferroflow_pipeline_engine::artifact::Artifact;
+use ferroflow_pipeline_engine::engine::NodeRow;
+use ferroflow_pipeline_engine::engine::node::{Change, NodeState, Values};
 use ferroflow_types::{
     ExperimentId, Namespace, PipelineId, PipelineVersionId, RunId, TaskId, Timestamp,
 };
@@ -16,10 +19,7 @@ use uuid::Uuid;
 
 use super::{MIGRATIONS, artifacts, experiments, list, pipelines, runs, specs, tasks, versions};
 use crate::app::list::{ListRequest, listing};
-use crate::domain::artifact::Artifact;
 use crate::domain::definition::{Experiment, Pipeline, Version};
-use crate::domain::engine::NodeRow;
-use crate::domain::engine::node::{Change, NodeState, Values};
 use crate::domain::run::{Run, RunStatus, Source, StatusChange, StorageState};
 use crate::domain::spec::SpecText;
 use crate::store::artifacts::StoredArtifact;

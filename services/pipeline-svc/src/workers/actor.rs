@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ferroflow_pipeline_engine::engine::{Event, RunPhase, RunState};
 use ferroflow_types::error::chain;
 use ferroflow_types::{Error, ErrorKind, RunId};
 use tokio::sync::{Semaphore, mpsc};
@@ -17,7 +18,6 @@ use uuid::Uuid;
 
 use crate::app::Ctx;
 use crate::app::drive::{self, Answer, Letter, Order, Reply};
-use crate::domain::engine::{Event, RunPhase, RunState};
 use crate::domain::request::{Refusal, Request};
 use crate::domain::run::Run;
 use crate::store;

@@ -10,15 +10,14 @@ use ferroflow_launcher::{
     Limits, Outcome, OutputArtifact, OutputParameter, OutputSpec, ParameterKind, ReadOnly,
     Resources, Workspace,
 };
+use ferroflow_pipeline_engine::engine::node::{NodeError, NodeIx};
+use ferroflow_pipeline_engine::engine::{CacheAnswer, RunState};
+use ferroflow_pipeline_engine::invocation::{self, InputPlace, Invocation, Places};
+use ferroflow_pipeline_engine::plan::{ParameterType, ResourceSpec, WorkspaceDecl};
 use ferroflow_runtime::{Layout, Notes, Runtime, RuntimeError};
 use ferroflow_types::error::chain;
 use ferroflow_types::{Error, TaskId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-
-use crate::domain::engine::node::{NodeError, NodeIx};
-use crate::domain::engine::{CacheAnswer, RunState};
-use crate::domain::invocation::{self, InputPlace, Invocation, Places};
-use crate::domain::plan::{ParameterType, ResourceSpec, WorkspaceDecl};
 
 /// What an actor is told by those who work for it.
 #[derive(Debug)]
@@ -99,7 +98,7 @@ pub(super) fn spec(
     });
     Ok(AttemptSpec {
         key,
-        task_name: state.task_facts(node).task_name,
+        task_name: state.task_name(node).to_owned(),
         image,
         argv,
         entry_point,

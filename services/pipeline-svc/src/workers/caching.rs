@@ -4,6 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferroflow_artifacts::contents::State;
+use ferroflow_pipeline_engine::engine::node::NodeIx;
+use ferroflow_pipeline_engine::engine::{CacheAnswer, CachedResult, Event};
+use ferroflow_pipeline_engine::fingerprint::{self, CacheInputs, CacheKey, Seen};
 use ferroflow_types::error::chain;
 use ferroflow_types::{Error, Namespace};
 
@@ -11,9 +14,6 @@ use super::actor::{Actor, Loaded};
 use super::attempt::{self, Report};
 use crate::app::Ctx;
 use crate::app::artifacts::noted;
-use crate::domain::engine::node::NodeIx;
-use crate::domain::engine::{CacheAnswer, CachedResult, Event};
-use crate::domain::fingerprint::{self, CacheInputs, CacheKey, Seen};
 use crate::store;
 
 /// How long a step of the run waits for an answer, so that most need no step of their own. Content

@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ferroflow_launcher::{Outputs, ProducedArtifact};
+use ferroflow_pipeline_engine::artifact::Artifact;
+use ferroflow_pipeline_engine::engine::node::{NodeError, NodeIx, Values};
+use ferroflow_pipeline_engine::engine::{AttemptFailure, Event};
+use ferroflow_pipeline_engine::invocation::{self, Produced};
+use ferroflow_pipeline_engine::plan::{Body, Importer};
 use ferroflow_types::{Error, TaskId, Timestamp};
 use serde_json::{Map, Value};
 
 use super::actor::{Actor, Loaded, Memory};
 use super::attempt::{self, Report};
-use crate::domain::artifact::Artifact;
-use crate::domain::engine::node::{NodeError, NodeIx, Values};
-use crate::domain::engine::{AttemptFailure, Event};
-use crate::domain::invocation::{self, Produced};
-use crate::domain::plan::{Body, Importer};
 use crate::store;
 use crate::store::artifacts::StoredArtifact;
 

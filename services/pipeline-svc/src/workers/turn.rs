@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use ferroflow_db::WriteTx;
 use ferroflow_launcher::AttemptSpec;
+use ferroflow_pipeline_engine::engine::node::{NodeIx, NodeState};
+use ferroflow_pipeline_engine::engine::{AttemptFailure, Decision, Effect, Event, Transition};
 use ferroflow_service::telemetry;
 use ferroflow_types::{Error, ErrorKind, Timestamp};
 use tokio::sync::OwnedSemaphorePermit;
@@ -16,8 +18,6 @@ use super::attempt::{self, Report};
 use crate::app::drive::ANSWERS;
 use crate::app::events;
 use crate::app::schedules::SCHEDULES;
-use crate::domain::engine::node::{NodeIx, NodeState};
-use crate::domain::engine::{AttemptFailure, Decision, Effect, Event, Transition};
 use crate::domain::request::Refusal;
 use crate::domain::run::{Run, RunError, RunStatus};
 use crate::store;
@@ -390,7 +390,7 @@ fn count(step: &Step, status: RunStatus, before: RunStatus) {
     }
 }
 
-fn error_of(state: &crate::domain::engine::RunState) -> Option<RunError> {
+fn error_of(state: &ferroflow_pipeline_engine::engine::RunState) -> Option<RunError> {
     match RunStatus::of(state.phase()) {
         RunStatus::Canceled => Some(RunError {
             code: 1,

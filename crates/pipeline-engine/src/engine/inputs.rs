@@ -1,0 +1,395 @@
+//! Where a task's inputs come from (reference: KFP IR `TaskInputsSpec`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ferroflow_types::limit::bytes_of;
+use serde_json::{Map, Value};
+
+use super::RunState;
+use super::node::{Node, NodeError, NodeIx, Role, Values};
+use crate::artifact::Artifact;
+use crate::budget::Budget;
+use crate::executor_input::local_path;
+use crate::plan::{
+    ArtifactSource, Body, Component, Importer, ImporterUri, LoopItems, ParameterInput,
+    ParameterInputDecl, ParameterSource, ParameterType, Plan, Task, TaskIx,
+};
+use crate::{placeholder, platform, values};
+
+fn wrong(message: impl Into<String>) -> NodeError {
+    NodeError::new("Input", message)
+}
+
+impl RunState {
+    /// The task in `plan` that a node was made for, and the node of the DAG around it.
+    pub(super) fn planned<'p>(&self, plan: &'p Plan, ix: NodeIx) -> Option<(NodeIx, &'p Task)> {
+        let node = self.node(ix);
+        let parent = node.parent?;
+        match (
+            &node.role,
+            &plan.component(self.node(parent).component).body,
+        ) {
+            (Role::Task(task), Body::Dag(dag)) => Some((parent, dag.task(*task))),
+            _ => None,
+        }
+    }
+
+    pub(super) fn root_inputs(&self) -> Values {
+        let component = self.plan.component(self.plan.root);
+        let mut parameters = self.facts.parameters.clone();
+        fill_defaults(component, &mut parameters);
+        Values {
+            parameters,
+            artifacts: BTreeMap::new(),
+        }
+    }
+
+    /// Everything that goes into a task, once what it waits for has ended.
+    pub(super) fn resolve_inputs(
+        &self,
+        ix: NodeIx,
+        parent: NodeIx,
+        task: &Task,
+    ) -> Result<Values, NodeError> {
+        let component = self.plan.component(task.component);
+        let budget = Budget::new(self.facts.values);
+        let mut parameters = BTreeMap::new();
+        // Constants may name the other inputs, so they come second.
+        for constants in [false, true] {
+            for (name, input) in &task.parameters {
+                if matches!(input.source, ParameterSource::Constant(_)) == constants
+                    && let Some(value) = self.parameter(ix, parent, input, &parameters, &budget)?
+                {
+                    // What a constant names was counted as it was put in.
+                    if !constants {
+                        let room = budget.take(bytes_of(&value));
+                        room.map_err(|problem| {
+                            wrong(format!("input parameter {name}: {problem}"))
+                        })?;
+                    }
+                    parameters.insert(name.clone(), value);
+                }
+            }
+        }
+        let per_item = task.iterator.as_ref().map(|spec| spec.item_input.as_str());
+        for (name, decl) in &component.parameters {
+            if per_item == Some(name.as_str()) {
+                continue;
+            }
+            match parameters.remove(name) {
+                Some(value) => {
+                    parameters.insert(name.clone(), checked(component, name, decl, value)?);
+                }
+                // The configuration is made for each attempt.
+                None if decl.optional || decl.kind == ParameterType::TaskConfig => {}
+                None => return Err(wrong(format!("input parameter {name} has no value"))),
+            }
+        }
+        if matches!(component.body, Body::Dag(_)) {
+            fill_defaults(component, &mut parameters);
+        }
+        let artifacts = self.artifacts_of(parent, task, component, per_item)?;
+        Ok(Values {
+            parameters,
+            artifacts,
+        })
+    }
+
+    fn parameter(
+        &self,
+        ix: NodeIx,
+        parent: NodeIx,
+        input: &ParameterInput,
+        siblings: &BTreeMap<String, Value>,
+        budget: &Budget,
+    ) -> Result<Option<Value>, NodeError> {
+        let value = match &input.source {
+            ParameterSource::Constant(value) => {
+                let facts = self.task_facts(ix);
+                let resolved = placeholder::resolve_constant(value, &facts, siblings, budget);
+                Some(resolved.map_err(|error| wrong(error.to_string()))?)
+            }
+            ParameterSource::Parent(name) => self.scope_parameter(parent, name).cloned(),
+            ParameterSource::Task { task, output } => self
+                .sibling(parent, *task)
+                .and_then(|node| node.outputs.parameters.get(output))
+                .cloned(),
+            ParameterSource::FinalStatus(task) => self
+                .sibling_ix(parent, *task)
+                .map(|producer| self.final_status(producer)),
+        };
+        let Some(value) = value.filter(|value| !value.is_null()) else {
+            return Ok(None);
+        };
+        match &input.selector {
+            None => Ok(Some(value)),
+            Some(selector) => {
+                let part = selector
+                    .select(&value)
+                    .map_err(|error| wrong(error.to_string()))?;
+                Ok((!part.is_null()).then(|| values::normalize(part)))
+            }
+        }
+    }
+
+    fn artifacts_of(
+        &self,
+        parent: NodeIx,
+        task: &Task,
+        component: &Component,
+        per_item: Option<&str>,
+    ) -> Result<BTreeMap<String, Vec<Arc<Artifact>>>, NodeError> {
+        let mut artifacts = BTreeMap::new();
+        for (name, source) in &task.artifacts {
+            let found = match source {
+                ArtifactSource::Parent(input) => self.scope_artifacts(parent, input),
+                ArtifactSource::Task { task, output } => self
+                    .sibling(parent, *task)
+                    .and_then(|node| node.outputs.artifacts.get(output))
+                    .cloned(),
+            };
+            if let Some(found) = found {
+                artifacts.insert(name.clone(), found);
+            }
+        }
+        for (name, decl) in &component.artifacts {
+            if !decl.optional && per_item != Some(name.as_str()) && !artifacts.contains_key(name) {
+                return Err(wrong(format!("input artifact {name} has no value")));
+            }
+        }
+        Ok(artifacts)
+    }
+
+    fn sibling(&self, parent: NodeIx, task: TaskIx) -> Option<&Node> {
+        self.sibling_ix(parent, task).map(|ix| self.node(ix))
+    }
+
+    fn sibling_ix(&self, parent: NodeIx, task: TaskIx) -> Option<NodeIx> {
+        let first = self.node(parent).children?;
+        Some(NodeIx(first.0 + task.0))
+    }
+
+    /// An input parameter of the DAG that `scope` runs. An iteration holds its item only and shares
+    /// everything else with its loop, so that long lists are not copied per iteration.
+    pub(super) fn scope_parameter(&self, scope: NodeIx, name: &str) -> Option<&Value> {
+        let node = self.node(scope);
+        let own = node.inputs.parameters.get(name);
+        match (own, node.iteration(), node.parent) {
+            (None, Some(_), Some(of)) => self.node(of).inputs.parameters.get(name),
+            _ => own,
+        }
+    }
+
+    fn scope_artifacts(&self, scope: NodeIx, name: &str) -> Option<Vec<Arc<Artifact>>> {
+        let node = self.node(scope);
+        let own = node.inputs.artifacts.get(name);
+        match (own, node.iteration(), node.parent) {
+            (None, Some(_), Some(of)) => self.node(of).inputs.artifacts.get(name).cloned(),
+            _ => own.cloned(),
+        }
+    }
+
+    /// What a condition of the task looks at. It was compiled for the declared types, so what is
+    /// declared as text is text there, also where the value kept its own type.
+    pub(super) fn condition_inputs(&self, ix: NodeIx) -> BTreeMap<String, Value> {
+        let mut parameters = self.node(ix).inputs.parameters.clone();
+        for (name, decl) in &self.component(ix).parameters {
+            if let Some(value) = parameters.get_mut(name)
+                && decl.kind == ParameterType::String
+                && !value.is_string()
+            {
+                *value = Value::String(value.to_string());
+            }
+        }
+        parameters
+    }
+
+    /// The item of an iteration; with everything else that goes in where a command is iterated.
+    pub(super) fn iteration_inputs(
+        &self,
+        of: NodeIx,
+        iteration: NodeIx,
+    ) -> Result<Values, NodeError> {
+        let own = self.node(of);
+        let number = self.node(iteration).iteration().unwrap_or(0) as usize;
+        let (Some(spec), Some(progress)) = (self.loop_spec(of), own.progress.as_ref()) else {
+            return Ok(Values::default());
+        };
+        let component = self.plan.component(own.component);
+        let mut inputs = match component.body {
+            Body::Dag(_) => Values::default(),
+            Body::Container(_) | Body::Importer(_) => own.inputs.clone(),
+        };
+        if let LoopItems::Artifact(list) = &spec.items {
+            let item = own
+                .inputs
+                .artifacts
+                .get(list)
+                .and_then(|list| list.get(number));
+            let item = item.map(Arc::clone).into_iter().collect();
+            inputs.artifacts.insert(spec.item_input.clone(), item);
+        } else if let Some(item) = progress.items.get(number) {
+            let name = &spec.item_input;
+            let item = match (&component.body, component.parameters.get(name)) {
+                // The compiler types the items of a DAG loosely; a selector picks the typed part.
+                (Body::Dag(_), _) | (_, None) => values::normalize(item.clone()),
+                (_, Some(decl)) => checked(component, name, decl, item.clone())?,
+            };
+            inputs.parameters.insert(name.clone(), item);
+        }
+        Ok(inputs)
+    }
+
+    /// The URI and the metadata that an importer asks for.
+    pub(crate) fn import_request(
+        &self,
+        ix: NodeIx,
+        importer: &Importer,
+    ) -> Result<(String, Map<String, Value>), NodeError> {
+        let inputs = &self.node(ix).inputs.parameters;
+        let facts = self.task_facts(ix);
+        let budget = Budget::new(self.facts.values);
+        let resolve = |value: &Value| {
+            placeholder::resolve_constant(value, &facts, inputs, &budget)
+                .map_err(|error| wrong(error.to_string()))
+        };
+        let uri = match &importer.uri {
+            ImporterUri::Constant(uri) => resolve(&Value::String(uri.clone()))?,
+            // What an input contains is no template.
+            ImporterUri::Parameter(name) => inputs
+                .get(name)
+                .cloned()
+                .ok_or_else(|| wrong(format!("the importer's URI, input {name}, has no value")))?,
+        };
+        let uri = values::to_text(&uri);
+        let mut metadata = Map::new();
+        for (key, value) in &importer.metadata {
+            let key = values::to_text(&resolve(&Value::String(key.clone()))?);
+            let value = resolve(value)?;
+            values::check_nesting(&value)
+                .map_err(|problem| wrong(format!("metadata {key:?}: {problem}")))?;
+            metadata.insert(key, value);
+        }
+        Ok((uri, metadata))
+    }
+
+    /// Where an importer puts what it brings to the workspace, as upstream lays it out.
+    pub fn place_in_workspace(&self, uri: &str) -> Result<String, NodeError> {
+        let Some(workspace) = &self.facts.workspace_path else {
+            return Err(wrong(
+                "downloadToWorkspace needs pipelineConfig.workspace, which is not set",
+            ));
+        };
+        let refused = |why: &str| wrong(format!("{uri} cannot be copied to the workspace: {why}"));
+        if uri.starts_with("oci://") {
+            return Err(refused(
+                "tasks find the content of an image without that, leave downloadToWorkspace out",
+            ));
+        }
+        let known = ["s3://", "minio://", "file://", "/"];
+        if !known.iter().any(|start| uri.starts_with(start)) {
+            return Err(refused(
+                "use an s3:// or minio:// URI, or where tasks run on this machine a file:// URI",
+            ));
+        }
+        let path = local_path(uri);
+        if path.split('/').any(|part| part == "..") {
+            return Err(refused("it has .. in it, which would lead out of there"));
+        }
+        let inner = path.trim_start_matches('/');
+        Ok(format!("{workspace}/.artifacts/{inner}"))
+    }
+
+    /// Refuses what only Kubernetes can give, where there is none.
+    pub(super) fn check_platform(&self, ix: NodeIx) -> Result<(), NodeError> {
+        let Body::Container(container) = &self.component(ix).body else {
+            return Ok(());
+        };
+        if self.facts.kubernetes {
+            return Ok(());
+        }
+        let passthroughs = &self.component(ix).passthroughs;
+        platform::check_local(container, passthroughs, |source| self.around(ix, source))
+            .map_err(|message| NodeError::new("Unsupported", message))
+    }
+
+    /// What the task asks of Kubernetes for its own pod.
+    pub fn platform(&self, ix: NodeIx) -> Map<String, Value> {
+        let passthroughs = &self.component(ix).passthroughs;
+        passthroughs.applied(self.platform_asked(ix))
+    }
+
+    /// All that the task asks of Kubernetes, its parameters as the constants that they are now.
+    pub(crate) fn platform_asked(&self, ix: NodeIx) -> Map<String, Value> {
+        match &self.component(ix).body {
+            Body::Container(container) => {
+                platform::resolve(container, |source| self.around(ix, source))
+            }
+            _ => Map::new(),
+        }
+    }
+
+    /// A value in the scope around a task.
+    fn around(&self, ix: NodeIx, source: &platform::Source) -> Option<Value> {
+        let (parent, _) = self.planned(&self.plan, self.task_node(ix))?;
+        match source {
+            platform::Source::Parent(name) => self.scope_parameter(parent, name).cloned(),
+            platform::Source::Task { task, output } => {
+                let Body::Dag(dag) = &self.component(parent).body else {
+                    return None;
+                };
+                let place = dag.tasks.iter().position(|sibling| &sibling.key == task)?;
+                let place = TaskIx(super::flow::count(place));
+                self.sibling(parent, place)?
+                    .outputs
+                    .parameters
+                    .get(output)
+                    .cloned()
+            }
+        }
+    }
+
+    /// The node of the plan's task: the loop for an iteration, else the node itself.
+    pub(super) fn task_node(&self, ix: NodeIx) -> NodeIx {
+        match (self.node(ix).iteration(), self.node(ix).parent) {
+            (Some(_), Some(parent)) => parent,
+            _ => ix,
+        }
+    }
+}
+
+/// A value as the component declares it. A DAG hands on what it gets: what it declares as text,
+/// which is what compilers write where they do not know the type, becomes text at the executor that
+/// wants text.
+fn checked(
+    component: &Component,
+    name: &str,
+    decl: &ParameterInputDecl,
+    value: Value,
+) -> Result<Value, NodeError> {
+    let told = |problem: String| wrong(format!("input parameter {name}: {problem}"));
+    values::check_nesting(&value).map_err(told)?;
+    let hands_on = matches!(component.body, Body::Dag(_)) && decl.kind == ParameterType::String;
+    let kept = hands_on.then(|| values::normalize(value.clone()));
+    let value = values::coerce(decl.kind, value).map_err(told)?;
+    if decl.literals.is_empty() || decl.literals.contains(&value) {
+        return Ok(kept.unwrap_or(value));
+    }
+    let allowed: Vec<_> = decl.literals.iter().map(values::to_text).collect();
+    let (allowed, value) = (allowed.join(", "), values::excerpt(&value));
+    Err(wrong(format!(
+        "input parameter {name} is {value}, but must be one of {allowed}"
+    )))
+}
+
+/// Adds the component's defaults for what has no value.
+pub(crate) fn fill_defaults(component: &Component, parameters: &mut BTreeMap<String, Value>) {
+    for (name, decl) in &component.parameters {
+        if let Some(default) = &decl.default
+            && !parameters.contains_key(name)
+        {
+            parameters.insert(name.clone(), default.clone());
+        }
+    }
+}

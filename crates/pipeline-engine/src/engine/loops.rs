@@ -1,0 +1,215 @@
+//! `ParallelFor`: one iteration per item, some at a time.
+
+use std::sync::Arc;
+
+use ferroflow_types::TaskId;
+use serde_json::Value;
+
+use super::flow::count;
+use super::node::{LoopProgress, Node, NodeError, NodeIx, NodeState, Role};
+use super::{RunState, Turn};
+use crate::budget::Budget;
+use crate::plan::{Body, LoopItems, LoopSpec};
+use crate::{placeholder, values};
+
+/// How many iterations of a loop without a limit are under way at once. Iterations cannot see one
+/// another, so a window changes nothing but the memory of very long loops.
+const WINDOW: usize = 512;
+
+/// More items than this are refused: each is at least one process.
+pub(super) const ITEMS_MAX: usize = 100_000;
+
+impl Turn<'_> {
+    /// The loop's inputs are there: its first iterations start.
+    pub(super) fn start_loop(&mut self, ix: NodeIx, spec: &LoopSpec) {
+        let items = match self.run.loop_items(ix, spec) {
+            Ok(items) => items,
+            Err(error) => return self.fail(ix, error),
+        };
+        let iterations = self
+            .change(ix)
+            .progress
+            .take()
+            .map(|old| old.iterations)
+            .unwrap_or_default();
+        let progress = LoopProgress {
+            items,
+            iterations,
+            ..LoopProgress::default()
+        };
+        self.change(ix).progress = Some(Box::new(progress));
+        self.enter(ix, NodeState::Running);
+        self.advance_loop(ix);
+    }
+
+    /// Starts as many iterations as may run, ends the loop when none is left.
+    pub(super) fn advance_loop(&mut self, ix: NodeIx) {
+        if self.node(ix).state.ended() {
+            return;
+        }
+        let plan = Arc::clone(&self.run.plan);
+        let limit = self
+            .run
+            .planned(&plan, ix)
+            .and_then(|(_, task)| task.iterator.as_ref()?.parallelism)
+            .map_or(WINDOW, |limit| limit.get() as usize);
+        while let Some(number) = self.next_iteration(ix, limit) {
+            self.start_iteration(ix, number);
+        }
+        let Some(progress) = &self.node(ix).progress else {
+            return;
+        };
+        let over = progress.failed || progress.started == progress.items.len() || !self.going_on();
+        if progress.open == 0 && over {
+            self.end_loop(ix);
+        }
+    }
+
+    fn next_iteration(&self, ix: NodeIx, limit: usize) -> Option<usize> {
+        let progress = self.node(ix).progress.as_ref()?;
+        let more = progress.started < progress.items.len() && progress.open < limit;
+        (more && !progress.failed && self.going_on()).then_some(progress.started)
+    }
+
+    fn start_iteration(&mut self, ix: NodeIx, number: usize) {
+        let known = self
+            .node(ix)
+            .progress
+            .as_ref()
+            .and_then(|progress| progress.iterations.get(number).copied());
+        let iteration = if let Some(iteration) = known {
+            self.renew(iteration);
+            iteration
+        } else {
+            self.add_iteration(ix, count(number))
+        };
+        if let Some(progress) = self.run.node_mut(ix).progress.as_deref_mut() {
+            if known.is_none() {
+                progress.iterations.push(iteration);
+            }
+            progress.started += 1;
+            progress.open += 1;
+        }
+        self.begin_iteration(ix, iteration);
+    }
+
+    /// Runs the body with the item of the iteration, if it is one that the body takes.
+    pub(super) fn begin_iteration(&mut self, ix: NodeIx, iteration: NodeIx) {
+        match self.run.iteration_inputs(ix, iteration) {
+            Ok(inputs) => {
+                self.change(iteration).inputs = inputs;
+                self.begin(iteration);
+            }
+            Err(error) => self.fail(iteration, error),
+        }
+    }
+
+    fn add_iteration(&mut self, ix: NodeIx, number: u32) -> NodeIx {
+        let parent = self.node(ix);
+        let path = format!("{}.{number}", parent.path);
+        let id = TaskId::derive(self.run.facts.run, &path);
+        let role = Role::Iteration(number);
+        let node = Node::pending(id, path, Some(ix), role, parent.component, self.now);
+        self.add(node)
+    }
+
+    pub(super) fn iteration_ended(&mut self, ix: NodeIx, iteration: NodeIx) {
+        let failed = self.node(iteration).state == NodeState::Failed;
+        if let Some(progress) = self.run.node_mut(ix).progress.as_deref_mut() {
+            progress.open = progress.open.saturating_sub(1);
+            progress.failed |= failed;
+        }
+        self.advance_loop(ix);
+    }
+
+    fn end_loop(&mut self, ix: NodeIx) {
+        let outputs = self.run.loop_outputs(ix);
+        // Each loop around a value adds a list to it.
+        for (name, value) in &outputs.parameters {
+            if let Err(problem) = values::check_nesting(value) {
+                let message = format!("output {name} of the loop: {problem}");
+                return self.fail(ix, NodeError::new("Output", message));
+            }
+        }
+        let progress = self.node(ix).progress.as_deref();
+        let failed = progress.is_some_and(|progress| progress.failed);
+        self.change(ix).outputs = outputs;
+        let state = if failed {
+            NodeState::Failed
+        } else if self.going_on() {
+            NodeState::Succeeded
+        } else {
+            NodeState::Canceled
+        };
+        self.enter(ix, state);
+    }
+}
+
+impl RunState {
+    /// What the loop iterates over; an artifact loop has one null per artifact.
+    pub(super) fn loop_items(&self, ix: NodeIx, spec: &LoopSpec) -> Result<Vec<Value>, NodeError> {
+        let inputs = &self.node(ix).inputs;
+        let wrong = |message: String| NodeError::new("Input", message);
+        let items = match &spec.items {
+            LoopItems::Raw(items) => {
+                let facts = self.task_facts(ix);
+                let budget = Budget::new(self.facts.values);
+                let resolve = |item| {
+                    placeholder::resolve_constant(item, &facts, &inputs.parameters, &budget)
+                        .map_err(|error| wrong(format!("loop item: {error}")))
+                };
+                items.iter().map(resolve).collect::<Result<Vec<_>, _>>()?
+            }
+            LoopItems::Parameter(name) => {
+                let value = inputs.parameters.get(name).ok_or_else(|| {
+                    wrong(format!("the loop iterates over {name}, which has no value"))
+                })?;
+                list_of(value).ok_or_else(|| {
+                    let value = values::excerpt(value);
+                    wrong(format!(
+                        "the loop iterates over {name}, which is not a list: {value}"
+                    ))
+                })?
+            }
+            LoopItems::Artifact(name) => {
+                let artifacts = inputs.artifacts.get(name).map_or(0, Vec::len);
+                vec![Value::Null; artifacts]
+            }
+        };
+        for (number, item) in items.iter().enumerate() {
+            values::check_nesting(item)
+                .map_err(|problem| wrong(format!("item {number} of the loop: {problem}")))?;
+        }
+        if items.len() > ITEMS_MAX {
+            let found = items.len();
+            return Err(wrong(format!(
+                "the loop has {found} items, more than {ITEMS_MAX}"
+            )));
+        }
+        Ok(items)
+    }
+
+    /// The loop of the plan that this node is the task of.
+    pub(super) fn loop_spec(&self, ix: NodeIx) -> Option<&LoopSpec> {
+        match self.node(ix).role {
+            Role::Task(_) => self.task(ix)?.iterator.as_ref(),
+            Role::Root | Role::Iteration(_) => None,
+        }
+    }
+
+    /// Whether a node of this role runs a DAG of its own (not a loop over one).
+    pub(super) fn runs_dag(&self, ix: NodeIx) -> bool {
+        self.loop_spec(ix).is_none() && matches!(self.component(ix).body, Body::Dag(_))
+    }
+}
+
+fn list_of(value: &Value) -> Option<Vec<Value>> {
+    match value {
+        Value::Array(items) => Some(items.clone()),
+        Value::String(text) => match serde_json::from_str(text).ok()? {
+            Value::Array(items) => Some(items),
+            _ => None,
+        },
+        _ => None,
+    }
+}

@@ -1,0 +1,314 @@
+//! The state of a run after a crash, out of what was stored.
+//!
+//! Only facts are stored. What follows from them (who waits for whom, how many children are open,
+//! how far a loop is) is computed again here, and what was decided but perhaps not done is asked
+//! for again: runtimes take a repeated request for the same one.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use ferroflow_types::{TaskId, Timestamp};
+
+use super::flow::count;
+use super::node::{
+    CacheNote, Change, LoopProgress, Node, NodeError, NodeIx, NodeState, Role, Values,
+};
+use super::{Effect, RunFacts, RunPhase, RunState};
+use crate::plan::{Body, ComponentIx, Plan, TaskIx};
+use crate::task_path;
+
+/// A stored task.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeRow {
+    /// Derived from the run and the path.
+    pub id: TaskId,
+    /// Task keys and iteration numbers from `root`, joined by dots.
+    pub path: String,
+    /// The DAG or loop that it is in.
+    pub parent: Option<TaskId>,
+    /// The number of the iteration that it is.
+    pub iteration: Option<u32>,
+    /// Where it stands.
+    pub state: NodeState,
+    /// The number of the attempt.
+    pub attempt: u32,
+    /// Failed attempts that count.
+    pub failures: u32,
+    /// Attempts that vanished.
+    pub lost: u32,
+    /// Resolved inputs.
+    pub inputs: Values,
+    /// Outputs.
+    pub outputs: Values,
+    /// Why it failed.
+    pub error: Option<NodeError>,
+    /// What the cache said.
+    pub cache: Option<CacheNote>,
+    /// Why its command has not begun.
+    pub note: String,
+    /// What it asks for and does not get.
+    pub remarks: Vec<String>,
+    /// When it became known.
+    pub created_at: Timestamp,
+    /// When it started.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// When the next attempt is due.
+    pub retry_at: Option<Timestamp>,
+    /// Each state it was in.
+    pub history: Vec<Change>,
+}
+
+/// Stored tasks that do not fit the plan.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("stored tasks do not fit the plan: {0} is missing")]
+pub struct Inconsistent(String);
+
+/// The path of a task: the one that an earlier release gave it, if it is stored under that.
+fn stored_path(rows: &HashMap<String, NodeRow>, prefix: &str, key: &str) -> String {
+    let path = task_path::child(prefix, key);
+    let earlier = task_path::unescaped_child(prefix, key);
+    if !rows.contains_key(&path) && rows.contains_key(&earlier) {
+        return earlier;
+    }
+    path
+}
+
+impl RunState {
+    /// The state that `rows` tell of, and what has to be done (again) for it to go on.
+    pub fn restore(
+        plan: Arc<Plan>,
+        facts: RunFacts,
+        phase: RunPhase,
+        rows: Vec<NodeRow>,
+    ) -> Result<(Self, Vec<Effect>), Inconsistent> {
+        let mut run = Self::new(plan, facts);
+        run.phase = phase;
+        if rows.is_empty() {
+            return Ok((run, Vec::new()));
+        }
+        let mut rows: HashMap<String, NodeRow> = rows
+            .into_iter()
+            .map(|row| (row.path.clone(), row))
+            .collect();
+        let root = run.plan.root;
+        let root = run.restore_node(&mut rows, "root".to_owned(), None, Role::Root, root)?;
+        let mut open = VecDeque::from([root]);
+        while let Some(ix) = open.pop_front() {
+            let children = run.restore_children(&mut rows, ix)?;
+            open.extend(children);
+        }
+        let effects = run.effects_to_repeat();
+        Ok((run, effects))
+    }
+
+    fn restore_node(
+        &mut self,
+        rows: &mut HashMap<String, NodeRow>,
+        path: String,
+        parent: Option<NodeIx>,
+        role: Role,
+        component: ComponentIx,
+    ) -> Result<NodeIx, Inconsistent> {
+        let mut row = rows.remove(&path).ok_or(Inconsistent(path))?;
+        if let (NodeState::Queued, 0, Some(note)) = (row.state, row.attempt, &mut row.cache) {
+            // Older releases did not note it; that there was no attempt says the same.
+            note.looking = true;
+        }
+        let ix = NodeIx(count(self.nodes.len()));
+        self.by_id.insert(row.id, ix);
+        self.nodes.push(Node {
+            id: row.id,
+            path: row.path,
+            parent,
+            role,
+            component,
+            state: row.state,
+            attempt: row.attempt,
+            failures: row.failures,
+            lost: row.lost,
+            inputs: row.inputs,
+            outputs: row.outputs,
+            error: row.error,
+            cache: row.cache,
+            note: row.note,
+            remarks: row.remarks,
+            created_at: row.created_at,
+            started_at: row.started_at,
+            finished_at: row.finished_at,
+            retry_at: row.retry_at,
+            history: row.history,
+            children: None,
+            open_children: 0,
+            waiting: 0,
+            progress: None,
+        });
+        Ok(ix)
+    }
+
+    fn restore_children(
+        &mut self,
+        rows: &mut HashMap<String, NodeRow>,
+        ix: NodeIx,
+    ) -> Result<Vec<NodeIx>, Inconsistent> {
+        if self.loop_spec(ix).is_some() {
+            return self.restore_loop(rows, ix);
+        }
+        let plan = Arc::clone(&self.plan);
+        let Body::Dag(dag) = &plan.component(self.node(ix).component).body else {
+            return Ok(Vec::new());
+        };
+        let prefix = self.node(ix).path.clone();
+        let started = dag
+            .tasks
+            .first()
+            .is_some_and(|task| rows.contains_key(&stored_path(rows, &prefix, &task.key)));
+        if !started {
+            return Ok(Vec::new());
+        }
+        let mut children = Vec::with_capacity(dag.tasks.len());
+        for (place, task) in (0u32..).zip(&dag.tasks) {
+            let path = stored_path(rows, &prefix, &task.key);
+            let role = Role::Task(TaskIx(place));
+            children.push(self.restore_node(rows, path, Some(ix), role, task.component)?);
+        }
+        for (child, task) in children.iter().zip(&dag.tasks) {
+            let open = task
+                .upstream
+                .iter()
+                .filter(|up| !self.node(children[up.0 as usize]).state.ended());
+            let waiting = count(open.count());
+            self.node_mut(*child).waiting = waiting;
+        }
+        let open = children
+            .iter()
+            .filter(|child| !self.node(**child).state.ended())
+            .count();
+        let node = self.node_mut(ix);
+        node.children = children.first().copied();
+        node.open_children = count(open);
+        Ok(children)
+    }
+
+    fn restore_loop(
+        &mut self,
+        rows: &mut HashMap<String, NodeRow>,
+        ix: NodeIx,
+    ) -> Result<Vec<NodeIx>, Inconsistent> {
+        let state = self.node(ix).state;
+        if state == NodeState::Pending {
+            return Ok(Vec::new());
+        }
+        let prefix = self.node(ix).path.clone();
+        let component = self.node(ix).component;
+        let mut iterations = Vec::new();
+        for number in 0u32.. {
+            let path = format!("{prefix}.{number}");
+            if !rows.contains_key(&path) {
+                break;
+            }
+            let role = Role::Iteration(number);
+            iterations.push(self.restore_node(rows, path, Some(ix), role, component)?);
+        }
+        let items = match self.loop_spec(ix).map(|spec| self.loop_items(ix, spec)) {
+            Some(Ok(items)) => items,
+            // A loop whose items were refused has failed and has no iterations.
+            Some(Err(_)) | None => Vec::new(),
+        };
+        let states = iterations
+            .iter()
+            .map(|&iteration| self.node(iteration).state);
+        let progress = LoopProgress {
+            items,
+            started: iterations.len(),
+            open: states.clone().filter(|state| !state.ended()).count(),
+            failed: states.clone().any(|state| state == NodeState::Failed),
+            iterations: iterations.clone(),
+        };
+        self.node_mut(ix).progress = Some(Box::new(progress));
+        Ok(iterations)
+    }
+
+    /// What the stored state asks for; it may have been done before the crash.
+    fn effects_to_repeat(&self) -> Vec<Effect> {
+        self.nodes()
+            .filter_map(|(ix, _)| self.effect_to_repeat(ix))
+            .collect()
+    }
+
+    fn effect_to_repeat(&self, ix: NodeIx) -> Option<Effect> {
+        let node = self.node(ix);
+        let has_attempts = self.loop_spec(ix).is_none()
+            && match &self.component(ix).body {
+                Body::Container(_) => true,
+                Body::Importer(importer) => importer.download_to_workspace,
+                Body::Dag(_) => false,
+            };
+        let attempt = node.attempt;
+        if self.phase != RunPhase::Running {
+            let running = node.state == NodeState::Running && has_attempts;
+            return running.then_some(Effect::Stop { node: ix, attempt });
+        }
+        match (node.state, &self.component(ix).body) {
+            (NodeState::Queued, _) if self.looks_up(ix) => Some(Effect::LookUpCache {
+                node: ix,
+                key: self.cache_key(ix),
+            }),
+            (NodeState::Queued | NodeState::Running, _) if has_attempts => {
+                Some(Effect::Launch { node: ix, attempt })
+            }
+            (NodeState::Running, Body::Importer(importer)) if self.loop_spec(ix).is_none() => {
+                let (uri, metadata) = self.import_request(ix, importer).ok()?;
+                Some(Effect::Import {
+                    node: ix,
+                    uri,
+                    metadata,
+                })
+            }
+            (NodeState::Backoff, _) => Some(Effect::WakeAt {
+                node: ix,
+                at: node.retry_at.unwrap_or(Timestamp::EPOCH),
+            }),
+            _ => None,
+        }
+    }
+
+    /// A node as it is stored.
+    pub fn row(&self, ix: NodeIx) -> NodeRow {
+        let node = self.node(ix);
+        NodeRow {
+            id: node.id,
+            path: node.path.clone(),
+            parent: node.parent.map(|parent| self.node(parent).id),
+            iteration: node.iteration(),
+            state: node.state,
+            attempt: node.attempt,
+            failures: node.failures,
+            lost: node.lost,
+            inputs: node.inputs.clone(),
+            outputs: node.outputs.clone(),
+            error: node.error.clone(),
+            cache: node.cache.clone(),
+            note: node.note.clone(),
+            remarks: node.remarks.clone(),
+            created_at: node.created_at,
+            started_at: node.started_at,
+            finished_at: node.finished_at,
+            retry_at: node.retry_at,
+            history: node.history.clone(),
+        }
+    }
+
+    /// Lets go of what only a running command needs, once the nodes are stored.
+    pub fn forget_inputs(&mut self, stored: &[NodeIx]) {
+        for &ix in stored {
+            let is_command = self.loop_spec(ix).is_none()
+                && matches!(self.component(ix).body, Body::Container(_));
+            if is_command && self.node(ix).state.ended() {
+                self.node_mut(ix).inputs.parameters = BTreeMap::new();
+                self.node_mut(ix).inputs.artifacts = BTreeMap::new();
+            }
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! The command of an attempt: every placeholder resolved, every path known.
+//!
+//! The runtime says where things are ([`Places`]); this says what is run there. Contract: KFP's
+//! executor input and `{{$…}}` placeholders.
+
+mod executor;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ferroflow_types::quantity::parse_quantity;
+use ferroflow_types::{TaskId, ValueLimit};
+use serde_json::{Map, Value};
+
+use crate::arguments::resolve_args;
+use crate::artifact::Artifact;
+use crate::budget::Budget;
+use crate::engine::RunState;
+use crate::engine::node::{NodeError, NodeIx};
+use crate::executor_input::local_path;
+use crate::placeholder::{ExecutorContext, resolve_text};
+use crate::plan::{Body, Component, Importer, ParameterType, ResourceSpec};
+use crate::task_config::ConfigField;
+use crate::{platform, values};
+use executor::{executor_input, fill_in_config, fill_in_executor, surroundings};
+
+/// Where an attempt finds things.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// The folder for output parameters.
+    pub outputs_dir: String,
+    /// The file for the executor's own report.
+    pub metadata_file: String,
+    /// The folder for copies of input artifacts of this machine, where commands get copies.
+    pub copies_dir: Option<String>,
+}
+
+impl Places {
+    /// The path at which the command finds an input artifact, if it is not the one that stands for
+    /// its URI.
+    fn path_of(&self, artifact: &Artifact) -> Option<String> {
+        let uri = &artifact.uri;
+        let here = uri.starts_with('/') || uri.starts_with("file://");
+        match (&artifact.custom_path, &self.copies_dir) {
+            (None, Some(folder)) if here => {
+                let name = uri.trim_end_matches('/').rsplit('/').next();
+                Some(format!(
+                    "{folder}/{}/{}",
+                    artifact.id,
+                    name.unwrap_or_default()
+                ))
+            }
+            (custom, _) => custom.clone(),
+        }
+    }
+}
+
+/// An output artifact and where it is to be written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OutputPlace {
+    /// The output's name.
+    pub name: String,
+    /// Whether it may be several artifacts.
+    pub list: bool,
+    /// Its URI.
+    pub uri: String,
+    /// The path that the command writes to.
+    pub path: String,
+}
+
+/// An input artifact and where it is to be found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InputPlace {
+    /// Its URI.
+    pub uri: String,
+    /// The path at which the command looks for it.
+    pub path: String,
+    /// `sha256:…` of its content, if that is known.
+    pub digest: Option<String>,
+    /// What it looked like then, if it must not have changed.
+    pub stamp: Option<String>,
+}
+
+/// A command, ready to run.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Invocation {
+    /// The image it was written for.
+    pub image: String,
+    /// Command and arguments.
+    pub argv: Vec<String>,
+    /// Whether they are arguments only, for the entry point of the image.
+    pub entry_point: bool,
+    /// Declared environment variables, in order.
+    pub env: Vec<(String, String)>,
+    /// Output parameters: name, type, file.
+    pub parameters: Vec<(String, ParameterType, String)>,
+    /// Output artifacts.
+    pub artifacts: Vec<OutputPlace>,
+    /// How long it may take.
+    pub timeout: Option<Duration>,
+    /// Thousandths of a core.
+    pub cpu_millis: Option<u64>,
+    /// Bytes.
+    pub memory_bytes: Option<u64>,
+    /// Input parameters, defaults filled in.
+    pub given: BTreeMap<String, Value>,
+    /// Input artifacts.
+    pub inputs: Vec<InputPlace>,
+    /// Input artifacts that are elsewhere already: the path that stands for the URI, where it is.
+    pub links: Vec<(String, String)>,
+    /// The folder that inputs go to, when nothing else is to be done.
+    pub fetch_into: Option<String>,
+    /// Requests and limits as written.
+    pub resources: ResourceSpec,
+}
+
+/// The command of the current attempt of `ix`.
+///
+/// # Errors
+/// Says which input, placeholder or resource is wrong; the task fails with it.
+pub fn build(run: &RunState, ix: NodeIx, places: &Places) -> Result<Invocation, NodeError> {
+    let component = run.component(ix);
+    let container = match &component.body {
+        Body::Container(container) => container,
+        Body::Importer(importer) => return download(run, ix, importer),
+        Body::Dag(_) => return Err(NodeError::new("Internal", "the task has no command")),
+    };
+    let artifacts = output_places(run, ix, component);
+    let parameters = output_files(component, places);
+    let facts = run.task_facts(ix);
+    let mut input = executor_input(run, ix, places, &parameters, &artifacts);
+    let budget = Budget::new(run.facts().values);
+    fill_in_executor(run, ix, (&facts, &budget), &mut input)?;
+    let mut written = input.to_json();
+    let (env, resources) = surroundings(container, &written, (&facts, &budget))?;
+    if fill_in_config(run, ix, (env.as_slice(), &resources), &written, &mut input) {
+        written = input.to_json();
+    }
+    check_sizes(&input.parameters, run.facts().values)?;
+    let parameters_given = input.parameters;
+    let context = ExecutorContext {
+        executor_input: &written,
+        facts: &facts,
+        budget: &budget,
+    };
+    let wrong = |error: String| NodeError::new("Input", error);
+    let text = |template: &str| resolve_text(template, &context).map_err(|e| wrong(e.to_string()));
+
+    let given = &run.node(ix).inputs;
+    let present = given
+        .parameters
+        .keys()
+        .chain(given.artifacts.keys())
+        .map(String::as_str);
+    let present = present.collect();
+    let words = |words: &[String]| {
+        resolve_args(words, &present, &context).map_err(|error| wrong(error.to_string()))
+    };
+    let mut argv = words(&container.command)?;
+    argv.extend(words(&container.args)?);
+    let entry_point = container.command.is_empty() && run.facts().entry_points;
+    if argv.is_empty() && !entry_point && !platform::is_operation(&container.image) {
+        return Err(no_command(&container.image));
+    }
+    let passthroughs = &component.passthroughs;
+    let env = passthroughs.kept(ConfigField::Env, env);
+    let resources = passthroughs.kept(ConfigField::Resources, resources);
+    let (cpu_millis, memory_bytes) = limits(&resources)?;
+    Ok(Invocation {
+        image: text(&container.image)?,
+        argv: argv
+            .into_iter()
+            .map(|word| run.in_workspace(word))
+            .collect(),
+        env,
+        entry_point,
+        parameters,
+        artifacts,
+        timeout: platform::timeout(container),
+        cpu_millis,
+        memory_bytes,
+        given: parameters_given,
+        inputs: input_places(run, ix, places),
+        links: input_links(run, ix),
+        fetch_into: None,
+        resources,
+    })
+}
+
+/// A run's own parameters and outputs were checked where they came in; lists that collect outputs, and
+/// texts that are put together, were not.
+fn check_sizes(parameters: &BTreeMap<String, Value>, limit: ValueLimit) -> Result<(), NodeError> {
+    match values::too_large(parameters, limit).next() {
+        None => Ok(()),
+        Some((name, problem)) => {
+            let message = format!("input parameter {name}: {problem}");
+            Err(NodeError::new("Input", message))
+        }
+    }
+}
+
+/// The file of each output parameter.
+fn output_files(component: &Component, places: &Places) -> Vec<(String, ParameterType, String)> {
+    let outputs = component.output_parameters.iter();
+    let file = |name: &str| format!("{}/{name}", places.outputs_dir);
+    outputs
+        .map(|(name, kind)| (name.clone(), *kind, file(name)))
+        .collect()
+}
+
+/// What brings an importer's content to the workspace.
+fn download(run: &RunState, ix: NodeIx, importer: &Importer) -> Result<Invocation, NodeError> {
+    let (uri, _metadata) = run.import_request(ix, importer)?;
+    let path = run.place_in_workspace(&uri)?;
+    Ok(Invocation {
+        inputs: vec![InputPlace {
+            uri,
+            path,
+            digest: None,
+            stamp: None,
+        }],
+        fetch_into: run.facts().workspace_path.clone(),
+        ..Invocation::default()
+    })
+}
+
+fn no_command(image: &str) -> NodeError {
+    let message = format!(
+        "the component has no command, and only `--runtime docker` knows the entry point of image \
+         {image}: set a command, or use it"
+    );
+    NodeError::new("Unsupported", message)
+}
+
+/// Where the input artifacts are and where the command looks for them. What another path stands for
+/// already is there already.
+fn input_places(run: &RunState, ix: NodeIx, places: &Places) -> Vec<InputPlace> {
+    let lists = run.node(ix).inputs.artifacts.values().flatten();
+    let remote = lists.filter(|artifact| artifact.custom_path.is_none());
+    remote
+        .map(|artifact| {
+            let path = places.path_of(artifact);
+            InputPlace {
+                uri: artifact.uri.clone(),
+                path: path.unwrap_or_else(|| local_path(&artifact.uri)),
+                digest: artifact.digest.clone(),
+                stamp: artifact.stamp.clone(),
+            }
+        })
+        .collect()
+}
+
+/// Input artifacts that another path stands for.
+fn input_links(run: &RunState, ix: NodeIx) -> Vec<(String, String)> {
+    let lists = run.node(ix).inputs.artifacts.values().flatten();
+    let links = lists.filter_map(|artifact| {
+        let path = local_path(&artifact.uri);
+        let target = artifact.custom_path.clone()?;
+        // Content of this machine is at its own path as well.
+        (!artifact.uri.ends_with(&path)).then_some((path, target))
+    });
+    links.collect()
+}
+
+/// `<root>/<pipeline>/<run>/<task>/<unique per attempt>/<output>`, as upstream lays it out.
+fn output_places(run: &RunState, ix: NodeIx, component: &Component) -> Vec<OutputPlace> {
+    let facts = run.facts();
+    let node = run.node(ix);
+    let salt = TaskId::derive(facts.run, &format!("{}#{}", node.path, node.attempt));
+    let task = run.task_name(ix);
+    let (root, _query) = facts
+        .pipeline_root
+        .split_once('?')
+        .unwrap_or((&facts.pipeline_root, ""));
+    let root = root.trim_end_matches('/');
+    let folder = format!("{root}/{}/{}/{task}/{salt}", run.plan().name, facts.run);
+    let place = |(name, decl): (&String, &crate::plan::ArtifactOutputDecl)| {
+        let uri = format!("{folder}/{name}");
+        OutputPlace {
+            name: name.clone(),
+            list: decl.list,
+            path: local_path(&uri),
+            uri,
+        }
+    };
+    component.output_artifacts.iter().map(place).collect()
+}
+
+fn limits(resources: &ResourceSpec) -> Result<(Option<u64>, Option<u64>), NodeError> {
+    let amount = |field: &str, written: &Option<String>, scale: f64| {
+        let Some(written) = written else {
+            return Ok(None);
+        };
+        let amount = parse_quantity(written)
+            .map_err(|error| NodeError::new("Input", format!("resources.{field}: {error}")))?;
+        let scaled = (amount * scale).round();
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "quantities are finite and not negative; a larger one than u64 is no limit"
+        )]
+        let whole = scaled as u64;
+        Ok((whole > 0).then_some(whole))
+    };
+    let cpu = amount("resourceCpuLimit", &resources.cpu_limit, 1000.0)?;
+    let memory = amount("resourceMemoryLimit", &resources.memory_limit, 1.0)?;
+    Ok((cpu, memory))
+}
+
+impl RunState {
+    /// The folder that stands for KFP's fixed workspace path in a local run.
+    fn in_workspace(&self, word: String) -> String {
+        match &self.facts().workspace_path {
+            Some(path) if word.contains(WORKSPACE) => word.replace(WORKSPACE, path),
+            _ => word,
+        }
+    }
+}
+
+/// Where KFP mounts the workspace.
+pub(crate) const WORKSPACE: &str = "/kfp-workspace";
+
+/// What a command gave, once its artifacts have numbers.
+pub fn produced(component: &Component, name: &str, number: i64, produced: Produced) -> Artifact {
+    let decl = component.output_artifacts.get(name);
+    let mut metadata: Map<String, Value> =
+        decl.map(|decl| decl.metadata.clone()).unwrap_or_default();
+    metadata.extend(produced.metadata);
+    let kind = decl.map(|decl| decl.kind.clone());
+    let (schema_title, schema_version) = kind
+        .map(|kind| (kind.schema_title, kind.schema_version))
+        .unwrap_or_default();
+    Artifact {
+        id: number,
+        name: produced.name,
+        schema_title,
+        schema_version,
+        uri: produced.uri,
+        metadata,
+        digest: produced.digest,
+        stamp: produced.stamp,
+        size_bytes: produced.size_bytes,
+        custom_path: produced.custom_path,
+    }
+}
+
+/// An artifact as the command left it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Produced {
+    /// The output's name, or what the command called it.
+    pub name: String,
+    /// Where it is.
+    pub uri: String,
+    /// What the command said of it.
+    pub metadata: Map<String, Value>,
+    /// `sha256:…` of its content.
+    pub digest: Option<String>,
+    /// What it looked like then, if it is at the output's own place.
+    pub stamp: Option<String>,
+    /// The size of its content.
+    pub size_bytes: Option<u64>,
+    /// A path that replaces the one derived from the URI.
+    pub custom_path: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_input_that_grew_beyond_the_limit_is_named() {
+        let limit = ValueLimit::try_from(64 * 1024).unwrap();
+        let texts = |bytes: usize| vec![Value::String("x".repeat(bytes)); 4];
+        let given = |bytes| BTreeMap::from([("texts".to_owned(), Value::Array(texts(bytes)))]);
+
+        assert!(check_sizes(&given(16_000), limit).is_ok());
+        let error = check_sizes(&given(17_000), limit).unwrap_err();
+        for named in ["input parameter texts", "68013 bytes", "65536", "value_max"] {
+            assert!(error.message.contains(named), "{}", error.message);
+        }
+    }
+}

@@ -1,0 +1,421 @@
+//! Components: what they take and give, and what executes them.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::{Faults, NAME_MAX, Source, TASKS_MAX, graph, task, unfinished};
+use crate::plan::{
+    ArtifactInputDecl, ArtifactOutputDecl, ArtifactType, Body, Component, Container, Dag, Importer,
+    ImporterUri, OutputSelector, ParameterInputDecl, ParameterType, ResourceSpec, TaskIx,
+};
+use crate::task_config::{ConfigField, Passthroughs};
+use crate::{ir, values};
+
+/// What a component takes and gives; its body comes later.
+pub(super) fn interface(
+    name: &str,
+    place: &str,
+    spec: &ir::ComponentSpec,
+    faults: &mut Faults,
+) -> Component {
+    let (inputs, outputs) = (&spec.input_definitions, &spec.output_definitions);
+    let mut parameters = BTreeMap::new();
+    for (name, definition) in &inputs.parameters {
+        let place = format!("{place}.inputDefinitions.parameters.{name}");
+        if let Some(decl) = input_parameter(&place, definition, faults) {
+            parameters.insert(name.clone(), decl);
+        }
+    }
+    let mut output_parameters = BTreeMap::new();
+    for (name, definition) in &outputs.parameters {
+        let place = format!("{place}.outputDefinitions.parameters.{name}");
+        check_file_name(&place, name, faults);
+        if let Some(kind) = parameter_type(&place, definition, faults) {
+            output_parameters.insert(name.clone(), kind);
+        }
+    }
+    let artifacts = inputs.artifacts.iter().map(|(name, definition)| {
+        let decl = ArtifactInputDecl {
+            kind: artifact_type(&definition.artifact_type),
+            list: definition.is_artifact_list,
+            optional: definition.is_optional,
+        };
+        (name.clone(), decl)
+    });
+    for name in outputs.artifacts.keys() {
+        let place = format!("{place}.outputDefinitions.artifacts.{name}");
+        check_file_name(&place, name, faults);
+    }
+    let output_artifacts = outputs.artifacts.iter().map(|(name, definition)| {
+        let decl = ArtifactOutputDecl {
+            kind: artifact_type(&definition.artifact_type),
+            list: definition.is_artifact_list,
+            metadata: definition.metadata.clone(),
+        };
+        (name.clone(), decl)
+    });
+    Component {
+        name: name.to_owned(),
+        parameters,
+        artifacts: artifacts.collect(),
+        output_parameters,
+        output_artifacts: output_artifacts.collect(),
+        passthroughs: passthroughs(place, &spec.task_config_passthroughs, faults),
+        body: unfinished(),
+    }
+}
+
+fn passthroughs(place: &str, spec: &[ir::Passthrough], faults: &mut Faults) -> Passthroughs {
+    let mut passthroughs = Passthroughs::default();
+    for (at, one) in spec.iter().enumerate() {
+        match ConfigField::parse(&one.field) {
+            Ok(Some(field)) => drop(passthroughs.0.insert(field, one.apply_to_task)),
+            Ok(None) => {}
+            Err(problem) => faults.add(
+                format!("{place}.taskConfigPassthroughs[{at}].field"),
+                problem,
+            ),
+        }
+    }
+    passthroughs
+}
+
+/// Names of tasks and outputs become parts of paths and URIs, and must not lead out of them.
+fn check_file_name(place: &str, name: &str, faults: &mut Faults) {
+    let leaves = name.split('/').any(|part| matches!(part, "" | "." | ".."));
+    if leaves || name.contains(['\0', '\\']) {
+        let problem = format!(
+            "{name:?} cannot be the name of a file: it must have no empty part, no . or .. as a part, \
+             and no backslash"
+        );
+        faults.add(place, problem);
+    }
+}
+
+fn input_parameter(
+    place: &str,
+    definition: &ir::ParameterDefinition,
+    faults: &mut Faults,
+) -> Option<ParameterInputDecl> {
+    let kind = parameter_type(place, definition, faults)?;
+    let default = match definition
+        .default_value
+        .clone()
+        .filter(|value| !value.is_null())
+    {
+        None => None,
+        Some(value) => match values::coerce(kind, value) {
+            Ok(value) => Some(value),
+            Err(problem) => {
+                faults.add(format!("{place}.defaultValue"), problem);
+                None
+            }
+        },
+    };
+    Some(ParameterInputDecl {
+        kind,
+        optional: definition.is_optional || default.is_some(),
+        default,
+        literals: definition
+            .literals
+            .iter()
+            .cloned()
+            .map(values::normalize)
+            .collect(),
+    })
+}
+
+fn parameter_type(
+    place: &str,
+    definition: &ir::ParameterDefinition,
+    faults: &mut Faults,
+) -> Option<ParameterType> {
+    let kind = match (
+        definition.parameter_type.as_str(),
+        definition.r#type.as_str(),
+    ) {
+        ("NUMBER_DOUBLE", _) | ("", "DOUBLE") => ParameterType::Double,
+        ("NUMBER_INTEGER", _) | ("", "INT") => ParameterType::Integer,
+        ("STRING", _) | ("", "STRING") => ParameterType::String,
+        ("BOOLEAN", _) => ParameterType::Boolean,
+        ("LIST", _) => ParameterType::List,
+        ("STRUCT", _) => ParameterType::Struct,
+        ("TASK_FINAL_STATUS", _) => ParameterType::TaskFinalStatus,
+        ("TASK_CONFIG", _) => ParameterType::TaskConfig,
+        (other, _) => {
+            faults.add(
+                format!("{place}.parameterType"),
+                format!("unknown type {other:?}"),
+            );
+            return None;
+        }
+    };
+    Some(kind)
+}
+
+fn artifact_type(schema: &ir::ArtifactTypeSchema) -> ArtifactType {
+    let title = [
+        &schema.schema_title,
+        &schema.instance_schema,
+        &schema.schema_uri,
+    ];
+    let title = title.into_iter().flatten().find(|title| !title.is_empty());
+    ArtifactType {
+        schema_title: title
+            .cloned()
+            .unwrap_or_else(|| "system.Artifact".to_owned()),
+        schema_version: match schema.schema_version.as_str() {
+            "" => "0.0.1".to_owned(),
+            version => version.to_owned(),
+        },
+    }
+}
+
+/// What a component does.
+pub(super) fn body(
+    source: &Source<'_>,
+    components: &[Component],
+    place: &str,
+    spec: &ir::ComponentSpec,
+    faults: &mut Faults,
+) -> Body {
+    match (&spec.dag, &spec.executor_label) {
+        (Some(dag_spec), None) => {
+            let own = components
+                .iter()
+                .find(|one| place.ends_with(one.name.as_str()));
+            let own =
+                own.filter(|one| place == "root" || place == format!("components.{}", one.name));
+            match own {
+                Some(own) => Body::Dag(dag(source, components, own, place, dag_spec, faults)),
+                None => unfinished(),
+            }
+        }
+        (None, Some(label)) => executor(source, place, label, faults),
+        (Some(_), Some(_)) => {
+            faults.add(
+                place,
+                "a component has either a dag or an executorLabel, not both",
+            );
+            unfinished()
+        }
+        (None, None) => {
+            faults.add(place, "a component needs a dag or an executorLabel");
+            unfinished()
+        }
+    }
+}
+
+fn dag(
+    source: &Source<'_>,
+    components: &[Component],
+    own: &Component,
+    place: &str,
+    spec: &ir::DagSpec,
+    faults: &mut Faults,
+) -> Dag {
+    let place = format!("{place}.dag");
+    if spec.tasks.len() > TASKS_MAX {
+        faults.add(
+            format!("{place}.tasks"),
+            format!("at most {TASKS_MAX} tasks are allowed"),
+        );
+        return Dag::default();
+    }
+    let order: BTreeMap<&str, TaskIx> = spec
+        .tasks
+        .keys()
+        .map(String::as_str)
+        .zip((0u32..).map(TaskIx))
+        .collect();
+    let scope = task::Scope {
+        source,
+        components,
+        own,
+        spec,
+        order: &order,
+    };
+    let mut tasks = Vec::with_capacity(spec.tasks.len());
+    for (key, task_spec) in &spec.tasks {
+        let place = format!("{place}.tasks.{key}");
+        if key.is_empty() || key.len() > NAME_MAX {
+            faults.add(&place, format!("a task's key has 1 to {NAME_MAX} bytes"));
+        }
+        check_file_name(&place, key, faults);
+        tasks.push(task::task(&scope, key, &place, task_spec, faults));
+    }
+    // A task whose component is missing would be reported once more by everything that uses it.
+    let complete = tasks.iter().all(Option::is_some);
+    let mut dag = Dag {
+        tasks: tasks.into_iter().flatten().collect(),
+        ..Dag::default()
+    };
+    if complete {
+        graph::link(&mut dag, &place, faults);
+        outputs(&scope, &mut dag, &place, faults);
+    }
+    dag
+}
+
+fn outputs(scope: &task::Scope<'_>, dag: &mut Dag, place: &str, faults: &mut Faults) {
+    for (name, output) in &scope.spec.outputs.parameters {
+        let place = format!("{place}.outputs.parameters.{name}");
+        let several = output
+            .value_from_oneof
+            .iter()
+            .flat_map(|one| &one.parameter_selectors);
+        let selectors = output.value_from_parameter.iter().chain(several);
+        let mut found = Vec::new();
+        for selector in selectors {
+            let producer = scope.producer(&place, &selector.producer_subtask, faults);
+            let Some((task, component)) = producer else {
+                continue;
+            };
+            if !component
+                .output_parameters
+                .contains_key(&selector.output_parameter_key)
+            {
+                let key = &selector.output_parameter_key;
+                faults.add(
+                    format!("{place}.outputParameterKey"),
+                    format!(
+                        "task {} has no output parameter {key:?}",
+                        selector.producer_subtask
+                    ),
+                );
+            }
+            found.push(OutputSelector {
+                task,
+                output: selector.output_parameter_key.clone(),
+            });
+        }
+        dag.output_parameters.insert(name.clone(), found);
+    }
+    for (name, output) in &scope.spec.outputs.artifacts {
+        let place = format!("{place}.outputs.artifacts.{name}");
+        let mut found = Vec::new();
+        for selector in &output.artifact_selectors {
+            let producer = scope.producer(&place, &selector.producer_subtask, faults);
+            let Some((task, component)) = producer else {
+                continue;
+            };
+            if !component
+                .output_artifacts
+                .contains_key(&selector.output_artifact_key)
+            {
+                let key = &selector.output_artifact_key;
+                faults.add(
+                    format!("{place}.outputArtifactKey"),
+                    format!(
+                        "task {} has no output artifact {key:?}",
+                        selector.producer_subtask
+                    ),
+                );
+            }
+            found.push(OutputSelector {
+                task,
+                output: selector.output_artifact_key.clone(),
+            });
+        }
+        dag.output_artifacts.insert(name.clone(), found);
+    }
+}
+
+fn executor(source: &Source<'_>, place: &str, label: &str, faults: &mut Faults) -> Body {
+    let Some(executor) = source.spec.deployment_spec.executors.get(label) else {
+        faults.add(
+            format!("{place}.executorLabel"),
+            format!("deploymentSpec.executors has no {label:?}"),
+        );
+        return unfinished();
+    };
+    let place = format!("deploymentSpec.executors.{label}");
+    if let Some(container) = &executor.container {
+        return Body::Container(Box::new(self::container(source, label, container)));
+    }
+    if let Some(importer) = &executor.importer {
+        return match self::importer(&place, importer, faults) {
+            Some(importer) => Body::Importer(Box::new(importer)),
+            None => unfinished(),
+        };
+    }
+    let problem = if executor.resolver.is_some() {
+        "resolver executors are not supported: use an importer"
+    } else if executor.custom_job.is_some() {
+        "customJob executors are Google Cloud's: use a container"
+    } else {
+        "an executor needs a container or an importer"
+    };
+    faults.add(place, problem);
+    unfinished()
+}
+
+fn container(source: &Source<'_>, label: &str, spec: &ir::ContainerSpec) -> Container {
+    let platform = source
+        .platform
+        .and_then(|platform| platform.deployment_spec.executors.get(label))
+        .cloned()
+        .unwrap_or_default();
+    Container {
+        executor: label.to_owned(),
+        image: spec.image.clone(),
+        command: spec.command.clone(),
+        args: spec.args.clone(),
+        env: spec
+            .env
+            .iter()
+            .map(|env| (env.name.clone(), env.value.clone()))
+            .collect(),
+        resources: resources(&spec.resources),
+        platform,
+    }
+}
+
+/// The texts win over the numbers that old compilers wrote.
+fn resources(spec: &ir::ResourcesSpec) -> ResourceSpec {
+    let pick = |text: &str, number: f64, unit: &str| match (text.is_empty(), number > 0.0) {
+        (false, _) => Some(text.to_owned()),
+        (true, true) => Some(format!("{number}{unit}")),
+        (true, false) => None,
+    };
+    ResourceSpec {
+        cpu_limit: pick(&spec.resource_cpu_limit, spec.cpu_limit, ""),
+        memory_limit: pick(&spec.resource_memory_limit, spec.memory_limit, "G"),
+        cpu_request: pick(&spec.resource_cpu_request, spec.cpu_request, ""),
+        memory_request: pick(&spec.resource_memory_request, spec.memory_request, "G"),
+        accelerator: spec.accelerator.as_ref().map(|accelerator| {
+            let or = |text: &str, old: &str| if text.is_empty() { old } else { text }.to_owned();
+            let old_count = values::to_text(&accelerator.count);
+            (
+                or(&accelerator.resource_type, &accelerator.r#type),
+                or(&accelerator.resource_count, &old_count),
+            )
+        }),
+    }
+}
+
+fn importer(place: &str, spec: &ir::ImporterSpec, faults: &mut Faults) -> Option<Importer> {
+    let uri = match (
+        &spec.artifact_uri.runtime_parameter,
+        task::constant(&spec.artifact_uri),
+    ) {
+        (Some(name), _) => ImporterUri::Parameter(name.clone()),
+        (None, Some(Value::String(uri))) => ImporterUri::Constant(uri),
+        (None, _) => {
+            let place = format!("{place}.importer.artifactUri");
+            faults.add(
+                place,
+                "an importer needs a constant text or a runtimeParameter",
+            );
+            return None;
+        }
+    };
+    Some(Importer {
+        uri,
+        kind: artifact_type(&spec.type_schema),
+        metadata: spec.metadata.clone(),
+        reimport: spec.reimport,
+        download_to_workspace: spec.download_to_workspace,
+    })
+}
