@@ -2,6 +2,7 @@
 //! environment. How a run gets to its end is `ferroflow_pipeline_engine`.
 
 pub(crate) mod address;
+pub(crate) mod artifact;
 pub(crate) mod content_type;
 pub(crate) mod definition;
 pub(crate) mod listing;

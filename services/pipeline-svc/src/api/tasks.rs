@@ -23,8 +23,8 @@ use tonic::{Request, Response, Status};
 use super::elide::Room;
 use super::{Api, failed, id, id_opt, invalid};
 use crate::app::{artifacts, tasks};
+use crate::domain::artifact::StoredArtifact;
 use crate::domain::content_type::content_type;
-use crate::store::artifacts::StoredArtifact;
 
 /// Artifacts whose content is a whole message are limited to this.
 const WHOLE_MAX: u64 = 32 * 1024 * 1024;

@@ -10,8 +10,8 @@ use ferroflow_types::{Error, ErrorKind, RunId, TaskId};
 use futures::StreamExt as _;
 
 use super::Ctx;
+use crate::domain::artifact::StoredArtifact;
 use crate::store;
-use crate::store::artifacts::StoredArtifact;
 
 /// The largest page.
 const PAGE_MAX: i64 = 200;

@@ -4,25 +4,13 @@ use std::sync::Arc;
 
 use ferroflow_db::{DbError, Read, WriteTx};
 use ferroflow_pipeline_engine::artifact::Artifact;
-use ferroflow_types::{RunId, TaskId, Timestamp};
+use ferroflow_types::{RunId, TaskId};
 use serde_json::{Map, Value};
 use sqlx::any::AnyRow;
 
+use crate::domain::artifact::StoredArtifact;
 use crate::domain::run::Run;
 use crate::store::row::{Cells, json_text};
-
-/// An artifact with what made it.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct StoredArtifact {
-    /// The artifact.
-    pub artifact: Arc<Artifact>,
-    /// The run that made it.
-    pub run: RunId,
-    /// The task that made it.
-    pub task: TaskId,
-    /// When.
-    pub created_at: Timestamp,
-}
 
 const INSERT: &str = "INSERT INTO artifacts (id, namespace, pipeline_name, run_id, task_id, name, \
     schema_title, schema_version, uri, metadata, digest, size_bytes, created_at, stamp) \

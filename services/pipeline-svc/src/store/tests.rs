@@ -19,10 +19,10 @@ use uuid::Uuid;
 
 use super::{MIGRATIONS, artifacts, experiments, list, pipelines, runs, specs, tasks, versions};
 use crate::app::list::{ListRequest, listing};
+use crate::domain::artifact::StoredArtifact;
 use crate::domain::definition::{Experiment, Pipeline, Version};
 use crate::domain::run::{Run, RunStatus, Source, StatusChange, StorageState};
 use crate::domain::spec::SpecText;
-use crate::store::artifacts::StoredArtifact;
 use crate::store::claims::{Claim, FIRST_FENCE};
 
 const NOW: Timestamp = Timestamp::from_millis(1_769_860_800_250);

@@ -18,10 +18,10 @@ use uuid::Uuid;
 
 use crate::app::Ctx;
 use crate::app::drive::{self, Answer, Letter, Order, Reply};
+use crate::domain::artifact::StoredArtifact;
 use crate::domain::request::{Refusal, Request};
 use crate::domain::run::Run;
 use crate::store;
-use crate::store::artifacts::StoredArtifact;
 use crate::store::claims::Claim;
 use crate::workers::attempt::{Granted, Report};
 

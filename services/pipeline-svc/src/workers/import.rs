@@ -14,8 +14,8 @@ use serde_json::{Map, Value};
 
 use super::actor::{Actor, Loaded, Memory};
 use super::attempt::{self, Report};
+use crate::domain::artifact::StoredArtifact;
 use crate::store;
-use crate::store::artifacts::StoredArtifact;
 
 /// An importer's artifact, and its row if it is a new one.
 type Imported = Result<(Arc<Artifact>, Option<StoredArtifact>), NodeError>;

@@ -18,10 +18,10 @@ use super::attempt::{self, Report};
 use crate::app::drive::ANSWERS;
 use crate::app::events;
 use crate::app::schedules::SCHEDULES;
+use crate::domain::artifact::StoredArtifact;
 use crate::domain::request::Refusal;
 use crate::domain::run::{Run, RunError, RunStatus};
 use crate::store;
-use crate::store::artifacts::StoredArtifact;
 
 /// What a step changes and asks for.
 #[derive(Default)]

@@ -1,0 +1,19 @@
+//! An artifact as it is stored and shown; how tasks hand it on is the engine's.
+
+use std::sync::Arc;
+
+use ferroflow_pipeline_engine::artifact::Artifact;
+use ferroflow_types::{RunId, TaskId, Timestamp};
+
+/// An artifact with what made it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct StoredArtifact {
+    /// The artifact.
+    pub artifact: Arc<Artifact>,
+    /// The run that made it.
+    pub run: RunId,
+    /// The task that made it.
+    pub task: TaskId,
+    /// When.
+    pub created_at: Timestamp,
+}
