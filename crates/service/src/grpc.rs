@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ferroflow_proto::nesting::UNKNOWN_BYTES_MAX;
-use ferroflow_types::Principal;
+use ferroflow_types::Caller;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
@@ -53,16 +53,15 @@ const NOTICE: Duration = Duration::from_millis(500);
 /// How long calls may take to end after that; streams that are followed never do.
 const CALLS_PATIENCE: Duration = Duration::from_secs(6);
 
-/// Who calls, verified; in the extensions of every request that reaches a service.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller(pub Principal);
-
-/// Who calls, according to a request's extensions.
-pub fn caller<T>(request: &tonic::Request<T>) -> Result<Principal, Status> {
-    match request.extensions().get::<Caller>() {
-        Some(Caller(principal)) => Ok(principal.clone()),
-        None => Err(Status::unauthenticated("nobody says who is calling")),
-    }
+/// Who calls, verified, according to a request's extensions.
+///
+/// # Errors
+/// Unauthenticated when nobody put it there.
+pub fn caller<T>(request: &tonic::Request<T>) -> Result<Caller, Status> {
+    let found = request.extensions().get::<Caller>();
+    found
+        .cloned()
+        .ok_or_else(|| Status::unauthenticated("nobody says who is calling"))
 }
 
 /// Where calls come in.

@@ -5,9 +5,10 @@
 
 mod pem;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use ferroflow_types::Principal;
+use ferroflow_types::{Access, Caller, Namespace, Principal};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,9 @@ struct Claims {
     sub: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     groups: Vec<String>,
+    /// The namespaces that the subject may act in; absent for the single user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    namespaces: Option<BTreeSet<Namespace>>,
     exp: i64,
 }
 
@@ -133,18 +137,23 @@ impl PublicKey {
 }
 
 impl Signer {
-    /// A token that says to `audience` that `principal` calls; `now_s` in seconds since the epoch.
+    /// A token that says to `audience` who calls, and what they may; `now_s` in seconds since the
+    /// epoch.
     pub fn sign(
         &self,
-        principal: &Principal,
+        caller: &Caller,
         audience: &str,
         now_s: i64,
     ) -> Result<String, IdentityError> {
         let claims = Claims {
             iss: ISSUER.to_owned(),
             aud: audience.to_owned(),
-            sub: principal.subject.clone(),
-            groups: principal.groups.clone(),
+            sub: caller.principal.subject.clone(),
+            groups: caller.principal.groups.clone(),
+            namespaces: match &caller.access {
+                Access::SingleUser => None,
+                Access::Namespaces(namespaces) => Some(namespaces.clone()),
+            },
             exp: now_s + LIFETIME_S,
         };
         jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &self.key)
@@ -153,13 +162,22 @@ impl Signer {
 }
 
 impl Verifier {
-    /// Who calls, if the token is good.
-    pub fn verify(&self, token: &str) -> Result<Principal, IdentityError> {
+    /// Who calls and what they may, if the token is good.
+    pub fn verify(&self, token: &str) -> Result<Caller, IdentityError> {
         let data = jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation)
             .map_err(|error| IdentityError(error.to_string()))?;
-        Ok(Principal {
-            subject: data.claims.sub,
-            groups: data.claims.groups,
+        let Claims {
+            sub,
+            groups,
+            namespaces,
+            ..
+        } = data.claims;
+        Ok(Caller {
+            principal: Principal {
+                subject: sub,
+                groups,
+            },
+            access: namespaces.map_or(Access::SingleUser, Access::Namespaces),
         })
     }
 }
@@ -176,22 +194,38 @@ mod tests {
         let keys = Keys::generate().unwrap();
         let now = SystemClock.now().seconds();
         let signer = keys.signer();
-        let good = signer
-            .sign(&Principal::local(), "pipeline-svc", now)
-            .unwrap();
+        let good = signer.sign(&Caller::local(), "pipeline-svc", now).unwrap();
 
         assert_eq!(
             keys.verifier("pipeline-svc").verify(&good).unwrap(),
-            Principal::local()
+            Caller::local()
         );
         assert!(keys.verifier("katib-svc").verify(&good).is_err());
         let others = Keys::generate().unwrap();
         assert!(others.verifier("pipeline-svc").verify(&good).is_err());
         let old = signer
-            .sign(&Principal::local(), "pipeline-svc", now - 600)
+            .sign(&Caller::local(), "pipeline-svc", now - 600)
             .unwrap();
         assert!(keys.verifier("pipeline-svc").verify(&old).is_err());
         let unsigned = format!("{}.", good.rsplit_once('.').unwrap().0);
         assert!(keys.verifier("pipeline-svc").verify(&unsigned).is_err());
+    }
+
+    #[test]
+    fn what_a_caller_may_is_in_the_token() {
+        let keys = Keys::generate().unwrap();
+        let namespaces = ["a", "b"].map(|name| name.parse().unwrap());
+        for namespaces in [BTreeSet::new(), BTreeSet::from(namespaces)] {
+            let caller = Caller {
+                principal: Principal {
+                    subject: "ann".to_owned(),
+                    groups: vec!["staff".to_owned()],
+                },
+                access: Access::Namespaces(namespaces),
+            };
+            let now = SystemClock.now().seconds();
+            let token = keys.signer().sign(&caller, "x", now).unwrap();
+            assert_eq!(keys.verifier("x").verify(&token).unwrap(), caller);
+        }
     }
 }

@@ -10,7 +10,7 @@
 //! | [`error`] | the one transport-free [`error::Error`] |
 //! | [`event`] | [`event::CloudEvent`], what a service tells the world |
 //! | [`json`] | values: whole numbers, how deep they may nest |
-//! | [`caller`] | [`caller::Principal`], who asks |
+//! | [`caller`] | [`Caller`], who asks and what they may; [`Scope`] |
 //!
 //! No I/O here, no async, and nothing of ours below it.
 #![warn(missing_docs)]
@@ -26,7 +26,7 @@ pub mod name;
 pub mod quantity;
 pub mod time;
 
-pub use caller::Principal;
+pub use caller::{Access, Caller, Principal, Scope};
 pub use error::{Error, ErrorKind, FieldViolation, Result};
 pub use event::CloudEvent;
 pub use id::{ExperimentId, PipelineId, PipelineVersionId, RecurringRunId, RunId, TaskId};

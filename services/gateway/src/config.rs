@@ -15,7 +15,8 @@ pub struct Config {
     /// Where pipeline-svc is, for a gateway of its own: `http://<host>:<port>`. The host may have
     /// several addresses. Empty for its socket in the data folder.
     pub pipeline_svc: String,
-    /// A file with a line `principal:<SHA-256 of a key, hexadecimal>` for each key; empty for none.
+    /// A file with a line `principal:<SHA-256 of a key, hexadecimal>` for each key, behind which
+    /// `namespaces=a,b` may limit it; empty for none.
     pub api_keys_file: String,
     /// Seconds between saying at `/readyz` that it stops and taking no further connections; 5 for a
     /// gateway of its own and 0 in one process with all, unless given.

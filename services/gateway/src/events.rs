@@ -1,5 +1,7 @@
 //! `EventService` over the bus.
 //!
+//! A watcher is told of what is in the namespaces of the caller, whatever its filter says.
+//!
 //! A cursor is a position, bound to the filter that it was given for: with another filter it would
 //! skip events in silence, so it is refused.
 
@@ -7,7 +9,9 @@ use ferroflow_bus::{Bus, EventFilter};
 use ferroflow_proto::events::v1 as pb;
 use ferroflow_proto::events::v1::event_service_server::EventService;
 use ferroflow_proto::json::{map_to_struct, timestamp};
-use ferroflow_types::CloudEvent;
+use ferroflow_service::grpc::caller;
+use ferroflow_service::status::to_status;
+use ferroflow_types::{Access, Caller, CloudEvent, Scope as _};
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
@@ -48,6 +52,7 @@ fn encode(position: i64, mark: u64) -> Result<String, Status> {
 /// A watcher of the log.
 struct Watch {
     bus: Bus,
+    caller: Caller,
     filter: EventFilter,
     mark: u64,
     position: i64,
@@ -76,7 +81,11 @@ impl Watch {
                 .map_err(failed)?;
             let moved = batch.scanned > self.position;
             self.position = batch.scanned;
-            self.ready = batch.events.into();
+            let seen = batch.events.into_iter().filter(|(_, event)| {
+                let namespace = event.namespace.parse();
+                namespace.is_ok_and(|namespace| self.caller.covers(&namespace))
+            });
+            self.ready = seen.collect();
             match (moved, self.follow) {
                 (true, _) => {}
                 (false, true) => self.bus.wait_after(self.position).await,
@@ -106,6 +115,26 @@ fn shown(event: CloudEvent) -> pb::Event {
     }
 }
 
+/// Refuses a filter that names what the caller may not watch.
+fn check(caller: &Caller, filter: &mut EventFilter) -> Result<(), Status> {
+    if caller.access == Access::SingleUser {
+        // Everything is in one namespace, whatever the client calls it.
+        filter.namespaces.clear();
+        return Ok(());
+    }
+    let of_subject = filter.subject_prefix.strip_prefix("namespaces/");
+    let of_subject = of_subject.and_then(|rest| rest.split('/').next());
+    for named in filter
+        .namespaces
+        .iter()
+        .map(String::as_str)
+        .chain(of_subject)
+    {
+        caller.namespace(named).map_err(|error| to_status(&error))?;
+    }
+    Ok(())
+}
+
 #[tonic::async_trait]
 impl EventService for Events {
     type WatchStream = BoxStream<'static, Result<pb::WatchResponse, Status>>;
@@ -114,14 +143,16 @@ impl EventService for Events {
         &self,
         request: Request<pb::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
+        let caller = caller(&request)?;
         let given = request.into_inner();
-        let filter = EventFilter {
+        let mut filter = EventFilter {
             topics: given.topics,
             types: given.types,
             namespaces: given.namespaces,
             subject_prefix: given.subject_prefix,
         };
         let mark = mark(&filter);
+        check(&caller, &mut filter)?;
         let oldest = self.bus.oldest().await.map_err(|error| {
             tracing::error!(%error, "the event log cannot be read");
             Status::unavailable("the event log cannot be read")
@@ -149,6 +180,7 @@ impl EventService for Events {
         let ready = std::collections::VecDeque::new();
         let watch = Watch {
             bus: self.bus.clone(),
+            caller,
             filter,
             mark,
             position,

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, Response, header};
 use ferroflow_service::grpc::Repeatable;
-use ferroflow_types::Principal;
+use ferroflow_types::Caller;
 use tonic::Status;
 use tower::ServiceExt as _;
 
@@ -21,7 +21,7 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
 /// Passes a call on to the service that its path names.
 pub(crate) async fn call(
     upstreams: &Upstreams,
-    principal: &Principal,
+    caller: &Caller,
     mut request: Request<Body>,
 ) -> Response<Body> {
     let path = request.uri().path().to_owned();
@@ -34,13 +34,14 @@ pub(crate) async fn call(
             "{path} is not a known method"
         )));
     };
-    let (backend, headers) = match upstreams.open(service, principal) {
+    let (backend, headers) = match upstreams.open(service, caller) {
         Ok(open) => open,
         Err(status) => return refused(&status),
     };
     request.headers_mut().remove(header::HOST);
     request.headers_mut().remove(header::AUTHORIZATION);
     request.headers_mut().extend(headers);
+    request.extensions_mut().insert(caller.clone());
     if rule.only_reads() {
         request.extensions_mut().insert(Repeatable);
     }

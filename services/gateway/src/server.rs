@@ -19,7 +19,7 @@ use ferroflow_service::identity::Signer;
 use ferroflow_service::metrics::Metrics;
 use ferroflow_service::runner::{Runner, TaskKind};
 use ferroflow_service::telemetry;
-use ferroflow_types::{Principal, ValueLimit};
+use ferroflow_types::{Caller, ValueLimit};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
@@ -269,12 +269,12 @@ async fn route(gateway: &Gateway, request: Request) -> Response<Body> {
     if let Some(page) = pages::ui(request.method(), request.uri().path()) {
         return page;
     }
-    let principal = match &gateway.keys {
+    let caller = match &gateway.keys {
         // One user on a loopback address: whoever can connect is that user.
-        None => Some(Principal::local()),
+        None => Some(Caller::local()),
         Some(keys) => keys.caller(request.headers()).cloned(),
     };
-    let Some(principal) = principal else {
+    let Some(caller) = caller else {
         let answer = unknown(request.headers());
         hygiene::drain(request.into_body()).await;
         return answer;
@@ -286,7 +286,7 @@ async fn route(gateway: &Gateway, request: Request) -> Response<Body> {
         ..
     } = gateway;
     if proxy::is_grpc(request.headers()) {
-        return proxy::call(upstreams, &principal, request).await;
+        return proxy::call(upstreams, &caller, request).await;
     }
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     if let Some(page) = pages::page(&method, &path, routes, metrics.as_ref()) {
@@ -294,9 +294,9 @@ async fn route(gateway: &Gateway, request: Request) -> Response<Body> {
         return page;
     }
     if let Some(kind) = Upload::of(&method, &path) {
-        return uploads::upload(kind, upstreams, &principal, request).await;
+        return uploads::upload(kind, upstreams, &caller, request).await;
     }
-    transcode(routes, upstreams, &principal, request, gateway.body_max).await
+    transcode(routes, upstreams, &caller, request, gateway.body_max).await
 }
 
 /// The answer to one who carries no key of ours.

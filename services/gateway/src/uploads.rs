@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, FromRequest as _, Multipart, Request};
 use axum::http::{HeaderMap, Method, Response, StatusCode};
 use ferroflow_proto::pipelines::v1 as pb;
-use ferroflow_types::Principal;
+use ferroflow_types::Caller;
 use prost::Message as _;
 use prost_reflect::MethodDescriptor;
 use serde_json::json;
@@ -89,10 +89,10 @@ impl Upload {
 pub(crate) async fn upload(
     kind: Upload,
     upstreams: &Upstreams,
-    principal: &Principal,
+    caller: &Caller,
     request: Request,
 ) -> Response<Body> {
-    match answer(kind, upstreams, principal, request).await {
+    match answer(kind, upstreams, caller, request).await {
         Ok(response) => response,
         Err(status) => {
             let http = match status.code() {
@@ -116,7 +116,7 @@ pub(crate) async fn upload(
 async fn answer(
     kind: Upload,
     upstreams: &Upstreams,
-    principal: &Principal,
+    caller: &Caller,
     request: Request,
 ) -> Result<Response<Body>, Status> {
     let query = request.uri().query().unwrap_or_default().to_owned();
@@ -162,14 +162,7 @@ async fn answer(
     let method = kind
         .method()
         .ok_or_else(|| Status::internal("the upload service has no descriptor"))?;
-    let bytes = raw_call(
-        upstreams,
-        principal,
-        &method,
-        request.into(),
-        HeaderMap::new(),
-    )
-    .await?;
+    let bytes = raw_call(upstreams, caller, &method, request.into(), HeaderMap::new()).await?;
     Ok(error::json_response(
         StatusCode::OK,
         &crate::transcode::to_json(&method, &bytes)?,

@@ -8,7 +8,7 @@ use ferroflow_service::grpc::Replicas;
 use ferroflow_service::identity::{HEADER, LIFETIME_S, Signer};
 use ferroflow_service::telemetry;
 use ferroflow_types::time::SystemClock;
-use ferroflow_types::{Clock as _, Principal};
+use ferroflow_types::{Access, Caller, Clock as _};
 use tonic::body::Body;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -43,8 +43,8 @@ pub enum Way {
     Several(Replicas),
 }
 
-/// Whose token, for which service.
-type TokenKey = (String, &'static str);
+/// Whose token, what they may, and for which service.
+type TokenKey = (String, Access, &'static str);
 
 /// When it was signed, and the token.
 type SignedToken = (i64, HeaderValue);
@@ -93,7 +93,7 @@ impl Upstreams {
     pub(crate) fn open(
         &self,
         service: &str,
-        principal: &Principal,
+        caller: &Caller,
     ) -> Result<(Backend, HeaderMap), Status> {
         let Some((audience, backend)) = self.by_service.get(service) else {
             return Err(Status::new(
@@ -102,7 +102,7 @@ impl Upstreams {
             ));
         };
         let mut headers = HeaderMap::new();
-        headers.insert(HEADER, self.token(principal, audience)?);
+        headers.insert(HEADER, self.token(caller, audience)?);
         if let Some(trace) = telemetry::current_traceparent()
             && let Ok(value) = HeaderValue::from_str(&trace)
         {
@@ -112,9 +112,13 @@ impl Upstreams {
     }
 
     /// A token for this caller, signed anew when half its life is over.
-    fn token(&self, principal: &Principal, audience: &'static str) -> Result<HeaderValue, Status> {
+    fn token(&self, caller: &Caller, audience: &'static str) -> Result<HeaderValue, Status> {
         let now = SystemClock.now().seconds();
-        let key = (principal.subject.clone(), audience);
+        let key = (
+            caller.principal.subject.clone(),
+            caller.access.clone(),
+            audience,
+        );
         let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((signed_at, token)) = tokens.get(&key)
             && now - signed_at < LIFETIME_S / 2
@@ -123,7 +127,7 @@ impl Upstreams {
         }
         let token = self
             .signer
-            .sign(principal, audience, now)
+            .sign(caller, audience, now)
             .ok()
             .and_then(|token| HeaderValue::from_str(&token).ok())
             .ok_or_else(|| Status::internal("cannot sign the caller's identity"))?;

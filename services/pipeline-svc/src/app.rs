@@ -28,7 +28,7 @@ use ferroflow_pipeline_engine::engine::RunFacts;
 use ferroflow_pipeline_engine::plan::Plan;
 use ferroflow_runtime::Runtime;
 use ferroflow_types::id::IdSource;
-use ferroflow_types::{Clock, Namespace, Timestamp, ValueLimit};
+use ferroflow_types::{Clock, Timestamp, ValueLimit};
 use tokio::sync::Mutex;
 
 use crate::domain::recurring::zone::Zone;
@@ -81,16 +81,6 @@ impl Ctx {
     /// The time, read once per transaction.
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
-    }
-
-    /// The tenant that a request speaks of. A single-user installation has one, whatever it is
-    /// called by the client.
-    #[expect(
-        clippy::unused_self,
-        reason = "with several users it depends on the installation"
-    )]
-    pub(crate) fn namespace(&self, _asked: &str) -> Namespace {
-        Namespace::single_user()
     }
 
     /// What the engine is told of a run.

@@ -9,3 +9,15 @@ mod import;
 pub(crate) mod runs;
 pub(crate) mod schedules;
 mod turn;
+
+use ferroflow_types::{Namespace, Scope};
+
+/// The scope of what is done for all callers. Only workers can make one: nothing that a request
+/// leads to finds objects of namespaces that are not its caller's.
+pub(crate) struct AllNamespaces(());
+
+impl Scope for AllNamespaces {
+    fn covers(&self, _namespace: &Namespace) -> bool {
+        true
+    }
+}

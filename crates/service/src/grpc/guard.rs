@@ -14,7 +14,6 @@ use tonic::body::Body;
 use tower::{Layer, Service};
 use tracing::Instrument as _;
 
-use super::Caller;
 use super::answer::{Call, Counted};
 use crate::identity::{self, Verifier};
 use crate::status::to_status;
@@ -60,8 +59,8 @@ impl<S> Guard<S> {
         }
         let token = text(request.headers(), identity::HEADER).unwrap_or_default();
         match self.verifier.verify(token) {
-            Ok(principal) => {
-                request.extensions_mut().insert(Caller(principal));
+            Ok(caller) => {
+                request.extensions_mut().insert(caller);
                 Ok(())
             }
             Err(error) => {

@@ -17,7 +17,7 @@ use ferroflow_service::grpc::{self, Listener, caller};
 use ferroflow_service::identity::{HEADER, Keys};
 use ferroflow_service::status::to_status;
 use ferroflow_types::time::SystemClock;
-use ferroflow_types::{Clock as _, Error, ErrorKind, Principal};
+use ferroflow_types::{Access, Caller, Clock as _, Error, ErrorKind, Principal};
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use tokio_util::sync::CancellationToken;
@@ -48,7 +48,7 @@ impl EventService for Obedient {
         &self,
         request: Request<WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let principal = caller(&request)?;
+        let caller = caller(&request)?;
         let wish = request.into_inner().topics.pop().unwrap_or_default();
         let stream = match wish.as_str() {
             "panic" => panic!("the password is x"),
@@ -69,7 +69,7 @@ impl EventService for Obedient {
                 stream::iter([event("first"), Err(error)]).boxed()
             }
             "flood" => stream::repeat_with(|| event("x".repeat(16 * 1024))).boxed(),
-            _ => stream::iter([event(principal.subject)]).boxed(),
+            _ => stream::iter([event(caller.principal.subject)]).boxed(),
         };
         Ok(Response::new(stream))
     }
@@ -112,12 +112,15 @@ fn serve_on(listener: impl Into<Listener> + Send + 'static) -> (Keys, Cancellati
 
 /// A wish with the identity of `ada`.
 fn wish(keys: &Keys, wish: &str) -> Request<WatchRequest> {
-    let principal = Principal {
-        subject: "ada".to_owned(),
-        groups: Vec::new(),
+    let caller = Caller {
+        principal: Principal {
+            subject: "ada".to_owned(),
+            groups: Vec::new(),
+        },
+        access: Access::SingleUser,
     };
     let now = SystemClock.now().seconds();
-    let token = keys.signer().sign(&principal, AUDIENCE, now).unwrap();
+    let token = keys.signer().sign(&caller, AUDIENCE, now).unwrap();
     let mut request = Request::new(WatchRequest {
         topics: vec![wish.to_owned()],
         ..WatchRequest::default()

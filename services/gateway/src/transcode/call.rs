@@ -6,7 +6,7 @@ use axum::http::{
 };
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use ferroflow_service::grpc::Repeatable;
-use ferroflow_types::{Principal, ValueLimit, json};
+use ferroflow_types::{Caller, ValueLimit, json};
 use futures::StreamExt as _;
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, MethodDescriptor, SerializeOptions};
@@ -65,13 +65,13 @@ impl Decoder for Raw {
 /// Calls an RPC with an encoded request; the answer is a stream of encoded messages.
 async fn stream_call(
     upstreams: &Upstreams,
-    principal: &Principal,
+    caller: &Caller,
     method: &MethodDescriptor,
     request: Bytes,
     extra: HeaderMap,
 ) -> Result<tonic::Response<Streaming<Bytes>>, Status> {
     let service = method.parent_service().full_name().to_owned();
-    let (backend, mut headers) = upstreams.open(&service, principal)?;
+    let (backend, mut headers) = upstreams.open(&service, caller)?;
     headers.extend(extra);
     let path = format!("/{service}/{}", method.name());
     let path = path
@@ -84,6 +84,7 @@ async fn stream_call(
     })?;
     let mut request = tonic::Request::new(futures::stream::iter([request]));
     *request.metadata_mut() = MetadataMap::from_headers(headers);
+    request.extensions_mut().insert(caller.clone());
     if crate::authz::rule(&service, method.name()).is_some_and(Rule::only_reads) {
         request.extensions_mut().insert(Repeatable);
     }
@@ -93,12 +94,12 @@ async fn stream_call(
 /// Calls a unary RPC with an encoded request.
 pub(crate) async fn raw_call(
     upstreams: &Upstreams,
-    principal: &Principal,
+    caller: &Caller,
     method: &MethodDescriptor,
     request: Bytes,
     extra: HeaderMap,
 ) -> Result<Bytes, Status> {
-    let call = stream_call(upstreams, principal, method, request, extra).await?;
+    let call = stream_call(upstreams, caller, method, request, extra).await?;
     let mut messages = call.into_inner();
     let first = messages.message().await?;
     // The status comes in the trailers, after the message.
@@ -148,7 +149,7 @@ fn is_kfp(path: &str) -> bool {
 pub(crate) async fn transcode(
     routes: &Routes,
     upstreams: &Upstreams,
-    principal: &Principal,
+    caller: &Caller,
     request: Request<Body>,
     body_max: usize,
 ) -> Response<Body> {
@@ -161,7 +162,7 @@ pub(crate) async fn transcode(
             return not_found(&problem, kfp);
         }
     };
-    match answer(&found, upstreams, principal, request, body_max, kfp).await {
+    match answer(&found, upstreams, caller, request, body_max, kfp).await {
         Ok(response) => response,
         Err(status) => error::response(&status),
     }
@@ -194,7 +195,7 @@ fn not_found(problem: &RouteError, kfp: bool) -> Response<Body> {
 async fn answer(
     found: &Found<'_>,
     upstreams: &Upstreams,
-    principal: &Principal,
+    caller: &Caller,
     request: Request<Body>,
     body_max: usize,
     kfp: bool,
@@ -220,11 +221,11 @@ async fn answer(
     if method.is_server_streaming() {
         stream::take_cursor(&mut message, &parts.headers);
         let request = message.encode_to_vec().into();
-        let call = stream_call(upstreams, principal, method, request, extra).await?;
+        let call = stream_call(upstreams, caller, method, request, extra).await?;
         return stream::respond(method, call, &parts.headers).await;
     }
     let request = message.encode_to_vec().into();
-    let bytes = raw_call(upstreams, principal, method, request, extra).await?;
+    let bytes = raw_call(upstreams, caller, method, request, extra).await?;
     Ok(error::json_response(
         StatusCode::OK,
         &to_json(method, &bytes)?,

@@ -16,7 +16,7 @@ impl ExperimentService for Api {
         &self,
         request: Request<pb::CreateExperimentRequest>,
     ) -> Result<Response<pb::Experiment>, Status> {
-        caller(&request)?;
+        let caller = caller(&request)?;
         let experiment = request.into_inner().experiment;
         let given = experiment.ok_or_else(|| invalid("experiment", "Experiment is missing"))?;
         let create = CreateExperiment {
@@ -24,7 +24,7 @@ impl ExperimentService for Api {
             description: given.description,
             namespace: given.namespace,
         };
-        let made = experiments::create_experiment(&self.ctx, create)
+        let made = experiments::create_experiment(&self.ctx, &caller, create)
             .await
             .map_err(failed)?;
         Ok(Response::new(convert::experiment(&made)))
@@ -34,9 +34,9 @@ impl ExperimentService for Api {
         &self,
         request: Request<pb::GetExperimentRequest>,
     ) -> Result<Response<pb::Experiment>, Status> {
-        caller(&request)?;
+        let caller = caller(&request)?;
         let id = id("experiment_id", &request.get_ref().experiment_id)?;
-        let found = experiments::get_experiment(&self.ctx, id)
+        let found = experiments::get_experiment(&self.ctx, &caller, id)
             .await
             .map_err(failed)?;
         Ok(Response::new(convert::experiment(&found)))
@@ -46,7 +46,7 @@ impl ExperimentService for Api {
         &self,
         request: Request<pb::ListExperimentsRequest>,
     ) -> Result<Response<pb::ListExperimentsResponse>, Status> {
-        caller(&request)?;
+        let caller = caller(&request)?;
         let pb::ListExperimentsRequest {
             page_token,
             page_size,
@@ -60,7 +60,7 @@ impl ExperimentService for Api {
             sort_by,
             filter,
         };
-        let page = experiments::list_experiments(&self.ctx, &namespace, &list)
+        let page = experiments::list_experiments(&self.ctx, &caller, &namespace, &list)
             .await
             .map_err(failed)?;
         Ok(Response::new(pb::ListExperimentsResponse {
@@ -74,9 +74,9 @@ impl ExperimentService for Api {
         &self,
         request: Request<pb::ArchiveExperimentRequest>,
     ) -> Result<Response<()>, Status> {
-        caller(&request)?;
+        let caller = caller(&request)?;
         let id = id("experiment_id", &request.get_ref().experiment_id)?;
-        let done = experiments::set_storage(&self.ctx, id, StorageState::Archived).await;
+        let done = experiments::set_storage(&self.ctx, &caller, id, StorageState::Archived).await;
         done.map(Response::new).map_err(failed)
     }
 
@@ -84,9 +84,9 @@ impl ExperimentService for Api {
         &self,
         request: Request<pb::UnarchiveExperimentRequest>,
     ) -> Result<Response<()>, Status> {
-        caller(&request)?;
+        let caller = caller(&request)?;
         let id = id("experiment_id", &request.get_ref().experiment_id)?;
-        let done = experiments::set_storage(&self.ctx, id, StorageState::Available).await;
+        let done = experiments::set_storage(&self.ctx, &caller, id, StorageState::Available).await;
         done.map(Response::new).map_err(failed)
     }
 
@@ -94,9 +94,9 @@ impl ExperimentService for Api {
         &self,
         request: Request<pb::DeleteExperimentRequest>,
     ) -> Result<Response<()>, Status> {
-        caller(&request)?;
+        let caller = caller(&request)?;
         let id = id("experiment_id", &request.get_ref().experiment_id)?;
-        experiments::delete_experiment(&self.ctx, id)
+        experiments::delete_experiment(&self.ctx, &caller, id)
             .await
             .map(Response::new)
             .map_err(failed)

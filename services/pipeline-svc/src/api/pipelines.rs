@@ -55,7 +55,7 @@ impl PipelineService for Api {
         &self,
         request: Request<pb::CreatePipelineRequest>,
     ) -> Result<Response<pb::Pipeline>, Status> {
-        caller(&request)?;
+        let caller = caller(&request)?;
         let pipeline = request.into_inner().pipeline;
         let given = pipeline.ok_or_else(|| invalid("pipeline", "Pipeline is missing"))?;
         let create = CreatePipeline {
@@ -66,7 +66,7 @@ impl PipelineService for Api {
             tags: given.tags.into_iter().collect(),
             ..CreatePipeline::default()
         };
-        let made = pipelines::create_pipeline(&self.ctx, create, None)
+        let made = pipelines::create_pipeline(&self.ctx, &caller, create, None)
             .await
             .map_err(failed)?;
         Ok(Response::new(convert::pipeline(&made)))
@@ -76,9 +76,9 @@ impl PipelineService for Api {
         &self,
         request: Request<pb::GetPipelineRequest>,
     ) -> Result<Response<pb::Pipeline>, Status> {
-        caller(&request)?;
+        let caller = caller(&request)?;
         let id = id("pipeline_id", &request.get_ref().pipeline_id)?;
-        let found = pipelines::get_pipeline(&self.ctx, id)
+        let found = pipelines::get_pipeline(&self.ctx, &caller, id)
             .await
             .map_err(failed)?;
         Ok(Response::new(convert::pipeline(&found)))
@@ -88,9 +88,9 @@ impl PipelineService for Api {
         &self,
         request: Request<pb::GetPipelineByNameRequest>,
     ) -> Result<Response<pb::Pipeline>, Status> {
-        caller(&request)?;
+        let caller = caller(&request)?;
         let pb::GetPipelineByNameRequest { namespace, name } = request.into_inner();
-        let found = pipelines::get_pipeline_by_name(&self.ctx, &namespace, &name).await;
+        let found = pipelines::get_pipeline_by_name(&self.ctx, &caller, &namespace, &name).await;
         found
             .map(|found| Response::new(convert::pipeline(&found)))
             .map_err(failed)
@@ -100,7 +100,7 @@ impl PipelineService for Api {
         &self,
         request: Request<pb::ListPipelinesRequest>,
     ) -> Result<Response<pb::ListPipelinesResponse>, Status> {
-        caller(&request)?;
+        let caller = caller(&request)?;
         let pb::ListPipelinesRequest {
             namespace,
             page_token,
@@ -114,7 +114,7 @@ impl PipelineService for Api {
             sort_by,
             filter,
         };
-        let page = pipelines::list_pipelines(&self.ctx, &namespace, &list)
+        let page = pipelines::list_pipelines(&self.ctx, &caller, &namespace, &list)
             .await
             .map_err(failed)?;
         Ok(Response::new(pb::ListPipelinesResponse {
@@ -128,13 +128,13 @@ impl PipelineService for Api {
         &self,
         request: Request<pb::DeletePipelineRequest>,
     ) -> Result<Response<()>, Status> {
-        caller(&request)?;
+        let caller = caller(&request)?;
         let pb::DeletePipelineRequest {
             pipeline_id,
             cascade,
         } = request.into_inner();
         let id = id("pipeline_id", &pipeline_id)?;
-        pipelines::delete_pipeline(&self.ctx, id, cascade)
+        pipelines::delete_pipeline(&self.ctx, &caller, id, cascade)
             .await
             .map(Response::new)
             .map_err(failed)
@@ -144,7 +144,7 @@ impl PipelineService for Api {
         &self,
         request: Request<pb::CreatePipelineAndVersionRequest>,
     ) -> Result<Response<pb::Pipeline>, Status> {
-        caller(&request)?;
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let given = request.pipeline;
         let given = given.ok_or_else(|| invalid("pipeline", "Pipeline is missing"))?;
@@ -152,6 +152,8 @@ impl PipelineService for Api {
         let version =
             version.ok_or_else(|| invalid("pipeline_version", "PipelineVersion is missing"))?;
         let url = package_url(&version)?;
+        // Nothing is fetched for a namespace that is not the caller's.
+        caller.namespace(&given.namespace).map_err(failed)?;
         let package = self.ctx.packages.fetch(url).await.map_err(failed)?;
         let named = !given.name.is_empty() || !given.display_name.is_empty();
         // As upstream, the first version is called and described as the pipeline is.
@@ -165,7 +167,8 @@ impl PipelineService for Api {
             code_source_url: version.code_source_url,
             version_tags: version.tags.into_iter().collect(),
         };
-        let made = pipelines::create_pipeline(&self.ctx, create, Some(&package.file)).await;
+        let made =
+            pipelines::create_pipeline(&self.ctx, &caller, create, Some(&package.file)).await;
         made.map(|made| Response::new(convert::pipeline(&made)))
             .map_err(failed)
     }
@@ -174,14 +177,14 @@ impl PipelineService for Api {
         &self,
         request: Request<pb::CreatePipelineVersionRequest>,
     ) -> Result<Response<pb::PipelineVersion>, Status> {
-        caller(&request)?;
+        let caller = caller(&request)?;
         let pipeline = parent(request.get_ref())?;
         let given = request.into_inner().pipeline_version;
         let given =
             given.ok_or_else(|| invalid("pipeline_version", "PipelineVersion is missing"))?;
         let url = package_url(&given)?;
         // Nothing is fetched for a pipeline that is not there.
-        pipelines::get_pipeline(&self.ctx, pipeline)
+        pipelines::get_pipeline(&self.ctx, &caller, pipeline)
             .await
             .map_err(failed)?;
         let package = self.ctx.packages.fetch(url).await.map_err(failed)?;
@@ -193,7 +196,7 @@ impl PipelineService for Api {
             code_source_url: given.code_source_url,
             tags: given.tags.into_iter().collect(),
         };
-        let made = versions::create_version(&self.ctx, pipeline, new, &package.file).await;
+        let made = versions::create_version(&self.ctx, &caller, pipeline, new, &package.file).await;
         made.map(|made| Response::new(convert::version(&made)))
             .map_err(failed)
     }
@@ -202,13 +205,15 @@ impl PipelineService for Api {
         &self,
         request: Request<pb::GetPipelineVersionRequest>,
     ) -> Result<Response<pb::PipelineVersion>, Status> {
-        caller(&request)?;
+        let caller = caller(&request)?;
         // As upstream, the version's id alone says which one it is.
         let id = id(
             "pipeline_version_id",
             &request.get_ref().pipeline_version_id,
         )?;
-        let found = versions::get_version(&self.ctx, id).await.map_err(failed)?;
+        let found = versions::get_version(&self.ctx, &caller, id)
+            .await
+            .map_err(failed)?;
         Ok(Response::new(convert::version(&found)))
     }
 
@@ -216,7 +221,7 @@ impl PipelineService for Api {
         &self,
         request: Request<pb::ListPipelineVersionsRequest>,
     ) -> Result<Response<pb::ListPipelineVersionsResponse>, Status> {
-        caller(&request)?;
+        let caller = caller(&request)?;
         let pb::ListPipelineVersionsRequest {
             pipeline_id,
             page_token,
@@ -231,7 +236,7 @@ impl PipelineService for Api {
             sort_by,
             filter,
         };
-        let page = versions::list_versions(&self.ctx, id, &list)
+        let page = versions::list_versions(&self.ctx, &caller, id, &list)
             .await
             .map_err(failed)?;
         Ok(Response::new(pb::ListPipelineVersionsResponse {
@@ -245,12 +250,12 @@ impl PipelineService for Api {
         &self,
         request: Request<pb::DeletePipelineVersionRequest>,
     ) -> Result<Response<()>, Status> {
-        caller(&request)?;
+        let caller = caller(&request)?;
         let id = id(
             "pipeline_version_id",
             &request.get_ref().pipeline_version_id,
         )?;
-        versions::delete_version(&self.ctx, id)
+        versions::delete_version(&self.ctx, &caller, id)
             .await
             .map(Response::new)
             .map_err(failed)
@@ -260,14 +265,15 @@ impl PipelineService for Api {
         &self,
         request: Request<pb::UpdatePipelineRequest>,
     ) -> Result<Response<pb::Pipeline>, Status> {
-        caller(&request)?;
+        let caller = caller(&request)?;
         let (metadata, _, message) = request.into_parts();
         let given = message
             .pipeline
             .ok_or_else(|| invalid("pipeline", "Pipeline is missing"))?;
         let id = id("pipeline.pipeline_id", &given.pipeline_id)?;
         let tags = tags_of(&metadata, given.tags);
-        let done = pipelines::update_pipeline(&self.ctx, id, given.display_name, tags).await;
+        let done =
+            pipelines::update_pipeline(&self.ctx, &caller, id, given.display_name, tags).await;
         done.map(|done| Response::new(convert::pipeline(&done)))
             .map_err(failed)
     }
@@ -276,7 +282,7 @@ impl PipelineService for Api {
         &self,
         request: Request<pb::UpdatePipelineVersionRequest>,
     ) -> Result<Response<pb::PipelineVersion>, Status> {
-        caller(&request)?;
+        let caller = caller(&request)?;
         let (metadata, _, message) = request.into_parts();
         let given = message.pipeline_version;
         let given =
@@ -286,7 +292,7 @@ impl PipelineService for Api {
             &given.pipeline_version_id,
         )?;
         let tags = tags_of(&metadata, given.tags);
-        let done = versions::update_version(&self.ctx, id, given.display_name, tags).await;
+        let done = versions::update_version(&self.ctx, &caller, id, given.display_name, tags).await;
         done.map(|done| Response::new(convert::version(&done)))
             .map_err(failed)
     }

@@ -10,7 +10,7 @@ use ferroflow_proto::kfp::v2beta1::trigger::Trigger as GivenTrigger;
 use ferroflow_proto::pipelines::v1::schedule_service_server::ScheduleService;
 use ferroflow_proto::pipelines::v1::{ListDueTimesRequest, ListDueTimesResponse};
 use ferroflow_service::grpc::caller;
-use ferroflow_types::Timestamp;
+use ferroflow_types::{Caller, Timestamp};
 use serde_json::Value;
 use tonic::{Request, Response, Status};
 
@@ -168,9 +168,14 @@ fn listed(found: &RecurringRun, room: &mut Room) -> pb::RecurringRun {
 }
 
 impl Api {
-    async fn set_enabled(&self, given: &str, enabled: bool) -> Result<Response<()>, Status> {
+    async fn set_enabled(
+        &self,
+        caller: &Caller,
+        given: &str,
+        enabled: bool,
+    ) -> Result<Response<()>, Status> {
         let id = id("recurring_run_id", given)?;
-        recurring_runs::set_enabled(&self.ctx, id, enabled)
+        recurring_runs::set_enabled(&self.ctx, caller, id, enabled)
             .await
             .map(Response::new)
             .map_err(failed)
@@ -183,7 +188,7 @@ impl RecurringRunService for Api {
         &self,
         request: Request<pb::CreateRecurringRunRequest>,
     ) -> Result<Response<pb::RecurringRun>, Status> {
-        caller(&request)?;
+        let caller = caller(&request)?;
         let given = request
             .into_inner()
             .recurring_run
@@ -192,7 +197,7 @@ impl RecurringRunService for Api {
             Some(Given::PipelineSpec(spec)) => Some(Value::Object(struct_to_map(spec))),
             _ => None,
         };
-        let made = recurring_runs::create_recurring_run(&self.ctx, create_of(given)?)
+        let made = recurring_runs::create_recurring_run(&self.ctx, &caller, create_of(given)?)
             .await
             .map_err(failed)?;
         Ok(Response::new(recurring_run(&made, spec.as_ref())))
@@ -202,9 +207,9 @@ impl RecurringRunService for Api {
         &self,
         request: Request<pb::GetRecurringRunRequest>,
     ) -> Result<Response<pb::RecurringRun>, Status> {
-        caller(&request)?;
+        let caller = caller(&request)?;
         let id = id("recurring_run_id", &request.get_ref().recurring_run_id)?;
-        let found = recurring_runs::get_recurring_run(&self.ctx, id)
+        let found = recurring_runs::get_recurring_run(&self.ctx, &caller, id)
             .await
             .map_err(failed)?;
         let spec = found.spec.as_ref();
@@ -215,7 +220,7 @@ impl RecurringRunService for Api {
         &self,
         request: Request<pb::ListRecurringRunsRequest>,
     ) -> Result<Response<pb::ListRecurringRunsResponse>, Status> {
-        caller(&request)?;
+        let caller = caller(&request)?;
         let pb::ListRecurringRunsRequest {
             page_token,
             page_size,
@@ -231,9 +236,10 @@ impl RecurringRunService for Api {
             sort_by,
             filter,
         };
-        let page = recurring_runs::list_recurring_runs(&self.ctx, &namespace, experiment, &list)
-            .await
-            .map_err(failed)?;
+        let page =
+            recurring_runs::list_recurring_runs(&self.ctx, &caller, &namespace, experiment, &list)
+                .await
+                .map_err(failed)?;
         let mut room = Room::of_list();
         let entries = page.entries.iter();
         Ok(Response::new(pb::ListRecurringRunsResponse {
@@ -247,25 +253,25 @@ impl RecurringRunService for Api {
         &self,
         request: Request<pb::EnableRecurringRunRequest>,
     ) -> Result<Response<()>, Status> {
-        caller(&request)?;
+        let caller = caller(&request)?;
         let given = &request.get_ref().recurring_run_id;
-        self.set_enabled(given, true).await
+        self.set_enabled(&caller, given, true).await
     }
 
     async fn disable_recurring_run(
         &self,
         request: Request<pb::DisableRecurringRunRequest>,
     ) -> Result<Response<()>, Status> {
-        caller(&request)?;
+        let caller = caller(&request)?;
         let given = &request.get_ref().recurring_run_id;
-        self.set_enabled(given, false).await
+        self.set_enabled(&caller, given, false).await
     }
 
     async fn delete_recurring_run(
         &self,
         request: Request<pb::DeleteRecurringRunRequest>,
     ) -> Result<Response<()>, Status> {
-        caller(&request)?;
+        let caller = caller(&request)?;
         let given = request.get_ref();
         let id = id("recurring_run_id", &given.recurring_run_id)?;
         // Every policy spares the runs, see the contract.
@@ -273,7 +279,7 @@ impl RecurringRunService for Api {
             let problem = "it is one of FOREGROUND, BACKGROUND and ORPHAN";
             invalid("propagation_policy", problem)
         })?;
-        recurring_runs::delete_recurring_run(&self.ctx, id)
+        recurring_runs::delete_recurring_run(&self.ctx, &caller, id)
             .await
             .map(Response::new)
             .map_err(failed)
@@ -286,7 +292,7 @@ impl ScheduleService for Api {
         &self,
         request: Request<ListDueTimesRequest>,
     ) -> Result<Response<ListDueTimesResponse>, Status> {
-        caller(&request)?;
+        let caller = caller(&request)?;
         let given = request.get_ref();
         let id = id("recurring_run_id", &given.recurring_run_id)?;
         let count = match given.page_size {
@@ -295,7 +301,7 @@ impl ScheduleService for Api {
             _ => return Err(invalid("page_size", "it must not be negative")),
         };
         let count = usize::try_from(count).unwrap_or_default();
-        let found = recurring_runs::due_times(&self.ctx, id, count)
+        let found = recurring_runs::due_times(&self.ctx, &caller, id, count)
             .await
             .map_err(failed)?;
         let times = found.times.iter().map(|at| timestamp(at.millis()));

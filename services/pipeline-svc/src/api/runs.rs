@@ -5,7 +5,7 @@ use ferroflow_proto::kfp::v2beta1 as pb;
 use ferroflow_proto::kfp::v2beta1::run::PipelineSource as Given;
 use ferroflow_proto::kfp::v2beta1::run_service_server::RunService;
 use ferroflow_service::grpc::caller;
-use ferroflow_types::RunId;
+use ferroflow_types::{Caller, RunId};
 use serde_json::Value;
 use tonic::{Request, Response, Status};
 
@@ -37,9 +37,14 @@ fn create_of(run: pb::Run) -> Result<CreateRun, Status> {
 }
 
 impl Api {
-    async fn store_run(&self, run_id: &str, storage: StorageState) -> Result<Response<()>, Status> {
+    async fn store_run(
+        &self,
+        caller: &Caller,
+        run_id: &str,
+        storage: StorageState,
+    ) -> Result<Response<()>, Status> {
         let id: RunId = id("run_id", run_id)?;
-        runs::set_storage(&self.ctx, id, storage)
+        runs::set_storage(&self.ctx, caller, id, storage)
             .await
             .map(Response::new)
             .map_err(failed)
@@ -52,7 +57,7 @@ impl RunService for Api {
         &self,
         request: Request<pb::CreateRunRequest>,
     ) -> Result<Response<pb::Run>, Status> {
-        caller(&request)?;
+        let caller = caller(&request)?;
         let run = request
             .into_inner()
             .run
@@ -61,7 +66,7 @@ impl RunService for Api {
             Some(Given::PipelineSpec(spec)) => Some(Value::Object(struct_to_map(spec))),
             _ => None,
         };
-        let made = create_run::create_run(&self.ctx, create_of(run)?)
+        let made = create_run::create_run(&self.ctx, &caller, create_of(run)?)
             .await
             .map_err(failed)?;
         Ok(Response::new(convert::run(&made, spec.as_ref())))
@@ -71,9 +76,11 @@ impl RunService for Api {
         &self,
         request: Request<pb::GetRunRequest>,
     ) -> Result<Response<pb::Run>, Status> {
-        caller(&request)?;
+        let caller = caller(&request)?;
         let id = id("run_id", &request.get_ref().run_id)?;
-        let found = runs::get_run(&self.ctx, id).await.map_err(failed)?;
+        let found = runs::get_run(&self.ctx, &caller, id)
+            .await
+            .map_err(failed)?;
         Ok(Response::new(convert::full_run(&found)))
     }
 
@@ -81,7 +88,7 @@ impl RunService for Api {
         &self,
         request: Request<pb::ListRunsRequest>,
     ) -> Result<Response<pb::ListRunsResponse>, Status> {
-        caller(&request)?;
+        let caller = caller(&request)?;
         let pb::ListRunsRequest {
             namespace,
             experiment_id,
@@ -97,7 +104,7 @@ impl RunService for Api {
             sort_by,
             filter,
         };
-        let page = runs::list_runs(&self.ctx, &namespace, experiment, &list)
+        let page = runs::list_runs(&self.ctx, &caller, &namespace, experiment, &list)
             .await
             .map_err(failed)?;
         let mut room = Room::of_list();
@@ -115,8 +122,8 @@ impl RunService for Api {
         &self,
         request: Request<pb::ArchiveRunRequest>,
     ) -> Result<Response<()>, Status> {
-        caller(&request)?;
-        self.store_run(&request.get_ref().run_id, StorageState::Archived)
+        let caller = caller(&request)?;
+        self.store_run(&caller, &request.get_ref().run_id, StorageState::Archived)
             .await
     }
 
@@ -124,8 +131,8 @@ impl RunService for Api {
         &self,
         request: Request<pb::UnarchiveRunRequest>,
     ) -> Result<Response<()>, Status> {
-        caller(&request)?;
-        self.store_run(&request.get_ref().run_id, StorageState::Available)
+        let caller = caller(&request)?;
+        self.store_run(&caller, &request.get_ref().run_id, StorageState::Available)
             .await
     }
 
@@ -133,9 +140,9 @@ impl RunService for Api {
         &self,
         request: Request<pb::DeleteRunRequest>,
     ) -> Result<Response<()>, Status> {
-        caller(&request)?;
+        let caller = caller(&request)?;
         let id = id("run_id", &request.get_ref().run_id)?;
-        runs::delete_run(&self.ctx, id)
+        runs::delete_run(&self.ctx, &caller, id)
             .await
             .map(Response::new)
             .map_err(failed)
@@ -145,9 +152,9 @@ impl RunService for Api {
         &self,
         request: Request<pb::TerminateRunRequest>,
     ) -> Result<Response<()>, Status> {
-        caller(&request)?;
+        let caller = caller(&request)?;
         let id = id("run_id", &request.get_ref().run_id)?;
-        runs::terminate_run(&self.ctx, id)
+        runs::terminate_run(&self.ctx, &caller, id)
             .await
             .map(Response::new)
             .map_err(failed)
@@ -157,9 +164,9 @@ impl RunService for Api {
         &self,
         request: Request<pb::RetryRunRequest>,
     ) -> Result<Response<()>, Status> {
-        caller(&request)?;
+        let caller = caller(&request)?;
         let id = id("run_id", &request.get_ref().run_id)?;
-        runs::retry_run(&self.ctx, id)
+        runs::retry_run(&self.ctx, &caller, id)
             .await
             .map(Response::new)
             .map_err(failed)

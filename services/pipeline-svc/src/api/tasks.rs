@@ -23,7 +23,7 @@ use tonic::{Request, Response, Status};
 use super::elide::Room;
 use super::{Api, failed, id, id_opt, invalid};
 use crate::app::{artifacts, tasks};
-use crate::domain::artifact::StoredArtifact;
+use crate::domain::artifact::{Maker, StoredArtifact};
 use crate::domain::content_type::content_type;
 
 /// Artifacts whose content is a whole message are limited to this.
@@ -277,9 +277,11 @@ impl TaskService for Api {
         &self,
         request: Request<pb::ListTasksRequest>,
     ) -> Result<Response<pb::ListTasksResponse>, Status> {
-        caller(&request)?;
+        let caller = caller(&request)?;
         let run = id("run_id", &request.get_ref().run_id)?;
-        let (rows, plan) = tasks::list_tasks(&self.ctx, run).await.map_err(failed)?;
+        let (rows, plan) = tasks::list_tasks(&self.ctx, &caller, run)
+            .await
+            .map_err(failed)?;
         let (iterations, places) = (iterations(&rows), Places::find(&plan, &rows));
         let mut room = Room::of_list();
         let shown = rows.iter().map(|row| {
@@ -294,10 +296,12 @@ impl TaskService for Api {
         &self,
         request: Request<pb::GetTaskRequest>,
     ) -> Result<Response<pb::Task>, Status> {
-        caller(&request)?;
+        let caller = caller(&request)?;
         let run = id("run_id", &request.get_ref().run_id)?;
         let wanted = request.into_inner().task_id;
-        let (rows, plan) = tasks::list_tasks(&self.ctx, run).await.map_err(failed)?;
+        let (rows, plan) = tasks::list_tasks(&self.ctx, &caller, run)
+            .await
+            .map_err(failed)?;
         let found = rows.iter().find(|row| row.id.to_string() == wanted);
         let row = found
             .ok_or_else(|| Status::not_found(format!("task {wanted} not found in this run")))?;
@@ -311,7 +315,7 @@ impl TaskService for Api {
         &self,
         request: Request<pb::ReadParameterRequest>,
     ) -> Result<Response<BodyStream>, Status> {
-        caller(&request)?;
+        let caller = caller(&request)?;
         let pb::ReadParameterRequest {
             run_id,
             task_id,
@@ -319,7 +323,7 @@ impl TaskService for Api {
             output,
         } = request.into_inner();
         let (run, task) = (id("run_id", &run_id)?, id("task_id", &task_id)?);
-        let value = tasks::read_parameter(&self.ctx, run, task, &name, output)
+        let value = tasks::read_parameter(&self.ctx, &caller, run, task, &name, output)
             .await
             .map_err(failed)?;
         Ok(Response::new(json_parts(&value)))
@@ -329,7 +333,7 @@ impl TaskService for Api {
         &self,
         request: Request<pb::StreamLogsRequest>,
     ) -> Result<Response<BodyStream>, Status> {
-        caller(&request)?;
+        let caller = caller(&request)?;
         let pb::StreamLogsRequest {
             run_id,
             task_id,
@@ -342,7 +346,7 @@ impl TaskService for Api {
         let attempt = u32::try_from(attempt).map_err(negative("attempt"))?;
         let offset = u64::try_from(offset).map_err(negative("offset"))?;
         let wanted = LogRequest { offset, follow };
-        let log = tasks::stream_logs(&self.ctx, run, task, attempt, wanted)
+        let log = tasks::stream_logs(&self.ctx, &caller, run, task, attempt, wanted)
             .await
             .map_err(failed)?;
         let bodies = log
@@ -355,12 +359,15 @@ impl TaskService for Api {
         &self,
         request: Request<pb::ListArtifactsRequest>,
     ) -> Result<Response<pb::ListArtifactsResponse>, Status> {
-        caller(&request)?;
+        let caller = caller(&request)?;
         let given = request.into_inner();
-        let run = id_opt("run_id", &given.run_id)?;
-        let task = id_opt("task_id", &given.task_id)?;
+        let run = id_opt("run_id", &given.run_id)?.map(Maker::Run);
+        let maker = match id_opt("task_id", &given.task_id)?.map(Maker::Task).or(run) {
+            Some(maker) => maker,
+            None => Maker::Namespace(caller.namespace(&given.namespace).map_err(failed)?),
+        };
         let (token, size) = (&given.page_token, given.page_size);
-        let page = artifacts::list_artifacts(&self.ctx, run, task, token, size).await;
+        let page = artifacts::list_artifacts(&self.ctx, &caller, &maker, token, size).await;
         let (found, next_page_token) = page.map_err(failed)?;
         let mut room = Room::of_list();
         let shown = found.iter().map(|found| artifact(found, &mut room));
@@ -375,9 +382,9 @@ impl TaskService for Api {
         &self,
         request: Request<pb::GetArtifactRequest>,
     ) -> Result<Response<pb::Artifact>, Status> {
-        caller(&request)?;
+        let caller = caller(&request)?;
         let id = request.get_ref().artifact_id;
-        let found = artifacts::get_artifact(&self.ctx, id)
+        let found = artifacts::get_artifact(&self.ctx, &caller, id)
             .await
             .map_err(failed)?;
         Ok(Response::new(artifact(&found, &mut Room::of_one())))
@@ -387,10 +394,10 @@ impl TaskService for Api {
         &self,
         request: Request<pb::ListArtifactFilesRequest>,
     ) -> Result<Response<pb::ListArtifactFilesResponse>, Status> {
-        caller(&request)?;
+        let caller = caller(&request)?;
         let given = request.into_inner();
         let (id, token, size) = (given.artifact_id, &given.page_token, given.page_size);
-        let (found, next_page_token) = artifacts::list_files(&self.ctx, id, token, size)
+        let (found, next_page_token) = artifacts::list_files(&self.ctx, &caller, id, token, size)
             .await
             .map_err(failed)?;
         let file = |file: Inner| pb::ArtifactFile {
@@ -407,9 +414,9 @@ impl TaskService for Api {
         &self,
         request: Request<pb::ReadArtifactRequest>,
     ) -> Result<Response<BodyStream>, Status> {
-        caller(&request)?;
+        let caller = caller(&request)?;
         let pb::ReadArtifactRequest { artifact_id, path } = request.into_inner();
-        let found = artifacts::read_artifact(&self.ctx, artifact_id, &path)
+        let found = artifacts::read_artifact(&self.ctx, &caller, artifact_id, &path)
             .await
             .map_err(failed)?;
         let (title, name) = (&found.artifact.schema_title, &found.reading.name);
@@ -431,17 +438,17 @@ impl TaskService for Api {
         &self,
         request: Request<pb::ReadRunArtifactRequest>,
     ) -> Result<Response<pb::ReadRunArtifactResponse>, Status> {
-        caller(&request)?;
+        let caller = caller(&request)?;
         let pb::ReadRunArtifactRequest {
             run_id,
             node_id,
             artifact_name,
         } = request.into_inner();
         let (run, task) = (id("run_id", &run_id)?, id("node_id", &node_id)?);
-        let id = artifacts::find_output(&self.ctx, run, task, &artifact_name)
+        let id = artifacts::find_output(&self.ctx, &caller, run, task, &artifact_name)
             .await
             .map_err(failed)?;
-        let found = artifacts::read_artifact(&self.ctx, id, "")
+        let found = artifacts::read_artifact(&self.ctx, &caller, id, "")
             .await
             .map_err(failed)?;
         let found = found.reading;

@@ -22,7 +22,7 @@ impl UploadService for Api {
         &self,
         request: Request<pb::UploadPipelineRequest>,
     ) -> Result<Response<Pipeline>, Status> {
-        caller(&request)?;
+        let caller = caller(&request)?;
         let given = request.into_inner();
         let file = read(given.filename.clone(), given.content).await?;
         let named = !given.name.is_empty() || !given.display_name.is_empty();
@@ -35,7 +35,7 @@ impl UploadService for Api {
             code_source_url: given.code_source_url,
             ..CreatePipeline::default()
         };
-        let made = pipelines::create_pipeline(&self.ctx, create, Some(&file)).await;
+        let made = pipelines::create_pipeline(&self.ctx, &caller, create, Some(&file)).await;
         made.map(|made| Response::new(convert::pipeline(&made)))
             .map_err(failed)
     }
@@ -44,7 +44,7 @@ impl UploadService for Api {
         &self,
         request: Request<pb::UploadPipelineVersionRequest>,
     ) -> Result<Response<PipelineVersion>, Status> {
-        caller(&request)?;
+        let caller = caller(&request)?;
         let given = request.into_inner();
         let pipeline = id("pipelineid", &given.pipeline_id)?;
         let file = read(given.filename.clone(), given.content).await?;
@@ -57,7 +57,7 @@ impl UploadService for Api {
             package_url: String::new(),
             tags: given.tags.into_iter().collect(),
         };
-        let made = versions::create_version(&self.ctx, pipeline, new, &file).await;
+        let made = versions::create_version(&self.ctx, &caller, pipeline, new, &file).await;
         made.map(|made| Response::new(convert::version(&made)))
             .map_err(failed)
     }

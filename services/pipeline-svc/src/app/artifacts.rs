@@ -6,11 +6,11 @@ use ferroflow_artifacts::contents::{Noted, State};
 use ferroflow_artifacts::read::{self, Inner, ReadError, Reading};
 use ferroflow_db::page;
 use ferroflow_pipeline_engine::artifact::Artifact;
-use ferroflow_types::{Error, ErrorKind, RunId, TaskId};
+use ferroflow_types::{Caller, Error, ErrorKind, RunId, TaskId};
 use futures::StreamExt as _;
 
-use super::Ctx;
-use crate::domain::artifact::StoredArtifact;
+use super::{Ctx, runs, tasks};
+use crate::domain::artifact::{Maker, StoredArtifact};
 use crate::store;
 
 /// The largest page.
@@ -19,8 +19,8 @@ const PAGE_MAX: i64 = 200;
 /// A page of artifacts, and the token of the next.
 pub(crate) async fn list_artifacts(
     ctx: &Ctx,
-    run: Option<RunId>,
-    task: Option<TaskId>,
+    caller: &Caller,
+    maker: &Maker,
     page_token: &str,
     page_size: i32,
 ) -> Result<(Vec<StoredArtifact>, String), Error> {
@@ -34,7 +34,15 @@ pub(crate) async fn list_artifacts(
         size => size.min(PAGE_MAX),
     };
     let mut tx = ctx.db.begin_read().await?;
-    let mut found = store::artifacts::list(&mut tx, run, task, after, size + 1).await?;
+    let mut found = store::artifacts::list(&mut tx, caller, maker, after, size + 1).await?;
+    if found.is_empty() {
+        // Artifacts outlive their run; one that has none must be there.
+        match maker {
+            Maker::Run(run) => drop(runs::find(&mut tx, caller, *run).await?),
+            Maker::Task(task) => tasks::check(&mut tx, caller, *task).await?,
+            Maker::Namespace(_) => {}
+        }
+    }
     let kept = usize::try_from(size).unwrap_or(usize::MAX);
     let more = found.len() > kept;
     found.truncate(kept);
@@ -46,9 +54,13 @@ pub(crate) async fn list_artifacts(
 }
 
 /// The artifact of this id.
-pub(crate) async fn get_artifact(ctx: &Ctx, id: i64) -> Result<StoredArtifact, Error> {
+pub(crate) async fn get_artifact(
+    ctx: &Ctx,
+    caller: &Caller,
+    id: i64,
+) -> Result<StoredArtifact, Error> {
     let mut tx = ctx.db.begin_read().await?;
-    let found = store::artifacts::get(&mut tx, id).await?;
+    let found = store::artifacts::get(&mut tx, caller, id).await?;
     found.ok_or_else(|| Error::not_found("ARTIFACT_NOT_FOUND", format!("artifact {id} not found")))
 }
 
@@ -62,8 +74,13 @@ pub(crate) struct Content {
 
 /// The content of an artifact, or of the file `inner` in the folder that it is. Metrics that have no
 /// file are their values.
-pub(crate) async fn read_artifact(ctx: &Ctx, id: i64, inner: &str) -> Result<Content, Error> {
-    let artifact = get_artifact(ctx, id).await?.artifact;
+pub(crate) async fn read_artifact(
+    ctx: &Ctx,
+    caller: &Caller,
+    id: i64,
+    inner: &str,
+) -> Result<Content, Error> {
+    let artifact = get_artifact(ctx, caller, id).await?.artifact;
     check(ctx, &artifact).await?;
     let opened = read::open(&ctx.stores, &artifact.uri, inner).await;
     let reading = match opened {
@@ -104,6 +121,7 @@ const FILES_MAX: usize = 1000;
 /// A page of the files of an artifact that is a folder, and the token of the next.
 pub(crate) async fn list_files(
     ctx: &Ctx,
+    caller: &Caller,
     id: i64,
     page_token: &str,
     page_size: i32,
@@ -123,7 +141,7 @@ pub(crate) async fn list_files(
             ));
         }
     };
-    let artifact = get_artifact(ctx, id).await?.artifact;
+    let artifact = get_artifact(ctx, caller, id).await?.artifact;
     let mut files = match read::files(&ctx.stores, &artifact.uri, &after).await {
         // What is not in a store of ours has no files that could be listed.
         Err(ReadError::Store(_)) if artifact.is_metrics() => Vec::new(),
@@ -170,12 +188,16 @@ async fn check(ctx: &Ctx, artifact: &Artifact) -> Result<(), Error> {
 /// The id of a task's output artifact by name.
 pub(crate) async fn find_output(
     ctx: &Ctx,
+    caller: &Caller,
     run: RunId,
     task: TaskId,
     name: &str,
 ) -> Result<i64, Error> {
     let mut tx = ctx.db.begin_read().await?;
-    let found = store::tasks::get(&mut tx, run, task).await?;
+    let found = match store::runs::get(&mut tx, caller, run).await? {
+        Some(run) => store::tasks::get(&mut tx, &run, task).await?,
+        None => None,
+    };
     let artifact = found
         .as_ref()
         .and_then(|task| task.outputs.artifacts.get(name)?.first());

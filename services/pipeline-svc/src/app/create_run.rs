@@ -8,8 +8,8 @@ use ferroflow_pipeline_engine::macros::Macros;
 use ferroflow_pipeline_engine::plan::Plan;
 use ferroflow_pipeline_engine::{run_parameters, values};
 use ferroflow_types::{
-    Error, ErrorKind, ExperimentId, FieldViolation, PipelineId, PipelineVersionId, RecurringRunId,
-    RunId, Timestamp, ValueLimit,
+    Caller, Error, ErrorKind, ExperimentId, FieldViolation, PipelineId, PipelineVersionId,
+    RecurringRunId, RunId, Scope, Timestamp, ValueLimit,
 };
 use serde_json::{Map, Value};
 
@@ -108,7 +108,11 @@ pub(super) const VALUE_TOO_LARGE: &str = "VALUE_TOO_LARGE";
 const SERVICE_ACCOUNT: &str = "pipeline-runner";
 
 /// Creates a run; it is driven as soon as it is stored.
-pub(crate) async fn create_run(ctx: &Ctx, request: CreateRun) -> Result<Run, Error> {
+pub(crate) async fn create_run(
+    ctx: &Ctx,
+    caller: &Caller,
+    request: CreateRun,
+) -> Result<Run, Error> {
     let mut faults = Vec::new();
     let (field, name) = ("run.display_name", &request.display_name);
     check_name("Run name", field, name, RUN_NAME_MAX, &mut faults);
@@ -119,18 +123,26 @@ pub(crate) async fn create_run(ctx: &Ctx, request: CreateRun) -> Result<Run, Err
             faults,
         ));
     }
-    let checked = check(ctx, request).await?;
-    match store_run(ctx, &checked).await {
+    let checked = check(ctx, caller, request).await?;
+    match store_run(ctx, caller, &checked).await {
         // Another request made the same run in this moment.
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => store_run(ctx, &checked).await,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            store_run(ctx, caller, &checked).await
+        }
         done => done,
     }
 }
 
 /// Checks what a run is to be made of: the pipeline, its parameters, where artifacts go.
-pub(super) async fn check(ctx: &Ctx, request: CreateRun) -> Result<Checked, Error> {
+pub(super) async fn check(
+    ctx: &Ctx,
+    scope: &impl Scope,
+    request: CreateRun,
+) -> Result<Checked, Error> {
     let specified = match request.pipeline.clone() {
-        PipelineSource::Stored { pipeline, version } => stored(ctx, pipeline, version).await?,
+        PipelineSource::Stored { pipeline, version } => {
+            stored(ctx, scope, pipeline, version).await?
+        }
         PipelineSource::Inline(value) => inline(ctx, &spec_file::from_json(value)?)?,
         PipelineSource::Kept { source, digest } => kept(ctx, source, digest).await?,
     };
@@ -165,16 +177,16 @@ fn check_sizes(parameters: &BTreeMap<String, Value>, limit: ValueLimit) -> Resul
 
 /// Stores the run, or finds the one that the same request made before. This replica drives it if it
 /// has room.
-async fn store_run(ctx: &Ctx, checked: &Checked) -> Result<Run, Error> {
+async fn store_run(ctx: &Ctx, caller: &Caller, checked: &Checked) -> Result<Run, Error> {
     let now = ctx.now();
     let request = &checked.request;
     let mut tx = ctx.db.begin_write().await?;
     if let Some(id) = request.id
-        && let Some(first) = store::runs::get(&mut tx, id).await?
+        && let Some(first) = store::runs::get(&mut tx, caller, id).await?
     {
         return Ok(first);
     }
-    let experiment = experiment_of(ctx, &mut tx, request.experiment).await?;
+    let experiment = experiment_of(ctx, &mut tx, caller, request.experiment).await?;
     let instance = Instance {
         id: request.id.unwrap_or_else(|| RunId::new(ctx.ids.uuid())),
         display_name: request.display_name.clone(),
@@ -292,19 +304,17 @@ async fn kept(ctx: &Ctx, source: Source, digest: String) -> Result<Specified, Er
 
 async fn stored(
     ctx: &Ctx,
+    scope: &impl Scope,
     pipeline: Option<PipelineId>,
     version: Option<PipelineVersionId>,
 ) -> Result<Specified, Error> {
     let mut tx = ctx.db.begin_read().await?;
     let found = match (version, pipeline) {
-        (Some(id), _) => store::versions::get(&mut tx, id)
-            .await?
-            .ok_or_else(|| versions::missing(id))?,
+        (Some(id), _) => versions::find(&mut tx, scope, id).await?,
         (None, Some(id)) => {
-            store::pipelines::get(&mut tx, id)
-                .await?
-                .ok_or_else(|| pipelines::missing(id))?;
-            store::versions::latest(&mut tx, id).await?.ok_or_else(|| {
+            let pipeline = pipelines::find(&mut tx, scope, id).await?;
+            let latest = store::versions::latest(&mut tx, &pipeline).await?;
+            latest.ok_or_else(|| {
                 let message = format!("Pipeline {id} has no version to run");
                 Error::invalid(NO_VERSION, message)
             })?
@@ -373,15 +383,15 @@ fn pipeline_root(ctx: &Ctx, request: &CreateRun, plan: &Plan) -> Result<String, 
     ))
 }
 
+/// The experiment that a request names, or the default one of the caller's namespace.
 pub(super) async fn experiment_of(
     ctx: &Ctx,
     tx: &mut WriteTx,
+    caller: &Caller,
     id: Option<ExperimentId>,
 ) -> Result<Experiment, Error> {
     match id {
-        None => experiments::default_experiment(ctx, tx, &ctx.namespace("")).await,
-        Some(id) => store::experiments::get(tx, id)
-            .await?
-            .ok_or_else(|| experiments::missing(id)),
+        None => experiments::default_experiment(ctx, tx, &caller.namespace("")?).await,
+        Some(id) => experiments::find(tx, caller, id).await,
     }
 }

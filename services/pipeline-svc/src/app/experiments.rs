@@ -1,7 +1,9 @@
 //! Experiments: folders of runs.
 
-use ferroflow_db::WriteTx;
-use ferroflow_types::{CloudEvent, Error, ErrorKind, ExperimentId, Namespace, Timestamp};
+use ferroflow_db::{Read, WriteTx};
+use ferroflow_types::{
+    Access, Caller, CloudEvent, Error, ErrorKind, ExperimentId, Namespace, Scope, Timestamp,
+};
 use serde_json::json;
 
 use super::events::{self, Subject};
@@ -11,6 +13,7 @@ use crate::domain::definition::{EXPERIMENT_NAME_MAX, Experiment, check_name};
 use crate::domain::listing::Page;
 use crate::domain::run::StorageState;
 use crate::store;
+use crate::store::list::Within;
 
 const DEFAULT_NAME: &str = "Default";
 const DEFAULT_DESCRIPTION: &str =
@@ -30,6 +33,7 @@ pub(crate) struct CreateExperiment {
 /// Creates an experiment.
 pub(crate) async fn create_experiment(
     ctx: &Ctx,
+    caller: &Caller,
     request: CreateExperiment,
 ) -> Result<Experiment, Error> {
     let mut faults = Vec::new();
@@ -49,7 +53,7 @@ pub(crate) async fn create_experiment(
         ));
     }
     let now = ctx.now();
-    let namespace = ctx.namespace(&request.namespace);
+    let namespace = caller.namespace(&request.namespace)?;
     let mut experiment = new(
         ctx,
         namespace,
@@ -131,36 +135,76 @@ pub(super) fn missing(id: ExperimentId) -> Error {
 }
 
 /// The experiment of this id.
-pub(crate) async fn get_experiment(ctx: &Ctx, id: ExperimentId) -> Result<Experiment, Error> {
+pub(crate) async fn get_experiment(
+    ctx: &Ctx,
+    caller: &Caller,
+    id: ExperimentId,
+) -> Result<Experiment, Error> {
     let mut tx = ctx.db.begin_read().await?;
-    store::experiments::get(&mut tx, id)
-        .await?
-        .ok_or_else(|| missing(id))
+    find(&mut tx, caller, id).await
+}
+
+/// The experiment of this id, if it is in the scope.
+pub(super) async fn find(
+    tx: &mut impl Read,
+    scope: &impl Scope,
+    id: ExperimentId,
+) -> Result<Experiment, Error> {
+    let found = store::experiments::get(tx, scope, id).await?;
+    found.ok_or_else(|| missing(id))
+}
+
+/// Which rows a list shows: those of a namespace, or of one experiment in it.
+pub(super) async fn within(
+    tx: &mut impl Read,
+    caller: &Caller,
+    namespace: &str,
+    experiment: Option<ExperimentId>,
+) -> Result<Within, Error> {
+    let Some(experiment) = experiment else {
+        return Ok(Within::namespace(&caller.namespace(namespace)?));
+    };
+    let found = store::experiments::get(tx, caller, experiment).await?;
+    let namespace = match (found, &caller.access) {
+        (Some(found), _) => found.namespace,
+        // Runs outlive their experiment, and all of them are the single user's.
+        (None, Access::SingleUser) => caller.namespace(namespace)?,
+        (None, Access::Namespaces(_)) => return Err(missing(experiment)),
+    };
+    Ok(Within::namespace(&namespace).of_experiment(experiment))
 }
 
 /// A page of experiments.
 pub(crate) async fn list_experiments(
     ctx: &Ctx,
+    caller: &Caller,
     namespace: &str,
     request: &ListRequest,
 ) -> Result<Page<Experiment>, Error> {
     let listing = listing(request)?;
-    let scope = [("namespace", ctx.namespace(namespace).to_string())];
+    let within = Within::namespace(&caller.namespace(namespace)?);
     let mut tx = ctx.db.begin_read().await?;
     let table = &store::experiments::TABLE;
-    store::list::list(&mut tx, table, &scope, &listing, store::experiments::decode).await
+    store::list::list(
+        &mut tx,
+        table,
+        &within,
+        &listing,
+        store::experiments::decode,
+    )
+    .await
 }
 
 /// Puts an experiment away with all its runs and without its schedules, or brings it back alone.
 pub(crate) async fn set_storage(
     ctx: &Ctx,
+    caller: &Caller,
     id: ExperimentId,
     storage: StorageState,
 ) -> Result<(), Error> {
     let now = ctx.now();
     let mut tx = ctx.db.begin_write().await?;
-    let found = store::experiments::get(&mut tx, id).await?;
-    let mut experiment = found.ok_or_else(|| missing(id))?;
+    let mut experiment = find(&mut tx, caller, id).await?;
     if experiment.storage == storage {
         return Ok(());
     }
@@ -170,19 +214,22 @@ pub(crate) async fn set_storage(
         StorageState::Available => "unarchived",
     };
     if storage == StorageState::Archived {
-        store::runs::archive_of_experiment(&mut tx, id).await?;
-        recurring_runs::disable_of_experiment(&mut tx, id, now).await?;
+        store::runs::archive_of_experiment(&mut tx, &experiment).await?;
+        recurring_runs::disable_of_experiment(&mut tx, caller, &experiment, now).await?;
     }
     tell(&mut tx, &mut experiment, verb, now).await?;
     Ok(tx.commit().await?)
 }
 
 /// Removes an experiment; its runs stay, its schedules are disabled.
-pub(crate) async fn delete_experiment(ctx: &Ctx, id: ExperimentId) -> Result<(), Error> {
+pub(crate) async fn delete_experiment(
+    ctx: &Ctx,
+    caller: &Caller,
+    id: ExperimentId,
+) -> Result<(), Error> {
     let now = ctx.now();
     let mut tx = ctx.db.begin_write().await?;
-    let found = store::experiments::get(&mut tx, id).await?;
-    let mut experiment = found.ok_or_else(|| missing(id))?;
+    let mut experiment = find(&mut tx, caller, id).await?;
     if experiment.is_default {
         let message = "The default experiment cannot be deleted";
         return Err(Error::new(
@@ -191,7 +238,7 @@ pub(crate) async fn delete_experiment(ctx: &Ctx, id: ExperimentId) -> Result<(),
             message,
         ));
     }
-    recurring_runs::disable_of_experiment(&mut tx, id, now).await?;
+    recurring_runs::disable_of_experiment(&mut tx, caller, &experiment, now).await?;
     store::experiments::delete(&mut tx, id).await?;
     tell(&mut tx, &mut experiment, "deleted", now).await?;
     Ok(tx.commit().await?)
@@ -200,7 +247,7 @@ pub(crate) async fn delete_experiment(ctx: &Ctx, id: ExperimentId) -> Result<(),
 /// Sees to it that runs can be created without naming an experiment, before anybody asks.
 pub(crate) async fn prepare_default(ctx: &Ctx) -> Result<(), Error> {
     let mut tx = ctx.db.begin_write().await?;
-    default_experiment(ctx, &mut tx, &ctx.namespace("")).await?;
+    default_experiment(ctx, &mut tx, &Namespace::single_user()).await?;
     Ok(tx.commit().await?)
 }
 

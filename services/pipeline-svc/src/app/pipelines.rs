@@ -1,7 +1,7 @@
 //! Pipelines: names for specifications that come in versions.
 
-use ferroflow_db::WriteTx;
-use ferroflow_types::{Error, ErrorKind, PipelineId, Timestamp};
+use ferroflow_db::{Read, WriteTx};
+use ferroflow_types::{Caller, Error, ErrorKind, PipelineId, Scope, Timestamp};
 use serde_json::json;
 
 use super::events::{self, Subject};
@@ -15,6 +15,7 @@ use crate::domain::definition::{
 };
 use crate::domain::listing::Page;
 use crate::store;
+use crate::store::list::Within;
 
 /// What a pipeline is created from.
 #[derive(Debug, Clone, Default)]
@@ -40,6 +41,7 @@ pub(crate) struct CreatePipeline {
 /// Creates a pipeline, with its first version when there is a specification.
 pub(crate) async fn create_pipeline(
     ctx: &Ctx,
+    caller: &Caller,
     mut request: CreatePipeline,
     file: Option<&SpecFile>,
 ) -> Result<Pipeline, Error> {
@@ -67,11 +69,12 @@ pub(crate) async fn create_pipeline(
             faults,
         ));
     }
+    let namespace = caller.namespace(&request.namespace)?;
     let checked = file.map(plans::check).transpose()?;
     let now = ctx.now();
     let mut pipeline = Pipeline {
         id: PipelineId::new(ctx.ids.uuid()),
-        namespace: ctx.namespace(&request.namespace),
+        namespace,
         name: request.name,
         display_name: request.display_name,
         description: request.description,
@@ -133,21 +136,35 @@ pub(crate) fn missing(id: PipelineId) -> Error {
 }
 
 /// The pipeline of this id.
-pub(crate) async fn get_pipeline(ctx: &Ctx, id: PipelineId) -> Result<Pipeline, Error> {
+pub(crate) async fn get_pipeline(
+    ctx: &Ctx,
+    caller: &Caller,
+    id: PipelineId,
+) -> Result<Pipeline, Error> {
     let mut tx = ctx.db.begin_read().await?;
-    store::pipelines::get(&mut tx, id)
-        .await?
-        .ok_or_else(|| missing(id))
+    find(&mut tx, caller, id).await
+}
+
+/// The pipeline of this id, if it is in the scope.
+pub(super) async fn find(
+    tx: &mut impl Read,
+    scope: &impl Scope,
+    id: PipelineId,
+) -> Result<Pipeline, Error> {
+    let found = store::pipelines::get(tx, scope, id).await?;
+    found.ok_or_else(|| missing(id))
 }
 
 /// The pipeline of this name.
 pub(crate) async fn get_pipeline_by_name(
     ctx: &Ctx,
+    caller: &Caller,
     namespace: &str,
     name: &str,
 ) -> Result<Pipeline, Error> {
+    let namespace = caller.namespace(namespace)?;
     let mut tx = ctx.db.begin_read().await?;
-    let found = store::pipelines::by_name(&mut tx, &ctx.namespace(namespace), name).await?;
+    let found = store::pipelines::by_name(&mut tx, &namespace, name).await?;
     found
         .ok_or_else(|| Error::not_found("PIPELINE_NOT_FOUND", format!("Pipeline {name} not found")))
 }
@@ -155,19 +172,21 @@ pub(crate) async fn get_pipeline_by_name(
 /// A page of pipelines.
 pub(crate) async fn list_pipelines(
     ctx: &Ctx,
+    caller: &Caller,
     namespace: &str,
     request: &ListRequest,
 ) -> Result<Page<Pipeline>, Error> {
     let listing = listing(request)?;
-    let scope = [("namespace", ctx.namespace(namespace).to_string())];
+    let within = Within::namespace(&caller.namespace(namespace)?);
     let mut tx = ctx.db.begin_read().await?;
     let table = &store::pipelines::TABLE;
-    store::list::list(&mut tx, table, &scope, &listing, store::pipelines::decode).await
+    store::list::list(&mut tx, table, &within, &listing, store::pipelines::decode).await
 }
 
 /// Changes what may change: an empty name stays, `None` keeps the tags.
 pub(crate) async fn update_pipeline(
     ctx: &Ctx,
+    caller: &Caller,
     id: PipelineId,
     display_name: String,
     tags: Option<Tags>,
@@ -184,9 +203,7 @@ pub(crate) async fn update_pipeline(
     }
     let now = ctx.now();
     let mut tx = ctx.db.begin_write().await?;
-    let mut pipeline = store::pipelines::get(&mut tx, id)
-        .await?
-        .ok_or_else(|| missing(id))?;
+    let mut pipeline = find(&mut tx, caller, id).await?;
     if !display_name.is_empty() {
         pipeline.display_name = display_name;
     }
@@ -199,13 +216,16 @@ pub(crate) async fn update_pipeline(
 }
 
 /// Removes a pipeline; one that has versions only with `cascade`.
-pub(crate) async fn delete_pipeline(ctx: &Ctx, id: PipelineId, cascade: bool) -> Result<(), Error> {
+pub(crate) async fn delete_pipeline(
+    ctx: &Ctx,
+    caller: &Caller,
+    id: PipelineId,
+    cascade: bool,
+) -> Result<(), Error> {
     let now = ctx.now();
     let mut tx = ctx.db.begin_write().await?;
-    let mut pipeline = store::pipelines::get(&mut tx, id)
-        .await?
-        .ok_or_else(|| missing(id))?;
-    if !cascade && store::versions::latest(&mut tx, id).await?.is_some() {
+    let mut pipeline = find(&mut tx, caller, id).await?;
+    if !cascade && store::versions::latest(&mut tx, &pipeline).await?.is_some() {
         return Err(Error::new(
             ErrorKind::Invalid,
             "PIPELINE_HAS_VERSIONS",

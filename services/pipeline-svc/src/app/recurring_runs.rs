@@ -3,7 +3,8 @@
 
 use ferroflow_db::WriteTx;
 use ferroflow_types::{
-    CloudEvent, Error, ErrorKind, ExperimentId, FieldViolation, RecurringRunId, RunId, Timestamp,
+    Caller, CloudEvent, Error, ErrorKind, ExperimentId, FieldViolation, RecurringRunId, RunId,
+    Scope, Timestamp,
 };
 use serde_json::{Value, json};
 
@@ -11,8 +12,8 @@ use super::create_run::{self, CreateRun, PipelineSource};
 use super::events::{self, Subject};
 use super::list::{ListRequest, listing};
 use super::schedules::SCHEDULES;
-use super::{Ctx, versions};
-use crate::domain::definition::check_name;
+use super::{Ctx, experiments, versions};
+use crate::domain::definition::{Experiment, check_name};
 use crate::domain::listing::Page;
 use crate::domain::recurring::due::{Due, Limits, Progress};
 use crate::domain::recurring::schedule::{Schedule, ScheduleError};
@@ -57,6 +58,7 @@ pub(crate) fn missing(id: RecurringRunId) -> Error {
 /// Creates a recurring run.
 pub(crate) async fn create_recurring_run(
     ctx: &Ctx,
+    caller: &Caller,
     request: CreateRecurringRun,
 ) -> Result<RecurringRun, Error> {
     let now = ctx.now();
@@ -68,11 +70,11 @@ pub(crate) async fn create_recurring_run(
         enabled,
     } = request;
     let asked = run.pipeline.clone();
-    let checked = create_run::check(ctx, run).await?;
+    let checked = create_run::check(ctx, caller, run).await?;
     let (run, specified) = (&checked.request, &checked.specified);
     let pipeline = choice(&asked, specified.source, &specified.digest);
     let mut tx = ctx.db.begin_write().await?;
-    let experiment = create_run::experiment_of(ctx, &mut tx, run.experiment).await?;
+    let experiment = create_run::experiment_of(ctx, &mut tx, caller, run.experiment).await?;
     if let Some(text) = &specified.text {
         store::specs::put(&mut tx, text).await?;
     }
@@ -216,10 +218,11 @@ fn event(
 /// The recurring run of this id.
 pub(crate) async fn get_recurring_run(
     ctx: &Ctx,
+    caller: &Caller,
     id: RecurringRunId,
 ) -> Result<FullRecurringRun, Error> {
     let mut tx = ctx.db.begin_read().await?;
-    let found = store::recurring_runs::get(&mut tx, id).await?;
+    let found = store::recurring_runs::get(&mut tx, caller, id).await?;
     let run = found.ok_or_else(|| missing(id))?;
     let spec = match &run.pipeline {
         PipelineChoice::Inline { digest } => {
@@ -234,21 +237,19 @@ pub(crate) async fn get_recurring_run(
 /// A page of recurring runs, of one experiment or all.
 pub(crate) async fn list_recurring_runs(
     ctx: &Ctx,
+    caller: &Caller,
     namespace: &str,
     experiment: Option<ExperimentId>,
     request: &ListRequest,
 ) -> Result<Page<RecurringRun>, Error> {
     let listing = listing(request)?;
-    let mut scope = vec![("namespace", ctx.namespace(namespace).to_string())];
-    if let Some(experiment) = experiment {
-        scope.push(("experiment_id", experiment.to_string()));
-    }
     let mut tx = ctx.db.begin_read().await?;
+    let within = experiments::within(&mut tx, caller, namespace, experiment).await?;
     let table = &store::recurring_runs::TABLE;
     store::list::list(
         &mut tx,
         table,
-        &scope,
+        &within,
         &listing,
         store::recurring_runs::decode,
     )
@@ -258,11 +259,12 @@ pub(crate) async fn list_recurring_runs(
 /// The next times at which a recurring run will be due, whether it is enabled or not.
 pub(crate) async fn due_times(
     ctx: &Ctx,
+    caller: &Caller,
     id: RecurringRunId,
     count: usize,
 ) -> Result<DueTimes, Error> {
     let mut tx = ctx.db.begin_read().await?;
-    let found = store::recurring_runs::get(&mut tx, id).await?;
+    let found = store::recurring_runs::get(&mut tx, caller, id).await?;
     let run = found.ok_or_else(|| missing(id))?;
     drop(tx);
     let schedule = schedule_of(ctx, &run)?;
@@ -284,16 +286,21 @@ pub(super) fn schedule_of(ctx: &Ctx, run: &RecurringRun) -> Result<Schedule, Err
 }
 
 /// Lets a recurring run create runs, or no longer; runs under way go on.
-pub(crate) async fn set_enabled(ctx: &Ctx, id: RecurringRunId, enabled: bool) -> Result<(), Error> {
+pub(crate) async fn set_enabled(
+    ctx: &Ctx,
+    caller: &Caller,
+    id: RecurringRunId,
+    enabled: bool,
+) -> Result<(), Error> {
     let now = ctx.now();
     let mut tx = ctx.db.begin_write().await?;
-    let found = store::recurring_runs::lock(&mut tx, id).await?;
+    let found = store::recurring_runs::lock(&mut tx, caller, id).await?;
     let mut run = found.ok_or_else(|| missing(id))?;
     if run.enabled == enabled {
         return Ok(());
     }
     if enabled {
-        if store::experiments::get(&mut tx, run.experiment)
+        if store::experiments::get(&mut tx, caller, run.experiment)
             .await?
             .is_none()
         {
@@ -331,17 +338,23 @@ async fn switch(
 
 /// Disables one that cannot go on, and keeps the reason. `seen` is what the reason was found for: if
 /// it was changed since, or its pipeline got its first version, it is left to the next look.
-pub(super) async fn stop(ctx: &Ctx, seen: &RecurringRun, reason: &Error) -> Result<(), Error> {
+pub(super) async fn stop(
+    ctx: &Ctx,
+    scope: &impl Scope,
+    seen: &RecurringRun,
+    reason: &Error,
+) -> Result<(), Error> {
     let (now, id) = (ctx.now(), seen.id);
     let mut tx = ctx.db.begin_write().await?;
-    let found = store::recurring_runs::lock(&mut tx, id).await?;
+    let found = store::recurring_runs::lock(&mut tx, scope, id).await?;
     let same = |run: &RecurringRun| run.enabled && run.event_sequence == seen.event_sequence;
     let Some(mut run) = found.filter(same) else {
         return Ok(());
     };
     if let PipelineChoice::Latest { pipeline } = run.pipeline
         && reason.reason() == create_run::NO_VERSION
-        && store::versions::latest(&mut tx, pipeline).await?.is_some()
+        && let Some(pipeline) = store::pipelines::get(&mut tx, scope, pipeline).await?
+        && store::versions::latest(&mut tx, &pipeline).await?.is_some()
     {
         return Ok(());
     }
@@ -364,11 +377,12 @@ pub(super) async fn stop(ctx: &Ctx, seen: &RecurringRun, reason: &Error) -> Resu
 /// Disables those of an experiment that is put away, in its transaction.
 pub(super) async fn disable_of_experiment(
     tx: &mut WriteTx,
-    experiment: ExperimentId,
+    caller: &Caller,
+    experiment: &Experiment,
     now: Timestamp,
 ) -> Result<(), Error> {
     for id in store::recurring_runs::enabled_of_experiment(tx, experiment).await? {
-        let found = store::recurring_runs::lock(tx, id).await?;
+        let found = store::recurring_runs::lock(tx, caller, id).await?;
         if let Some(mut run) = found.filter(|run| run.enabled) {
             switch(tx, &mut run, false, "disabled", now).await?;
         }
@@ -377,10 +391,14 @@ pub(super) async fn disable_of_experiment(
 }
 
 /// Removes a recurring run; its runs stay, also those under way.
-pub(crate) async fn delete_recurring_run(ctx: &Ctx, id: RecurringRunId) -> Result<(), Error> {
+pub(crate) async fn delete_recurring_run(
+    ctx: &Ctx,
+    caller: &Caller,
+    id: RecurringRunId,
+) -> Result<(), Error> {
     let now = ctx.now();
     let mut tx = ctx.db.begin_write().await?;
-    let found = store::recurring_runs::lock(&mut tx, id).await?;
+    let found = store::recurring_runs::lock(&mut tx, caller, id).await?;
     let mut run = found.ok_or_else(|| missing(id))?;
     store::recurring_runs::delete(&mut tx, id).await?;
     tx.publish(&told(&mut run, "deleted", now)).await?;

@@ -1,11 +1,11 @@
 //! Runs: reading, stopping, retrying, putting away, removing.
 
-use ferroflow_db::DbError;
+use ferroflow_db::{DbError, Read};
 use ferroflow_pipeline_engine::engine::NodeRow;
-use ferroflow_types::{Error, ErrorKind, ExperimentId, RunId};
+use ferroflow_types::{Caller, Error, ErrorKind, ExperimentId, RunId, Scope};
 
 use super::list::{ListRequest, listing};
-use super::{Ctx, drive, events, versions};
+use super::{Ctx, drive, events, experiments, versions};
 use crate::domain::listing::Page;
 use crate::domain::request::Request;
 use crate::domain::run::{Run, Source, StorageState};
@@ -25,13 +25,17 @@ pub(crate) fn missing(id: RunId) -> Error {
     Error::not_found("RUN_NOT_FOUND", format!("Run {id} not found"))
 }
 
+/// The run of this id, if the caller may see it.
+pub(super) async fn find(tx: &mut impl Read, scope: &impl Scope, id: RunId) -> Result<Run, Error> {
+    let found = store::runs::get(tx, scope, id).await?;
+    found.ok_or_else(|| missing(id))
+}
+
 /// The run of this id with its tasks.
-pub(crate) async fn get_run(ctx: &Ctx, id: RunId) -> Result<FullRun, Error> {
+pub(crate) async fn get_run(ctx: &Ctx, caller: &Caller, id: RunId) -> Result<FullRun, Error> {
     let mut tx = ctx.db.begin_read().await?;
-    let run = store::runs::get(&mut tx, id)
-        .await?
-        .ok_or_else(|| missing(id))?;
-    let tasks = store::tasks::of_run(&mut tx, id).await?;
+    let run = find(&mut tx, caller, id).await?;
+    let tasks = store::tasks::of_run(&mut tx, &run).await?;
     let spec = match run.source {
         Source::Version { .. } => None,
         Source::Inline => {
@@ -45,39 +49,39 @@ pub(crate) async fn get_run(ctx: &Ctx, id: RunId) -> Result<FullRun, Error> {
 /// A page of runs, of one experiment or all.
 pub(crate) async fn list_runs(
     ctx: &Ctx,
+    caller: &Caller,
     namespace: &str,
     experiment: Option<ExperimentId>,
     request: &ListRequest,
 ) -> Result<Page<Run>, Error> {
     let listing = listing(request)?;
-    let mut scope = vec![("namespace", ctx.namespace(namespace).to_string())];
-    if let Some(experiment) = experiment {
-        scope.push(("experiment_id", experiment.to_string()));
-    }
     let mut tx = ctx.db.begin_read().await?;
-    store::list::list(
-        &mut tx,
-        &store::runs::TABLE,
-        &scope,
-        &listing,
-        store::runs::decode,
-    )
-    .await
+    let within = experiments::within(&mut tx, caller, namespace, experiment).await?;
+    let table = &store::runs::TABLE;
+    store::list::list(&mut tx, table, &within, &listing, store::runs::decode).await
 }
 
 /// Stops a run.
-pub(crate) async fn terminate_run(ctx: &Ctx, id: RunId) -> Result<(), Error> {
-    drive::ask(ctx, id, Request::Cancel).await
+pub(crate) async fn terminate_run(ctx: &Ctx, caller: &Caller, id: RunId) -> Result<(), Error> {
+    ask(ctx, caller, id, Request::Cancel).await
 }
 
 /// Runs again what failed.
-pub(crate) async fn retry_run(ctx: &Ctx, id: RunId) -> Result<(), Error> {
-    drive::ask(ctx, id, Request::Retry).await
+pub(crate) async fn retry_run(ctx: &Ctx, caller: &Caller, id: RunId) -> Result<(), Error> {
+    ask(ctx, caller, id, Request::Retry).await
+}
+
+/// Asks whoever drives the run, if the caller may see it.
+async fn ask(ctx: &Ctx, caller: &Caller, id: RunId, request: Request) -> Result<(), Error> {
+    let mut tx = ctx.db.begin_read().await?;
+    let run = find(&mut tx, caller, id).await?;
+    drop(tx);
+    drive::ask(ctx, run.id, request).await
 }
 
 /// Removes a run and its logs; artifacts stay.
-pub(crate) async fn delete_run(ctx: &Ctx, id: RunId) -> Result<(), Error> {
-    drive::ask(ctx, id, Request::Delete).await?;
+pub(crate) async fn delete_run(ctx: &Ctx, caller: &Caller, id: RunId) -> Result<(), Error> {
+    ask(ctx, caller, id, Request::Delete).await?;
     if let Err(error) = ctx.runtime.delete(id).await {
         // The run is gone for its user; what is left on the disk is ours to see.
         tracing::warn!(run = %id, %error, "the folders of a deleted run are left");
@@ -86,17 +90,20 @@ pub(crate) async fn delete_run(ctx: &Ctx, id: RunId) -> Result<(), Error> {
 }
 
 /// Puts a run away or brings it back.
-pub(crate) async fn set_storage(ctx: &Ctx, id: RunId, storage: StorageState) -> Result<(), Error> {
+pub(crate) async fn set_storage(
+    ctx: &Ctx,
+    caller: &Caller,
+    id: RunId,
+    storage: StorageState,
+) -> Result<(), Error> {
     let now = ctx.now();
     let mut tx = ctx.db.begin_write().await?;
-    let mut run = store::runs::get(&mut tx, id)
-        .await?
-        .ok_or_else(|| missing(id))?;
+    let mut run = find(&mut tx, caller, id).await?;
     if run.storage == storage {
         return Ok(());
     }
     if storage == StorageState::Available
-        && let Some(experiment) = store::experiments::get(&mut tx, run.experiment).await?
+        && let Some(experiment) = store::experiments::get(&mut tx, caller, run.experiment).await?
         && experiment.storage == StorageState::Archived
     {
         let message = format!(

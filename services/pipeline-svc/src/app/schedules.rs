@@ -3,11 +3,11 @@
 //! replicas look, a due time makes one run.
 
 use ferroflow_db::signal::Topic;
-use ferroflow_types::{Error, ErrorKind, RecurringRunId, RunId, Timestamp};
+use ferroflow_types::{Error, ErrorKind, RecurringRunId, RunId, Scope, Timestamp};
 
-use super::Ctx;
 use super::create_run::{self, Checked, CreateRun, Instance, PipelineSource};
 use super::recurring_runs::{schedule_of, stop, triggered};
+use super::{Ctx, experiments};
 use crate::domain::recurring::due::advance;
 use crate::domain::recurring::schedule::Schedule;
 use crate::domain::recurring::{PipelineChoice, RecurringRun};
@@ -23,9 +23,13 @@ pub(crate) const SCHEDULES: Topic = Topic::new("schedules");
 const LIMIT: i64 = 200;
 
 /// Some schedules that are due now and have a slot, those after `after`.
-pub(crate) async fn due(ctx: &Ctx, after: Option<DueSince>) -> Result<Vec<DueSince>, Error> {
+pub(crate) async fn due(
+    ctx: &Ctx,
+    scope: &impl Scope,
+    after: Option<DueSince>,
+) -> Result<Vec<DueSince>, Error> {
     let mut tx = ctx.db.begin_read().await?;
-    Ok(store::recurring_runs::due(&mut tx, ctx.now(), after, LIMIT).await?)
+    Ok(store::recurring_runs::due(&mut tx, scope, ctx.now(), after, LIMIT).await?)
 }
 
 /// When the next schedule will be due.
@@ -72,19 +76,23 @@ fn request(run: &RecurringRun) -> CreateRun {
 
 /// Makes the runs that are due of one schedule, as far as it has slots; how many. A schedule whose
 /// runs can never be made stops.
-pub(crate) async fn fire(ctx: &Ctx, id: RecurringRunId) -> Result<usize, Error> {
+pub(crate) async fn fire(
+    ctx: &Ctx,
+    scope: &impl Scope,
+    id: RecurringRunId,
+) -> Result<usize, Error> {
     let mut tx = ctx.db.begin_read().await?;
-    let found = store::recurring_runs::get(&mut tx, id).await?;
+    let found = store::recurring_runs::get(&mut tx, scope, id).await?;
     drop(tx);
     let Some(run) = found.filter(|run| run.enabled) else {
         return Ok(0);
     };
-    let made = match prepare(ctx, &run).await {
-        Ok((schedule, checked)) => make(ctx, id, &schedule, &checked).await,
+    let made = match prepare(ctx, scope, &run).await {
+        Ok((schedule, checked)) => make(ctx, scope, id, &schedule, &checked).await,
         Err(error) => Err(error),
     };
     match made {
-        Err(error) if is_final(&error) => stop(ctx, &run, &error).await.map(|()| 0),
+        Err(error) if is_final(&error) => stop(ctx, scope, &run, &error).await.map(|()| 0),
         made => made,
     }
 }
@@ -100,25 +108,30 @@ fn is_final(error: &Error) -> bool {
     of_the_run && !by_setting.contains(&error.reason())
 }
 
-async fn prepare(ctx: &Ctx, run: &RecurringRun) -> Result<(Schedule, Checked), Error> {
+async fn prepare(
+    ctx: &Ctx,
+    scope: &impl Scope,
+    run: &RecurringRun,
+) -> Result<(Schedule, Checked), Error> {
     let schedule = schedule_of(ctx, run)?;
-    let checked = create_run::check(ctx, request(run)).await?;
+    let checked = create_run::check(ctx, scope, request(run)).await?;
     Ok((schedule, checked))
 }
 
 async fn make(
     ctx: &Ctx,
+    scope: &impl Scope,
     id: RecurringRunId,
     schedule: &Schedule,
     checked: &Checked,
 ) -> Result<usize, Error> {
     let mut tx = ctx.db.begin_write().await?;
-    let found = store::recurring_runs::lock(&mut tx, id).await?;
+    let found = store::recurring_runs::lock(&mut tx, scope, id).await?;
     let Some(mut run) = found.filter(|run| run.enabled) else {
         return Ok(0);
     };
-    let experiment = create_run::experiment_of(ctx, &mut tx, Some(run.experiment)).await?;
-    let active = store::runs::count_active(&mut tx, id).await?;
+    let experiment = experiments::find(&mut tx, scope, run.experiment).await?;
+    let active = store::runs::count_active(&mut tx, &run).await?;
     // Read under the lock: who waited for it must not go by an older time.
     let now = ctx.now();
     let decided = advance(schedule, run.limits, run.progress, now, active);
@@ -128,9 +141,7 @@ async fn make(
     let mut claims: Vec<Claim> = Vec::new();
     for &due in &decided.due {
         // A client may have given a run of its own the id of this due time.
-        let free = store::runs::get(&mut tx, run.run_id(due.at))
-            .await?
-            .is_none();
+        let free = !store::runs::is_taken(&mut tx, run.run_id(due.at)).await?;
         let made = if free {
             run.run_id(due.at)
         } else {
@@ -163,11 +174,11 @@ async fn make(
 
 /// Computes again when each enabled schedule is due: zone data or the default zone may be others
 /// than those of who wrote it down.
-pub(crate) async fn refresh(ctx: &Ctx) -> Result<(), Error> {
+pub(crate) async fn refresh(ctx: &Ctx, scope: &impl Scope) -> Result<(), Error> {
     let mut after = String::new();
     loop {
         let mut tx = ctx.db.begin_read().await?;
-        let some = store::recurring_runs::enabled_after(&mut tx, &after, LIMIT).await?;
+        let some = store::recurring_runs::enabled_after(&mut tx, scope, &after, LIMIT).await?;
         drop(tx);
         let Some(last) = some.last() else {
             return Ok(());
@@ -175,19 +186,24 @@ pub(crate) async fn refresh(ctx: &Ctx) -> Result<(), Error> {
         after = last.id.to_string();
         for run in some {
             match schedule_of(ctx, &run) {
-                Ok(schedule) => note_next(ctx, &run, &schedule).await?,
-                Err(error) => stop(ctx, &run, &error).await?,
+                Ok(schedule) => note_next(ctx, scope, &run, &schedule).await?,
+                Err(error) => stop(ctx, scope, &run, &error).await?,
             }
         }
     }
 }
 
-async fn note_next(ctx: &Ctx, run: &RecurringRun, schedule: &Schedule) -> Result<(), Error> {
+async fn note_next(
+    ctx: &Ctx,
+    scope: &impl Scope,
+    run: &RecurringRun,
+    schedule: &Schedule,
+) -> Result<(), Error> {
     if schedule.next_after(run.progress.cursor) == run.next_due {
         return Ok(());
     }
     let mut tx = ctx.db.begin_write().await?;
-    if let Some(mut run) = store::recurring_runs::lock(&mut tx, run.id).await? {
+    if let Some(mut run) = store::recurring_runs::lock(&mut tx, scope, run.id).await? {
         run.next_due = schedule.next_after(run.progress.cursor);
         store::recurring_runs::set(&mut tx, &run).await?;
     }

@@ -2,24 +2,27 @@
 
 use std::sync::Arc;
 
+use ferroflow_db::Read;
 use ferroflow_launcher::AttemptKey;
 use ferroflow_pipeline_engine::engine::NodeRow;
 use ferroflow_pipeline_engine::engine::node::NodeState;
 use ferroflow_pipeline_engine::plan::Plan;
 use ferroflow_runtime::{LogRequest, LogStream, RuntimeError};
-use ferroflow_types::{Error, ErrorKind, RunId, TaskId};
+use ferroflow_types::{Caller, Error, ErrorKind, RunId, Scope, TaskId};
 use serde_json::Value;
 
 use super::{Ctx, runs};
 use crate::store;
 
 /// Every task of a run, and the plan that says what they are.
-pub(crate) async fn list_tasks(ctx: &Ctx, run: RunId) -> Result<(Vec<NodeRow>, Arc<Plan>), Error> {
+pub(crate) async fn list_tasks(
+    ctx: &Ctx,
+    caller: &Caller,
+    run: RunId,
+) -> Result<(Vec<NodeRow>, Arc<Plan>), Error> {
     let mut tx = ctx.db.begin_read().await?;
-    let found = store::runs::get(&mut tx, run)
-        .await?
-        .ok_or_else(|| runs::missing(run))?;
-    let tasks = store::tasks::of_run(&mut tx, run).await?;
+    let found = runs::find(&mut tx, caller, run).await?;
+    let tasks = store::tasks::of_run(&mut tx, &found).await?;
     drop(tx);
     Ok((
         tasks,
@@ -31,18 +34,46 @@ fn missing(id: TaskId) -> Error {
     Error::not_found("TASK_NOT_FOUND", format!("task {id} not found in this run"))
 }
 
+/// Refuses a task that is not in the scope.
+pub(super) async fn check(
+    tx: &mut impl Read,
+    scope: &impl Scope,
+    task: TaskId,
+) -> Result<(), Error> {
+    if store::tasks::is_known(tx, scope, task).await? {
+        return Ok(());
+    }
+    Err(Error::not_found(
+        "TASK_NOT_FOUND",
+        format!("task {task} not found"),
+    ))
+}
+
+/// A task of a run that the caller may see; it is the task that is missing otherwise.
+async fn find(
+    tx: &mut impl Read,
+    caller: &Caller,
+    run: RunId,
+    task: TaskId,
+) -> Result<NodeRow, Error> {
+    let found = match store::runs::get(tx, caller, run).await? {
+        Some(run) => store::tasks::get(tx, &run, task).await?,
+        None => None,
+    };
+    found.ok_or_else(|| missing(task))
+}
+
 /// The value of a parameter that a task was given, or gave.
 pub(crate) async fn read_parameter(
     ctx: &Ctx,
+    caller: &Caller,
     run: RunId,
     task: TaskId,
     name: &str,
     output: bool,
 ) -> Result<Value, Error> {
     let mut tx = ctx.db.begin_read().await?;
-    let found = store::tasks::get(&mut tx, run, task)
-        .await?
-        .ok_or_else(|| missing(task))?;
+    let found = find(&mut tx, caller, run, task).await?;
     drop(tx);
     let (kind, mut values) = if output {
         ("output", found.outputs.parameters)
@@ -58,6 +89,7 @@ pub(crate) async fn read_parameter(
 /// What a task's command printed, in its latest attempt or the one asked for.
 pub(crate) async fn stream_logs(
     ctx: &Ctx,
+    caller: &Caller,
     run: RunId,
     task: TaskId,
     attempt: u32,
@@ -65,18 +97,14 @@ pub(crate) async fn stream_logs(
 ) -> Result<LogStream, Error> {
     let mut tx = ctx.db.begin_read().await?;
     let (mut run, mut task) = (run, task);
-    let mut found = store::tasks::get(&mut tx, run, task)
-        .await?
-        .ok_or_else(|| missing(task))?;
+    let mut found = find(&mut tx, caller, run, task).await?;
     let cached = found.cache.take();
     if found.state == NodeState::Cached
         && let Some(source) = cached.and_then(|note| note.source)
     {
         // The log of a reused result is the log of the task that made it.
         (run, task) = (source.run.parse().unwrap_or(run), source.task);
-        found = store::tasks::get(&mut tx, run, task)
-            .await?
-            .ok_or_else(|| missing(task))?;
+        found = find(&mut tx, caller, run, task).await?;
     }
     drop(tx);
     let attempt = if attempt == 0 {

@@ -1,21 +1,21 @@
 //! Versions of pipelines: immutable uploads.
 
-use ferroflow_db::WriteTx;
-use ferroflow_types::{Error, PipelineId, PipelineVersionId, Timestamp};
+use ferroflow_db::{Read, WriteTx};
+use ferroflow_types::{Caller, Error, PipelineId, PipelineVersionId, Scope, Timestamp};
 use serde_json::{Value, json};
 
 use super::events::{self, Subject};
 use super::experiments::taken;
 use super::list::{ListRequest, listing};
-use super::pipelines::missing as missing_pipeline;
 use super::spec_file::SpecFile;
-use super::{Ctx, plans};
+use super::{Ctx, pipelines, plans};
 use crate::domain::definition::{
     Pipeline, Tags, VERSION_NAME_MAX, Version, check_display_name, check_name, check_tags,
 };
 use crate::domain::listing::Page;
 use crate::domain::spec::SpecText;
 use crate::store;
+use crate::store::list::Within;
 
 /// What a version is created from, beside its specification.
 #[derive(Debug, Clone, Default)]
@@ -45,6 +45,7 @@ pub(crate) struct FullVersion {
 /// Adds a version to a pipeline.
 pub(crate) async fn create_version(
     ctx: &Ctx,
+    caller: &Caller,
     pipeline: PipelineId,
     mut new: NewVersion,
     file: &SpecFile,
@@ -75,8 +76,7 @@ pub(crate) async fn create_version(
     let (spec, plan) = plans::check(file)?;
     let now = ctx.now();
     let mut tx = ctx.db.begin_write().await?;
-    let found = store::pipelines::get(&mut tx, pipeline).await?;
-    let pipeline = found.ok_or_else(|| missing_pipeline(pipeline))?;
+    let pipeline = pipelines::find(&mut tx, caller, pipeline).await?;
     let version = add(ctx, &mut tx, &pipeline, new, &spec, now).await?;
     tx.commit().await?;
     ctx.plans.keep(&spec.digest, plan);
@@ -166,12 +166,24 @@ pub(crate) fn missing(id: PipelineVersionId) -> Error {
     )
 }
 
+/// The version of this id, if it is in the scope.
+pub(super) async fn find(
+    tx: &mut impl Read,
+    scope: &impl Scope,
+    id: PipelineVersionId,
+) -> Result<Version, Error> {
+    let found = store::versions::get(tx, scope, id).await?;
+    found.ok_or_else(|| missing(id))
+}
+
 /// The version of this id with its specification.
-pub(crate) async fn get_version(ctx: &Ctx, id: PipelineVersionId) -> Result<FullVersion, Error> {
+pub(crate) async fn get_version(
+    ctx: &Ctx,
+    caller: &Caller,
+    id: PipelineVersionId,
+) -> Result<FullVersion, Error> {
     let mut tx = ctx.db.begin_read().await?;
-    let version = store::versions::get(&mut tx, id)
-        .await?
-        .ok_or_else(|| missing(id))?;
+    let version = find(&mut tx, caller, id).await?;
     let spec = store::specs::get(&mut tx, &version.spec_digest).await?;
     Ok(FullVersion {
         spec: document(&spec)?,
@@ -182,17 +194,16 @@ pub(crate) async fn get_version(ctx: &Ctx, id: PipelineVersionId) -> Result<Full
 /// A page of a pipeline's versions.
 pub(crate) async fn list_versions(
     ctx: &Ctx,
+    caller: &Caller,
     pipeline: PipelineId,
     request: &ListRequest,
 ) -> Result<Page<FullVersion>, Error> {
     let listing = listing(request)?;
-    let scope = [("pipeline_id", pipeline.to_string())];
     let mut tx = ctx.db.begin_read().await?;
-    store::pipelines::get(&mut tx, pipeline)
-        .await?
-        .ok_or_else(|| missing_pipeline(pipeline))?;
+    let within = Within::pipeline(&pipelines::find(&mut tx, caller, pipeline).await?);
     let table = &store::versions::TABLE;
-    let page = store::list::list(&mut tx, table, &scope, &listing, store::versions::decode).await?;
+    let page =
+        store::list::list(&mut tx, table, &within, &listing, store::versions::decode).await?;
     let mut entries = Vec::with_capacity(page.entries.len());
     for version in page.entries {
         let spec = store::specs::get(&mut tx, &version.spec_digest).await?;
@@ -211,6 +222,7 @@ pub(crate) async fn list_versions(
 /// Changes what may change: an empty name stays, `None` keeps the tags.
 pub(crate) async fn update_version(
     ctx: &Ctx,
+    caller: &Caller,
     id: PipelineVersionId,
     display_name: String,
     tags: Option<Tags>,
@@ -227,7 +239,7 @@ pub(crate) async fn update_version(
     }
     let now = ctx.now();
     let mut tx = ctx.db.begin_write().await?;
-    let (pipeline, mut version) = with_pipeline(&mut tx, id).await?;
+    let (pipeline, mut version) = with_pipeline(&mut tx, caller, id).await?;
     if !display_name.is_empty() {
         version.display_name = display_name;
     }
@@ -236,14 +248,18 @@ pub(crate) async fn update_version(
     }
     tell(&mut tx, &pipeline, &mut version, "updated", now).await?;
     tx.commit().await?;
-    get_version(ctx, id).await
+    get_version(ctx, caller, id).await
 }
 
 /// Removes a version; runs made from it are untouched.
-pub(crate) async fn delete_version(ctx: &Ctx, id: PipelineVersionId) -> Result<(), Error> {
+pub(crate) async fn delete_version(
+    ctx: &Ctx,
+    caller: &Caller,
+    id: PipelineVersionId,
+) -> Result<(), Error> {
     let now = ctx.now();
     let mut tx = ctx.db.begin_write().await?;
-    let (pipeline, mut version) = with_pipeline(&mut tx, id).await?;
+    let (pipeline, mut version) = with_pipeline(&mut tx, caller, id).await?;
     store::versions::delete(&mut tx, id).await?;
     tell(&mut tx, &pipeline, &mut version, "deleted", now).await?;
     Ok(tx.commit().await?)
@@ -251,14 +267,10 @@ pub(crate) async fn delete_version(ctx: &Ctx, id: PipelineVersionId) -> Result<(
 
 async fn with_pipeline(
     tx: &mut WriteTx,
+    caller: &Caller,
     id: PipelineVersionId,
 ) -> Result<(Pipeline, Version), Error> {
-    let version = store::versions::get(tx, id)
-        .await?
-        .ok_or_else(|| missing(id))?;
-    let pipeline = store::pipelines::get(tx, version.pipeline).await?;
-    Ok((
-        pipeline.ok_or_else(|| missing_pipeline(version.pipeline))?,
-        version,
-    ))
+    let version = find(tx, caller, id).await?;
+    let pipeline = pipelines::find(tx, caller, version.pipeline).await?;
+    Ok((pipeline, version))
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ferroflow_pipeline_engine::artifact::Artifact;
-use ferroflow_types::{RunId, TaskId, Timestamp};
+use ferroflow_types::{Namespace, RunId, TaskId, Timestamp};
 
 /// An artifact with what made it.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,4 +16,15 @@ pub(crate) struct StoredArtifact {
     pub task: TaskId,
     /// When.
     pub created_at: Timestamp,
+}
+
+/// Whose artifacts are listed.
+#[derive(Debug, Clone)]
+pub(crate) enum Maker {
+    /// Those of everybody in a namespace.
+    Namespace(Namespace),
+    /// Those of a run, also of one that is removed.
+    Run(RunId),
+    /// Those of a task.
+    Task(TaskId),
 }

@@ -4,31 +4,34 @@ use std::sync::Arc;
 
 use ferroflow_db::{DbError, Read, WriteTx};
 use ferroflow_pipeline_engine::artifact::Artifact;
-use ferroflow_types::{RunId, TaskId};
+use ferroflow_types::Scope;
 use serde_json::{Map, Value};
 use sqlx::any::AnyRow;
 
-use crate::domain::artifact::StoredArtifact;
+use crate::domain::artifact::{Maker, StoredArtifact};
 use crate::domain::run::Run;
-use crate::store::row::{Cells, json_text};
+use crate::store::row::{Cells, all_seen, json_text, seen};
 
 const INSERT: &str = "INSERT INTO artifacts (id, namespace, pipeline_name, run_id, task_id, name, \
     schema_title, schema_version, uri, metadata, digest, size_bytes, created_at, stamp) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
 
 const GET: &str = "SELECT id, run_id, task_id, name, schema_title, schema_version, uri, metadata, \
-    digest, size_bytes, created_at, stamp FROM artifacts WHERE id = $1";
+    digest, size_bytes, created_at, stamp, namespace FROM artifacts WHERE id = $1";
 
 const LIST_OF_RUN: &str = "SELECT id, run_id, task_id, name, schema_title, schema_version, uri, \
-    metadata, digest, size_bytes, created_at, stamp FROM artifacts WHERE run_id = $1 AND id > $2 \
+    metadata, digest, size_bytes, created_at, stamp, namespace FROM artifacts \
+    WHERE run_id = $1 AND id > $2 \
     ORDER BY id LIMIT $3";
 
 const LIST_OF_TASK: &str = "SELECT id, run_id, task_id, name, schema_title, schema_version, uri, \
-    metadata, digest, size_bytes, created_at, stamp FROM artifacts WHERE task_id = $1 AND id > $2 \
+    metadata, digest, size_bytes, created_at, stamp, namespace FROM artifacts \
+    WHERE task_id = $1 AND id > $2 \
     ORDER BY id LIMIT $3";
 
-const LIST_ALL: &str = "SELECT id, run_id, task_id, name, schema_title, schema_version, uri, \
-    metadata, digest, size_bytes, created_at, stamp FROM artifacts WHERE id > $1 ORDER BY id LIMIT $2";
+const LIST_OF_NAMESPACE: &str = "SELECT id, run_id, task_id, name, schema_title, schema_version, \
+    uri, metadata, digest, size_bytes, created_at, stamp, namespace FROM artifacts \
+    WHERE namespace = $1 AND id > $2 ORDER BY id LIMIT $3";
 
 const KNOWN: &str = "SELECT id, run_id, task_id, name, schema_title, schema_version, uri, \
     metadata, digest, size_bytes, created_at, stamp FROM artifacts WHERE namespace = $1 \
@@ -69,27 +72,31 @@ pub(crate) async fn insert(
     Ok(())
 }
 
-/// The artifact of this id.
-pub(crate) async fn get(tx: &mut impl Read, id: i64) -> Result<Option<StoredArtifact>, DbError> {
+/// The artifact of this id in the scope.
+pub(crate) async fn get(
+    tx: &mut impl Read,
+    scope: &impl Scope,
+    id: i64,
+) -> Result<Option<StoredArtifact>, DbError> {
     let row = sqlx::query(GET).bind(id).fetch_optional(tx.conn()).await?;
-    row.as_ref().map(decode).transpose()
+    seen(scope, row.as_ref(), decode)
 }
 
-/// Artifacts with ids above `after`: of a task, of a run, or all.
+/// Artifacts in the scope with ids above `after`.
 pub(crate) async fn list(
     tx: &mut impl Read,
-    run: Option<RunId>,
-    task: Option<TaskId>,
+    scope: &impl Scope,
+    maker: &Maker,
     after: i64,
     limit: i64,
 ) -> Result<Vec<StoredArtifact>, DbError> {
-    let query = match (task, run) {
-        (Some(task), _) => sqlx::query(LIST_OF_TASK).bind(task.to_string()),
-        (None, Some(run)) => sqlx::query(LIST_OF_RUN).bind(run.to_string()),
-        (None, None) => sqlx::query(LIST_ALL),
+    let query = match maker {
+        Maker::Namespace(namespace) => sqlx::query(LIST_OF_NAMESPACE).bind(namespace.to_string()),
+        Maker::Run(run) => sqlx::query(LIST_OF_RUN).bind(run.to_string()),
+        Maker::Task(task) => sqlx::query(LIST_OF_TASK).bind(task.to_string()),
     };
     let rows = query.bind(after).bind(limit).fetch_all(tx.conn()).await?;
-    rows.iter().map(decode).collect()
+    all_seen(scope, &rows, decode)
 }
 
 /// An artifact that the run's pipeline imported before, with the same type and metadata.

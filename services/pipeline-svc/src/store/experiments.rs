@@ -1,13 +1,13 @@
 //! The table `experiments`.
 
 use ferroflow_db::{DbError, Read, WriteTx};
-use ferroflow_types::{ExperimentId, Namespace, Timestamp};
+use ferroflow_types::{ExperimentId, Namespace, Scope, Timestamp};
 use sqlx::any::AnyRow;
 
 use crate::domain::definition::Experiment;
 use crate::domain::run::StorageState;
 use crate::store::list::{Table, Type};
-use crate::store::row::Cells;
+use crate::store::row::{Cells, seen};
 
 /// Experiments as they can be listed.
 pub(crate) const TABLE: Table = Table {
@@ -68,13 +68,14 @@ pub(crate) async fn put(tx: &mut WriteTx, experiment: &Experiment) -> Result<(),
 /// The experiment of this id.
 pub(crate) async fn get(
     tx: &mut impl Read,
+    scope: &impl Scope,
     id: ExperimentId,
 ) -> Result<Option<Experiment>, DbError> {
     let row = sqlx::query(GET)
         .bind(id.to_string())
         .fetch_optional(tx.conn())
         .await?;
-    row.as_ref().map(decode).transpose()
+    seen(scope, row.as_ref(), decode)
 }
 
 /// The experiment of runs that name none.

@@ -4,11 +4,12 @@
 //! bound value. Pages begin at a key (never at an offset), so any page costs the same.
 
 use ferroflow_db::{DbError, Read, page};
-use ferroflow_types::{Error, FieldViolation};
+use ferroflow_types::{Error, ExperimentId, FieldViolation, Namespace};
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
 use sqlx::{Any, AssertSqlSafe, Row as _};
 
+use crate::domain::definition::Pipeline;
 use crate::domain::listing::{Direction, Listing, Operand, Operation, Page, Predicate, Start};
 
 /// What a column holds.
@@ -32,8 +33,27 @@ pub(crate) struct Table {
     pub tagged: bool,
 }
 
-/// Conditions that are not the client's: column and value.
-pub(crate) type Scope<'a> = &'a [(&'static str, String)];
+/// Conditions that are not the client's. There is always one that says whose rows may be seen.
+#[derive(Debug, Clone)]
+pub(crate) struct Within(Vec<(&'static str, String)>);
+
+impl Within {
+    /// Rows of a namespace.
+    pub(crate) fn namespace(namespace: &Namespace) -> Self {
+        Self(vec![("namespace", namespace.to_string())])
+    }
+
+    /// Versions of a pipeline that was found.
+    pub(crate) fn pipeline(pipeline: &Pipeline) -> Self {
+        Self(vec![("pipeline_id", pipeline.id.to_string())])
+    }
+
+    /// Those of an experiment only.
+    pub(crate) fn of_experiment(mut self, experiment: ExperimentId) -> Self {
+        self.0.push(("experiment_id", experiment.to_string()));
+        self
+    }
+}
 
 /// A statement in the making.
 #[derive(Default)]
@@ -64,12 +84,12 @@ impl Statement {
 pub(crate) async fn list<T>(
     tx: &mut impl Read,
     table: &Table,
-    scope: Scope<'_>,
+    within: &Within,
     listing: &Listing,
     decode: impl Fn(&AnyRow) -> Result<T, DbError>,
 ) -> Result<Page<T>, Error> {
     let mut statement = Statement::default();
-    for (column, value) in scope {
+    for (column, value) in &within.0 {
         let place = statement.bind(Operand::Text(value.clone()));
         statement.conditions.push(format!("{column} = {place}"));
     }

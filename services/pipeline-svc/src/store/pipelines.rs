@@ -1,12 +1,12 @@
 //! The tables `pipelines` and `tags`.
 
 use ferroflow_db::{DbError, Read, WriteTx};
-use ferroflow_types::{Namespace, PipelineId};
+use ferroflow_types::{Namespace, PipelineId, Scope};
 use sqlx::any::AnyRow;
 
 use crate::domain::definition::{Pipeline, Tags};
 use crate::store::list::{Table, Type};
-use crate::store::row::{Cells, json_text};
+use crate::store::row::{Cells, json_text, seen};
 
 /// Pipelines as they can be listed.
 pub(crate) const TABLE: Table = Table {
@@ -70,12 +70,16 @@ pub(crate) async fn put_tags(tx: &mut WriteTx, owner: &str, tags: &Tags) -> Resu
 }
 
 /// The pipeline of this id.
-pub(crate) async fn get(tx: &mut impl Read, id: PipelineId) -> Result<Option<Pipeline>, DbError> {
+pub(crate) async fn get(
+    tx: &mut impl Read,
+    scope: &impl Scope,
+    id: PipelineId,
+) -> Result<Option<Pipeline>, DbError> {
     let row = sqlx::query(GET)
         .bind(id.to_string())
         .fetch_optional(tx.conn())
         .await?;
-    row.as_ref().map(decode).transpose()
+    seen(scope, row.as_ref(), decode)
 }
 
 /// The pipeline of this name.

@@ -1,14 +1,15 @@
 //! The table `recurring_runs`.
 
 use ferroflow_db::{DbError, Read, WriteTx};
-use ferroflow_types::{ExperimentId, RecurringRunId, Timestamp};
+use ferroflow_types::{RecurringRunId, Scope, Timestamp};
 use serde_json::{Map, Value};
 use sqlx::any::AnyRow;
 
+use crate::domain::definition::Experiment;
 use crate::domain::recurring::due::{Limits, Progress};
 use crate::domain::recurring::{PipelineChoice, RecurringRun, Trigger, When};
 use crate::store::list::{Table, Type};
-use crate::store::row::{Cells, error_cells, json_text};
+use crate::store::row::{Cells, all_seen, error_cells, json_text, seen};
 
 /// Recurring runs as they can be listed.
 pub(crate) const TABLE: Table = Table {
@@ -67,7 +68,7 @@ const SET: &str = "UPDATE recurring_runs SET status = $2, error_code = $3, error
 const ENABLED_OF_EXPERIMENT: &str =
     "SELECT id FROM recurring_runs WHERE experiment_id = $1 AND status = 'ENABLED' ORDER BY id";
 
-const DUE: &str = "SELECT id, next_due_at FROM recurring_runs WHERE status = 'ENABLED' \
+const DUE: &str = "SELECT id, next_due_at, namespace FROM recurring_runs WHERE status = 'ENABLED' \
     AND next_due_at <= $1 AND (next_due_at > $2 OR (next_due_at = $2 AND id > $3)) \
     AND (SELECT COUNT(*) FROM runs WHERE runs.recurring_run_id = recurring_runs.id \
     AND runs.finished_at = 0) < max_concurrency ORDER BY next_due_at, id LIMIT $4";
@@ -137,25 +138,27 @@ pub(crate) async fn insert(tx: &mut WriteTx, run: &RecurringRun) -> Result<(), D
 /// The recurring run of this id.
 pub(crate) async fn get(
     tx: &mut impl Read,
+    scope: &impl Scope,
     id: RecurringRunId,
 ) -> Result<Option<RecurringRun>, DbError> {
     let row = sqlx::query(GET)
         .bind(id.to_string())
         .fetch_optional(tx.conn())
         .await?;
-    row.as_ref().map(decode).transpose()
+    seen(scope, row.as_ref(), decode)
 }
 
 /// The recurring run of this id, which nobody else changes before the transaction ends.
 pub(crate) async fn lock(
     tx: &mut WriteTx,
+    scope: &impl Scope,
     id: RecurringRunId,
 ) -> Result<Option<RecurringRun>, DbError> {
     sqlx::query(LOCK)
         .bind(id.to_string())
         .execute(tx.conn())
         .await?;
-    get(tx, id).await
+    get(tx, scope, id).await
 }
 
 /// Stores what may change of one that is locked.
@@ -193,6 +196,7 @@ pub(crate) struct DueSince {
 /// `after`, where it is given.
 pub(crate) async fn due(
     tx: &mut impl Read,
+    scope: &impl Scope,
     now: Timestamp,
     after: Option<DueSince>,
     limit: i64,
@@ -209,7 +213,7 @@ pub(crate) async fn due(
         let (at, id) = (cells.time("next_due_at")?, cells.parsed("id")?);
         Ok(DueSince { at, id })
     };
-    rows.iter().map(due_since).collect()
+    all_seen(scope, &rows, due_since)
 }
 
 /// When the next one will be due after `now`.
@@ -226,20 +230,21 @@ pub(crate) async fn next_due(
 /// The enabled ones whose ids come after `after`, by id.
 pub(crate) async fn enabled_after(
     tx: &mut impl Read,
+    scope: &impl Scope,
     after: &str,
     limit: i64,
 ) -> Result<Vec<RecurringRun>, DbError> {
     let query = sqlx::query(ENABLED_AFTER).bind(after).bind(limit);
     let rows = query.fetch_all(tx.conn()).await?;
-    rows.iter().map(decode).collect()
+    all_seen(scope, &rows, decode)
 }
 
 /// The enabled ones of an experiment.
 pub(crate) async fn enabled_of_experiment(
     tx: &mut impl Read,
-    experiment: ExperimentId,
+    experiment: &Experiment,
 ) -> Result<Vec<RecurringRunId>, DbError> {
-    let query = sqlx::query(ENABLED_OF_EXPERIMENT).bind(experiment.to_string());
+    let query = sqlx::query(ENABLED_OF_EXPERIMENT).bind(experiment.id.to_string());
     let rows = query.fetch_all(tx.conn()).await?;
     rows.iter().map(id_of).collect()
 }

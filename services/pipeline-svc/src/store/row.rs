@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use ferroflow_db::DbError;
-use ferroflow_types::Timestamp;
+use ferroflow_types::{Namespace, Scope, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::Row as _;
@@ -107,6 +107,29 @@ impl<'r> Cells<'r> {
             .map(Some)
             .map_err(|error| self.broken(column, error))
     }
+}
+
+/// What is in a row, if the scope covers the namespace that is in it.
+pub(crate) fn seen<T>(
+    scope: &impl Scope,
+    row: Option<&AnyRow>,
+    decode: impl Fn(&AnyRow) -> Result<T, DbError>,
+) -> Result<Option<T>, DbError> {
+    let Some(row) = row else {
+        return Ok(None);
+    };
+    let namespace: Namespace = Cells::of("namespace", row).parsed("namespace")?;
+    scope.covers(&namespace).then(|| decode(row)).transpose()
+}
+
+/// What is in those rows whose namespaces the scope covers.
+pub(crate) fn all_seen<T>(
+    scope: &impl Scope,
+    rows: &[AnyRow],
+    decode: impl Fn(&AnyRow) -> Result<T, DbError>,
+) -> Result<Vec<T>, DbError> {
+    let seen = rows.iter().map(|row| seen(scope, Some(row), &decode));
+    seen.filter_map(Result::transpose).collect()
 }
 
 /// An error as [`Cells::error`] reads it back.

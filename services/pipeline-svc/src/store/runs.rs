@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 
 use ferroflow_db::{DbError, Read, WriteTx};
-use ferroflow_types::{ExperimentId, RecurringRunId, RunId, Timestamp};
+use ferroflow_types::{RunId, Scope, Timestamp};
 use serde_json::{Map, Value};
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
+use crate::domain::definition::Experiment;
+use crate::domain::recurring::RecurringRun;
 use crate::domain::run::{Run, RunStatus, Source, StatusChange, StorageState};
 use crate::store::claims::{Claim, FIRST_FENCE};
 use crate::store::list::{Table, Type};
-use crate::store::row::{Cells, error_cells, json_text};
+use crate::store::row::{Cells, error_cells, json_text, seen};
 
 /// Runs as they can be listed.
 pub(crate) const TABLE: Table = Table {
@@ -128,13 +130,23 @@ pub(crate) async fn insert(tx: &mut WriteTx, run: &Run, owner: &str) -> Result<(
     Ok(())
 }
 
-/// A run, if there is one of this id.
-pub(crate) async fn get(tx: &mut impl Read, id: RunId) -> Result<Option<Run>, DbError> {
+/// A run, if there is one of this id in the scope.
+pub(crate) async fn get(
+    tx: &mut impl Read,
+    scope: &impl Scope,
+    id: RunId,
+) -> Result<Option<Run>, DbError> {
     let row = sqlx::query(GET)
         .bind(id.to_string())
         .fetch_optional(tx.conn())
         .await?;
-    row.as_ref().map(decode).transpose()
+    seen(scope, row.as_ref(), decode)
+}
+
+/// Whether there is a run of this id, whoever may see it.
+pub(crate) async fn is_taken(tx: &mut impl Read, id: RunId) -> Result<bool, DbError> {
+    let query = sqlx::query("SELECT id FROM runs WHERE id = $1").bind(id.to_string());
+    Ok(query.fetch_optional(tx.conn()).await?.is_some())
 }
 
 /// Stores where a run stands; everything else of a run never changes. `false` if the claim is lost
@@ -201,10 +213,10 @@ pub(crate) async fn set_storage(
 /// Puts every run of an experiment away.
 pub(crate) async fn archive_of_experiment(
     tx: &mut WriteTx,
-    experiment: ExperimentId,
+    experiment: &Experiment,
 ) -> Result<(), DbError> {
     sqlx::query(ARCHIVE_OF_EXPERIMENT)
-        .bind(experiment.to_string())
+        .bind(experiment.id.to_string())
         .execute(tx.conn())
         .await?;
     Ok(())
@@ -213,9 +225,9 @@ pub(crate) async fn archive_of_experiment(
 /// How many runs of a recurring run have not ended.
 pub(crate) async fn count_active(
     tx: &mut impl Read,
-    recurring_run: RecurringRunId,
+    recurring_run: &RecurringRun,
 ) -> Result<i64, DbError> {
-    let query = sqlx::query(COUNT_ACTIVE).bind(recurring_run.to_string());
+    let query = sqlx::query(COUNT_ACTIVE).bind(recurring_run.id.to_string());
     Ok(query.fetch_one(tx.conn()).await?.try_get("n")?)
 }
 

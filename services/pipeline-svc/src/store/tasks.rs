@@ -3,11 +3,11 @@
 use ferroflow_db::{DbError, Read, WriteTx};
 use ferroflow_pipeline_engine::engine::node::{CacheSource, NodeState, Values};
 use ferroflow_pipeline_engine::engine::{CachedResult, NodeRow};
-use ferroflow_types::{Namespace, RunId, TaskId, Timestamp};
+use ferroflow_types::{Namespace, RunId, Scope, TaskId, Timestamp};
 use sqlx::any::AnyRow;
 
 use crate::domain::run::Run;
-use crate::store::row::{Cells, json_text};
+use crate::store::row::{Cells, json_text, seen};
 
 const UPSERT: &str = "INSERT INTO tasks (id, run_id, path, parent_id, iteration, state, attempt, \
     failures, lost, inputs, outputs, error, cache, created_at, started_at, finished_at, retry_at, \
@@ -23,6 +23,9 @@ const OF_RUN: &str = "SELECT id, path, parent_id, iteration, state, attempt, fai
     inputs, outputs, error, cache, created_at, started_at, finished_at, retry_at, history, \
     note, remarks \
     FROM tasks WHERE run_id = $1 ORDER BY path";
+
+const NAMESPACE_OF: &str =
+    "SELECT namespace FROM runs WHERE id = (SELECT run_id FROM tasks WHERE id = $1)";
 
 const GET: &str = "SELECT id, path, parent_id, iteration, state, attempt, failures, lost, \
     inputs, outputs, error, cache, created_at, started_at, finished_at, retry_at, history, \
@@ -66,22 +69,33 @@ pub(crate) async fn upsert(tx: &mut WriteTx, run: RunId, task: &NodeRow) -> Resu
 }
 
 /// Every task of a run, parents before children.
-pub(crate) async fn of_run(tx: &mut impl Read, run: RunId) -> Result<Vec<NodeRow>, DbError> {
+pub(crate) async fn of_run(tx: &mut impl Read, run: &Run) -> Result<Vec<NodeRow>, DbError> {
     let rows = sqlx::query(OF_RUN)
-        .bind(run.to_string())
+        .bind(run.id.to_string())
         .fetch_all(tx.conn())
         .await?;
     rows.iter().map(decode).collect()
 }
 
+/// Whether there is a task of this id in the scope.
+pub(crate) async fn is_known(
+    tx: &mut impl Read,
+    scope: &impl Scope,
+    task: TaskId,
+) -> Result<bool, DbError> {
+    let query = sqlx::query(NAMESPACE_OF).bind(task.to_string());
+    let row = query.fetch_optional(tx.conn()).await?;
+    Ok(seen(scope, row.as_ref(), |_| Ok(()))?.is_some())
+}
+
 /// One task of a run.
 pub(crate) async fn get(
     tx: &mut impl Read,
-    run: RunId,
+    run: &Run,
     task: TaskId,
 ) -> Result<Option<NodeRow>, DbError> {
     let query = sqlx::query(GET)
-        .bind(run.to_string())
+        .bind(run.id.to_string())
         .bind(task.to_string());
     query
         .fetch_optional(tx.conn())

@@ -12,20 +12,26 @@ use ferroflow_pipeline_engine::artifact::Artifact;
 use ferroflow_pipeline_engine::engine::NodeRow;
 use ferroflow_pipeline_engine::engine::node::{Change, NodeState, Values};
 use ferroflow_types::{
-    ExperimentId, Namespace, PipelineId, PipelineVersionId, RunId, TaskId, Timestamp,
+    Caller, ExperimentId, Namespace, PipelineId, PipelineVersionId, RunId, TaskId, Timestamp,
 };
 use serde_json::{Map, json};
 use uuid::Uuid;
 
 use super::{MIGRATIONS, artifacts, experiments, list, pipelines, runs, specs, tasks, versions};
 use crate::app::list::{ListRequest, listing};
-use crate::domain::artifact::StoredArtifact;
+use crate::domain::artifact::{Maker, StoredArtifact};
 use crate::domain::definition::{Experiment, Pipeline, Version};
 use crate::domain::run::{Run, RunStatus, Source, StatusChange, StorageState};
 use crate::domain::spec::SpecText;
 use crate::store::claims::{Claim, FIRST_FENCE};
+use crate::store::list::Within;
 
 const NOW: Timestamp = Timestamp::from_millis(1_769_860_800_250);
+
+/// The namespace that everything in these tests is in.
+fn here() -> Within {
+    Within::namespace(&Namespace::single_user())
+}
 
 /// Every database at hand, each empty.
 async fn databases() -> (tempfile::TempDir, Vec<(&'static str, Db)>) {
@@ -143,9 +149,14 @@ async fn what_is_stored_reads_back_the_same() {
         tx.commit().await.unwrap();
 
         let mut tx = db.begin_read().await.unwrap();
-        assert_eq!(runs::get(&mut tx, run.id).await.unwrap(), Some(run.clone()));
+        assert_eq!(
+            runs::get(&mut tx, &Caller::local(), run.id).await.unwrap(),
+            Some(run.clone())
+        );
         assert_eq!(specs::get(&mut tx, "d").await.unwrap(), spec);
-        let found = experiments::get(&mut tx, experiment.id).await.unwrap();
+        let found = experiments::get(&mut tx, &Caller::local(), experiment.id)
+            .await
+            .unwrap();
         assert_eq!(found, Some(experiment));
     }
 }
@@ -192,7 +203,7 @@ async fn pages_show_every_entry_once_in_order() {
             loop {
                 let wanted = listing(&request).unwrap();
                 let mut tx = db.begin_read().await.unwrap();
-                let page = list::list(&mut tx, &runs::TABLE, &[], &wanted, runs::decode).await;
+                let page = list::list(&mut tx, &runs::TABLE, &here(), &wanted, runs::decode).await;
                 let page = page.unwrap();
                 assert_eq!(page.total, 25);
                 names.extend(page.entries.into_iter().map(|run| run.display_name));
@@ -254,7 +265,7 @@ async fn filters_take_texts_as_they_are() {
             };
             let wanted = listing(&request).unwrap();
             let mut tx = db.begin_read().await.unwrap();
-            let page = list::list(&mut tx, &runs::TABLE, &[], &wanted, runs::decode)
+            let page = list::list(&mut tx, &runs::TABLE, &here(), &wanted, runs::decode)
                 .await
                 .unwrap();
             assert_eq!(page.total, count, "{name}: {filter}");
@@ -302,16 +313,24 @@ async fn pipelines_are_found_by_tag_and_go_with_their_versions() {
             };
             let mut tx = db.begin_read().await.unwrap();
             let wanted = listing(&request).unwrap();
-            let page =
-                list::list(&mut tx, &pipelines::TABLE, &[], &wanted, pipelines::decode).await;
+            let page = list::list(
+                &mut tx,
+                &pipelines::TABLE,
+                &here(),
+                &wanted,
+                pipelines::decode,
+            )
+            .await;
             assert_eq!(page.unwrap().total, count, "{name}");
         }
         let mut tx = db.begin_write().await.unwrap();
-        let latest = versions::latest(&mut tx, pipeline.id).await.unwrap();
+        let latest = versions::latest(&mut tx, &pipeline).await.unwrap();
         assert_eq!(latest, Some(version.clone()));
         assert!(pipelines::delete(&mut tx, pipeline.id).await.unwrap());
         assert_eq!(
-            versions::get(&mut tx, version.id).await.unwrap(),
+            versions::get(&mut tx, &Caller::local(), version.id)
+                .await
+                .unwrap(),
             None,
             "{name}"
         );
@@ -398,10 +417,7 @@ async fn tasks_artifacts_and_results_are_kept() {
         tx.commit().await.unwrap();
 
         let mut tx = db.begin_read().await.unwrap();
-        assert_eq!(
-            tasks::of_run(&mut tx, run.id).await.unwrap(),
-            [task.clone()]
-        );
+        assert_eq!(tasks::of_run(&mut tx, &run).await.unwrap(), [task.clone()]);
         let recalled = tasks::recall(&mut tx, &run.namespace, &run.pipeline_name, "f")
             .await
             .unwrap()
@@ -419,7 +435,7 @@ async fn tasks_artifacts_and_results_are_kept() {
         let metadata = stored.artifact.metadata.clone();
         let known = artifacts::known(&mut tx, &run, "/r/model", "system.Model", &metadata).await;
         assert_eq!(known.unwrap(), Some(stored.clone()));
-        let listed = artifacts::list(&mut tx, Some(run.id), None, -1, 10)
+        let listed = artifacts::list(&mut tx, &Caller::local(), &Maker::Run(run.id), -1, 10)
             .await
             .unwrap();
         assert_eq!(listed, [stored]);
@@ -428,7 +444,7 @@ async fn tasks_artifacts_and_results_are_kept() {
         let mut tx = db.begin_write().await.unwrap();
         assert!(runs::delete(&mut tx, held(&run)).await.unwrap());
         assert!(
-            tasks::of_run(&mut tx, run.id).await.unwrap().is_empty(),
+            tasks::of_run(&mut tx, &run).await.unwrap().is_empty(),
             "{name}"
         );
     }

@@ -1,13 +1,13 @@
 //! The table `pipeline_versions`.
 
 use ferroflow_db::{DbError, Read, WriteTx};
-use ferroflow_types::{PipelineId, PipelineVersionId};
+use ferroflow_types::{PipelineVersionId, Scope};
 use sqlx::any::AnyRow;
 
-use crate::domain::definition::Version;
+use crate::domain::definition::{Pipeline, Version};
 use crate::store::list::{Table, Type};
 use crate::store::pipelines::put_tags;
-use crate::store::row::{Cells, json_text};
+use crate::store::row::{Cells, json_text, seen};
 
 /// Versions as they can be listed.
 pub(crate) const TABLE: Table = Table {
@@ -27,7 +27,9 @@ pub(crate) const TABLE: Table = Table {
 };
 
 const GET: &str = "SELECT id, pipeline_id, name, display_name, description, code_source_url, \
-    package_url, tags, status, spec_digest, created_at, event_sequence FROM pipeline_versions WHERE id = $1";
+    package_url, tags, status, spec_digest, created_at, event_sequence, \
+    (SELECT namespace FROM pipelines WHERE pipelines.id = pipeline_id) AS namespace \
+    FROM pipeline_versions WHERE id = $1";
 
 const LATEST: &str = "SELECT id, pipeline_id, name, display_name, description, code_source_url, \
     package_url, tags, status, spec_digest, created_at, event_sequence FROM pipeline_versions \
@@ -62,22 +64,23 @@ pub(crate) async fn put(tx: &mut WriteTx, version: &Version) -> Result<(), DbErr
 /// The version of this id.
 pub(crate) async fn get(
     tx: &mut impl Read,
+    scope: &impl Scope,
     id: PipelineVersionId,
 ) -> Result<Option<Version>, DbError> {
     let row = sqlx::query(GET)
         .bind(id.to_string())
         .fetch_optional(tx.conn())
         .await?;
-    row.as_ref().map(decode).transpose()
+    seen(scope, row.as_ref(), decode)
 }
 
 /// The newest version of a pipeline.
 pub(crate) async fn latest(
     tx: &mut impl Read,
-    pipeline: PipelineId,
+    pipeline: &Pipeline,
 ) -> Result<Option<Version>, DbError> {
     let row = sqlx::query(LATEST)
-        .bind(pipeline.to_string())
+        .bind(pipeline.id.to_string())
         .fetch_optional(tx.conn())
         .await?;
     row.as_ref().map(decode).transpose()

@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
+use super::AllNamespaces;
 use crate::app::Ctx;
 use crate::app::drive::{self, Answer, Letter, Order, Reply};
 use crate::domain::artifact::StoredArtifact;
@@ -140,7 +141,7 @@ impl Actor {
         self.helpers.abort_all();
         self.granted.clear();
         let mut tx = self.ctx.db.begin_read().await?;
-        let Some(run) = store::runs::get(&mut tx, self.id).await? else {
+        let Some(run) = store::runs::get(&mut tx, &AllNamespaces(()), self.id).await? else {
             self.memory = Memory::Gone;
             return Ok(());
         };
@@ -149,7 +150,7 @@ impl Actor {
             self.memory = Memory::Lost;
             return Ok(());
         }
-        let rows = store::tasks::of_run(&mut tx, self.id).await?;
+        let rows = store::tasks::of_run(&mut tx, &run).await?;
         drop(tx);
         let plan = self
             .ctx

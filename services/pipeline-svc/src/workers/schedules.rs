@@ -9,6 +9,7 @@ use ferroflow_types::Error;
 use ferroflow_types::error::chain;
 use futures::StreamExt as _;
 
+use super::AllNamespaces;
 use crate::app::Ctx;
 use crate::app::schedules::{self, DueSince};
 
@@ -31,7 +32,7 @@ pub(crate) async fn fire_while(ctx: Arc<Ctx>, lead: Lead) -> Result<(), Error> {
     loop {
         let done = async {
             if !fresh {
-                schedules::refresh(&ctx).await?;
+                schedules::refresh(&ctx, &AllNamespaces(())).await?;
             }
             fresh = true;
             fire_due(&ctx).await
@@ -55,7 +56,7 @@ async fn fire_due(ctx: &Ctx) -> Result<Duration, Error> {
         let (mut made, mut last) = (0, None);
         // To the end, whatever comes of each: those that fail must not stand before the others.
         loop {
-            let due = schedules::due(ctx, last).await?;
+            let due = schedules::due(ctx, &AllNamespaces(()), last).await?;
             let Some(&end) = due.last() else { break };
             last = Some(end);
             made += fire_each(ctx, due).await;
@@ -74,7 +75,12 @@ async fn fire_due(ctx: &Ctx) -> Result<Duration, Error> {
 /// Fires each of these; how many runs were made.
 async fn fire_each(ctx: &Ctx, due: Vec<DueSince>) -> usize {
     let fired: Vec<_> = futures::stream::iter(due)
-        .map(|due| async move { (due.id, schedules::fire(ctx, due.id).await) })
+        .map(|due| async move {
+            (
+                due.id,
+                schedules::fire(ctx, &AllNamespaces(()), due.id).await,
+            )
+        })
         .buffer_unordered(PARALLEL)
         .collect()
         .await;

@@ -41,7 +41,9 @@ async fn an_installation_whose_name_is_taken_is_mended() {
 
         assert_eq!(default_of(&db).await, Some(taken.id));
         let mut tx = db.begin_read().await.unwrap();
-        let found = experiments::get(&mut tx, other.id).await.unwrap();
+        let found = experiments::get(&mut tx, &Caller::local(), other.id)
+            .await
+            .unwrap();
         assert_eq!(found, Some(other));
     }
 }

@@ -1,9 +1,9 @@
 //! Recurring runs in the store.
 
 use ferroflow_db::WriteTx;
-use ferroflow_types::RecurringRunId;
+use ferroflow_types::{Caller, RecurringRunId};
 
-use super::{NOW, databases, experiment, run};
+use super::{NOW, databases, experiment, here, run};
 use crate::app::list::{ListRequest, listing};
 use crate::domain::recurring::due::{Limits, Progress};
 use crate::domain::recurring::{PipelineChoice, RecurringRun, Trigger, When};
@@ -78,7 +78,9 @@ async fn what_is_stored_reads_back_the_same() {
             one.pipeline = choice;
             let mut tx = db.begin_write().await.unwrap();
             recurring_runs::insert(&mut tx, &one).await.unwrap();
-            let found = recurring_runs::lock(&mut tx, one.id).await.unwrap();
+            let found = recurring_runs::lock(&mut tx, &Caller::local(), one.id)
+                .await
+                .unwrap();
             assert_eq!(found.as_ref(), Some(&one), "{name}");
             one.enabled = false;
             one.error = Some(RunError {
@@ -95,7 +97,9 @@ async fn what_is_stored_reads_back_the_same() {
             recurring_runs::set(&mut tx, &one).await.unwrap();
             tx.commit().await.unwrap();
             let mut tx = db.begin_write().await.unwrap();
-            let found = recurring_runs::get(&mut tx, one.id).await.unwrap();
+            let found = recurring_runs::get(&mut tx, &Caller::local(), one.id)
+                .await
+                .unwrap();
             assert_eq!(found, Some(one.clone()), "{name}");
             assert!(recurring_runs::delete(&mut tx, one.id).await.unwrap());
             assert!(recurring_runs::set(&mut tx, &one).await.is_err());
@@ -107,7 +111,7 @@ async fn what_is_stored_reads_back_the_same() {
 async fn due(tx: &mut WriteTx, seconds: i64) -> Vec<RecurringRunId> {
     let (mut all, mut last) = (Vec::new(), None);
     loop {
-        let some = recurring_runs::due(tx, later(seconds), last, 1)
+        let some = recurring_runs::due(tx, &Caller::local(), later(seconds), last, 1)
             .await
             .unwrap();
         let Some(&one) = some.last() else {
@@ -158,17 +162,19 @@ async fn due_ones_are_those_with_a_slot() {
         }
         runs::insert(&mut tx, &under_way, "me").await.unwrap();
         runs::insert(&mut tx, &ended, "me").await.unwrap();
-        assert_eq!(runs::count_active(&mut tx, busy.id).await.unwrap(), 1);
-        assert_eq!(runs::count_active(&mut tx, free.id).await.unwrap(), 0);
+        assert_eq!(runs::count_active(&mut tx, &busy).await.unwrap(), 1);
+        assert_eq!(runs::count_active(&mut tx, &free).await.unwrap(), 0);
         assert_eq!(due(&mut tx, 20).await, [free.id], "{name}");
         assert_eq!(due(&mut tx, 19).await, [], "{name}");
         let next = recurring_runs::next_due(&mut tx, later(20)).await.unwrap();
         assert_eq!(next, Some(later(1000)), "{name}");
-        let enabled = recurring_runs::enabled_of_experiment(&mut tx, folder.id).await;
+        let enabled = recurring_runs::enabled_of_experiment(&mut tx, &folder).await;
         assert_eq!(enabled.unwrap().len(), 3, "{name}");
-        let first = recurring_runs::enabled_after(&mut tx, "", 2).await.unwrap();
+        let first = recurring_runs::enabled_after(&mut tx, &Caller::local(), "", 2)
+            .await
+            .unwrap();
         let last = first.last().unwrap().id.to_string();
-        let rest = recurring_runs::enabled_after(&mut tx, &last, 2)
+        let rest = recurring_runs::enabled_after(&mut tx, &Caller::local(), &last, 2)
             .await
             .unwrap();
         assert_eq!((first.len(), rest.len()), (2, 1), "{name}");
@@ -183,7 +189,7 @@ async fn due_ones_are_those_with_a_slot() {
         };
         let mut tx = db.begin_read().await.unwrap();
         let (table, wanted) = (&recurring_runs::TABLE, listing(&request).unwrap());
-        let page = list::list(&mut tx, table, &[], &wanted, recurring_runs::decode).await;
+        let page = list::list(&mut tx, table, &here(), &wanted, recurring_runs::decode).await;
         assert_eq!(page.unwrap().entries, [disabled], "{name}");
     }
 }
