@@ -4,8 +4,8 @@ use std::error::Error;
 use std::fmt;
 
 use http::{Response, StatusCode, header};
-use tonic::Status;
 use tonic::body::Body;
+use tonic::{Code, Status};
 use tower::BoxError;
 
 /// What the transport says when the answer is no HTTP/2.
@@ -58,14 +58,33 @@ fn not_ours(endpoint: &str, answered: &str) -> CallError {
     CallError(status.into())
 }
 
+/// What an error is because of, to the end.
+fn root_cause(error: &(dyn Error + 'static)) -> String {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.to_string()
+}
+
 /// A failed call, with what answered if that was no HTTP/2.
 pub(super) fn of_error(endpoint: &str, error: impl Into<BoxError>) -> CallError {
     let error = error.into();
     if says(error.as_ref(), NO_HTTP2) {
-        not_ours(endpoint, "it does not answer in HTTP/2")
-    } else {
-        CallError(error)
+        return not_ours(endpoint, "it does not answer in HTTP/2");
     }
+    let cause = root_cause(error.as_ref());
+    let status = match Status::try_from_error(error) {
+        // Calls that waited for a connection which broke are told so.
+        Ok(status) if status.code() != Code::Cancelled => status,
+        // A platform that stops breaks connections, and so do servers of HTTP/1, which close before
+        // the page that they answer with was read: which of them it is can't be seen.
+        _ => Status::unavailable(format!(
+            "the connection to {endpoint} broke ({cause}); if that goes on, what answers there is \
+             not a Ferroflow gRPC endpoint"
+        )),
+    };
+    CallError(status.into())
 }
 
 /// An answer, unless it is one of a web server.
@@ -132,7 +151,11 @@ mod tests {
             said.contains("https://h is not a Ferroflow gRPC endpoint"),
             "{said}"
         );
-        let other = of_error("https://h", std::io::Error::other("broken pipe")).to_string();
-        assert_eq!(other, "broken pipe");
+
+        let broke = of_error("https://h", std::io::Error::other("broken pipe"));
+        let status = Status::from_error(Box::new(broke));
+        assert_eq!(status.code(), Code::Unavailable);
+        let said = status.message();
+        assert!(said.contains("to https://h broke (broken pipe)"), "{said}");
     }
 }
