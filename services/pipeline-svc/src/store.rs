@@ -64,4 +64,9 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         name: "default experiment",
         sql: include_str!("../migrations/0009_default_experiment.sql"),
     },
+    Migration {
+        version: 10,
+        name: "lists by namespace",
+        sql: include_str!("../migrations/0010_lists_by_namespace.sql"),
+    },
 ];

@@ -266,6 +266,7 @@ mod tests {
             predicates: Vec::new(),
             value: Operand::Text("x".to_owned()),
             id: "1".to_owned(),
+            total: None,
         };
         let page_token = page::encode(&start).unwrap();
         let request = ListRequest {

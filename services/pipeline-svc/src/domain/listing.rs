@@ -73,6 +73,10 @@ pub(crate) struct Start {
     pub value: Operand,
     /// Its id.
     pub id: String,
+    /// How many matched when the first page was read, so that no later page counts them again. Tokens
+    /// of the release before have none.
+    #[serde(default)]
+    pub total: Option<i64>,
 }
 
 /// A part of a list.
@@ -80,7 +84,7 @@ pub(crate) struct Start {
 pub(crate) struct Page<T> {
     /// The entries.
     pub entries: Vec<T>,
-    /// All that match, on whatever page.
+    /// All that matched when the first page was read, on whatever page.
     pub total: i64,
     /// Where the next page begins.
     pub next: Option<String>,

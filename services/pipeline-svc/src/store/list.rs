@@ -3,6 +3,9 @@
 //! Text in the statements comes from the static [`Table`] only; everything that a client says is a
 //! bound value. Pages begin at a key (never at an offset), so any page costs the same.
 
+#[cfg(test)]
+mod tests;
+
 use ferroflow_db::{DbError, Read, page};
 use ferroflow_types::{Error, ExperimentId, FieldViolation, Namespace};
 use sqlx::any::{AnyArguments, AnyRow};
@@ -88,6 +91,37 @@ pub(crate) async fn list<T>(
     listing: &Listing,
     decode: impl Fn(&AnyRow) -> Result<T, DbError>,
 ) -> Result<Page<T>, Error> {
+    let matching = matching(table, within, listing)?;
+    let counted = listing.start.as_ref().and_then(|start| start.total);
+    let total = match counted {
+        Some(total) => total,
+        None => count(tx, table, &matching).await?,
+    };
+    let (column, kind) = sort_column(table, &listing.sort_key)?;
+    let (query, values) = page_query(table, listing, column, matching);
+    let rows = bound(&query, &values)
+        .fetch_all(tx.conn())
+        .await
+        .map_err(DbError::from)?;
+    let size = usize::try_from(listing.page_size).unwrap_or(usize::MAX);
+    let next = rows
+        .get(size)
+        .map(|row| token(row, column, kind, listing, total))
+        .transpose()?;
+    let entries = rows
+        .iter()
+        .take(size)
+        .map(decode)
+        .collect::<Result<_, _>>()?;
+    Ok(Page {
+        entries,
+        total,
+        next,
+    })
+}
+
+/// The conditions of a list, on whatever page.
+fn matching(table: &Table, within: &Within, listing: &Listing) -> Result<Statement, Error> {
     let mut statement = Statement::default();
     for (column, value) in &within.0 {
         let place = statement.bind(Operand::Text(value.clone()));
@@ -96,18 +130,26 @@ pub(crate) async fn list<T>(
     for predicate in &listing.predicates {
         filter(table, predicate, &mut statement)?;
     }
-    let counting = format!(
+    Ok(statement)
+}
+
+async fn count(tx: &mut impl Read, table: &Table, matching: &Statement) -> Result<i64, DbError> {
+    let query = format!(
         "SELECT COUNT(*) AS n FROM {} WHERE {}",
         table.name,
-        statement.condition()
+        matching.condition()
     );
-    let row = bound(&counting, &statement.values)
-        .fetch_one(tx.conn())
-        .await
-        .map_err(DbError::from)?;
-    let total: i64 = row.try_get("n").map_err(DbError::from)?;
+    let row = bound(&query, &matching.values).fetch_one(tx.conn()).await?;
+    Ok(row.try_get("n")?)
+}
 
-    let (column, kind) = sort_column(table, &listing.sort_key)?;
+/// A page and the first entry of the next one.
+fn page_query(
+    table: &Table,
+    listing: &Listing,
+    column: &str,
+    mut statement: Statement,
+) -> (String, Vec<Operand>) {
     let (word, sign) = match listing.direction {
         Direction::Ascending => ("ASC", ">="),
         Direction::Descending => ("DESC", "<="),
@@ -120,31 +162,18 @@ pub(crate) async fn list<T>(
             .push(format!("({column}, id) {sign} ({value}, {id})"));
     }
     let limit = statement.bind(Operand::Number(listing.page_size + 1));
+    // SQLite sorts when a column is named twice.
+    let order = match column {
+        "id" => format!("id {word}"),
+        _ => format!("{column} {word}, id {word}"),
+    };
     let query = format!(
-        "SELECT {} FROM {} WHERE {} ORDER BY {column} {word}, id {word} LIMIT {limit}",
+        "SELECT {} FROM {} WHERE {} ORDER BY {order} LIMIT {limit}",
         table.columns,
         table.name,
         statement.condition()
     );
-    let rows = bound(&query, &statement.values)
-        .fetch_all(tx.conn())
-        .await
-        .map_err(DbError::from)?;
-    let size = usize::try_from(listing.page_size).unwrap_or(usize::MAX);
-    let next = rows
-        .get(size)
-        .map(|row| token(row, column, kind, listing))
-        .transpose()?;
-    let entries = rows
-        .iter()
-        .take(size)
-        .map(decode)
-        .collect::<Result<_, _>>()?;
-    Ok(Page {
-        entries,
-        total,
-        next,
-    })
+    (query, statement.values)
 }
 
 fn bound<'q>(text: &'q str, values: &[Operand]) -> Query<'q, Any, AnyArguments> {
@@ -176,7 +205,13 @@ fn sort_column(table: &Table, key: &str) -> Result<(&'static str, Type), Error> 
         })
 }
 
-fn token(row: &AnyRow, column: &str, kind: Type, listing: &Listing) -> Result<String, Error> {
+fn token(
+    row: &AnyRow,
+    column: &str,
+    kind: Type,
+    listing: &Listing,
+    total: i64,
+) -> Result<String, Error> {
     let value = match kind {
         Type::Text => Operand::Text(
             row.try_get::<Option<String>, _>(column)
@@ -195,6 +230,7 @@ fn token(row: &AnyRow, column: &str, kind: Type, listing: &Listing) -> Result<St
         predicates: listing.predicates.clone(),
         value,
         id: row.try_get("id").map_err(DbError::from)?,
+        total: Some(total),
     };
     Ok(page::encode(&start)?)
 }

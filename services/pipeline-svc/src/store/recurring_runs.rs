@@ -65,8 +65,8 @@ const SET: &str = "UPDATE recurring_runs SET status = $2, error_code = $3, error
     updated_at = $5, cursor_at = $6, fired = $7, next_due_at = $8, event_sequence = $9 \
     WHERE id = $1";
 
-const ENABLED_OF_EXPERIMENT: &str =
-    "SELECT id FROM recurring_runs WHERE experiment_id = $1 AND status = 'ENABLED' ORDER BY id";
+const ENABLED_OF_EXPERIMENT: &str = "SELECT id FROM recurring_runs \
+    WHERE namespace = $1 AND experiment_id = $2 AND status = 'ENABLED' ORDER BY id";
 
 const DUE: &str = "SELECT id, next_due_at, namespace FROM recurring_runs WHERE status = 'ENABLED' \
     AND next_due_at <= $1 AND (next_due_at > $2 OR (next_due_at = $2 AND id > $3)) \
@@ -244,7 +244,9 @@ pub(crate) async fn enabled_of_experiment(
     tx: &mut impl Read,
     experiment: &Experiment,
 ) -> Result<Vec<RecurringRunId>, DbError> {
-    let query = sqlx::query(ENABLED_OF_EXPERIMENT).bind(experiment.id.to_string());
+    let query = sqlx::query(ENABLED_OF_EXPERIMENT)
+        .bind(experiment.namespace.as_str())
+        .bind(experiment.id.to_string());
     let rows = query.fetch_all(tx.conn()).await?;
     rows.iter().map(id_of).collect()
 }

@@ -76,7 +76,7 @@ const SET_EVENT_SEQUENCE: &str =
 const SET_STORAGE: &str = "UPDATE runs SET storage_state = $2 WHERE id = $1";
 
 const ARCHIVE_OF_EXPERIMENT: &str =
-    "UPDATE runs SET storage_state = 'ARCHIVED' WHERE experiment_id = $1";
+    "UPDATE runs SET storage_state = 'ARCHIVED' WHERE namespace = $1 AND experiment_id = $2";
 
 const COUNT_ACTIVE: &str =
     "SELECT COUNT(*) AS n FROM runs WHERE recurring_run_id = $1 AND finished_at = 0";
@@ -216,6 +216,7 @@ pub(crate) async fn archive_of_experiment(
     experiment: &Experiment,
 ) -> Result<(), DbError> {
     sqlx::query(ARCHIVE_OF_EXPERIMENT)
+        .bind(experiment.namespace.as_str())
         .bind(experiment.id.to_string())
         .execute(tx.conn())
         .await?;

@@ -34,7 +34,7 @@ fn here() -> Within {
 }
 
 /// Every database at hand, each empty.
-async fn databases() -> (tempfile::TempDir, Vec<(&'static str, Db)>) {
+pub(super) async fn databases() -> (tempfile::TempDir, Vec<(&'static str, Db)>) {
     let (folder, urls) = urls().await;
     let mut found = Vec::new();
     for (name, url) in urls {
@@ -71,7 +71,7 @@ async fn urls() -> (tempfile::TempDir, Vec<(&'static str, String)>) {
     (folder, found)
 }
 
-fn experiment(name: &str) -> Experiment {
+pub(super) fn experiment(name: &str) -> Experiment {
     Experiment {
         id: ExperimentId::new(Uuid::new_v4()),
         namespace: Namespace::single_user(),
@@ -85,7 +85,7 @@ fn experiment(name: &str) -> Experiment {
     }
 }
 
-fn run(experiment: &Experiment, number: u32) -> Run {
+pub(super) fn run(experiment: &Experiment, number: u32) -> Run {
     Run {
         id: RunId::new(Uuid::new_v4()),
         namespace: Namespace::single_user(),
@@ -460,11 +460,14 @@ async fn default_lists_use_an_index() {
     let db = Db::open(&url, MIGRATIONS).await.unwrap();
     for (table, scope) in [
         ("runs", "namespace = 'default'"),
-        ("runs", "experiment_id = 'x'"),
+        ("runs", "namespace = 'default' AND experiment_id = 'x'"),
         ("pipelines", "namespace = 'default'"),
         ("experiments", "namespace = 'default'"),
         ("recurring_runs", "namespace = 'default'"),
-        ("recurring_runs", "experiment_id = 'x'"),
+        (
+            "recurring_runs",
+            "namespace = 'default' AND experiment_id = 'x'",
+        ),
         ("pipeline_versions", "pipeline_id = 'x'"),
     ] {
         let query = format!(
