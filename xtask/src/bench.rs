@@ -2,6 +2,7 @@
 
 mod cluster;
 mod kafka;
+mod lists;
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -70,6 +71,7 @@ impl Bench {
         figures.push(python_step(folder.path())?);
         figures.extend(create_runs(folder.path())?);
         figures.extend(fan_outs(folder.path(), self.short)?);
+        figures.extend(lists::figures(folder.path())?);
         println!("{}", table(&figures));
         Ok(())
     }

@@ -69,4 +69,9 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         name: "lists by namespace",
         sql: include_str!("../migrations/0010_lists_by_namespace.sql"),
     },
+    Migration {
+        version: 11,
+        name: "lists in order of time",
+        sql: include_str!("../migrations/0011_lists_in_order_of_time.sql"),
+    },
 ];

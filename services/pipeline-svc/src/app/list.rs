@@ -265,6 +265,7 @@ mod tests {
             direction: Direction::Descending,
             predicates: Vec::new(),
             value: Operand::Text("x".to_owned()),
+            created_at: Some(1),
             id: "1".to_owned(),
             total: None,
         };

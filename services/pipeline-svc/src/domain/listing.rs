@@ -71,6 +71,10 @@ pub(crate) struct Start {
     pub predicates: Vec<Predicate>,
     /// The sorted column of the page's first entry.
     pub value: Operand,
+    /// When that entry was made, in lists by a text: entries of one text are in the order of time.
+    /// Tokens of the release before have none, and are refused for such lists.
+    #[serde(default)]
+    pub created_at: Option<i64>,
     /// Its id.
     pub id: String,
     /// How many matched when the first page was read, so that no later page counts them again. Tokens

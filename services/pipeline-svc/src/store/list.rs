@@ -98,7 +98,8 @@ pub(crate) async fn list<T>(
         None => count(tx, table, &matching).await?,
     };
     let (column, kind) = sort_column(table, &listing.sort_key)?;
-    let (query, values) = page_query(table, listing, column, matching);
+    let order = Order::of(column, kind);
+    let (query, values) = page_query(table, listing, order, matching)?;
     let rows = bound(&query, &values)
         .fetch_all(tx.conn())
         .await
@@ -106,7 +107,7 @@ pub(crate) async fn list<T>(
     let size = usize::try_from(listing.page_size).unwrap_or(usize::MAX);
     let next = rows
         .get(size)
-        .map(|row| token(row, column, kind, listing, total))
+        .map(|row| token(row, order, listing, total))
         .transpose()?;
     let entries = rows
         .iter()
@@ -143,37 +144,84 @@ async fn count(tx: &mut impl Read, table: &Table, matching: &Statement) -> Resul
     Ok(row.try_get("n")?)
 }
 
+/// What a list is in the order of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Id,
+    Time(&'static str),
+    /// A text that many entries may share, such as a state: those are in the order of their creation.
+    Text(&'static str),
+}
+
+impl Order {
+    fn of(column: &'static str, kind: Type) -> Self {
+        match (column, kind) {
+            ("id", _) => Self::Id,
+            (column, Type::Time) => Self::Time(column),
+            (column, Type::Text) => Self::Text(column),
+        }
+    }
+
+    /// SQLite sorts when a column is named twice.
+    fn columns(self) -> Vec<&'static str> {
+        match self {
+            Self::Id => vec!["id"],
+            Self::Time(column) => vec![column, "id"],
+            Self::Text(column) => vec![column, "created_at", "id"],
+        }
+    }
+
+    /// The values of those columns where a page begins.
+    fn values(self, start: &Start) -> Result<Vec<Operand>, DbError> {
+        let id = Operand::Text(start.id.clone());
+        Ok(match self {
+            Self::Id => vec![id],
+            Self::Time(_) => vec![start.value.clone(), id],
+            Self::Text(_) => {
+                let created_at = start.created_at.ok_or(DbError::PageToken)?;
+                vec![start.value.clone(), Operand::Number(created_at), id]
+            }
+        })
+    }
+}
+
 /// A page and the first entry of the next one.
 fn page_query(
     table: &Table,
     listing: &Listing,
-    column: &str,
+    order: Order,
     mut statement: Statement,
-) -> (String, Vec<Operand>) {
+) -> Result<(String, Vec<Operand>), DbError> {
     let (word, sign) = match listing.direction {
         Direction::Ascending => ("ASC", ">="),
         Direction::Descending => ("DESC", "<="),
     };
+    let columns = order.columns();
     if let Some(start) = &listing.start {
-        let value = statement.bind(start.value.clone());
-        let id = statement.bind(Operand::Text(start.id.clone()));
-        statement
-            .conditions
-            .push(format!("({column}, id) {sign} ({value}, {id})"));
+        let values = order.values(start)?;
+        let places: Vec<_> = values
+            .into_iter()
+            .map(|value| statement.bind(value))
+            .collect();
+        statement.conditions.push(format!(
+            "({}) {sign} ({})",
+            columns.join(", "),
+            places.join(", ")
+        ));
     }
     let limit = statement.bind(Operand::Number(listing.page_size + 1));
-    // SQLite sorts when a column is named twice.
-    let order = match column {
-        "id" => format!("id {word}"),
-        _ => format!("{column} {word}, id {word}"),
-    };
+    let ordered: Vec<_> = columns
+        .iter()
+        .map(|column| format!("{column} {word}"))
+        .collect();
     let query = format!(
-        "SELECT {} FROM {} WHERE {} ORDER BY {order} LIMIT {limit}",
+        "SELECT {} FROM {} WHERE {} ORDER BY {} LIMIT {limit}",
         table.columns,
         table.name,
-        statement.condition()
+        statement.condition(),
+        ordered.join(", ")
     );
-    (query, statement.values)
+    Ok((query, statement.values))
 }
 
 fn bound<'q>(text: &'q str, values: &[Operand]) -> Query<'q, Any, AnyArguments> {
@@ -205,30 +253,26 @@ fn sort_column(table: &Table, key: &str) -> Result<(&'static str, Type), Error> 
         })
 }
 
-fn token(
-    row: &AnyRow,
-    column: &str,
-    kind: Type,
-    listing: &Listing,
-    total: i64,
-) -> Result<String, Error> {
-    let value = match kind {
-        Type::Text => Operand::Text(
-            row.try_get::<Option<String>, _>(column)
-                .map_err(DbError::from)?
-                .unwrap_or_default(),
-        ),
-        Type::Time => Operand::Number(
-            row.try_get::<Option<i64>, _>(column)
-                .map_err(DbError::from)?
-                .unwrap_or(0),
-        ),
+fn token(row: &AnyRow, order: Order, listing: &Listing, total: i64) -> Result<String, Error> {
+    let text = |column| -> Result<Operand, DbError> {
+        let value: Option<String> = row.try_get(column)?;
+        Ok(Operand::Text(value.unwrap_or_default()))
+    };
+    let time = |column| -> Result<i64, DbError> {
+        let value: Option<i64> = row.try_get(column)?;
+        Ok(value.unwrap_or(0))
+    };
+    let (value, created_at) = match order {
+        Order::Id => (text("id")?, None),
+        Order::Time(column) => (Operand::Number(time(column)?), None),
+        Order::Text(column) => (text(column)?, Some(time("created_at")?)),
     };
     let start = Start {
         sort_key: listing.sort_key.clone(),
         direction: listing.direction,
         predicates: listing.predicates.clone(),
         value,
+        created_at,
         id: row.try_get("id").map_err(DbError::from)?,
         total: Some(total),
     };

@@ -1,11 +1,12 @@
 //! How databases find what lists ask for, and what tokens carry.
 
 use ferroflow_db::Db;
+use ferroflow_types::Timestamp;
 
 use super::*;
 use crate::domain::run::Run;
 use crate::store::tests::{databases, experiment, run};
-use crate::store::{experiments, recurring_runs, runs};
+use crate::store::{experiments, pipelines, recurring_runs, runs, versions};
 
 const BOTH: [Direction; 2] = [Direction::Ascending, Direction::Descending];
 
@@ -19,6 +20,7 @@ fn later(key: &str, kind: Type, direction: Direction, predicates: Vec<Predicate>
             Type::Text => Operand::Text("m".to_owned()),
             Type::Time => Operand::Number(1),
         },
+        created_at: Some(1),
         id: "m".to_owned(),
         total: None,
     };
@@ -40,8 +42,8 @@ async fn plans(db: &Db, table: &Table, within: &Within, listing: &Listing) -> [S
         statement.condition()
     );
     let counted = statement.values.clone();
-    let (column, _) = sort_column(table, &listing.sort_key).unwrap();
-    let (page, values) = page_query(table, listing, column, statement);
+    let (column, kind) = sort_column(table, &listing.sort_key).unwrap();
+    let (page, values) = page_query(table, listing, Order::of(column, kind), statement).unwrap();
     let mut found = [String::new(), String::new()];
     let mut tx = db.begin_read().await.unwrap();
     for (place, (query, values)) in found.iter_mut().zip([(counting, counted), (page, values)]) {
@@ -58,27 +60,21 @@ async fn sorted_pages_are_read_in_the_order_of_an_index_that_begins_with_the_nam
     let (_folder, databases) = databases().await;
     let (_, db) = &databases[0];
     let within = Within::namespace(&Namespace::single_user());
-    // Of few different values, so that nobody leafs through by them: these are sorted.
-    let grouped = [
-        "state",
-        "status",
-        "storage_state",
-        "experiment_id",
-        "recurring_run_id",
-        "pipeline_name",
-        "pipeline_id",
-    ];
-    for table in [&runs::TABLE, &recurring_runs::TABLE, &experiments::TABLE] {
+    let of_pipeline = Within(vec![("pipeline_id", "p".to_owned())]);
+    for (table, within, begins) in [
+        (&runs::TABLE, &within, "(namespace=?"),
+        (&recurring_runs::TABLE, &within, "(namespace=?"),
+        (&experiments::TABLE, &within, "(namespace=?"),
+        (&pipelines::TABLE, &within, "(namespace=?"),
+        (&versions::TABLE, &of_pipeline, "(pipeline_id=?"),
+    ] {
         for (key, _, kind) in table.keys {
-            if grouped.contains(key) {
-                continue;
-            }
             for direction in BOTH {
                 let listing = later(key, *kind, direction, Vec::new());
-                let [_, page] = plans(db, table, &within, &listing).await;
+                let [_, page] = plans(db, table, within, &listing).await;
                 let told = format!("{} by {key} {direction:?}: {page}", table.name);
                 assert!(!page.contains("TEMP B-TREE"), "{told}");
-                assert!(page.contains("(namespace=?"), "{told}");
+                assert!(page.contains(begins), "{told}");
             }
         }
     }
@@ -90,6 +86,8 @@ async fn filtered_lists_are_counted_and_read_by_an_index_alone() {
     let (_, db) = &databases[0];
     let of = Within::namespace(&Namespace::single_user());
     for key in [
+        "display_name",
+        "description",
         "state",
         "storage_state",
         "experiment_id",
@@ -168,5 +166,52 @@ async fn a_token_carries_the_total_of_the_first_page() {
             ..start
         });
         assert_eq!(read(&db, former).await.total, 6, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn entries_that_share_a_text_are_read_in_the_order_of_their_creation() {
+    let (_folder, databases) = databases().await;
+    for (name, db) in databases {
+        let experiment = experiment("e");
+        let mut tx = db.begin_write().await.unwrap();
+        experiments::put(&mut tx, &experiment).await.unwrap();
+        for (number, created_at) in [(0, 3), (1, 1), (2, 2), (3, 2)] {
+            let mut made = run(&experiment, number);
+            made.created_at = Timestamp::from_millis(created_at);
+            runs::insert(&mut tx, &made, "me").await.unwrap();
+        }
+        tx.commit().await.unwrap();
+        for (direction, expected) in BOTH.into_iter().zip([[1, 2, 2, 3], [3, 2, 2, 1]]) {
+            let within = Within::namespace(&Namespace::single_user());
+            let mut listing = later("state", Type::Text, direction, Vec::new());
+            (listing.page_size, listing.start) = (1, None);
+            let (mut times, mut ids) = (Vec::new(), std::collections::BTreeSet::new());
+            loop {
+                let mut tx = db.begin_read().await.unwrap();
+                let page = list(&mut tx, &runs::TABLE, &within, &listing, runs::decode).await;
+                let page = page.unwrap();
+                times.extend(page.entries.iter().map(|run| run.created_at.millis()));
+                ids.extend(page.entries.iter().map(|run| run.id));
+                listing.start = next(&page);
+                if listing.start.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(times, expected, "{name} {direction:?}");
+            assert_eq!(ids.len(), 4, "{name} {direction:?}");
+        }
+        let mut former = later("state", Type::Text, Direction::Ascending, Vec::new());
+        former.start = former.start.map(|start| Start {
+            created_at: None,
+            ..start
+        });
+        let within = Within::namespace(&Namespace::single_user());
+        let mut tx = db.begin_read().await.unwrap();
+        let refused = list(&mut tx, &runs::TABLE, &within, &former, runs::decode).await;
+        assert_eq!(
+            refused.unwrap_err().to_string(),
+            Error::from(DbError::PageToken).to_string()
+        );
     }
 }
