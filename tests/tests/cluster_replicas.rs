@@ -53,7 +53,7 @@ impl Scene {
             "pipelines": {"database": pipelines},
             "events": {"database": database(&format!("events_replicas_{unique}"))},
             "identity": identity(data.path()),
-            "gateway": {"listen": "127.0.0.1:0", "pipeline_svc": upstream, "drain_s": 1},
+            "gateway": {"listen": "127.0.0.1:0", "upstreams": {"pipeline-svc": upstream}, "drain_s": 1},
         });
         let settings = cluster.settings(data.path(), &more);
         let start = |name: String, arguments: &[&str]| {

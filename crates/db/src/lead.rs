@@ -3,6 +3,7 @@
 //! The lease is renewed beside the work. Whoever loses it stops; what it still writes goes through
 //! [`Lead::guard`], so that a holder that was slow writes nothing after its successor began.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ferroflow_types::time::SystemClock;
@@ -17,7 +18,7 @@ use crate::{Db, DbError, WriteTx};
 /// The right to do the work, for as long as it lasts.
 #[derive(Debug, Clone)]
 pub struct Lead {
-    name: &'static str,
+    name: Arc<str>,
     fence: Fence,
     /// Cancelled when the work is to stop.
     pub stop: CancellationToken,
@@ -29,7 +30,7 @@ impl Lead {
     /// # Errors
     /// [`DbError::Conflict`] when it is somebody else's by now.
     pub async fn guard(&self, tx: &mut WriteTx) -> Result<(), DbError> {
-        lease::guard(tx, self.name, self.fence).await
+        lease::guard(tx, &self.name, self.fence).await
     }
 }
 
@@ -65,7 +66,7 @@ impl Pace {
 /// What the work says when it fails.
 pub async fn lead<W, F, E>(
     db: Db,
-    name: &'static str,
+    name: &str,
     holder: &str,
     stop: CancellationToken,
     mut work: W,
@@ -87,7 +88,7 @@ where
             "holds a lease"
         );
         let lead = Lead {
-            name,
+            name: name.into(),
             fence,
             stop: stop.clone(),
         };

@@ -4,6 +4,9 @@
 //! nobody knows is a fault; a variable without `__` that names no setting is not ours to judge
 //! (`FERROFLOW_CONFIG` and the like belong to other parts of the program).
 
+#[cfg(test)]
+mod tests;
+
 use std::path::Path;
 
 use figment::error::Kind;
@@ -27,6 +30,88 @@ pub enum ConfigError {
     Wrong(String),
 }
 
+/// Large, so it is kept on the heap.
+type Fault = Box<figment::Error>;
+
+/// A part of the settings that has a type of its own.
+pub struct Part {
+    /// The section; none for what is outside all sections of others.
+    section: Option<&'static str>,
+    defaults: fn() -> Result<Dict, Fault>,
+    check: fn(&Figment, Option<&str>) -> Result<(), Fault>,
+}
+
+impl Part {
+    /// Settings that are no section of others.
+    pub fn top<T: Serialize + DeserializeOwned + Default>() -> Self {
+        Self {
+            section: None,
+            defaults: defaults::<T>,
+            check: |figment, _| figment.extract::<T>().map(drop).map_err(Box::new),
+        }
+    }
+
+    /// The settings below a name.
+    pub fn section<T: Serialize + DeserializeOwned + Default>(name: &'static str) -> Self {
+        Self {
+            section: Some(name),
+            defaults: defaults::<T>,
+            check: |figment, section| {
+                let name = section.unwrap_or_default();
+                let found = figment.extract_inner::<T>(name);
+                found.map(drop).map_err(Box::new)
+            },
+        }
+    }
+
+    fn check(&self, all: &Dict, sections: &[&str]) -> Result<(), Fault> {
+        let own = match self.section {
+            Some(section) => only(all, |key| key == section),
+            None => only(all, |key| !sections.contains(&key)),
+        };
+        (self.check)(&Figment::from(Serialized::defaults(own)), self.section)
+    }
+}
+
+fn only(all: &Dict, wanted: impl Fn(&str) -> bool) -> Dict {
+    let mut own = all.clone();
+    own.retain(|key, _| wanted(key));
+    own
+}
+
+fn defaults<T: Serialize + Default>() -> Result<Dict, Fault> {
+    let defaults = Figment::from(Serialized::defaults(T::default()));
+    defaults.extract().map_err(Box::new)
+}
+
+/// Settings of several parts, checked.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    all: Dict,
+    sections: Vec<&'static str>,
+}
+
+impl Loaded {
+    /// Those of [`Part::top`].
+    ///
+    /// # Errors
+    /// When they were not loaded as this type.
+    pub fn top<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
+        let own = only(&self.all, |key| !self.sections.contains(&key));
+        let own = Figment::from(Serialized::defaults(own));
+        own.extract().map_err(wrong)
+    }
+
+    /// Those of [`Part::section`].
+    ///
+    /// # Errors
+    /// When they were not loaded as this type.
+    pub fn section<T: DeserializeOwned>(&self, name: &str) -> Result<T, ConfigError> {
+        let all = Figment::from(Serialized::defaults(&self.all));
+        all.extract_inner(name).map_err(wrong)
+    }
+}
+
 /// The settings of type `T`. `flags` holds only what was given on the command line.
 ///
 /// # Errors
@@ -35,7 +120,20 @@ pub fn load<T>(file: Option<&Path>, flags: &impl Serialize) -> Result<T, ConfigE
 where
     T: Serialize + DeserializeOwned + Default,
 {
-    load_from(file, std::env::vars_os().filter_map(text), flags)
+    let parts = [Part::top::<T>()];
+    load_parts(&parts, file, flags)?.top()
+}
+
+/// The settings of all parts. `flags` holds only what was given on the command line.
+///
+/// # Errors
+/// Every fault, one a line.
+pub fn load_parts(
+    parts: &[Part],
+    file: Option<&Path>,
+    flags: &impl Serialize,
+) -> Result<Loaded, ConfigError> {
+    load_from(parts, file, std::env::vars_os().filter_map(text), flags)
 }
 
 /// A variable that is not text is none of ours.
@@ -43,18 +141,27 @@ fn text((name, value): (std::ffi::OsString, std::ffi::OsString)) -> Option<(Stri
     Some((name.into_string().ok()?, value.into_string().ok()?))
 }
 
-fn load_from<T>(
+fn wrong(error: figment::Error) -> ConfigError {
+    ConfigError::Wrong(error.to_string())
+}
+
+fn load_from(
+    parts: &[Part],
     file: Option<&Path>,
     variables: impl Iterator<Item = (String, String)>,
     flags: &impl Serialize,
-) -> Result<T, ConfigError>
-where
-    T: Serialize + DeserializeOwned + Default,
-{
-    let wrong = |error: figment::Error| ConfigError::Wrong(error.to_string());
-    let defaults = Figment::from(Serialized::defaults(T::default()));
-    let known: Dict = defaults.extract().map_err(wrong)?;
-    let mut figment = defaults;
+) -> Result<Loaded, ConfigError> {
+    let mut known = Dict::new();
+    for part in parts {
+        let defaults = (part.defaults)().map_err(|fault| wrong(*fault))?;
+        match part.section {
+            Some(section) => {
+                known.insert(section.to_owned(), Value::from(defaults));
+            }
+            None => known.extend(defaults),
+        }
+    }
+    let mut figment = Figment::from(Serialized::defaults(&known));
     if let Some(file) = file {
         if !file.exists() {
             return Err(ConfigError::Missing(file.display().to_string()));
@@ -64,16 +171,21 @@ where
     let figment = figment
         .merge(Variables(environment(variables, &known)))
         .merge(Flags(flags));
-    figment.extract().map_err(|first| {
-        let faults = faults::<T>(&figment, &known);
-        // What no single setting is to blame for.
-        let whole = || first.to_string();
-        ConfigError::Wrong(if faults.is_empty() {
-            whole()
-        } else {
-            faults.join("\n")
-        })
-    })
+    let all: Dict = figment.extract().map_err(wrong)?;
+    let sections: Vec<_> = parts.iter().filter_map(|part| part.section).collect();
+    for part in parts {
+        if let Err(first) = part.check(&all, &sections) {
+            let faults = faults(&figment, &all, &known, parts);
+            // What no single setting is to blame for.
+            let whole = || first.to_string();
+            return Err(ConfigError::Wrong(if faults.is_empty() {
+                whole()
+            } else {
+                faults.join("\n")
+            }));
+        }
+    }
+    Ok(Loaded { all, sections })
 }
 
 /// The variables that are settings, as a tree.
@@ -153,41 +265,40 @@ impl<T: Serialize> Provider for Flags<'_, T> {
 }
 
 /// What is wrong, setting by setting: each is tried alone over the defaults.
-fn faults<T>(figment: &Figment, known: &Dict) -> Vec<String>
-where
-    T: Serialize + DeserializeOwned + Default,
-{
-    let Ok(given) = figment.extract::<Dict>() else {
-        return Vec::new();
-    };
+fn faults(figment: &Figment, given: &Dict, known: &Dict, parts: &[Part]) -> Vec<String> {
+    let sections: Vec<_> = parts.iter().filter_map(|part| part.section).collect();
     let mut paths = Vec::new();
-    leaves(&given, known, &mut Vec::new(), &mut paths);
+    leaves(given, known, &mut Vec::new(), &mut paths);
     let mut faults = Vec::new();
     for path in paths {
         let keys: Vec<&str> = path.iter().map(String::as_str).collect();
-        let Some(value) = find(&given, &keys) else {
+        let Some(value) = find(given, &keys) else {
             continue;
         };
-        let mut alone = Dict::new();
+        let mut alone = known.clone();
         insert(&mut alone, &keys, value.clone());
-        let tried = Figment::from(Serialized::defaults(T::default())).merge(Flags(&alone));
-        if let Err(error) = tried.extract::<T>() {
-            let name = keys.join(".");
-            let origin = origin(figment, &name, &keys);
-            faults.extend(
-                error
-                    .into_iter()
-                    .map(|one| format!("{name} ({origin}): {}", told(&one.kind))),
-            );
+        let name = keys.join(".");
+        let origin = origin(figment, &name, &keys);
+        // Outside sections, their names are known as well.
+        let others = if keys.len() == 1 { &*sections } else { &[] };
+        for error in parts
+            .iter()
+            .filter_map(|part| part.check(&alone, &sections).err())
+        {
+            let told = error.into_iter().map(|one| told(&one.kind, others));
+            faults.extend(told.map(|told| format!("{name} ({origin}): {told}")));
         }
     }
     faults
 }
 
 /// What is wrong with a setting; of names that nobody knows, those that are known.
-fn told(kind: &Kind) -> String {
+fn told(kind: &Kind, others: &[&'static str]) -> String {
     match kind {
-        Kind::UnknownField(_, known) => format!("unknown field, known are {}", known.join(", ")),
+        Kind::UnknownField(_, known) => {
+            let known: Vec<_> = known.iter().chain(others).copied().collect();
+            format!("unknown field, known are {}", known.join(", "))
+        }
         Kind::UnknownVariant(given, known) => {
             format!("{given:?} is none of {}", known.join(", "))
         }
@@ -218,137 +329,4 @@ fn origin(figment: &Figment, name: &str, keys: &[&str]) -> String {
     }
     let key = metadata.interpolate(&Profile::Default, keys);
     format!("{}, {key}", metadata.name)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use serde::Deserialize;
-    use serde_json::json;
-
-    use super::*;
-
-    #[derive(Debug, Serialize, Deserialize, PartialEq)]
-    #[serde(default, deny_unknown_fields)]
-    struct Settings {
-        data_dir: String,
-        pipelines: Section,
-    }
-
-    #[derive(Debug, Default, Serialize, Deserialize, PartialEq)]
-    #[serde(default, deny_unknown_fields)]
-    struct Section {
-        parallel: u32,
-        caching: bool,
-        interpreter: String,
-    }
-
-    impl Default for Settings {
-        fn default() -> Self {
-            let pipelines = Section {
-                parallel: 1,
-                ..Section::default()
-            };
-            Self {
-                data_dir: "default".to_owned(),
-                pipelines,
-            }
-        }
-    }
-
-    fn load(
-        file: &str,
-        variables: &[(&str, &str)],
-        flags: &serde_json::Value,
-    ) -> Result<Settings, String> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("ferroflow.toml");
-        fs::write(&path, file).unwrap();
-        let variables = variables
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        load_from(Some(&path), variables, flags).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn flags_win_over_the_environment_that_over_the_file_and_that_over_defaults() {
-        let file = "data_dir = \"file\"\n[pipelines]\nparallel = 2\n";
-        let variables = [
-            ("FERROFLOW_PIPELINES__PARALLEL", "3"),
-            ("FERROFLOW_DATA_DIR", "env"),
-        ];
-        let flags = json!({"pipelines": {"parallel": 4}});
-
-        let parallel = |settings: Settings| settings.pipelines.parallel;
-        assert_eq!(parallel(load("", &[], &json!({})).unwrap()), 1);
-        assert_eq!(parallel(load(file, &[], &json!({})).unwrap()), 2);
-        let from_env = load(file, &variables, &json!({})).unwrap();
-        assert_eq!(from_env.data_dir, "env");
-        assert_eq!(parallel(from_env), 3);
-        assert_eq!(parallel(load(file, &variables, &flags).unwrap()), 4);
-    }
-
-    #[test]
-    fn a_variable_is_read_as_the_setting_wants_it() {
-        let variables = [
-            ("FERROFLOW_DATA_DIR", "2026"),
-            ("FERROFLOW_PIPELINES__CACHING", "true"),
-            ("FERROFLOW_PIPELINES__INTERPRETER", "3.12"),
-        ];
-
-        let settings = load("", &variables, &json!({})).unwrap();
-
-        assert_eq!(settings.data_dir, "2026");
-        assert!(settings.pipelines.caching);
-        assert_eq!(settings.pipelines.interpreter, "3.12");
-    }
-
-    #[test]
-    fn variables_of_others_are_let_be() {
-        let variables = [("FERROFLOW_BIN", "x"), ("PATH", "y"), ("FERRO__X", "z")];
-
-        assert_eq!(
-            load("", &variables, &json!({})).unwrap(),
-            Settings::default()
-        );
-    }
-
-    #[test]
-    fn every_fault_is_told_with_its_origin() {
-        let file = "data_dri = \"x\"\n[pipelines]\nparallel = \"many\"\n[piplines]\na = 1\n";
-        let variables = [
-            ("FERROFLOW_PIPELINES__CACHING", "perhaps"),
-            ("FERROFLOW_PIPELINES__CASHING", "true"),
-        ];
-
-        let told = load(file, &variables, &json!({"data_dir": 5})).unwrap_err();
-
-        let lines: Vec<&str> = told.lines().collect();
-        assert_eq!(lines.len(), 6, "{told}");
-        let line = |name: &str| {
-            let found = lines.iter().find(|line| line.starts_with(name));
-            found.unwrap_or_else(|| panic!("{name} in {told}"))
-        };
-        assert!(line("data_dri (").contains("ferroflow.toml"));
-        assert!(line("piplines (").ends_with("unknown field, known are data_dir, pipelines"));
-        assert!(line("pipelines.parallel (").contains("ferroflow.toml"));
-        assert!(line("pipelines.caching (").contains("FERROFLOW_PIPELINES__CACHING"));
-        assert!(line("pipelines.cashing (").contains("FERROFLOW_PIPELINES__CASHING"));
-        assert!(line("data_dir (").contains("the command line"));
-    }
-
-    #[test]
-    fn a_file_that_is_named_must_be_there() {
-        let nowhere = Path::new("/nowhere/ferroflow.toml");
-
-        let missing = load_from::<Settings>(Some(nowhere), std::iter::empty(), &json!({}));
-
-        assert!(
-            missing
-                .unwrap_err()
-                .to_string()
-                .contains(&nowhere.display().to_string())
-        );
-    }
 }

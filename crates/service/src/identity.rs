@@ -122,7 +122,7 @@ impl PublicKey {
     }
 
     /// The verifier for the service called `audience`.
-    pub fn verifier(self, audience: &str) -> Verifier {
+    pub fn verifier(&self, audience: &str) -> Verifier {
         let mut validation = Validation::new(Algorithm::EdDSA);
         validation.set_issuer(&[ISSUER]);
         validation.set_audience(&[audience]);

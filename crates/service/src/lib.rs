@@ -8,6 +8,7 @@
 //! | [`runner`] | named tasks and the order in which they stop |
 //! | [`grpc`] | listeners, channels, the server's layers |
 //! | [`identity`] | who calls, signed by the gateway, verified by services |
+//! | [`service`] | what a service is to whoever puts services together |
 //! | [`status`] | [`ferroflow_types::Error`] as gRPC status |
 #![warn(missing_docs)]
 
@@ -16,5 +17,6 @@ pub mod grpc;
 pub mod identity;
 pub mod metrics;
 pub mod runner;
+pub mod service;
 pub mod status;
 pub mod telemetry;

@@ -80,8 +80,10 @@ pub enum TelemetryError {
 }
 
 /// Sets telemetry up for the process. Must be called inside a tokio runtime.
-pub fn init(service: &'static str, config: &TelemetryConfig) -> Result<Guard, TelemetryError> {
-    let resource = Resource::builder().with_service_name(service).build();
+pub fn init(service: &str, config: &TelemetryConfig) -> Result<Guard, TelemetryError> {
+    let resource = Resource::builder()
+        .with_service_name(service.to_owned())
+        .build();
     let mut provider = SdkTracerProvider::builder().with_resource(resource);
     if !config.otlp_endpoint.is_empty() {
         use opentelemetry_otlp::WithExportConfig as _;
@@ -95,7 +97,7 @@ pub fn init(service: &'static str, config: &TelemetryConfig) -> Result<Guard, Te
     let provider = provider.build();
     let filter = EnvFilter::try_new(&config.log_filter)
         .map_err(|error| TelemetryError::Filter(error.to_string()))?;
-    let traces = tracing_opentelemetry::layer().with_tracer(provider.tracer(service));
+    let traces = tracing_opentelemetry::layer().with_tracer(provider.tracer(service.to_owned()));
     let registry = tracing_subscriber::registry().with(filter).with(traces);
     let is_terminal = std::io::stderr().is_terminal();
     let human = match config.log_format {

@@ -1,5 +1,7 @@
 //! Settings of the gateway.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// Settings of the gateway.
@@ -12,8 +14,10 @@ pub struct Config {
     pub body_max: usize,
     /// Host names beside loopback's own that requests may name.
     pub allowed_hosts: Vec<String>,
-    /// Where pipeline-svc is, for a gateway of its own: `http://<host>:<port>`. The host may have
-    /// several addresses. Empty for its socket in the data folder.
+    /// Where services are, by their names, for a gateway of its own: `http://<host>:<port>`. The host
+    /// may have several addresses. A service that is not named has a socket in the data folder.
+    pub upstreams: BTreeMap<String, String>,
+    /// The former name of `upstreams.pipeline-svc`.
     pub pipeline_svc: String,
     /// A file with a line `principal:<SHA-256 of a key, hexadecimal>` for each key, behind which
     /// `namespaces=a,b` may limit it; empty for none.
@@ -29,9 +33,62 @@ impl Default for Config {
             listen: "127.0.0.1:8080".to_owned(),
             body_max: 0,
             allowed_hosts: Vec::new(),
+            upstreams: BTreeMap::new(),
             pipeline_svc: String::new(),
             api_keys_file: String::new(),
             drain_s: None,
         }
+    }
+}
+
+impl Config {
+    /// Where services are that have no sockets here, by their names.
+    pub fn upstreams(&self) -> BTreeMap<String, String> {
+        let mut given = BTreeMap::new();
+        if !self.pipeline_svc.is_empty() {
+            given.insert("pipeline-svc".to_owned(), self.pipeline_svc.clone());
+        }
+        // Names of environment variables have no hyphens.
+        let named = self.upstreams.iter();
+        let named = named.map(|(name, uri)| (name.replace('_', "-"), uri.clone()));
+        given.extend(named.filter(|(_, uri)| !uri.is_empty()));
+        given
+    }
+
+    /// All services have sockets here.
+    pub fn forget_upstreams(&mut self) {
+        self.upstreams.clear();
+        self.pipeline_svc.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn upstreams_are_named_with_hyphens_or_as_variables_are_and_by_the_former_setting() {
+        let config = Config {
+            pipeline_svc: "http://former:1".to_owned(),
+            upstreams: BTreeMap::from([
+                ("katib_svc".to_owned(), "http://k:1".to_owned()),
+                ("serving-svc".to_owned(), String::new()),
+            ]),
+            ..Config::default()
+        };
+        let found = config.upstreams();
+        assert_eq!(found.get("pipeline-svc").unwrap(), "http://former:1");
+        assert_eq!(found.get("katib-svc").unwrap(), "http://k:1");
+        assert_eq!(found.len(), 2);
+
+        let newer = BTreeMap::from([("pipeline_svc".to_owned(), "http://new:1".to_owned())]);
+        let config = Config {
+            upstreams: newer,
+            ..config
+        };
+        assert_eq!(
+            config.upstreams().get("pipeline-svc").unwrap(),
+            "http://new:1"
+        );
     }
 }

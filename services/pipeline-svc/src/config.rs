@@ -1,6 +1,7 @@
 //! Settings of the service.
 
 use ferroflow_artifacts::stores::Secret;
+use ferroflow_service::service::Settings;
 use serde::{Deserialize, Serialize};
 
 /// Settings of pipeline-svc.
@@ -41,6 +42,48 @@ impl Default for Config {
             database: Secret::default(),
         }
     }
+}
+
+impl Settings for Config {
+    fn listen(&self) -> &str {
+        &self.listen
+    }
+
+    fn database(&self) -> &str {
+        self.database.expose()
+    }
+}
+
+/// Those settings that can be given on the command line.
+#[derive(Debug, clap::Args, Serialize)]
+#[group(id = "pipelines-flags")]
+pub struct Flags {
+    /// Address and port of a pipeline-svc of its own [FERROFLOW_PIPELINES__LISTEN; default a socket
+    /// in the data folder].
+    #[arg(id = "pipelines-listen", long, value_name = "ADDR:PORT")]
+    listen: Option<String>,
+    /// Commands that run at once; 0 for twice the cores [FERROFLOW_PIPELINES__PARALLEL_TASKS;
+    /// default 0].
+    #[arg(long, value_name = "COUNT")]
+    parallel_tasks: Option<usize>,
+    /// Runs that are driven at once [FERROFLOW_PIPELINES__ACTIVE_RUNS; default 200].
+    #[arg(long, value_name = "COUNT")]
+    active_runs: Option<usize>,
+    /// A network beside public addresses to which the package_url of a version may lead, for example
+    /// 10.1.0.0/16; repeat for several [FERROFLOW_PIPELINES__PACKAGE_NETWORKS; default none].
+    #[arg(long = "package-network", value_name = "NET")]
+    package_networks: Option<Vec<String>>,
+    /// Whether results of earlier tasks may be reused [FERROFLOW_PIPELINES__CACHING; default true].
+    #[arg(long, value_name = "BOOL")]
+    caching: Option<bool>,
+    /// Where artifacts go unless a run says otherwise, an absolute path or (unless tasks are
+    /// processes) an `s3://` URI [FERROFLOW_PIPELINES__PIPELINE_ROOT; default where artifacts are kept].
+    #[arg(long, value_name = "DIR")]
+    pipeline_root: Option<String>,
+    /// The time zone of cron expressions that name none by `CRON_TZ=`, for example Europe/Berlin
+    /// [FERROFLOW_PIPELINES__TIME_ZONE; default UTC].
+    #[arg(long, value_name = "ZONE")]
+    time_zone: Option<String>,
 }
 
 impl Config {

@@ -22,13 +22,11 @@ pub mod package;
 mod store;
 mod workers;
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ferroflow_artifacts::contents::Contents;
 use ferroflow_artifacts::stores::Stores;
-use ferroflow_db::Db;
+use ferroflow_db::Migration;
 use ferroflow_db::lead::lead;
 use ferroflow_proto::kfp::v2beta1::experiment_service_server::ExperimentServiceServer;
 use ferroflow_proto::kfp::v2beta1::pipeline_service_server::PipelineServiceServer;
@@ -38,13 +36,10 @@ use ferroflow_proto::pipelines::v1::schedule_service_server::ScheduleServiceServ
 use ferroflow_proto::pipelines::v1::task_service_server::TaskServiceServer;
 use ferroflow_proto::pipelines::v1::upload_service_server::UploadServiceServer;
 use ferroflow_runtime::Runtime;
-use ferroflow_service::grpc::{self, Listener};
-use ferroflow_service::identity::Verifier;
 use ferroflow_service::runner::{Runner, TaskKind};
-use ferroflow_types::ValueLimit;
+use ferroflow_service::service::{Common, Service};
 use ferroflow_types::id::RandomIds;
 use ferroflow_types::time::SystemClock;
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tonic::service::Routes;
 
@@ -54,26 +49,14 @@ use app::replica::Replica;
 use domain::recurring::zone::Zone;
 use workers::heartbeat::Steady;
 
-pub use config::Config;
+pub use config::{Config, Flags};
 
-/// The audience of identity tokens for this service.
-pub const NAME: &str = "pipeline-svc";
+/// Pipelines and runs.
+#[derive(Debug)]
+pub struct PipelineSvc;
 
-/// The gRPC services that it answers.
-pub const SERVICES: [&str; 7] = [
-    "kubeflow.pipelines.backend.api.v2beta1.ExperimentService",
-    "kubeflow.pipelines.backend.api.v2beta1.PipelineService",
-    "kubeflow.pipelines.backend.api.v2beta1.RecurringRunService",
-    "kubeflow.pipelines.backend.api.v2beta1.RunService",
-    "ferroflow.pipelines.v1.ScheduleService",
-    "ferroflow.pipelines.v1.TaskService",
-    "ferroflow.pipelines.v1.UploadService",
-];
-
-/// What the service is given.
+/// What the service is given beside what every service is.
 pub struct Deps {
-    /// The URL of its database.
-    pub database: String,
     /// Where tasks run.
     pub runtime: Arc<dyn Runtime>,
     /// Whether that is a cluster, which has what `platforms.kubernetes` asks for.
@@ -82,41 +65,11 @@ pub struct Deps {
     pub stores: Stores,
     /// The path or URI where artifacts go unless the settings say otherwise.
     pub artifacts: String,
-    /// Its socket, unless the settings name an address.
-    pub socket: PathBuf,
-    /// What no other replica is called; the same again when this one is started again.
-    pub replica: String,
-    /// Who may call.
-    pub verifier: Verifier,
-    /// How large values may be.
-    pub values: ValueLimit,
-}
-
-/// What is left to others once the service runs.
-pub struct Handle {
-    /// Its database, for the relay of its events.
-    pub db: Db,
-    /// Where it listens, when it is not its socket.
-    pub address: Option<SocketAddr>,
 }
 
 /// Why the service cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Its database.
-    #[error("the database of pipeline-svc")]
-    Database(#[from] ferroflow_db::DbError),
-    /// Its socket.
-    #[error("the socket of pipeline-svc")]
-    Socket(#[source] std::io::Error),
-    /// Its address.
-    #[error("pipelines.listen {listen}: {source}")]
-    Listen {
-        /// The setting.
-        listen: String,
-        /// Why not.
-        source: std::io::Error,
-    },
     /// Where artifacts go, unless a run says otherwise.
     #[error("{setting}: {problem}")]
     Root {
@@ -139,59 +92,66 @@ pub enum StartError {
     Runs(#[source] ferroflow_types::Error),
 }
 
-/// Starts the service; its tasks belong to `runner`.
-pub async fn start(config: &Config, deps: Deps, runner: &mut Runner) -> Result<Handle, StartError> {
-    let db = Db::open(&deps.database, store::MIGRATIONS).await?;
-    let (listener, address) = listen(config, &deps.socket).await?;
-    let verifier = deps.verifier.clone();
-    let root = root(config, &deps)?;
-    let zone =
-        Zone::named(&config.time_zone).map_err(|error| StartError::TimeZone(error.to_string()))?;
-    let packages = packages(config)?;
-    let (ctx, letters) = context(config, deps, (root, zone, packages), db.clone());
-    app::experiments::prepare_default(&ctx)
-        .await
-        .map_err(StartError::Experiments)?;
-    let fence = app::replica::enter(&ctx).await.map_err(StartError::Runs)?;
-    let steady = Steady::new();
-    if !ctx.replica.alone {
+impl Service for PipelineSvc {
+    const NAME: &'static str = "pipeline-svc";
+    const DOMAIN: &'static str = "pipelines";
+    const ABOUT: &'static str = "Pipelines and runs: their API, what drives them, what moves their \
+        events on. Of several replicas (with PostgreSQL) each drives some runs.";
+    const GRPC: &'static [&'static str] = &[
+        "kubeflow.pipelines.backend.api.v2beta1.ExperimentService",
+        "kubeflow.pipelines.backend.api.v2beta1.PipelineService",
+        "kubeflow.pipelines.backend.api.v2beta1.RecurringRunService",
+        "kubeflow.pipelines.backend.api.v2beta1.RunService",
+        "ferroflow.pipelines.v1.ScheduleService",
+        "ferroflow.pipelines.v1.TaskService",
+        "ferroflow.pipelines.v1.UploadService",
+    ];
+    const MIGRATIONS: &'static [Migration] = store::MIGRATIONS;
+
+    type Config = Config;
+    type Flags = Flags;
+    type Deps = Deps;
+    type Error = StartError;
+
+    async fn start(
+        config: &Config,
+        common: Common,
+        deps: Deps,
+        runner: &mut Runner,
+    ) -> Result<Routes, StartError> {
+        let root = root(config, &deps)?;
+        let zone = Zone::named(&config.time_zone)
+            .map_err(|error| StartError::TimeZone(error.to_string()))?;
+        let packages = packages(config)?;
+        let (ctx, letters) = context(config, common, deps, (root, zone, packages));
+        app::experiments::prepare_default(&ctx)
+            .await
+            .map_err(StartError::Experiments)?;
+        let fence = app::replica::enter(&ctx).await.map_err(StartError::Runs)?;
+        let steady = Steady::new();
+        if !ctx.replica.alone {
+            let (ctx, steady, stop) = (Arc::clone(&ctx), steady.clone(), runner.stopping());
+            let beats = workers::heartbeat::beat_until(ctx, fence, steady, stop);
+            runner.spawn(TaskKind::Critical, "heartbeat", beats);
+        }
+        let supervisor = workers::runs::Supervisor::new(Arc::clone(&ctx), letters, steady);
         let stop = runner.stopping();
-        let beats = workers::heartbeat::beat_until(Arc::clone(&ctx), fence, steady.clone(), stop);
-        runner.spawn(TaskKind::Critical, "heartbeat", beats);
+        runner.spawn(TaskKind::Critical, "runs", supervisor.run(stop));
+        schedules(&ctx, runner);
+        let message_max = ctx.settings.values.message();
+        Ok(routes(api::Api { ctx }, message_max))
     }
-    let supervisor = workers::runs::Supervisor::new(Arc::clone(&ctx), letters, steady);
-    let stop = runner.stopping();
-    runner.spawn(TaskKind::Critical, "runs", supervisor.run(stop));
-    let (scheduling, stop) = (Arc::clone(&ctx), runner.stopping());
+}
+
+/// Fires what is due, in one replica at a time.
+fn schedules(ctx: &Arc<app::Ctx>, runner: &mut Runner) {
+    let (ctx, stop) = (Arc::clone(ctx), runner.stopping());
     let schedules = async move {
-        let work = |lead| workers::schedules::fire_while(Arc::clone(&scheduling), lead);
-        let (db, holder) = (scheduling.db.clone(), scheduling.replica.id.clone());
+        let work = |lead| workers::schedules::fire_while(Arc::clone(&ctx), lead);
+        let (db, holder) = (ctx.db.clone(), ctx.replica.id.clone());
         lead(db, workers::schedules::LEASE, &holder, stop, work).await
     };
     runner.spawn(TaskKind::Critical, "schedules", schedules);
-    let stop = runner.stopping();
-    let message_max = ctx.settings.values.message();
-    let routes = routes(api::Api { ctx }, message_max);
-    let serving = grpc::serve(listener, routes, verifier, stop);
-    runner.spawn(TaskKind::Critical, "pipeline-svc", serving);
-    Ok(Handle { db, address })
-}
-
-async fn listen(
-    config: &Config,
-    socket: &Path,
-) -> Result<(Listener, Option<SocketAddr>), StartError> {
-    if config.listen.is_empty() {
-        let listener = grpc::listen(socket).map_err(StartError::Socket)?;
-        return Ok((listener.into(), None));
-    }
-    let failed = |source| StartError::Listen {
-        listen: config.listen.clone(),
-        source,
-    };
-    let listener = TcpListener::bind(&config.listen).await.map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
-    Ok((listener.into(), Some(address)))
 }
 
 /// What fetches packages by URL.
@@ -212,18 +172,18 @@ fn root(config: &Config, deps: &Deps) -> Result<String, StartError> {
 
 fn context(
     config: &Config,
+    common: Common,
     deps: Deps,
     (pipeline_root, zone, packages): (String, Zone, Packages),
-    db: Db,
 ) -> (Arc<app::Ctx>, mpsc::Receiver<Letter>) {
     let active_runs_max = config.active_runs.max(1);
     let (driver, letters) = app::drive::Driver::new(active_runs_max);
     let ctx = app::Ctx {
         replica: Replica {
-            id: deps.replica,
-            alone: !db.is_postgres(),
+            id: common.replica,
+            alone: !common.db.is_postgres(),
         },
-        db,
+        db: common.db,
         clock: Arc::new(SystemClock),
         ids: Arc::new(RandomIds),
         runtime: deps.runtime,
@@ -239,7 +199,7 @@ fn context(
             parallel_tasks_max: config.parallel_tasks(),
             active_runs_max,
             kubernetes: deps.kubernetes,
-            values: deps.values,
+            values: common.values,
             zone,
         },
     };

@@ -8,16 +8,16 @@ use crate::source::Source;
 pub(crate) const SERVICE_MAX: usize = 8000;
 
 /// Services that have more today, and how many they may have.
-pub(crate) const LARGER: &[(&str, usize)] = &[("services/pipeline-svc", 10_050)];
+pub(crate) const LARGER: &[(&str, usize)] = &[("services/pipeline-svc", 10_090)];
 
 /// Lines of tests to 100 lines of code that a package of `crates/` or `services/` has at least: what
 /// it had when the floor was set, rounded down to fives. Some have most of their tests in `tests/`,
 /// which counts for none of them.
 pub(crate) const FLOORS: &[(&str, usize)] = &[
+    ("bin/ferroflow", 5),
     ("crates/artifacts", 35),
     ("crates/bus", 55),
     ("crates/db", 60),
-    ("crates/ferroflow", 5),
     ("crates/launcher", 45),
     ("crates/pipeline-engine", 30),
     ("crates/proto", 50),
@@ -50,7 +50,7 @@ impl Lines {
 /// The package that a file belongs to, `crates/db` for one, and its path in there.
 fn package(path: &str) -> Option<(&str, &str)> {
     let (group, rest) = path.split_once('/')?;
-    if !matches!(group, "crates" | "services") {
+    if !matches!(group, "bin" | "crates" | "services") {
         return None;
     }
     let (name, inner) = rest.split_once('/')?;

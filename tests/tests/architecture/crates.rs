@@ -19,7 +19,7 @@ pub(crate) const CRATES: &[(&str, May)] = &[
     ("xtask", OnAll),
     ("types", On(&[])),
     ("proto", On(&["types"])),
-    ("service", On(&["types", "proto"])),
+    ("service", On(&["types", "proto", "db"])),
     ("db", On(&["types"])),
     ("bus", On(&["types", "db"])),
     ("yaml", On(&["types"])),

@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use ferroflow_service::{config, telemetry};
+use ferroflow_service::telemetry;
 use serde_json::{Value, json};
 
-use crate::config::{Config, InputsKind, RuntimeKind, without_nulls};
+use crate::config::{InputsKind, RuntimeKind, without_nulls};
+use crate::service::Row;
+use crate::settings::Settings;
 
 /// Settings come from flags, from `FERROFLOW_<SECTION>__<KEY>` variables (named below in brackets)
 /// and from a TOML file, in this order of strength.
@@ -40,15 +42,6 @@ pub(crate) struct Flags {
     /// [FERROFLOW_GATEWAY__ALLOWED_HOSTS; default none beside loopback's].
     #[arg(long, value_name = "NAME")]
     allowed_host: Vec<String>,
-    /// Where a gateway of its own finds pipeline-svc, for example http://pipeline-svc:9000; the host
-    /// may have several addresses [FERROFLOW_GATEWAY__PIPELINE_SVC; default the socket in the data
-    /// folder].
-    #[arg(long, value_name = "URL")]
-    pipeline_svc: Option<String>,
-    /// Address and port of a pipeline-svc of its own [FERROFLOW_PIPELINES__LISTEN; default a socket
-    /// in the data folder].
-    #[arg(long, value_name = "ADDR:PORT")]
-    pipelines_listen: Option<String>,
     /// The Ed25519 private key (PEM, PKCS#8) by which the gateway signs who calls
     /// [FERROFLOW_IDENTITY__PRIVATE_KEY_FILE; default a new key in one process with all].
     #[arg(long, value_name = "FILE")]
@@ -57,17 +50,6 @@ pub(crate) struct Flags {
     /// [FERROFLOW_IDENTITY__PUBLIC_KEY_FILE; default that of the private key].
     #[arg(long, value_name = "FILE")]
     public_key_file: Option<PathBuf>,
-    /// Commands that run at once; 0 for twice the cores [FERROFLOW_PIPELINES__PARALLEL_TASKS;
-    /// default 0].
-    #[arg(long, value_name = "COUNT")]
-    parallel_tasks: Option<usize>,
-    /// Runs that are driven at once [FERROFLOW_PIPELINES__ACTIVE_RUNS; default 200].
-    #[arg(long, value_name = "COUNT")]
-    active_runs: Option<usize>,
-    /// A network beside public addresses to which the package_url of a version may lead, for example
-    /// 10.1.0.0/16; repeat for several [FERROFLOW_PIPELINES__PACKAGE_NETWORKS; default none].
-    #[arg(long, value_name = "NET")]
-    package_network: Vec<String>,
     /// Where tasks run [FERROFLOW_RUNTIME; default process].
     #[arg(long, value_name = "RUNTIME")]
     runtime: Option<RuntimeKind>,
@@ -81,17 +63,6 @@ pub(crate) struct Flags {
     /// [FERROFLOW_ARTIFACTS__URL; default <data dir>/artifacts].
     #[arg(long, value_name = "URL")]
     artifacts: Option<String>,
-    /// Whether results of earlier tasks may be reused [FERROFLOW_PIPELINES__CACHING; default true].
-    #[arg(long, value_name = "BOOL")]
-    caching: Option<bool>,
-    /// Where artifacts go unless a run says otherwise, an absolute path or (unless tasks are
-    /// processes) an `s3://` URI [FERROFLOW_PIPELINES__PIPELINE_ROOT; default where artifacts are kept].
-    #[arg(long, value_name = "DIR")]
-    pipeline_root: Option<String>,
-    /// The time zone of cron expressions that name none by `CRON_TZ=`, for example Europe/Berlin
-    /// [FERROFLOW_PIPELINES__TIME_ZONE; default UTC].
-    #[arg(long, value_name = "ZONE")]
-    time_zone: Option<String>,
     /// The Python that environments are made with [FERROFLOW_PYTHON__INTERPRETER; default python3].
     #[arg(long, value_name = "PROGRAM")]
     python: Option<String>,
@@ -121,53 +92,91 @@ pub(crate) struct Flags {
     port_file: Option<PathBuf>,
 }
 
-impl Flags {
-    /// The settings that all sources come to.
-    pub(crate) fn load(&self) -> anyhow::Result<Config> {
-        let mut config: Config = config::load(self.config.as_deref(), &self.given())?;
-        if config.telemetry.otlp_endpoint.is_empty() {
-            config.telemetry.otlp_endpoint =
-                std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").unwrap_or_default();
+/// The command with all its flags: those of the platform, and those of these services.
+pub(crate) fn augment(command: clap::Command, of: &[&Row], services: &[Row]) -> clap::Command {
+    let command = <Flags as clap::Args>::augment_args(command);
+    let command = of
+        .iter()
+        .fold(command, |command, service| service.flags(command));
+    services
+        .iter()
+        .fold(command, |command, service| command.arg(way(service)))
+}
+
+/// The flag that says where a gateway finds a service.
+fn way(service: &Row) -> clap::Arg {
+    let name = service.name();
+    let variable = name.to_ascii_uppercase().replace('-', "_");
+    clap::Arg::new(name)
+        .long(name)
+        .value_name("URL")
+        .help(format!(
+            "Where a gateway of its own finds {name}, for example http://{name}:9000; the host may have \
+             several addresses [FERROFLOW_GATEWAY__UPSTREAMS__{variable}; default the socket in the data \
+             folder]"
+        ))
+}
+
+/// What a command line comes to.
+pub(crate) struct Given {
+    flags: Flags,
+    settings: Value,
+}
+
+impl Given {
+    /// Out of the matches of a command that was made by [`augment`] with the same services.
+    pub(crate) fn read(
+        matches: &clap::ArgMatches,
+        of: &[&Row],
+        services: &[Row],
+    ) -> anyhow::Result<Self> {
+        let flags = <Flags as clap::FromArgMatches>::from_arg_matches(matches)?;
+        let mut settings = flags.given();
+        for service in of {
+            settings[service.domain()] = service.given(matches)?;
         }
-        Ok(config)
+        for service in services {
+            let name = service.name();
+            if let Some(url) = matches.get_one::<String>(name) {
+                settings["gateway"]["upstreams"][name] = url.as_str().into();
+            }
+        }
+        let settings = without_nulls(settings);
+        Ok(Self { flags, settings })
+    }
+
+    /// The settings that all sources come to.
+    pub(crate) fn load(&self, services: &[Row]) -> anyhow::Result<Settings> {
+        Settings::load(services, self.flags.config.as_deref(), &self.settings)
     }
 
     /// Tells those who wait for it where the process listens.
     pub(crate) fn announce(&self, address: &str) -> anyhow::Result<()> {
-        if let Some(file) = &self.port_file {
+        if let Some(file) = &self.flags.port_file {
             std::fs::write(file, address)
                 .with_context(|| format!("cannot write {}", file.display()))?;
         }
         Ok(())
     }
+}
 
+impl Flags {
     /// The flags that were given, in the shape of the settings.
     fn given(&self) -> Value {
         let hosts = (!self.allowed_host.is_empty()).then_some(&self.allowed_host);
-        let networks = (!self.package_network.is_empty()).then_some(&self.package_network);
-        without_nulls(json!({
+        json!({
             "data_dir": self.data_dir,
             "value_max": self.value_max,
             "gateway": {
                 "listen": self.listen,
                 "body_max": self.body_max,
                 "allowed_hosts": hosts,
-                "pipeline_svc": self.pipeline_svc,
                 "api_keys_file": self.api_keys_file,
                 "drain_s": self.drain_s,
             },
             "identity": {
                 "private_key_file": self.private_key_file,
                 "public_key_file": self.public_key_file,
-            },
-            "pipelines": {
-                "listen": self.pipelines_listen,
-                "parallel_tasks": self.parallel_tasks,
-                "active_runs": self.active_runs,
-                "caching": self.caching,
-                "pipeline_root": self.pipeline_root,
-                "time_zone": self.time_zone,
-                "package_networks": networks,
             },
             "runtime": self.runtime,
             "docker": self.docker.given(),
@@ -181,6 +190,6 @@ impl Flags {
                 "otlp_endpoint": self.otlp_endpoint,
                 "metrics_listen": self.metrics_listen,
             },
-        }))
+        })
     }
 }

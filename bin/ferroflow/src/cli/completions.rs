@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::CommandFactory as _;
 use clap_complete::Shell;
 
 use super::output::bytes;
@@ -20,9 +19,8 @@ pub(crate) struct Completions {
 }
 
 impl Completions {
-    pub(super) fn print(&self) -> anyhow::Result<ExitCode> {
+    pub(super) fn print(&self, mut command: clap::Command) -> anyhow::Result<ExitCode> {
         let mut script = Vec::new();
-        let mut command = crate::Arguments::command();
         clap_complete::generate(self.shell, &mut command, "ferroflow", &mut script);
         bytes(&script)?;
         Ok(ExitCode::SUCCESS)

@@ -1,6 +1,7 @@
 //! What moves events on: from each service's outbox to the log, from the log to Kafka, out of the log
 //! when they are old. Of several replicas each of these works in one.
 
+use std::path::Path;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -13,15 +14,28 @@ use ferroflow_service::runner::{Runner, TaskKind};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Events;
+use crate::folder;
 use crate::retention::{Retention, forget_until};
 
 /// The wait before a part that is away is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Starts the relay of a service, from its outbox to the log. `lease` is the service's own; `instance`
-/// names this one of the service.
+/// The event log of a process that alone writes to it.
+pub(crate) async fn log(config: &Events, data_dir: &Path) -> anyhow::Result<Bus> {
+    let url = folder::database(data_dir, config.database.expose(), "events");
+    Bus::embedded(&url).await.context("events.database")
+}
+
+/// The event log that other processes write as well.
+pub(crate) async fn shared_log(config: &Events, data_dir: &Path) -> anyhow::Result<Bus> {
+    let url = folder::database(data_dir, config.database.expose(), "events");
+    Bus::shared(&url).await.context("events.database")
+}
+
+/// Starts the relay of a service, from its outbox to the log, under a lease of the service's own.
+/// `instance` names this one of the service.
 pub(crate) fn start_relay(
-    lease: &'static str,
+    domain: &str,
     source: Db,
     bus: &Bus,
     instance: &str,
@@ -32,7 +46,8 @@ pub(crate) fn start_relay(
         let relay = Relay::new(source.clone(), log.clone());
         Box::pin(relay_until(relay, lead)) as Working
     };
-    spawn(runner, "relay", lease, (bus, instance), Box::new(relay));
+    let lease = format!("relay/{domain}");
+    spawn(runner, "relay", &lease, (bus, instance), Box::new(relay));
 }
 
 /// Starts what is done once for a log, whatever the number of services that feed it.
@@ -71,14 +86,15 @@ pub(crate) async fn start_duties(
 fn spawn(
     runner: &mut Runner,
     name: &'static str,
-    lease: &'static str,
+    lease: &str,
     (bus, instance): (&Bus, &str),
     work: Work,
 ) {
     let (db, stop) = (bus.db().clone(), runner.stopping());
     let holder = format!("{instance}/{lease}");
+    let lease = lease.to_owned();
     runner.spawn(TaskKind::Critical, name, async move {
-        lead(db, lease, &holder, stop, work).await
+        lead(db, &lease, &holder, stop, work).await
     });
 }
 

@@ -131,8 +131,11 @@ pub(crate) enum ClientCommand {
     Completions(completions::Completions),
 }
 
-/// Runs a client command.
-pub(crate) async fn run(command: ClientCommand) -> anyhow::Result<ExitCode> {
+/// Runs a client command. `whole` makes the command line that completions are for.
+pub(crate) async fn run(
+    command: ClientCommand,
+    whole: impl FnOnce() -> clap::Command,
+) -> anyhow::Result<ExitCode> {
     match command {
         ClientCommand::Pipeline { command, global } => pipeline::run(command, &global).await,
         ClientCommand::Run { command, global } => run::run(command, &global).await,
@@ -142,6 +145,6 @@ pub(crate) async fn run(command: ClientCommand) -> anyhow::Result<ExitCode> {
         ClientCommand::Experiment { command, global } => experiment::run(command, &global).await,
         ClientCommand::Artifact { command, global } => artifact::run(command, &global).await,
         ClientCommand::Events { command, global } => events::run(command, &global).await,
-        ClientCommand::Completions(completions) => completions.print(),
+        ClientCommand::Completions(completions) => completions.print(whole()),
     }
 }

@@ -8,7 +8,7 @@ use ferroflow_runtime::{DockerConfig, DockerRuntime, Runtime};
 use serde_json::{Value, json};
 
 use crate::config::Config;
-use crate::wiring;
+use crate::runtimes;
 
 /// Settings of containers. `[docker.images]` of the file maps images to others, `"*"` all that it does
 /// not name.
@@ -68,7 +68,7 @@ pub(crate) async fn runtime(
 ) -> anyhow::Result<Arc<dyn Runtime>> {
     let settings = DockerConfig {
         data_dir: data_dir.to_path_buf(),
-        artifacts: wiring::artifacts_here(config, data_dir),
+        artifacts: runtimes::artifacts_here(config, data_dir),
         ..config.docker.clone()
     };
     let containers = DockerRuntime::connect(settings, stores.clone()).await?;

@@ -1,4 +1,4 @@
-//! Settings of `ferroflow up` and `ferroflow serve`: every section of every service, in one file.
+//! Settings of the platform: what is no service's own. `settings` has those of services as well.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use ferroflow_types::ValueLimit;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// All settings. Each can be given in `ferroflow.toml`, as `FERROFLOW_<SECTION>__<KEY>`, or as a
+/// Settings of the platform. Each can be given in `ferroflow.toml`, as `FERROFLOW_<SECTION>__<KEY>`, or as a
 /// flag; later ones win.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -24,8 +24,6 @@ pub(crate) struct Config {
     pub(crate) gateway: ferroflow_gateway::Config,
     /// Who calls, among processes.
     pub(crate) identity: Identity,
-    /// Pipelines and runs.
-    pub(crate) pipelines: ferroflow_pipeline_svc::Config,
     /// Where tasks run.
     pub(crate) runtime: RuntimeKind,
     /// Where artifacts are kept.
@@ -125,7 +123,6 @@ impl Default for Config {
             value_max: ValueLimit::default(),
             gateway: ferroflow_gateway::Config::default(),
             identity: Identity::default(),
-            pipelines: ferroflow_pipeline_svc::Config::default(),
             runtime: RuntimeKind::default(),
             artifacts: Artifacts::default(),
             kubernetes: KubernetesConfig::default(),

@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use ferroflow_bus::kafka::{self, Consumer, ConsumerOptions, Delivery, Failure, Handler};
+use ferroflow_service::telemetry::TelemetryConfig;
 use ferroflow_service::{config, runner, telemetry};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
 use super::output::note;
-use crate::config::{Config, without_nulls};
+use crate::config::{Events, without_nulls};
 
 /// The exit code by which a command says that no attempt will help (EX_DATAERR of sysexits.h).
 const DATA_ERROR: i32 = 65;
@@ -120,8 +122,16 @@ enum From {
     Now,
 }
 
+/// What is read of the settings of a platform; the rest is not for this command.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Settings {
+    events: Events,
+    telemetry: TelemetryConfig,
+}
+
 impl Connection {
-    fn settings(&self) -> anyhow::Result<Config> {
+    fn settings(&self) -> anyhow::Result<Settings> {
         Ok(config::load(self.config.as_deref(), &self.given())?)
     }
 

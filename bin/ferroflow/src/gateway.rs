@@ -1,0 +1,70 @@
+//! The gateway in front of the services of the table.
+
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use ferroflow_bus::Bus;
+use ferroflow_gateway::{Handle, Upstream, Way};
+use ferroflow_service::grpc::{self, Replicas};
+use ferroflow_service::identity::Signer;
+use ferroflow_service::metrics::Metrics;
+use ferroflow_service::runner::Runner;
+
+use crate::config::Config;
+use crate::folder;
+use crate::service::Row;
+
+/// The way to each service; to those that the settings do not name, their sockets.
+pub(crate) fn upstreams(
+    config: &Config,
+    services: &[Row],
+    data_dir: &Path,
+) -> anyhow::Result<Vec<Upstream>> {
+    let given = config.gateway.upstreams();
+    for name in given.keys() {
+        if !services.iter().any(|service| service.name() == name) {
+            let known: Vec<_> = services.iter().map(Row::name).collect();
+            bail!(
+                "gateway.upstreams.{name}: there is no such service, known are {}",
+                known.join(", ")
+            );
+        }
+    }
+    let message_max = config.value_max.message();
+    let upstream = |service: &Row| {
+        let name = service.name();
+        let way = match given.get(name) {
+            None => Way::One(grpc::connect(folder::socket(data_dir, name))),
+            Some(uri) => {
+                let replicas = Replicas::connect(uri, message_max).map_err(anyhow::Error::msg);
+                let setting = || format!("gateway.upstreams.{name}");
+                Way::Several(replicas.with_context(setting)?)
+            }
+        };
+        Ok(Upstream {
+            name,
+            services: service.grpc().to_vec(),
+            way,
+        })
+    };
+    services.iter().map(upstream).collect()
+}
+
+/// Starts a gateway.
+pub(crate) async fn start(
+    config: &Config,
+    upstreams: Vec<Upstream>,
+    bus: Bus,
+    signer: Signer,
+    metrics: Metrics,
+    runner: &mut Runner,
+) -> anyhow::Result<Handle> {
+    let deps = ferroflow_gateway::Deps {
+        upstreams,
+        bus,
+        signer,
+        metrics: Some(metrics),
+        values: config.value_max,
+    };
+    Ok(ferroflow_gateway::start(&config.gateway, deps, runner).await?)
+}

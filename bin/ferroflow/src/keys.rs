@@ -1,0 +1,40 @@
+//! The keys by which services know that a gateway calls.
+
+use anyhow::{Context as _, bail};
+use ferroflow_service::identity::{Keys, PublicKey};
+
+use crate::config::Identity;
+
+/// The keys of a process that signs and verifies.
+pub(crate) fn own(identity: &Identity) -> anyhow::Result<Keys> {
+    match identity.private_key_file.as_str() {
+        "" => Ok(Keys::generate()?),
+        file => shared(file),
+    }
+}
+
+/// The keys that gateways share.
+pub(crate) fn shared(file: &str) -> anyhow::Result<Keys> {
+    let text = std::fs::read_to_string(file);
+    let text = text.with_context(|| format!("identity.private_key_file: cannot read {file}"))?;
+    Keys::from_pem(&text).with_context(|| format!("identity.private_key_file {file}"))
+}
+
+/// The key by which services verify what gateways sign.
+pub(crate) fn public(identity: &Identity) -> anyhow::Result<PublicKey> {
+    match (
+        identity.public_key_file.as_str(),
+        identity.private_key_file.as_str(),
+    ) {
+        ("", "") => bail!(
+            "identity.public_key_file is empty, and gateways are processes of their own: name the \
+             public key (or certificate) of the private key that they sign with"
+        ),
+        ("", private) => Ok(shared(private)?.public()),
+        (file, _) => {
+            let text = std::fs::read_to_string(file)
+                .with_context(|| format!("identity.public_key_file: cannot read {file}"))?;
+            PublicKey::from_pem(&text).with_context(|| format!("identity.public_key_file {file}"))
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! `ferroflow serve`: one service in a process of its own, any number of times.
+//!
+//! They meet in PostgreSQL and on the network. A service over SQLite is one replica, the lock of its
+//! part of the data folder sees to that; with processes or containers of one machine it must be one.
+
+use anyhow::bail;
+use ferroflow_service::metrics::Metrics;
+use ferroflow_service::runner::{self, Runner};
+use ferroflow_service::telemetry;
+
+use crate::flags::Given;
+use crate::folder::{self, Place};
+use crate::service::{Row, Setting};
+use crate::settings::is_postgres;
+use crate::shared::Shared;
+use crate::{gateway, keys, relays};
+
+/// The command of the gateway, which is no service of the table.
+pub(crate) const GATEWAY: &str = "gateway";
+
+/// What its help says.
+pub(crate) const ABOUT_GATEWAY: &str =
+    "The gateway: HTTP, gRPC, event streams. Any number of them may run.";
+
+/// How long a gateway of its own goes on while load balancers hear that it stops.
+const DRAIN_S: u32 = 5;
+
+/// Starts a service of the table and serves until a signal.
+#[expect(clippy::print_stdout, reason = "scripts wait for this line")]
+pub(crate) async fn service(services: &[Row], row: &Row, given: &Given) -> anyhow::Result<()> {
+    let settings = given.load(services)?;
+    let config = &settings.platform;
+    let (name, domain) = (row.name(), row.domain());
+    let _telemetry = telemetry::init(&format!("ferroflow-{name}"), &config.telemetry)?;
+    let public_key = keys::public(&config.identity)?;
+    if is_postgres(&row.database(&settings.all)?) && !is_postgres(config.events.database.expose()) {
+        bail!(
+            "events.database is a file, and {domain}.database is PostgreSQL, which several replicas \
+             may share: give the event log a PostgreSQL URL too"
+        );
+    }
+    let place = Place::of_service(&config.data_dir, name)?;
+    let mut runner = Runner::default();
+    Metrics::start(&config.telemetry.metrics_listen, &mut runner)?;
+    let bus = relays::shared_log(&config.events, &place.data_dir).await?;
+    let shared = Shared::new(config.clone(), &place.data_dir);
+    let setting = Setting {
+        settings: &settings.all,
+        shared: &shared,
+        place: &place,
+        bus: &bus,
+        public_key: &public_key,
+        alone: true,
+    };
+    let address = row.start(&setting, &mut runner).await?;
+    let instance = place.instance(name);
+    relays::start_duties(&config.events, &bus, &instance, &mut runner).await?;
+    let address = match address {
+        Some(address) => address.to_string(),
+        None => "its socket".to_owned(),
+    };
+    given.announce(&address)?;
+    tracing::info!(address, replica = place.replica, data_dir = %place.data_dir.display(), "ready");
+    println!("{name} listens on {address}");
+    until_signal(runner).await
+}
+
+/// Starts a gateway and serves until a signal.
+#[expect(clippy::print_stdout, reason = "scripts wait for this line")]
+pub(crate) async fn gateway(services: &[Row], given: &Given) -> anyhow::Result<()> {
+    let mut config = given.load(services)?.platform;
+    let _telemetry = telemetry::init("ferroflow-gateway", &config.telemetry)?;
+    let keys = match config.identity.private_key_file.as_str() {
+        "" => bail!(
+            "identity.private_key_file is empty, and the services are processes of their own: name \
+             the Ed25519 private key (PEM, PKCS#8) whose public half they have"
+        ),
+        file => keys::shared(file)?,
+    };
+    let on_the_network = config.gateway.upstreams();
+    if let Some((name, uri)) = on_the_network.iter().next()
+        && !is_postgres(config.events.database.expose())
+    {
+        bail!(
+            "events.database is empty, and {name} ({uri}) may be on another machine: give the \
+             PostgreSQL URL of its event log"
+        );
+    }
+    config.gateway.drain_s.get_or_insert(DRAIN_S);
+    // With all services on the network nothing is kept here, and no folder is needed.
+    let data_dir = if on_the_network.len() < services.len() {
+        folder::absolute(&config.data_dir)?
+    } else {
+        config.data_dir.clone()
+    };
+    let mut runner = Runner::default();
+    let metrics = Metrics::start(&config.telemetry.metrics_listen, &mut runner)?;
+    let bus = relays::shared_log(&config.events, &data_dir).await?;
+    let upstreams = gateway::upstreams(&config, services, &data_dir)?;
+    let signer = keys.signer();
+    let gateway = gateway::start(&config, upstreams, bus, signer, metrics, &mut runner).await?;
+    let address = gateway.address;
+    given.announce(&address.to_string())?;
+    tracing::info!(%address, "ready");
+    println!("listening on http://{address}");
+    until_signal(runner).await
+}
+
+/// Runs until a signal, then stops.
+pub(crate) async fn until_signal(runner: Runner) -> anyhow::Result<()> {
+    let signal = async {
+        if let Err(error) = runner::signal().await {
+            tracing::error!(%error, "signals cannot be waited for");
+        }
+    };
+    runner.run(signal).await.map_err(anyhow::Error::msg)
+}

@@ -1,0 +1,43 @@
+//! Settings of the platform and of every service in the table.
+
+use std::path::Path;
+
+use ferroflow_service::config::{self, Loaded, Part};
+use serde_json::Value;
+
+use crate::config::Config;
+use crate::service::Row;
+
+/// All settings.
+pub(crate) struct Settings {
+    /// Those of the platform.
+    pub(crate) platform: Config,
+    /// Those of the services as well, a section each.
+    pub(crate) all: Loaded,
+}
+
+impl Settings {
+    /// Out of defaults, the file, the environment and the flags that were given.
+    pub(crate) fn load(
+        services: &[Row],
+        file: Option<&Path>,
+        flags: &Value,
+    ) -> anyhow::Result<Self> {
+        let sections = services.iter().map(Row::part);
+        let parts: Vec<_> = std::iter::once(Part::top::<Config>())
+            .chain(sections)
+            .collect();
+        let all = config::load_parts(&parts, file, flags)?;
+        let mut platform: Config = all.top()?;
+        if platform.telemetry.otlp_endpoint.is_empty() {
+            platform.telemetry.otlp_endpoint =
+                std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").unwrap_or_default();
+        }
+        Ok(Self { platform, all })
+    }
+}
+
+/// Whether it is a database that several processes may share.
+pub(crate) fn is_postgres(url: &str) -> bool {
+    !url.is_empty() && !url.starts_with("sqlite:")
+}

@@ -1,0 +1,63 @@
+//! `ferroflow up`: every service in one process, over one data folder.
+//!
+//! ```text
+//! <data dir>/
+//!   lock           held by the process that owns the folder; says which one
+//!   lock.<service> held by a service that is a process of its own
+//!   replica        what that process is called among others on one database
+//!   <domain>.db    what a service keeps: of pipelines definitions, runs, tasks, artifacts
+//!   events.db      the event log
+//!   sockets/       gRPC between the services
+//!   artifacts/     what tasks made
+//!   attempts/      one folder per attempt: its log, its report
+//!   workspaces/    folders that the tasks of a run share
+//!   envs/          Python environments
+//! ```
+
+use ferroflow_service::metrics::Metrics;
+use ferroflow_service::runner::Runner;
+use ferroflow_service::telemetry;
+
+use crate::flags::Given;
+use crate::folder::Place;
+use crate::service::{Row, Setting};
+use crate::shared::Shared;
+use crate::{gateway, keys, relays, serve};
+
+/// Starts everything and serves until a signal.
+#[expect(clippy::print_stdout, reason = "scripts wait for this line")]
+pub(crate) async fn run(services: &[Row], given: &Given) -> anyhow::Result<()> {
+    let settings = given.load(services)?;
+    let mut config = settings.platform.clone();
+    let _telemetry = telemetry::init("ferroflow", &config.telemetry)?;
+    let place = Place::whole(&config.data_dir)?;
+    let mut runner = Runner::default();
+    let metrics = Metrics::start(&config.telemetry.metrics_listen, &mut runner)?;
+    let keys = keys::own(&config.identity)?;
+    let bus = relays::log(&config.events, &place.data_dir).await?;
+    let shared = Shared::new(config.clone(), &place.data_dir);
+    let public_key = keys.public();
+    let setting = Setting {
+        settings: &settings.all,
+        shared: &shared,
+        place: &place,
+        bus: &bus,
+        public_key: &public_key,
+        alone: false,
+    };
+    for service in services {
+        service.start(&setting, &mut runner).await?;
+    }
+    let instance = place.instance("up");
+    relays::start_duties(&config.events, &bus, &instance, &mut runner).await?;
+    // All are one process here, whatever the settings say of processes of their own.
+    config.gateway.forget_upstreams();
+    let upstreams = gateway::upstreams(&config, services, &place.data_dir)?;
+    let signer = keys.signer();
+    let gateway = gateway::start(&config, upstreams, bus, signer, metrics, &mut runner).await?;
+    let address = gateway.address;
+    given.announce(&address.to_string())?;
+    tracing::info!(%address, data_dir = %place.data_dir.display(), "ready");
+    println!("listening on http://{address}");
+    serve::until_signal(runner).await
+}

@@ -1,0 +1,174 @@
+//! Where settings come from, and how faults are told.
+
+use std::fs;
+
+use serde::Deserialize;
+use serde_json::json;
+
+use super::*;
+
+#[derive(Debug, Serialize, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+struct Top {
+    data_dir: String,
+}
+
+impl Default for Top {
+    fn default() -> Self {
+        let data_dir = "default".to_owned();
+        Self { data_dir }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+struct Section {
+    parallel: u32,
+    caching: bool,
+    interpreter: String,
+}
+
+impl Default for Section {
+    fn default() -> Self {
+        Self {
+            parallel: 1,
+            caching: false,
+            interpreter: String::new(),
+        }
+    }
+}
+
+/// Two parts, as the platform and one service have them.
+#[derive(Debug, PartialEq)]
+struct Settings {
+    data_dir: String,
+    pipelines: Section,
+}
+
+fn parts() -> [Part; 2] {
+    [Part::top::<Top>(), Part::section::<Section>("pipelines")]
+}
+
+fn load(
+    file: &str,
+    variables: &[(&str, &str)],
+    flags: &serde_json::Value,
+) -> Result<Settings, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ferroflow.toml");
+    fs::write(&path, file).unwrap();
+    let variables = variables
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let loaded = load_from(&parts(), Some(&path), variables, flags);
+    let loaded = loaded.map_err(|error| error.to_string())?;
+    let top: Top = loaded.top().unwrap();
+    Ok(Settings {
+        data_dir: top.data_dir,
+        pipelines: loaded.section("pipelines").unwrap(),
+    })
+}
+
+#[test]
+fn flags_win_over_the_environment_that_over_the_file_and_that_over_defaults() {
+    let file = "data_dir = \"file\"\n[pipelines]\nparallel = 2\n";
+    let variables = [
+        ("FERROFLOW_PIPELINES__PARALLEL", "3"),
+        ("FERROFLOW_DATA_DIR", "env"),
+    ];
+    let flags = json!({"pipelines": {"parallel": 4}});
+
+    let parallel = |settings: Settings| settings.pipelines.parallel;
+    assert_eq!(parallel(load("", &[], &json!({})).unwrap()), 1);
+    assert_eq!(parallel(load(file, &[], &json!({})).unwrap()), 2);
+    let from_env = load(file, &variables, &json!({})).unwrap();
+    assert_eq!(from_env.data_dir, "env");
+    assert_eq!(parallel(from_env), 3);
+    assert_eq!(parallel(load(file, &variables, &flags).unwrap()), 4);
+}
+
+#[test]
+fn a_variable_is_read_as_the_setting_wants_it() {
+    let variables = [
+        ("FERROFLOW_DATA_DIR", "2026"),
+        ("FERROFLOW_PIPELINES__CACHING", "true"),
+        ("FERROFLOW_PIPELINES__INTERPRETER", "3.12"),
+    ];
+
+    let settings = load("", &variables, &json!({})).unwrap();
+
+    assert_eq!(settings.data_dir, "2026");
+    assert!(settings.pipelines.caching);
+    assert_eq!(settings.pipelines.interpreter, "3.12");
+}
+
+#[test]
+fn variables_of_others_are_let_be() {
+    let variables = [("FERROFLOW_BIN", "x"), ("PATH", "y"), ("FERRO__X", "z")];
+
+    let settings = load("", &variables, &json!({})).unwrap();
+
+    let defaults = Settings {
+        data_dir: Top::default().data_dir,
+        pipelines: Section::default(),
+    };
+    assert_eq!(settings, defaults);
+}
+
+#[test]
+fn every_fault_is_told_with_its_origin() {
+    let file = "data_dri = \"x\"\n[pipelines]\nparallel = \"many\"\n[piplines]\na = 1\n";
+    let variables = [
+        ("FERROFLOW_PIPELINES__CACHING", "perhaps"),
+        ("FERROFLOW_PIPELINES__CASHING", "true"),
+    ];
+
+    let told = load(file, &variables, &json!({"data_dir": 5})).unwrap_err();
+
+    let lines: Vec<&str> = told.lines().collect();
+    assert_eq!(lines.len(), 6, "{told}");
+    let line = |name: &str| {
+        let found = lines.iter().find(|line| line.starts_with(name));
+        found.unwrap_or_else(|| panic!("{name} in {told}"))
+    };
+    assert!(line("data_dri (").contains("ferroflow.toml"));
+    assert!(line("piplines (").ends_with("unknown field, known are data_dir, pipelines"));
+    assert!(line("pipelines.parallel (").contains("ferroflow.toml"));
+    assert!(line("pipelines.caching (").contains("FERROFLOW_PIPELINES__CACHING"));
+    assert!(line("pipelines.cashing (").contains("FERROFLOW_PIPELINES__CASHING"));
+    assert!(line("data_dir (").contains("the command line"));
+}
+
+#[test]
+fn a_file_that_is_named_must_be_there() {
+    let nowhere = Path::new("/nowhere/ferroflow.toml");
+
+    let missing = load_from(&parts(), Some(nowhere), std::iter::empty(), &json!({}));
+
+    assert!(
+        missing
+            .unwrap_err()
+            .to_string()
+            .contains(&nowhere.display().to_string())
+    );
+}
+
+#[test]
+fn a_section_that_is_no_table_is_told_once() {
+    let told = load("pipelines = 3\n", &[], &json!({})).unwrap_err();
+
+    assert_eq!(told.lines().count(), 1, "{told}");
+    assert!(
+        told.starts_with("pipelines (") && told.contains("ferroflow.toml"),
+        "{told}"
+    );
+}
+
+#[test]
+fn settings_of_one_type_need_no_parts() {
+    let settings: Top = super::load(None, &json!({"data_dir": "given"})).unwrap();
+    assert_eq!(settings.data_dir, "given");
+
+    let told = super::load::<Top>(None, &json!({"pipelines": {}})).unwrap_err();
+    assert!(told.to_string().contains("known are data_dir"), "{told}");
+}
