@@ -12,6 +12,8 @@
 //! | [`lead`] | work that one process at a time does |
 //! | [`signal`] | that something changed, told to other processes too |
 //! | [`outbox`] | events that wait for the bus |
+//! | [`list`] | lists of any table: filter, order, pages |
+//! | [`row`] | typed cells out of rows |
 //! | [`page`] | opaque page tokens |
 //! | `testing` | databases for tests, behind the feature of that name |
 #![warn(missing_docs)]
@@ -19,9 +21,11 @@
 mod error;
 pub mod lead;
 pub mod lease;
+pub mod list;
 mod migrate;
 pub mod outbox;
 pub mod page;
+pub mod row;
 pub mod signal;
 mod sqlite;
 #[cfg(feature = "testing")]

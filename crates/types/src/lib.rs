@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`id`] | one newtype per kind of object |
 //! | [`limit`] | how large a value may be |
+//! | [`listing`] | which part of a list is asked for |
 //! | [`name`] | names that were checked once, at the edge |
 //! | [`time`] | [`time::Timestamp`] (milliseconds) and the [`time::Clock`] that tells it |
 //! | [`quantity`] | Kubernetes quantities (`500m`, `2Gi`) |
@@ -22,6 +23,7 @@ pub mod id;
 pub mod json;
 pub mod json_place;
 pub mod limit;
+pub mod listing;
 pub mod name;
 pub mod quantity;
 pub mod time;

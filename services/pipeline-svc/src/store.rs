@@ -3,7 +3,8 @@
 pub(crate) mod artifacts;
 pub(crate) mod claims;
 pub(crate) mod experiments;
-pub(crate) mod list;
+#[cfg(test)]
+mod list_tests;
 pub(crate) mod pipelines;
 pub(crate) mod recurring_runs;
 pub(crate) mod requests;

@@ -8,6 +8,7 @@
 
 mod lead;
 mod leases;
+mod lists;
 mod migrations;
 mod sharing;
 mod signals;

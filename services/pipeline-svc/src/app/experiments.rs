@@ -10,10 +10,10 @@ use super::events::{self, Subject};
 use super::list::{ListRequest, listing};
 use super::{Ctx, recurring_runs};
 use crate::domain::definition::{EXPERIMENT_NAME_MAX, Experiment, check_name};
-use crate::domain::listing::Page;
 use crate::domain::run::StorageState;
 use crate::store;
-use crate::store::list::Within;
+use ferroflow_db::list::Within;
+use ferroflow_types::listing::Page;
 
 const DEFAULT_NAME: &str = "Default";
 const DEFAULT_DESCRIPTION: &str =
@@ -171,7 +171,7 @@ pub(super) async fn within(
         (None, Access::SingleUser) => caller.namespace(namespace)?,
         (None, Access::Namespaces(_)) => return Err(missing(experiment)),
     };
-    Ok(Within::namespace(&namespace).of_experiment(experiment))
+    Ok(Within::namespace(&namespace).and("experiment_id", experiment))
 }
 
 /// A page of experiments.
@@ -185,7 +185,7 @@ pub(crate) async fn list_experiments(
     let within = Within::namespace(&caller.namespace(namespace)?);
     let mut tx = ctx.db.begin_read().await?;
     let table = &store::experiments::TABLE;
-    store::list::list(
+    ferroflow_db::list::list(
         &mut tx,
         table,
         &within,

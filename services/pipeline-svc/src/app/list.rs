@@ -5,7 +5,7 @@ use ferroflow_pipeline_engine::values::whole;
 use ferroflow_types::{Error, FieldViolation, Timestamp};
 use serde_json::{Map, Value};
 
-use crate::domain::listing::{Direction, Listing, Operand, Operation, Predicate, Start};
+use ferroflow_types::listing::{Direction, Listing, Operand, Operation, Predicate, Start};
 
 /// A list request as it came.
 #[derive(Debug, Clone, Default)]

@@ -13,9 +13,9 @@ use super::{Ctx, plans};
 use crate::domain::definition::{
     PIPELINE_NAME_MAX, Pipeline, Tags, check_display_name, check_name, check_tags,
 };
-use crate::domain::listing::Page;
 use crate::store;
-use crate::store::list::Within;
+use ferroflow_db::list::Within;
+use ferroflow_types::listing::Page;
 
 /// What a pipeline is created from.
 #[derive(Debug, Clone, Default)]
@@ -180,7 +180,7 @@ pub(crate) async fn list_pipelines(
     let within = Within::namespace(&caller.namespace(namespace)?);
     let mut tx = ctx.db.begin_read().await?;
     let table = &store::pipelines::TABLE;
-    store::list::list(&mut tx, table, &within, &listing, store::pipelines::decode).await
+    ferroflow_db::list::list(&mut tx, table, &within, &listing, store::pipelines::decode).await
 }
 
 /// Changes what may change: an empty name stays, `None` keeps the tags.

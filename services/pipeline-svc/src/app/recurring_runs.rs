@@ -14,12 +14,12 @@ use super::list::{ListRequest, listing};
 use super::schedules::SCHEDULES;
 use super::{Ctx, experiments, versions};
 use crate::domain::definition::{Experiment, check_name};
-use crate::domain::listing::Page;
 use crate::domain::recurring::due::{Due, Limits, Progress};
 use crate::domain::recurring::schedule::{Schedule, ScheduleError};
 use crate::domain::recurring::{NAME_MAX, PipelineChoice, RecurringRun, Trigger, When};
 use crate::domain::run::{RunError, Source};
 use crate::store;
+use ferroflow_types::listing::Page;
 
 /// What a recurring run is created from.
 #[derive(Debug, Clone)]
@@ -246,7 +246,7 @@ pub(crate) async fn list_recurring_runs(
     let mut tx = ctx.db.begin_read().await?;
     let within = experiments::within(&mut tx, caller, namespace, experiment).await?;
     let table = &store::recurring_runs::TABLE;
-    store::list::list(
+    ferroflow_db::list::list(
         &mut tx,
         table,
         &within,

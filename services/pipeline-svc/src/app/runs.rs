@@ -6,10 +6,10 @@ use ferroflow_types::{Caller, Error, ErrorKind, ExperimentId, RunId, Scope};
 
 use super::list::{ListRequest, listing};
 use super::{Ctx, drive, events, experiments, versions};
-use crate::domain::listing::Page;
 use crate::domain::request::Request;
 use crate::domain::run::{Run, Source, StorageState};
 use crate::store;
+use ferroflow_types::listing::Page;
 
 /// A run with its tasks and, if it came with one, its specification.
 pub(crate) struct FullRun {
@@ -58,7 +58,7 @@ pub(crate) async fn list_runs(
     let mut tx = ctx.db.begin_read().await?;
     let within = experiments::within(&mut tx, caller, namespace, experiment).await?;
     let table = &store::runs::TABLE;
-    store::list::list(&mut tx, table, &within, &listing, store::runs::decode).await
+    ferroflow_db::list::list(&mut tx, table, &within, &listing, store::runs::decode).await
 }
 
 /// Stops a run.

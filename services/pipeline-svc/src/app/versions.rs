@@ -12,10 +12,10 @@ use super::{Ctx, pipelines, plans};
 use crate::domain::definition::{
     Pipeline, Tags, VERSION_NAME_MAX, Version, check_display_name, check_name, check_tags,
 };
-use crate::domain::listing::Page;
 use crate::domain::spec::SpecText;
 use crate::store;
-use crate::store::list::Within;
+use ferroflow_db::list::Within;
+use ferroflow_types::listing::Page;
 
 /// What a version is created from, beside its specification.
 #[derive(Debug, Clone, Default)]
@@ -200,10 +200,11 @@ pub(crate) async fn list_versions(
 ) -> Result<Page<FullVersion>, Error> {
     let listing = listing(request)?;
     let mut tx = ctx.db.begin_read().await?;
-    let within = Within::pipeline(&pipelines::find(&mut tx, caller, pipeline).await?);
+    let pipeline = pipelines::find(&mut tx, caller, pipeline).await?;
+    let within = Within::parent("pipeline_id", pipeline.id);
     let table = &store::versions::TABLE;
-    let page =
-        store::list::list(&mut tx, table, &within, &listing, store::versions::decode).await?;
+    let page = ferroflow_db::list::list(&mut tx, table, &within, &listing, store::versions::decode)
+        .await?;
     let mut entries = Vec::with_capacity(page.entries.len());
     for version in page.entries {
         let spec = store::specs::get(&mut tx, &version.spec_digest).await?;

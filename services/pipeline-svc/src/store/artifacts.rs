@@ -10,7 +10,7 @@ use sqlx::any::AnyRow;
 
 use crate::domain::artifact::{Maker, StoredArtifact};
 use crate::domain::run::Run;
-use crate::store::row::{Cells, all_seen, json_text, seen};
+use ferroflow_db::row::{Cells, all_seen, json_text, seen};
 
 const INSERT: &str = "INSERT INTO artifacts (id, namespace, pipeline_name, run_id, task_id, name, \
     schema_title, schema_version, uri, metadata, digest, size_bytes, created_at, stamp) \

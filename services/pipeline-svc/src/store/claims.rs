@@ -5,7 +5,7 @@ use ferroflow_types::RunId;
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
-use crate::store::row::Cells;
+use ferroflow_db::row::Cells;
 
 /// The right to drive a run. It is lost when the run's fence has moved on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use sqlx::any::AnyRow;
 
 use crate::domain::definition::Experiment;
 use crate::domain::run::StorageState;
-use crate::store::list::{Table, Type};
-use crate::store::row::{Cells, seen};
+use ferroflow_db::list::{Table, Type};
+use ferroflow_db::row::{Cells, seen};
 
 /// Experiments as they can be listed.
 pub(crate) const TABLE: Table = Table {

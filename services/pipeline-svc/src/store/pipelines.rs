@@ -5,8 +5,8 @@ use ferroflow_types::{Namespace, PipelineId, Scope};
 use sqlx::any::AnyRow;
 
 use crate::domain::definition::{Pipeline, Tags};
-use crate::store::list::{Table, Type};
-use crate::store::row::{Cells, json_text, seen};
+use ferroflow_db::list::{Table, Type};
+use ferroflow_db::row::{Cells, json_text, seen};
 
 /// Pipelines as they can be listed.
 pub(crate) const TABLE: Table = Table {

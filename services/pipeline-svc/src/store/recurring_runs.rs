@@ -8,8 +8,9 @@ use sqlx::any::AnyRow;
 use crate::domain::definition::Experiment;
 use crate::domain::recurring::due::{Limits, Progress};
 use crate::domain::recurring::{PipelineChoice, RecurringRun, Trigger, When};
-use crate::store::list::{Table, Type};
-use crate::store::row::{Cells, all_seen, error_cells, json_text, seen};
+use crate::store::row;
+use ferroflow_db::list::{Table, Type};
+use ferroflow_db::row::{Cells, all_seen, json_text, seen};
 
 /// Recurring runs as they can be listed.
 pub(crate) const TABLE: Table = Table {
@@ -101,7 +102,7 @@ pub(crate) async fn insert(tx: &mut WriteTx, run: &RecurringRun) -> Result<(), D
         When::Periodic(seconds) => ("PERIODIC", "", *seconds),
         When::Once => ("ONCE", "", 0),
     };
-    let (code, message) = error_cells(run.error.as_ref());
+    let (code, message) = row::error_cells(run.error.as_ref());
     sqlx::query(INSERT)
         .bind(run.id.to_string())
         .bind(run.namespace.as_str())
@@ -163,7 +164,7 @@ pub(crate) async fn lock(
 
 /// Stores what may change of one that is locked.
 pub(crate) async fn set(tx: &mut WriteTx, run: &RecurringRun) -> Result<(), DbError> {
-    let (code, message) = error_cells(run.error.as_ref());
+    let (code, message) = row::error_cells(run.error.as_ref());
     let done = sqlx::query(SET)
         .bind(run.id.to_string())
         .bind(status(run))
@@ -302,7 +303,7 @@ pub(crate) fn decode(row: &AnyRow) -> Result<RecurringRun, DbError> {
             DISABLED => Some(false),
             _ => None,
         })?,
-        error: cells.error()?,
+        error: row::error(&cells)?,
         created_at: cells.time("created_at")?,
         updated_at: cells.time("updated_at")?,
         progress: Progress {

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::domain::request::{Refusal, Request, answer_text, parse_answer};
 use crate::store::claims::{Claim, Found};
-use crate::store::row::Cells;
+use ferroflow_db::row::Cells;
 
 /// A request that nobody has answered yet.
 #[derive(Debug, Clone, PartialEq, Eq)]

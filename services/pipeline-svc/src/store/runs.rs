@@ -12,8 +12,9 @@ use crate::domain::definition::Experiment;
 use crate::domain::recurring::RecurringRun;
 use crate::domain::run::{Run, RunStatus, Source, StatusChange, StorageState};
 use crate::store::claims::{Claim, FIRST_FENCE};
-use crate::store::list::{Table, Type};
-use crate::store::row::{Cells, error_cells, json_text, seen};
+use crate::store::row;
+use ferroflow_db::list::{Table, Type};
+use ferroflow_db::row::{Cells, json_text, seen};
 
 /// Runs as they can be listed.
 pub(crate) const TABLE: Table = Table {
@@ -91,7 +92,7 @@ pub(crate) async fn insert(tx: &mut WriteTx, run: &Run, owner: &str) -> Result<(
         }
         Source::Inline => (None, None),
     };
-    let (code, message) = error_cells(run.error.as_ref());
+    let (code, message) = row::error_cells(run.error.as_ref());
     sqlx::query(INSERT)
         .bind(run.id.to_string())
         .bind(run.namespace.as_str())
@@ -156,7 +157,7 @@ pub(crate) async fn set_progress(
     run: &Run,
     claim: Claim,
 ) -> Result<bool, DbError> {
-    let (code, message) = error_cells(run.error.as_ref());
+    let (code, message) = row::error_cells(run.error.as_ref());
     let done = sqlx::query(SET_PROGRESS)
         .bind(run.id.to_string())
         .bind(run.status.as_str())
@@ -277,7 +278,7 @@ pub(crate) fn decode(row: &AnyRow) -> Result<Run, DbError> {
         scheduled_at: cells.time("scheduled_at")?,
         started_at: cells.time_opt("started_at")?,
         finished_at: Some(cells.time("finished_at")?).filter(|at| *at != Timestamp::EPOCH),
-        error: cells.error()?,
+        error: row::error(&cells)?,
         history: cells.json::<Vec<StatusChange>>("state_history")?,
         traceparent: cells.text("traceparent")?,
         event_sequence: cells.int("event_sequence")?,

@@ -3,7 +3,7 @@
 use ferroflow_db::{DbError, Read, WriteTx};
 
 use crate::domain::spec::SpecText;
-use crate::store::row::Cells;
+use ferroflow_db::row::Cells;
 
 /// Keeps a specification; one that is there already is the same.
 pub(crate) async fn put(tx: &mut WriteTx, spec: &SpecText) -> Result<(), DbError> {

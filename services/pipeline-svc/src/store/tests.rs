@@ -17,14 +17,14 @@ use ferroflow_types::{
 use serde_json::{Map, json};
 use uuid::Uuid;
 
-use super::{MIGRATIONS, artifacts, experiments, list, pipelines, runs, specs, tasks, versions};
+use super::{MIGRATIONS, artifacts, experiments, pipelines, runs, specs, tasks, versions};
 use crate::app::list::{ListRequest, listing};
 use crate::domain::artifact::{Maker, StoredArtifact};
 use crate::domain::definition::{Experiment, Pipeline, Version};
 use crate::domain::run::{Run, RunStatus, Source, StatusChange, StorageState};
 use crate::domain::spec::SpecText;
 use crate::store::claims::{Claim, FIRST_FENCE};
-use crate::store::list::Within;
+use ferroflow_db::list::{self, Within};
 
 const NOW: Timestamp = Timestamp::from_millis(1_769_860_800_250);
 

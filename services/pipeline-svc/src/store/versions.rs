@@ -5,9 +5,9 @@ use ferroflow_types::{PipelineVersionId, Scope};
 use sqlx::any::AnyRow;
 
 use crate::domain::definition::{Pipeline, Version};
-use crate::store::list::{Table, Type};
 use crate::store::pipelines::put_tags;
-use crate::store::row::{Cells, json_text, seen};
+use ferroflow_db::list::{Table, Type};
+use ferroflow_db::row::{Cells, json_text, seen};
 
 /// Versions as they can be listed.
 pub(crate) const TABLE: Table = Table {

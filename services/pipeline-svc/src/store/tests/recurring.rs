@@ -8,7 +8,7 @@ use crate::app::list::{ListRequest, listing};
 use crate::domain::recurring::due::{Limits, Progress};
 use crate::domain::recurring::{PipelineChoice, RecurringRun, Trigger, When};
 use crate::domain::run::RunError;
-use crate::store::{list, recurring_runs, runs};
+use crate::store::{recurring_runs, runs};
 use ferroflow_types::{ExperimentId, Namespace, PipelineId, PipelineVersionId, Timestamp};
 use serde_json::{Map, json};
 use uuid::Uuid;
@@ -189,7 +189,9 @@ async fn due_ones_are_those_with_a_slot() {
         };
         let mut tx = db.begin_read().await.unwrap();
         let (table, wanted) = (&recurring_runs::TABLE, listing(&request).unwrap());
-        let page = list::list(&mut tx, table, &here(), &wanted, recurring_runs::decode).await;
+        let page =
+            ferroflow_db::list::list(&mut tx, table, &here(), &wanted, recurring_runs::decode)
+                .await;
         assert_eq!(page.unwrap().entries, [disabled], "{name}");
     }
 }

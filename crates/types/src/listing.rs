@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// What is compared with what, in words that no SQL is in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Predicate {
+pub struct Predicate {
     /// The key as the client named it.
     pub key: String,
     /// How it is compared.
@@ -15,21 +15,29 @@ pub(crate) struct Predicate {
 
 /// How values are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Operation {
+pub enum Operation {
+    /// The same.
     Equals,
+    /// Another one.
     NotEquals,
+    /// More than.
     Greater,
+    /// At least.
     GreaterEquals,
+    /// Less than.
     Less,
+    /// At most.
     LessEquals,
+    /// One of several.
     In,
+    /// It contains the text.
     IsSubstring,
 }
 
 /// A value to compare with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub(crate) enum Operand {
+pub enum Operand {
     /// A number, or a time in seconds since the epoch.
     Number(i64),
     /// A text.
@@ -38,7 +46,7 @@ pub(crate) enum Operand {
 
 /// Which way a list runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Direction {
+pub enum Direction {
     /// Small ones first.
     Ascending,
     /// Large ones first.
@@ -47,7 +55,7 @@ pub(crate) enum Direction {
 
 /// A request for a part of a list.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Listing {
+pub struct Listing {
     /// All must hold.
     pub predicates: Vec<Predicate>,
     /// The key to order by, as the client named it.
@@ -62,7 +70,7 @@ pub(crate) struct Listing {
 
 /// Where a page begins, and in which list; what a page token holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Start {
+pub struct Start {
     /// The order that the token belongs to.
     pub sort_key: String,
     /// The direction that it belongs to.
@@ -85,7 +93,7 @@ pub(crate) struct Start {
 
 /// A part of a list.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Page<T> {
+pub struct Page<T> {
     /// The entries.
     pub entries: Vec<T>,
     /// All that matched when the first page was read, on whatever page.

@@ -3,57 +3,57 @@
 //! Text in the statements comes from the static [`Table`] only; everything that a client says is a
 //! bound value. Pages begin at a key (never at an offset), so any page costs the same.
 
-#[cfg(test)]
-mod tests;
+use std::fmt::Display;
 
-use ferroflow_db::{DbError, Read, page};
-use ferroflow_types::{Error, ExperimentId, FieldViolation, Namespace};
+use ferroflow_types::listing::{Direction, Listing, Operand, Operation, Page, Predicate, Start};
+use ferroflow_types::{Error, FieldViolation, Namespace};
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
 use sqlx::{Any, AssertSqlSafe, Row as _};
 
-use crate::domain::definition::Pipeline;
-use crate::domain::listing::{Direction, Listing, Operand, Operation, Page, Predicate, Start};
+use crate::{DbError, Read, page};
 
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Type {
+pub enum Type {
     /// Text.
     Text,
     /// Milliseconds since the epoch; clients speak of seconds.
     Time,
 }
 
-/// A table that can be listed.
-pub(crate) struct Table {
+/// A table that can be listed. It has the columns `id` and, when a key is a text, `created_at`.
+#[derive(Debug)]
+pub struct Table {
     /// Its name.
     pub name: &'static str,
-    /// The columns that a row is decoded from.
+    /// The columns that a row is decoded from, those of the keys and `id` among them.
     pub columns: &'static str,
     /// Keys that clients may filter and order by, with their columns.
     pub keys: &'static [(&'static str, &'static str, Type)],
-    /// Whether its rows have tags.
+    /// Whether its rows have tags, in a table `tags` (`owner_id`, `key`, `value`).
     pub tagged: bool,
 }
 
 /// Conditions that are not the client's. There is always one that says whose rows may be seen.
 #[derive(Debug, Clone)]
-pub(crate) struct Within(Vec<(&'static str, String)>);
+pub struct Within(Vec<(&'static str, String)>);
 
 impl Within {
     /// Rows of a namespace.
-    pub(crate) fn namespace(namespace: &Namespace) -> Self {
+    pub fn namespace(namespace: &Namespace) -> Self {
         Self(vec![("namespace", namespace.to_string())])
     }
 
-    /// Versions of a pipeline that was found.
-    pub(crate) fn pipeline(pipeline: &Pipeline) -> Self {
-        Self(vec![("pipeline_id", pipeline.id.to_string())])
+    /// What belongs to something that was found, under the caller's scope, in `column`.
+    pub fn parent(column: &'static str, id: impl Display) -> Self {
+        Self(vec![(column, id.to_string())])
     }
 
-    /// Those of an experiment only.
-    pub(crate) fn of_experiment(mut self, experiment: ExperimentId) -> Self {
-        self.0.push(("experiment_id", experiment.to_string()));
+    /// Of these, those with this value only.
+    #[must_use]
+    pub fn and(mut self, column: &'static str, value: impl Display) -> Self {
+        self.0.push((column, value.to_string()));
         self
     }
 }
@@ -84,7 +84,7 @@ impl Statement {
 ///
 /// # Errors
 /// Invalid when a key is not known or an operation does not fit it.
-pub(crate) async fn list<T>(
+pub async fn list<T>(
     tx: &mut impl Read,
     table: &Table,
     within: &Within,
@@ -363,4 +363,36 @@ fn condition(
     };
     let [value] = <[Operand; 1]>::try_from(values).ok()?;
     Some(format!("{column} {sign} {}", statement.bind(value)))
+}
+
+/// How SQLite would count what a list matches, and read a page of it.
+#[cfg(feature = "testing")]
+pub async fn plans(
+    db: &crate::Db,
+    table: &Table,
+    within: &Within,
+    listing: &Listing,
+) -> Result<[String; 2], Error> {
+    let statement = matching(table, within, listing)?;
+    let counting = format!(
+        "SELECT COUNT(*) FROM {} WHERE {}",
+        table.name,
+        statement.condition()
+    );
+    let counted = statement.values.clone();
+    let (column, kind) = sort_column(table, &listing.sort_key)?;
+    let (page, values) = page_query(table, listing, Order::of(column, kind), statement)?;
+    let mut found = [String::new(), String::new()];
+    let mut tx = db.begin_read().await?;
+    for (place, (query, values)) in found.iter_mut().zip([(counting, counted), (page, values)]) {
+        let query = format!("EXPLAIN QUERY PLAN {query}");
+        let rows = bound(&query, &values).fetch_all(tx.conn()).await;
+        let steps: Result<Vec<String>, _> = rows
+            .map_err(DbError::from)?
+            .iter()
+            .map(|row| row.try_get("detail"))
+            .collect();
+        *place = steps.map_err(DbError::from)?.join("; ");
+    }
+    Ok(found)
 }
