@@ -3,22 +3,27 @@
 
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use ferroflow_bus::kafka::{KafkaConfig, KafkaError, KafkaRelay};
 use ferroflow_bus::{Bus, Relay};
-use ferroflow_db::Db;
 use ferroflow_db::lead::{Lead, lead};
-use ferroflow_service::runner::{Runner, TaskKind};
+use ferroflow_db::{Db, DbError};
+use ferroflow_service::runner::Runner;
+use ferroflow_service::worker::{Next, Worker, work};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Events;
 use crate::folder;
-use crate::retention::{Retention, forget_until};
+use crate::retention::{Forgetting, Retention};
 
 /// The wait before a part that is away is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How often a relay looks for events without being told of them.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The event log of a process that alone writes to it.
 pub(crate) async fn log(config: &Events, data_dir: &Path) -> anyhow::Result<Bus> {
@@ -42,12 +47,16 @@ pub(crate) fn start_relay(
     runner: &mut Runner,
 ) {
     let log = bus.clone();
-    let relay = move |lead| {
-        let relay = Relay::new(source.clone(), log.clone());
-        Box::pin(relay_until(relay, lead)) as Working
+    let relay = move |lead: Lead| {
+        let (relay, stop) = (Relay::new(source.clone(), log.clone()), lead.stop.clone());
+        let relaying = Relaying { relay, lead };
+        Box::pin(async move {
+            work(relaying, &stop).await;
+            Ok(())
+        }) as Working
     };
     let lease = format!("relay/{domain}");
-    spawn(runner, "relay", &lease, (bus, instance), Box::new(relay));
+    spawn(runner, "relay", &lease, (bus, instance), Arc::new(relay));
 }
 
 /// Starts what is done once for a log, whatever the number of services that feed it.
@@ -62,10 +71,15 @@ pub(crate) async fn start_duties(
         kafka: !config.kafka.brokers.is_empty(),
     };
     let log = bus.clone();
-    let forget =
-        move |lead: Lead| Box::pin(forget_until(log.clone(), retention, lead.stop)) as Working;
+    let forget = move |lead: Lead| {
+        let forgetting = Forgetting::new(log.clone(), retention);
+        Box::pin(async move {
+            work(forgetting, &lead.stop).await;
+            Ok(())
+        }) as Working
+    };
     let (name, lease) = ("event retention", "relay/retention");
-    spawn(runner, name, lease, (bus, instance), Box::new(forget));
+    spawn(runner, name, lease, (bus, instance), Arc::new(forget));
     if !config.kafka.brokers.is_empty() {
         // Wrong settings are told at the start, by every replica.
         KafkaRelay::open(&config.kafka, bus.clone())
@@ -76,7 +90,7 @@ pub(crate) async fn start_duties(
             Box::pin(feed_until(settings.clone(), log.clone(), lead.stop)) as Working
         };
         let lease = "relay/kafka";
-        spawn(runner, "kafka", lease, (bus, instance), Box::new(feed));
+        spawn(runner, "kafka", lease, (bus, instance), Arc::new(feed));
     }
     Ok(())
 }
@@ -91,35 +105,36 @@ fn spawn(
     work: Work,
 ) {
     let (db, stop) = (bus.db().clone(), runner.stopping());
-    let holder = format!("{instance}/{lease}");
-    let lease = lease.to_owned();
-    runner.spawn(TaskKind::Critical, name, async move {
-        lead(db, &lease, &holder, stop, work).await
+    let (holder, lease) = (format!("{instance}/{lease}"), lease.to_owned());
+    runner.spawn_restarting(name, move || {
+        let (db, stop, work) = (db.clone(), stop.clone(), Arc::clone(&work));
+        let (holder, lease) = (holder.clone(), lease.clone());
+        async move { lead(db, &lease, &holder, stop, |lead| work(lead)).await }
     });
 }
 
 type Working = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
-type Work = Box<dyn FnMut(Lead) -> Working + Send>;
+type Work = Arc<dyn Fn(Lead) -> Working + Send + Sync>;
 
-/// Relays events as they come; a database that is away is tried again.
-async fn relay_until(mut relay: Relay, lead: Lead) -> anyhow::Result<()> {
-    loop {
-        let moved = match relay.tick(&lead).await {
-            Ok(moved) => moved,
-            Err(error) => {
-                tracing::error!(%error, "events cannot be relayed, trying again");
-                tokio::time::sleep(RETRY).await;
-                0
-            }
-        };
-        if moved > 0 {
-            continue;
+/// Relays events as they come.
+struct Relaying {
+    relay: Relay,
+    lead: Lead,
+}
+
+impl Worker for Relaying {
+    const NAME: &'static str = "relay";
+    type Error = DbError;
+
+    async fn tick(&mut self) -> Result<Next, DbError> {
+        match self.relay.tick(&self.lead).await? {
+            0 => Ok(Next::After(LOOK)),
+            _ => Ok(Next::Now),
         }
-        tokio::select! {
-            () = lead.stop.cancelled() => return Ok(()),
-            () = relay.wait() => {}
-            () = tokio::time::sleep(RETRY) => {}
-        }
+    }
+
+    async fn wake(&mut self) {
+        self.relay.wait().await;
     }
 }
 

@@ -8,9 +8,9 @@ use std::time::Duration;
 use ferroflow_bus::kafka::CURSOR;
 use ferroflow_bus::{Backlog, Bus};
 use ferroflow_db::DbError;
+use ferroflow_service::worker::{Next, Worker};
 use ferroflow_types::Timestamp;
 use ferroflow_types::time::{Clock as _, SystemClock};
-use tokio_util::sync::CancellationToken;
 
 /// How often it is looked.
 const PERIOD: Duration = Duration::from_mins(1);
@@ -28,23 +28,33 @@ pub(crate) struct Retention {
     pub(crate) kafka: bool,
 }
 
-/// Forgets old events, and tells the backlog, once in a while. A database that is away is tried
-/// again the next time.
-pub(crate) async fn forget_until(
+/// Forgets old events, and tells the backlog, once in a while.
+pub(crate) struct Forgetting {
     bus: Bus,
     retention: Retention,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
-    for period in 0_u32.. {
-        if let Err(error) = look(&bus, retention, period % SELDOM == 0).await {
-            tracing::warn!(%error, "old events cannot be looked at, trying again");
-        }
-        tokio::select! {
-            () = stop.cancelled() => break,
-            () = tokio::time::sleep(PERIOD) => {}
+    period: u32,
+}
+
+impl Forgetting {
+    pub(crate) fn new(bus: Bus, retention: Retention) -> Self {
+        Self {
+            bus,
+            retention,
+            period: 0,
         }
     }
-    Ok(())
+}
+
+impl Worker for Forgetting {
+    const NAME: &'static str = "event retention";
+    type Error = DbError;
+
+    async fn tick(&mut self) -> Result<Next, DbError> {
+        let is_seldom = self.period.is_multiple_of(SELDOM);
+        look(&self.bus, self.retention, is_seldom).await?;
+        self.period = self.period.wrapping_add(1);
+        Ok(Next::After(PERIOD))
+    }
 }
 
 async fn look(bus: &Bus, retention: Retention, seldom: bool) -> Result<(), DbError> {

@@ -9,6 +9,7 @@
 //! | [`grpc`] | listeners, channels, the server's layers |
 //! | [`identity`] | who calls, signed by the gateway, verified by services |
 //! | [`service`] | what a service is to whoever puts services together |
+//! | [`worker`] | work that is done again and again |
 //! | [`status`] | [`ferroflow_types::Error`] as gRPC status |
 #![warn(missing_docs)]
 
@@ -20,3 +21,4 @@ pub mod runner;
 pub mod service;
 pub mod status;
 pub mod telemetry;
+pub mod worker;

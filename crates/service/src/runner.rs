@@ -3,12 +3,18 @@
 //! A stop is soft first: tasks see the token and finish what they are at. After [`PATIENCE`], or at
 //! a second signal, it is hard: what still runs is aborted.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use crate::worker;
 
 /// What the end of a task means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +23,8 @@ pub enum TaskKind {
     Critical,
     /// Its failure is logged.
     Helper,
+    /// Its failure is logged, and it is begun again after a while: others go on meanwhile.
+    Restart,
 }
 
 /// How long tasks may take to stop before they are aborted.
@@ -24,6 +32,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long aborted tasks may take to be gone; one that blocks its thread never is.
 const ABORT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A task that ran for so long before it failed is begun again as if it had not failed before.
+const RESTART_FORGET: Duration = Duration::from_mins(1);
 
 /// The tasks of a process.
 pub struct Runner {
@@ -76,6 +87,45 @@ impl Runner {
             .tasks
             .spawn(async move { task.await.map_err(|error| error.to_string()) });
         self.names.insert(handle.id(), (name, kind));
+    }
+
+    /// Runs a task that is made anew when it fails or panics, each time after a longer wait.
+    pub fn spawn_restarting<E, F>(
+        &mut self,
+        name: &'static str,
+        mut make: impl FnMut() -> F + Send + 'static,
+    ) where
+        E: std::fmt::Display,
+        F: Future<Output = Result<(), E>> + Send,
+    {
+        let stop = self.stop.clone();
+        let again = async move {
+            let mut failures = 0;
+            loop {
+                let begun = Instant::now();
+                let Some(problem) = problem(make()).await else {
+                    return Ok(());
+                };
+                // One that did well for a while fails for another reason than before.
+                if begun.elapsed() > RESTART_FORGET {
+                    failures = 0;
+                }
+                let wait = worker::backoff(failures);
+                failures += 1;
+                metrics::counter!("ferroflow_task_restarts_total", "task" => name).increment(1);
+                tracing::error!(
+                    task = name,
+                    problem,
+                    ?wait,
+                    "a task failed and is begun again"
+                );
+                tokio::select! {
+                    () = stop.cancelled() => return Err(problem),
+                    () = tokio::time::sleep(wait) => {}
+                }
+            }
+        };
+        self.spawn::<String>(TaskKind::Restart, name, again);
     }
 
     /// Runs until `stop` says so or a critical task ends; then stops everything.
@@ -165,17 +215,28 @@ impl Runner {
     }
 }
 
+/// Why a task failed, if it did.
+async fn problem<E: std::fmt::Display>(
+    task: impl Future<Output = Result<(), E>>,
+) -> Option<String> {
+    match AssertUnwindSafe(task).catch_unwind().await {
+        Ok(ended) => ended.err().map(|error| error.to_string()),
+        Err(panic) => Some(format!("panicked: {}", message(&*panic).unwrap_or("?"))),
+    }
+}
+
 /// What a panic said.
 fn said(error: JoinError) -> String {
     let text = error.to_string();
     let Ok(panic) = error.try_into_panic() else {
         return text;
     };
-    let said = panic
-        .downcast_ref::<&str>()
-        .map(|said| (*said).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned());
-    said.unwrap_or(text)
+    message(&*panic).map_or(text, str::to_owned)
+}
+
+fn message(panic: &(dyn Any + Send)) -> Option<&str> {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
 }
 
 impl End {
@@ -186,8 +247,8 @@ impl End {
             _ if self.aborted => None,
             // A panic is a defect whatever the task was for.
             (Err(said), _) if self.panicked => Some(format!("{name} panicked: {said}")),
-            (Ok(()), TaskKind::Helper) => None,
-            (Err(error), TaskKind::Helper) => {
+            (Ok(()), TaskKind::Helper | TaskKind::Restart) => None,
+            (Err(error), TaskKind::Helper | TaskKind::Restart) => {
                 tracing::error!(task = name, error, "a task failed");
                 None
             }
@@ -210,7 +271,7 @@ pub async fn signal() -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::future::pending;
-    use std::time::Instant;
+    use std::time::Instant as Clock;
 
     use super::*;
 
@@ -257,6 +318,36 @@ mod tests {
         assert_eq!(error, "retention panicked: on purpose");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_restarts_is_begun_again_after_failures_and_panics() {
+        let mut runner = Runner::default();
+        let (begun, mut begins) = tokio::sync::mpsc::channel(10);
+        let mut times = 0;
+        let stopping = runner.stopping();
+        runner.spawn_restarting("relay", move || {
+            times += 1;
+            let (times, begun, stopping) = (times, begun.clone(), stopping.clone());
+            async move {
+                begun.send(tokio::time::Instant::now()).await.unwrap();
+                match times {
+                    1 => Err("away"),
+                    2 => panic!("on purpose"),
+                    _ => wait_for(stopping).await.map_err(|_| "never"),
+                }
+            }
+        });
+        let third = async {
+            let mut at = Vec::new();
+            for _ in 0..3 {
+                at.push(begins.recv().await.unwrap());
+            }
+            let waits = [at[1] - at[0], at[2] - at[1]];
+            assert_eq!(waits, [worker::backoff(0), worker::backoff(1)]);
+        };
+
+        assert_eq!(runner.run_until(third, pending()).await, Ok(()));
+    }
+
     #[tokio::test]
     async fn tasks_end_as_they_like_once_they_are_told_to_stop() {
         let mut runner = Runner::default();
@@ -284,7 +375,7 @@ mod tests {
     async fn a_second_signal_does_not_wait_for_a_task_that_will_not_stop() {
         let mut runner = Runner::default();
         runner.spawn(TaskKind::Critical, "deaf", pending::<Result<(), String>>());
-        let begun = Instant::now();
+        let begun = Clock::now();
 
         assert_eq!(runner.run_until(async {}, async {}).await, Ok(()));
 

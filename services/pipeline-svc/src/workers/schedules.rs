@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferroflow_db::lead::Lead;
+use ferroflow_db::signal::Subscription;
+use ferroflow_service::worker::{Next, Worker, work};
 use ferroflow_types::Error;
 use ferroflow_types::error::chain;
 use futures::StreamExt as _;
@@ -22,31 +24,41 @@ const PARALLEL: usize = 8;
 /// The longest wait: a clock that is set forward wakes nobody, and a signal may be lost.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// The wait after a failure.
+/// The wait when nothing comes of what is due: it failed, or the clock was put back meanwhile.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Fires schedules for as long as this replica leads.
 pub(crate) async fn fire_while(ctx: Arc<Ctx>, lead: Lead) -> Result<(), Error> {
-    let mut changed = ctx.db.signals().subscribe(schedules::SCHEDULES);
-    let mut fresh = false;
-    loop {
-        let done = async {
-            if !fresh {
-                schedules::refresh(&ctx, &AllNamespaces(())).await?;
-            }
-            fresh = true;
-            fire_due(&ctx).await
-        };
-        let wait = done.await.unwrap_or_else(|error: Error| {
-            let error = chain(&error);
-            tracing::warn!(error, "schedules cannot be looked at, trying again");
-            RETRY
-        });
-        tokio::select! {
-            () = lead.stop.cancelled() => return Ok(()),
-            () = changed.changed() => {}
-            () = tokio::time::sleep(wait) => {}
+    let worker = Schedules {
+        changed: ctx.db.signals().subscribe(schedules::SCHEDULES),
+        is_refreshed: false,
+        ctx,
+    };
+    work(worker, &lead.stop).await;
+    Ok(())
+}
+
+struct Schedules {
+    ctx: Arc<Ctx>,
+    changed: Subscription,
+    /// Whether due times are what this release makes of the schedules.
+    is_refreshed: bool,
+}
+
+impl Worker for Schedules {
+    const NAME: &'static str = "schedules";
+    type Error = Error;
+
+    async fn tick(&mut self) -> Result<Next, Error> {
+        if !self.is_refreshed {
+            schedules::refresh(&self.ctx, &AllNamespaces(())).await?;
+            self.is_refreshed = true;
         }
+        fire_due(&self.ctx).await.map(Next::After)
+    }
+
+    async fn wake(&mut self) {
+        self.changed.changed().await;
     }
 }
 
@@ -65,7 +77,6 @@ async fn fire_due(ctx: &Ctx) -> Result<Duration, Error> {
             let next = schedules::next_due(ctx).await?;
             return Ok(next.map_or(LOOK, |next| next.since(ctx.now()).min(LOOK)));
         }
-        // Nothing comes of what is due: it failed, or the clock was put back meanwhile.
         if made == 0 {
             return Ok(RETRY);
         }
