@@ -24,7 +24,10 @@ const KEY_B: &str = "key-b";
 const KEY_ALL: &str = "key-all";
 
 /// RPCs that are about no namespace.
-const NONE: [&str; 1] = ["HealthzService.GetHealthz"];
+const NONE: [&str; 2] = [
+    "HealthzService.GetHealthz",
+    "ServerReflection.ServerReflectionInfo",
+];
 
 /// Services that no client reaches.
 const INTERNAL: [&str; 1] = ["ferroflow.attempts.v1.AttemptService"];

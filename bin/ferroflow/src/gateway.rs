@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use ferroflow_bus::Bus;
-use ferroflow_gateway::{Handle, Upstream, Way};
+use ferroflow_gateway::{Contracts, Handle, Upstream, Way};
 use ferroflow_service::grpc::{self, Replicas};
 use ferroflow_service::identity::Signer;
 use ferroflow_service::metrics::Metrics;
@@ -61,6 +61,7 @@ pub(crate) async fn start(
 ) -> anyhow::Result<Handle> {
     let deps = ferroflow_gateway::Deps {
         upstreams,
+        contracts: Contracts::default(),
         bus,
         signer,
         metrics: Some(metrics),

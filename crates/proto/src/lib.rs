@@ -5,6 +5,7 @@
 //! | [`kfp::v2beta1`] | Kubeflow Pipelines' API |
 //! | [`ml_pipelines`] | the compiled pipeline (PipelineSpec IR) |
 //! | [`kfp_kubernetes`] | its Kubernetes platform document |
+//! | [`access::v1`] | the option that states which access an RPC needs |
 //! | [`attempts::v1`] | launchers in pods and the runtime that made them |
 //! | [`events::v1`] | our event stream |
 //! | [`pipelines::v1`] | our additions: tasks, logs, artifacts, uploads, due times |
@@ -97,7 +98,7 @@ pub mod kfp_kubernetes {
     generated!("kfp_kubernetes");
 }
 
-/// Our own contracts; short: [`attempts`], [`events`], [`pipelines`].
+/// Our own contracts; short: [`access`], [`attempts`], [`events`], [`pipelines`].
 #[allow(
     clippy::all,
     clippy::pedantic,
@@ -106,6 +107,11 @@ pub mod kfp_kubernetes {
     reason = "generated code"
 )]
 pub mod ferroflow {
+    pub mod access {
+        pub mod v1 {
+            generated!("ferroflow.access.v1");
+        }
+    }
     pub mod attempts {
         pub mod v1 {
             generated!("ferroflow.attempts.v1");
@@ -123,5 +129,5 @@ pub mod ferroflow {
     }
 }
 
-pub use ferroflow::{attempts, events, pipelines};
+pub use ferroflow::{access, attempts, events, pipelines};
 pub use kubeflow::pipelines::backend::api as kfp;

@@ -1,6 +1,7 @@
 //! What is on the wire may grow, and may not change: older clients go on to work.
 //!
-//! `proto/wire.lock` lists every field, enum value, RPC and HTTP rule that was ever promised. A
+//! `proto/wire.lock` lists every field, enum value, RPC, HTTP rule and rule of access that was ever
+//! promised. A
 //! line that is gone fails; new lines are added with `FERROFLOW_BLESS=1 cargo test`.
 #![allow(
     clippy::unwrap_used,
@@ -46,7 +47,9 @@ fn of_enum(of: &EnumDescriptor, lines: &mut BTreeSet<String>) {
 
 fn promised() -> BTreeSet<String> {
     let pool = ferroflow_proto::pool();
-    let http = pool.get_extension_by_name("google.api.http").unwrap();
+    let extension = |name| pool.get_extension_by_name(name).unwrap();
+    let http = extension("google.api.http");
+    let access = extension("ferroflow.access.v1.rule");
     let mut lines = BTreeSet::new();
     for file in pool
         .files()
@@ -69,6 +72,8 @@ fn promised() -> BTreeSet<String> {
             lines.insert(format!("rpc {name} ({input}) {stream}{output}"));
             let rule = method.options().get_extension(&http).to_string();
             lines.insert(format!("http {name} {rule}"));
+            let rule = method.options().get_extension(&access).to_string();
+            lines.insert(format!("access {name} {rule}"));
         }
     }
     lines

@@ -6,6 +6,8 @@ use prost_reflect::{DynamicMessage, SerializeOptions};
 use serde_json::{Value, json};
 use tonic::{Code, Status};
 
+use crate::contracts::Contracts;
+
 /// The HTTP status of a gRPC code (google.rpc.Code).
 pub(crate) fn http_status(code: Code) -> StatusCode {
     match code {
@@ -27,8 +29,9 @@ pub(crate) fn http_status(code: Code) -> StatusCode {
 }
 
 /// The JSON of a status, with every detail that is in the descriptors.
-pub(crate) fn status_json(status: &Status) -> Value {
-    let whole = ferroflow_proto::pool()
+pub(crate) fn status_json(status: &Status, contracts: &Contracts) -> Value {
+    let whole = contracts
+        .pool()
         .get_message_by_name("google.rpc.Status")
         .filter(|_| !status.details().is_empty())
         .and_then(|message| DynamicMessage::decode(message, status.details()).ok())
@@ -42,8 +45,8 @@ pub(crate) fn status_json(status: &Status) -> Value {
 }
 
 /// The response for a failed call.
-pub(crate) fn response(status: &Status) -> Response<Body> {
-    let mut response = json_response(http_status(status.code()), &status_json(status));
+pub(crate) fn response(status: &Status, contracts: &Contracts) -> Response<Body> {
+    let mut response = json_response(http_status(status.code()), &status_json(status, contracts));
     if status.code() == Code::Unauthenticated {
         let challenge = HeaderValue::from_static("Bearer");
         response

@@ -1,7 +1,7 @@
 //! The front door: HTTP/JSON, native gRPC, uploads and event streams on one port.
 //!
 //! ```text
-//! connection ─► hygiene ─► keys, authz ┬─► pages      /metrics /openapi.json     (/healthz, /readyz: for all)
+//! connection ─► hygiene ─► keys, rules ┬─► pages      /metrics /openapi.json     (/healthz, /readyz: for all)
 //!                                     ├─► uploads    multipart forms of KFP
 //!                                     ├─► transcode  REST ⇄ gRPC by descriptor
 //!                                     └─► proxy      native gRPC
@@ -11,10 +11,12 @@
 //! ```
 //!
 //! No RPC has a handler of its own here: `google.api.http` in the descriptors says everything.
-//! What has no rule in `authz` cannot be called.
+//! So does `ferroflow.access.v1.rule` of who may call it; an RPC without it cannot be called.
 
-mod authz;
+mod authorize;
+mod call;
 pub mod config;
+mod contracts;
 mod error;
 mod events;
 mod health;
@@ -31,5 +33,6 @@ mod uploads;
 mod upstream;
 
 pub use config::Config;
+pub use contracts::Contracts;
 pub use server::{Deps, Handle, StartError, start};
 pub use upstream::{Upstream, Way};

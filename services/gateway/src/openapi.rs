@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 use prost_reflect::{Cardinality, FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value, json};
 
+use crate::contracts::Contracts;
 use crate::transcode::{Binding, Routes};
 use crate::uploads::Upload;
 
 /// The document.
-pub(crate) fn document(routes: &Routes) -> Value {
+pub(crate) fn document(contracts: &Contracts, routes: &Routes) -> Value {
     let mut schemas = BTreeMap::new();
     let mut paths: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
     for binding in routes.all() {
-        let operation = operation(binding, &mut schemas);
+        let operation = operation(binding, contracts, &mut schemas);
         let verb = binding.http.as_str().to_ascii_lowercase();
         paths
             .entry(plain_path(&binding.path))
@@ -21,7 +22,7 @@ pub(crate) fn document(routes: &Routes) -> Value {
             .insert(verb, operation);
     }
     for upload in Upload::ALL {
-        let operation = upload_operation(upload, &mut schemas);
+        let operation = upload_operation(upload, contracts, &mut schemas);
         paths
             .entry(upload.path().to_owned())
             .or_default()
@@ -51,7 +52,11 @@ fn plain_path(path: &str) -> String {
     result + rest
 }
 
-fn operation(binding: &Binding, schemas: &mut BTreeMap<String, Value>) -> Value {
+fn operation(
+    binding: &Binding,
+    contracts: &Contracts,
+    schemas: &mut BTreeMap<String, Value>,
+) -> Value {
     let input = binding.method.input();
     let in_path = |name: &str| {
         binding.path.contains(&format!("{{{name}}}"))
@@ -83,7 +88,7 @@ fn operation(binding: &Binding, schemas: &mut BTreeMap<String, Value>) -> Value 
             "200": {"description": "The answer", "content": {"application/json": {"schema": output}}},
             "default": {
                 "description": "What went wrong",
-                "content": {"application/json": {"schema": error_schema(schemas)}},
+                "content": {"application/json": {"schema": error_schema(contracts, schemas)}},
             },
         },
     });
@@ -101,7 +106,11 @@ fn operation(binding: &Binding, schemas: &mut BTreeMap<String, Value>) -> Value 
 }
 
 /// A multipart form: no `google.api.http` rule can say that.
-fn upload_operation(upload: Upload, schemas: &mut BTreeMap<String, Value>) -> Value {
+fn upload_operation(
+    upload: Upload,
+    contracts: &Contracts,
+    schemas: &mut BTreeMap<String, Value>,
+) -> Value {
     let parameters: Vec<_> = upload
         .parameters()
         .iter()
@@ -112,7 +121,7 @@ fn upload_operation(upload: Upload, schemas: &mut BTreeMap<String, Value>) -> Va
             })
         })
         .collect();
-    let output = upload.method().map(|method| method.output());
+    let output = upload.method(contracts).map(|method| method.output());
     let output = output.map_or_else(|| json!({}), |output| message_schema(&output, schemas));
     let file = json!({
         "type": "string", "contentMediaType": "application/octet-stream",
@@ -151,8 +160,8 @@ fn path_variables(path: &str) -> Vec<&str> {
         .collect()
 }
 
-fn error_schema(schemas: &mut BTreeMap<String, Value>) -> Value {
-    match ferroflow_proto::pool().get_message_by_name("google.rpc.Status") {
+fn error_schema(contracts: &Contracts, schemas: &mut BTreeMap<String, Value>) -> Value {
+    match contracts.pool().get_message_by_name("google.rpc.Status") {
         Some(status) => message_schema(&status, schemas),
         None => json!({}),
     }
@@ -222,9 +231,10 @@ mod tests {
 
     #[test]
     fn every_binding_is_described() {
-        let routes = Routes::build(ferroflow_proto::pool()).unwrap();
+        let contracts = Contracts::default();
+        let routes = Routes::build(contracts.pool()).unwrap();
 
-        let document = document(&routes);
+        let document = document(&contracts, &routes);
 
         let create = &document["paths"]["/apis/v2beta1/runs"]["post"];
         assert_eq!(create["operationId"], "RunService_CreateRun");
@@ -238,9 +248,10 @@ mod tests {
 
     #[test]
     fn uploads_are_described() {
-        let routes = Routes::build(ferroflow_proto::pool()).unwrap();
+        let contracts = Contracts::default();
+        let routes = Routes::build(contracts.pool()).unwrap();
 
-        let document = document(&routes);
+        let document = document(&contracts, &routes);
 
         for (path, answer, parameter) in [
             ("/apis/v2beta1/pipelines/upload", "Pipeline", "namespace"),

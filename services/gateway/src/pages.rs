@@ -5,6 +5,7 @@ use axum::http::{HeaderValue, Method, Response, StatusCode, header};
 use ferroflow_service::metrics::Metrics;
 use serde_json::json;
 
+use crate::contracts::Contracts;
 use crate::error::json_response;
 use crate::transcode::Routes;
 use crate::{health, log_noise, openapi};
@@ -74,6 +75,7 @@ pub(crate) fn ui(method: &Method, path: &str) -> Option<Response<Body>> {
 pub(crate) fn page(
     method: &Method,
     path: &str,
+    contracts: &Contracts,
     routes: &Routes,
     metrics: Option<&Metrics>,
 ) -> Option<Response<Body>> {
@@ -88,7 +90,10 @@ pub(crate) fn page(
             let rendered = metrics.map(Metrics::render).unwrap_or_default();
             Some(text("text/plain; version=0.0.4", rendered))
         }
-        "/openapi.json" => Some(json_response(StatusCode::OK, &openapi::document(routes))),
+        "/openapi.json" => Some(json_response(
+            StatusCode::OK,
+            &openapi::document(contracts, routes),
+        )),
         _ => None,
     }
 }

@@ -7,7 +7,7 @@ use ferroflow_types::Caller;
 use tonic::Status;
 use tower::ServiceExt as _;
 
-use crate::authz;
+use crate::authorize::Rules;
 use crate::upstream::Upstreams;
 
 /// Whether a request is gRPC.
@@ -20,6 +20,7 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
 
 /// Passes a call on to the service that its path names.
 pub(crate) async fn call(
+    rules: &Rules,
     upstreams: &Upstreams,
     caller: &Caller,
     mut request: Request<Body>,
@@ -29,7 +30,7 @@ pub(crate) async fn call(
     let (Some(service), Some(rpc), None) = (parts.next(), parts.next(), parts.next()) else {
         return refused(&Status::unimplemented(format!("{path} is not a method")));
     };
-    let Some(rule) = authz::rule(service, rpc) else {
+    let Ok(allowed) = rules.allow(caller, &format!("{service}.{rpc}")) else {
         return refused(&Status::unimplemented(format!(
             "{path} is not a known method"
         )));
@@ -42,7 +43,7 @@ pub(crate) async fn call(
     request.headers_mut().remove(header::AUTHORIZATION);
     request.headers_mut().extend(headers);
     request.extensions_mut().insert(caller.clone());
-    if rule.only_reads() {
+    if allowed.repeatable {
         request.extensions_mut().insert(Repeatable);
     }
     match backend.oneshot(request.map(tonic::body::Body::new)).await {

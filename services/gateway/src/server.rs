@@ -25,12 +25,14 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 use tracing::Instrument as _;
 
+use crate::authorize::Rules;
 use crate::config::Config;
+use crate::contracts::Contracts;
 use crate::events::Events;
 use crate::health::Health;
 use crate::hygiene::{self, Hosts};
 use crate::keys::ApiKeys;
-use crate::transcode::{Routes, transcode};
+use crate::transcode::{Routes, Transcoder, transcode};
 use crate::uploads::{self, Upload};
 use crate::upstream::{Upstream, Upstreams, backend};
 use crate::{error, pages, prefix, proxy};
@@ -39,6 +41,8 @@ use crate::{error, pages, prefix, proxy};
 pub struct Deps {
     /// The services behind it.
     pub upstreams: Vec<Upstream>,
+    /// What they can be asked.
+    pub contracts: Contracts,
     /// Where events come from.
     pub bus: Bus,
     /// Signs who calls.
@@ -100,6 +104,8 @@ const REFLECTION: [&str; 2] = [
 ];
 
 struct Gateway {
+    contracts: Contracts,
+    rules: Rules,
     routes: Routes,
     upstreams: Upstreams,
     hosts: Hosts,
@@ -112,7 +118,9 @@ struct Gateway {
 
 /// Starts the gateway; its tasks belong to `runner`.
 pub async fn start(config: &Config, deps: Deps, runner: &mut Runner) -> Result<Handle, StartError> {
-    let routes = Routes::build(ferroflow_proto::pool()).map_err(StartError::Contracts)?;
+    let contracts = deps.contracts;
+    let rules = Rules::read(contracts.pool()).map_err(StartError::Contracts)?;
+    let routes = Routes::build(contracts.pool()).map_err(StartError::Contracts)?;
     let failed = |source| StartError::Listen {
         listen: config.listen.clone(),
         source,
@@ -129,9 +137,11 @@ pub async fn start(config: &Config, deps: Deps, runner: &mut Runner) -> Result<H
             backend(EventServiceServer::new(Events::new(deps.bus))),
         )
         .with(HEALTHZ, backend(HealthzServiceServer::new(Health)));
-    let upstreams =
-        reflected(upstreams).map_err(|error| StartError::Contracts(error.to_string()))?;
+    let upstreams = reflected(upstreams, &contracts)
+        .map_err(|error| StartError::Contracts(error.to_string()))?;
     let gateway = Arc::new(Gateway {
+        contracts,
+        rules,
         routes,
         upstreams,
         hosts: Hosts::new(&config.listen, &config.allowed_hosts),
@@ -162,10 +172,16 @@ fn body_max(config: &Config, values: ValueLimit) -> usize {
 }
 
 /// Adds the services that describe what can be called, and nothing else.
-fn reflected(upstreams: Upstreams) -> Result<Upstreams, tonic_reflection::server::Error> {
+fn reflected(
+    upstreams: Upstreams,
+    contracts: &Contracts,
+) -> Result<Upstreams, tonic_reflection::server::Error> {
+    let encoded = contracts.encoded();
     let builder = || {
         let mut builder = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(ferroflow_proto::DESCRIPTOR_SET);
+            .register_encoded_file_descriptor_set(&encoded)
+            // The contracts have it, with its rule of access.
+            .include_reflection_service(false);
         for service in upstreams.services().chain(REFLECTION) {
             builder = builder.with_service_name(service);
         }
@@ -275,37 +291,50 @@ async fn route(gateway: &Gateway, request: Request) -> Response<Body> {
         Some(keys) => keys.caller(request.headers()).cloned(),
     };
     let Some(caller) = caller else {
-        let answer = unknown(request.headers());
+        let answer = unknown(request.headers(), &gateway.contracts);
         hygiene::drain(request.into_body()).await;
         return answer;
     };
     let Gateway {
+        contracts,
+        rules,
         routes,
         upstreams,
         metrics,
         ..
     } = gateway;
     if proxy::is_grpc(request.headers()) {
-        return proxy::call(upstreams, &caller, request).await;
+        return proxy::call(rules, upstreams, &caller, request).await;
     }
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    if let Some(page) = pages::page(&method, &path, routes, metrics.as_ref()) {
+    if let Some(page) = pages::page(&method, &path, contracts, routes, metrics.as_ref()) {
         hygiene::drain(request.into_body()).await;
         return page;
     }
     if let Some(kind) = Upload::of(&method, &path) {
-        return uploads::upload(kind, upstreams, &caller, request).await;
+        let Ok(allowed) = rules.allow(&caller, &kind.full_name()) else {
+            let status = Status::permission_denied("there is no rule for this request");
+            return error::response(&status, contracts);
+        };
+        return uploads::upload(kind, upstreams, &allowed, request).await;
     }
-    transcode(routes, upstreams, &caller, request, gateway.body_max).await
+    let transcoder = Transcoder {
+        contracts,
+        rules,
+        routes,
+        upstreams,
+        body_max: gateway.body_max,
+    };
+    transcode(&transcoder, &caller, request).await
 }
 
 /// The answer to one who carries no key of ours.
-fn unknown(headers: &HeaderMap) -> Response<Body> {
+fn unknown(headers: &HeaderMap, contracts: &Contracts) -> Response<Body> {
     let status = Status::unauthenticated(
         "an API key is needed: Authorization: Bearer <key> (kfp.Client(existing_token=…))",
     );
     if proxy::is_grpc(headers) {
         return proxy::refused(&status);
     }
-    error::response(&status)
+    error::response(&status, contracts)
 }

@@ -16,5 +16,5 @@ mod routes;
 mod stream;
 mod template;
 
-pub(crate) use call::{raw_call, to_json, transcode};
+pub(crate) use call::{Transcoder, to_json, transcode};
 pub(crate) use routes::{Binding, Routes};

@@ -6,15 +6,15 @@ use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, FromRequest as _, Multipart, Request};
 use axum::http::{HeaderMap, Method, Response, StatusCode};
 use ferroflow_proto::pipelines::v1 as pb;
-use ferroflow_types::Caller;
 use prost::Message as _;
 use prost_reflect::MethodDescriptor;
 use serde_json::json;
 use tonic::{Code, Status};
 
-use crate::error;
-use crate::transcode::raw_call;
+use crate::authorize::Allowed;
+use crate::contracts::Contracts;
 use crate::upstream::Upstreams;
+use crate::{call, error};
 
 /// The largest file.
 const FILE_MAX: usize = 32 * 1024 * 1024;
@@ -46,6 +46,11 @@ impl Upload {
         }
     }
 
+    /// The full name of the RPC that takes the file.
+    pub(crate) fn full_name(self) -> String {
+        format!("{SERVICE}.{}", self.rpc())
+    }
+
     /// The RPC that takes the file.
     pub(crate) fn rpc(self) -> &'static str {
         match self {
@@ -54,8 +59,8 @@ impl Upload {
         }
     }
 
-    pub(crate) fn method(self) -> Option<MethodDescriptor> {
-        let service = ferroflow_proto::pool().get_service_by_name(SERVICE)?;
+    pub(crate) fn method(self, contracts: &Contracts) -> Option<MethodDescriptor> {
+        let service = contracts.pool().get_service_by_name(SERVICE)?;
         service.methods().find(|method| method.name() == self.rpc())
     }
 
@@ -89,10 +94,10 @@ impl Upload {
 pub(crate) async fn upload(
     kind: Upload,
     upstreams: &Upstreams,
-    caller: &Caller,
+    allowed: &Allowed,
     request: Request,
 ) -> Response<Body> {
-    match answer(kind, upstreams, caller, request).await {
+    match answer(kind, upstreams, allowed, request).await {
         Ok(response) => response,
         Err(status) => {
             let http = match status.code() {
@@ -116,7 +121,7 @@ pub(crate) async fn upload(
 async fn answer(
     kind: Upload,
     upstreams: &Upstreams,
-    caller: &Caller,
+    allowed: &Allowed,
     request: Request,
 ) -> Result<Response<Body>, Status> {
     let query = request.uri().query().unwrap_or_default().to_owned();
@@ -159,13 +164,10 @@ async fn answer(
             message.encode_to_vec()
         }
     };
-    let method = kind
-        .method()
-        .ok_or_else(|| Status::internal("the upload service has no descriptor"))?;
-    let bytes = raw_call(upstreams, caller, &method, request.into(), HeaderMap::new()).await?;
+    let bytes = call::unary(upstreams, allowed, request.into(), HeaderMap::new()).await?;
     Ok(error::json_response(
         StatusCode::OK,
-        &crate::transcode::to_json(&method, &bytes)?,
+        &crate::transcode::to_json(&allowed.method, &bytes)?,
     ))
 }
 

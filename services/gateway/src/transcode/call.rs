@@ -4,108 +4,21 @@ use axum::body::Body;
 use axum::http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header,
 };
-use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
-use ferroflow_service::grpc::Repeatable;
-use ferroflow_types::{Caller, ValueLimit, json};
+use bytes::{Bytes, BytesMut};
+use ferroflow_types::{Caller, json};
 use futures::StreamExt as _;
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, MethodDescriptor, SerializeOptions};
 use serde_json::Value;
-use tonic::client::Grpc;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
-use tonic::metadata::MetadataMap;
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Status};
 
 use super::bind::{Mode, bind};
 use super::routes::{Found, RouteError, Routes};
 use super::stream;
-use crate::authz::Rule;
+use crate::authorize::{Allowed, Rules};
+use crate::contracts::Contracts;
 use crate::upstream::Upstreams;
-use crate::{error, hygiene};
-
-/// A message that is bytes already.
-#[derive(Debug, Clone, Copy, Default)]
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, target: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        target.put(item);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, source: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        let length = source.remaining();
-        Ok(Some(source.copy_to_bytes(length)))
-    }
-}
-
-/// Calls an RPC with an encoded request; the answer is a stream of encoded messages.
-async fn stream_call(
-    upstreams: &Upstreams,
-    caller: &Caller,
-    method: &MethodDescriptor,
-    request: Bytes,
-    extra: HeaderMap,
-) -> Result<tonic::Response<Streaming<Bytes>>, Status> {
-    let service = method.parent_service().full_name().to_owned();
-    let (backend, mut headers) = upstreams.open(&service, caller)?;
-    headers.extend(extra);
-    let path = format!("/{service}/{}", method.name());
-    let path = path
-        .parse()
-        .map_err(|_| Status::internal("a method's name is not a path"))?;
-    let mut client = Grpc::new(backend).max_decoding_message_size(ValueLimit::MESSAGE_MAX);
-    client.ready().await.map_err(|error| {
-        tracing::warn!(%error, service, "a service cannot be reached");
-        Status::unavailable(format!("{service} cannot be reached"))
-    })?;
-    let mut request = tonic::Request::new(futures::stream::iter([request]));
-    *request.metadata_mut() = MetadataMap::from_headers(headers);
-    request.extensions_mut().insert(caller.clone());
-    if crate::authz::rule(&service, method.name()).is_some_and(Rule::only_reads) {
-        request.extensions_mut().insert(Repeatable);
-    }
-    client.streaming(request, path, Raw).await
-}
-
-/// Calls a unary RPC with an encoded request.
-pub(crate) async fn raw_call(
-    upstreams: &Upstreams,
-    caller: &Caller,
-    method: &MethodDescriptor,
-    request: Bytes,
-    extra: HeaderMap,
-) -> Result<Bytes, Status> {
-    let call = stream_call(upstreams, caller, method, request, extra).await?;
-    let mut messages = call.into_inner();
-    let first = messages.message().await?;
-    // The status comes in the trailers, after the message.
-    while messages.message().await?.is_some() {}
-    first.ok_or_else(|| Status::internal("the service sent no message"))
-}
+use crate::{call, error, hygiene};
 
 /// A message as clients read it: proto names, no defaults, whole numbers without fraction.
 pub(crate) fn to_json(method: &MethodDescriptor, bytes: &[u8]) -> Result<Value, Status> {
@@ -145,26 +58,40 @@ fn is_kfp(path: &str) -> bool {
         .any(|root| path.starts_with(root))
 }
 
+/// What transcoding a request needs.
+pub(crate) struct Transcoder<'g> {
+    pub(crate) contracts: &'g Contracts,
+    pub(crate) rules: &'g Rules,
+    pub(crate) routes: &'g Routes,
+    pub(crate) upstreams: &'g Upstreams,
+    pub(crate) body_max: usize,
+}
+
 /// Answers a REST request.
 pub(crate) async fn transcode(
-    routes: &Routes,
-    upstreams: &Upstreams,
+    transcoder: &Transcoder<'_>,
     caller: &Caller,
     request: Request<Body>,
-    body_max: usize,
 ) -> Response<Body> {
     let path = request.uri().path().to_owned();
     let kfp = is_kfp(&path);
-    let found = match routes.find(request.method(), &path) {
+    let found = match transcoder.routes.find(request.method(), &path) {
         Ok(found) => found,
         Err(problem) => {
             hygiene::drain(request.into_body()).await;
             return not_found(&problem, kfp);
         }
     };
-    match answer(&found, upstreams, caller, request, body_max, kfp).await {
+    let rpc = found.binding.method.full_name();
+    let Ok(allowed) = transcoder.rules.allow(caller, rpc) else {
+        return error::response(
+            &Status::permission_denied("there is no rule for this request"),
+            transcoder.contracts,
+        );
+    };
+    match answer(transcoder, &found, &allowed, request, kfp).await {
         Ok(response) => response,
-        Err(status) => error::response(&status),
+        Err(status) => error::response(&status, transcoder.contracts),
     }
 }
 
@@ -193,22 +120,15 @@ fn not_found(problem: &RouteError, kfp: bool) -> Response<Body> {
 }
 
 async fn answer(
+    transcoder: &Transcoder<'_>,
     found: &Found<'_>,
-    upstreams: &Upstreams,
-    caller: &Caller,
+    allowed: &Allowed,
     request: Request<Body>,
-    body_max: usize,
     kfp: bool,
 ) -> Result<Response<Body>, Status> {
-    let method = &found.binding.method;
-    let service = method.parent_service().full_name().to_owned();
-    if crate::authz::rule(&service, method.name()).is_none() {
-        return Err(Status::permission_denied(
-            "there is no rule for this request",
-        ));
-    }
+    let method = &allowed.method;
     let (parts, body) = request.into_parts();
-    let body = whole(body, body_max).await?;
+    let body = whole(body, transcoder.body_max).await?;
     let query = parts.uri.query().unwrap_or_default();
     let mut message = bind(found, query, &body, Mode { lenient: kfp })?;
     let mut extra = HeaderMap::new();
@@ -221,11 +141,11 @@ async fn answer(
     if method.is_server_streaming() {
         stream::take_cursor(&mut message, &parts.headers);
         let request = message.encode_to_vec().into();
-        let call = stream_call(upstreams, caller, method, request, extra).await?;
-        return stream::respond(method, call, &parts.headers).await;
+        let call = call::stream(transcoder.upstreams, allowed, request, extra).await?;
+        return stream::respond(method, call, &parts.headers, transcoder.contracts).await;
     }
     let request = message.encode_to_vec().into();
-    let bytes = raw_call(upstreams, caller, method, request, extra).await?;
+    let bytes = call::unary(transcoder.upstreams, allowed, request, extra).await?;
     Ok(error::json_response(
         StatusCode::OK,
         &to_json(method, &bytes)?,

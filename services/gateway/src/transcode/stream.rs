@@ -17,6 +17,7 @@ use tonic::{Response, Status, Streaming};
 
 use super::call::message_json;
 use super::content;
+use crate::contracts::Contracts;
 use crate::error::status_json;
 
 /// Proxies close streams on which nothing comes for long.
@@ -65,6 +66,7 @@ pub(super) async fn respond(
     method: &MethodDescriptor,
     call: Response<Streaming<Bytes>>,
     headers: &HeaderMap,
+    contracts: &Contracts,
 ) -> Result<http::Response<Body>, Status> {
     if method.output().full_name() == "google.api.HttpBody" {
         return bodies(method, call, headers).await;
@@ -79,18 +81,19 @@ pub(super) async fn respond(
     let method = method.clone();
     let items = messages.map(move |message| message.and_then(|bytes| item(&method, &bytes)));
     if accepts("text/event-stream") {
-        return Ok(events(items));
+        return Ok(events(items, contracts.clone()));
     }
     let (kind, frames) = if accepts("application/x-ndjson") {
         ("application/x-ndjson", false)
     } else {
         ("application/json", true)
     };
+    let contracts = contracts.clone();
     let lines = items.map(move |item| {
         let json = match (item, frames) {
             (Ok(item), true) => serde_json::json!({"result": item.json}),
             (Ok(item), false) => item.json,
-            (Err(status), _) => serde_json::json!({"error": status_json(&status)}),
+            (Err(status), _) => serde_json::json!({"error": status_json(&status, &contracts)}),
         };
         Ok::<_, Infallible>(format!("{json}\n"))
     });
@@ -103,8 +106,9 @@ pub(super) async fn respond(
 
 fn events(
     items: impl Stream<Item = Result<Item, Status>> + Send + 'static,
+    contracts: Contracts,
 ) -> http::Response<Body> {
-    let events = items.map(|item| {
+    let events = items.map(move |item| {
         Ok::<_, Infallible>(match item {
             Ok(item) => {
                 let event = Event::default().data(item.json.to_string());
@@ -116,7 +120,7 @@ fn events(
             }
             Err(status) => Event::default()
                 .event("error")
-                .data(status_json(&status).to_string()),
+                .data(status_json(&status, &contracts).to_string()),
         })
     });
     let end = stream::iter([Ok(Event::default().event("end").data("{}"))]);

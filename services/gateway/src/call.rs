@@ -1,0 +1,96 @@
+//! Calls of RPCs with encoded requests.
+
+use axum::http::HeaderMap;
+use bytes::{Buf as _, BufMut as _, Bytes};
+use ferroflow_service::grpc::Repeatable;
+use ferroflow_types::ValueLimit;
+use tonic::client::Grpc;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::metadata::MetadataMap;
+use tonic::{Status, Streaming};
+
+use crate::authorize::Allowed;
+use crate::upstream::Upstreams;
+
+/// A message that is bytes already.
+#[derive(Debug, Clone, Copy, Default)]
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, target: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        target.put(item);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, source: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        let length = source.remaining();
+        Ok(Some(source.copy_to_bytes(length)))
+    }
+}
+
+/// Calls an RPC with an encoded request; the answer is a stream of encoded messages.
+pub(crate) async fn stream(
+    upstreams: &Upstreams,
+    allowed: &Allowed,
+    request: Bytes,
+    extra: HeaderMap,
+) -> Result<tonic::Response<Streaming<Bytes>>, Status> {
+    let Allowed { caller, method, .. } = allowed;
+    let service = method.parent_service().full_name().to_owned();
+    let (backend, mut headers) = upstreams.open(&service, caller)?;
+    headers.extend(extra);
+    let path = format!("/{service}/{}", method.name());
+    let path = path
+        .parse()
+        .map_err(|_| Status::internal("a method's name is not a path"))?;
+    let mut client = Grpc::new(backend).max_decoding_message_size(ValueLimit::MESSAGE_MAX);
+    client.ready().await.map_err(|error| {
+        tracing::warn!(%error, service, "a service cannot be reached");
+        Status::unavailable(format!("{service} cannot be reached"))
+    })?;
+    let mut request = tonic::Request::new(futures::stream::iter([request]));
+    *request.metadata_mut() = MetadataMap::from_headers(headers);
+    request.extensions_mut().insert(caller.clone());
+    if allowed.repeatable {
+        request.extensions_mut().insert(Repeatable);
+    }
+    client.streaming(request, path, Raw).await
+}
+
+/// Calls a unary RPC with an encoded request.
+pub(crate) async fn unary(
+    upstreams: &Upstreams,
+    allowed: &Allowed,
+    request: Bytes,
+    extra: HeaderMap,
+) -> Result<Bytes, Status> {
+    let call = stream(upstreams, allowed, request, extra).await?;
+    let mut messages = call.into_inner();
+    let first = messages.message().await?;
+    // The status comes in the trailers, after the message.
+    while messages.message().await?.is_some() {}
+    first.ok_or_else(|| Status::internal("the service sent no message"))
+}
