@@ -52,6 +52,8 @@ pub(crate) struct Allowed {
 pub(crate) enum Denied {
     /// There is no such RPC, or it states no rule.
     NoRule,
+    /// Nobody knows who calls.
+    Unauthenticated,
 }
 
 impl Rules {
@@ -75,7 +77,9 @@ impl Rules {
     }
 
     /// The call of an RPC (`package.Service.Rpc`), if there is a rule that lets the caller make it.
-    pub(crate) fn allow(&self, caller: &Caller, rpc: &str) -> Result<Allowed, Denied> {
+    /// A caller who is not known does not learn which RPCs there are.
+    pub(crate) fn allow(&self, caller: Option<&Caller>, rpc: &str) -> Result<Allowed, Denied> {
+        let caller = caller.ok_or(Denied::Unauthenticated)?;
         let (method, rule) = self.of.get(rpc).ok_or(Denied::NoRule)?;
         Ok(Allowed {
             caller: caller.clone(),
@@ -124,7 +128,7 @@ mod tests {
     }
 
     fn allowed(rpc: &str) -> Result<Allowed, Denied> {
-        rules().allow(&Caller::local(), rpc)
+        rules().allow(Some(&Caller::local()), rpc)
     }
 
     #[test]
@@ -132,7 +136,9 @@ mod tests {
         let rules = rules();
         for method in methods() {
             let service = method.parent_service();
-            let denied = rules.allow(&Caller::local(), method.full_name()).err();
+            let denied = rules
+                .allow(Some(&Caller::local()), method.full_name())
+                .err();
             let internal = INTERNAL.contains(&service.full_name());
             let expected = internal.then_some(Denied::NoRule);
             assert_eq!(denied, expected, "{}", method.full_name());
@@ -195,6 +201,15 @@ mod tests {
             "",
         ] {
             assert_eq!(allowed(rpc).err(), Some(Denied::NoRule), "{rpc}");
+        }
+    }
+
+    #[test]
+    fn who_is_not_known_is_denied_whatever_they_call() {
+        let get = format!("{KFP}.RunService.GetRun");
+        for rpc in [get.as_str(), "ferroflow.pipelines.v1.TaskService.Nope"] {
+            let denied = rules().allow(None, rpc).err();
+            assert_eq!(denied, Some(Denied::Unauthenticated), "{rpc}");
         }
     }
 

@@ -31,15 +31,44 @@ impl HealthzService for Health {
     }
 }
 
-/// The page of a path, which KFP answers whatever the method is.
-pub(crate) fn page(path: &str) -> Option<Value> {
+/// The version of KFP's API whose page is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Version {
+    V1beta1,
+    V2beta1,
+}
+
+impl Version {
+    /// The version whose page is at a path.
+    pub(crate) fn of(path: &str) -> Option<Self> {
+        match path {
+            "/apis/v1beta1/healthz" => Some(Self::V1beta1),
+            "/apis/v2beta1/healthz" => Some(Self::V2beta1),
+            _ => None,
+        }
+    }
+}
+
+/// The page of a version.
+pub(crate) fn page(version: Version) -> Value {
     let mut page = json!({
         "commit_sha": COMMIT, "tag_name": env!("CARGO_PKG_VERSION"), "multi_user": false,
     });
-    match path {
-        "/apis/v1beta1/healthz" => {}
-        "/apis/v2beta1/healthz" => page["pipeline_store"] = json!(STORE),
-        _ => return None,
+    if version == Version::V2beta1 {
+        page["pipeline_store"] = json!(STORE);
     }
-    Some(page)
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newer_page_says_where_pipelines_are() {
+        let store = |path| page(Version::of(path).unwrap())["pipeline_store"].clone();
+        assert_eq!(store("/apis/v2beta1/healthz"), "database");
+        assert_eq!(store("/apis/v1beta1/healthz"), Value::Null);
+        assert_eq!(Version::of("/healthz"), None);
+    }
 }

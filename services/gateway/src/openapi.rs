@@ -6,7 +6,7 @@ use prost_reflect::{Cardinality, FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value, json};
 
 use crate::contracts::Contracts;
-use crate::transcode::{Binding, Routes};
+use crate::route::{Binding, Routes};
 use crate::uploads::Upload;
 
 /// The document.

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::contracts::Contracts;
 use crate::error::json_response;
-use crate::transcode::Routes;
+use crate::route::{Routes, reads};
 use crate::{health, log_noise, openapi};
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -32,7 +32,7 @@ const UI_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'
 
 /// What an orchestrator asks, whoever it is and by whatever name it calls us.
 pub(crate) fn probe(method: &Method, path: &str, draining: bool) -> Option<Response<Body>> {
-    if method != Method::GET && method != Method::HEAD {
+    if !reads(method) {
         return None;
     }
     match (path, draining) {
@@ -50,7 +50,7 @@ pub(crate) fn probe(method: &Method, path: &str, draining: bool) -> Option<Respo
 /// The plain pages: the same for everybody, so no key is asked for. What they show is asked from the
 /// API, with the key of whoever looks.
 pub(crate) fn ui(method: &Method, path: &str) -> Option<Response<Body>> {
-    if method != Method::GET && method != Method::HEAD {
+    if !reads(method) {
         return None;
     }
     if path == "/ui/log-noise.json" {
@@ -71,30 +71,47 @@ pub(crate) fn ui(method: &Method, path: &str) -> Option<Response<Body>> {
     Some(response)
 }
 
-/// The page for a path, if it is one of ours.
-pub(crate) fn page(
-    method: &Method,
-    path: &str,
-    contracts: &Contracts,
-    routes: &Routes,
-    metrics: Option<&Metrics>,
-) -> Option<Response<Body>> {
-    if let Some(health) = health::page(path) {
-        return Some(json_response(StatusCode::OK, &health));
-    }
-    if method != Method::GET && method != Method::HEAD {
-        return None;
-    }
-    match path {
-        "/metrics" => {
-            let rendered = metrics.map(Metrics::render).unwrap_or_default();
-            Some(text("text/plain; version=0.0.4", rendered))
+/// A page for those who may call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Page {
+    /// KFP's, which answers whatever the method is.
+    Health(health::Version),
+    Metrics,
+    OpenApi,
+}
+
+impl Page {
+    /// The page at a path.
+    pub(crate) fn of(method: &Method, path: &str) -> Option<Self> {
+        if let Some(version) = health::Version::of(path) {
+            return Some(Self::Health(version));
         }
-        "/openapi.json" => Some(json_response(
-            StatusCode::OK,
-            &openapi::document(contracts, routes),
-        )),
-        _ => None,
+        match path {
+            _ if !reads(method) => None,
+            "/metrics" => Some(Self::Metrics),
+            "/openapi.json" => Some(Self::OpenApi),
+            _ => None,
+        }
+    }
+
+    /// The page's content.
+    pub(crate) fn show(
+        self,
+        contracts: &Contracts,
+        routes: &Routes,
+        metrics: Option<&Metrics>,
+    ) -> Response<Body> {
+        match self {
+            Self::Health(version) => json_response(StatusCode::OK, &health::page(version)),
+            Self::Metrics => {
+                let rendered = metrics.map(Metrics::render).unwrap_or_default();
+                text("text/plain; version=0.0.4", rendered)
+            }
+            Self::OpenApi => {
+                let document = openapi::document(contracts, routes);
+                json_response(StatusCode::OK, &document)
+            }
+        }
     }
 }
 

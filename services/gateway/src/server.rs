@@ -1,4 +1,4 @@
-//! The listener and the way of a request through the gateway.
+//! The listener: what is put together when it starts, and how it stops.
 
 use std::future::IntoFuture as _;
 use std::net::SocketAddr;
@@ -8,9 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Response};
 use ferroflow_bus::Bus;
 use ferroflow_proto::events::v1::event_service_server::EventServiceServer;
 use ferroflow_proto::kfp::v2beta1::healthz_service_server::HealthzServiceServer;
@@ -18,24 +15,20 @@ use ferroflow_proto::nesting::UNKNOWN_BYTES_MAX;
 use ferroflow_service::identity::Signer;
 use ferroflow_service::metrics::Metrics;
 use ferroflow_service::runner::{Runner, TaskKind};
-use ferroflow_service::telemetry;
-use ferroflow_types::{Caller, ValueLimit};
+use ferroflow_types::ValueLimit;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status};
-use tracing::Instrument as _;
 
+use crate::authenticate::Authenticator;
 use crate::authorize::Rules;
 use crate::config::Config;
 use crate::contracts::Contracts;
 use crate::events::Events;
+use crate::handle::{Gateway, handle};
 use crate::health::Health;
-use crate::hygiene::{self, Hosts};
-use crate::keys::ApiKeys;
-use crate::transcode::{Routes, Transcoder, transcode};
-use crate::uploads::{self, Upload};
+use crate::hygiene::Hosts;
+use crate::route::Routes;
 use crate::upstream::{Upstream, Upstreams, backend};
-use crate::{error, pages, prefix, proxy};
 
 /// What the gateway is given.
 pub struct Deps {
@@ -103,19 +96,6 @@ const REFLECTION: [&str; 2] = [
     "grpc.reflection.v1alpha.ServerReflection",
 ];
 
-struct Gateway {
-    contracts: Contracts,
-    rules: Rules,
-    routes: Routes,
-    upstreams: Upstreams,
-    hosts: Hosts,
-    metrics: Option<Metrics>,
-    body_max: usize,
-    /// Without keys there is one user.
-    keys: Option<ApiKeys>,
-    draining: AtomicBool,
-}
-
 /// Starts the gateway; its tasks belong to `runner`.
 pub async fn start(config: &Config, deps: Deps, runner: &mut Runner) -> Result<Handle, StartError> {
     let contracts = deps.contracts;
@@ -127,8 +107,8 @@ pub async fn start(config: &Config, deps: Deps, runner: &mut Runner) -> Result<H
     };
     let listener = TcpListener::bind(&config.listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    let keys = keys(config)?;
-    if keys.is_none() && !address.ip().is_loopback() {
+    let authenticator = authenticator(config)?;
+    if !authenticator.has_keys() && !address.ip().is_loopback() {
         return Err(StartError::Open(address));
     }
     let upstreams = Upstreams::new(deps.signer, deps.upstreams)
@@ -140,14 +120,14 @@ pub async fn start(config: &Config, deps: Deps, runner: &mut Runner) -> Result<H
     let upstreams = reflected(upstreams, &contracts)
         .map_err(|error| StartError::Contracts(error.to_string()))?;
     let gateway = Arc::new(Gateway {
-        contracts,
-        rules,
-        routes,
-        upstreams,
         hosts: Hosts::new(&config.listen, &config.allowed_hosts),
+        authenticator,
+        routes,
+        rules,
+        upstreams,
+        contracts,
         metrics: deps.metrics,
         body_max: body_max(config, deps.values),
-        keys,
         draining: AtomicBool::new(false),
     });
     let drain = Duration::from_secs(config.drain_s.unwrap_or(0).into());
@@ -199,16 +179,13 @@ fn reflected(
         .with(v1alpha_name, backend(v1alpha)))
 }
 
-fn keys(config: &Config) -> Result<Option<ApiKeys>, StartError> {
+fn authenticator(config: &Config) -> Result<Authenticator, StartError> {
     let path = &config.api_keys_file;
-    if path.is_empty() {
-        return Ok(None);
-    }
-    let keys = ApiKeys::load(Path::new(path)).map_err(|problem| StartError::Keys {
+    let file = (!path.is_empty()).then(|| Path::new(path));
+    Authenticator::load(file).map_err(|problem| StartError::Keys {
         path: path.clone(),
         problem,
-    })?;
-    Ok(Some(keys))
+    })
 }
 
 /// Serves until `stop`. Then it says for a while that it is not ready, and takes what still comes;
@@ -244,97 +221,4 @@ async fn serve(
         served = served => served,
         () = cut => Ok(()),
     }
-}
-
-/// One request: hygiene, who calls, then whoever it is for.
-async fn handle(State(gateway): State<Arc<Gateway>>, mut request: Request) -> Response<Body> {
-    prefix::strip(request.uri_mut());
-    let draining = gateway.draining.load(Ordering::Acquire);
-    if let Some(answer) = pages::probe(request.method(), request.uri().path(), draining) {
-        return answer;
-    }
-    let traceparent = request
-        .headers()
-        .get("traceparent")
-        .and_then(|value| value.to_str().ok());
-    let span = tracing::info_span!("http", method = %request.method(), path = request.uri().path());
-    if let Some(traceparent) = traceparent {
-        telemetry::continue_trace(&span, traceparent);
-    }
-    let checked = gateway
-        .hosts
-        .check(request.method(), request.uri(), request.headers());
-    if let Err((status, message)) = checked {
-        hygiene::drain(request.into_body()).await;
-        return error::refuse(status, Code::PermissionDenied, &message);
-    }
-    hygiene::clean(request.headers_mut());
-    let begun = std::time::Instant::now();
-    let method = request.method().to_string();
-    let response = route(&gateway, request).instrument(span).await;
-    let labels = [
-        ("method", method),
-        ("status", response.status().as_u16().to_string()),
-    ];
-    metrics::counter!("ferroflow_gateway_requests_total", &labels).increment(1);
-    metrics::histogram!("ferroflow_gateway_request_seconds").record(begun.elapsed().as_secs_f64());
-    response
-}
-
-async fn route(gateway: &Gateway, request: Request) -> Response<Body> {
-    if let Some(page) = pages::ui(request.method(), request.uri().path()) {
-        return page;
-    }
-    let caller = match &gateway.keys {
-        // One user on a loopback address: whoever can connect is that user.
-        None => Some(Caller::local()),
-        Some(keys) => keys.caller(request.headers()).cloned(),
-    };
-    let Some(caller) = caller else {
-        let answer = unknown(request.headers(), &gateway.contracts);
-        hygiene::drain(request.into_body()).await;
-        return answer;
-    };
-    let Gateway {
-        contracts,
-        rules,
-        routes,
-        upstreams,
-        metrics,
-        ..
-    } = gateway;
-    if proxy::is_grpc(request.headers()) {
-        return proxy::call(rules, upstreams, &caller, request).await;
-    }
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    if let Some(page) = pages::page(&method, &path, contracts, routes, metrics.as_ref()) {
-        hygiene::drain(request.into_body()).await;
-        return page;
-    }
-    if let Some(kind) = Upload::of(&method, &path) {
-        let Ok(allowed) = rules.allow(&caller, &kind.full_name()) else {
-            let status = Status::permission_denied("there is no rule for this request");
-            return error::response(&status, contracts);
-        };
-        return uploads::upload(kind, upstreams, &allowed, request).await;
-    }
-    let transcoder = Transcoder {
-        contracts,
-        rules,
-        routes,
-        upstreams,
-        body_max: gateway.body_max,
-    };
-    transcode(&transcoder, &caller, request).await
-}
-
-/// The answer to one who carries no key of ours.
-fn unknown(headers: &HeaderMap, contracts: &Contracts) -> Response<Body> {
-    let status = Status::unauthenticated(
-        "an API key is needed: Authorization: Bearer <key> (kfp.Client(existing_token=…))",
-    );
-    if proxy::is_grpc(headers) {
-        return proxy::refused(&status);
-    }
-    error::response(&status, contracts)
 }

@@ -2,19 +2,19 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `template` | path templates: reading, matching, decoding |
-//! | `routes` | every binding of every RPC, the most special first |
+//! | `answer` | the call and its response |
+//! | `body` | what a request brings |
 //! | `bind` | path, query and body into a message |
-//! | `call` | the call and its response |
+//! | `json` | messages as JSON |
 //! | `stream` | server streams: events, lines, frames, raw bytes |
 //! | `content` | raw bytes as browsers may have them |
 
+mod answer;
 mod bind;
-mod call;
+mod body;
 mod content;
-mod routes;
+mod json;
 mod stream;
-mod template;
 
-pub(crate) use call::{Transcoder, to_json, transcode};
-pub(crate) use routes::{Binding, Routes};
+pub(crate) use answer::Transcoder;
+pub(crate) use json::to_json;

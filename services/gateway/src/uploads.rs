@@ -13,6 +13,7 @@ use tonic::{Code, Status};
 
 use crate::authorize::Allowed;
 use crate::contracts::Contracts;
+use crate::dialect::Dialect;
 use crate::upstream::Upstreams;
 use crate::{call, error};
 
@@ -93,11 +94,12 @@ impl Upload {
 /// Answers an upload. Errors have the shape of KFP's plain HTTP endpoints.
 pub(crate) async fn upload(
     kind: Upload,
+    dialect: &dyn Dialect,
     upstreams: &Upstreams,
     allowed: &Allowed,
     request: Request,
 ) -> Response<Body> {
-    match answer(kind, upstreams, allowed, request).await {
+    match answer(kind, dialect, upstreams, allowed, request).await {
         Ok(response) => response,
         Err(status) => {
             let http = match status.code() {
@@ -120,6 +122,7 @@ pub(crate) async fn upload(
 
 async fn answer(
     kind: Upload,
+    dialect: &dyn Dialect,
     upstreams: &Upstreams,
     allowed: &Allowed,
     request: Request,
@@ -167,7 +170,7 @@ async fn answer(
     let bytes = call::unary(upstreams, allowed, request.into(), HeaderMap::new()).await?;
     Ok(error::json_response(
         StatusCode::OK,
-        &crate::transcode::to_json(&allowed.method, &bytes)?,
+        &crate::transcode::to_json(dialect, &allowed.method, &bytes)?,
     ))
 }
 

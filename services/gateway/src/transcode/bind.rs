@@ -2,19 +2,13 @@
 
 use ferroflow_types::json_place;
 use prost_reflect::{
-    Cardinality, DeserializeOptions, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor,
-    ReflectMessage as _, Value,
+    Cardinality, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage as _,
+    Value,
 };
 use tonic::Status;
 
-use super::routes::Found;
-
-/// How strictly a request is read: KFP's clients expect what grpc-gateway does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Mode {
-    /// Unknown query parameters are ignored, booleans may be numbers.
-    pub(super) lenient: bool,
-}
+use crate::dialect::Dialect;
+use crate::route::Found;
 
 fn invalid(message: String) -> Status {
     Status::invalid_argument(message)
@@ -25,13 +19,13 @@ pub(super) fn bind(
     found: &Found<'_>,
     query: &str,
     body: &[u8],
-    mode: Mode,
+    dialect: &dyn Dialect,
 ) -> Result<DynamicMessage, Status> {
     let binding = found.binding;
     let mut message = DynamicMessage::new(binding.method.input());
-    bind_body(&mut message, &binding.body, body, mode)?;
+    bind_body(&mut message, &binding.body, body, dialect)?;
     for (path, text) in &found.variables {
-        set(&mut message, path, text, mode, Origin::Path)?;
+        set(&mut message, path, text, dialect, Origin::Path)?;
     }
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         let bound = found.variables.iter().any(|(path, _)| *path == name);
@@ -41,14 +35,14 @@ pub(super) fn bind(
             field => name == field || name.starts_with(&format!("{field}.")),
         };
         if bound || in_body {
-            if mode.lenient {
+            if dialect.ignores_surplus() {
                 continue;
             }
             return Err(invalid(format!(
                 "query parameter {name} is given in the path or body"
             )));
         }
-        set(&mut message, &name, &value, mode, Origin::Query)?;
+        set(&mut message, &name, &value, dialect, Origin::Query)?;
     }
     Ok(message)
 }
@@ -57,7 +51,7 @@ fn bind_body(
     message: &mut DynamicMessage,
     field: &str,
     body: &[u8],
-    mode: Mode,
+    dialect: &dyn Dialect,
 ) -> Result<(), Status> {
     let body = body.trim_ascii();
     if body.is_empty() {
@@ -65,10 +59,10 @@ fn bind_body(
     }
     match field {
         // Clients of KFP send `{}` or nothing where there is no body.
-        "" if mode.lenient => Ok(()),
+        "" if dialect.ignores_surplus() => Ok(()),
         "" => Err(invalid("this request has no body".to_owned())),
         "*" => {
-            *message = decode(&message.descriptor(), body)?;
+            *message = decode(&message.descriptor(), body, dialect)?;
             Ok(())
         }
         name => {
@@ -79,8 +73,8 @@ fn bind_body(
                 ));
             };
             let value = match field.kind() {
-                Kind::Message(inner) => Value::Message(decode(&inner, body)?),
-                _ => scalar(&field.kind(), &json_text(body)?, mode)
+                Kind::Message(inner) => Value::Message(decode(&inner, body, dialect)?),
+                _ => scalar(&field.kind(), &json_text(body)?, dialect)
                     .ok_or_else(|| invalid(format!("body: not a value of {name}")))?,
             };
             message.set_field(&field, value);
@@ -94,9 +88,13 @@ fn json_text(body: &[u8]) -> Result<String, Status> {
     serde_json::from_slice(body).map_err(|error| invalid(format!("body: {error}")))
 }
 
-fn decode(descriptor: &MessageDescriptor, body: &[u8]) -> Result<DynamicMessage, Status> {
+fn decode(
+    descriptor: &MessageDescriptor,
+    body: &[u8],
+    dialect: &dyn Dialect,
+) -> Result<DynamicMessage, Status> {
     let mut json = serde_json::Deserializer::from_slice(body);
-    let options = DeserializeOptions::new().deny_unknown_fields(true);
+    let options = dialect.input();
     let message = DynamicMessage::deserialize_with_options(descriptor.clone(), &mut json, &options)
         .map_err(|error| {
             let (name, problem) = (descriptor.name(), problem(body, &error));
@@ -133,7 +131,7 @@ fn set(
     message: &mut DynamicMessage,
     path: &str,
     text: &str,
-    mode: Mode,
+    dialect: &dyn Dialect,
     origin: Origin,
 ) -> Result<(), Status> {
     let (head, tail) = match path.split_once('.') {
@@ -145,20 +143,20 @@ fn set(
         .get_field_by_name(head)
         .or_else(|| descriptor.get_field_by_json_name(head));
     let Some(field) = field else {
-        return if mode.lenient && origin == Origin::Query {
+        return if dialect.ignores_surplus() && origin == Origin::Query {
             Ok(())
         } else {
             Err(invalid(format!("unknown parameter {path}")))
         };
     };
     let Some(tail) = tail else {
-        return set_leaf(message, &field, path, text, mode, origin);
+        return set_leaf(message, &field, path, text, dialect, origin);
     };
     if !matches!(field.kind(), Kind::Message(_)) || field.is_list() || field.is_map() {
         return Err(invalid(format!("parameter {path}: {head} has no fields")));
     }
     match message.get_field_mut(&field) {
-        Value::Message(inner) => set(inner, tail, text, mode, origin),
+        Value::Message(inner) => set(inner, tail, text, dialect, origin),
         _ => Err(Status::internal("a message field holds no message")),
     }
 }
@@ -168,7 +166,7 @@ fn set_leaf(
     field: &FieldDescriptor,
     path: &str,
     text: &str,
-    mode: Mode,
+    dialect: &dyn Dialect,
     origin: Origin,
 ) -> Result<(), Status> {
     if field.is_map() {
@@ -176,7 +174,7 @@ fn set_leaf(
             "parameter {path}: maps cannot be given in a query"
         )));
     }
-    let value = scalar(&field.kind(), text, mode).ok_or_else(|| {
+    let value = scalar(&field.kind(), text, dialect).ok_or_else(|| {
         invalid(format!(
             "parameter {path}: {text:?} is not a {:?}",
             field.kind()
@@ -198,14 +196,14 @@ fn set_leaf(
         )));
     }
     // Clients of KFP send empty parameters for what they leave out.
-    if !(mode.lenient && text.is_empty()) {
+    if !(dialect.empty_is_absent() && text.is_empty()) {
         message.set_field(field, value);
     }
     Ok(())
 }
 
 /// Text as a value of a kind.
-fn scalar(kind: &Kind, text: &str, mode: Mode) -> Option<Value> {
+fn scalar(kind: &Kind, text: &str, dialect: &dyn Dialect) -> Option<Value> {
     Some(match kind {
         Kind::String => Value::String(text.to_owned()),
         Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => Value::I32(text.parse().ok()?),
@@ -214,18 +212,8 @@ fn scalar(kind: &Kind, text: &str, mode: Mode) -> Option<Value> {
         Kind::Uint64 | Kind::Fixed64 => Value::U64(text.parse().ok()?),
         Kind::Double => Value::F64(text.parse().ok()?),
         Kind::Float => Value::F32(text.parse().ok()?),
-        Kind::Bool => Value::Bool(match text {
-            "true" => true,
-            "false" => false,
-            "1" | "t" | "T" | "TRUE" | "True" if mode.lenient => true,
-            "0" | "f" | "F" | "FALSE" | "False" if mode.lenient => false,
-            _ => return None,
-        }),
-        Kind::Enum(of) => {
-            let number = text.parse::<i32>().ok();
-            let known = of.get_value_by_name(text).map(|value| value.number());
-            Value::EnumNumber(known.or(number)?)
-        }
+        Kind::Bool => Value::Bool(dialect.boolean(text)?),
+        Kind::Enum(of) => Value::EnumNumber(dialect.enumeration(of, text)?),
         Kind::Bytes => {
             use base64::Engine as _;
             let engine = base64::engine::general_purpose::STANDARD;
@@ -249,15 +237,15 @@ mod tests {
     use axum::http::Method;
 
     use super::*;
-    use crate::transcode::Routes;
+    use crate::dialect;
+    use crate::route::Routes;
 
     fn bound(method: Method, path: &str, query: &str, body: &str) -> Result<String, String> {
         let routes = Routes::build(ferroflow_proto::pool()).unwrap();
         let found = routes
             .find(&method, path)
             .map_err(|error| format!("{error:?}"))?;
-        let lenient = path.starts_with("/apis/v2beta1");
-        let message = bind(&found, query, body.as_bytes(), Mode { lenient });
+        let message = bind(&found, query, body.as_bytes(), dialect::of(path));
         message
             .map(|message| message.to_string())
             .map_err(|status| status.message().to_owned())

@@ -15,9 +15,11 @@ use futures::{Stream, StreamExt as _, stream};
 use prost_reflect::{DynamicMessage, MethodDescriptor, Value};
 use tonic::{Response, Status, Streaming};
 
-use super::call::message_json;
+use super::answer::Transcoder;
 use super::content;
+use super::json::message_json;
 use crate::contracts::Contracts;
+use crate::dialect::Dialect;
 use crate::error::status_json;
 
 /// Proxies close streams on which nothing comes for long.
@@ -45,7 +47,7 @@ struct Item {
     cursor: String,
 }
 
-fn item(method: &MethodDescriptor, bytes: &Bytes) -> Result<Item, Status> {
+fn item(dialect: &dyn Dialect, method: &MethodDescriptor, bytes: &Bytes) -> Result<Item, Status> {
     let message = DynamicMessage::decode(method.output(), bytes.clone())
         .map_err(|error| Status::internal(format!("the service's message is broken: {error}")))?;
     let cursor = match message
@@ -56,17 +58,17 @@ fn item(method: &MethodDescriptor, bytes: &Bytes) -> Result<Item, Status> {
         _ => String::new(),
     };
     Ok(Item {
-        json: message_json(&message)?,
+        json: message_json(dialect, &message)?,
         cursor,
     })
 }
 
 /// The response for a stream. An error before the first message is an error like any other.
 pub(super) async fn respond(
+    transcoder: &Transcoder<'_>,
     method: &MethodDescriptor,
     call: Response<Streaming<Bytes>>,
     headers: &HeaderMap,
-    contracts: &Contracts,
 ) -> Result<http::Response<Body>, Status> {
     if method.output().full_name() == "google.api.HttpBody" {
         return bodies(method, call, headers).await;
@@ -78,17 +80,18 @@ pub(super) async fn respond(
             .and_then(|accept| accept.to_str().ok());
         accept.is_some_and(|accept| accept.contains(kind))
     };
+    let (dialect, contracts) = (transcoder.dialect, transcoder.contracts.clone());
     let method = method.clone();
-    let items = messages.map(move |message| message.and_then(|bytes| item(&method, &bytes)));
+    let items =
+        messages.map(move |message| message.and_then(|bytes| item(dialect, &method, &bytes)));
     if accepts("text/event-stream") {
-        return Ok(events(items, contracts.clone()));
+        return Ok(events(items, contracts));
     }
     let (kind, frames) = if accepts("application/x-ndjson") {
         ("application/x-ndjson", false)
     } else {
         ("application/json", true)
     };
-    let contracts = contracts.clone();
     let lines = items.map(move |item| {
         let json = match (item, frames) {
             (Ok(item), true) => serde_json::json!({"result": item.json}),

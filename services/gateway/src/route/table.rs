@@ -14,7 +14,7 @@ pub(crate) struct Binding {
     pub(crate) http: Method,
     /// The path as it is written.
     pub(crate) path: String,
-    pub(super) template: Template,
+    template: Template,
     /// The field that is the body, `*` for the whole message.
     pub(crate) body: String,
 }

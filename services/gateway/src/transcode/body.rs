@@ -1,0 +1,36 @@
+//! The bodies of requests.
+
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt as _;
+use tonic::Status;
+
+/// How many times the largest body is read of one that is larger.
+const READ_ON: usize = 8;
+
+/// The body of a request. Clients hear an answer only when they have sent everything, so what is too
+/// large is read on, within reason, and dropped.
+pub(super) async fn whole(body: Body, max: usize) -> Result<Bytes, Status> {
+    let (mut kept, mut seen) = (BytesMut::new(), 0);
+    let mut parts = body.into_data_stream();
+    while let Some(part) = parts.next().await {
+        let part = part.map_err(|error| {
+            Status::invalid_argument(format!("the body has not come whole: {error}"))
+        })?;
+        seen += part.len();
+        if seen <= max {
+            kept.extend_from_slice(&part);
+        } else {
+            kept = BytesMut::new();
+            if seen / READ_ON > max {
+                break;
+            }
+        }
+    }
+    if seen <= max {
+        return Ok(kept.freeze());
+    }
+    Err(Status::invalid_argument(format!(
+        "the body is larger than {max} bytes (gateway.body_max)"
+    )))
+}
