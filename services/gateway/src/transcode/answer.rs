@@ -5,8 +5,8 @@ use axum::http::{Request, Response, StatusCode};
 use prost::Message as _;
 use tonic::Status;
 
-use super::bind::bind;
-use super::body::whole;
+use super::bind::{bind, is_http_body};
+use super::body::Content;
 use super::json::to_json;
 use super::stream;
 use crate::authorize::Allowed;
@@ -46,11 +46,12 @@ impl Transcoder<'_> {
         request: Request<Body>,
     ) -> Result<Response<Body>, Status> {
         let (parts, body) = request.into_parts();
-        let body = whole(body, self.body_max).await?;
+        let content = Content::read(&parts.headers, body, self.body_max).await?;
         let query = parts.uri.query().unwrap_or_default();
-        let mut message = bind(found, query, &body, self.dialect)?;
-        let metadata = self.dialect.metadata(&parts.method, &body);
-        if allowed.method.is_server_streaming() {
+        let mut message = bind(found, query, &content, self.dialect)?;
+        let metadata = self.dialect.metadata(&parts.method, &content.bytes);
+        let raw = is_http_body(&allowed.method.output());
+        if raw || allowed.method.is_server_streaming() {
             stream::take_cursor(&mut message, &parts.headers);
             let request = message.encode_to_vec().into();
             let call = call::stream(self.upstreams, allowed, request, metadata).await?;

@@ -7,6 +7,7 @@ use prost_reflect::{
 };
 use tonic::Status;
 
+use super::body::Content;
 use crate::dialect::Dialect;
 use crate::route::Found;
 
@@ -18,12 +19,12 @@ fn invalid(message: String) -> Status {
 pub(super) fn bind(
     found: &Found<'_>,
     query: &str,
-    body: &[u8],
+    content: &Content,
     dialect: &dyn Dialect,
 ) -> Result<DynamicMessage, Status> {
     let binding = found.binding;
     let mut message = DynamicMessage::new(binding.method.input());
-    bind_body(&mut message, &binding.body, body, dialect)?;
+    bind_body(&mut message, &binding.body, content, dialect)?;
     for (path, text) in &found.variables {
         set(&mut message, path, text, dialect, Origin::Path)?;
     }
@@ -50,10 +51,10 @@ pub(super) fn bind(
 fn bind_body(
     message: &mut DynamicMessage,
     field: &str,
-    body: &[u8],
+    content: &Content,
     dialect: &dyn Dialect,
 ) -> Result<(), Status> {
-    let body = body.trim_ascii();
+    let body = content.bytes.trim_ascii();
     if body.is_empty() {
         return Ok(());
     }
@@ -61,6 +62,10 @@ fn bind_body(
         // Clients of KFP send `{}` or nothing where there is no body.
         "" if dialect.ignores_surplus() => Ok(()),
         "" => Err(invalid("this request has no body".to_owned())),
+        "*" if is_http_body(&message.descriptor()) => {
+            *message = raw(&message.descriptor(), content);
+            Ok(())
+        }
         "*" => {
             *message = decode(&message.descriptor(), body, dialect)?;
             Ok(())
@@ -73,6 +78,9 @@ fn bind_body(
                 ));
             };
             let value = match field.kind() {
+                Kind::Message(inner) if is_http_body(&inner) => {
+                    Value::Message(raw(&inner, content))
+                }
                 Kind::Message(inner) => Value::Message(decode(&inner, body, dialect)?),
                 _ => scalar(&field.kind(), &json_text(body)?, dialect)
                     .ok_or_else(|| invalid(format!("body: not a value of {name}")))?,
@@ -81,6 +89,19 @@ fn bind_body(
             Ok(())
         }
     }
+}
+
+/// Whether a message is the bytes of a body, and no JSON.
+pub(super) fn is_http_body(message: &MessageDescriptor) -> bool {
+    message.full_name() == "google.api.HttpBody"
+}
+
+/// A body as it is.
+fn raw(descriptor: &MessageDescriptor, content: &Content) -> DynamicMessage {
+    let mut message = DynamicMessage::new(descriptor.clone());
+    message.set_field_by_name("content_type", Value::String(content.kind.clone()));
+    message.set_field_by_name("data", Value::Bytes(content.bytes.clone()));
+    message
 }
 
 /// The text of a body that is one JSON string.
@@ -245,7 +266,11 @@ mod tests {
         let found = routes
             .find(&method, path)
             .map_err(|error| format!("{error:?}"))?;
-        let message = bind(&found, query, body.as_bytes(), dialect::of(path));
+        let content = Content {
+            kind: "application/json".to_owned(),
+            bytes: body.to_owned().into(),
+        };
+        let message = bind(&found, query, &content, dialect::of(path));
         message
             .map(|message| message.to_string())
             .map_err(|status| status.message().to_owned())

@@ -1,16 +1,37 @@
 //! The bodies of requests.
 
 use axum::body::Body;
+use axum::http::{HeaderMap, header};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
 use tonic::Status;
+
+/// What a request brings.
+pub(super) struct Content {
+    /// Its type, empty when it is not said.
+    pub(super) kind: String,
+    pub(super) bytes: Bytes,
+}
+
+impl Content {
+    /// The whole body of a request.
+    pub(super) async fn read(headers: &HeaderMap, body: Body, max: usize) -> Result<Self, Status> {
+        let kind = headers.get(header::CONTENT_TYPE);
+        let kind = kind.map_or(Ok(""), |kind| kind.to_str());
+        let kind = kind.map_err(|_| Status::invalid_argument("content-type: not a text"))?;
+        Ok(Self {
+            kind: kind.to_owned(),
+            bytes: whole(body, max).await?,
+        })
+    }
+}
 
 /// How many times the largest body is read of one that is larger.
 const READ_ON: usize = 8;
 
 /// The body of a request. Clients hear an answer only when they have sent everything, so what is too
 /// large is read on, within reason, and dropped.
-pub(super) async fn whole(body: Body, max: usize) -> Result<Bytes, Status> {
+async fn whole(body: Body, max: usize) -> Result<Bytes, Status> {
     let (mut kept, mut seen) = (BytesMut::new(), 0);
     let mut parts = body.into_data_stream();
     while let Some(part) = parts.next().await {

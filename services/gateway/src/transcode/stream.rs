@@ -1,6 +1,7 @@
 //! Server streams over HTTP.
 //!
-//! `google.api.HttpBody` goes out as its bytes. Other messages go out as the client asks: Server-
+//! `google.api.HttpBody` goes out as its bytes, each message as soon as it is there and no sooner than
+//! the client takes it: what is under way is a window of HTTP/2, however long the whole is. Other messages go out as the client asks: Server-
 //! Sent Events, lines of JSON, or grpc-gateway's frames. A client that goes away ends the call.
 
 use std::convert::Infallible;
@@ -16,6 +17,7 @@ use prost_reflect::{DynamicMessage, MethodDescriptor, Value};
 use tonic::{Response, Status, Streaming};
 
 use super::answer::Transcoder;
+use super::bind::is_http_body;
 use super::content;
 use super::json::message_json;
 use crate::contracts::Contracts;
@@ -70,7 +72,7 @@ pub(super) async fn respond(
     call: Response<Streaming<Bytes>>,
     headers: &HeaderMap,
 ) -> Result<http::Response<Body>, Status> {
-    if method.output().full_name() == "google.api.HttpBody" {
+    if is_http_body(&method.output()) {
         return bodies(method, call, headers).await;
     }
     let messages = call.into_inner();
@@ -133,7 +135,7 @@ fn events(
         .into_response()
 }
 
-/// Raw bytes; the first message says what they are, and the call's metadata what their file is called.
+/// Raw bytes, of a stream or of one message; the first message says what they are, and the call's metadata what their file is called.
 async fn bodies(
     method: &MethodDescriptor,
     call: Response<Streaming<Bytes>>,

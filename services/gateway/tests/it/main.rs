@@ -1,0 +1,11 @@
+//! The gateway over real sockets, with a service behind it whose contract only these tests have.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test that cannot go on panics, and prints what it measured"
+)]
+
+mod content;
+mod echo;
+mod scene;
