@@ -15,11 +15,7 @@ use crate::folder;
 use crate::service::Row;
 
 /// The way to each service; to those that the settings do not name, their sockets.
-pub(crate) fn upstreams(
-    config: &Config,
-    services: &[Row],
-    data_dir: &Path,
-) -> anyhow::Result<Vec<Upstream>> {
+fn upstreams(config: &Config, services: &[Row], data_dir: &Path) -> anyhow::Result<Vec<Upstream>> {
     let given = config.gateway.upstreams();
     for name in given.keys() {
         if !services.iter().any(|service| service.name() == name) {
@@ -50,18 +46,27 @@ pub(crate) fn upstreams(
     services.iter().map(upstream).collect()
 }
 
+/// The contracts of all services.
+fn contracts(services: &[Row]) -> anyhow::Result<Contracts> {
+    let own = services.iter().filter_map(Row::contracts);
+    own.into_iter()
+        .try_fold(Contracts::default(), Contracts::with)
+        .map_err(anyhow::Error::msg)
+}
+
 /// Starts a gateway.
 pub(crate) async fn start(
     config: &Config,
-    upstreams: Vec<Upstream>,
+    services: &[Row],
+    data_dir: &Path,
     bus: Bus,
     signer: Signer,
     metrics: Metrics,
     runner: &mut Runner,
 ) -> anyhow::Result<Handle> {
     let deps = ferroflow_gateway::Deps {
-        upstreams,
-        contracts: Contracts::default(),
+        upstreams: upstreams(config, services, data_dir)?,
+        contracts: contracts(services)?,
         bus,
         signer,
         metrics: Some(metrics),

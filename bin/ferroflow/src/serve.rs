@@ -96,9 +96,17 @@ pub(crate) async fn gateway(services: &[Row], given: &Given) -> anyhow::Result<(
     let mut runner = Runner::default();
     let metrics = Metrics::start(&config.telemetry.metrics_listen, &mut runner)?;
     let bus = relays::shared_log(&config.events, &data_dir).await?;
-    let upstreams = gateway::upstreams(&config, services, &data_dir)?;
     let signer = keys.signer();
-    let gateway = gateway::start(&config, upstreams, bus, signer, metrics, &mut runner).await?;
+    let gateway = gateway::start(
+        &config,
+        services,
+        &data_dir,
+        bus,
+        signer,
+        metrics,
+        &mut runner,
+    );
+    let gateway = gateway.await?;
     let address = gateway.address;
     given.announce(&address.to_string())?;
     tracing::info!(%address, "ready");

@@ -57,6 +57,7 @@ trait AnyService: Send + Sync {
     fn domain(&self) -> &'static str;
     fn about(&self) -> &'static str;
     fn grpc(&self) -> &'static [&'static str];
+    fn contracts(&self) -> Option<&'static [u8]>;
     fn part(&self) -> Part;
     fn flags(&self, command: clap::Command) -> clap::Command;
     fn given(&self, matches: &clap::ArgMatches) -> anyhow::Result<Value>;
@@ -94,6 +95,11 @@ impl Row {
     /// [`Service::GRPC`].
     pub(crate) fn grpc(&self) -> &'static [&'static str] {
         self.0.grpc()
+    }
+
+    /// [`Service::CONTRACTS`].
+    pub(crate) fn contracts(&self) -> Option<&'static [u8]> {
+        self.0.contracts()
     }
 
     /// Its section of the settings.
@@ -143,6 +149,10 @@ impl<S: Wired> AnyService for Of<S> {
 
     fn grpc(&self) -> &'static [&'static str] {
         S::GRPC
+    }
+
+    fn contracts(&self) -> Option<&'static [u8]> {
+        S::CONTRACTS
     }
 
     fn part(&self) -> Part {

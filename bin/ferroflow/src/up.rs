@@ -52,9 +52,9 @@ pub(crate) async fn run(services: &[Row], given: &Given) -> anyhow::Result<()> {
     relays::start_duties(&config.events, &bus, &instance, &mut runner).await?;
     // All are one process here, whatever the settings say of processes of their own.
     config.gateway.forget_upstreams();
-    let upstreams = gateway::upstreams(&config, services, &place.data_dir)?;
-    let signer = keys.signer();
-    let gateway = gateway::start(&config, upstreams, bus, signer, metrics, &mut runner).await?;
+    let (folder, signer) = (&place.data_dir, keys.signer());
+    let gateway = gateway::start(&config, services, folder, bus, signer, metrics, &mut runner);
+    let gateway = gateway.await?;
     let address = gateway.address;
     given.announce(&address.to_string())?;
     tracing::info!(%address, data_dir = %place.data_dir.display(), "ready");

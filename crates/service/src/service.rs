@@ -23,6 +23,8 @@ pub trait Service: 'static {
     const ABOUT: &'static str;
     /// The gRPC services that it answers, by their full names.
     const GRPC: &'static [&'static str];
+    /// Their encoded `FileDescriptorSet` with imports, when they are not contracts of `ferroflow_proto`.
+    const CONTRACTS: Option<&'static [u8]> = None;
     /// The tables of its database.
     const MIGRATIONS: &'static [Migration];
 
