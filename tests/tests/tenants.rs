@@ -424,14 +424,23 @@ fn events_are_those_of_the_callers_namespaces() {
         let events = text
             .lines()
             .map(|line| serde_json::from_str::<Value>(line).unwrap());
-        let namespaces = events.map(|one| one["event"]["namespace"].as_str().unwrap().to_owned());
-        namespaces.collect::<BTreeSet<_>>()
+        let told = events.map(|one| {
+            let of = |name: &str| one["event"][name].as_str().unwrap_or_default().to_owned();
+            (of("namespace"), of("authtype"), of("authid"))
+        });
+        told.collect::<BTreeSet<_>>()
     };
     let begun = Instant::now();
     while seen(KEY_B).is_empty() || seen(KEY_A).is_empty() {
         assert!(begun.elapsed() < LIMIT, "no events");
         std::thread::sleep(Duration::from_millis(50));
     }
-    assert_eq!(seen(KEY_A), BTreeSet::from(["a".to_owned()]));
-    assert_eq!(seen(KEY_B), BTreeSet::from(["b".to_owned()]));
+    // Of each namespace what its user did there, and who that was.
+    let by = |namespace: &str, user: &str| {
+        let told = [namespace, "user", user].map(str::to_owned);
+        let [namespace, kind, user] = told;
+        BTreeSet::from([(namespace, kind, user)])
+    };
+    assert_eq!(seen(KEY_A), by("a", "ann"));
+    assert_eq!(seen(KEY_B), by("b", "bob"));
 }

@@ -33,6 +33,8 @@ fn event(topic: &str, at: i64, size: usize) -> CloudEvent {
         sequence: at / KEYS + 1,
         time: Timestamp::from_millis(1_700_000_000_000 + at),
         traceparent: None,
+        authtype: None,
+        authid: None,
         // No two are alike, as with real events; hex is what identifiers look like.
         data: json!({"at": at, "text": noise(at, size)}),
     }

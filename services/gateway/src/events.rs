@@ -111,6 +111,8 @@ fn shown(event: CloudEvent) -> pb::Event {
         sequence: event.sequence,
         namespace: event.namespace,
         traceparent: event.traceparent.unwrap_or_default(),
+        authtype: event.authtype.unwrap_or_default(),
+        authid: event.authid.unwrap_or_default(),
         data,
     }
 }

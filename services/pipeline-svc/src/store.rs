@@ -75,4 +75,9 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         name: "lists in order of time",
         sql: include_str!("../migrations/0011_lists_in_order_of_time.sql"),
     },
+    Migration {
+        version: 12,
+        name: "created by",
+        sql: include_str!("../migrations/0012_created_by.sql"),
+    },
 ];

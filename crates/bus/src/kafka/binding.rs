@@ -31,6 +31,10 @@ pub(super) struct LoggedEvent<'a> {
     pub(super) time: Timestamp,
     #[serde(borrow, default)]
     traceparent: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    authtype: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    authid: Option<Cow<'a, str>>,
     #[serde(borrow)]
     data: &'a RawValue,
 }
@@ -67,8 +71,15 @@ impl<'a> LoggedEvent<'a> {
                 ("traceparent", traceparent),
             ]
         });
-        let room = OwnedHeaders::new_with_capacity(named.len() + 2);
-        let all = named.into_iter().chain(traced.into_iter().flatten());
+        let asked = [
+            self.authtype.as_deref().map(|kind| ("ce_authtype", kind)),
+            self.authid.as_deref().map(|subject| ("ce_authid", subject)),
+        ];
+        let room = OwnedHeaders::new_with_capacity(named.len() + 4);
+        let all = named
+            .into_iter()
+            .chain(traced.into_iter().flatten())
+            .chain(asked.into_iter().flatten());
         all.fold(room, |headers, (key, value)| {
             headers.insert(Header {
                 key,

@@ -256,6 +256,8 @@ mod tests {
             sequence: 3,
             time: Timestamp::from_millis(250),
             traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
+            authtype: Some("user".to_owned()),
+            authid: Some("kim".to_owned()),
             data: json!({"n": [1, "ü"]}),
         };
         let text = serde_json::to_string(&event).unwrap();
@@ -268,6 +270,7 @@ mod tests {
             "type": event.event_type, "subject": event.subject, "namespace": "default",
             "sequence": "3", "time": "1970-01-01T00:00:00.25Z", "partitionkey": event.key,
             "datacontenttype": "application/json", "traceparent": event.traceparent,
+            "authtype": "user", "authid": "kim",
             "data": event.data,
         });
         assert_eq!(read.to_json(), expected);

@@ -22,6 +22,8 @@ fn event(number: u128, key: &str, sequence: i64) -> CloudEvent {
         sequence,
         time: Timestamp::from_millis(i64::try_from(number).unwrap()),
         traceparent: None,
+        authtype: None,
+        authid: None,
         data: serde_json::json!({"n": sequence}),
     }
 }

@@ -123,6 +123,8 @@ fn event(name: &str, number: i64) -> CloudEvent {
         sequence,
         time: Timestamp::from_millis(number),
         traceparent: None,
+        authtype: None,
+        authid: None,
         data: serde_json::json!({"n": number}),
     }
 }

@@ -72,6 +72,8 @@ impl Scene {
             sequence,
             time: Timestamp::from_millis(1_700_000_000_000 + sequence),
             traceparent: None,
+            authtype: None,
+            authid: None,
             data: serde_json::json!({"n": sequence}),
         }
     }

@@ -22,6 +22,8 @@ fn event(number: u32) -> CloudEvent {
         sequence: i64::from(number),
         time: Timestamp::from_millis(1),
         traceparent: None,
+        authtype: None,
+        authid: None,
         data: serde_json::json!({}),
     }
 }

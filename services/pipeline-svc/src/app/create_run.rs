@@ -14,8 +14,9 @@ use ferroflow_types::{
 use serde_json::{Map, Value};
 
 use super::drive::RUNS;
+use super::events::{self, Change};
 use super::spec_file::{self, SpecFile};
-use super::{Ctx, events, experiments, pipelines, plans, root, versions};
+use super::{Ctx, experiments, pipelines, plans, root, versions};
 use crate::domain::definition::{Experiment, RUN_NAME_MAX, check_name};
 use crate::domain::run::{Run, RunStatus, Source, StatusChange, StorageState};
 use crate::domain::spec::SpecText;
@@ -93,6 +94,8 @@ pub(super) struct Instance {
     pub scheduled_at: Option<Timestamp>,
     /// Its number among the schedule's runs.
     pub index: Option<i64>,
+    /// The subject of who wants it.
+    pub created_by: String,
 }
 
 /// The pipeline has no version yet.
@@ -193,8 +196,17 @@ async fn store_run(ctx: &Ctx, caller: &Caller, checked: &Checked) -> Result<Run,
         recurring_run: None,
         scheduled_at: request.scheduled_at,
         index: None,
+        created_by: caller.principal.subject.clone(),
     };
-    let (run, claim) = add(ctx, &mut tx, checked, &experiment, instance, now).await?;
+    let (run, claim) = add(
+        ctx,
+        &mut tx,
+        checked,
+        &experiment,
+        instance,
+        Change::of(caller, now),
+    )
+    .await?;
     tx.commit().await?;
     if let Some(claim) = claim {
         ctx.driver.wake(claim).await;
@@ -210,8 +222,9 @@ pub(super) async fn add(
     checked: &Checked,
     experiment: &Experiment,
     instance: Instance,
-    now: Timestamp,
+    change: Change<'_>,
 ) -> Result<(Run, Option<Claim>), Error> {
+    let now = change.at;
     let macros = Macros {
         run: &instance.id.to_string(),
         now,
@@ -226,7 +239,7 @@ pub(super) async fn add(
     if let Some(text) = &checked.specified.text {
         store::specs::put(tx, text).await?;
     }
-    let event = events::run_changed(&mut run, now);
+    let event = events::run_changed(&mut run, change);
     let here = ctx.driver.has_room();
     let owner = if here { ctx.replica.id.as_str() } else { "" };
     store::runs::insert(tx, &run, owner).await?;
@@ -280,6 +293,7 @@ fn new_run(checked: &Checked, experiment: &Experiment, instance: Instance, now: 
         }],
         traceparent: ferroflow_service::telemetry::current_traceparent().unwrap_or_default(),
         event_sequence: 0,
+        created_by: instance.created_by,
     }
 }
 

@@ -5,65 +5,63 @@
 use ferroflow_pipeline_engine::engine::node::{NodeIx, NodeState};
 use ferroflow_pipeline_engine::engine::{RunState, Transition};
 use ferroflow_pipeline_engine::task_path;
-use ferroflow_types::id::EventId;
-use ferroflow_types::{CloudEvent, Namespace, Timestamp};
+use ferroflow_service::service::Service as _;
+use ferroflow_types::event::{Publisher, Subject};
+use ferroflow_types::{Caller, CloudEvent, Principal, Timestamp};
 use serde_json::{Value, json};
-use uuid::Uuid;
 
+use crate::PipelineSvc;
 use crate::domain::run::{Run, RunStatus};
 
-/// The log of everything about pipelines.
-const TOPIC: &str = "ferroflow.pipelines.v1";
+const PUBLISHER: Publisher = Publisher {
+    service: PipelineSvc::NAME,
+    domain: PipelineSvc::DOMAIN,
+};
 
-/// Who says so.
-const SOURCE: &str = "//ferroflow/pipeline-svc";
-
-/// What an event is about.
-pub(crate) struct Subject<'a> {
-    /// The tenant.
-    pub namespace: &'a Namespace,
-    /// For example `runs/<id>/tasks/<id>`.
-    pub path: String,
-    /// The object whose events keep their order.
-    pub key: String,
-    /// Counts the events of the key.
-    pub sequence: i64,
+/// A change of something: when, and who asked for it, if anybody.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Change<'a> {
+    pub at: Timestamp,
+    pub by: Option<&'a Principal>,
 }
 
-/// An event of `noun` and `verb`. Its id is derived from key and sequence: the same change told
-/// twice is one event.
+impl<'a> Change<'a> {
+    /// One that the caller asked for.
+    pub(crate) fn of(caller: &'a Caller, at: Timestamp) -> Self {
+        let by = Some(&caller.principal);
+        Self { at, by }
+    }
+
+    /// One that nobody asked for at the moment.
+    pub(crate) fn own(at: Timestamp) -> Self {
+        Self { at, by: None }
+    }
+
+    /// Who asked for it, empty for nobody.
+    pub(crate) fn author(self) -> String {
+        self.by.map_or_else(String::new, |by| by.subject.clone())
+    }
+}
+
+/// An event of `noun` and `verb`.
 pub(crate) fn event(
     subject: Subject<'_>,
-    noun: &str,
-    verb: &str,
-    now: Timestamp,
+    change: Change<'_>,
+    (noun, verb): (&str, &str),
     data: Value,
 ) -> CloudEvent {
-    let Subject {
-        namespace,
-        path,
-        key,
-        sequence,
-    } = subject;
-    let key = format!("{namespace}/{key}");
-    let name = format!("{SOURCE}/{key}/{sequence}");
-    CloudEvent {
-        id: EventId::new(Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes())),
-        topic: TOPIC.to_owned(),
-        event_type: format!("ai.ferroflow.{noun}.{verb}"),
-        source: SOURCE.to_owned(),
-        subject: format!("namespaces/{namespace}/{path}"),
-        namespace: namespace.to_string(),
-        key,
-        sequence,
-        time: now,
-        traceparent: ferroflow_service::telemetry::current_traceparent(),
-        data,
+    let name = format!("{noun}.{verb}");
+    let event = PUBLISHER
+        .event(subject, &name, change.at, data)
+        .traced(ferroflow_service::telemetry::current_traceparent());
+    match change.by {
+        Some(principal) => event.by(principal),
+        None => event,
     }
 }
 
 /// An event of a run, for example `deleted`.
-pub(crate) fn run_event(run: &mut Run, verb: &str, now: Timestamp) -> CloudEvent {
+pub(crate) fn run_event(run: &mut Run, change: Change<'_>, verb: &str) -> CloudEvent {
     run.event_sequence += 1;
     let subject = Subject {
         namespace: &run.namespace,
@@ -79,11 +77,11 @@ pub(crate) fn run_event(run: &mut Run, verb: &str, now: Timestamp) -> CloudEvent
         "state": run.status.as_str(),
         "error": run.error.as_ref().map_or("", |error| error.message.as_str()),
     });
-    event(subject, "run", verb, now, data)
+    event(subject, change, ("run", verb), data)
 }
 
 /// The event that tells of a run's new status.
-pub(crate) fn run_changed(run: &mut Run, now: Timestamp) -> CloudEvent {
+pub(crate) fn run_changed(run: &mut Run, change: Change<'_>) -> CloudEvent {
     let verb = match run.status {
         RunStatus::Pending => "created",
         RunStatus::Running if run.history.iter().any(|change| change.status.ended()) => "retried",
@@ -93,7 +91,7 @@ pub(crate) fn run_changed(run: &mut Run, now: Timestamp) -> CloudEvent {
         RunStatus::Canceling => "canceling",
         RunStatus::Canceled => "canceled",
     };
-    run_event(run, verb, now)
+    run_event(run, change, verb)
 }
 
 /// The event that tells of a task's new state, if it is one that is told.
@@ -160,5 +158,5 @@ fn task_event(
     if !node.remarks.is_empty() {
         data["remarks"] = json!(node.remarks);
     }
-    event(subject, "task", verb, now, data)
+    event(subject, Change::own(now), ("task", verb), data)
 }

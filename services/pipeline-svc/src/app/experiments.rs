@@ -1,12 +1,13 @@
 //! Experiments: folders of runs.
 
 use ferroflow_db::{Read, WriteTx};
+use ferroflow_types::event::Subject;
 use ferroflow_types::{
     Access, Caller, CloudEvent, Error, ErrorKind, ExperimentId, Namespace, Scope, Timestamp,
 };
 use serde_json::json;
 
-use super::events::{self, Subject};
+use super::events::{self, Change};
 use super::list::{ListRequest, listing};
 use super::{Ctx, recurring_runs};
 use crate::domain::definition::{EXPERIMENT_NAME_MAX, Experiment, check_name};
@@ -52,14 +53,14 @@ pub(crate) async fn create_experiment(
             faults,
         ));
     }
-    let now = ctx.now();
+    let change = Change::of(caller, ctx.now());
     let namespace = caller.namespace(&request.namespace)?;
     let mut experiment = new(
         ctx,
         namespace,
         request.display_name,
         request.description,
-        now,
+        change,
     );
     let mut tx = ctx.db.begin_write().await?;
     store::experiments::put(&mut tx, &experiment).await.map_err(|error| {
@@ -68,7 +69,7 @@ pub(crate) async fn create_experiment(
             experiment.display_name
         ))
     })?;
-    tell(&mut tx, &mut experiment, "created", now).await?;
+    tell(&mut tx, &mut experiment, "created", change).await?;
     tx.commit().await?;
     Ok(experiment)
 }
@@ -88,7 +89,7 @@ fn new(
     namespace: Namespace,
     display_name: String,
     description: String,
-    now: Timestamp,
+    change: Change<'_>,
 ) -> Experiment {
     Experiment {
         id: ExperimentId::new(ctx.ids.uuid()),
@@ -97,9 +98,10 @@ fn new(
         description,
         storage: StorageState::Available,
         is_default: false,
-        created_at: now,
+        created_at: change.at,
         last_run_created_at: Timestamp::EPOCH,
         event_sequence: 0,
+        created_by: change.author(),
     }
 }
 
@@ -107,9 +109,9 @@ async fn tell(
     tx: &mut WriteTx,
     experiment: &mut Experiment,
     verb: &str,
-    now: Timestamp,
+    change: Change<'_>,
 ) -> Result<(), Error> {
-    let event = told(experiment, verb, now);
+    let event = told(experiment, verb, change);
     tx.publish(&event).await?;
     if verb != "deleted" {
         store::experiments::put(tx, experiment).await?;
@@ -117,7 +119,7 @@ async fn tell(
     Ok(())
 }
 
-fn told(experiment: &mut Experiment, verb: &str, now: Timestamp) -> CloudEvent {
+fn told(experiment: &mut Experiment, verb: &str, change: Change<'_>) -> CloudEvent {
     experiment.event_sequence += 1;
     let id = experiment.id.to_string();
     let subject = Subject {
@@ -127,7 +129,7 @@ fn told(experiment: &mut Experiment, verb: &str, now: Timestamp) -> CloudEvent {
         sequence: experiment.event_sequence,
     };
     let data = json!({"experiment_id": id, "display_name": experiment.display_name});
-    events::event(subject, "experiment", verb, now, data)
+    events::event(subject, change, ("experiment", verb), data)
 }
 
 pub(super) fn missing(id: ExperimentId) -> Error {
@@ -217,7 +219,7 @@ pub(crate) async fn set_storage(
         store::runs::archive_of_experiment(&mut tx, &experiment).await?;
         recurring_runs::disable_of_experiment(&mut tx, caller, &experiment, now).await?;
     }
-    tell(&mut tx, &mut experiment, verb, now).await?;
+    tell(&mut tx, &mut experiment, verb, Change::of(caller, now)).await?;
     Ok(tx.commit().await?)
 }
 
@@ -240,7 +242,7 @@ pub(crate) async fn delete_experiment(
     }
     recurring_runs::disable_of_experiment(&mut tx, caller, &experiment, now).await?;
     store::experiments::delete(&mut tx, id).await?;
-    tell(&mut tx, &mut experiment, "deleted", now).await?;
+    tell(&mut tx, &mut experiment, "deleted", Change::of(caller, now)).await?;
     Ok(tx.commit().await?)
 }
 
@@ -261,9 +263,9 @@ pub(crate) async fn default_experiment(
     if let Some(found) = store::experiments::default_of(tx, namespace).await? {
         return Ok(found);
     }
-    let now = ctx.now();
+    let change = Change::own(ctx.now());
     let (name, description) = (DEFAULT_NAME.to_owned(), DEFAULT_DESCRIPTION.to_owned());
-    let new = new(ctx, namespace.clone(), name, description, now);
+    let new = new(ctx, namespace.clone(), name, description, change);
     store::experiments::ensure_default(tx, &new).await?;
     let found = store::experiments::default_of(tx, namespace).await?;
     let mut experiment = found.ok_or_else(|| {
@@ -271,7 +273,7 @@ pub(crate) async fn default_experiment(
         Error::new(ErrorKind::Internal, "DEFAULT_EXPERIMENT_MISSING", message)
     })?;
     if experiment.id == new.id {
-        tell(tx, &mut experiment, "created", now).await?;
+        tell(tx, &mut experiment, "created", change).await?;
     }
     Ok(experiment)
 }

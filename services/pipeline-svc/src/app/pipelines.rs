@@ -1,10 +1,11 @@
 //! Pipelines: names for specifications that come in versions.
 
 use ferroflow_db::{Read, WriteTx};
-use ferroflow_types::{Caller, Error, ErrorKind, PipelineId, Scope, Timestamp};
+use ferroflow_types::event::Subject;
+use ferroflow_types::{Caller, Error, ErrorKind, PipelineId, Scope};
 use serde_json::json;
 
-use super::events::{self, Subject};
+use super::events::{self, Change};
 use super::experiments::taken;
 use super::list::{ListRequest, listing};
 use super::spec_file::SpecFile;
@@ -71,7 +72,7 @@ pub(crate) async fn create_pipeline(
     }
     let namespace = caller.namespace(&request.namespace)?;
     let checked = file.map(plans::check).transpose()?;
-    let now = ctx.now();
+    let change = Change::of(caller, ctx.now());
     let mut pipeline = Pipeline {
         id: PipelineId::new(ctx.ids.uuid()),
         namespace,
@@ -79,8 +80,9 @@ pub(crate) async fn create_pipeline(
         display_name: request.display_name,
         description: request.description,
         tags: request.tags,
-        created_at: now,
+        created_at: change.at,
         event_sequence: 0,
+        created_by: change.author(),
     };
     let mut tx = ctx.db.begin_write().await?;
     store::pipelines::put(&mut tx, &pipeline).await.map_err(|error| {
@@ -89,7 +91,7 @@ pub(crate) async fn create_pipeline(
             pipeline.name
         ))
     })?;
-    tell(&mut tx, &mut pipeline, "created", now).await?;
+    tell(&mut tx, &mut pipeline, "created", change).await?;
     if let Some((spec, plan)) = checked {
         let new = NewVersion {
             name: pipeline.name.clone(),
@@ -99,7 +101,7 @@ pub(crate) async fn create_pipeline(
             package_url: request.package_url,
             tags: request.version_tags,
         };
-        versions::add(ctx, &mut tx, &pipeline, new, &spec, now).await?;
+        versions::add(ctx, &mut tx, &pipeline, new, &spec, change).await?;
         ctx.plans.keep(&spec.digest, plan);
     }
     tx.commit().await?;
@@ -110,7 +112,7 @@ pub(crate) async fn tell(
     tx: &mut WriteTx,
     pipeline: &mut Pipeline,
     verb: &str,
-    now: Timestamp,
+    change: Change<'_>,
 ) -> Result<(), Error> {
     pipeline.event_sequence += 1;
     let id = pipeline.id.to_string();
@@ -123,7 +125,7 @@ pub(crate) async fn tell(
     let data = json!({
         "pipeline_id": id, "name": pipeline.name, "display_name": pipeline.display_name,
     });
-    tx.publish(&events::event(subject, "pipeline", verb, now, data))
+    tx.publish(&events::event(subject, change, ("pipeline", verb), data))
         .await?;
     if verb != "deleted" {
         store::pipelines::put(tx, pipeline).await?;
@@ -210,7 +212,7 @@ pub(crate) async fn update_pipeline(
     if let Some(tags) = tags {
         pipeline.tags = tags;
     }
-    tell(&mut tx, &mut pipeline, "updated", now).await?;
+    tell(&mut tx, &mut pipeline, "updated", Change::of(caller, now)).await?;
     tx.commit().await?;
     Ok(pipeline)
 }
@@ -236,6 +238,6 @@ pub(crate) async fn delete_pipeline(
         ));
     }
     store::pipelines::delete(&mut tx, id).await?;
-    tell(&mut tx, &mut pipeline, "deleted", now).await?;
+    tell(&mut tx, &mut pipeline, "deleted", Change::of(caller, now)).await?;
     Ok(tx.commit().await?)
 }

@@ -2,6 +2,7 @@
 //! `app::schedules`.
 
 use ferroflow_db::WriteTx;
+use ferroflow_types::event::Subject;
 use ferroflow_types::{
     Caller, CloudEvent, Error, ErrorKind, ExperimentId, FieldViolation, RecurringRunId, RunId,
     Scope, Timestamp,
@@ -9,7 +10,7 @@ use ferroflow_types::{
 use serde_json::{Value, json};
 
 use super::create_run::{self, CreateRun, PipelineSource};
-use super::events::{self, Subject};
+use super::events::{self, Change};
 use super::list::{ListRequest, listing};
 use super::schedules::SCHEDULES;
 use super::{Ctx, experiments, versions};
@@ -100,8 +101,9 @@ pub(crate) async fn create_recurring_run(
         },
         next_due: schedule.next_after(schedule.cursor()),
         event_sequence: 0,
+        created_by: caller.principal.subject.clone(),
     };
-    let event = told(&mut made, "created", now);
+    let event = told(&mut made, "created", Change::of(caller, now));
     store::recurring_runs::insert(&mut tx, &made).await?;
     tx.publish(&event).await?;
     tx.signal(SCHEDULES);
@@ -171,8 +173,8 @@ fn choice(asked: &PipelineSource, source: Source, digest: &str) -> PipelineChoic
 }
 
 /// The event that tells of a recurring run.
-fn told(run: &mut RecurringRun, verb: &str, now: Timestamp) -> CloudEvent {
-    event(run, verb, None, now)
+fn told(run: &mut RecurringRun, verb: &str, change: Change<'_>) -> CloudEvent {
+    event(run, verb, None, change)
 }
 
 /// The event that tells that a due time has made the run `made`.
@@ -182,14 +184,14 @@ pub(super) fn triggered(
     made: RunId,
     now: Timestamp,
 ) -> CloudEvent {
-    event(run, "triggered", Some((due, made)), now)
+    event(run, "triggered", Some((due, made)), Change::own(now))
 }
 
 fn event(
     run: &mut RecurringRun,
     verb: &str,
     made: Option<(Due, RunId)>,
-    now: Timestamp,
+    change: Change<'_>,
 ) -> CloudEvent {
     run.event_sequence += 1;
     let id = run.id.to_string();
@@ -212,7 +214,7 @@ fn event(
         data["scheduled_at"] = json!(due.at.to_string());
         data["index"] = json!(due.index);
     }
-    events::event(subject, "recurring-run", verb, now, data)
+    events::event(subject, change, ("recurring-run", verb), data)
 }
 
 /// The recurring run of this id.
@@ -316,7 +318,7 @@ pub(crate) async fn set_enabled(
         run.error = None;
     }
     let verb = if enabled { "enabled" } else { "disabled" };
-    switch(&mut tx, &mut run, enabled, verb, now).await?;
+    switch(&mut tx, &mut run, enabled, verb, Change::of(caller, now)).await?;
     Ok(tx.commit().await?)
 }
 
@@ -325,11 +327,11 @@ async fn switch(
     run: &mut RecurringRun,
     enabled: bool,
     verb: &str,
-    now: Timestamp,
+    change: Change<'_>,
 ) -> Result<(), Error> {
     run.enabled = enabled;
-    run.updated_at = now;
-    let event = told(run, verb, now);
+    run.updated_at = change.at;
+    let event = told(run, verb, change);
     store::recurring_runs::set(tx, run).await?;
     tx.publish(&event).await?;
     tx.signal(SCHEDULES);
@@ -370,7 +372,7 @@ pub(super) async fn stop(
     let message = format!("stopped, because the run{due} cannot be created: {reason}");
     tracing::warn!(recurring_run = %id, error = message, "a recurring run stopped");
     run.error = Some(RunError { code, message });
-    switch(&mut tx, &mut run, false, "stopped", now).await?;
+    switch(&mut tx, &mut run, false, "stopped", Change::own(now)).await?;
     Ok(tx.commit().await?)
 }
 
@@ -384,7 +386,7 @@ pub(super) async fn disable_of_experiment(
     for id in store::recurring_runs::enabled_of_experiment(tx, experiment).await? {
         let found = store::recurring_runs::lock(tx, caller, id).await?;
         if let Some(mut run) = found.filter(|run| run.enabled) {
-            switch(tx, &mut run, false, "disabled", now).await?;
+            switch(tx, &mut run, false, "disabled", Change::of(caller, now)).await?;
         }
     }
     Ok(())
@@ -401,6 +403,7 @@ pub(crate) async fn delete_recurring_run(
     let found = store::recurring_runs::lock(&mut tx, caller, id).await?;
     let mut run = found.ok_or_else(|| missing(id))?;
     store::recurring_runs::delete(&mut tx, id).await?;
-    tx.publish(&told(&mut run, "deleted", now)).await?;
+    tx.publish(&told(&mut run, "deleted", Change::of(caller, now)))
+        .await?;
     Ok(tx.commit().await?)
 }

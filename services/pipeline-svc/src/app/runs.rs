@@ -4,8 +4,9 @@ use ferroflow_db::{DbError, Read};
 use ferroflow_pipeline_engine::engine::NodeRow;
 use ferroflow_types::{Caller, Error, ErrorKind, ExperimentId, RunId, Scope};
 
+use super::events::{self, Change};
 use super::list::{ListRequest, listing};
-use super::{Ctx, drive, events, experiments, versions};
+use super::{Ctx, drive, experiments, versions};
 use crate::domain::request::Request;
 use crate::domain::run::{Run, Source, StorageState};
 use crate::store;
@@ -125,7 +126,7 @@ pub(crate) async fn set_storage(
     };
     // The actor of an unfinished run counts its events; only one that is over is told of here.
     if run.status.ended() {
-        let event = events::run_event(&mut run, verb, now);
+        let event = events::run_event(&mut run, Change::of(caller, now), verb);
         if !store::runs::set_event_sequence(&mut tx, &run).await? {
             return Err(DbError::Conflict { table: "runs" }.into());
         }

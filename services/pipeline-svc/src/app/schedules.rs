@@ -6,6 +6,7 @@ use ferroflow_db::signal::Topic;
 use ferroflow_types::{Error, ErrorKind, RecurringRunId, RunId, Scope, Timestamp};
 
 use super::create_run::{self, Checked, CreateRun, Instance, PipelineSource};
+use super::events::Change;
 use super::recurring_runs::{schedule_of, stop, triggered};
 use super::{Ctx, experiments};
 use crate::domain::recurring::due::advance;
@@ -155,8 +156,17 @@ async fn make(
             recurring_run: Some(id),
             scheduled_at: Some(due.at),
             index: Some(due.index),
+            created_by: run.created_by.clone(),
         };
-        let (_, claim) = create_run::add(ctx, &mut tx, checked, &experiment, instance, now).await?;
+        let (_, claim) = create_run::add(
+            ctx,
+            &mut tx,
+            checked,
+            &experiment,
+            instance,
+            Change::own(now),
+        )
+        .await?;
         claims.extend(claim);
     }
     run.progress = decided.progress;

@@ -1,10 +1,11 @@
 //! Versions of pipelines: immutable uploads.
 
 use ferroflow_db::{Read, WriteTx};
-use ferroflow_types::{Caller, Error, PipelineId, PipelineVersionId, Scope, Timestamp};
+use ferroflow_types::event::Subject;
+use ferroflow_types::{Caller, Error, PipelineId, PipelineVersionId, Scope};
 use serde_json::{Value, json};
 
-use super::events::{self, Subject};
+use super::events::{self, Change};
 use super::experiments::taken;
 use super::list::{ListRequest, listing};
 use super::spec_file::SpecFile;
@@ -77,7 +78,7 @@ pub(crate) async fn create_version(
     let now = ctx.now();
     let mut tx = ctx.db.begin_write().await?;
     let pipeline = pipelines::find(&mut tx, caller, pipeline).await?;
-    let version = add(ctx, &mut tx, &pipeline, new, &spec, now).await?;
+    let version = add(ctx, &mut tx, &pipeline, new, &spec, Change::of(caller, now)).await?;
     tx.commit().await?;
     ctx.plans.keep(&spec.digest, plan);
     Ok(FullVersion {
@@ -93,7 +94,7 @@ pub(crate) async fn add(
     pipeline: &Pipeline,
     new: NewVersion,
     spec: &SpecText,
-    now: Timestamp,
+    change: Change<'_>,
 ) -> Result<Version, Error> {
     let mut version = Version {
         id: PipelineVersionId::new(ctx.ids.uuid()),
@@ -105,8 +106,9 @@ pub(crate) async fn add(
         package_url: new.package_url,
         tags: new.tags,
         spec_digest: spec.digest.clone(),
-        created_at: now,
+        created_at: change.at,
         event_sequence: 0,
+        created_by: change.author(),
     };
     store::specs::put(tx, spec).await?;
     store::versions::put(tx, &version).await.map_err(|error| {
@@ -116,7 +118,7 @@ pub(crate) async fn add(
             version.name
         ))
     })?;
-    tell(tx, pipeline, &mut version, "created", now).await?;
+    tell(tx, pipeline, &mut version, "created", change).await?;
     Ok(version)
 }
 
@@ -125,7 +127,7 @@ async fn tell(
     pipeline: &Pipeline,
     version: &mut Version,
     verb: &str,
-    now: Timestamp,
+    change: Change<'_>,
 ) -> Result<(), Error> {
     version.event_sequence += 1;
     let subject = Subject {
@@ -140,8 +142,13 @@ async fn tell(
         "name": version.name,
         "display_name": version.display_name,
     });
-    tx.publish(&events::event(subject, "pipeline-version", verb, now, data))
-        .await?;
+    tx.publish(&events::event(
+        subject,
+        change,
+        ("pipeline-version", verb),
+        data,
+    ))
+    .await?;
     if verb != "deleted" {
         store::versions::put(tx, version).await?;
     }
@@ -247,7 +254,14 @@ pub(crate) async fn update_version(
     if let Some(tags) = tags {
         version.tags = tags;
     }
-    tell(&mut tx, &pipeline, &mut version, "updated", now).await?;
+    tell(
+        &mut tx,
+        &pipeline,
+        &mut version,
+        "updated",
+        Change::of(caller, now),
+    )
+    .await?;
     tx.commit().await?;
     get_version(ctx, caller, id).await
 }
@@ -262,7 +276,14 @@ pub(crate) async fn delete_version(
     let mut tx = ctx.db.begin_write().await?;
     let (pipeline, mut version) = with_pipeline(&mut tx, caller, id).await?;
     store::versions::delete(&mut tx, id).await?;
-    tell(&mut tx, &pipeline, &mut version, "deleted", now).await?;
+    tell(
+        &mut tx,
+        &pipeline,
+        &mut version,
+        "deleted",
+        Change::of(caller, now),
+    )
+    .await?;
     Ok(tx.commit().await?)
 }
 

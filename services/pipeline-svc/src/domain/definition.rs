@@ -30,6 +30,8 @@ pub(crate) struct Pipeline {
     pub created_at: Timestamp,
     /// How many events were told of it.
     pub event_sequence: i64,
+    /// The subject of who made it; empty for the platform itself, and where it was not kept.
+    pub created_by: String,
 }
 
 /// One immutable upload of a pipeline.
@@ -57,6 +59,8 @@ pub(crate) struct Version {
     pub created_at: Timestamp,
     /// How many events were told of it.
     pub event_sequence: i64,
+    /// The subject of who made it; empty for the platform itself, and where it was not kept.
+    pub created_by: String,
 }
 
 /// A folder of runs.
@@ -80,6 +84,8 @@ pub(crate) struct Experiment {
     pub last_run_created_at: Timestamp,
     /// How many events were told of it.
     pub event_sequence: i64,
+    /// The subject of who made it; empty for the platform itself, and where it was not kept.
+    pub created_by: String,
 }
 
 /// Bytes of names, as KFP limits them.

@@ -67,6 +67,8 @@ pub(crate) struct RecurringRun {
     pub next_due: Option<Timestamp>,
     /// How many events were told of it.
     pub event_sequence: i64,
+    /// The subject of who made it; empty for the platform itself, and where it was not kept.
+    pub created_by: String,
 }
 
 /// The pipeline that a recurring run runs.

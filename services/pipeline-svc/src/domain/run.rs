@@ -199,6 +199,8 @@ pub(crate) struct Run {
     pub traceparent: String,
     /// How many events were told of it and its tasks.
     pub event_sequence: i64,
+    /// The subject of who made it; empty for the platform itself, and where it was not kept.
+    pub created_by: String,
 }
 
 impl Run {

@@ -13,7 +13,7 @@ use ferroflow_db::row::{Cells, seen};
 pub(crate) const TABLE: Table = Table {
     name: "experiments",
     columns: "id, namespace, display_name, description, storage_state, is_default, created_at, \
-              last_run_created_at, event_sequence",
+              last_run_created_at, event_sequence, created_by",
     keys: &[
         ("id", "id", Type::Text),
         ("experiment_id", "id", Type::Text),
@@ -29,10 +29,10 @@ pub(crate) const TABLE: Table = Table {
 };
 
 const GET: &str = "SELECT id, namespace, display_name, description, storage_state, is_default, \
-    created_at, last_run_created_at, event_sequence FROM experiments WHERE id = $1";
+    created_at, last_run_created_at, event_sequence, created_by FROM experiments WHERE id = $1";
 
 const DEFAULT: &str = "SELECT id, namespace, display_name, description, storage_state, \
-    is_default, created_at, last_run_created_at, event_sequence FROM experiments \
+    is_default, created_at, last_run_created_at, event_sequence, created_by FROM experiments \
     WHERE namespace = $1 AND is_default = 1";
 
 const ENSURE_DEFAULT: &str = "INSERT INTO experiments (id, namespace, display_name, description, \
@@ -41,8 +41,8 @@ const ENSURE_DEFAULT: &str = "INSERT INTO experiments (id, namespace, display_na
     ON CONFLICT (namespace, display_name) DO UPDATE SET is_default = 1";
 
 const UPSERT: &str = "INSERT INTO experiments (id, namespace, display_name, description, \
-    storage_state, is_default, created_at, last_run_created_at, event_sequence) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (id) DO UPDATE SET \
+    storage_state, is_default, created_at, last_run_created_at, event_sequence, created_by) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (id) DO UPDATE SET \
     storage_state = excluded.storage_state, last_run_created_at = excluded.last_run_created_at, \
     event_sequence = excluded.event_sequence";
 
@@ -60,6 +60,7 @@ pub(crate) async fn put(tx: &mut WriteTx, experiment: &Experiment) -> Result<(),
         .bind(experiment.created_at.millis())
         .bind(experiment.last_run_created_at.millis())
         .bind(experiment.event_sequence)
+        .bind(&experiment.created_by)
         .execute(tx.conn())
         .await?;
     Ok(())
@@ -145,5 +146,6 @@ pub(crate) fn decode(row: &AnyRow) -> Result<Experiment, DbError> {
         created_at: cells.time("created_at")?,
         last_run_created_at: cells.time("last_run_created_at")?,
         event_sequence: cells.int("event_sequence")?,
+        created_by: cells.text("created_by")?,
     })
 }

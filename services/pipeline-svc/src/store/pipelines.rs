@@ -11,7 +11,7 @@ use ferroflow_db::row::{Cells, json_text, seen};
 /// Pipelines as they can be listed.
 pub(crate) const TABLE: Table = Table {
     name: "pipelines",
-    columns: "id, namespace, name, display_name, description, tags, created_at, event_sequence",
+    columns: "id, namespace, name, display_name, description, tags, created_at, event_sequence, created_by",
     keys: &[
         ("id", "id", Type::Text),
         ("pipeline_id", "id", Type::Text),
@@ -25,13 +25,13 @@ pub(crate) const TABLE: Table = Table {
 };
 
 const GET: &str = "SELECT id, namespace, name, display_name, description, tags, created_at, \
-    event_sequence FROM pipelines WHERE id = $1";
+    event_sequence, created_by FROM pipelines WHERE id = $1";
 
 const BY_NAME: &str = "SELECT id, namespace, name, display_name, description, tags, created_at, \
-    event_sequence FROM pipelines WHERE namespace = $1 AND name = $2";
+    event_sequence, created_by FROM pipelines WHERE namespace = $1 AND name = $2";
 
 const UPSERT: &str = "INSERT INTO pipelines (id, namespace, name, display_name, description, \
-    tags, created_at, event_sequence) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+    tags, created_at, event_sequence, created_by) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
     ON CONFLICT (id) DO UPDATE SET display_name = excluded.display_name, tags = excluded.tags, \
     event_sequence = excluded.event_sequence";
 
@@ -47,6 +47,7 @@ pub(crate) async fn put(tx: &mut WriteTx, pipeline: &Pipeline) -> Result<(), DbE
         .bind(json_text(&pipeline.tags))
         .bind(pipeline.created_at.millis())
         .bind(pipeline.event_sequence)
+        .bind(&pipeline.created_by)
         .execute(tx.conn())
         .await?;
     put_tags(tx, &id, &pipeline.tags).await
@@ -126,5 +127,6 @@ pub(crate) fn decode(row: &AnyRow) -> Result<Pipeline, DbError> {
         tags: cells.json("tags")?,
         created_at: cells.time("created_at")?,
         event_sequence: cells.int("event_sequence")?,
+        created_by: cells.text("created_by")?,
     })
 }

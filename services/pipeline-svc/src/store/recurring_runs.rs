@@ -38,7 +38,7 @@ macro_rules! columns {
             pipeline_version_id, spec_digest, parameters, pipeline_root, service_account, \
             trigger_kind, cron, interval_s, start_at, end_at, max_concurrency, no_catchup, status, \
             error_code, error_message, created_at, updated_at, cursor_at, fired, next_due_at, \
-            event_sequence"
+            event_sequence, created_by"
     };
 }
 
@@ -48,7 +48,7 @@ const INSERT: &str = concat!(
     "INSERT INTO recurring_runs (",
     columns!(),
     ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, \
-     $20, $21, $22, $23, $24, $25, $26, $27)"
+     $20, $21, $22, $23, $24, $25, $26, $27, $28)"
 );
 
 const GET: &str = concat!("SELECT ", columns!(), " FROM recurring_runs WHERE id = $1");
@@ -131,6 +131,7 @@ pub(crate) async fn insert(tx: &mut WriteTx, run: &RecurringRun) -> Result<(), D
         .bind(run.progress.fired)
         .bind(run.next_due.map(Timestamp::millis))
         .bind(run.event_sequence)
+        .bind(&run.created_by)
         .execute(tx.conn())
         .await?;
     Ok(())
@@ -312,5 +313,6 @@ pub(crate) fn decode(row: &AnyRow) -> Result<RecurringRun, DbError> {
         },
         next_due: cells.time_opt("next_due_at")?,
         event_sequence: cells.int("event_sequence")?,
+        created_by: cells.text("created_by")?,
     })
 }

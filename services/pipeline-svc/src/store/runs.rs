@@ -49,21 +49,21 @@ const COLUMNS: &str = "id, namespace, experiment_id, display_name, description, 
     storage_state, state, pipeline_id, pipeline_version_id, recurring_run_id, spec_digest, \
     pipeline_name, parameters_given, parameters, pipeline_root_given, pipeline_root, \
     service_account, caching, created_at, scheduled_at, started_at, finished_at, error_code, \
-    error_message, state_history, traceparent, event_sequence";
+    error_message, state_history, traceparent, event_sequence, created_by";
 
 const INSERT: &str = "INSERT INTO runs (id, namespace, experiment_id, display_name, description, \
     storage_state, state, pipeline_id, pipeline_version_id, recurring_run_id, spec_digest, \
     pipeline_name, parameters_given, parameters, pipeline_root_given, pipeline_root, \
     service_account, caching, created_at, scheduled_at, started_at, finished_at, error_code, \
-    error_message, state_history, traceparent, event_sequence, owner, fence) VALUES ($1, $2, $3, $4, \
+    error_message, state_history, traceparent, event_sequence, created_by, owner, fence) VALUES ($1, $2, $3, $4, \
     $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, \
-    $25, $26, $27, $28, $29)";
+    $25, $26, $27, $28, $29, $30)";
 
 const GET: &str = "SELECT id, namespace, experiment_id, display_name, description, \
     storage_state, state, pipeline_id, pipeline_version_id, recurring_run_id, spec_digest, \
     pipeline_name, parameters_given, parameters, pipeline_root_given, pipeline_root, \
     service_account, caching, created_at, scheduled_at, started_at, finished_at, error_code, \
-    error_message, state_history, traceparent, event_sequence FROM runs WHERE id = $1";
+    error_message, state_history, traceparent, event_sequence, created_by FROM runs WHERE id = $1";
 
 const SET_PROGRESS: &str = "UPDATE runs SET state = $2, started_at = $3, finished_at = $4, \
     error_code = $5, error_message = $6, state_history = $7, event_sequence = $8 WHERE id = $1 AND fence = $9";
@@ -124,6 +124,7 @@ pub(crate) async fn insert(tx: &mut WriteTx, run: &Run, owner: &str) -> Result<(
         .bind(json_text(&run.history))
         .bind(&run.traceparent)
         .bind(run.event_sequence)
+        .bind(&run.created_by)
         .bind(owner)
         .bind(FIRST_FENCE)
         .execute(tx.conn())
@@ -282,5 +283,6 @@ pub(crate) fn decode(row: &AnyRow) -> Result<Run, DbError> {
         history: cells.json::<Vec<StatusChange>>("state_history")?,
         traceparent: cells.text("traceparent")?,
         event_sequence: cells.int("event_sequence")?,
+        created_by: cells.text("created_by")?,
     })
 }

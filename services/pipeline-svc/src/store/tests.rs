@@ -82,6 +82,7 @@ pub(super) fn experiment(name: &str) -> Experiment {
         created_at: NOW,
         last_run_created_at: Timestamp::EPOCH,
         event_sequence: 1,
+        created_by: "kim".to_owned(),
     }
 }
 
@@ -115,6 +116,7 @@ pub(super) fn run(experiment: &Experiment, number: u32) -> Run {
         }],
         traceparent: String::new(),
         event_sequence: 1,
+        created_by: "kim".to_owned(),
     }
 }
 
@@ -286,6 +288,7 @@ async fn pipelines_are_found_by_tag_and_go_with_their_versions() {
             tags: BTreeMap::from([("team".to_owned(), "a".to_owned())]),
             created_at: NOW,
             event_sequence: 1,
+            created_by: "kim".to_owned(),
         };
         let version = Version {
             id: PipelineVersionId::new(Uuid::new_v4()),
@@ -299,6 +302,7 @@ async fn pipelines_are_found_by_tag_and_go_with_their_versions() {
             spec_digest: "d".to_owned(),
             created_at: NOW,
             event_sequence: 1,
+            created_by: "kim".to_owned(),
         };
         let mut tx = db.begin_write().await.unwrap();
         pipelines::put(&mut tx, &pipeline).await.unwrap();

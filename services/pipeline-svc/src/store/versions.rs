@@ -13,7 +13,7 @@ use ferroflow_db::row::{Cells, json_text, seen};
 pub(crate) const TABLE: Table = Table {
     name: "pipeline_versions",
     columns: "id, pipeline_id, name, display_name, description, code_source_url, package_url, \
-              tags, status, spec_digest, created_at, event_sequence",
+              tags, status, spec_digest, created_at, event_sequence, created_by",
     keys: &[
         ("id", "id", Type::Text),
         ("pipeline_version_id", "id", Type::Text),
@@ -27,17 +27,17 @@ pub(crate) const TABLE: Table = Table {
 };
 
 const GET: &str = "SELECT id, pipeline_id, name, display_name, description, code_source_url, \
-    package_url, tags, status, spec_digest, created_at, event_sequence, \
+    package_url, tags, status, spec_digest, created_at, event_sequence, created_by, \
     (SELECT namespace FROM pipelines WHERE pipelines.id = pipeline_id) AS namespace \
     FROM pipeline_versions WHERE id = $1";
 
 const LATEST: &str = "SELECT id, pipeline_id, name, display_name, description, code_source_url, \
-    package_url, tags, status, spec_digest, created_at, event_sequence FROM pipeline_versions \
+    package_url, tags, status, spec_digest, created_at, event_sequence, created_by FROM pipeline_versions \
     WHERE pipeline_id = $1 ORDER BY created_at DESC, id DESC LIMIT 1";
 
 const UPSERT: &str = "INSERT INTO pipeline_versions (id, pipeline_id, name, display_name, \
     description, code_source_url, package_url, tags, status, spec_digest, created_at, \
-    event_sequence) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'READY', $9, $10, $11) ON CONFLICT (id) DO UPDATE SET \
+    event_sequence, created_by) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'READY', $9, $10, $11, $12) ON CONFLICT (id) DO UPDATE SET \
     display_name = excluded.display_name, tags = excluded.tags, \
     event_sequence = excluded.event_sequence";
 
@@ -56,6 +56,7 @@ pub(crate) async fn put(tx: &mut WriteTx, version: &Version) -> Result<(), DbErr
         .bind(&version.spec_digest)
         .bind(version.created_at.millis())
         .bind(version.event_sequence)
+        .bind(&version.created_by)
         .execute(tx.conn())
         .await?;
     put_tags(tx, &id, &version.tags).await
@@ -112,5 +113,6 @@ pub(crate) fn decode(row: &AnyRow) -> Result<Version, DbError> {
         spec_digest: cells.text("spec_digest")?,
         created_at: cells.time("created_at")?,
         event_sequence: cells.int("event_sequence")?,
+        created_by: cells.text("created_by")?,
     })
 }

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::actor::{Actor, Loaded, Memory};
 use super::attempt::{self, Report};
 use crate::app::drive::ANSWERS;
-use crate::app::events;
+use crate::app::events::{self, Change};
 use crate::app::schedules::SCHEDULES;
 use crate::domain::artifact::StoredArtifact;
 use crate::domain::request::Refusal;
@@ -222,7 +222,8 @@ impl Actor {
         let started = step.phase_changed && run.status == RunStatus::Pending;
         if started {
             run.enter(RunStatus::Running, None, now);
-            tx.publish(&events::run_changed(&mut run, now)).await?;
+            tx.publish(&events::run_changed(&mut run, Change::own(now)))
+                .await?;
         }
         for transition in &step.transitions {
             if let Some(event) = events::task_changed(&mut run, state, transition, now) {
@@ -236,7 +237,8 @@ impl Actor {
         let status = RunStatus::of(state.phase());
         if status != run.status {
             run.enter(status, error_of(state), now);
-            tx.publish(&events::run_changed(&mut run, now)).await?;
+            tx.publish(&events::run_changed(&mut run, Change::own(now)))
+                .await?;
             if status.ended() {
                 free_slot(&mut tx, &run);
             }
@@ -357,7 +359,7 @@ impl Actor {
             self.put_answer(&mut tx, id, Ok(()), now).await?;
         }
         if store::runs::delete(&mut tx, self.claim).await? {
-            tx.publish(&events::run_event(&mut run, "deleted", now))
+            tx.publish(&events::run_event(&mut run, Change::own(now), "deleted"))
                 .await?;
             free_slot(&mut tx, &run);
         } else if self.why_not(&mut tx).await? == Kept::Lost {

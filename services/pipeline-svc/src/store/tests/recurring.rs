@@ -49,6 +49,7 @@ fn recurring(experiment: ExperimentId, when: When, next_due: i64) -> RecurringRu
         },
         next_due: Some(later(next_due)),
         event_sequence: 1,
+        created_by: "kim".to_owned(),
     }
 }
 
