@@ -20,6 +20,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "tracing",
             "ferroflow_db",
             "ferroflow_bus",
+            "ferroflow_ownership",
             "ferroflow_proto",
             "ferroflow_service",
             "ferroflow_runtime",

@@ -1,0 +1,242 @@
+//! How use cases reach the actor that drives an object, in this replica or in another.
+//!
+//! In this one it gets a message. In another one it is asked through the database: the request is a
+//! row that the driver answers in the transaction of the change, so a crash of either loses nothing
+//! and repeats nothing.
+
+use ferroflow_db::WriteTx;
+use ferroflow_types::{Error, ErrorKind};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::message::{Answer, Message, Order, Reply};
+use crate::request::PendingOf;
+use crate::{Claim, Found, Owned, Ownership, claim, request};
+
+/// Requests that are read at once.
+const REQUESTS_MAX: i64 = 200;
+
+/// Which way a request goes.
+enum Route<K> {
+    Here(Claim<K>),
+    Stored(Uuid),
+}
+
+impl<O: Owned> Ownership<O> {
+    /// Asks whoever drives the object, and waits until the answer is stored.
+    ///
+    /// # Errors
+    /// What the actor says; `Unavailable` when nobody answers, and then nothing was done.
+    pub async fn ask(
+        &self,
+        key: O::Key,
+        request: O::Request,
+    ) -> Result<Result<(), O::Refusal>, Error> {
+        let mut claim = None;
+        loop {
+            if let Answer::Done(done) = self.ask_here(key, claim, request.clone()).await {
+                return done;
+            }
+            // Before the request is stored, so that its answer is not missed.
+            let mut answers = self.member.db.signals().subscribe(O::TOPICS.answers);
+            let id = match self.route(key, &request).await? {
+                None => return Ok(Err(O::missing())),
+                Some(Route::Here(claimed)) => {
+                    claim = Some(claimed);
+                    continue;
+                }
+                Some(Route::Stored(id)) => id,
+            };
+            let timing = self.member.timing;
+            let patience = if self.is_stopping() {
+                timing.last_answer
+            } else {
+                timing.answer
+            };
+            let deadline = Instant::now() + patience;
+            loop {
+                let last = Instant::now() >= deadline;
+                if let Some(answer) = self.read_answer(id, last).await? {
+                    return Ok(answer);
+                }
+                tokio::select! {
+                    () = answers.changed() => {}
+                    () = tokio::time::sleep(timing.look) => {}
+                }
+            }
+        }
+    }
+
+    /// Asks an actor of this replica.
+    async fn ask_here(
+        &self,
+        key: O::Key,
+        claim: Option<Claim<O::Key>>,
+        request: O::Request,
+    ) -> Answer<O::Refusal> {
+        let (reply, answer) = oneshot::channel();
+        let message = Message {
+            key,
+            claim,
+            order: Order::Answer(request, Reply::Caller(reply)),
+        };
+        if self.messages.send(message).await.is_err() {
+            // There is no supervisor any more.
+            self.stop();
+            return Answer::Elsewhere;
+        }
+        // An actor that ends with messages unanswered has stopped.
+        answer.await.unwrap_or(Answer::Elsewhere)
+    }
+
+    /// Claims the object if nobody drives it, else stores the request for its driver; `None` when
+    /// there is no such object.
+    async fn route(
+        &self,
+        key: O::Key,
+        request: &O::Request,
+    ) -> Result<Option<Route<O::Key>>, Error> {
+        loop {
+            let mut tx = self.member.db.begin_write().await?;
+            let Some(found) = claim::find::<O>(&mut tx, key).await? else {
+                return Ok(None);
+            };
+            let elsewhere = self.member.is_other_alive(&mut tx, &found.owner).await?;
+            if elsewhere || self.is_stopping() {
+                let id = self.ids.uuid();
+                request::insert::<O>(&mut tx, id, key, request, self.member.now()).await?;
+                tx.signal(O::TOPICS.requests);
+                tx.commit().await?;
+                return Ok(Some(Route::Stored(id)));
+            }
+            if found.owner == self.member.id() {
+                return Ok(Some(Route::Here(found.claim)));
+            }
+            if let Some(claim) = claim::claim::<O>(&mut tx, &found, self.member.id()).await? {
+                tx.commit().await?;
+                return Ok(Some(Route::Here(claim)));
+            }
+        }
+    }
+
+    /// The answer to a stored request, if there is one; the `last` time the request is withdrawn.
+    async fn read_answer(
+        &self,
+        id: Uuid,
+        last: bool,
+    ) -> Result<Option<Result<(), O::Refusal>>, Error> {
+        let mut tx = self.member.db.begin_read().await?;
+        let answer = request::answer_of::<O>(&mut tx, id).await?;
+        drop(tx);
+        if answer.is_none() && !last {
+            return Ok(None);
+        }
+        let mut tx = self.member.db.begin_write().await?;
+        if answer.is_none() && request::withdraw::<O>(&mut tx, id).await? {
+            tx.commit().await?;
+            let one = O::ONE;
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                "DRIVER_SILENT",
+                format!("the replica that drives the {one} does not answer, try again"),
+            ));
+        }
+        let answer = match answer {
+            Some(answer) => Some(answer),
+            // It was answered between reading and withdrawing.
+            None => request::answer_of::<O>(&mut tx, id).await?,
+        };
+        request::remove_answered::<O>(&mut tx, id).await?;
+        tx.commit().await?;
+        Ok(answer)
+    }
+
+    /// Requests that this replica is to answer, with the claims to do so. Those about objects that are
+    /// gone are answered at once.
+    pub(crate) async fn requests(&self) -> Result<Vec<(PendingOf<O>, Claim<O::Key>)>, Error> {
+        let mut tx = self.member.db.begin_read().await?;
+        let pending = request::pending::<O>(&mut tx, REQUESTS_MAX).await?;
+        let (mut ours, mut others) = (Vec::new(), Vec::new());
+        for request in pending {
+            match request.found.clone() {
+                Some(found) if found.owner == self.member.id() => {
+                    ours.push((request, found.claim));
+                }
+                Some(found) => {
+                    if !self.member.is_other_alive(&mut tx, &found.owner).await? {
+                        others.push((request, Some(found)));
+                    }
+                }
+                None => others.push((request, None)),
+            }
+        }
+        drop(tx);
+        for (request, found) in others {
+            if let Some(claim) = self.adopt(&request, found).await? {
+                ours.push((request, claim));
+            }
+        }
+        Ok(ours)
+    }
+
+    /// Claims the object of a request, or answers that there is none.
+    async fn adopt(
+        &self,
+        request: &PendingOf<O>,
+        found: Option<Found<O::Key>>,
+    ) -> Result<Option<Claim<O::Key>>, Error> {
+        let mut tx = self.member.db.begin_write().await?;
+        let claim = if let Some(found) = found {
+            claim::claim::<O>(&mut tx, &found, self.member.id()).await?
+        } else {
+            let (answer, now) = (Err(O::missing()), self.member.now());
+            if request::answer::<O>(&mut tx, request.id, answer, now).await? {
+                tx.signal(O::TOPICS.answers);
+            }
+            None
+        };
+        tx.commit().await?;
+        Ok(claim)
+    }
+
+    /// Answers a stored request in the transaction of the change that it asked for.
+    ///
+    /// # Errors
+    /// `Conflict` when it was withdrawn: roll back, as its caller was told that nothing was done.
+    pub async fn answer(
+        &self,
+        tx: &mut WriteTx,
+        id: Uuid,
+        answer: Result<(), O::Refusal>,
+    ) -> Result<(), Error> {
+        if !request::answer::<O>(tx, id, answer, self.member.now()).await? {
+            let message = "the request was taken back";
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                "REQUEST_WITHDRAWN",
+                message,
+            ));
+        }
+        tx.signal(O::TOPICS.answers);
+        Ok(())
+    }
+
+    /// Answers a stored request that is not followed; `false` if the claim is lost, and then its next
+    /// driver answers.
+    pub(crate) async fn refuse(
+        &self,
+        claim: Claim<O::Key>,
+        id: Uuid,
+        refusal: O::Refusal,
+    ) -> Result<bool, Error> {
+        let mut tx = self.member.db.begin_write().await?;
+        let found = claim::find::<O>(&mut tx, claim.key).await?;
+        if found.is_some_and(|found| found.claim != claim) {
+            return Ok(false);
+        }
+        self.answer(&mut tx, id, Err(refusal)).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,245 @@
+//! What a replica drives: it takes objects that nobody drives and those of dead replicas, and gives
+//! them back.
+//!
+//! Objects are taken some at a time and as far as there is room. What this costs depends on the number
+//! of replicas and of what is taken, not on how many objects there are.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use ferroflow_db::lease::Fence;
+use ferroflow_types::Error;
+use ferroflow_types::error::chain;
+use ferroflow_types::id::IdSource;
+use tokio::sync::mpsc;
+
+use crate::message::{Inbox, Message, Order};
+use crate::{Claim, Member, Owned, claim, request};
+
+/// Messages that may wait for the supervisor. It only hands them on, so this is never long.
+const MESSAGES_MAX: usize = 1024;
+
+/// The objects of one kind, as far as this replica has to do with them.
+pub struct Ownership<O: Owned> {
+    pub(crate) member: Arc<Member>,
+    pub(crate) ids: Arc<dyn IdSource>,
+    pub(crate) messages: mpsc::Sender<Message<O>>,
+    /// Objects that are driven here at most.
+    active_max: usize,
+    /// Objects that are driven here or wait for it.
+    load: AtomicUsize,
+    /// There may be objects that nobody drives.
+    backlog: AtomicBool,
+    stopping: AtomicBool,
+}
+
+/// Objects that were taken.
+#[derive(Debug)]
+pub(crate) struct Taken<K> {
+    pub(crate) claims: Vec<Claim<K>>,
+    /// There may be more that nobody drives.
+    pub(crate) more: bool,
+}
+
+impl<O: Owned> Ownership<O> {
+    /// Of at most `active_max` objects at once; the inbox is the supervisor's.
+    pub fn new(member: Arc<Member>, ids: Arc<dyn IdSource>, active_max: usize) -> (Self, Inbox<O>) {
+        let (messages, inbox) = mpsc::channel(MESSAGES_MAX);
+        let ownership = Self {
+            member,
+            ids,
+            messages,
+            active_max,
+            load: AtomicUsize::new(0),
+            backlog: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+        };
+        (ownership, Inbox(inbox))
+    }
+
+    /// This replica.
+    pub fn member(&self) -> &Arc<Member> {
+        &self.member
+    }
+
+    /// Begins: from now on this replica is alive, and what it drove before it was restarted is taken
+    /// again, by it or by others.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn enter(&self) -> Result<Option<Fence>, Error> {
+        let mut tx = self.member.db.begin_write().await?;
+        let (fence, released) = if self.member.is_alone() {
+            (None, claim::release_all::<O>(&mut tx).await?)
+        } else {
+            let fence = self.member.take_lease(&mut tx).await?;
+            let released = claim::release::<O>(&mut tx, self.member.id()).await?;
+            (fence, released)
+        };
+        if released > 0 {
+            tracing::info!(count = released, "taking up unfinished {}", O::MANY);
+            tx.signal(O::TOPICS.unowned);
+        }
+        tx.commit().await?;
+        Ok(fence)
+    }
+
+    /// Leaves: what this replica drives is anybody's from now on; how many objects that were.
+    pub(crate) async fn leave(&self) -> Result<u64, Error> {
+        let mut tx = self.member.db.begin_write().await?;
+        let released = claim::release::<O>(&mut tx, self.member.id()).await?;
+        if !self.member.is_alone() {
+            self.member.give_lease_up(&mut tx).await?;
+        }
+        tx.signal(O::TOPICS.unowned);
+        tx.commit().await?;
+        Ok(released)
+    }
+
+    /// Who is to be the owner of a new object: this replica if there is room and no older object waits
+    /// for it, else nobody, which is the empty id.
+    ///
+    /// Insert the row with this owner and [`Claim::FIRST_FENCE`]. After the commit [`Ownership::wake`]
+    /// the owner; if there is none, signal [`crate::Topics::unowned`] in the transaction and call
+    /// [`Ownership::note_backlog`].
+    pub fn owner_of_new(&self) -> &str {
+        let room = !self.is_stopping()
+            && !self.backlog.load(Ordering::Acquire)
+            && self.load.load(Ordering::Acquire) < self.active_max;
+        if room { self.member.id() } else { "" }
+    }
+
+    /// Has an object driven that is claimed here. If the process dies before that, it is found by its
+    /// owner, which is this replica.
+    pub async fn wake(&self, claim: Claim<O::Key>) {
+        let message = Message {
+            key: claim.key,
+            claim: Some(claim),
+            order: Order::Drive,
+        };
+        if self.messages.send(message).await.is_err() {
+            tracing::debug!(key = %claim.key, "not woken: the service is stopping");
+        }
+    }
+
+    /// Says that there may be objects that nobody drives.
+    pub fn note_backlog(&self) {
+        self.backlog.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn has_backlog(&self) -> bool {
+        self.backlog.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn clear_backlog(&self) {
+        self.backlog.store(false, Ordering::Release);
+    }
+
+    pub(crate) fn active_max(&self) -> usize {
+        self.active_max
+    }
+
+    pub(crate) fn set_load(&self, load: usize) {
+        self.load.store(load, Ordering::Release);
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// No further object is taken.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    /// Takes objects that nobody drives, in their order.
+    pub(crate) async fn take_new(&self, limit: usize) -> Result<Taken<O::Key>, Error> {
+        self.take_of("", limit).await
+    }
+
+    /// Takes objects of replicas that are not alive.
+    pub(crate) async fn take_over(&self, limit: usize) -> Result<Taken<O::Key>, Error> {
+        let (mut claims, mut more) = (Vec::new(), false);
+        if self.member.is_alone() {
+            return Ok(Taken { claims, more });
+        }
+        let mut tx = self.member.db.begin_read().await?;
+        let dead = self.member.dead(&mut tx).await?;
+        drop(tx);
+        for owner in dead {
+            let room = limit.saturating_sub(claims.len());
+            let taken = match self.take_of(&owner, room).await {
+                Ok(taken) => taken,
+                // What was taken before is ours all the same.
+                Err(error) if !claims.is_empty() => {
+                    let error = chain(&error);
+                    let many = O::MANY;
+                    tracing::warn!(error, from = owner, "{many} cannot be taken, trying again");
+                    return Ok(Taken { claims, more: true });
+                }
+                Err(error) => return Err(error),
+            };
+            self.tell_taken(&owner, &taken.claims);
+            more |= taken.more;
+            claims.extend(taken.claims);
+        }
+        Ok(Taken { claims, more })
+    }
+
+    fn tell_taken(&self, from: &str, claims: &[Claim<O::Key>]) {
+        if claims.is_empty() {
+            return;
+        }
+        let keys: Vec<_> = claims.iter().map(|claim| claim.key.to_string()).collect();
+        tracing::info!(
+            from,
+            to = self.member.id(),
+            count = keys.len(),
+            keys = keys.join(" "),
+            "took over the {} of a replica that is gone",
+            O::MANY
+        );
+        let count = u64::try_from(keys.len()).unwrap_or(0);
+        metrics::counter!(O::METRICS.taken_over).increment(count);
+    }
+
+    /// Objects that are this replica's by the store.
+    pub(crate) async fn mine(&self) -> Result<Vec<Claim<O::Key>>, Error> {
+        let mut tx = self.member.db.begin_read().await?;
+        // Somewhat more than the limit may be taken, and created.
+        let limit = self.active_max.saturating_mul(2);
+        let found = claim::of_owner::<O>(&mut tx, self.member.id(), limit).await?;
+        Ok(found.into_iter().map(|found| found.claim).collect())
+    }
+
+    async fn take_of(&self, owner: &str, limit: usize) -> Result<Taken<O::Key>, Error> {
+        // Most often there is nothing, and a transaction that reads says so.
+        let mut tx = self.member.db.begin_read().await?;
+        let found = claim::of_owner::<O>(&mut tx, owner, limit.saturating_add(1)).await?;
+        drop(tx);
+        let more = found.len() > limit;
+        let mut claims = Vec::new();
+        if found.is_empty() || limit == 0 {
+            return Ok(Taken { claims, more });
+        }
+        let mut tx = self.member.db.begin_write().await?;
+        for found in found.iter().take(limit) {
+            claims.extend(claim::claim::<O>(&mut tx, found, self.member.id()).await?);
+        }
+        tx.commit().await?;
+        Ok(Taken { claims, more })
+    }
+
+    /// Deletes leases of replicas that have been away for long, and answers that nobody came for.
+    pub(crate) async fn forget(&self) -> Result<(), Error> {
+        let mut tx = self.member.db.begin_write().await?;
+        let (dead, before) = self.member.long_dead(&mut tx).await?;
+        for id in dead {
+            if claim::of_owner::<O>(&mut tx, &id, 1).await?.is_empty() {
+                self.member.forget(&mut tx, &id, before).await?;
+            }
+        }
+        request::forget::<O>(&mut tx, before).await?;
+        Ok(tx.commit().await?)
+    }
+}

@@ -1,0 +1,163 @@
+//! Requests, to a driver in this replica and in another one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ferroflow_types::id::RandomIds;
+use ferroflow_types::time::SystemClock;
+use ferroflow_types::{Clock as _, ErrorKind};
+use uuid::Uuid;
+
+use super::toy::{
+    Counters, Id, QUICK, Refusal, Replica, Request, World, each_db, eventually, insert, member,
+    owner_of, stored, value_of,
+};
+use crate::member::Timing;
+use crate::{Ownership, request};
+
+#[tokio::test]
+async fn a_driver_elsewhere_answers_once() {
+    for test in each_db().await {
+        let world = Arc::new(World::default());
+        let a = Replica::start(&test.db, "a", 10, &world).await;
+        let b = Replica::start(&test.db, "b", 10, &world).await;
+        let claim = insert(&test.db, Id(1), "a").await;
+        a.ownership.wake(claim).await;
+
+        for round in 1..=5 {
+            let done = b.ownership.ask(Id(1), Request::Increment).await.unwrap();
+            assert_eq!(done, Ok(()), "{}", test.kind);
+            assert_eq!(value_of(&test.db, Id(1)).await, round);
+        }
+
+        assert_eq!(owner_of(&test.db, Id(1)).await, "a");
+        assert_eq!(stored(&test.db).await, 0, "{}", test.kind);
+        let done = b.ownership.ask(Id(1), Request::Finish).await.unwrap();
+        assert_eq!(done, Ok(()));
+        let refused = b.ownership.ask(Id(1), Request::Increment).await.unwrap();
+        assert_eq!(refused, Err(Refusal::Finished), "{}", test.kind);
+        assert_eq!(value_of(&test.db, Id(1)).await, 5);
+    }
+}
+
+#[tokio::test]
+async fn what_nobody_drives_is_driven_by_who_is_asked() {
+    for test in each_db().await {
+        let world = Arc::new(World::default());
+        let a = Replica::start(&test.db, "a", 0, &world).await;
+        insert(&test.db, Id(1), "").await;
+        insert(&test.db, Id(2), "gone").await;
+
+        for id in [Id(1), Id(2)] {
+            let done = a.ownership.ask(id, Request::Increment).await.unwrap();
+            assert_eq!(done, Ok(()), "{}", test.kind);
+            assert_eq!(owner_of(&test.db, id).await, "a");
+        }
+        let missing = a.ownership.ask(Id(3), Request::Increment).await.unwrap();
+
+        assert_eq!(missing, Err(Refusal::Missing), "{}", test.kind);
+    }
+}
+
+#[tokio::test]
+async fn a_request_to_a_silent_driver_is_withdrawn_and_never_done() {
+    for test in each_db().await {
+        let world = Arc::new(World::default());
+        let timing = Timing {
+            answer: Duration::from_millis(300),
+            ..QUICK
+        };
+        let silent = member(&test.db, Arc::new(SystemClock), "silent", Timing::default());
+        let (silent, _inbox) = Ownership::<Counters>::new(silent, Arc::new(RandomIds), 10);
+        silent.enter().await.unwrap();
+        insert(&test.db, Id(1), "silent").await;
+        let asking = member(&test.db, Arc::new(SystemClock), "a", timing);
+        let (asking, inbox) = Ownership::new(asking, Arc::new(RandomIds), 10);
+        let a = Replica::run(asking, inbox, &world).await;
+
+        let error = a
+            .ownership
+            .ask(Id(1), Request::Increment)
+            .await
+            .unwrap_err();
+
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", test.kind);
+        assert_eq!(error.reason(), "DRIVER_SILENT");
+        assert_eq!(stored(&test.db).await, 0);
+        assert!(silent.requests().await.unwrap().is_empty());
+        assert_eq!(value_of(&test.db, Id(1)).await, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_request_outlives_the_driver_that_it_was_meant_for() {
+    for test in each_db().await {
+        let world = Arc::new(World::default());
+        let mut a = Replica::start(&test.db, "a", 10, &world).await;
+        let b = Replica::start(&test.db, "b", 10, &world).await;
+        let claim = insert(&test.db, Id(1), "a").await;
+        a.ownership.wake(claim).await;
+        let gate = world.gate(Id(1));
+        let asking = {
+            let ownership = Arc::clone(&b.ownership);
+            tokio::spawn(async move { ownership.ask(Id(1), Request::Increment).await })
+        };
+        eventually("the request is stored", async || {
+            stored(&test.db).await == 1
+        })
+        .await;
+
+        a.kill().await;
+        gate.add_permits(10);
+
+        assert_eq!(asking.await.unwrap().unwrap(), Ok(()), "{}", test.kind);
+        assert_eq!(value_of(&test.db, Id(1)).await, 1);
+        assert_eq!(owner_of(&test.db, Id(1)).await, "b");
+    }
+}
+
+#[tokio::test]
+async fn a_request_about_what_is_gone_is_answered_by_anybody() {
+    for test in each_db().await {
+        let world = Arc::new(World::default());
+        let _a = Replica::start(&test.db, "a", 10, &world).await;
+        let id = Uuid::new_v4();
+        let mut tx = test.db.begin_write().await.unwrap();
+        let now = SystemClock.now();
+        request::insert::<Counters>(&mut tx, id, Id(9), &Request::Finish, now)
+            .await
+            .unwrap();
+        tx.commit().await.unwrap();
+
+        eventually("it is answered", async || {
+            let mut tx = test.db.begin_read().await.unwrap();
+            let answer = request::answer_of::<Counters>(&mut tx, id).await.unwrap();
+            answer == Some(Err(Refusal::Missing))
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn who_stops_asks_the_next_driver() {
+    for test in each_db().await {
+        let world = Arc::new(World::default());
+        let a = Replica::start(&test.db, "a", 10, &world).await;
+        let b = Replica::start(&test.db, "b", 10, &world).await;
+        let claim = insert(&test.db, Id(1), "a").await;
+        a.ownership.wake(claim).await;
+        let ownership = Arc::clone(&a.ownership);
+
+        a.leave().await;
+        eventually("the other drives it", async || {
+            owner_of(&test.db, Id(1)).await == "b"
+        })
+        .await;
+        assert_eq!(ownership.owner_of_new(), "");
+        let done = ownership.ask(Id(1), Request::Increment).await;
+
+        assert_eq!(done.unwrap(), Ok(()), "{}", test.kind);
+        assert_eq!(value_of(&test.db, Id(1)).await, 1);
+        drop(b);
+    }
+}

@@ -1,0 +1,239 @@
+//! Actors: started, restarted, let go of, one for each counter.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::toy::{
+    Id, Refusal, Replica, Request, World, each_db, eventually, insert, owner_of, value_of,
+};
+use crate::supervisor::MAILBOX_MAX;
+
+fn started(world: &World) -> usize {
+    world.started.load(Ordering::SeqCst)
+}
+
+#[tokio::test]
+async fn what_a_killed_replica_drove_goes_on_in_another() {
+    for test in each_db().await {
+        let world = Arc::new(World::default());
+        let mut a = Replica::start(&test.db, "a", 10, &world).await;
+        for number in 1..=4 {
+            let claim = insert(&test.db, Id(number), "a").await;
+            a.ownership.wake(claim).await;
+        }
+        let b = Replica::start(&test.db, "b", 10, &world).await;
+
+        a.kill().await;
+
+        for number in 1..=4 {
+            let done = b.ownership.ask(Id(number), Request::Increment).await;
+            assert_eq!(done.unwrap(), Ok(()), "{}", test.kind);
+            assert_eq!(owner_of(&test.db, Id(number)).await, "b");
+            assert_eq!(value_of(&test.db, Id(number)).await, 1);
+        }
+        assert_eq!(world.overlaps.load(Ordering::SeqCst), 0);
+    }
+}
+
+#[tokio::test]
+async fn an_actor_whose_step_failed_reads_again() {
+    for test in each_db().await {
+        let world = Arc::new(World::default());
+        world.failures.store(2, Ordering::SeqCst);
+        let a = Replica::start(&test.db, "a", 10, &world).await;
+        let claim = insert(&test.db, Id(1), "a").await;
+        a.ownership.wake(claim).await;
+
+        let done = a.ownership.ask(Id(1), Request::Increment).await.unwrap();
+
+        assert_eq!(done, Ok(()), "{}", test.kind);
+        assert_eq!(world.failures.load(Ordering::SeqCst), 0);
+        assert_eq!(started(&world), 1, "{}", test.kind);
+        assert_eq!(value_of(&test.db, Id(1)).await, 1);
+    }
+}
+
+#[tokio::test]
+async fn an_actor_that_panicked_is_started_again_and_others_do_not_notice() {
+    for test in each_db().await {
+        let world = Arc::new(World::default());
+        let a = Replica::start(&test.db, "a", 10, &world).await;
+        for number in 1..=2 {
+            let claim = insert(&test.db, Id(number), "a").await;
+            a.ownership.wake(claim).await;
+        }
+        eventually("both are driven", async || started(&world) == 2).await;
+        let asking = {
+            let ownership = Arc::clone(&a.ownership);
+            tokio::spawn(async move { ownership.ask(Id(1), Request::Panic).await })
+        };
+        eventually("it is asked", async || started(&world) > 2).await;
+        // Who asks again and again makes it panic again and again.
+        asking.abort();
+
+        eventually("it works again", async || {
+            let done = a.ownership.ask(Id(1), Request::Increment).await.unwrap();
+            done == Ok(())
+        })
+        .await;
+        let done = a.ownership.ask(Id(2), Request::Increment).await.unwrap();
+
+        assert_eq!(done, Ok(()), "{}", test.kind);
+        assert_eq!(value_of(&test.db, Id(2)).await, 1);
+        assert_eq!(world.overlaps.load(Ordering::SeqCst), 0, "{}", test.kind);
+    }
+}
+
+#[tokio::test]
+async fn an_actor_that_panicked_is_started_without_being_asked() {
+    for test in each_db().await {
+        let world = Arc::new(World::default());
+        let a = Replica::start(&test.db, "a", 10, &world).await;
+        let b = Replica::start(&test.db, "b", 10, &world).await;
+        let claim = insert(&test.db, Id(1), "a").await;
+        a.ownership.wake(claim).await;
+        // From elsewhere it is asked once.
+        let asking = {
+            let ownership = Arc::clone(&b.ownership);
+            tokio::spawn(async move { ownership.ask(Id(1), Request::Panic).await })
+        };
+
+        eventually("it is started again", async || started(&world) >= 2).await;
+
+        asking.abort();
+        assert_eq!(owner_of(&test.db, Id(1)).await, "a", "{}", test.kind);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_counter_never_has_two_actors_at_work() {
+    for test in each_db().await {
+        let world = Arc::new(World::default());
+        let a = Replica::start(&test.db, "a", 10, &world).await;
+        let b = Replica::start(&test.db, "b", 10, &world).await;
+        let claim = insert(&test.db, Id(1), "a").await;
+        a.ownership.wake(claim).await;
+        a.ownership
+            .ask(Id(1), Request::Finish)
+            .await
+            .unwrap()
+            .unwrap();
+
+        // Its actor has nothing to do and is let go of, again and again, while messages come.
+        let asking: Vec<_> = (0..40)
+            .map(|number| {
+                let replica = if number % 4 == 0 { &b } else { &a };
+                let ownership = Arc::clone(&replica.ownership);
+                tokio::spawn(async move { ownership.ask(Id(1), Request::Increment).await })
+            })
+            .collect();
+        for one in asking {
+            let answer = one.await.unwrap().unwrap();
+            assert_eq!(answer, Err(Refusal::Finished), "{}", test.kind);
+        }
+
+        assert!(started(&world) > 1, "{}", test.kind);
+        assert_eq!(world.overlaps.load(Ordering::SeqCst), 0, "{}", test.kind);
+        assert_eq!(value_of(&test.db, Id(1)).await, 0);
+    }
+}
+
+#[tokio::test]
+async fn an_actor_whose_claim_is_lost_writes_nothing_and_its_caller_is_answered() {
+    for test in each_db().await {
+        let world = Arc::new(World::default());
+        let a = Replica::start(&test.db, "a", 10, &world).await;
+        let claim = insert(&test.db, Id(1), "a").await;
+        a.ownership.wake(claim).await;
+        let gate = world.gate(Id(1));
+        let asking = {
+            let ownership = Arc::clone(&a.ownership);
+            tokio::spawn(async move { ownership.ask(Id(1), Request::Increment).await })
+        };
+        eventually("it is driven", async || started(&world) == 1).await;
+
+        // Another replica takes it, and gives it back.
+        let mut tx = test.db.begin_write().await.unwrap();
+        let found = crate::claim::find::<super::toy::Counters>(&mut tx, Id(1)).await;
+        let found = found.unwrap().unwrap();
+        let theirs = crate::claim::claim::<super::toy::Counters>(&mut tx, &found, "b").await;
+        assert!(theirs.unwrap().is_some());
+        tx.commit().await.unwrap();
+        gate.add_permits(10);
+
+        assert_eq!(asking.await.unwrap().unwrap(), Ok(()), "{}", test.kind);
+        assert_eq!(value_of(&test.db, Id(1)).await, 1);
+        assert_eq!(started(&world), 2, "{}", test.kind);
+    }
+}
+
+#[tokio::test]
+async fn above_the_limit_objects_wait_in_their_order() {
+    for test in each_db().await {
+        let world = Arc::new(World::default());
+        for number in 1..=3 {
+            insert(&test.db, Id(number), "").await;
+        }
+        let a = Replica::start(&test.db, "a", 1, &world).await;
+        eventually("the first is driven", async || {
+            owner_of(&test.db, Id(1)).await == "a"
+        })
+        .await;
+        assert_eq!(a.ownership.owner_of_new(), "");
+        assert_eq!(owner_of(&test.db, Id(3)).await, "");
+
+        for number in 1..=3 {
+            let owner = async || owner_of(&test.db, Id(number)).await == "a";
+            eventually("it has its turn", owner).await;
+            let done = a.ownership.ask(Id(number), Request::Finish).await;
+            assert_eq!(done.unwrap(), Ok(()), "{}", test.kind);
+        }
+
+        eventually("there is room", async || a.ownership.owner_of_new() == "a").await;
+    }
+}
+
+#[tokio::test]
+async fn requests_that_an_actor_has_no_room_for_are_refused() {
+    for test in each_db().await.into_iter().take(1) {
+        let world = Arc::new(World::default());
+        let a = Replica::start(&test.db, "a", 10, &world).await;
+        let claim = insert(&test.db, Id(1), "a").await;
+        a.ownership.wake(claim).await;
+        let gate = world.gate(Id(1));
+
+        // One is being answered, the rest fill the mailbox, one is too many.
+        let mut asking = tokio::task::JoinSet::new();
+        for _ in 0..MAILBOX_MAX + 2 {
+            let ownership = Arc::clone(&a.ownership);
+            asking.spawn(async move { ownership.ask(Id(1), Request::Increment).await });
+        }
+        let first = asking.join_next().await.unwrap().unwrap();
+
+        let error = first.unwrap_err();
+        assert_eq!(error.reason(), "DRIVER_BUSY");
+        assert_eq!(
+            error.to_string(),
+            "too many requests wait for the driver of counter c0001, try again"
+        );
+        gate.add_permits(MAILBOX_MAX + 1);
+        while let Some(answer) = asking.join_next().await {
+            assert_eq!(answer.unwrap().unwrap(), Ok(()));
+        }
+        let done = i64::try_from(MAILBOX_MAX + 1).unwrap();
+        assert_eq!(value_of(&test.db, Id(1)).await, done);
+    }
+}
+
+#[tokio::test]
+async fn what_is_owned_here_and_not_known_is_taken_up() {
+    for test in each_db().await {
+        let world = Arc::new(World::default());
+        let _a = Replica::start(&test.db, "a", 10, &world).await;
+
+        // The message that should follow was lost.
+        insert(&test.db, Id(1), "a").await;
+
+        eventually("it is driven", async || started(&world) == 1).await;
+    }
+}
