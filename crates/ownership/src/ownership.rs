@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use ferroflow_db::WriteTx;
 use ferroflow_db::lease::Fence;
 use ferroflow_types::Error;
 use ferroflow_types::error::chain;
@@ -99,9 +100,8 @@ impl<O: Owned> Ownership<O> {
     /// Who is to be the owner of a new object: this replica if there is room and no older object waits
     /// for it, else nobody, which is the empty id.
     ///
-    /// Insert the row with this owner and [`Claim::FIRST_FENCE`]. After the commit [`Ownership::wake`]
-    /// the owner; if there is none, signal [`crate::Topics::unowned`] in the transaction and call
-    /// [`Ownership::note_backlog`].
+    /// Insert the row with this owner and [`Claim::FIRST_FENCE`]. Then [`Ownership::wake`] the owner
+    /// after the commit; if there is none, [`Ownership::tell_unowned`] in the transaction.
     pub fn owner_of_new(&self) -> &str {
         let room = !self.is_stopping()
             && !self.backlog.load(Ordering::Acquire)
@@ -122,8 +122,14 @@ impl<O: Owned> Ownership<O> {
         }
     }
 
-    /// Says that there may be objects that nobody drives.
-    pub fn note_backlog(&self) {
+    /// Tells all replicas that the transaction leaves an object without an owner.
+    pub fn tell_unowned(&self, tx: &mut WriteTx) {
+        self.note_backlog();
+        tx.signal(O::TOPICS.unowned);
+    }
+
+    /// Notes that there may be objects that nobody drives.
+    pub(crate) fn note_backlog(&self) {
         self.backlog.store(true, Ordering::Release);
     }
 

@@ -2,7 +2,6 @@
 
 pub(crate) mod artifacts;
 pub(crate) mod create_run;
-pub(crate) mod drive;
 pub(crate) mod events;
 pub(crate) mod experiments;
 pub(crate) mod list;
@@ -10,7 +9,6 @@ pub(crate) mod packages;
 pub(crate) mod pipelines;
 pub(crate) mod plans;
 pub(crate) mod recurring_runs;
-pub(crate) mod replica;
 pub(crate) mod root;
 pub(crate) mod runs;
 pub(crate) mod schedules;
@@ -24,6 +22,7 @@ use std::sync::Arc;
 use ferroflow_artifacts::contents::Contents;
 use ferroflow_artifacts::stores::Stores;
 use ferroflow_db::Db;
+use ferroflow_ownership::Ownership;
 use ferroflow_pipeline_engine::engine::RunFacts;
 use ferroflow_pipeline_engine::plan::Plan;
 use ferroflow_runtime::Runtime;
@@ -34,10 +33,9 @@ use tokio::sync::Mutex;
 use crate::domain::recurring::zone::Zone;
 use crate::domain::run::Run;
 use crate::store;
-use drive::Driver;
+use crate::store::ownership::Runs;
 use packages::Packages;
 use plans::Plans;
-use replica::Replica;
 
 /// What use cases and workers work with; passed, never found.
 pub(crate) struct Ctx {
@@ -53,8 +51,8 @@ pub(crate) struct Ctx {
     pub(crate) packages: Packages,
     pub(crate) plans: Plans,
     pub(crate) numbers: Numbers,
-    pub(crate) driver: Driver,
-    pub(crate) replica: Replica,
+    /// Which runs this replica drives, and the way to the drivers of all others.
+    pub(crate) ownership: Arc<Ownership<Runs>>,
     pub(crate) settings: Settings,
 }
 
@@ -67,8 +65,6 @@ pub(crate) struct Settings {
     pub(crate) caching: bool,
     /// Commands that run at once.
     pub(crate) parallel_tasks_max: usize,
-    /// Runs that are driven at once.
-    pub(crate) active_runs_max: usize,
     /// Whether the runtime has what only Kubernetes has.
     pub(crate) kubernetes: bool,
     /// How large values may be.

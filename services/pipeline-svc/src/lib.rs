@@ -28,6 +28,7 @@ use ferroflow_artifacts::contents::Contents;
 use ferroflow_artifacts::stores::Stores;
 use ferroflow_db::Migration;
 use ferroflow_db::lead::lead;
+use ferroflow_ownership::{Inbox, Member, Ownership, Supervisor};
 use ferroflow_proto::kfp::v2beta1::experiment_service_server::ExperimentServiceServer;
 use ferroflow_proto::kfp::v2beta1::pipeline_service_server::PipelineServiceServer;
 use ferroflow_proto::kfp::v2beta1::recurring_run_service_server::RecurringRunServiceServer;
@@ -38,16 +39,15 @@ use ferroflow_proto::pipelines::v1::upload_service_server::UploadServiceServer;
 use ferroflow_runtime::Runtime;
 use ferroflow_service::runner::{Runner, TaskKind};
 use ferroflow_service::service::{Common, Service};
-use ferroflow_types::id::RandomIds;
+use ferroflow_types::Clock;
+use ferroflow_types::id::{IdSource, RandomIds};
 use ferroflow_types::time::SystemClock;
-use tokio::sync::mpsc;
 use tonic::service::Routes;
 
-use app::drive::Letter;
 use app::packages::Packages;
-use app::replica::Replica;
 use domain::recurring::zone::Zone;
-use workers::heartbeat::Steady;
+use store::ownership::Runs;
+use workers::runs::Actors;
 
 pub use config::{Config, Flags};
 
@@ -123,18 +123,16 @@ impl Service for PipelineSvc {
         let zone = Zone::named(&config.time_zone)
             .map_err(|error| StartError::TimeZone(error.to_string()))?;
         let packages = packages(config)?;
-        let (ctx, letters) = context(config, common, deps, (root, zone, packages));
+        let (ctx, inbox) = context(config, common, deps, (root, zone, packages));
         app::experiments::prepare_default(&ctx)
             .await
             .map_err(StartError::Experiments)?;
-        let fence = app::replica::enter(&ctx).await.map_err(StartError::Runs)?;
-        let steady = Steady::new();
-        if !ctx.replica.alone {
-            let (ctx, steady, stop) = (Arc::clone(&ctx), steady.clone(), runner.stopping());
-            let beats = workers::heartbeat::beat_until(ctx, fence, steady, stop);
-            runner.spawn(TaskKind::Critical, "heartbeat", beats);
-        }
-        let supervisor = workers::runs::Supervisor::new(Arc::clone(&ctx), letters, steady);
+        let fence = ctx.ownership.enter().await.map_err(StartError::Runs)?;
+        let member = Arc::clone(ctx.ownership.member());
+        let alive = member.keep_alive(fence, runner.stopping());
+        runner.spawn(TaskKind::Critical, "heartbeat", alive);
+        let actors = Actors::new(Arc::clone(&ctx));
+        let supervisor = Supervisor::new(actors, Arc::clone(&ctx.ownership), inbox);
         let stop = runner.stopping();
         runner.spawn(TaskKind::Critical, "runs", supervisor.run(stop));
         schedules(&ctx, runner);
@@ -148,7 +146,7 @@ fn schedules(ctx: &Arc<app::Ctx>, runner: &mut Runner) {
     let (ctx, stop) = (Arc::clone(ctx), runner.stopping());
     let schedules = async move {
         let work = |lead| workers::schedules::fire_while(Arc::clone(&ctx), lead);
-        let (db, holder) = (ctx.db.clone(), ctx.replica.id.clone());
+        let (db, holder) = (ctx.db.clone(), ctx.ownership.member().id().to_owned());
         lead(db, workers::schedules::LEASE, &holder, stop, work).await
     };
     runner.spawn(TaskKind::Critical, "schedules", schedules);
@@ -175,35 +173,34 @@ fn context(
     common: Common,
     deps: Deps,
     (pipeline_root, zone, packages): (String, Zone, Packages),
-) -> (Arc<app::Ctx>, mpsc::Receiver<Letter>) {
+) -> (Arc<app::Ctx>, Inbox<Runs>) {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let ids: Arc<dyn IdSource> = Arc::new(RandomIds);
+    let member = Member::new(common.db.clone(), Arc::clone(&clock), common.replica);
+    let member = Arc::new(member);
     let active_runs_max = config.active_runs.max(1);
-    let (driver, letters) = app::drive::Driver::new(active_runs_max);
+    let (ownership, inbox) = Ownership::new(member, Arc::clone(&ids), active_runs_max);
     let ctx = app::Ctx {
-        replica: Replica {
-            id: common.replica,
-            alone: !common.db.is_postgres(),
-        },
         db: common.db,
-        clock: Arc::new(SystemClock),
-        ids: Arc::new(RandomIds),
+        clock,
+        ids,
         runtime: deps.runtime,
         contents: Contents::new(deps.stores.clone()),
         stores: deps.stores,
         packages,
         plans: app::plans::Plans::default(),
         numbers: app::Numbers::default(),
-        driver,
+        ownership: Arc::new(ownership),
         settings: app::Settings {
             pipeline_root,
             caching: config.caching,
             parallel_tasks_max: config.parallel_tasks(),
-            active_runs_max,
             kubernetes: deps.kubernetes,
             values: common.values,
             zone,
         },
     };
-    (Arc::new(ctx), letters)
+    (Arc::new(ctx), inbox)
 }
 
 fn routes(api: api::Api, message_max: usize) -> Routes {

@@ -1,13 +1,12 @@
 //! SQL, one file per aggregate; rows to domain and back.
 
 pub(crate) mod artifacts;
-pub(crate) mod claims;
 pub(crate) mod experiments;
 #[cfg(test)]
 mod list_tests;
+pub(crate) mod ownership;
 pub(crate) mod pipelines;
 pub(crate) mod recurring_runs;
-pub(crate) mod requests;
 mod row;
 pub(crate) mod runs;
 pub(crate) mod specs;

@@ -1,10 +1,8 @@
-//! Long-running work: the actors that drive runs, the schedules that make them, and the replica's
-//! sign of life.
+//! Long-running work: the actors that drive runs, and the schedules that make them.
 
 mod actor;
 mod attempt;
 mod caching;
-pub(crate) mod heartbeat;
 mod import;
 pub(crate) mod runs;
 pub(crate) mod schedules;

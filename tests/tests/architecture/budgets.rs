@@ -8,7 +8,7 @@ use crate::source::Source;
 pub(crate) const SERVICE_MAX: usize = 8000;
 
 /// Services that have more today, and how many they may have.
-pub(crate) const LARGER: &[(&str, usize)] = &[("services/pipeline-svc", 9_710)];
+pub(crate) const LARGER: &[(&str, usize)] = &[("services/pipeline-svc", 8_750)];
 
 /// Lines of tests to 100 lines of code that a package of `crates/` or `services/` has at least: what
 /// it had when the floor was set, rounded down to fives. Some have most of their tests in `tests/`,
@@ -19,7 +19,7 @@ pub(crate) const FLOORS: &[(&str, usize)] = &[
     ("crates/bus", 55),
     ("crates/db", 60),
     ("crates/launcher", 45),
-    ("crates/ownership", 60),
+    ("crates/ownership", 80),
     ("crates/pipeline-engine", 30),
     ("crates/proto", 50),
     ("crates/python-env", 55),
@@ -29,7 +29,7 @@ pub(crate) const FLOORS: &[(&str, usize)] = &[
     ("crates/types", 25),
     ("crates/yaml", 45),
     ("services/gateway", 20),
-    ("services/pipeline-svc", 20),
+    ("services/pipeline-svc", 25),
 ];
 
 /// Lines that are neither blank nor comments.

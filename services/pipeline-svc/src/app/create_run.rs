@@ -13,7 +13,6 @@ use ferroflow_types::{
 };
 use serde_json::{Map, Value};
 
-use super::drive::RUNS;
 use super::events::{self, Change};
 use super::spec_file::{self, SpecFile};
 use super::{Ctx, experiments, pipelines, plans, root, versions};
@@ -21,7 +20,7 @@ use crate::domain::definition::{Experiment, RUN_NAME_MAX, check_name};
 use crate::domain::run::{Run, RunStatus, Source, StatusChange, StorageState};
 use crate::domain::spec::SpecText;
 use crate::store;
-use crate::store::claims::{Claim, FIRST_FENCE};
+use crate::store::ownership::Claim;
 
 /// What a run is created from.
 #[derive(Debug, Clone)]
@@ -209,7 +208,7 @@ async fn store_run(ctx: &Ctx, caller: &Caller, checked: &Checked) -> Result<Run,
     .await?;
     tx.commit().await?;
     if let Some(claim) = claim {
-        ctx.driver.wake(claim).await;
+        ctx.ownership.wake(claim).await;
     }
     Ok(run)
 }
@@ -240,20 +239,16 @@ pub(super) async fn add(
         store::specs::put(tx, text).await?;
     }
     let event = events::run_changed(&mut run, change);
-    let here = ctx.driver.has_room();
-    let owner = if here { ctx.replica.id.as_str() } else { "" };
+    let owner = ctx.ownership.owner_of_new();
+    let here = !owner.is_empty();
     store::runs::insert(tx, &run, owner).await?;
     store::experiments::touch(tx, experiment.id, now).await?;
     tx.publish(&event).await?;
     if !here {
-        ctx.driver.set_backlog(true);
-        tx.signal(RUNS);
+        ctx.ownership.tell_unowned(tx);
     }
-    let claim = Claim {
-        run: run.id,
-        fence: FIRST_FENCE,
-    };
-    Ok((run, here.then_some(claim)))
+    let claim = here.then_some(Claim::first(run.id));
+    Ok((run, claim))
 }
 
 fn new_run(checked: &Checked, experiment: &Experiment, instance: Instance, now: Timestamp) -> Run {

@@ -6,8 +6,8 @@ use ferroflow_types::{Caller, Error, ErrorKind, ExperimentId, RunId, Scope};
 
 use super::events::{self, Change};
 use super::list::{ListRequest, listing};
-use super::{Ctx, drive, experiments, versions};
-use crate::domain::request::Request;
+use super::{Ctx, experiments, versions};
+use crate::domain::request::{Refusal, Request};
 use crate::domain::run::{Run, Source, StorageState};
 use crate::store;
 use ferroflow_types::listing::Page;
@@ -77,7 +77,27 @@ async fn ask(ctx: &Ctx, caller: &Caller, id: RunId, request: Request) -> Result<
     let mut tx = ctx.db.begin_read().await?;
     let run = find(&mut tx, caller, id).await?;
     drop(tx);
-    drive::ask(ctx, run.id, request).await
+    let answer = ctx.ownership.ask(run.id, request).await?;
+    answer.map_err(|refusal| refused(run.id, refusal))
+}
+
+/// A refusal as its caller reads it.
+fn refused(run: RunId, refusal: Refusal) -> Error {
+    match refusal {
+        Refusal::Missing => missing(run),
+        Refusal::Ended(status) => {
+            let status = status.as_str();
+            let message = format!("run {run} cannot be terminated: it is {status}");
+            Error::invalid("RUN_ENDED", message)
+        }
+        Refusal::NotRetryable(status) => {
+            let status = status.as_str();
+            let message = format!(
+                "run {run} cannot be retried: it is {status}, and only failed or canceled runs can"
+            );
+            Error::new(ErrorKind::Conflict, "RUN_NOT_RETRYABLE", message)
+        }
+    }
 }
 
 /// Removes a run and its logs; artifacts stay.

@@ -14,7 +14,7 @@ use crate::domain::recurring::schedule::Schedule;
 use crate::domain::recurring::{PipelineChoice, RecurringRun};
 use crate::domain::run::Source;
 use crate::store;
-use crate::store::claims::Claim;
+use crate::store::ownership::Claim;
 pub(crate) use crate::store::recurring_runs::DueSince;
 
 /// A schedule was changed, or a run of one has ended.
@@ -174,7 +174,7 @@ async fn make(
     store::recurring_runs::set(&mut tx, &run).await?;
     tx.commit().await?;
     for claim in claims {
-        ctx.driver.wake(claim).await;
+        ctx.ownership.wake(claim).await;
     }
     let count = decided.due.len();
     metrics::counter!("ferroflow_pipelines_recurring_runs_triggered_total")

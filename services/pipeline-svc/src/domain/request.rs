@@ -51,28 +51,24 @@ impl Request {
     }
 }
 
-/// The word for "done".
-const DONE: &str = "DONE";
-
-/// An answer as it is stored.
-pub(crate) fn answer_text(answer: Result<(), Refusal>) -> String {
-    match answer {
-        Ok(()) => DONE.to_owned(),
-        Err(Refusal::Missing) => "MISSING".to_owned(),
-        Err(Refusal::Ended(status)) => format!("ENDED {}", status.as_str()),
-        Err(Refusal::NotRetryable(status)) => format!("NOT_RETRYABLE {}", status.as_str()),
+impl Refusal {
+    /// The text that is stored.
+    pub(crate) fn text(self) -> String {
+        match self {
+            Self::Missing => "MISSING".to_owned(),
+            Self::Ended(status) => format!("ENDED {}", status.as_str()),
+            Self::NotRetryable(status) => format!("NOT_RETRYABLE {}", status.as_str()),
+        }
     }
-}
 
-/// The answer that a stored text is.
-pub(crate) fn parse_answer(text: &str) -> Option<Result<(), Refusal>> {
-    let (word, status) = text.split_once(' ').unwrap_or((text, ""));
-    match word {
-        DONE => Some(Ok(())),
-        "MISSING" => Some(Err(Refusal::Missing)),
-        "ENDED" => Some(Err(Refusal::Ended(RunStatus::parse(status)?))),
-        "NOT_RETRYABLE" => Some(Err(Refusal::NotRetryable(RunStatus::parse(status)?))),
-        _ => None,
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (word, status) = text.split_once(' ').unwrap_or((text, ""));
+        match word {
+            "MISSING" => Some(Self::Missing),
+            "ENDED" => Some(Self::Ended(RunStatus::parse(status)?)),
+            "NOT_RETRYABLE" => Some(Self::NotRetryable(RunStatus::parse(status)?)),
+            _ => None,
+        }
     }
 }
 
@@ -85,15 +81,14 @@ mod tests {
         for request in [Request::Cancel, Request::Retry, Request::Delete] {
             assert_eq!(Request::parse(request.as_str()), Some(request));
         }
-        for answer in [
-            Ok(()),
-            Err(Refusal::Missing),
-            Err(Refusal::Ended(RunStatus::Failed)),
-            Err(Refusal::NotRetryable(RunStatus::Running)),
+        for refusal in [
+            Refusal::Missing,
+            Refusal::Ended(RunStatus::Failed),
+            Refusal::NotRetryable(RunStatus::Running),
         ] {
-            assert_eq!(parse_answer(&answer_text(answer)), Some(answer));
+            assert_eq!(Refusal::parse(&refusal.text()), Some(refusal));
         }
-        assert_eq!(parse_answer("ENDED NOPE"), None);
+        assert_eq!(Refusal::parse("ENDED NOPE"), None);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use sqlx::any::AnyRow;
 use crate::domain::definition::Experiment;
 use crate::domain::recurring::RecurringRun;
 use crate::domain::run::{Run, RunStatus, Source, StatusChange, StorageState};
-use crate::store::claims::{Claim, FIRST_FENCE};
+use crate::store::ownership::Claim;
 use crate::store::row;
 use ferroflow_db::list::{Table, Type};
 use ferroflow_db::row::{Cells, json_text, seen};
@@ -126,7 +126,7 @@ pub(crate) async fn insert(tx: &mut WriteTx, run: &Run, owner: &str) -> Result<(
         .bind(run.event_sequence)
         .bind(&run.created_by)
         .bind(owner)
-        .bind(FIRST_FENCE)
+        .bind(Claim::FIRST_FENCE)
         .execute(tx.conn())
         .await?;
     Ok(())
@@ -237,7 +237,7 @@ pub(crate) async fn count_active(
 /// Removes a run and its tasks; artifacts stay. `false` if the claim is lost or the run gone.
 pub(crate) async fn delete(tx: &mut WriteTx, claim: Claim) -> Result<bool, DbError> {
     let done = sqlx::query(DELETE)
-        .bind(claim.run.to_string())
+        .bind(claim.key.to_string())
         .bind(claim.fence)
         .execute(tx.conn())
         .await?;

@@ -1,7 +1,7 @@
 //! The same statements on every database: SQLite always, PostgreSQL when `DATABASE_URL` names one.
 
-mod claims;
 mod default_experiment;
+mod ownership;
 mod recurring;
 
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ use crate::domain::artifact::{Maker, StoredArtifact};
 use crate::domain::definition::{Experiment, Pipeline, Version};
 use crate::domain::run::{Run, RunStatus, Source, StatusChange, StorageState};
 use crate::domain::spec::SpecText;
-use crate::store::claims::{Claim, FIRST_FENCE};
+use crate::store::ownership::Claim;
 use ferroflow_db::list::{self, Within};
 
 const NOW: Timestamp = Timestamp::from_millis(1_769_860_800_250);
@@ -122,10 +122,7 @@ pub(super) fn run(experiment: &Experiment, number: u32) -> Run {
 
 /// The claim of the replica that created the run.
 fn held(run: &Run) -> Claim {
-    Claim {
-        run: run.id,
-        fence: FIRST_FENCE,
-    }
+    Claim::first(run.id)
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 /// What an actor is told by those who work for it.
 #[derive(Debug)]
-pub(super) enum Report {
+pub(crate) enum Report {
     /// A slot is taken, the command waits for the word to start.
     Granted(Granted),
     /// The command has not begun: what it waits for, empty for nothing.
@@ -259,7 +259,7 @@ async fn pass_on(
 
 /// An attempt that waited for a slot and has one.
 #[derive(Debug)]
-pub(super) struct Granted {
+pub(crate) struct Granted {
     pub(super) task: TaskId,
     pub(super) attempt: u32,
     /// Lets it begin; dropped when it must not.

@@ -5,23 +5,23 @@ use std::sync::Arc;
 
 use ferroflow_db::WriteTx;
 use ferroflow_launcher::AttemptSpec;
+use ferroflow_ownership::claim;
 use ferroflow_pipeline_engine::engine::node::{NodeIx, NodeState};
 use ferroflow_pipeline_engine::engine::{AttemptFailure, Decision, Effect, Event, Transition};
 use ferroflow_service::telemetry;
-use ferroflow_types::{Error, ErrorKind, Timestamp};
+use ferroflow_types::{Error, Timestamp};
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::actor::{Actor, Loaded, Memory};
 use super::attempt::{self, Report};
-use crate::app::drive::ANSWERS;
 use crate::app::events::{self, Change};
 use crate::app::schedules::SCHEDULES;
 use crate::domain::artifact::StoredArtifact;
-use crate::domain::request::Refusal;
 use crate::domain::run::{Run, RunError, RunStatus};
 use crate::store;
+use crate::store::ownership::Runs;
 
 /// What a step changes and asks for.
 #[derive(Default)]
@@ -244,7 +244,7 @@ impl Actor {
             }
         }
         if let Some(id) = step.answers {
-            self.put_answer(&mut tx, id, Ok(()), now).await?;
+            self.ctx.ownership.answer(&mut tx, id, Ok(())).await?;
         }
         let kept = if step.phase_changed {
             store::runs::set_progress(&mut tx, &run, self.claim).await?
@@ -262,41 +262,8 @@ impl Actor {
 
     /// Why the run's row was not met.
     async fn why_not(&self, tx: &mut WriteTx) -> Result<Kept, Error> {
-        let found = store::claims::find(tx, self.id).await?;
+        let found = claim::find::<Runs>(tx, self.id).await?;
         Ok(found.map_or(Kept::Gone, |_| Kept::Lost))
-    }
-
-    /// Answers a stored request with the rest of the transaction.
-    async fn put_answer(
-        &self,
-        tx: &mut WriteTx,
-        id: Uuid,
-        answer: Result<(), Refusal>,
-        now: Timestamp,
-    ) -> Result<(), Error> {
-        if !store::requests::answer(tx, id, answer, now).await? {
-            let message = "the request was taken back";
-            return Err(Error::new(
-                ErrorKind::Conflict,
-                "REQUEST_WITHDRAWN",
-                message,
-            ));
-        }
-        tx.signal(ANSWERS);
-        Ok(())
-    }
-
-    /// Answers a stored request that is not followed.
-    pub(super) async fn refuse(&mut self, id: Uuid, refusal: Refusal) -> Result<(), Error> {
-        let now = self.ctx.clock.now();
-        let mut tx = self.ctx.db.begin_write().await?;
-        let found = store::claims::find(&mut tx, self.id).await?;
-        if found.is_some_and(|found| found.claim != self.claim) {
-            self.memory = Memory::Lost;
-            return Ok(());
-        }
-        self.put_answer(&mut tx, id, Err(refusal), now).await?;
-        Ok(tx.commit().await?)
     }
 
     /// Does what the stored step asks for.
@@ -356,7 +323,7 @@ impl Actor {
         let mut run = loaded.run.clone();
         let mut tx = self.ctx.db.begin_write().await?;
         if let Some(id) = answers {
-            self.put_answer(&mut tx, id, Ok(()), now).await?;
+            self.ctx.ownership.answer(&mut tx, id, Ok(())).await?;
         }
         if store::runs::delete(&mut tx, self.claim).await? {
             tx.publish(&events::run_event(&mut run, Change::own(now), "deleted"))

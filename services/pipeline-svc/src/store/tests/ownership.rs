@@ -1,8 +1,10 @@
 //! Who drives a run, and what its driver is asked.
 
+use ferroflow_ownership::{claim, request};
+
 use super::*;
 use crate::domain::request::{Refusal, Request};
-use crate::store::{claims, requests};
+use crate::store::ownership::Runs;
 
 async fn stored(db: &Db, owner: &str) -> Run {
     let run = run(&experiment("e"), 1);
@@ -15,8 +17,8 @@ async fn stored(db: &Db, owner: &str) -> Run {
 async fn take(db: &Db, owner: &str, me: &str) -> Vec<Claim> {
     let mut tx = db.begin_write().await.unwrap();
     let mut taken = Vec::new();
-    for found in claims::of_owner(&mut tx, owner, 10).await.unwrap() {
-        taken.extend(claims::claim(&mut tx, &found, me).await.unwrap());
+    for found in claim::of_owner::<Runs>(&mut tx, owner, 10).await.unwrap() {
+        taken.extend(claim::claim::<Runs>(&mut tx, &found, me).await.unwrap());
     }
     tx.commit().await.unwrap();
     taken
@@ -81,9 +83,13 @@ async fn a_run_that_is_given_back_is_anybodys_and_one_that_ended_is_not_looked_f
         };
         let active = stored(&db, "a").await;
         let mut tx = db.begin_write().await.unwrap();
-        assert_eq!(claims::release(&mut tx, "a").await.unwrap(), 1, "{name}");
-        let found = claims::of_owner(&mut tx, "", 10).await.unwrap();
-        let runs: Vec<_> = found.iter().map(|found| found.claim.run).collect();
+        assert_eq!(
+            claim::release::<Runs>(&mut tx, "a").await.unwrap(),
+            1,
+            "{name}"
+        );
+        let found = claim::of_owner::<Runs>(&mut tx, "", 10).await.unwrap();
+        let runs: Vec<_> = found.iter().map(|found| found.claim.key).collect();
         assert_eq!(runs, [active.id]);
         // Its driver may not have heard of it.
         assert!(
@@ -91,9 +97,12 @@ async fn a_run_that_is_given_back_is_anybodys_and_one_that_ended_is_not_looked_f
                 .await
                 .unwrap()
         );
-        let kept = claims::find(&mut tx, ended.id).await.unwrap().unwrap();
+        let kept = claim::find::<Runs>(&mut tx, ended.id)
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!((kept.owner.as_str(), kept.claim), ("a", held(&ended)));
-        assert_eq!(claims::release_all(&mut tx).await.unwrap(), 0);
+        assert_eq!(claim::release_all::<Runs>(&mut tx).await.unwrap(), 0);
     }
 }
 
@@ -105,13 +114,13 @@ async fn a_request_is_answered_once_and_one_that_was_taken_back_never() {
         let (first, second) = (Uuid::new_v4(), Uuid::new_v4());
         let later = Timestamp::from_millis(NOW.millis() + 1);
         let mut tx = db.begin_write().await.unwrap();
-        requests::insert(&mut tx, first, run.id, Request::Cancel, NOW)
+        request::insert::<Runs>(&mut tx, first, run.id, &Request::Cancel, NOW)
             .await
             .unwrap();
-        requests::insert(&mut tx, second, RunId::new(second), Request::Retry, later)
+        request::insert::<Runs>(&mut tx, second, RunId::new(second), &Request::Retry, later)
             .await
             .unwrap();
-        let pending = requests::pending(&mut tx, 10).await.unwrap();
+        let pending = request::pending::<Runs>(&mut tx, 10).await.unwrap();
         let owners: Vec<_> = pending
             .iter()
             .map(|one| (one.request, one.found.as_ref().map(|f| f.owner.as_str())))
@@ -121,23 +130,35 @@ async fn a_request_is_answered_once_and_one_that_was_taken_back_never() {
 
         let refusal = Err(Refusal::Ended(RunStatus::Failed));
         assert!(
-            requests::answer(&mut tx, first, refusal, NOW)
+            request::answer::<Runs>(&mut tx, first, refusal, NOW)
                 .await
                 .unwrap()
         );
-        assert!(!requests::answer(&mut tx, first, Ok(()), NOW).await.unwrap());
-        assert!(!requests::withdraw(&mut tx, first).await.unwrap());
-        let told = requests::answer_of(&mut tx, first).await.unwrap();
-        assert_eq!(told, Some(refusal));
-        assert!(requests::withdraw(&mut tx, second).await.unwrap());
         assert!(
-            !requests::answer(&mut tx, second, Ok(()), NOW)
+            !request::answer::<Runs>(&mut tx, first, Ok(()), NOW)
                 .await
                 .unwrap()
         );
-        requests::forget(&mut tx, later).await.unwrap();
-        assert_eq!(requests::answer_of(&mut tx, first).await.unwrap(), None);
-        assert!(requests::pending(&mut tx, 10).await.unwrap().is_empty());
+        assert!(!request::withdraw::<Runs>(&mut tx, first).await.unwrap());
+        let told = request::answer_of::<Runs>(&mut tx, first).await.unwrap();
+        assert_eq!(told, Some(refusal));
+        assert!(request::withdraw::<Runs>(&mut tx, second).await.unwrap());
+        assert!(
+            !request::answer::<Runs>(&mut tx, second, Ok(()), NOW)
+                .await
+                .unwrap()
+        );
+        request::forget::<Runs>(&mut tx, later).await.unwrap();
+        assert_eq!(
+            request::answer_of::<Runs>(&mut tx, first).await.unwrap(),
+            None
+        );
+        assert!(
+            request::pending::<Runs>(&mut tx, 10)
+                .await
+                .unwrap()
+                .is_empty()
+        );
     }
 }
 
