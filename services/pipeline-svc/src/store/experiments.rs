@@ -38,7 +38,11 @@ const DEFAULT: &str = "SELECT id, namespace, display_name, description, storage_
 const ENSURE_DEFAULT: &str = "INSERT INTO experiments (id, namespace, display_name, description, \
     storage_state, is_default, created_at, last_run_created_at, event_sequence) \
     VALUES ($1, $2, $3, $4, $5, 1, $6, $7, $8) \
-    ON CONFLICT (namespace, display_name) DO UPDATE SET is_default = 1";
+    ON CONFLICT DO NOTHING";
+
+const MAKE_DEFAULT: &str = "UPDATE experiments SET is_default = 1 \
+    WHERE namespace = $1 AND display_name = $2 AND NOT EXISTS (SELECT 1 FROM experiments AS others \
+    WHERE others.namespace = $1 AND others.is_default = 1)";
 
 const UPSERT: &str = "INSERT INTO experiments (id, namespace, display_name, description, \
     storage_state, is_default, created_at, last_run_created_at, event_sequence, created_by) \
@@ -93,8 +97,9 @@ pub(crate) async fn default_of(
 
 /// Makes an experiment the default one of its namespace, or the one that has its name already.
 ///
-/// It is one statement: of two transactions that need the default experiment at once, the second
-/// waits for the first and takes its row.
+/// Of two transactions that need the default experiment at once, the second waits for the first and
+/// takes its row. Two unique indexes can stop it: by name, and by the default of a namespace. An
+/// `ON CONFLICT` that named one of them failed now and then at the other on PostgreSQL.
 pub(crate) async fn ensure_default(
     tx: &mut WriteTx,
     experiment: &Experiment,
@@ -108,6 +113,11 @@ pub(crate) async fn ensure_default(
         .bind(experiment.created_at.millis())
         .bind(experiment.last_run_created_at.millis())
         .bind(experiment.event_sequence)
+        .execute(tx.conn())
+        .await?;
+    sqlx::query(MAKE_DEFAULT)
+        .bind(experiment.namespace.as_str())
+        .bind(&experiment.display_name)
         .execute(tx.conn())
         .await?;
     Ok(())
