@@ -2,8 +2,8 @@
 
 use ferroflow_db::{Db, Migration};
 use ferroflow_types::ValueLimit;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tonic::service::Routes;
 
 use crate::runner::Runner;
@@ -54,6 +54,26 @@ pub trait Settings: Serialize + DeserializeOwned + Default + Send + Sync {
     fn listen(&self) -> &str;
     /// The PostgreSQL URL of its database; empty for a file in the data folder.
     fn database(&self) -> &str;
+}
+
+/// The settings of a service that has none of its own.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Place {
+    /// [`Settings::listen`].
+    pub listen: String,
+    /// [`Settings::database`], which may have a password in it.
+    pub database: String,
+}
+
+impl Settings for Place {
+    fn listen(&self) -> &str {
+        &self.listen
+    }
+
+    fn database(&self) -> &str {
+        &self.database
+    }
 }
 
 /// What every service is given.

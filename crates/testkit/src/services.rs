@@ -46,6 +46,7 @@ pub fn free_port() -> u16 {
 /// One process of `ferroflow serve`, killed when it is dropped.
 pub struct Process {
     child: Child,
+    program: PathBuf,
     folder: PathBuf,
     arguments: Vec<String>,
     address: String,
@@ -54,10 +55,16 @@ pub struct Process {
 impl Process {
     /// Starts `ferroflow serve <arguments>` with its data in `folder`, and waits until it is ready.
     pub fn start(folder: &Path, arguments: &[&str]) -> Self {
+        Self::start_program(&binary(), folder, arguments)
+    }
+
+    /// The same of another program.
+    pub fn start_program(program: &Path, folder: &Path, arguments: &[&str]) -> Self {
         let arguments: Vec<_> = arguments.iter().map(|&one| one.to_owned()).collect();
-        let (child, address) = spawn(folder, &arguments);
+        let (child, address) = spawn(program, folder, &arguments);
         Self {
             child,
+            program: program.to_path_buf(),
             folder: folder.to_path_buf(),
             arguments,
             address,
@@ -103,7 +110,7 @@ impl Process {
 
     /// Starts it again as it was.
     pub fn start_again(&mut self) {
-        (self.child, self.address) = spawn(&self.folder, &self.arguments);
+        (self.child, self.address) = spawn(&self.program, &self.folder, &self.arguments);
     }
 }
 
@@ -113,7 +120,7 @@ impl Drop for Process {
     }
 }
 
-fn spawn(folder: &Path, arguments: &[String]) -> (Child, String) {
+fn spawn(program: &Path, folder: &Path, arguments: &[String]) -> (Child, String) {
     std::fs::create_dir_all(folder).unwrap();
     let port_file = folder.join("port");
     match std::fs::remove_file(&port_file) {
@@ -126,7 +133,7 @@ fn spawn(folder: &Path, arguments: &[String]) -> (Child, String) {
         .append(true)
         .open(&log_file)
         .unwrap();
-    let mut child = Command::new(binary())
+    let mut child = Command::new(program)
         .arg("serve")
         .args(arguments)
         .arg("--data-dir")

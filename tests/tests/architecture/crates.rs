@@ -16,6 +16,7 @@ use May::{On, OnAll};
 pub(crate) const CRATES: &[(&str, May)] = &[
     ("ferroflow", OnAll),
     ("tests", OnAll),
+    ("sixth", OnAll),
     ("xtask", OnAll),
     ("types", On(&[])),
     ("proto", On(&["types"])),
