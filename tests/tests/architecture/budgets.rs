@@ -19,7 +19,7 @@ pub(crate) const FLOORS: &[(&str, usize)] = &[
     ("crates/bus", 55),
     ("crates/db", 60),
     ("crates/launcher", 45),
-    ("crates/ownership", 80),
+    ("crates/ownership", 90),
     ("crates/pipeline-engine", 30),
     ("crates/proto", 50),
     ("crates/python-env", 55),

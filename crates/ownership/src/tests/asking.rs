@@ -1,6 +1,7 @@
 //! Requests, to a driver in this replica and in another one.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ferroflow_types::id::RandomIds;
@@ -113,6 +114,58 @@ async fn a_request_outlives_the_driver_that_it_was_meant_for() {
         assert_eq!(asking.await.unwrap().unwrap(), Ok(()), "{}", test.kind);
         assert_eq!(value_of(&test.db, Id(1)).await, 1);
         assert_eq!(owner_of(&test.db, Id(1)).await, "b");
+    }
+}
+
+#[tokio::test]
+async fn a_stored_request_that_is_found_again_is_not_asked_again() {
+    for test in each_db().await {
+        let world = Arc::new(World::default());
+        let a = Replica::start(&test.db, "a", 10, &world).await;
+        let b = Replica::start(&test.db, "b", 10, &world).await;
+        let claim = insert(&test.db, Id(1), "a").await;
+        a.ownership.wake(claim).await;
+        let gate = world.gate(Id(1));
+        let asking = {
+            let ownership = Arc::clone(&b.ownership);
+            tokio::spawn(async move { ownership.ask(Id(1), Request::Increment).await })
+        };
+        let asked = || world.asked.load(Ordering::SeqCst);
+        eventually("its actor is asked", async || asked() == 1).await;
+
+        // A few looks, each of which finds it.
+        tokio::time::sleep(QUICK.renewal * 5).await;
+        gate.add_permits(10);
+
+        assert_eq!(asking.await.unwrap().unwrap(), Ok(()), "{}", test.kind);
+        let next = b.ownership.ask(Id(1), Request::Increment).await.unwrap();
+        assert_eq!((next, asked()), (Ok(()), 2), "{}", test.kind);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_stored_is_told_here_and_tried_again_elsewhere() {
+    for test in each_db().await {
+        let world = Arc::new(World::default());
+        let a = Replica::start(&test.db, "a", 10, &world).await;
+        let b = Replica::start(&test.db, "b", 10, &world).await;
+        let claim = insert(&test.db, Id(1), "a").await;
+        a.ownership.wake(claim).await;
+
+        world.unanswered.store(1, Ordering::SeqCst);
+        let error = a
+            .ownership
+            .ask(Id(1), Request::Increment)
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", test.kind);
+        assert_eq!(error.reason(), "NOT_STORED");
+        assert_eq!(error.to_string(), "not stored, try again");
+
+        world.unanswered.store(1, Ordering::SeqCst);
+        let done = b.ownership.ask(Id(1), Request::Increment).await.unwrap();
+        assert_eq!(done, Ok(()), "{}", test.kind);
+        assert_eq!(value_of(&test.db, Id(1)).await, 1);
     }
 }
 

@@ -7,18 +7,29 @@ use ferroflow_db::lease::LENGTH;
 use ferroflow_db::{Db, Read as _};
 use ferroflow_types::id::RandomIds;
 use ferroflow_types::time::SystemClock;
+use ferroflow_types::{Clock as _, Timestamp};
 use sqlx::Row as _;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::toy::{
-    Counters, FINISH, Hand, Id, QUICK, each_db, eventually, insert, member, owner_of, still, write,
+    Counters, FINISH, Hand, Id, QUICK, Request, each_db, eventually, insert, member, owner_of,
+    still, stored, write,
 };
 use crate::member::Timing;
-use crate::{Member, Owned as _, Ownership};
+use crate::{Member, Owned as _, Ownership, request};
 
 async fn execute(db: &Db, statement: &'static str) {
     let mut tx = db.begin_write().await.unwrap();
     sqlx::query(statement).execute(tx.conn()).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+async fn ask(db: &Db, now: Timestamp) {
+    let (id, request) = (Uuid::new_v4(), Request::Finish);
+    let mut tx = db.begin_write().await.unwrap();
+    let asked = request::insert::<Counters>(&mut tx, id, Id(1), &request, now);
+    asked.await.unwrap();
     tx.commit().await.unwrap();
 }
 
@@ -104,6 +115,29 @@ async fn who_leaves_gives_everything_back_at_once() {
 }
 
 #[tokio::test]
+async fn what_is_new_is_nobodys_while_older_ones_wait_or_the_replica_stops() {
+    for test in each_db().await {
+        let a = still(&test.db, &Hand::new(), "a");
+        assert_eq!(a.owner_of_new(), "a", "{}", test.kind);
+
+        let mut unowned = test.db.signals().subscribe(Counters::TOPICS.unowned);
+        let mut tx = test.db.begin_write().await.unwrap();
+        a.tell_unowned(&mut tx);
+        tx.commit().await.unwrap();
+        unowned.changed().await;
+        assert_eq!(a.owner_of_new(), "", "{}", test.kind);
+
+        a.clear_backlog();
+        assert_eq!(a.owner_of_new(), "a");
+        a.set_load(10);
+        assert_eq!(a.owner_of_new(), "");
+        a.set_load(9);
+        a.stop();
+        assert_eq!(a.owner_of_new(), "", "{}", test.kind);
+    }
+}
+
+#[tokio::test]
 async fn who_comes_back_under_its_name_finds_what_it_had() {
     for test in each_db().await {
         let clock = Hand::new();
@@ -132,13 +166,16 @@ async fn leases_long_past_are_forgotten_unless_something_is_still_owned() {
         let ended = crate::Claim::first(Id(2));
         assert!(write(&mut tx, FINISH, ended).await);
         tx.commit().await.unwrap();
+        ask(&test.db, clock.now()).await;
         clock.advance(Duration::from_hours(2));
+        ask(&test.db, clock.now()).await;
         let c = still(&test.db, &clock, "c");
         c.enter().await.unwrap();
 
         c.forget().await.unwrap();
 
         assert_eq!(leases(&test.db).await, ["replica/a", "replica/c"]);
+        assert_eq!(stored(&test.db).await, 1, "{}", test.kind);
     }
 }
 

@@ -3,10 +3,26 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use ferroflow_db::Db;
+use ferroflow_types::id::RandomIds;
+use ferroflow_types::time::SystemClock;
+
 use super::toy::{
-    Id, Refusal, Replica, Request, World, each_db, eventually, insert, owner_of, value_of,
+    Counters, Id, Refusal, Replica, Request, World, each_db, eventually, insert, member, owner_of,
+    value_of,
 };
+use crate::member::Timing;
 use crate::supervisor::MAILBOX_MAX;
+use crate::{Claim, Ownership, claim};
+
+/// Takes a counter from its owner.
+async fn steal(db: &Db, id: Id, owner: &str) -> Claim<Id> {
+    let mut tx = db.begin_write().await.unwrap();
+    let found = claim::find::<Counters>(&mut tx, id).await.unwrap();
+    let taken = claim::claim::<Counters>(&mut tx, &found.unwrap(), owner).await;
+    tx.commit().await.unwrap();
+    taken.unwrap().unwrap()
+}
 
 fn started(world: &World) -> usize {
     world.started.load(Ordering::SeqCst)
@@ -26,9 +42,10 @@ async fn what_a_killed_replica_drove_goes_on_in_another() {
         a.kill().await;
 
         for number in 1..=4 {
+            let owner = async || owner_of(&test.db, Id(number)).await == "b";
+            eventually("it is taken over", owner).await;
             let done = b.ownership.ask(Id(number), Request::Increment).await;
             assert_eq!(done.unwrap(), Ok(()), "{}", test.kind);
-            assert_eq!(owner_of(&test.db, Id(number)).await, "b");
             assert_eq!(value_of(&test.db, Id(number)).await, 1);
         }
         assert_eq!(world.overlaps.load(Ordering::SeqCst), 0);
@@ -152,18 +169,58 @@ async fn an_actor_whose_claim_is_lost_writes_nothing_and_its_caller_is_answered(
         };
         eventually("it is driven", async || started(&world) == 1).await;
 
-        // Another replica takes it, and gives it back.
-        let mut tx = test.db.begin_write().await.unwrap();
-        let found = crate::claim::find::<super::toy::Counters>(&mut tx, Id(1)).await;
-        let found = found.unwrap().unwrap();
-        let theirs = crate::claim::claim::<super::toy::Counters>(&mut tx, &found, "b").await;
-        assert!(theirs.unwrap().is_some());
-        tx.commit().await.unwrap();
+        // Who takes it is not alive, so it is taken back.
+        steal(&test.db, Id(1), "b").await;
         gate.add_permits(10);
 
         assert_eq!(asking.await.unwrap().unwrap(), Ok(()), "{}", test.kind);
         assert_eq!(value_of(&test.db, Id(1)).await, 1);
         assert_eq!(started(&world), 2, "{}", test.kind);
+    }
+}
+
+#[tokio::test]
+async fn an_actor_whose_event_failed_reads_again() {
+    for test in each_db().await {
+        let world = Arc::new(World::default());
+        let a = Replica::start(&test.db, "a", 10, &world).await;
+        let claim = insert(&test.db, Id(1), "a").await;
+        a.ownership.wake(claim).await;
+        let loads = || world.loads.load(Ordering::SeqCst);
+        eventually("it has read", async || loads() == 1).await;
+
+        world.failures.store(1, Ordering::SeqCst);
+        world.tick.notify_one();
+        eventually("it has read again", async || loads() == 2).await;
+        world.tick.notify_one();
+
+        let value = async || value_of(&test.db, Id(1)).await == 1;
+        eventually("it works again", value).await;
+        assert_eq!(started(&world), 1, "{}", test.kind);
+    }
+}
+
+#[tokio::test]
+async fn an_actor_that_finds_its_claim_lost_writes_nothing_and_makes_room() {
+    for test in each_db().await {
+        let world = Arc::new(World::default());
+        let other = member(&test.db, Arc::new(SystemClock), "b", Timing::default());
+        let (other, _inbox) = Ownership::<Counters>::new(other, Arc::new(RandomIds), 1);
+        other.enter().await.unwrap();
+        let a = Replica::start(&test.db, "a", 1, &world).await;
+        let claim = insert(&test.db, Id(1), "a").await;
+        a.ownership.wake(claim).await;
+        eventually("it is driven", async || {
+            a.ownership.owner_of_new().is_empty()
+        })
+        .await;
+
+        let taken = steal(&test.db, Id(1), "b").await;
+        world.tick.notify_one();
+
+        eventually("there is room", async || a.ownership.owner_of_new() == "a").await;
+        assert_eq!(value_of(&test.db, Id(1)).await, 0, "{}", test.kind);
+        assert_eq!(other.mine().await.unwrap(), [taken], "{}", test.kind);
     }
 }
 
@@ -179,7 +236,10 @@ async fn above_the_limit_objects_wait_in_their_order() {
             owner_of(&test.db, Id(1)).await == "a"
         })
         .await;
-        assert_eq!(a.ownership.owner_of_new(), "");
+        eventually("there is no room", async || {
+            a.ownership.owner_of_new().is_empty()
+        })
+        .await;
         assert_eq!(owner_of(&test.db, Id(3)).await, "");
 
         for number in 1..=3 {
@@ -194,6 +254,26 @@ async fn above_the_limit_objects_wait_in_their_order() {
 }
 
 #[tokio::test]
+async fn above_the_limit_what_is_created_here_waits_too() {
+    for test in each_db().await {
+        let world = Arc::new(World::default());
+        let a = Replica::start(&test.db, "a", 1, &world).await;
+        for number in 1..=2 {
+            let claim = insert(&test.db, Id(number), "a").await;
+            a.ownership.wake(claim).await;
+        }
+        // The supervisor reads messages in their order.
+        let missing = a.ownership.ask(Id(3), Request::Increment).await.unwrap();
+        assert_eq!(missing, Err(Refusal::Missing), "{}", test.kind);
+
+        assert_eq!(started(&world), 1, "{}", test.kind);
+        let done = a.ownership.ask(Id(1), Request::Finish).await.unwrap();
+        assert_eq!(done, Ok(()));
+        eventually("the second is driven", async || started(&world) == 2).await;
+    }
+}
+
+#[tokio::test]
 async fn requests_that_an_actor_has_no_room_for_are_refused() {
     for test in each_db().await.into_iter().take(1) {
         let world = Arc::new(World::default());
@@ -204,9 +284,14 @@ async fn requests_that_an_actor_has_no_room_for_are_refused() {
 
         // One is being answered, the rest fill the mailbox, one is too many.
         let mut asking = tokio::task::JoinSet::new();
-        for _ in 0..MAILBOX_MAX + 2 {
-            let ownership = Arc::clone(&a.ownership);
-            asking.spawn(async move { ownership.ask(Id(1), Request::Increment).await });
+        let ask = |ownership: Arc<Ownership<Counters>>| async move {
+            ownership.ask(Id(1), Request::Increment).await
+        };
+        asking.spawn(ask(Arc::clone(&a.ownership)));
+        let asked = || world.asked.load(Ordering::SeqCst);
+        eventually("its actor is asked", async || asked() == 1).await;
+        for _ in 0..=MAILBOX_MAX {
+            asking.spawn(ask(Arc::clone(&a.ownership)));
         }
         let first = asking.join_next().await.unwrap().unwrap();
 

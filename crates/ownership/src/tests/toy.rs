@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::future::pending;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,7 +14,7 @@ use ferroflow_types::id::RandomIds;
 use ferroflow_types::time::SystemClock;
 use ferroflow_types::{Clock, Error, Timestamp};
 use sqlx::Row as _;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -153,8 +152,16 @@ impl Owned for Counters {
 pub(super) struct World {
     /// Actors that were made.
     pub(super) started: AtomicUsize,
-    /// Loads that are to fail.
+    /// Requests that actors were given.
+    pub(super) asked: AtomicUsize,
+    /// Times that they read their counters.
+    pub(super) loads: AtomicUsize,
+    /// Loads and events that are to fail.
     pub(super) failures: AtomicUsize,
+    /// Answers that are to fail.
+    pub(super) unanswered: AtomicUsize,
+    /// Has an actor increment its counter unasked.
+    pub(super) tick: Notify,
     /// Steps under way; two of one counter at once fail the test.
     steps: Mutex<HashSet<Id>>,
     pub(super) overlaps: AtomicUsize,
@@ -171,6 +178,16 @@ impl World {
                 .entry(id)
                 .or_insert_with(|| Arc::new(Semaphore::new(0))),
         )
+    }
+
+    /// Fails as often as it is told to.
+    fn fail(failures: &AtomicUsize) -> Result<(), Error> {
+        let (first, then) = (Ordering::SeqCst, Ordering::SeqCst);
+        let fails = failures.fetch_update(first, then, |left| left.checked_sub(1));
+        match fails {
+            Ok(_) => Err(Error::internal("it fails", "on purpose")),
+            Err(_) => Ok(()),
+        }
     }
 
     async fn pass(&self, id: Id) {
@@ -249,11 +266,8 @@ impl Actor for Counter {
 
     async fn load(&mut self) -> Result<(), Error> {
         let _step = self.world.step(self.claim.key);
-        let failures = &self.world.failures;
-        let fails = failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
-        if fails.is_ok() {
-            return Err(Error::internal("cannot read it back", "on purpose"));
-        }
+        self.world.loads.fetch_add(1, Ordering::SeqCst);
+        World::fail(&self.world.failures)?;
         let mut tx = self.ownership.member().db.begin_read().await?;
         let found = claim::find::<Counters>(&mut tx, self.claim.key).await?;
         let lost = found.is_none_or(|found| found.claim != self.claim);
@@ -266,11 +280,12 @@ impl Actor for Counter {
     }
 
     async fn next_event(&mut self) {
-        pending::<()>().await;
+        self.world.tick.notified().await;
     }
 
     async fn handle(&mut self, (): ()) -> Result<(), Error> {
-        Ok(())
+        World::fail(&self.world.failures)?;
+        self.write(INCREMENT, None).await
     }
 
     async fn answer(
@@ -280,7 +295,9 @@ impl Actor for Counter {
     ) -> Result<Result<(), Refusal>, Error> {
         let world = Arc::clone(&self.world);
         let _step = world.step(self.claim.key);
+        world.asked.fetch_add(1, Ordering::SeqCst);
         self.world.pass(self.claim.key).await;
+        World::fail(&self.world.unanswered)?;
         assert!(request != Request::Panic, "on purpose");
         if self.state == State::Idle {
             return Ok(Err(Refusal::Finished));
