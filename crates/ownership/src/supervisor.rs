@@ -414,3 +414,32 @@ impl<F: Factory> Supervisor<F> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ferroflow_types::id::RandomIds;
+    use ferroflow_types::time::SystemClock;
+
+    use super::*;
+    use crate::Member;
+    use crate::tests::toy::{Counting, Id, each_db};
+
+    #[tokio::test]
+    async fn an_idle_actor_is_let_go_of_only_if_no_message_is_on_its_way() {
+        let test = &each_db().await[0];
+        let member = Member::new(test.db.clone(), Arc::new(SystemClock), "a".to_owned());
+        let (ownership, inbox) = Ownership::new(Arc::new(member), Arc::new(RandomIds), 10);
+        let ownership = Arc::new(ownership);
+        let factory = Counting::new(&ownership, &Arc::default());
+        let mut supervisor = Supervisor::new(factory, ownership, inbox);
+        let key = Id(1);
+        supervisor.mailbox(Claim::first(key));
+        let (claim, order) = (None, Order::Drive);
+        supervisor.deliver(Message { key, claim, order });
+
+        supervisor.heed(Notice::Idle { key, served: 0 });
+        assert!(supervisor.actors.contains_key(&key));
+        supervisor.heed(Notice::Idle { key, served: 1 });
+        assert!(!supervisor.actors.contains_key(&key));
+    }
+}

@@ -5,4 +5,4 @@ mod claims;
 mod members;
 mod requests;
 mod supervising;
-mod toy;
+pub(crate) mod toy;

@@ -37,7 +37,7 @@ const MIGRATIONS: &[Migration] = &[Migration {
 
 /// The name of a counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Id(pub(super) u32);
+pub(crate) struct Id(pub(crate) u32);
 
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -55,7 +55,7 @@ impl FromStr for Id {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Request {
+pub(crate) enum Request {
     Increment,
     Finish,
     Panic,
@@ -78,7 +78,7 @@ impl Text for Request {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     Missing,
     Finished,
 }
@@ -95,7 +95,7 @@ impl Text for Refusal {
 }
 
 #[derive(Debug)]
-pub(super) struct Counters;
+pub(crate) struct Counters;
 
 impl Owned for Counters {
     type Key = Id;
@@ -149,7 +149,7 @@ impl Owned for Counters {
 
 /// What all actors of a test share.
 #[derive(Default)]
-pub(super) struct World {
+pub(crate) struct World {
     /// Actors that were made.
     pub(super) started: AtomicUsize,
     /// Requests that actors were given.
@@ -215,7 +215,7 @@ impl Drop for Step {
     }
 }
 
-pub(super) struct Counter {
+pub(crate) struct Counter {
     ownership: Arc<Ownership<Counters>>,
     world: Arc<World>,
     claim: Claim<Id>,
@@ -315,9 +315,16 @@ impl Actor for Counter {
     }
 }
 
-pub(super) struct Counting {
+pub(crate) struct Counting {
     ownership: Arc<Ownership<Counters>>,
     world: Arc<World>,
+}
+
+impl Counting {
+    pub(crate) fn new(ownership: &Arc<Ownership<Counters>>, world: &Arc<World>) -> Self {
+        let (ownership, world) = (Arc::clone(ownership), Arc::clone(world));
+        Self { ownership, world }
+    }
 }
 
 impl Factory for Counting {
@@ -335,10 +342,10 @@ impl Factory for Counting {
 }
 
 /// A clock that is set by hand.
-pub(super) struct Hand(AtomicI64);
+pub(crate) struct Hand(AtomicI64);
 
 impl Hand {
-    pub(super) fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self(AtomicI64::new(1_769_860_800_250)))
     }
 
@@ -368,7 +375,7 @@ pub(super) fn member(db: &Db, clock: Arc<dyn Clock>, id: &str, timing: Timing) -
 }
 
 /// A replica without tasks, by a clock that is set by hand.
-pub(super) fn still(db: &Db, clock: &Arc<Hand>, id: &str) -> Ownership<Counters> {
+pub(crate) fn still(db: &Db, clock: &Arc<Hand>, id: &str) -> Ownership<Counters> {
     let clock = Arc::clone(clock) as Arc<dyn Clock>;
     let member = member(db, clock, id, Timing::default());
     Ownership::new(member, Arc::new(RandomIds), 10).0
@@ -396,10 +403,7 @@ impl Replica {
         let ownership = Arc::new(ownership);
         let fence = ownership.enter().await.unwrap();
         let stop = CancellationToken::new();
-        let factory = Counting {
-            ownership: Arc::clone(&ownership),
-            world: Arc::clone(world),
-        };
+        let factory = Counting::new(&ownership, world);
         let supervisor = Supervisor::new(factory, Arc::clone(&ownership), inbox);
         let beats = Arc::clone(ownership.member()).keep_alive(fence, stop.clone());
         let tasks = vec![
@@ -438,7 +442,7 @@ impl Drop for Replica {
     }
 }
 
-pub(super) async fn each_db() -> Vec<TestDb> {
+pub(crate) async fn each_db() -> Vec<TestDb> {
     ferroflow_db::testing::each_db(MIGRATIONS).await
 }
 
