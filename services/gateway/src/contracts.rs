@@ -1,7 +1,7 @@
 //! The contracts of the services behind the gateway: what routes, rules of access, reflection and
 //! the OpenAPI document are made of.
 
-use prost_reflect::DescriptorPool;
+use prost_reflect::{DescriptorPool, Kind, MessageDescriptor};
 
 /// The descriptors of every service that clients may call.
 #[derive(Debug, Clone)]
@@ -38,6 +38,34 @@ impl Contracts {
     pub(crate) fn encoded(&self) -> Vec<u8> {
         self.pool.encode_to_vec()
     }
+}
+
+/// Whether a message is a scalar that may be absent.
+pub(crate) fn is_wrapper(message: &MessageDescriptor) -> bool {
+    let name = message.full_name().strip_prefix("google.protobuf.");
+    matches!(
+        name,
+        Some(
+            "DoubleValue"
+                | "FloatValue"
+                | "Int64Value"
+                | "UInt64Value"
+                | "Int32Value"
+                | "UInt32Value"
+                | "BoolValue"
+                | "StringValue"
+                | "BytesValue"
+        )
+    )
+}
+
+/// Whether a value is one text, as a part of a path can be.
+pub(crate) fn is_text(kind: &Kind) -> bool {
+    let Kind::Message(message) = kind else {
+        return true;
+    };
+    let name = message.full_name().strip_prefix("google.protobuf.");
+    is_wrapper(message) || matches!(name, Some("Timestamp" | "Duration" | "FieldMask"))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ mod kfp;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Response, StatusCode};
-use prost_reflect::{DeserializeOptions, EnumDescriptor, SerializeOptions};
+use prost_reflect::{DeserializeOptions, EnumDescriptor, Kind, SerializeOptions};
 use tonic::{Code, Status};
 
 use crate::contracts::Contracts;
@@ -26,8 +26,18 @@ pub(crate) trait Dialect: Send + Sync {
         false
     }
 
-    /// Whether `name=` is the same as no such parameter.
-    fn empty_is_absent(&self) -> bool {
+    /// Whether `name=` is the same as no such parameter, of what kind it is.
+    fn empty_is_absent(&self, _kind: &Kind) -> bool {
+        false
+    }
+
+    /// Whether an entry of a map may be a parameter, `name[key]=value`.
+    fn takes_map_entries(&self) -> bool {
+        false
+    }
+
+    /// Whether a body is read as JSON whatever it says that it is.
+    fn takes_any_content_type(&self) -> bool {
         false
     }
 
@@ -40,6 +50,11 @@ pub(crate) trait Dialect: Send + Sync {
     fn enumeration(&self, of: &EnumDescriptor, text: &str) -> Option<i32> {
         let known = of.get_value_by_name(text).map(|value| value.number());
         known.or_else(|| text.parse().ok())
+    }
+
+    /// A duration parameter as JSON has it, `1.5s`.
+    fn duration(&self, text: &str) -> Option<String> {
+        Some(text.to_owned())
     }
 
     /// How JSON bodies are read.
@@ -55,6 +70,12 @@ pub(crate) trait Dialect: Send + Sync {
     /// How messages are written: field names, defaults, enums, long integers.
     fn output(&self) -> SerializeOptions {
         SerializeOptions::new().use_proto_field_name(true)
+    }
+
+    /// Whether each message of a stream is in an object of its own, `{"result": …}`, for clients that
+    /// ask for no form of streams.
+    fn frames_streams(&self) -> bool {
+        false
     }
 
     /// The status for a path that has other methods than the request's.
@@ -128,7 +149,9 @@ mod tests {
     #[test]
     fn the_defaults_are_strict() {
         let ours = of("/apis/ferroflow/v1/events");
-        assert!(!ours.ignores_surplus() && !ours.empty_is_absent());
+        assert!(!ours.ignores_surplus() && !ours.empty_is_absent(&Kind::String));
+        assert!(!ours.takes_map_entries() && !ours.takes_any_content_type());
+        assert!(!ours.frames_streams());
         assert_eq!(
             (ours.boolean("true"), ours.boolean("1")),
             (Some(true), None)

@@ -1,6 +1,7 @@
 //! The OpenAPI 3.1 document, out of the same descriptors that transcoding uses.
 
 use std::collections::BTreeMap;
+use std::slice;
 
 use prost_reflect::{Cardinality, FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value, json};
@@ -9,17 +10,27 @@ use crate::contracts::Contracts;
 use crate::route::{Binding, Routes};
 use crate::uploads::Upload;
 
+/// What a binding to every method is described as.
+const ANY: [&str; 5] = ["delete", "get", "patch", "post", "put"];
+
 /// The document.
 pub(crate) fn document(contracts: &Contracts, routes: &Routes) -> Value {
     let mut schemas = BTreeMap::new();
     let mut paths: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
     for binding in routes.all() {
         let operation = operation(binding, contracts, &mut schemas);
-        let verb = binding.http.as_str().to_ascii_lowercase();
-        paths
-            .entry(plain_path(&binding.path))
-            .or_default()
-            .insert(verb, operation);
+        let operations = paths.entry(plain_path(&binding.path)).or_default();
+        let verb = binding
+            .http
+            .as_ref()
+            .map(|http| http.as_str().to_ascii_lowercase());
+        let verbs = match &verb {
+            Some(verb) => slice::from_ref(verb),
+            None => &ANY.map(str::to_owned)[..],
+        };
+        for verb in verbs {
+            operations.insert(verb.clone(), operation.clone());
+        }
     }
     for upload in Upload::ALL {
         let operation = upload_operation(upload, contracts, &mut schemas);
@@ -79,7 +90,10 @@ fn operation(
             }
         }
     }
-    let output = message_schema(&binding.method.output(), schemas);
+    let output = match &binding.response {
+        Some(field) => field_schema(field, schemas),
+        None => message_schema(&binding.method.output(), schemas),
+    };
     let mut operation = json!({
         "operationId": format!("{}_{}", binding.method.parent_service().name(), binding.method.name()),
         "tags": [binding.method.parent_service().name()],

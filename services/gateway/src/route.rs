@@ -14,6 +14,7 @@ use axum::http::{HeaderMap, Method, Request, header};
 use crate::pages::Page;
 use crate::uploads::Upload;
 pub(crate) use table::{Binding, Found, RouteError, Routes};
+pub(crate) use template::has_good_escapes;
 
 /// What a request is for.
 pub(crate) enum Target<'r> {

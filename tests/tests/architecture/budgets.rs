@@ -28,7 +28,7 @@ pub(crate) const FLOORS: &[(&str, usize)] = &[
     ("crates/testkit", 0),
     ("crates/types", 25),
     ("crates/yaml", 45),
-    ("services/gateway", 20),
+    ("services/gateway", 70),
     ("services/pipeline-svc", 25),
 ];
 

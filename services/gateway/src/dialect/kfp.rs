@@ -1,6 +1,7 @@
 //! Kubeflow Pipelines: what its clients expect of grpc-gateway, behind which its server is.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use prost_reflect::Kind;
 use serde_json::Value;
 
 use super::Dialect;
@@ -18,8 +19,17 @@ impl Dialect for Kfp {
         true
     }
 
-    /// Clients send empty parameters for what they leave out.
-    fn empty_is_absent(&self) -> bool {
+    /// Clients send empty parameters for the texts that they leave out.
+    fn empty_is_absent(&self, kind: &Kind) -> bool {
+        matches!(kind, Kind::String)
+    }
+
+    fn takes_map_entries(&self) -> bool {
+        true
+    }
+
+    /// `curl -d` says that it sends a form.
+    fn takes_any_content_type(&self) -> bool {
         true
     }
 
@@ -30,6 +40,11 @@ impl Dialect for Kfp {
             "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
             _ => None,
         }
+    }
+
+    /// As Go's `time.ParseDuration`, or as JSON has it, of which it is the superset.
+    fn duration(&self, text: &str) -> Option<String> {
+        go_duration(text)
     }
 
     /// Protobuf cannot tell empty tags from none: KFP's server says with a header that they are
@@ -45,10 +60,55 @@ impl Dialect for Kfp {
         metadata
     }
 
+    fn frames_streams(&self) -> bool {
+        true
+    }
+
     /// As grpc-gateway.
     fn wrong_method(&self) -> StatusCode {
         StatusCode::NOT_IMPLEMENTED
     }
+}
+
+/// `-1h2m3.5s` as the seconds of JSON's form.
+fn go_duration(text: &str) -> Option<String> {
+    let (sign, mut rest) = match text.strip_prefix('-') {
+        Some(rest) => ("-", rest),
+        None => ("", text.strip_prefix('+').unwrap_or(text)),
+    };
+    if rest == "0" {
+        return Some("0s".to_owned());
+    }
+    let mut nanos: i128 = 0;
+    loop {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, after) = rest.split_at(end);
+        let end = after.find(|c: char| c.is_ascii_digit() || c == '.');
+        let (unit, next) = after.split_at(end.unwrap_or(after.len()));
+        let scale: i128 = match unit {
+            "ns" => 1,
+            "us" | "µs" | "μs" => 1_000,
+            "ms" => 1_000_000,
+            "s" => 1_000_000_000,
+            "m" => 60_000_000_000,
+            "h" => 3_600_000_000_000,
+            _ => return None,
+        };
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        // Longer ones than a duration can have would overflow.
+        if number.len() > 32 || whole.len() + fraction.len() == 0 || fraction.contains('.') {
+            return None;
+        }
+        let digits: i128 = format!("0{whole}{fraction}").parse().ok()?;
+        let parts = 10_i128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
+        nanos = nanos.checked_add(digits.checked_mul(scale)? / parts)?;
+        if next.is_empty() {
+            break;
+        }
+        rest = next;
+    }
+    let (seconds, nanos) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
+    Some(format!("{sign}{seconds}.{nanos:09}s"))
 }
 
 /// Whether tags are given and empty.
@@ -75,6 +135,29 @@ mod tests {
         }
         for text in ["", "yes", "tRUE", "2"] {
             assert_eq!(Kfp.boolean(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_are_those_of_go() {
+        for (text, expected) in [
+            ("1h", Some("3600.000000000s")),
+            ("1h2m3.5s", Some("3723.500000000s")),
+            ("-1.5s", Some("-1.500000000s")),
+            ("+100ms", Some("0.100000000s")),
+            (".5s", Some("0.500000000s")),
+            ("3µs", Some("0.000003000s")),
+            ("0", Some("0s")),
+            ("", None),
+            ("1", None),
+            ("s", None),
+            (".s", None),
+            ("1.2.3s", None),
+            ("1d", None),
+            ("1s ", None),
+            ("99999999999999999999999999999999999999999h", None),
+        ] {
+            assert_eq!(Kfp.duration(text).as_deref(), expected, "{text}");
         }
     }
 

@@ -1,22 +1,32 @@
 //! Every binding of every RPC, built once from the descriptors.
 
+use std::collections::HashSet;
+
 use axum::http::Method;
-use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, Value};
+use ferroflow_proto::google::api::HttpRule;
+use ferroflow_proto::google::api::http_rule::Pattern;
+use prost_reflect::{
+    DescriptorPool, ExtensionDescriptor, FieldDescriptor, MessageDescriptor, MethodDescriptor,
+    Value,
+};
 
 use super::template::{Segment, Template, is_canonical};
+use crate::contracts::is_text;
 
 /// One way to reach an RPC over HTTP.
 #[derive(Debug, Clone)]
 pub(crate) struct Binding {
     /// The RPC.
     pub(crate) method: MethodDescriptor,
-    /// The HTTP method.
-    pub(crate) http: Method,
+    /// The HTTP method; none for every method.
+    pub(crate) http: Option<Method>,
     /// The path as it is written.
     pub(crate) path: String,
     template: Template,
-    /// The field that is the body, `*` for the whole message.
+    /// The field that is the body, `*` for the whole message, empty for none.
     pub(crate) body: String,
+    /// The field that is the body of the response; none for the whole message.
+    pub(crate) response: Option<FieldDescriptor>,
 }
 
 /// All bindings, the most special first.
@@ -43,6 +53,13 @@ pub(crate) enum RouteError {
     Method(Vec<Method>),
 }
 
+impl Binding {
+    /// Whether it is for requests of a method.
+    fn takes(&self, method: &Method) -> bool {
+        self.http.as_ref().is_none_or(|http| http == method)
+    }
+}
+
 impl Routes {
     /// The bindings of every service in the pool.
     ///
@@ -56,31 +73,17 @@ impl Routes {
             .services()
             .flat_map(|service| service.methods().collect::<Vec<_>>())
         {
-            let options = method.options();
-            if !options.has_extension(&extension) {
-                continue;
-            }
-            let rule = options.get_extension(&extension).into_owned();
-            let Value::Message(rule) = rule else { continue };
-            bindings.push(binding(&method, &rule)?);
-            if let Some(more) = rule.get_field_by_name("additional_bindings")
-                && let Value::List(rules) = more.into_owned()
-            {
-                for rule in rules {
-                    if let Value::Message(rule) = rule {
-                        bindings.push(binding(&method, &rule)?);
-                    }
-                }
-            }
+            bindings.extend(bindings_of(&method, &extension)?);
         }
-        bindings.sort_by_key(|binding| rank(&binding.template));
-        for pair in bindings.windows(2) {
-            let same = pair[0].http == pair[1].http
-                && pair[0].template.segments == pair[1].template.segments
-                && pair[0].template.verb == pair[1].template.verb;
-            if same {
-                let (a, b) = (pair[0].method.full_name(), pair[1].method.full_name());
-                return Err(format!("{a} and {b} are both bound to {}", pair[0].path));
+        bindings.sort_by_key(|binding| (rank(&binding.template), binding.http.is_none()));
+        let mut taken = HashSet::new();
+        for binding in &bindings {
+            let Template { segments, verb, .. } = &binding.template;
+            if !taken.insert((segments, verb, &binding.http)) {
+                let (name, path) = (binding.method.full_name(), &binding.path);
+                return Err(format!(
+                    "{name} is bound to {path}, which something else is bound to as well"
+                ));
             }
         }
         Ok(Self { bindings })
@@ -102,17 +105,24 @@ impl Routes {
         } else {
             method
         };
-        let mut others = Vec::new();
+        let (mut others, mut is_verb) = (Vec::new(), false);
         for binding in &self.bindings {
+            let takes = binding.takes(wanted);
             let Some(variables) = binding.template.matches(raw) else {
+                is_verb |= takes && binding.template.has_bare_verb(raw);
                 continue;
             };
-            if binding.http == wanted {
+            // Those with verbs come first, so it is known by now what the end of the path is.
+            if is_verb && binding.template.verb.is_none() {
+                continue;
+            }
+            if takes {
                 return Ok(Found { binding, variables });
             }
-            others.push(binding.http.clone());
+            others.extend(binding.http.clone());
         }
-        others.dedup();
+        let mut seen = HashSet::new();
+        others.retain(|method| seen.insert(method.clone()));
         Err(if others.is_empty() {
             RouteError::Unknown
         } else {
@@ -134,46 +144,97 @@ fn rank(template: &Template) -> (bool, Vec<(u8, Segment)>) {
     (template.verb.is_none(), segments.collect())
 }
 
-fn binding(method: &MethodDescriptor, rule: &DynamicMessage) -> Result<Binding, String> {
-    let text = |field: &str| match rule
-        .get_field_by_name(field)
-        .map(std::borrow::Cow::into_owned)
-    {
-        Some(Value::String(text)) => text,
-        _ => String::new(),
-    };
-    let verbs = [
-        ("get", Method::GET),
-        ("put", Method::PUT),
-        ("post", Method::POST),
-        ("delete", Method::DELETE),
-        ("patch", Method::PATCH),
-    ];
-    let found = verbs.into_iter().map(|(field, http)| (text(field), http));
-    let name = method.full_name();
-    let (path, http) = found
-        .into_iter()
-        .find(|(path, _)| !path.is_empty())
-        .ok_or_else(|| format!("{name}: its http rule has no path"))?;
-    let template = Template::parse(&path).map_err(|problem| format!("{name}: {problem}"))?;
-    for variable in &template.variables {
-        let mut message = Some(method.input());
-        for part in variable.field.split('.') {
-            let field = message
-                .as_ref()
-                .and_then(|message| message.get_field_by_name(part));
-            let field =
-                field.ok_or_else(|| format!("{name}: there is no field {}", variable.field))?;
-            message = field.kind().as_message().cloned();
-        }
+/// The bindings of an RPC, none if it states no rule.
+fn bindings_of(
+    method: &MethodDescriptor,
+    extension: &ExtensionDescriptor,
+) -> Result<Vec<Binding>, String> {
+    let options = method.options();
+    if !options.has_extension(extension) {
+        return Ok(Vec::new());
     }
+    let named = |problem: String| format!("{}: {problem}", method.full_name());
+    let rule = match options.get_extension(extension).as_ref() {
+        Value::Message(rule) => rule.transcode_to::<HttpRule>().ok(),
+        _ => None,
+    };
+    let mut rule = rule.ok_or_else(|| named("its http rule cannot be read".to_owned()))?;
+    if method.is_client_streaming() {
+        return Err(named(
+            "streams of requests cannot be bound to HTTP".to_owned(),
+        ));
+    }
+    let mut rules = std::mem::take(&mut rule.additional_bindings);
+    if rules
+        .iter()
+        .any(|rule| !rule.additional_bindings.is_empty())
+    {
+        return Err(named("additional_bindings are one level deep".to_owned()));
+    }
+    rules.insert(0, rule);
+    let bindings = rules.into_iter().map(|rule| binding(method, rule));
+    bindings.collect::<Result<_, _>>().map_err(named)
+}
+
+fn binding(method: &MethodDescriptor, rule: HttpRule) -> Result<Binding, String> {
+    let (http, path) = match rule.pattern {
+        Some(Pattern::Get(path)) => (Some(Method::GET), path),
+        Some(Pattern::Put(path)) => (Some(Method::PUT), path),
+        Some(Pattern::Post(path)) => (Some(Method::POST), path),
+        Some(Pattern::Delete(path)) => (Some(Method::DELETE), path),
+        Some(Pattern::Patch(path)) => (Some(Method::PATCH), path),
+        Some(Pattern::Custom(custom)) if custom.kind == "*" => (None, custom.path),
+        Some(Pattern::Custom(custom)) => {
+            let http = Method::from_bytes(custom.kind.as_bytes());
+            let http = http.map_err(|_| format!("{:?} is no HTTP method", custom.kind))?;
+            (Some(http), custom.path)
+        }
+        None => return Err("its http rule has no path".to_owned()),
+    };
+    let template = Template::parse(&path)?;
+    for variable in &template.variables {
+        check_variable(&method.input(), &variable.field)?;
+    }
+    let field = |message: MessageDescriptor, name: &str| {
+        let field = message.get_field_by_name(name);
+        field.ok_or_else(|| format!("its body {name} is no field of {}", message.name()))
+    };
+    if !matches!(rule.body.as_str(), "" | "*") {
+        field(method.input(), &rule.body)?;
+    }
+    let response = match rule.response_body.as_str() {
+        "" => None,
+        name => Some(field(method.output(), name)?),
+    };
     Ok(Binding {
         method: method.clone(),
         http,
         path,
         template,
-        body: text("body"),
+        body: rule.body,
+        response,
     })
+}
+
+/// A variable is one text, in messages that are there once.
+fn check_variable(input: &MessageDescriptor, path: &str) -> Result<(), String> {
+    let wrong = |problem: &str| format!("variable {path}: {problem}");
+    let mut message = Some(input.clone());
+    let mut last = None;
+    for part in path.split('.') {
+        let outer = message.ok_or_else(|| wrong("a scalar has no fields"))?;
+        let field = outer.get_field_by_name(part);
+        let field = field.ok_or_else(|| wrong(&format!("there is no field {part}")))?;
+        if field.is_list() || field.is_map() {
+            return Err(wrong(&format!("{part} is repeated")));
+        }
+        message = field.kind().as_message().cloned();
+        last = Some(field.kind());
+    }
+    match last {
+        Some(kind) if is_text(&kind) => Ok(()),
+        _ => Err(wrong("a message is no text")),
+    }
 }
 
 #[cfg(test)]
@@ -185,6 +246,124 @@ mod tests {
         routes
             .find(&method, path)
             .map(|found| found.binding.method.name().to_owned())
+    }
+
+    fn built(rules: &[&str]) -> Result<Routes, String> {
+        let rpcs = rules.iter().enumerate().map(|(number, rule)| {
+            format!("rpc R{number}(M) returns (M) {{ option (google.api.http) = {{{rule}}}; }}")
+        });
+        let rpcs: String = rpcs.collect();
+        let text = format!(
+            "syntax = \"proto3\"; package t; import \"google/api/annotations.proto\"; \
+             message M {{ string id = 1; M m = 2; repeated string many = 3; }} \
+             service S {{ {rpcs} }}"
+        );
+        Routes::build(crate::contracts::tests::compiled(&text).pool())
+    }
+
+    #[test]
+    fn rules_that_cannot_be_served_stop_the_start() {
+        for (rules, problem) in [
+            (vec![""], "t.S.R0: its http rule has no path"),
+            (vec![r#"get: "v1""#], "must begin with /"),
+            (
+                vec![r#"get: "/v1/{nope}""#],
+                "variable nope: there is no field nope",
+            ),
+            (
+                vec![r#"get: "/v1/{id.x}""#],
+                "variable id.x: a scalar has no fields",
+            ),
+            (
+                vec![r#"get: "/v1/{many}""#],
+                "variable many: many is repeated",
+            ),
+            (
+                vec![r#"get: "/v1/{m}""#],
+                "variable m: a message is no text",
+            ),
+            (
+                vec![r#"post: "/v1" body: "nope""#],
+                "its body nope is no field of M",
+            ),
+            (
+                vec![r#"get: "/v1" response_body: "nope""#],
+                "nope is no field of M",
+            ),
+            (
+                vec![r#"custom {kind: "A B" path: "/v1"}"#],
+                "is no HTTP method",
+            ),
+            (
+                vec![
+                    r#"get: "/a" additional_bindings {get: "/b" additional_bindings {get: "/c"}}"#,
+                ],
+                "one level deep",
+            ),
+            (
+                vec![
+                    r#"get: "/v1/{id}""#,
+                    r#"post: "/v1/{id}""#,
+                    r#"get: "/v1/{m.id}""#,
+                ],
+                "which something else is bound to as well",
+            ),
+            (
+                vec![r#"get: "/v1" additional_bindings {get: "/v1"}"#],
+                "which something else is bound to as well",
+            ),
+        ] {
+            let error = built(&rules).err().unwrap();
+            assert!(error.contains(problem), "{rules:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_most_special_binding_is_found_in_whatever_order_they_stand() {
+        let mut rules = vec![
+            r#"get: "/v1/{id=**}""#,
+            r#"get: "/v1/{id}""#,
+            r#"get: "/v1/{id}/x""#,
+            r#"get: "/v1/a""#,
+            r#"get: "/v1/a/{id}""#,
+            r#"get: "/v1/{id}:do""#,
+            r#"get: "/v1/{id=**}:do""#,
+            r#"custom {kind: "*" path: "/v1/a"}"#,
+        ];
+        for _ in 0..rules.len() {
+            rules.rotate_left(1);
+            let routes = built(&rules).unwrap();
+            for (method, path, expected) in [
+                (Method::GET, "/v1/a", r#"get: "/v1/a""#),
+                (Method::PUT, "/v1/a", r#"custom {kind: "*" path: "/v1/a"}"#),
+                (Method::GET, "/v1/b", r#"get: "/v1/{id}""#),
+                (Method::GET, "/v1/a/x", r#"get: "/v1/a/{id}""#),
+                (Method::GET, "/v1/b/x", r#"get: "/v1/{id}/x""#),
+                (Method::GET, "/v1/b/y", r#"get: "/v1/{id=**}""#),
+                (Method::GET, "/v1", r#"get: "/v1/{id=**}""#),
+                (Method::GET, "/v1/a:do", r#"get: "/v1/{id}:do""#),
+                (Method::GET, "/v1/a/b:do", r#"get: "/v1/{id=**}:do""#),
+            ] {
+                let found = routes.find(&method, path).ok().unwrap();
+                let number: usize = found.binding.method.name()[1..].parse().unwrap();
+                assert_eq!(rules[number], expected, "{method} {path}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_verb_that_is_known_is_no_part_of_a_value() {
+        let routes = built(&[r#"get: "/v1/{id}""#, r#"get: "/v1/{id}:do""#]).unwrap();
+        let find = |path| {
+            routes
+                .find(&Method::GET, path)
+                .map(|found| found.variables[0].1.clone())
+        };
+        assert_eq!(find("/v1/7:do").as_deref(), Ok("7"));
+        assert_eq!(find("/v1/7:other").as_deref(), Ok("7:other"));
+        assert_eq!(find("/v1/:other").as_deref(), Ok(":other"));
+        assert_eq!(find("/v1/:do"), Err(RouteError::Unknown));
+        assert_eq!(find("/v1/7%3Ado").as_deref(), Ok("7:do"));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use percent_encoding::percent_decode_str;
 
 /// One segment of a template.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Segment {
     /// This very text.
     Literal(String),
@@ -42,6 +42,9 @@ impl Template {
             Some((path, verb)) if !verb.contains(['/', '}']) => (path, Some(verb.to_owned())),
             _ => (rest, None),
         };
+        if verb.as_deref() == Some("") {
+            return Err(wrong("the verb is empty"));
+        }
         let mut template = Self {
             segments: Vec::new(),
             variables: Vec::new(),
@@ -81,6 +84,9 @@ impl Template {
             return Ok(());
         };
         let (field, pattern) = inner.split_once('=').unwrap_or((inner, "*"));
+        if field.is_empty() || self.variables.iter().any(|other| other.field == field) {
+            return Err(format!("variable {field:?} has no name of its own"));
+        }
         let first = self.segments.len();
         for part in pattern.split('/') {
             self.segments.push(single(part)?);
@@ -94,12 +100,30 @@ impl Template {
         Ok(())
     }
 
+    /// The raw path without the verb, if it ends with it.
+    fn without_verb<'p>(&self, raw: &'p str) -> Option<&'p str> {
+        match &self.verb {
+            Some(verb) => raw.strip_suffix(verb.as_str())?.strip_suffix(':'),
+            None => Some(raw),
+        }
+    }
+
+    /// Whether the raw path ends with the verb where this template has it, though nothing is before
+    /// it: then the verb is no part of a value.
+    pub(super) fn has_bare_verb(&self, raw: &str) -> bool {
+        let bare = self.verb.is_some() && self.segments.last() == Some(&Segment::One);
+        let path = self.without_verb(raw).filter(|_| bare);
+        let path = path.filter(|path| path.is_empty() || path.ends_with('/'));
+        // Any text may stand in for the value that is not there.
+        path.is_some_and(|path| self.matched(&format!("{path}x")).is_some())
+    }
+
     /// The values of the variables, if the raw path matches. `raw` has no leading slash.
     pub(super) fn matches(&self, raw: &str) -> Option<Vec<(&str, String)>> {
-        let raw = match &self.verb {
-            Some(verb) => raw.strip_suffix(verb.as_str())?.strip_suffix(':')?,
-            None => raw,
-        };
+        self.matched(self.without_verb(raw)?)
+    }
+
+    fn matched(&self, raw: &str) -> Option<Vec<(&str, String)>> {
         let parts: Vec<&str> = raw.split('/').collect();
         let has_rest = self.segments.last() == Some(&Segment::Rest);
         let fixed = self.segments.len() - usize::from(has_rest);
@@ -161,14 +185,18 @@ fn decode_but_slash(part: &str) -> Option<String> {
     Some(decoded?.join("%2F"))
 }
 
+/// Whether two hexadecimal digits follow every `%`.
+pub(crate) fn has_good_escapes(raw: &str) -> bool {
+    raw.match_indices('%').all(|(at, _)| {
+        let digits = raw.as_bytes().get(at + 1..at + 3);
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    })
+}
+
 /// Whether a raw path is one that every layer reads the same way: no dot segments, no bad escapes,
 /// no NUL.
 pub(super) fn is_canonical(raw: &str) -> bool {
-    let escapes_are_good = raw.match_indices('%').all(|(at, _)| {
-        let digits = raw.as_bytes().get(at + 1..at + 3);
-        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
-    });
-    escapes_are_good
+    has_good_escapes(raw)
         && !raw.contains('\\')
         && raw.split('/').all(|part| match decode(part) {
             Some(text) => text != "." && text != ".." && !text.contains('\0'),
@@ -223,7 +251,21 @@ mod tests {
 
     #[test]
     fn what_is_no_template_is_refused() {
-        for text in ["v1", "/v1/{a", "/v1/{a}b", "/v1//a", "/v1/**/a", "/v1/a*"] {
+        for text in [
+            "v1",
+            "/v1/{a",
+            "/v1/{a}b",
+            "/v1//a",
+            "/v1/**/a",
+            "/v1/a*",
+            "/v1/a:",
+            "/v1/{}",
+            "/v1/{=*}",
+            "/v1/{a}/{a}",
+            "/v1/{a={b}}",
+            "/v1/{a=**}/b",
+            "/",
+        ] {
             assert!(Template::parse(text).is_err(), "{text}");
         }
     }
@@ -243,6 +285,24 @@ mod tests {
             assert!(!is_canonical(path), "{path}");
         }
         assert!(is_canonical("a/b.c/%2F..x/"));
+    }
+
+    #[test]
+    fn a_verb_without_a_value_before_it_is_seen() {
+        let bare =
+            |template: &str, path: &str| Template::parse(template).unwrap().has_bare_verb(path);
+        assert!(bare("/v1/{id}:archive", "v1/:archive"));
+        assert!(bare("/{id}:archive", ":archive"));
+        for (template, path) in [
+            ("/v1/{id}:archive", "v1/7:archive"),
+            ("/v1/{id}:archive", "v2/:archive"),
+            ("/v1/{id}:archive", "v1/:retry"),
+            ("/v1/{id}", "v1/:archive"),
+            ("/v1/{id=**}:archive", "v1/:archive"),
+            ("/v1/x:archive", "v1/:archive"),
+        ] {
+            assert!(!bare(template, path), "{template} {path}");
+        }
     }
 
     proptest! {

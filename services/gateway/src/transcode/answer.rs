@@ -3,11 +3,12 @@
 use axum::body::Body;
 use axum::http::{Request, Response, StatusCode};
 use prost::Message as _;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::bind::{bind, is_http_body};
 use super::body::Content;
-use super::json::to_json;
+use super::deadline::Deadline;
+use super::json::answer_json;
 use super::stream;
 use crate::authorize::Allowed;
 use crate::contracts::Contracts;
@@ -46,20 +47,57 @@ impl Transcoder<'_> {
         request: Request<Body>,
     ) -> Result<Response<Body>, Status> {
         let (parts, body) = request.into_parts();
+        let deadline = Deadline::of(&parts.headers)?;
         let content = Content::read(&parts.headers, body, self.body_max).await?;
+        if takes_json(found) && !self.understands(&content) {
+            let message = format!(
+                "content-type {:?} is not taken: send application/json",
+                content.kind
+            );
+            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            return Ok(self
+                .dialect
+                .unroutable(status, Code::InvalidArgument, &message));
+        }
         let query = parts.uri.query().unwrap_or_default();
         let mut message = bind(found, query, &content, self.dialect)?;
-        let metadata = self.dialect.metadata(&parts.method, &content.bytes);
+        let mut metadata = self.dialect.metadata(&parts.method, &content.bytes);
+        deadline.tell(&mut metadata)?;
         let raw = is_http_body(&allowed.method.output());
         if raw || allowed.method.is_server_streaming() {
             stream::take_cursor(&mut message, &parts.headers);
             let request = message.encode_to_vec().into();
-            let call = call::stream(self.upstreams, allowed, request, metadata).await?;
-            return stream::respond(self, &allowed.method, call, &parts.headers).await;
+            let call = call::stream(self.upstreams, allowed, request, metadata);
+            let call = deadline.limit(call).await?;
+            return stream::respond(self, found, call, deadline, &parts.headers).await;
         }
         let request = message.encode_to_vec().into();
-        let bytes = call::unary(self.upstreams, allowed, request, metadata).await?;
-        let json = to_json(self.dialect, &allowed.method, &bytes)?;
+        let call = call::unary(self.upstreams, allowed, request, metadata);
+        let bytes = deadline.limit(call).await?;
+        let response = found.binding.response.as_ref();
+        let json = answer_json(self.dialect, &allowed.method, response, &bytes)?;
         Ok(error::json_response(StatusCode::OK, &json))
+    }
+
+    fn understands(&self, content: &Content) -> bool {
+        let essence = content.kind.split(';').next().unwrap_or_default().trim();
+        content.bytes.is_empty()
+            || essence.is_empty()
+            || essence.eq_ignore_ascii_case("application/json")
+            || self.dialect.takes_any_content_type()
+    }
+}
+
+/// Whether the body of a request is JSON, and not bytes or none.
+fn takes_json(found: &Found<'_>) -> bool {
+    let input = found.binding.method.input();
+    match found.binding.body.as_str() {
+        "" => false,
+        "*" => !is_http_body(&input),
+        name => {
+            let field = input.get_field_by_name(name);
+            let kind = field.map(|field| field.kind());
+            !kind.is_some_and(|kind| kind.as_message().is_some_and(is_http_body))
+        }
     }
 }

@@ -1,17 +1,21 @@
 //! Path, query and body into the request message.
 
+use std::collections::HashSet;
+
 use ferroflow_types::json_place;
+use percent_encoding::percent_decode_str;
 use prost_reflect::{
-    Cardinality, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage as _,
-    Value,
+    DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage as _, Value,
 };
 use tonic::Status;
 
 use super::body::Content;
+use super::field::{Misnamed, Origin, Place};
+use super::unique::{self, Shape};
 use crate::dialect::Dialect;
-use crate::route::Found;
+use crate::route::{Found, has_good_escapes};
 
-fn invalid(message: String) -> Status {
+pub(super) fn invalid(message: String) -> Status {
     Status::invalid_argument(message)
 }
 
@@ -23,19 +27,28 @@ pub(super) fn bind(
     dialect: &dyn Dialect,
 ) -> Result<DynamicMessage, Status> {
     let binding = found.binding;
-    let mut message = DynamicMessage::new(binding.method.input());
+    let descriptor = binding.method.input();
+    let mut message = DynamicMessage::new(descriptor.clone());
     bind_body(&mut message, &binding.body, content, dialect)?;
+    let mut given = HashSet::new();
     for (path, text) in &found.variables {
-        set(&mut message, path, text, dialect, Origin::Path)?;
+        let place = named(&descriptor, path)?;
+        place.set(&mut message, text, Origin::Path, dialect)?;
+        given.insert(place.name());
     }
-    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-        let bound = found.variables.iter().any(|(path, _)| *path == name);
+    let elsewhere = given.clone();
+    for (name, value) in parameters(query)? {
+        let place = match Place::find(&descriptor, &name) {
+            Ok(place) => place,
+            Err(Misnamed::Unknown) if dialect.ignores_surplus() => continue,
+            Err(problem) => return Err(misnamed(&name, &problem)),
+        };
         let in_body = match binding.body.as_str() {
             "" => false,
             "*" => true,
-            field => name == field || name.starts_with(&format!("{field}.")),
+            field => place.first() == field,
         };
-        if bound || in_body {
+        if in_body || elsewhere.contains(&place.name()) {
             if dialect.ignores_surplus() {
                 continue;
             }
@@ -43,9 +56,51 @@ pub(super) fn bind(
                 "query parameter {name} is given in the path or body"
             )));
         }
-        set(&mut message, &name, &value, dialect, Origin::Query)?;
+        if place.is_entry() && !dialect.takes_map_entries() {
+            return Err(invalid(format!(
+                "parameter {name}: maps cannot be given in a query"
+            )));
+        }
+        if value.is_empty() && !place.is_list() && dialect.empty_is_absent(&place.kind()) {
+            continue;
+        }
+        if !given.insert(place.name()) && !place.is_list() {
+            return Err(invalid(format!("parameter {name} is given twice")));
+        }
+        place.set(&mut message, &value, Origin::Query, dialect)?;
     }
     Ok(message)
+}
+
+fn named(descriptor: &MessageDescriptor, name: &str) -> Result<Place, Status> {
+    Place::find(descriptor, name).map_err(|problem| misnamed(name, &problem))
+}
+
+fn misnamed(name: &str, problem: &Misnamed) -> Status {
+    invalid(match problem {
+        Misnamed::Unknown => format!("unknown parameter {name}"),
+        Misnamed::NoFields(outer) => format!("parameter {name}: {outer} has no fields"),
+    })
+}
+
+/// Names and values of a query, whose escapes are all good.
+fn parameters(query: &str) -> Result<Vec<(String, String)>, Status> {
+    let decoded = |text: &str| {
+        if !has_good_escapes(text) {
+            return None;
+        }
+        let text = text.replace('+', " ");
+        let decoded = percent_decode_str(&text).decode_utf8().ok()?;
+        Some(decoded.into_owned())
+    };
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Some((decoded(name)?, decoded(value)?))
+        })
+        .collect::<Option<_>>()
+        .ok_or_else(|| invalid("the query has an escape that is none of UTF-8".to_owned()))
 }
 
 fn bind_body(
@@ -54,38 +109,36 @@ fn bind_body(
     content: &Content,
     dialect: &dyn Dialect,
 ) -> Result<(), Status> {
+    let descriptor = message.descriptor();
     let body = content.bytes.trim_ascii();
     if body.is_empty() {
         return Ok(());
     }
     match field {
-        // Clients of KFP send `{}` or nothing where there is no body.
         "" if dialect.ignores_surplus() => Ok(()),
         "" => Err(invalid("this request has no body".to_owned())),
-        "*" if is_http_body(&message.descriptor()) => {
-            *message = raw(&message.descriptor(), content);
-            Ok(())
-        }
         "*" => {
-            *message = decode(&message.descriptor(), body, dialect)?;
+            *message = if is_http_body(&descriptor) {
+                raw(&descriptor, content)
+            } else {
+                decode(&descriptor, body, dialect)?
+            };
             Ok(())
         }
         name => {
-            let descriptor = message.descriptor();
-            let Some(field) = descriptor.get_field_by_name(name) else {
-                return Err(Status::internal(
-                    "the http rule names a field that is not there",
-                ));
-            };
-            let value = match field.kind() {
-                Kind::Message(inner) if is_http_body(&inner) => {
-                    Value::Message(raw(&inner, content))
+            let field = descriptor.get_field_by_name(name);
+            let field = field
+                .ok_or_else(|| Status::internal("the http rule names a field that is not there"))?;
+            match field.kind() {
+                Kind::Message(inner) if is_http_body(&inner) && !field.is_list() => {
+                    message.set_field(&field, Value::Message(raw(&inner, content)));
                 }
-                Kind::Message(inner) => Value::Message(decode(&inner, body, dialect)?),
-                _ => scalar(&field.kind(), &json_text(body)?, dialect)
-                    .ok_or_else(|| invalid(format!("body: not a value of {name}")))?,
-            };
-            message.set_field(&field, value);
+                Kind::Message(inner) if !field.is_list() && !field.is_map() => {
+                    let inner = decode(&inner, body, dialect)?;
+                    message.set_field(&field, Value::Message(inner));
+                }
+                _ => *message = decode_field(&descriptor, &field, body, dialect)?,
+            }
             Ok(())
         }
     }
@@ -104,9 +157,22 @@ fn raw(descriptor: &MessageDescriptor, content: &Content) -> DynamicMessage {
     message
 }
 
-/// The text of a body that is one JSON string.
-fn json_text(body: &[u8]) -> Result<String, Status> {
-    serde_json::from_slice(body).map_err(|error| invalid(format!("body: {error}")))
+/// A message of which the body is one field: a list, a map or a scalar.
+fn decode_field(
+    descriptor: &MessageDescriptor,
+    field: &FieldDescriptor,
+    body: &[u8],
+    dialect: &dyn Dialect,
+) -> Result<DynamicMessage, Status> {
+    let wrong = |problem: String| invalid(format!("the body is not a value of {problem}"));
+    let name = field.name();
+    unique::check(body, &Shape::of_field(field))
+        .map_err(|error| wrong(format!("{name}: {}", problem(body, &error))))?;
+    let value: serde_json::Value = serde_json::from_slice(body)
+        .map_err(|error| wrong(format!("{name}: {}", problem(body, &error))))?;
+    let whole = serde_json::Value::Object([(name.to_owned(), value)].into_iter().collect());
+    DynamicMessage::deserialize_with_options(descriptor.clone(), whole, &dialect.input())
+        .map_err(|error| wrong(format!("{name}: {error}")))
 }
 
 fn decode(
@@ -114,13 +180,15 @@ fn decode(
     body: &[u8],
     dialect: &dyn Dialect,
 ) -> Result<DynamicMessage, Status> {
+    let wrong = |error: serde_json::Error| {
+        let (name, problem) = (descriptor.name(), problem(body, &error));
+        invalid(format!("the body is not a {name}: {problem}"))
+    };
+    unique::check(body, &Shape::of_message(descriptor)).map_err(wrong)?;
     let mut json = serde_json::Deserializer::from_slice(body);
     let options = dialect.input();
     let message = DynamicMessage::deserialize_with_options(descriptor.clone(), &mut json, &options)
-        .map_err(|error| {
-            let (name, problem) = (descriptor.name(), problem(body, &error));
-            invalid(format!("the body is not a {name}: {problem}"))
-        })?;
+        .map_err(wrong)?;
     json.end()
         .map_err(|error| invalid(format!("text follows the body's JSON: {error}")))?;
     Ok(message)
@@ -139,118 +207,6 @@ fn problem(body: &[u8], error: &serde_json::Error) -> String {
         "" => problem,
         place => format!("{place}: {problem}"),
     }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Origin {
-    Path,
-    Query,
-}
-
-/// Sets the field at a path such as `a.b.c` from text.
-fn set(
-    message: &mut DynamicMessage,
-    path: &str,
-    text: &str,
-    dialect: &dyn Dialect,
-    origin: Origin,
-) -> Result<(), Status> {
-    let (head, tail) = match path.split_once('.') {
-        Some((head, tail)) => (head, Some(tail)),
-        None => (path, None),
-    };
-    let descriptor = message.descriptor();
-    let field = descriptor
-        .get_field_by_name(head)
-        .or_else(|| descriptor.get_field_by_json_name(head));
-    let Some(field) = field else {
-        return if dialect.ignores_surplus() && origin == Origin::Query {
-            Ok(())
-        } else {
-            Err(invalid(format!("unknown parameter {path}")))
-        };
-    };
-    let Some(tail) = tail else {
-        return set_leaf(message, &field, path, text, dialect, origin);
-    };
-    if !matches!(field.kind(), Kind::Message(_)) || field.is_list() || field.is_map() {
-        return Err(invalid(format!("parameter {path}: {head} has no fields")));
-    }
-    match message.get_field_mut(&field) {
-        Value::Message(inner) => set(inner, tail, text, dialect, origin),
-        _ => Err(Status::internal("a message field holds no message")),
-    }
-}
-
-fn set_leaf(
-    message: &mut DynamicMessage,
-    field: &FieldDescriptor,
-    path: &str,
-    text: &str,
-    dialect: &dyn Dialect,
-    origin: Origin,
-) -> Result<(), Status> {
-    if field.is_map() {
-        return Err(invalid(format!(
-            "parameter {path}: maps cannot be given in a query"
-        )));
-    }
-    let value = scalar(&field.kind(), text, dialect).ok_or_else(|| {
-        invalid(format!(
-            "parameter {path}: {text:?} is not a {:?}",
-            field.kind()
-        ))
-    })?;
-    if field.cardinality() == Cardinality::Repeated {
-        if let Value::List(list) = message.get_field_mut(field) {
-            list.push(value);
-        }
-        return Ok(());
-    }
-    let given = message.has_field(field);
-    if given && origin == Origin::Query {
-        return Err(invalid(format!("parameter {path} is given twice")));
-    }
-    if given && *message.get_field(field) != value {
-        return Err(invalid(format!(
-            "{path} differs between the path and the body"
-        )));
-    }
-    // Clients of KFP send empty parameters for what they leave out.
-    if !(dialect.empty_is_absent() && text.is_empty()) {
-        message.set_field(field, value);
-    }
-    Ok(())
-}
-
-/// Text as a value of a kind.
-fn scalar(kind: &Kind, text: &str, dialect: &dyn Dialect) -> Option<Value> {
-    Some(match kind {
-        Kind::String => Value::String(text.to_owned()),
-        Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => Value::I32(text.parse().ok()?),
-        Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => Value::I64(text.parse().ok()?),
-        Kind::Uint32 | Kind::Fixed32 => Value::U32(text.parse().ok()?),
-        Kind::Uint64 | Kind::Fixed64 => Value::U64(text.parse().ok()?),
-        Kind::Double => Value::F64(text.parse().ok()?),
-        Kind::Float => Value::F32(text.parse().ok()?),
-        Kind::Bool => Value::Bool(dialect.boolean(text)?),
-        Kind::Enum(of) => Value::EnumNumber(dialect.enumeration(of, text)?),
-        Kind::Bytes => {
-            use base64::Engine as _;
-            let engine = base64::engine::general_purpose::STANDARD;
-            Value::Bytes(engine.decode(text).ok()?.into())
-        }
-        // Timestamps, durations, wrappers and the like have a JSON form that is one text.
-        Kind::Message(message) => {
-            let json = serde_json::Value::String(text.to_owned());
-            let parsed = DynamicMessage::deserialize(message.clone(), json).ok();
-            let parsed = parsed.or_else(|| {
-                let json: serde_json::Value = serde_json::from_str(text).ok()?;
-                DynamicMessage::deserialize(message.clone(), json).ok()
-            });
-            Value::Message(parsed?)
-        }
-    })
 }
 
 #[cfg(test)]

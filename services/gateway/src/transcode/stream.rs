@@ -13,16 +13,18 @@ use axum::response::IntoResponse as _;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
-use prost_reflect::{DynamicMessage, MethodDescriptor, Value};
+use prost_reflect::{DynamicMessage, FieldDescriptor, MethodDescriptor, Value};
 use tonic::{Response, Status, Streaming};
 
 use super::answer::Transcoder;
 use super::bind::is_http_body;
 use super::content;
-use super::json::message_json;
+use super::deadline::Deadline;
+use super::json::{message_json, shown};
 use crate::contracts::Contracts;
 use crate::dialect::Dialect;
 use crate::error::status_json;
+use crate::route::Found;
 
 /// Proxies close streams on which nothing comes for long.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -49,7 +51,12 @@ struct Item {
     cursor: String,
 }
 
-fn item(dialect: &dyn Dialect, method: &MethodDescriptor, bytes: &Bytes) -> Result<Item, Status> {
+fn item(
+    dialect: &dyn Dialect,
+    method: &MethodDescriptor,
+    field: Option<&FieldDescriptor>,
+    bytes: &Bytes,
+) -> Result<Item, Status> {
     let message = DynamicMessage::decode(method.output(), bytes.clone())
         .map_err(|error| Status::internal(format!("the service's message is broken: {error}")))?;
     let cursor = match message
@@ -60,7 +67,7 @@ fn item(dialect: &dyn Dialect, method: &MethodDescriptor, bytes: &Bytes) -> Resu
         _ => String::new(),
     };
     Ok(Item {
-        json: message_json(dialect, &message)?,
+        json: shown(message_json(dialect, &message)?, field),
         cursor,
     })
 }
@@ -68,14 +75,16 @@ fn item(dialect: &dyn Dialect, method: &MethodDescriptor, bytes: &Bytes) -> Resu
 /// The response for a stream. An error before the first message is an error like any other.
 pub(super) async fn respond(
     transcoder: &Transcoder<'_>,
-    method: &MethodDescriptor,
+    found: &Found<'_>,
     call: Response<Streaming<Bytes>>,
+    deadline: Deadline,
     headers: &HeaderMap,
 ) -> Result<http::Response<Body>, Status> {
+    let method = &found.binding.method;
     if is_http_body(&method.output()) {
-        return bodies(method, call, headers).await;
+        return bodies(method, call, deadline, headers).await;
     }
-    let messages = call.into_inner();
+    let messages = deadline.limit_stream(call.into_inner());
     let accepts = |kind: &str| {
         let accept = headers
             .get(header::ACCEPT)
@@ -83,16 +92,18 @@ pub(super) async fn respond(
         accept.is_some_and(|accept| accept.contains(kind))
     };
     let (dialect, contracts) = (transcoder.dialect, transcoder.contracts.clone());
-    let method = method.clone();
-    let items =
-        messages.map(move |message| message.and_then(|bytes| item(dialect, &method, &bytes)));
+    let (method, field) = (method.clone(), found.binding.response.clone());
+    let items = messages.map(move |message| {
+        message.and_then(|bytes| item(dialect, &method, field.as_ref(), &bytes))
+    });
     if accepts("text/event-stream") {
         return Ok(events(items, contracts));
     }
-    let (kind, frames) = if accepts("application/x-ndjson") {
-        ("application/x-ndjson", false)
+    let frames = transcoder.dialect.frames_streams() && !accepts("application/x-ndjson");
+    let kind = if frames {
+        "application/json"
     } else {
-        ("application/json", true)
+        "application/x-ndjson"
     };
     let lines = items.map(move |item| {
         let json = match (item, frames) {
@@ -139,14 +150,15 @@ fn events(
 async fn bodies(
     method: &MethodDescriptor,
     call: Response<Streaming<Bytes>>,
+    deadline: Deadline,
     headers: &HeaderMap,
 ) -> Result<http::Response<Body>, Status> {
     let name = call.metadata().get_bin(FILE_NAME);
     let name = name
         .and_then(|name| name.to_bytes().ok())
         .unwrap_or_default();
-    let mut messages = call.into_inner();
-    let first = messages.message().await?;
+    let mut messages = deadline.limit_stream(call.into_inner());
+    let first = messages.next().await.transpose()?;
     let (kind, data) = match &first {
         Some(bytes) => body(method, bytes)?,
         None => ("text/plain; charset=utf-8".to_owned(), Bytes::new()),

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::http::{Request, Response};
+use axum::http::{HeaderMap, Request, Response};
 use bytes::{Buf as _, BufMut as _, Bytes};
 use ferroflow_proto::google::api::HttpBody;
 use futures::future::BoxFuture;
@@ -22,6 +22,7 @@ use tonic::server::{Grpc, NamedService, ServerStreamingService};
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
     pub(crate) rpc: String,
+    pub(crate) headers: HeaderMap,
     pub(crate) message: Bytes,
 }
 
@@ -125,6 +126,7 @@ impl ServerStreamingService<Bytes> for Asked {
     fn call(&mut self, request: tonic::Request<Bytes>) -> Self::Future {
         let call = Call {
             rpc: self.rpc.clone(),
+            headers: request.metadata().clone().into_headers(),
             message: request.into_inner(),
         };
         let answer = self.echo.answer(&call);

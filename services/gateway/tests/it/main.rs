@@ -6,6 +6,8 @@
     reason = "a test that cannot go on panics, and prints what it measured"
 )]
 
+mod conformance;
 mod content;
 mod echo;
+mod generated;
 mod scene;
