@@ -1,6 +1,7 @@
 //! Figures, as ratios against a peer or a limit in the same run. Nothing here asserts a time.
 
 mod cluster;
+mod hop;
 mod kafka;
 mod lists;
 
@@ -70,6 +71,7 @@ impl Bench {
         figures.push(chain(folder.path())?);
         figures.push(python_step(folder.path())?);
         figures.extend(create_runs(folder.path())?);
+        figures.extend(hop::figures()?);
         figures.extend(fan_outs(folder.path(), self.short)?);
         figures.extend(lists::figures(folder.path())?);
         println!("{}", table(&figures));

@@ -10,4 +10,5 @@ mod conformance;
 mod content;
 mod echo;
 mod generated;
+mod hop;
 mod scene;

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ferroflow_bus::Bus;
@@ -24,9 +25,11 @@ pub(crate) const BODY_MAX: usize = 64 * 1024;
 pub(crate) struct Scene {
     pub(crate) address: SocketAddr,
     pub(crate) echo: Echo,
-    _runtime: tokio::runtime::Runtime,
+    pub(crate) socket: PathBuf,
+    pub(crate) keys: Keys,
+    pub(crate) runtime: tokio::runtime::Runtime,
     pool: DescriptorPool,
-    stop: CancellationToken,
+    pub(crate) stop: CancellationToken,
     _folder: tempfile::TempDir,
 }
 
@@ -83,7 +86,9 @@ impl Scene {
         Self {
             address,
             echo,
-            _runtime: runtime,
+            socket,
+            keys,
+            runtime,
             pool: DescriptorPool::decode(echo::descriptors().as_slice()).unwrap(),
             stop,
             _folder: folder,
