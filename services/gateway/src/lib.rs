@@ -31,6 +31,8 @@ mod contracts;
 mod dialect;
 mod error;
 mod events;
+#[cfg(test)]
+mod fuzz;
 mod handle;
 mod health;
 mod hygiene;

@@ -5,6 +5,8 @@
 //! | `template` | path templates: reading, matching, decoding |
 //! | `table` | every binding of every RPC, the most special first |
 
+#[cfg(test)]
+mod fuzz;
 mod table;
 mod template;
 
@@ -52,7 +54,7 @@ pub(crate) fn target<'r>(
 ) -> Result<Target<'r>, RouteError> {
     let (method, path) = (request.method(), request.uri().path());
     if is_grpc(request.headers()) {
-        let rpc = full_name(path).ok_or(RouteError::Unknown)?;
+        let rpc = native(request).ok_or(RouteError::Unknown)?;
         return Ok(Target::Rpc(Rpc::Native(rpc)));
     }
     if let Some(page) = Page::of(method, path) {
@@ -71,6 +73,12 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
         .get(header::CONTENT_TYPE)
         .and_then(|kind| kind.to_str().ok())
         .is_some_and(|kind| kind == "application/grpc" || kind.starts_with("application/grpc+"))
+}
+
+/// The full name of the RPC that is asked for in native gRPC.
+pub(crate) fn native(request: &Request<Body>) -> Option<String> {
+    let path = Some(request.uri().path()).filter(|_| is_grpc(request.headers()));
+    full_name(path?)
 }
 
 /// `/package.Service/Rpc` as `package.Service.Rpc`.

@@ -18,6 +18,8 @@ mod body;
 mod content;
 mod deadline;
 mod field;
+#[cfg(test)]
+mod fuzz;
 mod json;
 mod stream;
 mod unique;

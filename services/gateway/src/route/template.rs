@@ -123,23 +123,29 @@ impl Template {
         self.matched(self.without_verb(raw)?)
     }
 
-    fn matched(&self, raw: &str) -> Option<Vec<(&str, String)>> {
-        let parts: Vec<&str> = raw.split('/').collect();
-        let has_rest = self.segments.last() == Some(&Segment::Rest);
-        let fixed = self.segments.len() - usize::from(has_rest);
-        if parts.len() < fixed || (!has_rest && parts.len() != fixed) {
-            return None;
-        }
-        for (segment, part) in self.segments.iter().zip(&parts) {
+    /// Whether the segments fit; most templates end here, without having allocated anything.
+    fn fits(&self, raw: &str) -> bool {
+        let mut parts = raw.split('/');
+        for segment in &self.segments {
             let fits = match segment {
-                Segment::Literal(text) => decode(part).as_deref() == Some(text),
-                Segment::One => !part.is_empty(),
-                Segment::Rest => true,
+                Segment::Rest => return true,
+                Segment::One => parts.next().is_some_and(|part| !part.is_empty()),
+                Segment::Literal(text) => parts.next().is_some_and(|part| {
+                    part == text || (part.contains('%') && decode(part).as_deref() == Some(text))
+                }),
             };
             if !fits {
-                return None;
+                return false;
             }
         }
+        parts.next().is_none()
+    }
+
+    fn matched(&self, raw: &str) -> Option<Vec<(&str, String)>> {
+        if !self.fits(raw) {
+            return None;
+        }
+        let parts: Vec<&str> = raw.split('/').collect();
         let values = self.variables.iter().map(|variable| {
             let several = variable.last > variable.first
                 || self.segments.get(variable.last) == Some(&Segment::Rest);

@@ -69,8 +69,9 @@ fn well_known(
         "google.protobuf.Duration" => as_text(dialect.duration(text)?),
         "google.protobuf.FieldMask" => {
             let mut mask = DynamicMessage::new(message.clone());
-            let paths = text.split(',').filter(|path| !path.is_empty()).map(snake);
-            mask.set_field_by_name("paths", Value::List(paths.map(Value::String).collect()));
+            let paths = text.split(',').filter(|path| !path.is_empty());
+            let paths = paths.map(|path| snake(path).map(Value::String));
+            mask.set_field_by_name("paths", Value::List(paths.collect::<Option<_>>()?));
             Some(mask)
         }
         "google.protobuf.Struct" | "google.protobuf.Value" | "google.protobuf.ListValue" => {
@@ -87,8 +88,8 @@ fn well_known(
     }
 }
 
-/// A path of a field mask as the contract spells it.
-fn snake(path: &str) -> String {
+/// A path of a field mask as the contract spells it, if it can be written in JSON again.
+fn snake(path: &str) -> Option<String> {
     let mut spelled = String::new();
     for letter in path.chars() {
         if letter.is_ascii_uppercase() {
@@ -96,7 +97,12 @@ fn snake(path: &str) -> String {
         }
         spelled.push(letter.to_ascii_lowercase());
     }
-    spelled
+    let is_known = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_.".contains(c);
+    let words = spelled.split('_').skip(1);
+    let reversible = words
+        .into_iter()
+        .all(|word| word.starts_with(|c: char| c.is_ascii_lowercase()));
+    (reversible && spelled.chars().all(is_known)).then_some(spelled)
 }
 
 #[cfg(test)]
@@ -140,6 +146,10 @@ mod tests {
                 "a,bC.dE,f_g",
                 Some("{paths:[\"a\",\"b_c.d_e\",\"f_g\"]}"),
             ),
+            ("m", "a b", None),
+            ("m", "a__b", None),
+            ("m", "a_", None),
+            ("m", "d_[e", None),
             ("w", "5", Some("{value:5}")),
             ("w", "x", None),
             ("wb", "AQ", Some("{value:\"\\001\"}")),
