@@ -24,7 +24,9 @@ const KEY_B: &str = "key-b";
 const KEY_ALL: &str = "key-all";
 
 /// RPCs that are about no namespace.
-const NONE: [&str; 2] = [
+const NONE: [&str; 4] = [
+    "Health.Check",
+    "Health.Watch",
     "HealthzService.GetHealthz",
     "ServerReflection.ServerReflectionInfo",
 ];

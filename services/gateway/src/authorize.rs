@@ -3,10 +3,10 @@
 //! A rule is the method option `ferroflow.access.v1.rule` and says which verb on which resource a
 //! call is. In a single-user installation the one user may do everything that has a rule.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use ferroflow_proto::access::v1 as pb;
-use ferroflow_types::Caller;
+use ferroflow_types::{Access, Caller, Principal};
 use prost_reflect::{DescriptorPool, ExtensionDescriptor, MethodDescriptor, Value};
 
 const OPTION: &str = "ferroflow.access.v1.rule";
@@ -18,6 +18,8 @@ struct Rule {
     verb: String,
     /// `pipelines`, `runs`, …
     resource: String,
+    /// Whether it is for those whom nobody knows as well.
+    anonymous: bool,
 }
 
 impl Rule {
@@ -76,16 +78,37 @@ impl Rules {
         Ok(Self { of })
     }
 
+    /// Whether an RPC is for everybody, as it tells nothing that is anyone's.
+    pub(crate) fn is_for_all(&self, rpc: &str) -> bool {
+        self.of.get(rpc).is_some_and(|(_, rule)| rule.anonymous)
+    }
+
     /// The call of an RPC (`package.Service.Rpc`), if there is a rule that lets the caller make it.
     /// A caller who is not known does not learn which RPCs there are.
     pub(crate) fn allow(&self, caller: Option<&Caller>, rpc: &str) -> Result<Allowed, Denied> {
-        let caller = caller.ok_or(Denied::Unauthenticated)?;
+        let caller = match caller {
+            Some(caller) => caller.clone(),
+            None if self.is_for_all(rpc) => anonymous(),
+            None => return Err(Denied::Unauthenticated),
+        };
         let (method, rule) = self.of.get(rpc).ok_or(Denied::NoRule)?;
         Ok(Allowed {
-            caller: caller.clone(),
+            caller,
             method: method.clone(),
             repeatable: rule.only_reads(),
         })
+    }
+}
+
+/// Somebody whom nobody knows, in no namespace.
+fn anonymous() -> Caller {
+    let principal = Principal {
+        subject: "anonymous".to_owned(),
+        groups: Vec::new(),
+    };
+    Caller {
+        principal,
+        access: Access::Namespaces(BTreeSet::new()),
     }
 }
 
@@ -99,13 +122,20 @@ fn stated(method: &MethodDescriptor, option: &ExtensionDescriptor) -> Result<Opt
         Value::Message(rule) => rule.transcode_to::<pb::Rule>().ok(),
         _ => None,
     };
-    let pb::Rule { verb, resource } =
-        stated.ok_or_else(|| format!("{name}: its {OPTION} is no rule"))?;
+    let pb::Rule {
+        verb,
+        resource,
+        anonymous,
+    } = stated.ok_or_else(|| format!("{name}: its {OPTION} is no rule"))?;
     if verb.is_empty() || resource.is_empty() {
         let problem = "needs a verb and a resource, such as {verb: \"get\" resource: \"runs\"}";
         return Err(format!("{name}: its {OPTION} {problem}"));
     }
-    Ok(Some(Rule { verb, resource }))
+    Ok(Some(Rule {
+        verb,
+        resource,
+        anonymous,
+    }))
 }
 
 #[cfg(test)]
@@ -151,6 +181,8 @@ mod tests {
         let healthz = format!("{KFP}.HealthzService.GetHealthz");
         for (rpc, verb, resource) in [
             (healthz.as_str(), "get", "health"),
+            ("grpc.health.v1.Health.Check", "get", "health"),
+            ("grpc.health.v1.Health.Watch", "watch", "health"),
             ("ferroflow.events.v1.EventService.Watch", "watch", "events"),
             (
                 "grpc.reflection.v1.ServerReflection.ServerReflectionInfo",
@@ -201,6 +233,22 @@ mod tests {
             "",
         ] {
             assert_eq!(allowed(rpc).err(), Some(Denied::NoRule), "{rpc}");
+        }
+    }
+
+    #[test]
+    fn only_health_is_for_those_who_are_not_known() {
+        let rules = rules();
+        let open = rules.of.keys().filter(|rpc| rules.is_for_all(rpc));
+        let mut open: Vec<_> = open.map(String::as_str).collect();
+        open.sort_unstable();
+        assert_eq!(
+            open,
+            ["grpc.health.v1.Health.Check", "grpc.health.v1.Health.Watch"]
+        );
+        for rpc in open {
+            let caller = rules.allow(None, rpc).unwrap().caller;
+            assert_eq!(caller.access, Access::Namespaces(BTreeSet::new()), "{rpc}");
         }
     }
 

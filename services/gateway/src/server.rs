@@ -18,6 +18,8 @@ use ferroflow_service::runner::{Runner, TaskKind};
 use ferroflow_types::ValueLimit;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
 
 use crate::authenticate::Authenticator;
 use crate::authorize::Rules;
@@ -88,6 +90,9 @@ const PATIENCE: Duration = Duration::from_secs(8);
 /// The same for a gateway that does not drain.
 const SHORT_PATIENCE: Duration = Duration::from_millis(500);
 
+/// gRPC's own health checks, which are for everybody as `/healthz` is.
+const HEALTH: &str = "grpc.health.v1.Health";
+
 const HEALTHZ: &str = "kubeflow.pipelines.backend.api.v2beta1.HealthzService";
 
 /// gRPC reflection, in the version of today and in the one that older clients ask for.
@@ -117,8 +122,10 @@ pub async fn start(config: &Config, deps: Deps, runner: &mut Runner) -> Result<H
             backend(EventServiceServer::new(Events::new(deps.bus))),
         )
         .with(HEALTHZ, backend(HealthzServiceServer::new(Health)));
+    let (health, upstreams) = with_health(upstreams);
     let upstreams = reflected(upstreams, &contracts)
         .map_err(|error| StartError::Contracts(error.to_string()))?;
+    tell(&health, &upstreams, ServingStatus::Serving).await;
     let gateway = Arc::new(Gateway {
         hosts: Hosts::new(&config.listen, &config.allowed_hosts),
         authenticator,
@@ -132,7 +139,7 @@ pub async fn start(config: &Config, deps: Deps, runner: &mut Runner) -> Result<H
     });
     let drain = Duration::from_secs(config.drain_s.unwrap_or(0).into());
     runner.allow(drain + PATIENCE + Duration::from_secs(1));
-    let serving = serve(gateway, listener, drain, runner.stopping());
+    let serving = serve(gateway, health, listener, drain, runner.stopping());
     runner.spawn(TaskKind::Critical, "gateway", serving);
     Ok(Handle { address })
 }
@@ -149,6 +156,20 @@ fn body_max(config: &Config, values: ValueLimit) -> usize {
         );
     }
     config.body_max
+}
+
+/// Adds the health of every service, and that of the gateway as a whole: while it serves, calls of a
+/// service are taken.
+fn with_health(upstreams: Upstreams) -> (HealthReporter, Upstreams) {
+    let (reporter, service) = tonic_health::server::health_reporter();
+    let service = service.max_decoding_message_size(UNKNOWN_BYTES_MAX);
+    (reporter, upstreams.with(HEALTH, backend(service)))
+}
+
+async fn tell(reporter: &HealthReporter, upstreams: &Upstreams, status: ServingStatus) {
+    for service in upstreams.services().chain([""]) {
+        reporter.set_service_status(service, status).await;
+    }
 }
 
 /// Adds the services that describe what can be called, and nothing else.
@@ -193,6 +214,7 @@ fn authenticator(config: &Config) -> Result<Authenticator, StartError> {
 /// they are cut.
 async fn serve(
     gateway: Arc<Gateway>,
+    health: HealthReporter,
     listener: TcpListener,
     drain: Duration,
     stop: CancellationToken,
@@ -207,6 +229,7 @@ async fn serve(
     let cut = async {
         stop.cancelled().await;
         gateway.draining.store(true, Ordering::Release);
+        tell(&health, &gateway.upstreams, ServingStatus::NotServing).await;
         tokio::time::sleep(drain).await;
         closing.cancel();
         // One who stops it by hand does not want to wait for streams.

@@ -10,5 +10,6 @@ mod conformance;
 mod content;
 mod echo;
 mod generated;
+mod health;
 mod hop;
 mod scene;
