@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use axum::serve::ListenerExt as _;
 use ferroflow_bus::Bus;
 use ferroflow_proto::events::v1::event_service_server::EventServiceServer;
 use ferroflow_proto::kfp::v2beta1::healthz_service_server::HealthzServiceServer;
@@ -223,6 +224,13 @@ async fn serve(
     let router = Router::new()
         .fallback(handle)
         .with_state(Arc::clone(&gateway));
+    // With Nagle's algorithm, an answer over HTTP/2 waits for the client's delayed acknowledgement of
+    // its headers: 40 ms for each gRPC call.
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection is slower than need be");
+        }
+    });
     let served = axum::serve(listener, router)
         .with_graceful_shutdown(closing.clone().cancelled_owned())
         .into_future();

@@ -204,9 +204,12 @@ pub(crate) fn has_good_escapes(raw: &str) -> bool {
 pub(super) fn is_canonical(raw: &str) -> bool {
     has_good_escapes(raw)
         && !raw.contains('\\')
-        && raw.split('/').all(|part| match decode(part) {
-            Some(text) => text != "." && text != ".." && !text.contains('\0'),
-            None => false,
+        && raw.split('/').all(|part| {
+            // A verb is taken off before its segment is a value.
+            let value = part.rsplit_once(':').map_or(part, |(value, _)| value);
+            let is_dots = |text: &str| matches!(decode(text).as_deref(), Some("." | ".."));
+            let is_text = decode(part).is_some_and(|text| !text.contains('\0'));
+            is_text && !is_dots(part) && !is_dots(value)
         })
 }
 
@@ -287,10 +290,12 @@ mod tests {
             "a\\b",
             "./a",
             "a/%ff",
+            "a/..:do",
+            "a/%2E:do",
         ] {
             assert!(!is_canonical(path), "{path}");
         }
-        assert!(is_canonical("a/b.c/%2F..x/"));
+        assert!(is_canonical("a/b.c/%2F..x/..a:do/.:a:b"));
     }
 
     #[test]
