@@ -19,6 +19,19 @@ fn yaml(path: &str) -> Value {
 }
 
 #[test]
+fn an_image_is_built_from_every_package() {
+    let workspace: toml::Table = read("Cargo.toml").parse().unwrap();
+    let members = workspace["workspace"]["members"].as_array().unwrap();
+    let ignored = read("deploy/container/Containerfile.dockerignore");
+    for member in members {
+        let member = member.as_str().unwrap();
+        let folder = member.split('/').next().unwrap();
+        let kept = ignored.lines().any(|line| line == format!("!{folder}"));
+        assert!(kept, "{member} is not sent to the builder");
+    }
+}
+
+#[test]
 fn compose_publishes_on_loopback_only_and_pins_what_it_runs() {
     let compose = yaml("deploy/compose.yaml");
 

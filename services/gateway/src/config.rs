@@ -48,7 +48,7 @@ impl Config {
         if !self.pipeline_svc.is_empty() {
             given.insert("pipeline-svc".to_owned(), self.pipeline_svc.clone());
         }
-        // Names of environment variables have no hyphens.
+        // Names of environment variables and flags have no hyphens. `_` is after `-`, so they win.
         let named = self.upstreams.iter();
         let named = named.map(|(name, uri)| (name.replace('_', "-"), uri.clone()));
         given.extend(named.filter(|(_, uri)| !uri.is_empty()));
@@ -89,6 +89,21 @@ mod tests {
         assert_eq!(
             config.upstreams().get("pipeline-svc").unwrap(),
             "http://new:1"
+        );
+
+        let both = ["pipeline-svc", "pipeline_svc"].map(|name| {
+            let uri = format!("http://{}:1", name.len() + usize::from(name.contains('_')));
+            (name.to_owned(), uri)
+        });
+        let config = Config {
+            upstreams: BTreeMap::from(both),
+            ..config
+        };
+        let told = "what was given later wins over the file";
+        assert_eq!(
+            config.upstreams().get("pipeline-svc").unwrap(),
+            "http://13:1",
+            "{told}"
         );
     }
 }
