@@ -42,6 +42,9 @@ pub enum DbError {
         /// What is wrong.
         problem: String,
     },
+    /// A text with a NUL character, which PostgreSQL cannot keep.
+    #[error("a text has a NUL character")]
+    Nul,
     /// A page token that is not one of ours.
     #[error("not a page token")]
     PageToken,
@@ -92,6 +95,8 @@ impl From<sqlx::Error> for DbError {
                     .unwrap_or_else(|| inner.message())
                     .to_owned(),
             },
+            // SQLSTATE character_not_in_repertoire.
+            sqlx::Error::Database(inner) if inner.code().as_deref() == Some("22021") => Self::Nul,
             sqlx::Error::Database(inner) if is_passing(inner.as_ref()) => Self::Unavailable(error),
             sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => {
                 Self::Unavailable(error)
@@ -131,6 +136,11 @@ impl From<DbError> for Error {
                 ErrorKind::Unavailable,
                 "DATABASE_UNAVAILABLE",
                 "the database is unavailable",
+            ),
+            DbError::Nul => (
+                ErrorKind::Invalid,
+                "TEXT_HAS_NUL",
+                "a text in the request has a NUL character (U+0000), which cannot be stored",
             ),
             DbError::Taken { .. } => (
                 ErrorKind::AlreadyExists,

@@ -18,6 +18,9 @@ use crate::{DbError, Read, page};
 pub enum Type {
     /// Text.
     Text,
+    /// Text or NULL. Clients filter by it, and cannot sort by it: databases disagree where NULL comes, and
+    /// no page could begin there.
+    Optional,
     /// Milliseconds since the epoch; clients speak of seconds.
     Time,
 }
@@ -158,7 +161,7 @@ impl Order {
         match (column, kind) {
             ("id", _) => Self::Id,
             (column, Type::Time) => Self::Time(column),
-            (column, Type::Text) => Self::Text(column),
+            (column, Type::Text | Type::Optional) => Self::Text(column),
         }
     }
 
@@ -236,11 +239,17 @@ fn bound<'q>(text: &'q str, values: &[Operand]) -> Query<'q, Any, AnyArguments> 
 }
 
 fn sort_column(table: &Table, key: &str) -> Result<(&'static str, Type), Error> {
-    let known = table.keys.iter().find(|(known, _, _)| *known == key);
+    let sortable = || {
+        table
+            .keys
+            .iter()
+            .filter(|(_, _, kind)| *kind != Type::Optional)
+    };
+    let known = sortable().find(|(known, _, _)| *known == key);
     known
         .map(|(_, column, kind)| (*column, *kind))
         .ok_or_else(|| {
-            let names: Vec<_> = table.keys.iter().map(|(name, _, _)| *name).collect();
+            let names: Vec<_> = sortable().map(|(name, _, _)| *name).collect();
             let problem = format!(
                 "Invalid sorting field: {key:?}; known are {}",
                 names.join(", ")
@@ -308,9 +317,9 @@ fn filter(table: &Table, predicate: &Predicate, statement: &mut Statement) -> Re
     for value in &predicate.values {
         values.push(match (kind, value) {
             (Type::Time, Operand::Number(seconds)) => Operand::Number(seconds.saturating_mul(1000)),
-            (Type::Text, Operand::Text(text)) => Operand::Text(text.clone()),
+            (Type::Text | Type::Optional, Operand::Text(text)) => Operand::Text(text.clone()),
             (Type::Time, Operand::Text(_)) => return Err(wrong(key, "it is compared with a time")),
-            (Type::Text, Operand::Number(_)) => {
+            (Type::Text | Type::Optional, Operand::Number(_)) => {
                 return Err(wrong(key, "it is compared with a string"));
             }
         });

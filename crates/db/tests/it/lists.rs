@@ -14,18 +14,19 @@ const TABLES: &[Migration] = &[Migration {
     version: 1,
     name: "models",
     sql: "CREATE TABLE models (id TEXT PRIMARY KEY, namespace TEXT NOT NULL, \
-          name TEXT NOT NULL, created_at BIGINT NOT NULL, kind TEXT NOT NULL);\n\
+          name TEXT NOT NULL, created_at BIGINT NOT NULL, kind TEXT NOT NULL, parent TEXT);\n\
           CREATE TABLE tags (owner_id TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL);",
 }];
 
 const MODELS: Table = Table {
     name: "models",
-    columns: "id, name, created_at, kind",
+    columns: "id, name, created_at, kind, parent",
     keys: &[
         ("id", "id", Type::Text),
         ("name", "name", Type::Text),
         ("created_at", "created_at", Type::Time),
         ("kind", "kind", Type::Text),
+        ("parent", "parent", Type::Optional),
     ],
     tagged: true,
 };
@@ -237,6 +238,7 @@ async fn every_operation_finds_what_it_means() {
         ),
         (only("tags.team", Operation::Equals, vec![word("a")]), 1),
         (only("tags.team", Operation::Equals, vec![word("b")]), 0),
+        (only("parent", Operation::Equals, vec![word("x")]), 0),
     ];
     for (kind, db, _test) in filled().await {
         for (listing, expected) in &cases {
@@ -259,6 +261,11 @@ async fn what_does_not_fit_is_refused_with_its_field() {
             by("size", Direction::Ascending),
             "sort_by",
             "known are id, name",
+        ),
+        (
+            by("parent", Direction::Ascending),
+            "sort_by",
+            "known are id, name, created_at, kind",
         ),
         (
             only("size", Operation::Equals, vec![word("x")]),

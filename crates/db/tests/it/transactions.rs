@@ -172,3 +172,16 @@ async fn a_database_that_is_away_is_unavailable() {
         assert!(matches!(error, DbError::Unavailable(_)), "{error:?}");
     }
 }
+
+#[tokio::test]
+async fn a_nul_in_a_text_is_the_callers_fault_where_it_cannot_be_stored() {
+    for test in ferroflow_db::testing::each_db(MIGRATIONS).await {
+        let mut tx = test.db.begin_write().await.unwrap();
+        let insert = sqlx::query("INSERT INTO notes (id, text) VALUES (7, $1)").bind("a\0b");
+        let done = insert.execute(tx.conn()).await.map_err(DbError::from);
+        match test.kind {
+            "postgresql" => assert!(matches!(done, Err(DbError::Nul)), "{done:?}"),
+            _ => assert!(done.is_ok(), "{done:?}"),
+        }
+    }
+}

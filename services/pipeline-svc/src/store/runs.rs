@@ -41,7 +41,7 @@ const KEYS: &[(&str, &str, Type)] = &[
     ("recurring_run_id", "recurring_run_id", Type::Text),
     // Beyond those of KFP.
     ("pipeline_name", "pipeline_name", Type::Text),
-    ("pipeline_id", "pipeline_id", Type::Text),
+    ("pipeline_id", "pipeline_id", Type::Optional),
 ];
 
 /// Every column of a run.
