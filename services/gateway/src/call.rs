@@ -10,7 +10,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Status, Streaming};
 
 use crate::authorize::Allowed;
-use crate::upstream::Upstreams;
+use crate::upstream::{BackendError, Upstreams};
 
 /// A message that is bytes already.
 #[derive(Debug, Clone, Copy, Default)]
@@ -77,7 +77,19 @@ pub(crate) async fn stream(
     if allowed.repeatable {
         request.extensions_mut().insert(Repeatable);
     }
-    client.streaming(request, path, Raw).await
+    let answer = client.streaming(request, path, Raw).await;
+    answer.map_err(|status| told(status, &service))
+}
+
+/// What the caller hears. That no answer came is no fault of theirs, may pass, and where the service is
+/// concerns nobody outside.
+fn told(status: Status, service: &str) -> Status {
+    let source = std::error::Error::source(&status);
+    let Some(error) = source.and_then(|source| source.downcast_ref::<BackendError>()) else {
+        return status;
+    };
+    tracing::warn!(%error, service, "a service cannot be reached");
+    Status::unavailable(format!("{service} cannot be reached"))
 }
 
 /// Calls a unary RPC with an encoded request.
