@@ -31,6 +31,8 @@ use clap::ValueEnum;
 
 use connect::{Channel, connect};
 
+use crate::service::Row;
+
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
@@ -131,11 +133,8 @@ pub(crate) enum ClientCommand {
     Completions(completions::Completions),
 }
 
-/// Runs a client command. `whole` makes the command line that completions are for.
-pub(crate) async fn run(
-    command: ClientCommand,
-    whole: impl FnOnce() -> clap::Command,
-) -> anyhow::Result<ExitCode> {
+/// Runs a client command of a program with these services.
+pub(crate) async fn run(command: ClientCommand, services: &[Row]) -> anyhow::Result<ExitCode> {
     match command {
         ClientCommand::Pipeline { command, global } => pipeline::run(command, &global).await,
         ClientCommand::Run { command, global } => run::run(command, &global).await,
@@ -144,7 +143,7 @@ pub(crate) async fn run(
         }
         ClientCommand::Experiment { command, global } => experiment::run(command, &global).await,
         ClientCommand::Artifact { command, global } => artifact::run(command, &global).await,
-        ClientCommand::Events { command, global } => events::run(command, &global).await,
-        ClientCommand::Completions(completions) => completions.print(whole()),
+        ClientCommand::Events { command, global } => events::run(command, &global, services).await,
+        ClientCommand::Completions(completions) => completions.print(crate::command(services)),
     }
 }

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use ferroflow_artifacts::stores::{S3Config, Secret};
+use ferroflow_artifacts::stores::S3Config;
 use ferroflow_bus::kafka::KafkaConfig;
 use ferroflow_runtime::{DockerConfig, KubernetesConfig};
 use ferroflow_service::telemetry::TelemetryConfig;
-use ferroflow_types::ValueLimit;
+use ferroflow_types::{Secret, ValueLimit};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 

@@ -22,14 +22,14 @@ pub(crate) fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
 }
 
 /// The data folder of a process.
-pub(crate) struct Place {
+pub(crate) struct DataFolder {
     pub(crate) data_dir: PathBuf,
     /// What this process is called among others on one database.
     pub(crate) replica: String,
     _locks: Vec<File>,
 }
 
-impl Place {
+impl DataFolder {
     /// Takes the folder for everything.
     pub(crate) fn whole(data_dir: &Path) -> anyhow::Result<Self> {
         let data_dir = absolute(data_dir)?;
@@ -140,8 +140,11 @@ fn sign(file: &mut File, what: &str) -> anyhow::Result<()> {
 }
 
 /// What the replica over this folder is called, the same each time it is started: under its name it
-/// finds its runs again at once. The folder must be locked.
+/// finds its runs again at once.
 fn replica(data_dir: &Path) -> anyhow::Result<String> {
+    // Services of their own hold the folder together, and may be started for the first time at once.
+    let naming = lock_file(data_dir, "lock.replica")?;
+    naming.lock().context("cannot lock lock.replica")?;
     let path = data_dir.join("replica");
     let known = match std::fs::read_to_string(&path) {
         Ok(text) => text.trim().to_owned(),

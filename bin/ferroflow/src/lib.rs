@@ -113,7 +113,7 @@ async fn dispatch(services: &[Row], matches: &ArgMatches) -> anyhow::Result<Exit
         _ => {
             let client = cli::ClientCommand::from_arg_matches(matches);
             let client = client.unwrap_or_else(|error| error.exit());
-            return cli::run(client, || command(services)).await;
+            return cli::run(client, services).await;
         }
     }
     Ok(ExitCode::SUCCESS)

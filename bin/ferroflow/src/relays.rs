@@ -46,17 +46,24 @@ pub(crate) fn start_relay(
     instance: &str,
     runner: &mut Runner,
 ) {
-    let log = bus.clone();
+    let lease = format!("relay/{domain}");
+    let (log, name) = (bus.clone(), lease.clone());
     let relay = move |lead: Lead| {
         let (relay, stop) = (Relay::new(source.clone(), log.clone()), lead.stop.clone());
-        let relaying = Relaying { relay, lead };
+        let name = name.clone();
+        let relaying = Relaying { name, relay, lead };
         Box::pin(async move {
             work(relaying, &stop).await;
             Ok(())
         }) as Working
     };
-    let lease = format!("relay/{domain}");
-    spawn(runner, "relay", &lease, (bus, instance), Arc::new(relay));
+    spawn(
+        runner,
+        lease.clone(),
+        &lease,
+        (bus, instance),
+        Arc::new(relay),
+    );
 }
 
 /// Starts what is done once for a log, whatever the number of services that feed it.
@@ -99,7 +106,7 @@ pub(crate) async fn start_duties(
 /// duty in it, so no two tasks that ask for leases ever have the same.
 fn spawn(
     runner: &mut Runner,
-    name: &'static str,
+    name: impl Into<String>,
     lease: &str,
     (bus, instance): (&Bus, &str),
     work: Work,
@@ -118,13 +125,17 @@ type Work = Arc<dyn Fn(Lead) -> Working + Send + Sync>;
 
 /// Relays events as they come.
 struct Relaying {
+    name: String,
     relay: Relay,
     lead: Lead,
 }
 
 impl Worker for Relaying {
-    const NAME: &'static str = "relay";
     type Error = DbError;
+
+    fn name(&self) -> &str {
+        &self.name
+    }
 
     async fn tick(&mut self) -> Result<Next, DbError> {
         match self.relay.tick(&self.lead).await? {

@@ -46,8 +46,11 @@ impl Forgetting {
 }
 
 impl Worker for Forgetting {
-    const NAME: &'static str = "event retention";
     type Error = DbError;
+
+    fn name(&self) -> &'static str {
+        "event retention"
+    }
 
     async fn tick(&mut self) -> Result<Next, DbError> {
         let is_seldom = self.period.is_multiple_of(SELDOM);

@@ -9,8 +9,8 @@ use ferroflow_service::runner::{self, Runner};
 use ferroflow_service::telemetry;
 
 use crate::flags::Given;
-use crate::folder::{self, Place};
-use crate::service::{Row, Setting};
+use crate::folder::{self, DataFolder};
+use crate::service::{Process, Row};
 use crate::settings::is_postgres;
 use crate::shared::Shared;
 use crate::{gateway, keys, relays};
@@ -33,34 +33,36 @@ pub(crate) async fn service(services: &[Row], row: &Row, given: &Given) -> anyho
     let (name, domain) = (row.name(), row.domain());
     let _telemetry = telemetry::init(&format!("ferroflow-{name}"), &config.telemetry)?;
     let public_key = keys::public(&config.identity)?;
-    if is_postgres(&row.database(&settings.all)?) && !is_postgres(config.events.database.expose()) {
+    if is_postgres(row.database(&settings.all)?.expose())
+        && !is_postgres(config.events.database.expose())
+    {
         bail!(
             "events.database is a file, and {domain}.database is PostgreSQL, which several replicas \
              may share: give the event log a PostgreSQL URL too"
         );
     }
-    let place = Place::of_service(&config.data_dir, name)?;
+    let folder = DataFolder::of_service(&config.data_dir, name)?;
     let mut runner = Runner::default();
     Metrics::start(&config.telemetry.metrics_listen, &mut runner)?;
-    let bus = relays::shared_log(&config.events, &place.data_dir).await?;
-    let shared = Shared::new(config.clone(), &place.data_dir);
-    let setting = Setting {
+    let bus = relays::shared_log(&config.events, &folder.data_dir).await?;
+    let shared = Shared::new(config.clone(), &folder.data_dir);
+    let process = Process {
         settings: &settings.all,
         shared: &shared,
-        place: &place,
+        folder: &folder,
         bus: &bus,
         public_key: &public_key,
         alone: true,
     };
-    let address = row.start(&setting, &mut runner).await?;
-    let instance = place.instance(name);
+    let address = row.start(&process, &mut runner).await?;
+    let instance = folder.instance(name);
     relays::start_duties(&config.events, &bus, &instance, &mut runner).await?;
     let address = match address {
         Some(address) => address.to_string(),
         None => "its socket".to_owned(),
     };
     given.announce(&address)?;
-    tracing::info!(address, replica = place.replica, data_dir = %place.data_dir.display(), "ready");
+    tracing::info!(address, replica = folder.replica, data_dir = %folder.data_dir.display(), "ready");
     println!("{name} listens on {address}");
     until_signal(runner).await
 }

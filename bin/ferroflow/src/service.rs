@@ -12,9 +12,10 @@ use ferroflow_service::grpc;
 use ferroflow_service::identity::PublicKey;
 use ferroflow_service::runner::{Runner, TaskKind};
 use ferroflow_service::service::{Common, Service, Settings as _};
+use ferroflow_types::Secret;
 use serde_json::Value;
 
-use crate::folder::Place;
+use crate::folder::DataFolder;
 use crate::listen::{self, Address};
 use crate::relays;
 use crate::shared::Shared;
@@ -40,10 +41,10 @@ pub trait Wired: Service {
 pub struct Row(Box<dyn AnyService>);
 
 /// What the services of a process are started with.
-pub(crate) struct Setting<'a> {
+pub(crate) struct Process<'a> {
     pub(crate) settings: &'a Loaded,
     pub(crate) shared: &'a Shared,
-    pub(crate) place: &'a Place,
+    pub(crate) folder: &'a DataFolder,
     pub(crate) bus: &'a Bus,
     pub(crate) public_key: &'a PublicKey,
     /// Whether the service is a process of its own, which may listen on the network.
@@ -61,10 +62,10 @@ trait AnyService: Send + Sync {
     fn part(&self) -> Part;
     fn flags(&self, command: clap::Command) -> clap::Command;
     fn given(&self, matches: &clap::ArgMatches) -> anyhow::Result<Value>;
-    fn database(&self, settings: &Loaded) -> Result<String, ConfigError>;
+    fn database(&self, settings: &Loaded) -> Result<Secret, ConfigError>;
     async fn start(
         &self,
-        setting: &Setting<'_>,
+        process: &Process<'_>,
         runner: &mut Runner,
     ) -> anyhow::Result<Option<SocketAddr>>;
 }
@@ -118,7 +119,7 @@ impl Row {
     }
 
     /// The PostgreSQL URL of its database; empty for a file in the data folder.
-    pub(crate) fn database(&self, settings: &Loaded) -> Result<String, ConfigError> {
+    pub(crate) fn database(&self, settings: &Loaded) -> Result<Secret, ConfigError> {
         self.0.database(settings)
     }
 
@@ -126,10 +127,10 @@ impl Row {
     /// socket.
     pub(crate) async fn start(
         &self,
-        setting: &Setting<'_>,
+        process: &Process<'_>,
         runner: &mut Runner,
     ) -> anyhow::Result<Option<SocketAddr>> {
-        self.0.start(setting, runner).await
+        self.0.start(process, runner).await
     }
 }
 
@@ -168,38 +169,39 @@ impl<S: Wired> AnyService for Of<S> {
         Ok(serde_json::to_value(&flags)?)
     }
 
-    fn database(&self, settings: &Loaded) -> Result<String, ConfigError> {
+    fn database(&self, settings: &Loaded) -> Result<Secret, ConfigError> {
         let config: S::Config = settings.section(S::DOMAIN)?;
-        Ok(config.database().to_owned())
+        Ok(config.database().clone())
     }
 
     async fn start(
         &self,
-        setting: &Setting<'_>,
+        process: &Process<'_>,
         runner: &mut Runner,
     ) -> anyhow::Result<Option<SocketAddr>> {
-        let config: S::Config = setting.settings.section(S::DOMAIN)?;
-        let place = setting.place;
-        let url = place.database(config.database(), S::DOMAIN);
+        let config: S::Config = process.settings.section(S::DOMAIN)?;
+        let folder = process.folder;
+        // Before the database: what cannot start leaves it as the former release reads it.
+        let deps = S::deps(process.shared, &config).await?;
+        let url = folder.database(config.database().expose(), S::DOMAIN);
         let db = Db::open(&url, S::MIGRATIONS).await;
         let db = db.with_context(|| format!("the database of {}", S::NAME))?;
         let address = match config.listen() {
-            given if setting.alone && !given.is_empty() => Address::Network(given),
-            _ => Address::Socket(place.socket(S::NAME)),
+            given if process.alone && !given.is_empty() => Address::Network(given),
+            _ => Address::Socket(folder.socket(S::NAME)),
         };
         let (listener, address) = listen::bind(&address, S::NAME, S::DOMAIN).await?;
-        let deps = S::deps(setting.shared, &config).await?;
         let common = Common {
             db: db.clone(),
-            replica: place.replica.clone(),
-            values: setting.shared.config().value_max,
+            replica: folder.replica.clone(),
+            values: process.shared.config().value_max,
         };
         let routes = S::start(&config, common, deps, runner).await?;
-        let verifier = setting.public_key.verifier(S::NAME);
+        let verifier = process.public_key.verifier(S::NAME);
         let serving = grpc::serve(listener, routes, verifier, runner.stopping());
         runner.spawn(TaskKind::Critical, S::NAME, serving);
-        let instance = place.instance(S::NAME);
-        relays::start_relay(S::DOMAIN, db, setting.bus, &instance, runner);
+        let instance = folder.instance(S::NAME);
+        relays::start_relay(S::DOMAIN, db, process.bus, &instance, runner);
         Ok(address)
     }
 }

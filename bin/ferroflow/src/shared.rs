@@ -66,7 +66,7 @@ impl Shared {
 
 impl Wired for PipelineSvc {
     async fn deps(shared: &Shared, config: &Self::Config) -> anyhow::Result<Self::Deps> {
-        if is_postgres(config.database()) && !shared.is_on_kubernetes() {
+        if is_postgres(config.database().expose()) && !shared.is_on_kubernetes() {
             tracing::warn!(
                 service = Self::NAME,
                 "tasks run on this machine only (runtime): start one replica, others would not find them"

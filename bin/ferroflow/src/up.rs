@@ -19,8 +19,8 @@ use ferroflow_service::runner::Runner;
 use ferroflow_service::telemetry;
 
 use crate::flags::Given;
-use crate::folder::Place;
-use crate::service::{Row, Setting};
+use crate::folder::DataFolder;
+use crate::service::{Process, Row};
 use crate::shared::Shared;
 use crate::{gateway, keys, relays, serve};
 
@@ -30,34 +30,42 @@ pub(crate) async fn run(services: &[Row], given: &Given) -> anyhow::Result<()> {
     let settings = given.load(services)?;
     let mut config = settings.platform.clone();
     let _telemetry = telemetry::init("ferroflow", &config.telemetry)?;
-    let place = Place::whole(&config.data_dir)?;
+    let folder = DataFolder::whole(&config.data_dir)?;
     let mut runner = Runner::default();
     let metrics = Metrics::start(&config.telemetry.metrics_listen, &mut runner)?;
     let keys = keys::own(&config.identity)?;
-    let bus = relays::log(&config.events, &place.data_dir).await?;
-    let shared = Shared::new(config.clone(), &place.data_dir);
+    let bus = relays::log(&config.events, &folder.data_dir).await?;
+    let shared = Shared::new(config.clone(), &folder.data_dir);
     let public_key = keys.public();
-    let setting = Setting {
+    let process = Process {
         settings: &settings.all,
         shared: &shared,
-        place: &place,
+        folder: &folder,
         bus: &bus,
         public_key: &public_key,
         alone: false,
     };
     for service in services {
-        service.start(&setting, &mut runner).await?;
+        service.start(&process, &mut runner).await?;
     }
-    let instance = place.instance("up");
+    let instance = folder.instance("up");
     relays::start_duties(&config.events, &bus, &instance, &mut runner).await?;
     // All are one process here, whatever the settings say of processes of their own.
     config.gateway.forget_upstreams();
-    let (folder, signer) = (&place.data_dir, keys.signer());
-    let gateway = gateway::start(&config, services, folder, bus, signer, metrics, &mut runner);
+    let (data_dir, signer) = (&folder.data_dir, keys.signer());
+    let gateway = gateway::start(
+        &config,
+        services,
+        data_dir,
+        bus,
+        signer,
+        metrics,
+        &mut runner,
+    );
     let gateway = gateway.await?;
     let address = gateway.address;
     given.announce(&address.to_string())?;
-    tracing::info!(%address, data_dir = %place.data_dir.display(), "ready");
+    tracing::info!(%address, data_dir = %folder.data_dir.display(), "ready");
     println!("listening on http://{address}");
     serve::until_signal(runner).await
 }

@@ -84,8 +84,8 @@ fn defaults<T: Serialize + Default>() -> Result<Dict, Fault> {
     defaults.extract().map_err(Box::new)
 }
 
-/// Settings of several parts, checked.
-#[derive(Debug, Clone)]
+/// Settings of several parts, checked. There are secrets among them, so they are not shown.
+#[derive(Clone)]
 pub struct Loaded {
     all: Dict,
     sections: Vec<&'static str>,

@@ -23,7 +23,8 @@ pub enum TaskKind {
     Critical,
     /// Its failure is logged.
     Helper,
-    /// Its failure is logged, and it is begun again after a while: others go on meanwhile.
+    /// Its failure is logged. [`Runner::spawn_restarting`] begins it again after a while; others go on
+    /// meanwhile.
     Restart,
 }
 
@@ -39,7 +40,7 @@ const RESTART_FORGET: Duration = Duration::from_mins(1);
 /// The tasks of a process.
 pub struct Runner {
     tasks: JoinSet<Result<(), String>>,
-    names: HashMap<Id, (&'static str, TaskKind)>,
+    names: HashMap<Id, (String, TaskKind)>,
     stop: CancellationToken,
     patience: Duration,
 }
@@ -57,7 +58,7 @@ impl Default for Runner {
 
 /// A task's end, before it is judged.
 struct End {
-    name: &'static str,
+    name: String,
     kind: TaskKind,
     result: Result<(), String>,
     /// It was aborted, which is nobody's failure.
@@ -80,25 +81,26 @@ impl Runner {
     pub fn spawn<E: std::fmt::Display>(
         &mut self,
         kind: TaskKind,
-        name: &'static str,
+        name: impl Into<String>,
         task: impl Future<Output = Result<(), E>> + Send + 'static,
     ) {
         let handle = self
             .tasks
             .spawn(async move { task.await.map_err(|error| error.to_string()) });
-        self.names.insert(handle.id(), (name, kind));
+        self.names.insert(handle.id(), (name.into(), kind));
     }
 
     /// Runs a task that is made anew when it fails or panics, each time after a longer wait.
     pub fn spawn_restarting<E, F>(
         &mut self,
-        name: &'static str,
+        name: impl Into<String>,
         mut make: impl FnMut() -> F + Send + 'static,
     ) where
         E: std::fmt::Display,
         F: Future<Output = Result<(), E>> + Send,
     {
-        let stop = self.stop.clone();
+        let (name, stop) = (name.into(), self.stop.clone());
+        let task = name.clone();
         let again = async move {
             let mut failures = 0;
             loop {
@@ -112,13 +114,9 @@ impl Runner {
                 }
                 let wait = worker::backoff(failures);
                 failures += 1;
-                metrics::counter!("ferroflow_task_restarts_total", "task" => name).increment(1);
-                tracing::error!(
-                    task = name,
-                    problem,
-                    ?wait,
-                    "a task failed and is begun again"
-                );
+                metrics::counter!("ferroflow_task_restarts_total", "task" => task.clone())
+                    .increment(1);
+                tracing::error!(task, problem, ?wait, "a task failed and is begun again");
                 tokio::select! {
                     () = stop.cancelled() => return Err(problem),
                     () = tokio::time::sleep(wait) => {}
@@ -196,7 +194,7 @@ impl Runner {
         let (name, kind) = self
             .names
             .remove(&id)
-            .unwrap_or(("a task without a name", TaskKind::Critical));
+            .unwrap_or_else(|| ("a task without a name".to_owned(), TaskKind::Critical));
         let (aborted, panicked) = match &ended {
             Ok(_) => (false, false),
             Err(error) => (error.is_cancelled(), error.is_panic()),

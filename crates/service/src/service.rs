@@ -1,7 +1,7 @@
 //! What a service is to whoever puts services together: one row of a table.
 
 use ferroflow_db::{Db, Migration};
-use ferroflow_types::ValueLimit;
+use ferroflow_types::{Secret, ValueLimit};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tonic::service::Routes;
@@ -53,25 +53,25 @@ pub trait Settings: Serialize + DeserializeOwned + Default + Send + Sync {
     /// folder.
     fn listen(&self) -> &str;
     /// The PostgreSQL URL of its database; empty for a file in the data folder.
-    fn database(&self) -> &str;
+    fn database(&self) -> &Secret;
 }
 
 /// The settings of a service that has none of its own.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Place {
+pub struct BasicSettings {
     /// [`Settings::listen`].
     pub listen: String,
-    /// [`Settings::database`], which may have a password in it.
-    pub database: String,
+    /// [`Settings::database`].
+    pub database: Secret,
 }
 
-impl Settings for Place {
+impl Settings for BasicSettings {
     fn listen(&self) -> &str {
         &self.listen
     }
 
-    fn database(&self) -> &str {
+    fn database(&self) -> &Secret {
         &self.database
     }
 }
@@ -89,4 +89,18 @@ pub struct Common {
 
 /// The flags of a service that has none of its own.
 #[derive(Debug, Clone, Copy, Default, clap::Args, Serialize)]
+#[group(skip)]
 pub struct NoFlags {}
+
+#[cfg(test)]
+mod tests {
+    use clap::Args as _;
+
+    use super::*;
+
+    #[test]
+    fn several_services_may_have_no_flags() {
+        let command = NoFlags::augment_args(clap::Command::new("up"));
+        NoFlags::augment_args(command).debug_assert();
+    }
+}

@@ -1,7 +1,8 @@
 //! Work that is done again and again: a tick, then a wait until there may be more to do.
 //!
 //! One tick does what there is to do and says when to look again. What fails is tried again, each time
-//! after a longer wait. A tick is never cut: whoever stops the worker waits for its end.
+//! after a longer wait. A stop is looked at between ticks. What must not be cut in the middle is a
+//! transaction: a tick under a lease is dropped when the lease is lost.
 
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,9 @@ const BACKOFF_MIN: Duration = Duration::from_millis(250);
 /// The longest wait after failures: what comes back is used again this soon.
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
+/// After so many failures in a row it is no passing trouble.
+const LASTING: u32 = 5;
+
 /// When a worker is to look again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
@@ -29,7 +33,7 @@ pub enum Next {
 /// What is done again and again.
 pub trait Worker: Send {
     /// Its name in logs and metrics.
-    const NAME: &'static str;
+    fn name(&self) -> &str;
 
     /// Why a tick fails.
     type Error: std::error::Error + Send;
@@ -50,7 +54,7 @@ pub async fn work<W: Worker>(mut worker: W, stop: &CancellationToken) {
     while !stop.is_cancelled() {
         let begun = Instant::now();
         let done = worker.tick().await;
-        observe(W::NAME, begun.elapsed(), done.is_ok());
+        observe(worker.name(), begun.elapsed(), done.is_ok());
         match done {
             Ok(Next::Now) => failures = 0,
             Ok(Next::After(wait)) => {
@@ -62,10 +66,26 @@ pub async fn work<W: Worker>(mut worker: W, stop: &CancellationToken) {
                 }
             }
             Err(error) => {
-                let (worker, error) = (W::NAME, chain(&error));
+                let (name, error) = (worker.name(), chain(&error));
                 let wait = backoff(failures);
                 failures += 1;
-                tracing::warn!(worker, error, failures, ?wait, "failed, trying again");
+                if failures < LASTING {
+                    tracing::warn!(
+                        worker = name,
+                        error,
+                        failures,
+                        ?wait,
+                        "failed, trying again"
+                    );
+                } else {
+                    tracing::error!(
+                        worker = name,
+                        error,
+                        failures,
+                        ?wait,
+                        "still fails, trying again"
+                    );
+                }
                 tokio::select! {
                     () = stop.cancelled() => return,
                     () = tokio::time::sleep(wait) => {}
@@ -81,10 +101,10 @@ pub(crate) fn backoff(failures: u32) -> Duration {
     BACKOFF_MIN.saturating_mul(factor).min(BACKOFF_MAX)
 }
 
-fn observe(worker: &'static str, took: Duration, is_done: bool) {
+fn observe(worker: &str, took: Duration, is_done: bool) {
     let result = if is_done { "done" } else { "failed" };
-    let labels = [("worker", worker), ("result", result)];
+    let labels = [("worker", worker.to_owned()), ("result", result.to_owned())];
     metrics::counter!("ferroflow_worker_ticks_total", &labels).increment(1);
-    let labels = [("worker", worker)];
+    let labels = [("worker", worker.to_owned())];
     metrics::histogram!("ferroflow_worker_tick_seconds", &labels).record(took.as_secs_f64());
 }

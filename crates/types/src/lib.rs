@@ -6,6 +6,7 @@
 //! | [`limit`] | how large a value may be |
 //! | [`listing`] | which part of a list is asked for |
 //! | [`name`] | names that were checked once, at the edge |
+//! | [`secret`] | texts that are not shown |
 //! | [`time`] | [`time::Timestamp`] (milliseconds) and the [`time::Clock`] that tells it |
 //! | [`quantity`] | Kubernetes quantities (`500m`, `2Gi`) |
 //! | [`error`] | the one transport-free [`error::Error`] |
@@ -26,6 +27,7 @@ pub mod limit;
 pub mod listing;
 pub mod name;
 pub mod quantity;
+pub mod secret;
 pub mod time;
 
 pub use caller::{Access, Caller, Principal, Scope};
@@ -34,4 +36,5 @@ pub use event::CloudEvent;
 pub use id::{ExperimentId, PipelineId, PipelineVersionId, RecurringRunId, RunId, TaskId};
 pub use limit::ValueLimit;
 pub use name::Namespace;
+pub use secret::Secret;
 pub use time::{Clock, Timestamp};

@@ -1,7 +1,7 @@
 //! Settings of the service.
 
-use ferroflow_artifacts::stores::Secret;
 use ferroflow_service::service::Settings;
+use ferroflow_types::Secret;
 use serde::{Deserialize, Serialize};
 
 /// Settings of pipeline-svc.
@@ -49,8 +49,8 @@ impl Settings for Config {
         &self.listen
     }
 
-    fn database(&self) -> &str {
-        self.database.expose()
+    fn database(&self) -> &Secret {
+        &self.database
     }
 }
 

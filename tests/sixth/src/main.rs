@@ -12,7 +12,7 @@ use ferroflow_db::signal::{Subscription, Topic};
 use ferroflow_db::{Db, DbError, Migration, Read as _};
 use ferroflow_service::grpc::caller;
 use ferroflow_service::runner::Runner;
-use ferroflow_service::service::{Common, NoFlags, Place, Service};
+use ferroflow_service::service::{BasicSettings, Common, NoFlags, Service};
 use ferroflow_service::status::to_status;
 use ferroflow_service::worker::{Next, Worker, work};
 use ferroflow_types::event::{Publisher, Subject};
@@ -42,13 +42,13 @@ impl Service for Notes {
               text TEXT NOT NULL, handled_by TEXT NOT NULL);",
     }];
 
-    type Config = Place;
+    type Config = BasicSettings;
     type Flags = NoFlags;
     type Deps = ();
     type Error = Infallible;
 
     async fn start(
-        _config: &Place,
+        _config: &BasicSettings,
         common: Common,
         (): (),
         runner: &mut Runner,
@@ -132,8 +132,11 @@ const PUBLISHER: Publisher = Publisher {
 };
 
 impl Worker for Handling {
-    const NAME: &'static str = "notes";
     type Error = DbError;
+
+    fn name(&self) -> &str {
+        Notes::DOMAIN
+    }
 
     async fn tick(&mut self) -> Result<Next, DbError> {
         let mut tx = self.db.begin_write().await?;
@@ -177,7 +180,7 @@ impl Worker for Handling {
 }
 
 impl Wired for Notes {
-    async fn deps(_shared: &Shared, _config: &Place) -> anyhow::Result<()> {
+    async fn deps(_shared: &Shared, _config: &BasicSettings) -> anyhow::Result<()> {
         Ok(())
     }
 }

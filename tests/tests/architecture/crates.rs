@@ -25,7 +25,7 @@ pub(crate) const CRATES: &[(&str, May)] = &[
     ("bus", On(&["types", "db"])),
     ("ownership", On(&["types", "db"])),
     ("yaml", On(&["types"])),
-    ("artifacts", On(&[])),
+    ("artifacts", On(&["types"])),
     ("python-env", On(&[])),
     ("launcher", On(&["types", "artifacts", "proto"])),
     (

@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use ferroflow_bus::kafka::{self, Consumer, ConsumerOptions, Delivery, Failure, Handler};
-use ferroflow_service::telemetry::TelemetryConfig;
-use ferroflow_service::{config, runner, telemetry};
-use serde::{Deserialize, Serialize};
+use ferroflow_service::{runner, telemetry};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
 use super::output::note;
-use crate::config::{Events, without_nulls};
+use crate::config::{Config, without_nulls};
+use crate::service::Row;
+use crate::settings::Settings;
 
 /// The exit code by which a command says that no attempt will help (EX_DATAERR of sysexits.h).
 const DATA_ERROR: i32 = 65;
@@ -122,17 +122,9 @@ enum From {
     Now,
 }
 
-/// What is read of the settings of a platform; the rest is not for this command.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-struct Settings {
-    events: Events,
-    telemetry: TelemetryConfig,
-}
-
 impl Connection {
-    fn settings(&self) -> anyhow::Result<Settings> {
-        Ok(config::load(self.config.as_deref(), &self.given())?)
+    fn settings(&self, services: &[Row]) -> anyhow::Result<Config> {
+        Ok(Settings::load(services, self.config.as_deref(), &self.given())?.platform)
     }
 
     /// The flags that were given, in the shape of the settings.
@@ -153,8 +145,8 @@ impl Connection {
     }
 }
 
-pub(super) async fn run(consume: Consume) -> anyhow::Result<ExitCode> {
-    let config = consume.connection.settings()?;
+pub(super) async fn run(consume: Consume, services: &[Row]) -> anyhow::Result<ExitCode> {
+    let config = consume.connection.settings(services)?;
     let _telemetry = telemetry::init("ferroflow-consume", &config.telemetry)?;
     let options = ConsumerOptions {
         from_beginning: consume.from == From::Beginning,
@@ -182,8 +174,8 @@ pub(super) async fn run(consume: Consume) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) async fn send_back(redrive: Redrive) -> anyhow::Result<ExitCode> {
-    let config = redrive.connection.settings()?;
+pub(super) async fn send_back(redrive: Redrive, services: &[Row]) -> anyhow::Result<ExitCode> {
+    let config = redrive.connection.settings(services)?;
     let _telemetry = telemetry::init("ferroflow-redrive", &config.telemetry)?;
     let moved = kafka::redrive(&config.events.kafka, &redrive.topic).await?;
     note(&format!("{moved} sent back from {}", redrive.topic));

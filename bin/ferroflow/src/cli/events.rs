@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use ferroflow_proto::events::v1::WatchRequest;
 
+use crate::service::Row;
+
 use super::consume::{self, Consume, Redrive};
 use super::output::{json_of, line, note, refused, time};
 use super::{Format, Global, clients, connect};
@@ -29,10 +31,14 @@ pub(crate) enum Command {
     Redrive(Box<Redrive>),
 }
 
-pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(
+    command: Command,
+    global: &Global,
+    services: &[Row],
+) -> anyhow::Result<ExitCode> {
     let (types, subject, cursor, no_follow) = match command {
-        Command::Consume(consume) => return consume::run(*consume).await,
-        Command::Redrive(redrive) => return consume::send_back(*redrive).await,
+        Command::Consume(consume) => return consume::run(*consume, services).await,
+        Command::Redrive(redrive) => return consume::send_back(*redrive, services).await,
         Command::Watch {
             types,
             subject,

@@ -16,8 +16,11 @@ struct Told {
 }
 
 impl Worker for Told {
-    const NAME: &'static str = "told";
     type Error = io::Error;
+
+    fn name(&self) -> &'static str {
+        "told"
+    }
 
     async fn tick(&mut self) -> Result<Next, io::Error> {
         self.ticks.send(time::Instant::now()).await.unwrap();

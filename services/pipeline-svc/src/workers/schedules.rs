@@ -46,8 +46,11 @@ struct Schedules {
 }
 
 impl Worker for Schedules {
-    const NAME: &'static str = "schedules";
     type Error = Error;
+
+    fn name(&self) -> &str {
+        LEASE
+    }
 
     async fn tick(&mut self) -> Result<Next, Error> {
         if !self.is_refreshed {
