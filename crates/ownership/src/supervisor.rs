@@ -122,8 +122,8 @@ impl<F: Factory> Supervisor<F> {
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(message) = self.inbox.recv() => self.deliver(message),
-                Some(notice) = self.notices.recv() => self.heed(notice),
-                Some(ended) = self.tasks.join_next_with_id() => self.bury(ended),
+                Some(notice) = self.notices.recv() => self.handle_notice(notice),
+                Some(ended) = self.tasks.join_next_with_id() => self.actor_ended(ended),
                 () = unowned.changed() => self.ownership.note_backlog(),
                 () = requests.changed() => self.take_requests().await,
                 _ = period.tick() => self.look().await,
@@ -333,7 +333,7 @@ impl<F: Factory> Supervisor<F> {
         }
     }
 
-    fn heed(&mut self, notice: Notice<OwnedOf<F>>) {
+    fn handle_notice(&mut self, notice: Notice<OwnedOf<F>>) {
         match notice {
             // An actor that has nothing to do is let go of, unless a message is on its way to it.
             Notice::Idle { key, served } => {
@@ -367,7 +367,7 @@ impl<F: Factory> Supervisor<F> {
 
     /// An actor that panicked is started again when what is ours is looked at, not at once: it may
     /// panic again.
-    fn bury(&mut self, ended: Result<(task::Id, ()), JoinError>) {
+    fn actor_ended(&mut self, ended: Result<(task::Id, ()), JoinError>) {
         let id = match &ended {
             Ok((id, ())) => *id,
             Err(error) => error.id(),
@@ -437,9 +437,9 @@ mod tests {
         let (claim, order) = (None, Order::Drive);
         supervisor.deliver(Message { key, claim, order });
 
-        supervisor.heed(Notice::Idle { key, served: 0 });
+        supervisor.handle_notice(Notice::Idle { key, served: 0 });
         assert!(supervisor.actors.contains_key(&key));
-        supervisor.heed(Notice::Idle { key, served: 1 });
+        supervisor.handle_notice(Notice::Idle { key, served: 1 });
         assert!(!supervisor.actors.contains_key(&key));
     }
 }
