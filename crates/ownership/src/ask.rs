@@ -27,7 +27,8 @@ impl<O: Owned> Ownership<O> {
     /// Asks whoever drives the object, and waits until the answer is stored.
     ///
     /// # Errors
-    /// What the actor says; `Unavailable` when nobody answers, and then nothing was done.
+    /// What the actor says. `Unavailable` when nobody answers, and then nothing was done; or when the
+    /// actor failed before it answered, and then it may have been done.
     pub async fn ask(
         &self,
         key: O::Key,
@@ -86,8 +87,19 @@ impl<O: Owned> Ownership<O> {
             self.stop();
             return Answer::Elsewhere;
         }
-        // An actor that ends with messages unanswered has stopped.
-        answer.await.unwrap_or(Answer::Elsewhere)
+        match answer.await {
+            Ok(answer) => answer,
+            // The supervisor closes its inbox before it stops its actors.
+            Err(_) if self.messages.is_closed() => Answer::Elsewhere,
+            // An actor drops a reply otherwise only if it panics. Asked again, it may panic again.
+            Err(_) => {
+                let one = O::ONE;
+                let text =
+                    format!("the driver of {one} {key} failed before it answered, try again");
+                let failed = Error::new(ErrorKind::Unavailable, "DRIVER_FAILED", text);
+                Answer::Done(Err(failed))
+            }
+        }
     }
 
     /// Claims the object if nobody drives it, else stores the request for its driver; `None` when

@@ -214,3 +214,29 @@ async fn who_stops_asks_the_next_driver() {
         drop(b);
     }
 }
+
+#[tokio::test]
+async fn what_is_asked_when_its_replica_stops_is_asked_of_the_next_driver() {
+    for test in each_db().await {
+        let world = Arc::new(World::default());
+        let a = Replica::start(&test.db, "a", 10, &world).await;
+        let _b = Replica::start(&test.db, "b", 10, &world).await;
+        let claim = insert(&test.db, Id(1), "a").await;
+        a.ownership.wake(claim).await;
+        let gate = world.gate(Id(1));
+        let asking = {
+            let ownership = Arc::clone(&a.ownership);
+            tokio::spawn(async move { ownership.ask(Id(1), Request::Increment).await })
+        };
+        let asked = || world.asked.load(Ordering::SeqCst);
+        eventually("its actor is asked", async || asked() == 1).await;
+
+        // Its actor is ended in the midst of the answer.
+        a.leave().await;
+        gate.add_permits(10);
+
+        assert_eq!(asking.await.unwrap().unwrap(), Ok(()), "{}", test.kind);
+        assert_eq!(owner_of(&test.db, Id(1)).await, "b");
+        assert_eq!(value_of(&test.db, Id(1)).await, 1, "{}", test.kind);
+    }
+}

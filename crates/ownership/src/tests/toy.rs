@@ -58,7 +58,6 @@ impl FromStr for Id {
 pub(crate) enum Request {
     Increment,
     Finish,
-    Panic,
 }
 
 impl Text for Request {
@@ -66,13 +65,12 @@ impl Text for Request {
         match self {
             Self::Increment => "INCREMENT",
             Self::Finish => "FINISH",
-            Self::Panic => "PANIC",
         }
         .to_owned()
     }
 
     fn from_text(text: &str) -> Option<Self> {
-        let all = [Self::Increment, Self::Finish, Self::Panic];
+        let all = [Self::Increment, Self::Finish];
         all.into_iter().find(|one| one.to_text() == text)
     }
 }
@@ -158,6 +156,8 @@ pub(crate) struct World {
     pub(super) loads: AtomicUsize,
     /// Loads and events that are to fail.
     pub(super) failures: AtomicUsize,
+    /// Loads and answers that are to panic.
+    pub(super) panics: AtomicUsize,
     /// Answers that are to fail.
     pub(super) unanswered: AtomicUsize,
     /// Has an actor increment its counter unasked.
@@ -183,8 +183,7 @@ impl World {
     /// Fails as often as it is told to.
     fn fail(failures: &AtomicUsize) -> Result<(), Error> {
         let (first, then) = (Ordering::SeqCst, Ordering::SeqCst);
-        let fails = failures.fetch_update(first, then, |left| left.checked_sub(1));
-        match fails {
+        match failures.fetch_update(first, then, |left| left.checked_sub(1)) {
             Ok(_) => Err(Error::internal("it fails", "on purpose")),
             Err(_) => Ok(()),
         }
@@ -201,7 +200,9 @@ impl World {
         if !self.steps.lock().unwrap().insert(id) {
             self.overlaps.fetch_add(1, Ordering::SeqCst);
         }
-        Step(Arc::clone(self), id)
+        let step = Step(Arc::clone(self), id);
+        assert!(Self::fail(&self.panics).is_ok(), "on purpose");
+        step
     }
 }
 
@@ -294,16 +295,15 @@ impl Actor for Counter {
         stored: Option<Uuid>,
     ) -> Result<Result<(), Refusal>, Error> {
         let world = Arc::clone(&self.world);
-        let _step = world.step(self.claim.key);
         world.asked.fetch_add(1, Ordering::SeqCst);
+        let _step = world.step(self.claim.key);
         self.world.pass(self.claim.key).await;
         World::fail(&self.world.unanswered)?;
-        assert!(request != Request::Panic, "on purpose");
         if self.state == State::Idle {
             return Ok(Err(Refusal::Finished));
         }
         match request {
-            Request::Increment | Request::Panic => self.write(INCREMENT, stored).await?,
+            Request::Increment => self.write(INCREMENT, stored).await?,
             Request::Finish => {
                 self.write(FINISH, stored).await?;
                 if self.state == State::Active {
