@@ -10,6 +10,7 @@ use std::time::Duration;
 use ferroflow_types::error::chain;
 use ferroflow_types::{Error, ErrorKind};
 use tokio::sync::mpsc;
+use tokio::task;
 use uuid::Uuid;
 
 use crate::message::{Answer, Message, Order, Reply};
@@ -83,13 +84,17 @@ pub(crate) enum Notice<O: Owned> {
     Idle {
         /// Its object.
         key: O::Key,
+        /// Its task.
+        actor: task::Id,
         /// How many messages it has served so far.
         served: u64,
     },
     /// Its claim is lost, and these messages are not answered.
     Lost {
-        /// What it had.
-        claim: Claim<O::Key>,
+        /// Its object.
+        key: O::Key,
+        /// Its task.
+        actor: task::Id,
         /// What is left to others.
         messages: Vec<Message<O>>,
     },
@@ -157,7 +162,8 @@ pub(crate) async fn drive<A: Actor>(mut actor: A, mut context: Context<A::Owned>
         }
         if actor.state() == State::Idle && announced != Some(served) {
             announced = Some(served);
-            let idle = Notice::Idle { key, served };
+            let actor = task::id();
+            let idle = Notice::Idle { key, actor, served };
             if context.notices.send(idle).await.is_err() {
                 return;
             }
@@ -181,14 +187,18 @@ async fn wait<A: Actor>(
 
 /// Ends without a claim; what was not answered goes back.
 async fn lose<O: Owned>(mut context: Context<O>, mut messages: Vec<Message<O>>) {
-    let claim = context.claim;
+    let (key, actor) = (context.claim.key, task::id());
     context.mailbox.close();
     while let Some(message) = context.mailbox.recv().await {
         messages.push(message);
     }
-    let lost = Notice::Lost { claim, messages };
+    let lost = Notice::Lost {
+        key,
+        actor,
+        messages,
+    };
     if context.notices.send(lost).await.is_err() {
-        tracing::debug!(key = %claim.key, "nobody needs to know that the claim is lost");
+        tracing::debug!(%key, "nobody needs to know that the claim is lost");
     }
 }
 

@@ -56,6 +56,8 @@ type Key<F> = <OwnedOf<F> as Owned>::Key;
 /// The supervisor's side of an actor.
 struct Mailbox<O: Owned> {
     claim: Claim<O::Key>,
+    /// The actor's task. The claim does not tell an actor from the one that is started after its panic.
+    actor: task::Id,
     messages: Sender<Message<O>>,
     /// How many messages went in.
     sent: u64,
@@ -336,17 +338,20 @@ impl<F: Factory> Supervisor<F> {
     fn handle_notice(&mut self, notice: Notice<OwnedOf<F>>) {
         match notice {
             // An actor that has nothing to do is let go of, unless a message is on its way to it.
-            Notice::Idle { key, served } => {
+            Notice::Idle { key, actor, served } => {
                 let mailbox = self.actors.get(&key);
                 if mailbox.is_some_and(|mailbox| mailbox.sent == served) {
-                    self.actors.remove(&key);
+                    self.let_go(key, actor);
                 }
             }
-            Notice::Lost { claim, messages } => {
-                let key = claim.key;
+            Notice::Lost {
+                key,
+                actor,
+                messages,
+            } => {
                 let one = <OwnedOf<F>>::ONE;
                 tracing::info!(%key, "another replica has taken over the {one}");
-                self.let_go(claim);
+                self.let_go(key, actor);
                 for message in messages {
                     self.send_back(message);
                 }
@@ -357,11 +362,12 @@ impl<F: Factory> Supervisor<F> {
         }
     }
 
-    /// Forgets the actor of a claim that has ended by itself.
-    fn let_go(&mut self, claim: Claim<Key<F>>) {
-        let mailbox = self.actors.get(&claim.key);
-        if mailbox.is_some_and(|mailbox| mailbox.claim == claim) {
-            self.actors.remove(&claim.key);
+    /// Closes the mailbox of an actor, unless the object has another actor by now: without a mailbox
+    /// that one would be joined by a third while it works.
+    fn let_go(&mut self, key: Key<F>, actor: task::Id) {
+        let mailbox = self.actors.get(&key);
+        if mailbox.is_some_and(|mailbox| mailbox.actor == actor) {
+            self.actors.remove(&key);
         }
     }
 
@@ -378,7 +384,7 @@ impl<F: Factory> Supervisor<F> {
         {
             let (key, one) = (claim.key, <OwnedOf<F>>::ONE);
             tracing::error!(%key, %error, "the actor of a {one} panicked; it is started again soon");
-            self.let_go(claim);
+            self.let_go(key, id);
         }
     }
 
@@ -404,10 +410,11 @@ impl<F: Factory> Supervisor<F> {
                 notices: self.notice_sender.clone(),
             };
             let actor = self.factory.actor(claim);
-            let task = self.tasks.spawn(actor::drive(actor, context));
-            self.claims.insert(task.id(), claim);
+            let actor = self.tasks.spawn(actor::drive(actor, context)).id();
+            self.claims.insert(actor, claim);
             Mailbox {
                 claim,
+                actor,
                 messages,
                 sent: 0,
             }
@@ -416,30 +423,4 @@ impl<F: Factory> Supervisor<F> {
 }
 
 #[cfg(test)]
-mod tests {
-    use ferroflow_types::id::RandomIds;
-    use ferroflow_types::time::SystemClock;
-
-    use super::*;
-    use crate::Member;
-    use crate::tests::toy::{Counting, Id, each_db};
-
-    #[tokio::test]
-    async fn an_idle_actor_is_let_go_of_only_if_no_message_is_on_its_way() {
-        let test = &each_db().await[0];
-        let member = Member::new(test.db.clone(), Arc::new(SystemClock), "a".to_owned());
-        let (ownership, inbox) = Ownership::new(Arc::new(member), Arc::new(RandomIds), 10);
-        let ownership = Arc::new(ownership);
-        let factory = Counting::new(&ownership, &Arc::default());
-        let mut supervisor = Supervisor::new(factory, ownership, inbox);
-        let key = Id(1);
-        supervisor.mailbox(Claim::first(key));
-        let (claim, order) = (None, Order::Drive);
-        supervisor.deliver(Message { key, claim, order });
-
-        supervisor.handle_notice(Notice::Idle { key, served: 0 });
-        assert!(supervisor.actors.contains_key(&key));
-        supervisor.handle_notice(Notice::Idle { key, served: 1 });
-        assert!(!supervisor.actors.contains_key(&key));
-    }
-}
+mod tests;

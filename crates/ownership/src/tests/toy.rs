@@ -157,7 +157,7 @@ pub(crate) struct World {
     /// Loads and events that are to fail.
     pub(super) failures: AtomicUsize,
     /// Loads and answers that are to panic.
-    pub(super) panics: AtomicUsize,
+    pub(crate) panics: AtomicUsize,
     /// Answers that are to fail.
     pub(super) unanswered: AtomicUsize,
     /// Has an actor increment its counter unasked.
