@@ -70,8 +70,8 @@ pub struct Supervisor<F: Factory> {
     inbox: Receiver<Message<OwnedOf<F>>>,
     actors: HashMap<Key<F>, Mailbox<OwnedOf<F>>>,
     waiting: VecDeque<Claim<Key<F>>>,
-    /// Requests of other replicas that an actor has.
-    asked: HashSet<Uuid>,
+    /// Requests of other replicas that an actor has, and the actor's task.
+    asked: HashMap<Uuid, task::Id>,
     tasks: JoinSet<()>,
     /// Whose tasks they are.
     claims: HashMap<task::Id, Claim<Key<F>>>,
@@ -94,7 +94,7 @@ impl<F: Factory> Supervisor<F> {
             inbox: inbox.0,
             actors: HashMap::new(),
             waiting: VecDeque::new(),
-            asked: HashSet::new(),
+            asked: HashMap::new(),
             tasks: JoinSet::new(),
             claims: HashMap::new(),
             notice_sender,
@@ -255,9 +255,9 @@ impl<F: Factory> Supervisor<F> {
             }
         };
         let pending: HashSet<Uuid> = ours.iter().map(|(pending, _)| pending.id).collect();
-        self.asked.retain(|id| pending.contains(id));
+        self.asked.retain(|id, _| pending.contains(id));
         for (pending, claim) in ours {
-            if self.asked.insert(pending.id) {
+            if !self.asked.contains_key(&pending.id) {
                 let message = Message {
                     key: pending.key,
                     claim: Some(claim),
@@ -290,9 +290,17 @@ impl<F: Factory> Supervisor<F> {
             return;
         }
         self.waiting.retain(|waiting| waiting.key != key);
+        let stored = match &message.order {
+            Order::Answer(_, Reply::Stored(id)) => Some(*id),
+            _ => None,
+        };
         let mailbox = self.mailbox(claim);
         match mailbox.messages.try_send(message) {
-            Ok(()) => mailbox.sent += 1,
+            Ok(()) => {
+                mailbox.sent += 1;
+                let actor = mailbox.actor;
+                self.asked.extend(stored.map(|id| (id, actor)));
+            }
             Err(TrySendError::Full(message)) => self.refuse(message),
             Err(TrySendError::Closed(message)) => {
                 // Its end is told by itself, or was a panic; the next message starts a new actor.
@@ -372,13 +380,15 @@ impl<F: Factory> Supervisor<F> {
     }
 
     /// An actor that panicked is started again when what is ours is looked at, not at once: it may
-    /// panic again.
+    /// panic again. Stored requests that it had are found again then; where it has answered them,
+    /// they are not pending.
     fn actor_ended(&mut self, ended: Result<(task::Id, ()), JoinError>) {
         let id = match &ended {
             Ok((id, ())) => *id,
             Err(error) => error.id(),
         };
         let claim = self.claims.remove(&id);
+        self.asked.retain(|_, actor| *actor != id);
         if let (Err(error), Some(claim)) = (ended, claim)
             && error.is_panic()
         {

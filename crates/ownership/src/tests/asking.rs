@@ -144,6 +144,27 @@ async fn a_stored_request_that_is_found_again_is_not_asked_again() {
 }
 
 #[tokio::test]
+async fn a_stored_request_whose_actor_panicked_is_answered_by_the_next_actor() {
+    for test in each_db().await {
+        let world = Arc::new(World::default());
+        let a = Replica::start(&test.db, "a", 10, &world).await;
+        let b = Replica::start(&test.db, "b", 10, &world).await;
+        let claim = insert(&test.db, Id(1), "a").await;
+        a.ownership.wake(claim).await;
+        let loads = || world.loads.load(Ordering::SeqCst);
+        eventually("its actor has read", async || loads() == 1).await;
+
+        world.panics.store(1, Ordering::SeqCst);
+        let done = b.ownership.ask(Id(1), Request::Increment).await;
+
+        assert_eq!(done.unwrap(), Ok(()), "{}", test.kind);
+        assert_eq!(world.asked.load(Ordering::SeqCst), 2, "{}", test.kind);
+        assert_eq!(value_of(&test.db, Id(1)).await, 1);
+        assert_eq!(owner_of(&test.db, Id(1)).await, "a");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_that_cannot_be_stored_is_told_here_and_tried_again_elsewhere() {
     for test in each_db().await {
         let world = Arc::new(World::default());
