@@ -30,6 +30,10 @@ pub trait Text: Clone + Debug + PartialEq + Send + Sync + 'static {
 }
 
 /// A kind of object of which each is driven by one replica at a time.
+///
+/// In logs an object is the field `key`, several are `keys`, and how many is `count`: `tracing` wants
+/// names of fields that are constants of the call and do not depend on the kind. The kind is in the
+/// message, as [`Owned::ONE`] or [`Owned::MANY`].
 pub trait Owned: Debug + Send + Sync + 'static {
     /// What tells one from another.
     type Key: Key;

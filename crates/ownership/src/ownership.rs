@@ -237,6 +237,10 @@ impl<O: Owned> Ownership<O> {
     }
 
     /// Deletes leases of replicas that have been away for long, and answers that nobody came for.
+    ///
+    /// Limit: one kind of owned object per database. A lease says nothing of the kind, and is deleted
+    /// when its replica owns nothing of this one. With a second kind in the same database, what
+    /// it still owns of that kind would never be taken over.
     pub(crate) async fn forget(&self) -> Result<(), Error> {
         let mut tx = self.member.db.begin_write().await?;
         let (dead, before) = self.member.long_dead(&mut tx).await?;
