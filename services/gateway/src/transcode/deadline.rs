@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use futures::{Stream, StreamExt as _, future, stream};
+use futures::{Stream, StreamExt as _, stream};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
@@ -67,7 +67,7 @@ impl Deadline {
         }
     }
 
-    /// A stream that ends with an error when it took too long.
+    /// A stream that ends at the deadline, with an error, whether a message comes then or not.
     pub(super) fn limit_stream<T: Send + 'static>(
         self,
         items: impl Stream<Item = Result<T, Status>> + Send + 'static,
@@ -75,16 +75,19 @@ impl Deadline {
         let Some(end) = self.end else {
             return items.boxed();
         };
-        let late = stream::once(tokio::time::sleep_until(end)).map(|()| Err(exceeded()));
-        let items = items.map(Some).chain(stream::once(future::ready(None)));
-        let both = stream::select(items, late.map(Some));
-        let mut over = false;
-        both.take_while(move |item| {
-            let more = !over && item.is_some();
-            over |= matches!(item, Some(Err(_)));
-            future::ready(more)
+        stream::unfold(Some(items.boxed()), move |items| async move {
+            let mut items = items?;
+            // `timeout_at` polls the stream first: one that always has a message ready would go on.
+            if Instant::now() >= end {
+                return Some((Err(exceeded()), None));
+            }
+            match tokio::time::timeout_at(end, items.next()).await {
+                Err(_) => Some((Err(exceeded()), None)),
+                Ok(None) => None,
+                Ok(Some(Err(status))) => Some((Err(status), None)),
+                Ok(Some(Ok(item))) => Some((Ok(item), Some(items))),
+            }
         })
-        .filter_map(future::ready)
         .boxed()
     }
 }
@@ -158,5 +161,45 @@ mod tests {
         )];
         let error = Deadline::of(&broken.into_iter().collect()).unwrap_err();
         assert!(error.message().starts_with("grpc-timeout: "), "{error}");
+    }
+
+    /// What comes of a stream that has 300 ms.
+    async fn limited(
+        items: impl Stream<Item = Result<u8, Status>> + Send + 'static,
+    ) -> Vec<Result<u8, Code>> {
+        let short = [(
+            HeaderName::from_static(TIMEOUT),
+            HeaderValue::from_static("300m"),
+        )];
+        let deadline = Deadline::of(&short.into_iter().collect()).unwrap();
+        let items = deadline.limit_stream(items);
+        let all = items
+            .map(|item| item.map_err(|status| status.code()))
+            .collect();
+        let limit = Duration::from_secs(10);
+        tokio::time::timeout(limit, all).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_stream_ends_at_its_deadline_whatever_comes() {
+        let late = Err(Code::DeadlineExceeded);
+        let silent = stream::iter([Ok(1)]).chain(stream::pending());
+        assert_eq!(limited(silent).await, [Ok(1), late]);
+        let busy = stream::repeat_with(|| {
+            std::thread::sleep(Duration::from_millis(50));
+            Ok(1)
+        });
+        let told = limited(busy).await;
+        assert!(told.len() <= 7, "{told:?}");
+        assert_eq!(told.last(), Some(&late));
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_ends_in_time_is_as_it_was() {
+        let whole = stream::iter([Ok(1), Ok(2)]);
+        assert_eq!(limited(whole).await, [Ok(1), Ok(2)]);
+        let failed = stream::iter([Ok(1), Err(Status::not_found("gone"))]);
+        let failed = failed.chain(stream::pending());
+        assert_eq!(limited(failed).await, [Ok(1), Err(Code::NotFound)]);
     }
 }

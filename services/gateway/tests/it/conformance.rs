@@ -270,6 +270,18 @@ fn a_call_ends_by_its_deadline() {
         let told = scene.echo.calls().pop().unwrap().headers;
         assert_eq!(told["grpc-timeout"], "200m", "{target}");
     }
+    // The headers of a stream are sent before the deadline: its error is a line.
+    for accept in ["application/x-ndjson", "text/event-stream"] {
+        let begun = Instant::now();
+        let headers = ["grpc-timeout: 200m", &format!("accept: {accept}")];
+        let answer = scene.ask("GET", "/v1/stream", &headers, "");
+        let text = answer.text();
+        assert!(
+            begun.elapsed() < Duration::from_secs(10),
+            "{accept}: {text}"
+        );
+        assert_eq!(text.matches(r#"{"code":4,"message""#).count(), 1, "{text}");
+    }
     scene.echo.plan(Plan::default());
     let answer = scene.ask("GET", "/v1/query", &["grpc-timeout: 99999999H"], "");
     assert_eq!(answer.status, 200);
