@@ -6,7 +6,7 @@
     reason = "a test that cannot go on panics"
 )]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ferroflow_proto::events::v1::event_service_client::EventServiceClient;
 use ferroflow_proto::events::v1::{WatchRequest, WatchResponse};
@@ -107,6 +107,41 @@ async fn streams_go_on_from_a_cursor_after_a_restart() {
             .unwrap()
             .contains("another filter")
     );
+}
+
+/// Clients of former releases read `result` in each line unless they ask for another form.
+#[test]
+fn the_form_of_the_event_stream_is_that_which_is_accepted() {
+    let data = tempfile::tempdir().unwrap();
+    let platform = Platform::start(data.path(), &[]);
+    let run = platform.submit("events", &pipeline(), &json!({}));
+    platform.wait(&run, Duration::from_secs(30));
+    let path = format!(
+        "/apis/ferroflow/v1/events?follow=false&subject_prefix=namespaces/default/runs/{run}"
+    );
+    for (accept, framed) in [
+        ("*/*", true),
+        ("application/json", true),
+        ("application/x-ndjson", false),
+    ] {
+        let text = platform.text(&path, accept);
+        let first: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+        let message = if framed { &first["result"] } else { &first };
+        assert!(message["event"].is_object(), "{accept}: {first}");
+    }
+}
+
+#[test]
+fn a_silent_event_stream_ends_at_its_deadline() {
+    let data = tempfile::tempdir().unwrap();
+    let platform = Platform::start(data.path(), &[]);
+    let path = "/apis/ferroflow/v1/events?follow=true&types=nothing";
+    let begun = Instant::now();
+
+    let (status, ended) = platform.request("GET", path, &[("grpc-timeout", "1S")], "");
+
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert_eq!((status, &ended["error"]["code"]), (200, &json!(4)));
 }
 
 #[test]

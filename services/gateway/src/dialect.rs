@@ -72,12 +72,6 @@ pub(crate) trait Dialect: Send + Sync {
         SerializeOptions::new().use_proto_field_name(true)
     }
 
-    /// Whether each message of a stream is in an object of its own, `{"result": …}`, for clients that
-    /// ask for no form of streams.
-    fn frames_streams(&self) -> bool {
-        false
-    }
-
     /// The status for a path that has other methods than the request's.
     fn wrong_method(&self) -> StatusCode {
         StatusCode::METHOD_NOT_ALLOWED
@@ -151,7 +145,6 @@ mod tests {
         let ours = of("/apis/ferroflow/v1/events");
         assert!(!ours.ignores_surplus() && !ours.empty_is_absent(&Kind::String));
         assert!(!ours.takes_map_entries() && !ours.takes_any_content_type());
-        assert!(!ours.frames_streams());
         assert_eq!(
             (ours.boolean("true"), ours.boolean("1")),
             (Some(true), None)

@@ -60,10 +60,6 @@ impl Dialect for Kfp {
         metadata
     }
 
-    fn frames_streams(&self) -> bool {
-        true
-    }
-
     /// As grpc-gateway.
     fn wrong_method(&self) -> StatusCode {
         StatusCode::NOT_IMPLEMENTED

@@ -1,8 +1,10 @@
 //! Server streams over HTTP.
 //!
-//! `google.api.HttpBody` goes out as its bytes, each message as soon as it is there and no sooner than
-//! the client takes it: what is under way is a window of HTTP/2, however long the whole is. Other messages go out as the client asks: Server-
-//! Sent Events, lines of JSON, or grpc-gateway's frames. A client that goes away ends the call.
+//! Messages of `google.api.HttpBody` are sent as the bytes that they hold. The next message is read
+//! only when the client has taken the last, so about one HTTP/2 window of a body is in memory, however
+//! long the body is. Other messages are sent in the form that `Accept` names: Server-Sent Events, JSON
+//! lines, or else grpc-gateway's `{"result": …}` lines. When the client disconnects, the call is
+//! cancelled.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -99,11 +101,10 @@ pub(super) async fn respond(
     if accepts("text/event-stream") {
         return Ok(events(items, contracts));
     }
-    let frames = transcoder.dialect.frames_streams() && !accepts("application/x-ndjson");
-    let kind = if frames {
-        "application/json"
+    let (kind, frames) = if accepts("application/x-ndjson") {
+        ("application/x-ndjson", false)
     } else {
-        "application/x-ndjson"
+        ("application/json", true)
     };
     let lines = items.map(move |item| {
         let json = match (item, frames) {
@@ -146,7 +147,8 @@ fn events(
         .into_response()
 }
 
-/// Raw bytes, of a stream or of one message; the first message says what they are, and the call's metadata what their file is called.
+/// The response for `google.api.HttpBody`, of a stream or of one message. The content type is that of
+/// the first message, the file name that of the call's metadata.
 async fn bodies(
     method: &MethodDescriptor,
     call: Response<Streaming<Bytes>>,

@@ -194,43 +194,29 @@ fn an_error_is_a_status_with_its_details() {
 fn a_stream_is_lines_events_or_frames_and_its_error_is_the_last_of_them() {
     let scene = Scene::start();
     let error = r#"{"error":{"code":5,"message":"gone"}}"#;
-    for (target, accept, kind, expected) in [
-        (
-            "/v1/stream",
-            "*/*",
-            "application/x-ndjson",
-            vec![r#"{"int32":7}"#, r#"{"int32":7}"#, error],
-        ),
-        (
-            "/apis/v2beta1/stream",
-            "*/*",
-            "application/json",
-            vec![
-                r#"{"result":{"int32":7}}"#,
-                r#"{"result":{"int32":7}}"#,
-                error,
-            ],
-        ),
-        (
-            "/apis/v2beta1/stream",
-            "application/x-ndjson",
-            "application/x-ndjson",
-            vec![r#"{"int32":7}"#, r#"{"int32":7}"#, error],
-        ),
+    let lines = [r#"{"int32":7}"#, r#"{"int32":7}"#, error];
+    let frame = r#"{"result":{"int32":7}}"#;
+    let frames = [frame, frame, error];
+    for (accept, kind, expected) in [
+        (None, "application/json", frames),
+        (Some("*/*"), "application/json", frames),
+        (Some("application/json"), "application/json", frames),
+        (Some("application/x-ndjson"), "application/x-ndjson", lines),
     ] {
-        scene.echo.plan(Plan {
-            count: 2,
-            status: Some(Status::not_found("gone")),
-            ..Plan::default()
-        });
-        let accept = format!("accept: {accept}");
-        let answer = scene.ask("GET", &format!("{target}?int32=7"), &[&accept], "");
-        assert_eq!(answer.header("content-type"), Some(kind), "{target}");
-        assert_eq!(
-            answer.text().lines().collect::<Vec<_>>(),
-            expected,
-            "{target}"
-        );
+        for path in ["/v1/stream", "/apis/v2beta1/stream"] {
+            scene.echo.plan(Plan {
+                count: 2,
+                status: Some(Status::not_found("gone")),
+                ..Plan::default()
+            });
+            let accepted = accept.map(|accept| format!("accept: {accept}"));
+            let headers: Vec<_> = accepted.iter().map(String::as_str).collect();
+            let answer = scene.ask("GET", &format!("{path}?int32=7"), &headers, "");
+            let what = format!("{path} {accept:?}");
+            assert_eq!(answer.header("content-type"), Some(kind), "{what}");
+            let told: Vec<_> = answer.text().lines().collect();
+            assert_eq!(told, expected, "{what}");
+        }
     }
     let events = scene.ask(
         "GET",
