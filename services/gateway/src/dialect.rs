@@ -31,6 +31,11 @@ pub(crate) trait Dialect: Send + Sync {
         false
     }
 
+    /// Whether a parameter may come again after its default, `page_size=0&page_size=5`.
+    fn takes_after_default(&self) -> bool {
+        false
+    }
+
     /// Whether an entry of a map may be a parameter, `name[key]=value`.
     fn takes_map_entries(&self) -> bool {
         false
@@ -144,6 +149,7 @@ mod tests {
     fn the_defaults_are_strict() {
         let ours = of("/apis/ferroflow/v1/events");
         assert!(!ours.ignores_surplus() && !ours.empty_is_absent(&Kind::String));
+        assert!(!ours.takes_after_default());
         assert!(!ours.takes_map_entries() && !ours.takes_any_content_type());
         assert_eq!(
             (ours.boolean("true"), ours.boolean("1")),

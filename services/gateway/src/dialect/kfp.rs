@@ -24,6 +24,11 @@ impl Dialect for Kfp {
         matches!(kind, Kind::String)
     }
 
+    /// Former releases did not tell a default that was given from none.
+    fn takes_after_default(&self) -> bool {
+        true
+    }
+
     fn takes_map_entries(&self) -> bool {
         true
     }

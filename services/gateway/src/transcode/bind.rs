@@ -37,7 +37,14 @@ pub(super) fn bind(
         given.insert(place.name());
     }
     let elsewhere = given.clone();
-    for (name, value) in parameters(query)? {
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let name = match decoded(name) {
+            Some(name) => name,
+            // No field has a name that is not UTF-8: the parameter is unknown.
+            None if dialect.ignores_surplus() => continue,
+            None => return Err(invalid(bad_escape("the query", name))),
+        };
         let place = match Place::find(&descriptor, &name) {
             Ok(place) => place,
             Err(Misnamed::Unknown) if dialect.ignores_surplus() => continue,
@@ -61,10 +68,14 @@ pub(super) fn bind(
                 "parameter {name}: maps cannot be given in a query"
             )));
         }
+        // Only here: the value of a parameter that is ignored may be malformed.
+        let value = decoded(value)
+            .ok_or_else(|| invalid(bad_escape(&format!("parameter {name}"), value)))?;
         if value.is_empty() && !place.is_list() && dialect.empty_is_absent(&place.kind()) {
             continue;
         }
-        if !given.insert(place.name()) && !place.is_list() {
+        let again = !given.insert(place.name()) && !place.is_list();
+        if again && (place.is_set(&message) || !dialect.takes_after_default()) {
             return Err(invalid(format!("parameter {name} is given twice")));
         }
         place.set(&mut message, &value, Origin::Query, dialect)?;
@@ -83,24 +94,18 @@ fn misnamed(name: &str, problem: &Misnamed) -> Status {
     })
 }
 
-/// Names and values of a query, whose escapes are all good.
-fn parameters(query: &str) -> Result<Vec<(String, String)>, Status> {
-    let decoded = |text: &str| {
-        if !has_good_escapes(text) {
-            return None;
-        }
-        let text = text.replace('+', " ");
-        let decoded = percent_decode_str(&text).decode_utf8().ok()?;
-        Some(decoded.into_owned())
-    };
-    let pairs = query.split('&').filter(|pair| !pair.is_empty());
-    pairs
-        .map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            Some((decoded(name)?, decoded(value)?))
-        })
-        .collect::<Option<_>>()
-        .ok_or_else(|| invalid("the query has an escape that is none of UTF-8".to_owned()))
+/// A name or value of a query, unless an escape in it is malformed or none of UTF-8.
+fn decoded(text: &str) -> Option<String> {
+    if !has_good_escapes(text) {
+        return None;
+    }
+    let text = text.replace('+', " ");
+    let decoded = percent_decode_str(&text).decode_utf8().ok()?;
+    Some(decoded.into_owned())
+}
+
+fn bad_escape(of: &str, text: &str) -> String {
+    format!("{of}: {text:?} has a bad escape: percent-encode the bytes of UTF-8, and % as %25")
 }
 
 fn bind_body(

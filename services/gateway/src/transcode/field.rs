@@ -1,5 +1,7 @@
 //! Fields by the names that parameters have, and what texts set them to.
 
+use std::borrow::Cow;
+
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, Value};
 use tonic::Status;
 
@@ -89,6 +91,19 @@ impl Place {
     /// What it holds.
     pub(super) fn kind(&self) -> Kind {
         self.field.kind()
+    }
+
+    /// Whether a message has a value here. Without explicit presence, the default is none.
+    pub(super) fn is_set(&self, message: &DynamicMessage) -> bool {
+        let mut at = Cow::Borrowed(message);
+        for field in &self.above {
+            let inner = match at.get_field(field).as_ref() {
+                Value::Message(inner) => inner.clone(),
+                _ => return false,
+            };
+            at = Cow::Owned(inner);
+        }
+        at.has_field(&self.field)
     }
 
     /// Sets it from a text.
@@ -220,6 +235,30 @@ mod tests {
             ("pluginsInput[a.b]", "plugins_input[a.b]"),
         ] {
             assert_eq!(place(RUN, name).unwrap().name(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_default_is_not_set_without_presence() {
+        let pool = ferroflow_proto::pool();
+        let run = pool.get_message_by_name(RUN).unwrap();
+        let dialect = crate::dialect::of("/apis/v2beta1/runs");
+        for (name, text, expected) in [
+            ("display_name", "", false),
+            ("display_name", "a", true),
+            ("state", "0", false),
+            ("state", "1", true),
+            ("pipeline_version_reference.pipeline_id", "", false),
+            ("pipeline_version_reference.pipeline_id", "a", true),
+            // A field of a oneof has presence.
+            ("pipeline_version_id", "", true),
+        ] {
+            let place = place(RUN, name).unwrap();
+            let mut message = DynamicMessage::new(run.clone());
+            assert!(!place.is_set(&message), "{name}");
+            let set = place.set(&mut message, text, Origin::Query, dialect);
+            set.unwrap();
+            assert_eq!(place.is_set(&message), expected, "{name}={text}");
         }
     }
 
