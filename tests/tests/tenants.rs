@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use ferroflow_testkit::Platform;
+use ferroflow_testkit::{Platform, shell_pipeline};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -445,4 +445,25 @@ fn events_are_those_of_the_callers_namespaces() {
     };
     assert_eq!(seen(KEY_A), by("a", "ann"));
     assert_eq!(seen(KEY_B), by("b", "bob"));
+}
+
+#[test]
+fn the_command_line_follows_a_run_in_the_callers_own_namespace() {
+    let data = tempfile::tempdir().unwrap();
+    let platform = platform(data.path());
+    let file = data.path().join("one.json");
+    let spec = shell_pipeline(
+        "one",
+        &[("t".to_owned(), "echo done".to_owned(), Vec::new())],
+    );
+    std::fs::write(&file, spec.to_string()).unwrap();
+    let ran = std::process::Command::new(ferroflow_testkit::binary())
+        .args(["run", "submit", "--wait"])
+        .arg(&file)
+        .env("FERROFLOW_ENDPOINT", platform.url())
+        .env("FERROFLOW_API_KEY", KEY_A)
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&ran.stderr).into_owned();
+    assert!(ran.status.success(), "{told}");
 }

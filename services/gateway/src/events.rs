@@ -126,6 +126,8 @@ fn check(caller: &Caller, filter: &mut EventFilter) -> Result<(), Status> {
     }
     let of_subject = filter.subject_prefix.strip_prefix("namespaces/");
     let of_subject = of_subject.and_then(|rest| rest.split('/').next());
+    // `-` is any of the caller's.
+    let of_subject = of_subject.filter(|namespace| *namespace != "-");
     for named in filter
         .namespaces
         .iter()

@@ -50,7 +50,7 @@ impl RunEvents {
     pub(super) fn new(channel: Channel, run_id: &str) -> Self {
         let request = WatchRequest {
             topics: vec!["ferroflow.pipelines.v1".to_owned()],
-            subject_prefix: format!("namespaces/default/runs/{run_id}"),
+            subject_prefix: format!("namespaces/-/runs/{run_id}"),
             ..WatchRequest::default()
         };
         Self {
