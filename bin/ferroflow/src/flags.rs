@@ -97,7 +97,7 @@ pub(crate) fn augment(command: clap::Command, of: &[&Row], services: &[Row]) -> 
     let command = <Flags as clap::Args>::augment_args(command);
     let command = of
         .iter()
-        .fold(command, |command, service| service.flags(command));
+        .fold(command, |command, service| (service.flags)(command));
     services
         .iter()
         .fold(command, |command, service| command.arg(way(service)))
@@ -105,7 +105,7 @@ pub(crate) fn augment(command: clap::Command, of: &[&Row], services: &[Row]) -> 
 
 /// The flag that says where a gateway finds a service.
 fn way(service: &Row) -> clap::Arg {
-    let name = service.name();
+    let name = service.name;
     let variable = name.to_ascii_uppercase().replace('-', "_");
     clap::Arg::new(name)
         .long(name)
@@ -133,10 +133,10 @@ impl Given {
         let flags = <Flags as clap::FromArgMatches>::from_arg_matches(matches)?;
         let mut settings = flags.given();
         for service in of {
-            settings[service.domain()] = service.given(matches)?;
+            settings[service.domain] = (service.given)(matches)?;
         }
         for service in services {
-            let name = service.name();
+            let name = service.name;
             if let Some(url) = matches.get_one::<String>(name) {
                 // As variables have it: of two spellings of one name this one wins over the file's.
                 settings["gateway"]["upstreams"][name.replace('-', "_")] = url.as_str().into();

@@ -18,8 +18,8 @@ use crate::service::Row;
 fn upstreams(config: &Config, services: &[Row], data_dir: &Path) -> anyhow::Result<Vec<Upstream>> {
     let given = config.gateway.upstreams();
     for name in given.keys() {
-        if !services.iter().any(|service| service.name() == name) {
-            let known: Vec<_> = services.iter().map(Row::name).collect();
+        if !services.iter().any(|service| service.name == name) {
+            let known: Vec<_> = services.iter().map(|service| service.name).collect();
             bail!(
                 "gateway.upstreams.{name}: there is no such service, known are {}",
                 known.join(", ")
@@ -28,7 +28,7 @@ fn upstreams(config: &Config, services: &[Row], data_dir: &Path) -> anyhow::Resu
     }
     let message_max = config.value_max.message();
     let upstream = |service: &Row| {
-        let name = service.name();
+        let name = service.name;
         let way = match given.get(name) {
             None => Way::One(grpc::connect(folder::socket(data_dir, name))),
             Some(uri) => {
@@ -39,7 +39,7 @@ fn upstreams(config: &Config, services: &[Row], data_dir: &Path) -> anyhow::Resu
         };
         Ok(Upstream {
             name,
-            services: service.grpc().to_vec(),
+            services: service.grpc.to_vec(),
             way,
         })
     };
@@ -48,7 +48,7 @@ fn upstreams(config: &Config, services: &[Row], data_dir: &Path) -> anyhow::Resu
 
 /// The contracts of all services.
 fn contracts(services: &[Row]) -> anyhow::Result<Contracts> {
-    let own = services.iter().filter_map(Row::contracts);
+    let own = services.iter().filter_map(|service| service.contracts);
     own.into_iter()
         .try_fold(Contracts::default(), Contracts::with)
         .map_err(anyhow::Error::msg)

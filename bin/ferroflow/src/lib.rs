@@ -10,7 +10,6 @@ mod flags;
 mod folder;
 mod gateway;
 mod keys;
-mod listen;
 mod relays;
 mod retention;
 mod runtimes;
@@ -47,7 +46,7 @@ fn command(services: &[Row]) -> clap::Command {
         command.about(about).long_about(None)
     };
     let serve = services.iter().fold(serve, |serve, service| {
-        serve.subcommand(one(service.name(), service.about(), &[service]))
+        serve.subcommand(one(service.name, service.about, &[service]))
     });
     let serve = serve.subcommand(one(serve::GATEWAY, serve::ABOUT_GATEWAY, &[]));
     let command = clap::Command::new("ferroflow")
@@ -102,7 +101,7 @@ async fn dispatch(services: &[Row], matches: &ArgMatches) -> anyhow::Result<Exit
         }
         Some(("serve", matches)) => {
             let (name, matches) = matches.subcommand().context("no service is named")?;
-            match services.iter().find(|service| service.name() == name) {
+            match services.iter().find(|service| service.name == name) {
                 Some(service) => {
                     let given = Given::read(matches, &[service], services)?;
                     serve::service(services, service, &given).await?;

@@ -2,7 +2,6 @@
 //! when they are old. Of several replicas each of these works in one.
 
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,19 +50,9 @@ pub(crate) fn start_relay(
     let relay = move |lead: Lead| {
         let (relay, stop) = (Relay::new(source.clone(), log.clone()), lead.stop.clone());
         let name = name.clone();
-        let relaying = Relaying { name, relay, lead };
-        Box::pin(async move {
-            work(relaying, &stop).await;
-            Ok(())
-        }) as Working
+        work_until(Relaying { name, relay, lead }, stop)
     };
-    spawn(
-        runner,
-        lease.clone(),
-        &lease,
-        (bus, instance),
-        Arc::new(relay),
-    );
+    spawn(runner, lease.clone(), &lease, (bus, instance), relay);
 }
 
 /// Starts what is done once for a log, whatever the number of services that feed it.
@@ -78,40 +67,34 @@ pub(crate) async fn start_duties(
         kafka: !config.kafka.brokers.is_empty(),
     };
     let log = bus.clone();
-    let forget = move |lead: Lead| {
-        let forgetting = Forgetting::new(log.clone(), retention);
-        Box::pin(async move {
-            work(forgetting, &lead.stop).await;
-            Ok(())
-        }) as Working
-    };
+    let forget = move |lead: Lead| work_until(Forgetting::new(log.clone(), retention), lead.stop);
     let (name, lease) = ("event retention", "relay/retention");
-    spawn(runner, name, lease, (bus, instance), Arc::new(forget));
+    spawn(runner, name, lease, (bus, instance), forget);
     if !config.kafka.brokers.is_empty() {
         // Wrong settings are told at the start, by every replica.
         KafkaRelay::open(&config.kafka, bus.clone())
             .await
             .context("events.kafka")?;
         let (settings, log) = (config.kafka.clone(), bus.clone());
-        let feed = move |lead: Lead| {
-            Box::pin(feed_until(settings.clone(), log.clone(), lead.stop)) as Working
-        };
+        let feed = move |lead: Lead| feed_until(settings.clone(), log.clone(), lead.stop);
         let lease = "relay/kafka";
-        spawn(runner, "kafka", lease, (bus, instance), Arc::new(feed));
+        spawn(runner, "kafka", lease, (bus, instance), feed);
     }
     Ok(())
 }
 
 /// Does the work while this instance holds the lease in the log's database. A holder's name has the
 /// duty in it, so no two tasks that ask for leases ever have the same.
-fn spawn(
+fn spawn<F>(
     runner: &mut Runner,
     name: impl Into<String>,
     lease: &str,
     (bus, instance): (&Bus, &str),
-    work: Work,
-) {
-    let (db, stop) = (bus.db().clone(), runner.stopping());
+    work: impl Fn(Lead) -> F + Send + Sync + 'static,
+) where
+    F: Future<Output = anyhow::Result<()>> + Send,
+{
+    let (db, stop, work) = (bus.db().clone(), runner.stopping(), Arc::new(work));
     let (holder, lease) = (format!("{instance}/{lease}"), lease.to_owned());
     runner.spawn_restarting(name, move || {
         let (db, stop, work) = (db.clone(), stop.clone(), Arc::clone(&work));
@@ -120,8 +103,10 @@ fn spawn(
     });
 }
 
-type Working = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
-type Work = Arc<dyn Fn(Lead) -> Working + Send + Sync>;
+async fn work_until(worker: impl Worker, stop: CancellationToken) -> anyhow::Result<()> {
+    work(worker, &stop).await;
+    Ok(())
+}
 
 /// Relays events as they come.
 struct Relaying {

@@ -30,10 +30,10 @@ const DRAIN_S: u32 = 5;
 pub(crate) async fn service(services: &[Row], row: &Row, given: &Given) -> anyhow::Result<()> {
     let settings = given.load(services)?;
     let config = &settings.platform;
-    let (name, domain) = (row.name(), row.domain());
+    let (name, domain) = (row.name, row.domain);
     let _telemetry = telemetry::init(&format!("ferroflow-{name}"), &config.telemetry)?;
     let public_key = keys::public(&config.identity)?;
-    if is_postgres(row.database(&settings.all)?.expose())
+    if is_postgres((row.database)(&settings.all)?.expose())
         && !is_postgres(config.events.database.expose())
     {
         bail!(

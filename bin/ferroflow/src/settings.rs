@@ -23,7 +23,7 @@ impl Settings {
         file: Option<&Path>,
         flags: &Value,
     ) -> anyhow::Result<Self> {
-        let sections = services.iter().map(Row::part);
+        let sections = services.iter().map(|service| (service.part)());
         let parts: Vec<_> = std::iter::once(Part::top::<Config>())
             .chain(sections)
             .collect();

@@ -100,8 +100,7 @@ pub async fn list<T>(
         Some(total) => total,
         None => count(tx, table, &matching).await?,
     };
-    let (column, kind) = sort_column(table, &listing.sort_key)?;
-    let order = Order::of(column, kind);
+    let order = order(table, &listing.sort_key)?;
     let (query, values) = page_query(table, listing, order, matching)?;
     let rows = bound(&query, &values)
         .fetch_all(tx.conn())
@@ -137,12 +136,13 @@ fn matching(table: &Table, within: &Within, listing: &Listing) -> Result<Stateme
     Ok(statement)
 }
 
+fn count_query(table: &Table, matching: &Statement) -> String {
+    let condition = matching.condition();
+    format!("SELECT COUNT(*) AS n FROM {} WHERE {condition}", table.name)
+}
+
 async fn count(tx: &mut impl Read, table: &Table, matching: &Statement) -> Result<i64, DbError> {
-    let query = format!(
-        "SELECT COUNT(*) AS n FROM {} WHERE {}",
-        table.name,
-        matching.condition()
-    );
+    let query = count_query(table, matching);
     let row = bound(&query, &matching.values).fetch_one(tx.conn()).await?;
     Ok(row.try_get("n")?)
 }
@@ -238,7 +238,8 @@ fn bound<'q>(text: &'q str, values: &[Operand]) -> Query<'q, Any, AnyArguments> 
     )
 }
 
-fn sort_column(table: &Table, key: &str) -> Result<(&'static str, Type), Error> {
+/// The order by a key that the client named.
+fn order(table: &Table, key: &str) -> Result<Order, Error> {
     let sortable = || {
         table
             .keys
@@ -247,7 +248,7 @@ fn sort_column(table: &Table, key: &str) -> Result<(&'static str, Type), Error> 
     };
     let known = sortable().find(|(known, _, _)| *known == key);
     known
-        .map(|(_, column, kind)| (*column, *kind))
+        .map(|(_, column, kind)| Order::of(column, *kind))
         .ok_or_else(|| {
             let names: Vec<_> = sortable().map(|(name, _, _)| *name).collect();
             let problem = format!(
@@ -383,14 +384,10 @@ pub async fn plans(
     listing: &Listing,
 ) -> Result<[String; 2], Error> {
     let statement = matching(table, within, listing)?;
-    let counting = format!(
-        "SELECT COUNT(*) FROM {} WHERE {}",
-        table.name,
-        statement.condition()
-    );
+    let counting = count_query(table, &statement);
     let counted = statement.values.clone();
-    let (column, kind) = sort_column(table, &listing.sort_key)?;
-    let (page, values) = page_query(table, listing, Order::of(column, kind), statement)?;
+    let order = order(table, &listing.sort_key)?;
+    let (page, values) = page_query(table, listing, order, statement)?;
     let mut found = [String::new(), String::new()];
     let mut tx = db.begin_read().await?;
     for (place, (query, values)) in found.iter_mut().zip([(counting, counted), (page, values)]) {

@@ -1,7 +1,7 @@
 //! The right to drive an object: the columns `owner` and `fence` of its row.
 
+use ferroflow_db::row::Cells;
 use ferroflow_db::{DbError, Read, WriteTx};
-use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
 use crate::Owned;
@@ -92,22 +92,12 @@ pub async fn release_all<O: Owned>(tx: &mut WriteTx) -> Result<u64, DbError> {
 }
 
 fn decode<O: Owned>(row: &AnyRow) -> Result<Found<O::Key>, DbError> {
-    let text: String = row.try_get("id")?;
+    let cells = Cells::of(O::CLAIMS.table, row);
     Ok(Found {
         claim: Claim {
-            key: key::<O>(O::CLAIMS.table, "id", &text)?,
-            fence: row.try_get("fence")?,
+            key: cells.parsed("id")?,
+            fence: cells.int("fence")?,
         },
-        owner: row.try_get("owner")?,
+        owner: cells.text("owner")?,
     })
-}
-
-/// The key in a cell.
-pub(crate) fn key<O: Owned>(
-    table: &'static str,
-    column: &str,
-    text: &str,
-) -> Result<O::Key, DbError> {
-    let key = text.parse::<O::Key>();
-    key.map_err(|error| DbError::inconsistent(table, column, error.to_string()))
 }

@@ -1,14 +1,12 @@
 //! The table of stored requests: what drivers are asked by replicas that do not drive the object.
 
-use std::str::FromStr;
-
+use ferroflow_db::row::Cells;
 use ferroflow_db::{DbError, Read, WriteTx};
 use ferroflow_types::Timestamp;
-use sqlx::Row as _;
 use sqlx::any::AnyRow;
 use uuid::Uuid;
 
-use crate::claim::{self, Claim, Found};
+use crate::claim::{Claim, Found};
 use crate::{Owned, Text as _};
 
 /// The text of an answer that is no refusal.
@@ -92,12 +90,12 @@ pub async fn answer_of<O: Owned>(
     let Some(row) = row else {
         return Ok(None);
     };
-    let text: String = row.try_get("answer")?;
-    if text == DONE {
-        return Ok(Some(Ok(())));
-    }
-    let refusal = O::Refusal::from_text(&text).ok_or_else(|| unknown::<O>("answer", &text))?;
-    Ok(Some(Err(refusal)))
+    let answer_in = |text: &str| match text {
+        DONE => Some(Ok(())),
+        text => O::Refusal::from_text(text).map(Err),
+    };
+    let answer = Cells::of(O::REQUESTS.table, &row).word("answer", answer_in)?;
+    Ok(Some(answer))
 }
 
 /// Deletes a request whose answer has been read.
@@ -125,30 +123,22 @@ pub async fn forget<O: Owned>(tx: &mut WriteTx, before: Timestamp) -> Result<(),
 }
 
 fn decode<O: Owned>(row: &AnyRow) -> Result<PendingOf<O>, DbError> {
-    let table = O::REQUESTS.table;
-    let (id, key): (String, String) = (row.try_get("id")?, row.try_get(O::REQUESTS.key)?);
-    let key = claim::key::<O>(table, O::REQUESTS.key, &key)?;
-    let found = match row.try_get("owner")? {
+    let cells = Cells::of(O::REQUESTS.table, row);
+    let key = cells.parsed(O::REQUESTS.key)?;
+    let found = match cells.text_opt("owner")? {
         Some(owner) => Some(Found {
             claim: Claim {
                 key,
-                fence: row.try_get("fence")?,
+                fence: cells.int("fence")?,
             },
             owner,
         }),
         None => None,
     };
-    let request: String = row.try_get("request")?;
     Ok(Pending {
-        id: Uuid::from_str(&id)
-            .map_err(|error| DbError::inconsistent(table, "id", error.to_string()))?,
+        id: cells.parsed("id")?,
         key,
-        request: O::Request::from_text(&request)
-            .ok_or_else(|| unknown::<O>("request", &request))?,
+        request: cells.word("request", O::Request::from_text)?,
         found,
     })
-}
-
-fn unknown<O: Owned>(column: &str, text: &str) -> DbError {
-    DbError::inconsistent(O::REQUESTS.table, column, format!("unknown word {text:?}"))
 }

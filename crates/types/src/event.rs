@@ -1,7 +1,6 @@
 //! What a service tells the world: CloudEvents 1.0, written in the transaction of the change.
 
 use serde::{Deserialize, Serialize};
-
 use uuid::Uuid;
 
 use crate::caller::Principal;

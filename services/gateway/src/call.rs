@@ -10,7 +10,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Status, Streaming};
 
 use crate::authorize::Allowed;
-use crate::upstream::{BackendError, Upstreams};
+use crate::upstream::{Upstreams, unreachable};
 
 /// A message that is bytes already.
 #[derive(Debug, Clone, Copy, Default)]
@@ -67,10 +67,8 @@ pub(crate) async fn stream(
         .parse()
         .map_err(|_| Status::internal("a method's name is not a path"))?;
     let mut client = Grpc::new(backend).max_decoding_message_size(ValueLimit::MESSAGE_MAX);
-    client.ready().await.map_err(|error| {
-        tracing::warn!(%error, service, "a service cannot be reached");
-        Status::unavailable(format!("{service} cannot be reached"))
-    })?;
+    let ready = client.ready().await;
+    ready.map_err(|error| unreachable(&service, &error))?;
     let mut request = tonic::Request::new(futures::stream::iter([request]));
     *request.metadata_mut() = MetadataMap::from_headers(headers);
     request.extensions_mut().insert(caller.clone());
@@ -81,15 +79,13 @@ pub(crate) async fn stream(
     answer.map_err(|status| told(status, &service))
 }
 
-/// What the caller hears. That no answer came is no fault of theirs, may pass, and where the service is
-/// concerns nobody outside.
+/// The status that the service gave; one that was made of an error of the way to it is told as such.
 fn told(status: Status, service: &str) -> Status {
     let source = std::error::Error::source(&status);
-    let Some(error) = source.and_then(|source| source.downcast_ref::<BackendError>()) else {
-        return status;
-    };
-    tracing::warn!(%error, service, "a service cannot be reached");
-    Status::unavailable(format!("{service} cannot be reached"))
+    match source.and_then(|source| source.downcast_ref()) {
+        Some(error) => unreachable(service, error),
+        None => status,
+    }
 }
 
 /// Calls a unary RPC with an encoded request.

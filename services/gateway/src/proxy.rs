@@ -7,7 +7,7 @@ use tonic::Status;
 use tower::ServiceExt as _;
 
 use crate::authorize::Allowed;
-use crate::upstream::Upstreams;
+use crate::upstream::{Upstreams, unreachable};
 
 /// Passes a call on to its service.
 pub(crate) async fn call(
@@ -30,10 +30,7 @@ pub(crate) async fn call(
     }
     match backend.oneshot(request.map(tonic::body::Body::new)).await {
         Ok(response) => response.map(Body::new),
-        Err(error) => {
-            tracing::warn!(%error, service, "a service cannot be reached");
-            refused(&Status::unavailable(format!("{service} cannot be reached")))
-        }
+        Err(error) => refused(&unreachable(service, &error)),
     }
 }
 

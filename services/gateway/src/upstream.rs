@@ -22,6 +22,13 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 #[error(transparent)]
 pub(crate) struct BackendError(BoxError);
 
+/// What a caller hears of a service that gives no answer. It is no fault of theirs, may pass, and where the
+/// service is concerns nobody outside.
+pub(crate) fn unreachable(service: &str, error: &BackendError) -> Status {
+    tracing::warn!(%error, service, "a service cannot be reached");
+    Status::unavailable(format!("{service} cannot be reached"))
+}
+
 /// Whatever answers gRPC: a channel, or a service of the gateway itself.
 pub(crate) type Backend = BoxCloneSyncService<Request<Body>, Response<Body>, BackendError>;
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use ferroflow_testkit::{Platform, shell_pipeline};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::{Figure, LIMIT, ms};
@@ -66,7 +67,10 @@ pub(super) fn figures(folder: &Path) -> anyhow::Result<Vec<Figure>> {
         let filter = json!({"predicates": [
             {"operation": operation, "key": key, "string_value": value},
         ]});
-        let path = format!("sort_by=created_at%20desc&filter={}", encoded(&filter));
+        let path = format!(
+            "sort_by=created_at%20desc&filter={}",
+            utf8_percent_encode(&filter.to_string(), NON_ALPHANUMERIC)
+        );
         figures.push(figure(what, String::new(), timed(&platform, &path)?));
     }
     figures.push(leafed(&platform)?);
@@ -141,20 +145,4 @@ fn figure(what: &'static str, note: String, took: Duration) -> Figure {
         ratio: format!("{:.2}", took.as_secs_f64() / TARGET.as_secs_f64()),
         target: "≤ 1",
     }
-}
-
-/// Every byte that is no letter or digit as `%XX`.
-fn encoded(value: &Value) -> String {
-    use std::fmt::Write as _;
-    value
-        .to_string()
-        .bytes()
-        .fold(String::new(), |mut text, byte| {
-            if byte.is_ascii_alphanumeric() {
-                text.push(char::from(byte));
-            } else {
-                let _infallible = write!(text, "%{byte:02X}");
-            }
-            text
-        })
 }

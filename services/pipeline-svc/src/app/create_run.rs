@@ -180,7 +180,7 @@ fn check_sizes(parameters: &BTreeMap<String, Value>, limit: ValueLimit) -> Resul
 /// Stores the run, or finds the one that the same request made before. This replica drives it if it
 /// has room.
 async fn store_run(ctx: &Ctx, caller: &Caller, checked: &Checked) -> Result<Run, Error> {
-    let now = ctx.now();
+    let change = Change::of(caller, ctx.now());
     let request = &checked.request;
     let mut tx = ctx.db.begin_write().await?;
     if let Some(id) = request.id
@@ -195,17 +195,9 @@ async fn store_run(ctx: &Ctx, caller: &Caller, checked: &Checked) -> Result<Run,
         recurring_run: None,
         scheduled_at: request.scheduled_at,
         index: None,
-        created_by: caller.principal.subject.clone(),
+        created_by: change.author(),
     };
-    let (run, claim) = add(
-        ctx,
-        &mut tx,
-        checked,
-        &experiment,
-        instance,
-        Change::of(caller, now),
-    )
-    .await?;
+    let (run, claim) = add(ctx, &mut tx, checked, &experiment, instance, change).await?;
     tx.commit().await?;
     if let Some(claim) = claim {
         ctx.ownership.wake(claim).await;

@@ -1,7 +1,9 @@
 //! Experiments: folders of runs.
 
+use ferroflow_db::list::Within;
 use ferroflow_db::{Read, WriteTx};
 use ferroflow_types::event::Subject;
+use ferroflow_types::listing::Page;
 use ferroflow_types::{
     Access, Caller, CloudEvent, Error, ErrorKind, ExperimentId, Namespace, Scope, Timestamp,
 };
@@ -13,8 +15,6 @@ use super::{Ctx, recurring_runs};
 use crate::domain::definition::{EXPERIMENT_NAME_MAX, Experiment, check_name};
 use crate::domain::run::StorageState;
 use crate::store;
-use ferroflow_db::list::Within;
-use ferroflow_types::listing::Page;
 
 const DEFAULT_NAME: &str = "Default";
 const DEFAULT_DESCRIPTION: &str =

@@ -1,7 +1,9 @@
 //! Pipelines: names for specifications that come in versions.
 
+use ferroflow_db::list::Within;
 use ferroflow_db::{Read, WriteTx};
 use ferroflow_types::event::Subject;
+use ferroflow_types::listing::Page;
 use ferroflow_types::{Caller, Error, ErrorKind, PipelineId, Scope};
 use serde_json::json;
 
@@ -15,8 +17,6 @@ use crate::domain::definition::{
     PIPELINE_NAME_MAX, Pipeline, Tags, check_display_name, check_name, check_tags,
 };
 use crate::store;
-use ferroflow_db::list::Within;
-use ferroflow_types::listing::Page;
 
 /// What a pipeline is created from.
 #[derive(Debug, Clone, Default)]

@@ -3,6 +3,7 @@
 
 use ferroflow_db::WriteTx;
 use ferroflow_types::event::Subject;
+use ferroflow_types::listing::Page;
 use ferroflow_types::{
     Caller, CloudEvent, Error, ErrorKind, ExperimentId, FieldViolation, RecurringRunId, RunId,
     Scope, Timestamp,
@@ -20,7 +21,6 @@ use crate::domain::recurring::schedule::{Schedule, ScheduleError};
 use crate::domain::recurring::{NAME_MAX, PipelineChoice, RecurringRun, Trigger, When};
 use crate::domain::run::{RunError, Source};
 use crate::store;
-use ferroflow_types::listing::Page;
 
 /// What a recurring run is created from.
 #[derive(Debug, Clone)]
@@ -79,6 +79,7 @@ pub(crate) async fn create_recurring_run(
     if let Some(text) = &specified.text {
         store::specs::put(&mut tx, text).await?;
     }
+    let change = Change::of(caller, now);
     let mut made = RecurringRun {
         id: RecurringRunId::new(ctx.ids.uuid()),
         namespace: experiment.namespace.clone(),
@@ -101,9 +102,9 @@ pub(crate) async fn create_recurring_run(
         },
         next_due: schedule.next_after(schedule.cursor()),
         event_sequence: 0,
-        created_by: caller.principal.subject.clone(),
+        created_by: change.author(),
     };
-    let event = told(&mut made, "created", Change::of(caller, now));
+    let event = told(&mut made, "created", change);
     store::recurring_runs::insert(&mut tx, &made).await?;
     tx.publish(&event).await?;
     tx.signal(SCHEDULES);

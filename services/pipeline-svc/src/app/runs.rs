@@ -2,6 +2,7 @@
 
 use ferroflow_db::{DbError, Read};
 use ferroflow_pipeline_engine::engine::NodeRow;
+use ferroflow_types::listing::Page;
 use ferroflow_types::{Caller, Error, ErrorKind, ExperimentId, RunId, Scope};
 
 use super::events::{self, Change};
@@ -10,7 +11,6 @@ use super::{Ctx, experiments, versions};
 use crate::domain::request::{Refusal, Request};
 use crate::domain::run::{Run, Source, StorageState};
 use crate::store;
-use ferroflow_types::listing::Page;
 
 /// A run with its tasks and, if it came with one, its specification.
 pub(crate) struct FullRun {

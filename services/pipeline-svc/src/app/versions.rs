@@ -1,7 +1,9 @@
 //! Versions of pipelines: immutable uploads.
 
+use ferroflow_db::list::Within;
 use ferroflow_db::{Read, WriteTx};
 use ferroflow_types::event::Subject;
+use ferroflow_types::listing::Page;
 use ferroflow_types::{Caller, Error, PipelineId, PipelineVersionId, Scope};
 use serde_json::{Value, json};
 
@@ -15,8 +17,6 @@ use crate::domain::definition::{
 };
 use crate::domain::spec::SpecText;
 use crate::store;
-use ferroflow_db::list::Within;
-use ferroflow_types::listing::Page;
 
 /// What a version is created from, beside its specification.
 #[derive(Debug, Clone, Default)]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ferroflow_db::row::{Cells, all_seen, json_text, seen};
 use ferroflow_db::{DbError, Read, WriteTx};
 use ferroflow_pipeline_engine::artifact::Artifact;
 use ferroflow_types::Scope;
@@ -10,7 +11,6 @@ use sqlx::any::AnyRow;
 
 use crate::domain::artifact::{Maker, StoredArtifact};
 use crate::domain::run::Run;
-use ferroflow_db::row::{Cells, all_seen, json_text, seen};
 
 const INSERT: &str = "INSERT INTO artifacts (id, namespace, pipeline_name, run_id, task_id, name, \
     schema_title, schema_version, uri, metadata, digest, size_bytes, created_at, stamp) \

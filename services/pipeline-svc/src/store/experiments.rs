@@ -1,13 +1,13 @@
 //! The table `experiments`.
 
+use ferroflow_db::list::{Table, Type};
+use ferroflow_db::row::{Cells, seen};
 use ferroflow_db::{DbError, Read, WriteTx};
 use ferroflow_types::{ExperimentId, Namespace, Scope, Timestamp};
 use sqlx::any::AnyRow;
 
 use crate::domain::definition::Experiment;
 use crate::domain::run::StorageState;
-use ferroflow_db::list::{Table, Type};
-use ferroflow_db::row::{Cells, seen};
 
 /// Experiments as they can be listed.
 pub(crate) const TABLE: Table = Table {

@@ -1,12 +1,12 @@
 //! The tables `pipelines` and `tags`.
 
+use ferroflow_db::list::{Table, Type};
+use ferroflow_db::row::{Cells, json_text, seen};
 use ferroflow_db::{DbError, Read, WriteTx};
 use ferroflow_types::{Namespace, PipelineId, Scope};
 use sqlx::any::AnyRow;
 
 use crate::domain::definition::{Pipeline, Tags};
-use ferroflow_db::list::{Table, Type};
-use ferroflow_db::row::{Cells, json_text, seen};
 
 /// Pipelines as they can be listed.
 pub(crate) const TABLE: Table = Table {

@@ -1,5 +1,7 @@
 //! The table `recurring_runs`.
 
+use ferroflow_db::list::{Table, Type};
+use ferroflow_db::row::{Cells, all_seen, json_text, seen};
 use ferroflow_db::{DbError, Read, WriteTx};
 use ferroflow_types::{RecurringRunId, Scope, Timestamp};
 use serde_json::{Map, Value};
@@ -9,8 +11,6 @@ use crate::domain::definition::Experiment;
 use crate::domain::recurring::due::{Limits, Progress};
 use crate::domain::recurring::{PipelineChoice, RecurringRun, Trigger, When};
 use crate::store::row;
-use ferroflow_db::list::{Table, Type};
-use ferroflow_db::row::{Cells, all_seen, json_text, seen};
 
 /// Recurring runs as they can be listed.
 pub(crate) const TABLE: Table = Table {

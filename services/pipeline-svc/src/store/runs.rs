@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use ferroflow_db::list::{Table, Type};
+use ferroflow_db::row::{Cells, json_text, seen};
 use ferroflow_db::{DbError, Read, WriteTx};
 use ferroflow_types::{RunId, Scope, Timestamp};
 use serde_json::{Map, Value};
@@ -13,8 +15,6 @@ use crate::domain::recurring::RecurringRun;
 use crate::domain::run::{Run, RunStatus, Source, StatusChange, StorageState};
 use crate::store::ownership::Claim;
 use crate::store::row;
-use ferroflow_db::list::{Table, Type};
-use ferroflow_db::row::{Cells, json_text, seen};
 
 /// Runs as they can be listed.
 pub(crate) const TABLE: Table = Table {

@@ -1,9 +1,9 @@
 //! The table `specs`: specifications by their content.
 
+use ferroflow_db::row::Cells;
 use ferroflow_db::{DbError, Read, WriteTx};
 
 use crate::domain::spec::SpecText;
-use ferroflow_db::row::Cells;
 
 /// Keeps a specification; one that is there already is the same.
 pub(crate) async fn put(tx: &mut WriteTx, spec: &SpecText) -> Result<(), DbError> {

@@ -1,5 +1,6 @@
 //! The tables `tasks` and `cached_results`.
 
+use ferroflow_db::row::{Cells, json_text, seen};
 use ferroflow_db::{DbError, Read, WriteTx};
 use ferroflow_pipeline_engine::engine::node::{CacheSource, NodeState, Values};
 use ferroflow_pipeline_engine::engine::{CachedResult, NodeRow};
@@ -7,7 +8,6 @@ use ferroflow_types::{Namespace, RunId, Scope, TaskId, Timestamp};
 use sqlx::any::AnyRow;
 
 use crate::domain::run::Run;
-use ferroflow_db::row::{Cells, json_text, seen};
 
 const UPSERT: &str = "INSERT INTO tasks (id, run_id, path, parent_id, iteration, state, attempt, \
     failures, lost, inputs, outputs, error, cache, created_at, started_at, finished_at, retry_at, \

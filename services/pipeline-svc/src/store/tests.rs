@@ -7,6 +7,7 @@ mod recurring;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ferroflow_db::list::{self, Within};
 use ferroflow_db::{Db, DbError};
 use ferroflow_pipeline_engine::artifact::Artifact;
 use ferroflow_pipeline_engine::engine::NodeRow;
@@ -24,7 +25,6 @@ use crate::domain::definition::{Experiment, Pipeline, Version};
 use crate::domain::run::{Run, RunStatus, Source, StatusChange, StorageState};
 use crate::domain::spec::SpecText;
 use crate::store::ownership::Claim;
-use ferroflow_db::list::{self, Within};
 
 const NOW: Timestamp = Timestamp::from_millis(1_769_860_800_250);
 

@@ -1,13 +1,13 @@
 //! The table `pipeline_versions`.
 
+use ferroflow_db::list::{Table, Type};
+use ferroflow_db::row::{Cells, json_text, seen};
 use ferroflow_db::{DbError, Read, WriteTx};
 use ferroflow_types::{PipelineVersionId, Scope};
 use sqlx::any::AnyRow;
 
 use crate::domain::definition::{Pipeline, Version};
 use crate::store::pipelines::put_tags;
-use ferroflow_db::list::{Table, Type};
-use ferroflow_db::row::{Cells, json_text, seen};
 
 /// Versions as they can be listed.
 pub(crate) const TABLE: Table = Table {

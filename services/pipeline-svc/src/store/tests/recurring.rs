@@ -2,6 +2,7 @@
 
 use ferroflow_db::WriteTx;
 use ferroflow_types::{Caller, RecurringRunId};
+use ferroflow_types::{ExperimentId, Namespace, PipelineId, PipelineVersionId, Timestamp};
 
 use super::{NOW, databases, experiment, here, run};
 use crate::app::list::{ListRequest, listing};
@@ -9,7 +10,6 @@ use crate::domain::recurring::due::{Limits, Progress};
 use crate::domain::recurring::{PipelineChoice, RecurringRun, Trigger, When};
 use crate::domain::run::RunError;
 use crate::store::{recurring_runs, runs};
-use ferroflow_types::{ExperimentId, Namespace, PipelineId, PipelineVersionId, Timestamp};
 use serde_json::{Map, json};
 use uuid::Uuid;
 
