@@ -13,6 +13,7 @@
 //! | `ir` | the documents that a plan is built from |
 //! | `expr` | conditions of tasks and selectors of values |
 //! | [`engine`] | how a run gets from its plan to its end |
+//! | [`outline`] | what the tasks of a run are in its plan |
 //! | [`invocation`] | what one attempt is given: command, environment, files, limits |
 //! | `placeholder`, `arguments`, `executor_input` | the texts of a command |
 //! | `platform`, `task_config` | what `platforms.kubernetes` asks for |
@@ -37,6 +38,7 @@ mod go_layout;
 pub mod invocation;
 mod ir;
 pub mod macros;
+pub mod outline;
 mod placeholder;
 pub mod plan;
 mod platform;

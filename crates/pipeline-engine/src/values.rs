@@ -4,34 +4,11 @@ use std::collections::BTreeMap;
 
 use ferroflow_types::limit::bytes_of;
 use ferroflow_types::{ValueLimit, json};
-use serde_json::{Map, Number, Value};
+use serde_json::Value;
 
 use crate::plan::ParameterType;
 
-pub use ferroflow_types::json::{check_nesting, whole};
-
-/// Whole doubles become integers, also inside lists and objects: JSON and YAML print `3.0` where
-/// `3` is meant, and a component that expects an `int` fails on a `float`.
-pub fn normalize(value: Value) -> Value {
-    match value {
-        Value::Number(number) => Value::Number(normalize_number(number)),
-        Value::Array(items) => Value::Array(items.into_iter().map(normalize).collect()),
-        Value::Object(fields) => Value::Object(
-            fields
-                .into_iter()
-                .map(|(name, value)| (name, normalize(value)))
-                .collect::<Map<_, _>>(),
-        ),
-        other => other,
-    }
-}
-
-fn normalize_number(number: Number) -> Number {
-    match number.as_f64().filter(|_| number.is_f64()).and_then(whole) {
-        Some(whole) => whole.into(),
-        None => number,
-    }
-}
+pub use ferroflow_types::json::{check_nesting, normalize, whole};
 
 /// The text that stands for a value in a command: text as it is, numbers in their shortest decimal
 /// form, lists and objects as compact JSON, null as nothing.
@@ -143,13 +120,6 @@ mod tests {
         ] {
             assert_eq!(to_text(&value), text);
         }
-    }
-
-    #[test]
-    fn whole_doubles_become_integers_at_every_depth() {
-        let value = normalize(json!({"a": [1.0, 1.5, {"b": -2.0}]}));
-
-        assert_eq!(value.to_string(), r#"{"a":[1,1.5,{"b":-2}]}"#);
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //!
 //! The same descriptor set drives transcoding, gRPC reflection and the OpenAPI document.
 
+pub mod canonical;
 pub mod json;
 pub mod nesting;
 

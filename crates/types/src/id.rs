@@ -1,13 +1,16 @@
 //! One newtype per kind of object, so that a run's id cannot be passed where a task's is meant.
 //!
 //! All are UUIDs, printed in lower case with hyphens. New ones are made with the service's
-//! [`IdSource`]; ids that must be the same again after a crash are derived ([`TaskId::derive`]).
+//! [`IdSource`]. A domain declares its own kinds with [`id!`](crate::id!).
 
-use std::fmt;
-use std::str::FromStr;
-
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+/// For the code that [`id!`](crate::id!) writes.
+#[doc(hidden)]
+pub mod of_macro {
+    pub use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    pub use uuid::Uuid;
+}
 
 /// Text that is not a UUID where an id was expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,71 +29,89 @@ fn article(word: &str) -> &'static str {
     }
 }
 
+impl InvalidId {
+    /// That `text` is not the id of a `kind`, for example `pipeline version`.
+    pub fn new(kind: &'static str, text: &str) -> Self {
+        let text = text.to_owned();
+        Self { kind, text }
+    }
+}
+
+/// Declares the id of one kind of object: a UUID with its own type, and the word for it in errors.
+///
+/// ```
+/// ferroflow_types::id!(
+///     /// One attempt to find better parameters.
+///     TrialId, "trial"
+/// );
+/// let error = "7".parse::<TrialId>().unwrap_err();
+/// assert_eq!(error.to_string(), "\"7\" is not a trial id (a UUID)");
+/// ```
+#[macro_export]
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $kind:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(transparent)]
-        pub struct $name(Uuid);
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name($crate::id::of_macro::Uuid);
 
         impl $name {
             /// Wraps a UUID that was made for this kind of object.
-            pub const fn new(uuid: Uuid) -> Self {
+            pub const fn new(uuid: $crate::id::of_macro::Uuid) -> Self {
                 Self(uuid)
             }
 
             /// The UUID itself, for deriving further ids.
-            pub const fn uuid(self) -> Uuid {
+            pub const fn uuid(self) -> $crate::id::of_macro::Uuid {
                 self.0
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.hyphenated().fmt(f)
+        impl ::std::fmt::Display for $name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                ::std::fmt::Display::fmt(self.0.as_hyphenated(), f)
             }
         }
 
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!(stringify!($name), "({})"), self.0.hyphenated())
+        impl ::std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self.0.as_hyphenated())
             }
         }
 
-        impl FromStr for $name {
-            type Err = InvalidId;
+        impl ::std::str::FromStr for $name {
+            type Err = $crate::id::InvalidId;
 
-            fn from_str(text: &str) -> Result<Self, InvalidId> {
-                Uuid::try_parse(text)
-                    .map(Self)
-                    .map_err(|_| InvalidId { kind: $kind, text: text.to_owned() })
+            fn from_str(text: &str) -> ::std::result::Result<Self, Self::Err> {
+                let read = $crate::id::of_macro::Uuid::try_parse(text);
+                read.map(Self).map_err(|_| $crate::id::InvalidId::new($kind, text))
+            }
+        }
+
+        impl $crate::id::of_macro::Serialize for $name {
+            fn serialize<S: $crate::id::of_macro::Serializer>(
+                &self,
+                serializer: S,
+            ) -> ::std::result::Result<S::Ok, S::Error> {
+                $crate::id::of_macro::Serialize::serialize(&self.0, serializer)
+            }
+        }
+
+        impl<'de> $crate::id::of_macro::Deserialize<'de> for $name {
+            fn deserialize<D: $crate::id::of_macro::Deserializer<'de>>(
+                deserializer: D,
+            ) -> ::std::result::Result<Self, D::Error> {
+                $crate::id::of_macro::Deserialize::deserialize(deserializer).map(Self)
             }
         }
     };
 }
 
 id!(
-    /// A named pipeline definition.
-    PipelineId, "pipeline"
-);
-id!(
-    /// One immutable upload of a pipeline.
-    PipelineVersionId, "pipeline version"
-);
-id!(
-    /// A folder of runs (not Katib's experiment).
-    ExperimentId, "experiment"
-);
-id!(
     /// One execution of a pipeline version.
     RunId, "run"
 );
 id!(
-    /// A schedule that creates runs.
-    RecurringRunId, "recurring run"
-);
-id!(
-    /// A node of a run, derived from the run and the node's path.
+    /// A task of a run, derived from the run and the task's path.
     TaskId, "task"
 );
 id!(
@@ -144,10 +165,7 @@ mod tests {
         let error = "nope".parse::<RunId>().unwrap_err();
 
         assert_eq!(error.to_string(), "\"nope\" is not a run id (a UUID)");
-        let error = "nope".parse::<ExperimentId>().unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "\"nope\" is not an experiment id (a UUID)"
-        );
+        let error = "nope".parse::<EventId>().unwrap_err();
+        assert_eq!(error.to_string(), "\"nope\" is not an event id (a UUID)");
     }
 }

@@ -1,6 +1,6 @@
 //! JSON values that keep their meaning: whole numbers, and how deep values may nest.
 
-use serde_json::{Number, Value};
+use serde_json::{Map, Number, Value};
 
 /// 2^53: the whole numbers up to here are exact as doubles.
 const EXACT: f64 = 9_007_199_254_740_992.0;
@@ -24,6 +24,29 @@ pub fn number(double: f64) -> Option<Number> {
     match whole(double) {
         Some(whole) => Some(whole.into()),
         None => Number::from_f64(double),
+    }
+}
+
+/// Whole doubles become integers, also inside lists and objects: JSON and YAML print `3.0` where
+/// `3` is meant, and a component that expects an `int` fails on a `float`.
+pub fn normalize(value: Value) -> Value {
+    match value {
+        Value::Number(number) => Value::Number(normalize_number(number)),
+        Value::Array(items) => Value::Array(items.into_iter().map(normalize).collect()),
+        Value::Object(fields) => Value::Object(
+            fields
+                .into_iter()
+                .map(|(name, value)| (name, normalize(value)))
+                .collect::<Map<_, _>>(),
+        ),
+        other => other,
+    }
+}
+
+fn normalize_number(number: Number) -> Number {
+    match number.as_f64().filter(|_| number.is_f64()).and_then(whole) {
+        Some(whole) => whole.into(),
+        None => number,
     }
 }
 
@@ -94,6 +117,13 @@ mod tests {
             assert_eq!(number(double).unwrap().to_string(), text);
         }
         assert_eq!(number(f64::NAN), None);
+    }
+
+    #[test]
+    fn whole_doubles_become_integers_at_every_depth() {
+        let value = normalize(json!({"a": [1.0, 1.5, {"b": -2.0}]}));
+
+        assert_eq!(value.to_string(), r#"{"a":[1,1.5,{"b":-2}]}"#);
     }
 
     #[test]

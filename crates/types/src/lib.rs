@@ -33,7 +33,7 @@ pub mod time;
 pub use caller::{Access, Caller, Principal, Scope};
 pub use error::{Error, ErrorKind, FieldViolation, Result};
 pub use event::CloudEvent;
-pub use id::{ExperimentId, PipelineId, PipelineVersionId, RecurringRunId, RunId, TaskId};
+pub use id::{RunId, TaskId};
 pub use limit::ValueLimit;
 pub use name::Namespace;
 pub use secret::Secret;

@@ -22,6 +22,13 @@ impl Timestamp {
         Self(millis)
     }
 
+    /// The moment `seconds` and `nanos` after the epoch, as `google.protobuf.Timestamp` tells it, in
+    /// whole milliseconds; none for what no calendar has.
+    pub fn from_parts(seconds: i64, nanos: i32) -> Option<Self> {
+        let at = jiff::Timestamp::new(seconds, nanos).ok()?;
+        Some(Self(at.as_millisecond()))
+    }
+
     /// Milliseconds since the epoch.
     pub const fn millis(self) -> i64 {
         self.0

@@ -13,7 +13,7 @@ pub(crate) mod root;
 pub(crate) mod runs;
 pub(crate) mod schedules;
 pub(crate) mod spec_file;
-pub(crate) mod spec_schema;
+pub(crate) mod step;
 pub(crate) mod tasks;
 pub(crate) mod versions;
 
@@ -26,11 +26,11 @@ use ferroflow_ownership::Ownership;
 use ferroflow_pipeline_engine::engine::RunFacts;
 use ferroflow_pipeline_engine::plan::Plan;
 use ferroflow_runtime::Runtime;
+use ferroflow_schedule::Zone;
 use ferroflow_types::id::IdSource;
 use ferroflow_types::{Clock, Timestamp, ValueLimit};
 use tokio::sync::Mutex;
 
-use crate::domain::recurring::zone::Zone;
 use crate::domain::run::Run;
 use crate::store;
 use crate::store::ownership::Runs;

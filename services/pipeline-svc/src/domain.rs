@@ -5,6 +5,7 @@ pub(crate) mod address;
 pub(crate) mod artifact;
 pub(crate) mod content_type;
 pub(crate) mod definition;
+pub(crate) mod id;
 pub(crate) mod recurring;
 pub(crate) mod request;
 pub(crate) mod run;

@@ -37,6 +37,7 @@ use ferroflow_proto::pipelines::v1::schedule_service_server::ScheduleServiceServ
 use ferroflow_proto::pipelines::v1::task_service_server::TaskServiceServer;
 use ferroflow_proto::pipelines::v1::upload_service_server::UploadServiceServer;
 use ferroflow_runtime::Runtime;
+use ferroflow_schedule::Zone;
 use ferroflow_service::runner::{Runner, TaskKind};
 use ferroflow_service::service::{Common, Service};
 use ferroflow_types::Clock;
@@ -45,7 +46,6 @@ use ferroflow_types::time::SystemClock;
 use tonic::service::Routes;
 
 use app::packages::Packages;
-use domain::recurring::zone::Zone;
 use store::ownership::Runs;
 use workers::runs::Actors;
 

@@ -12,7 +12,7 @@ pub(crate) mod runs;
 pub(crate) mod specs;
 pub(crate) mod tasks;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub(crate) mod versions;
 
 use ferroflow_db::Migration;

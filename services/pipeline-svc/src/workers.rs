@@ -6,7 +6,7 @@ mod caching;
 mod import;
 pub(crate) mod runs;
 pub(crate) mod schedules;
-mod turn;
+mod step;
 
 use ferroflow_types::{Namespace, Scope};
 

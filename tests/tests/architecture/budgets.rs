@@ -24,6 +24,7 @@ pub(crate) const FLOORS: &[(&str, usize)] = &[
     ("crates/proto", 50),
     ("crates/python-env", 55),
     ("crates/runtime", 15),
+    ("crates/schedule", 100),
     ("crates/service", 35),
     ("crates/testkit", 0),
     ("crates/types", 25),

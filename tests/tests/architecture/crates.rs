@@ -34,6 +34,7 @@ pub(crate) const CRATES: &[(&str, May)] = &[
     ),
     ("testkit", On(&["yaml"])),
     ("pipeline-engine", On(&["types"])),
+    ("schedule", On(&["types"])),
     (
         "pipeline-svc",
         On(&[
@@ -46,6 +47,7 @@ pub(crate) const CRATES: &[(&str, May)] = &[
             "ownership",
             "pipeline-engine",
             "runtime",
+            "schedule",
             "yaml",
         ]),
     ),
@@ -53,7 +55,7 @@ pub(crate) const CRATES: &[(&str, May)] = &[
 ];
 
 /// Packages that only compute: they wait for nothing and reach nothing.
-pub(crate) const PURE: &[&str] = &["types", "yaml", "pipeline-engine"];
+pub(crate) const PURE: &[&str] = &["types", "yaml", "pipeline-engine", "schedule"];
 
 /// What their Cargo.toml may not name, nor a package that has such a name before a hyphen.
 const IMPURE: &[&str] = &["tokio", "sqlx", "tonic", "kube", "reqwest", "hyper", "axum"];

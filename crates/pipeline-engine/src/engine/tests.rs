@@ -2,6 +2,7 @@
 
 mod causes;
 mod imports;
+mod outline;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet};

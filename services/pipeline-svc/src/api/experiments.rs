@@ -3,9 +3,10 @@
 use ferroflow_proto::kfp::v2beta1 as pb;
 use ferroflow_proto::kfp::v2beta1::experiment_service_server::ExperimentService;
 use ferroflow_service::grpc::caller;
+use ferroflow_service::request::{invalid, parsed};
 use tonic::{Request, Response, Status};
 
-use super::{Api, convert, failed, id, invalid};
+use super::{Api, convert, failed};
 use crate::app::experiments::{self, CreateExperiment};
 use crate::app::list::ListRequest;
 use crate::domain::run::StorageState;
@@ -35,7 +36,7 @@ impl ExperimentService for Api {
         request: Request<pb::GetExperimentRequest>,
     ) -> Result<Response<pb::Experiment>, Status> {
         let caller = caller(&request)?;
-        let id = id("experiment_id", &request.get_ref().experiment_id)?;
+        let id = parsed("experiment_id", &request.get_ref().experiment_id)?;
         let found = experiments::get_experiment(&self.ctx, &caller, id)
             .await
             .map_err(failed)?;
@@ -75,7 +76,7 @@ impl ExperimentService for Api {
         request: Request<pb::ArchiveExperimentRequest>,
     ) -> Result<Response<()>, Status> {
         let caller = caller(&request)?;
-        let id = id("experiment_id", &request.get_ref().experiment_id)?;
+        let id = parsed("experiment_id", &request.get_ref().experiment_id)?;
         let done = experiments::set_storage(&self.ctx, &caller, id, StorageState::Archived).await;
         done.map(Response::new).map_err(failed)
     }
@@ -85,7 +86,7 @@ impl ExperimentService for Api {
         request: Request<pb::UnarchiveExperimentRequest>,
     ) -> Result<Response<()>, Status> {
         let caller = caller(&request)?;
-        let id = id("experiment_id", &request.get_ref().experiment_id)?;
+        let id = parsed("experiment_id", &request.get_ref().experiment_id)?;
         let done = experiments::set_storage(&self.ctx, &caller, id, StorageState::Available).await;
         done.map(Response::new).map_err(failed)
     }
@@ -95,7 +96,7 @@ impl ExperimentService for Api {
         request: Request<pb::DeleteExperimentRequest>,
     ) -> Result<Response<()>, Status> {
         let caller = caller(&request)?;
-        let id = id("experiment_id", &request.get_ref().experiment_id)?;
+        let id = parsed("experiment_id", &request.get_ref().experiment_id)?;
         experiments::delete_experiment(&self.ctx, &caller, id)
             .await
             .map(Response::new)

@@ -5,16 +5,17 @@ use std::collections::HashMap;
 use ferroflow_proto::kfp::v2beta1 as pb;
 use ferroflow_proto::kfp::v2beta1::pipeline_service_server::PipelineService;
 use ferroflow_service::grpc::caller;
-use ferroflow_types::PipelineId;
+use ferroflow_service::request::{invalid, parsed};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
-use super::{Api, convert, failed, id, invalid};
+use super::{Api, convert, failed};
 use crate::app::list::ListRequest;
 use crate::app::packages;
 use crate::app::pipelines::{self, CreatePipeline};
 use crate::app::versions::{self, NewVersion};
 use crate::domain::definition::Tags;
+use crate::domain::id::PipelineId;
 
 /// The gateway says with this that a request's tags were given and empty, which protobuf cannot.
 const CLEAR_TAGS: &str = "x-clear-tags";
@@ -46,7 +47,7 @@ fn parent(request: &pb::CreatePipelineVersionRequest) -> Result<PipelineId, Stat
         let problem = format!("{body} is not the pipeline of the path, {path}");
         return Err(invalid("pipeline_version.pipeline_id", problem));
     }
-    id("pipeline_id", if path.is_empty() { body } else { path })
+    parsed("pipeline_id", if path.is_empty() { body } else { path })
 }
 
 #[tonic::async_trait]
@@ -77,7 +78,7 @@ impl PipelineService for Api {
         request: Request<pb::GetPipelineRequest>,
     ) -> Result<Response<pb::Pipeline>, Status> {
         let caller = caller(&request)?;
-        let id = id("pipeline_id", &request.get_ref().pipeline_id)?;
+        let id = parsed("pipeline_id", &request.get_ref().pipeline_id)?;
         let found = pipelines::get_pipeline(&self.ctx, &caller, id)
             .await
             .map_err(failed)?;
@@ -133,7 +134,7 @@ impl PipelineService for Api {
             pipeline_id,
             cascade,
         } = request.into_inner();
-        let id = id("pipeline_id", &pipeline_id)?;
+        let id = parsed("pipeline_id", &pipeline_id)?;
         pipelines::delete_pipeline(&self.ctx, &caller, id, cascade)
             .await
             .map(Response::new)
@@ -207,7 +208,7 @@ impl PipelineService for Api {
     ) -> Result<Response<pb::PipelineVersion>, Status> {
         let caller = caller(&request)?;
         // As upstream, the version's id alone says which one it is.
-        let id = id(
+        let id = parsed(
             "pipeline_version_id",
             &request.get_ref().pipeline_version_id,
         )?;
@@ -229,7 +230,7 @@ impl PipelineService for Api {
             sort_by,
             filter,
         } = request.into_inner();
-        let id = id("pipeline_id", &pipeline_id)?;
+        let id = parsed("pipeline_id", &pipeline_id)?;
         let list = ListRequest {
             page_token,
             page_size,
@@ -251,7 +252,7 @@ impl PipelineService for Api {
         request: Request<pb::DeletePipelineVersionRequest>,
     ) -> Result<Response<()>, Status> {
         let caller = caller(&request)?;
-        let id = id(
+        let id = parsed(
             "pipeline_version_id",
             &request.get_ref().pipeline_version_id,
         )?;
@@ -270,7 +271,7 @@ impl PipelineService for Api {
         let given = message
             .pipeline
             .ok_or_else(|| invalid("pipeline", "Pipeline is missing"))?;
-        let id = id("pipeline.pipeline_id", &given.pipeline_id)?;
+        let id = parsed("pipeline.pipeline_id", &given.pipeline_id)?;
         let tags = tags_of(&metadata, given.tags);
         let done =
             pipelines::update_pipeline(&self.ctx, &caller, id, given.display_name, tags).await;
@@ -287,7 +288,7 @@ impl PipelineService for Api {
         let given = message.pipeline_version;
         let given =
             given.ok_or_else(|| invalid("pipeline_version", "PipelineVersion is missing"))?;
-        let id = id(
+        let id = parsed(
             "pipeline_version.pipeline_version_id",
             &given.pipeline_version_id,
         )?;

@@ -9,18 +9,19 @@ use ferroflow_proto::kfp::v2beta1::recurring_run_service_server::RecurringRunSer
 use ferroflow_proto::kfp::v2beta1::trigger::Trigger as GivenTrigger;
 use ferroflow_proto::pipelines::v1::schedule_service_server::ScheduleService;
 use ferroflow_proto::pipelines::v1::{ListDueTimesRequest, ListDueTimesResponse};
+use ferroflow_schedule::{Limits, Trigger, When};
 use ferroflow_service::grpc::caller;
+use ferroflow_service::request::{invalid, parsed, parsed_opt, time_opt};
 use ferroflow_types::{Caller, Timestamp};
 use serde_json::Value;
 use tonic::{Request, Response, Status};
 
 use super::elide::Room;
-use super::{Api, convert, failed, id, id_opt, invalid, source, time_opt};
+use super::{Api, convert, failed, source};
 use crate::app::create_run::{CreateRun, PipelineSource};
 use crate::app::list::ListRequest;
 use crate::app::recurring_runs::{self, CreateRecurringRun};
-use crate::domain::recurring::due::Limits;
-use crate::domain::recurring::{PipelineChoice, RecurringRun, Trigger, When};
+use crate::domain::recurring::{PipelineChoice, RecurringRun};
 
 /// Due times in one answer.
 const DUE_TIMES_MAX: i32 = 1000;
@@ -68,7 +69,7 @@ fn create_of(given: pb::RecurringRun) -> Result<CreateRecurringRun, Status> {
             id: None,
             display_name: given.display_name,
             description: given.description,
-            experiment: id_opt("recurring_run.experiment_id", &given.experiment_id)?,
+            experiment: parsed_opt("recurring_run.experiment_id", &given.experiment_id)?,
             pipeline: source_of(given.pipeline_source.as_ref())?,
             parameters: source::parameters(RECURRING_RUN, &config)?,
             pipeline_root: config.pipeline_root,
@@ -174,7 +175,7 @@ impl Api {
         given: &str,
         enabled: bool,
     ) -> Result<Response<()>, Status> {
-        let id = id("recurring_run_id", given)?;
+        let id = parsed("recurring_run_id", given)?;
         recurring_runs::set_enabled(&self.ctx, caller, id, enabled)
             .await
             .map(Response::new)
@@ -208,7 +209,7 @@ impl RecurringRunService for Api {
         request: Request<pb::GetRecurringRunRequest>,
     ) -> Result<Response<pb::RecurringRun>, Status> {
         let caller = caller(&request)?;
-        let id = id("recurring_run_id", &request.get_ref().recurring_run_id)?;
+        let id = parsed("recurring_run_id", &request.get_ref().recurring_run_id)?;
         let found = recurring_runs::get_recurring_run(&self.ctx, &caller, id)
             .await
             .map_err(failed)?;
@@ -229,7 +230,7 @@ impl RecurringRunService for Api {
             filter,
             experiment_id,
         } = request.into_inner();
-        let experiment = id_opt("experiment_id", &experiment_id)?;
+        let experiment = parsed_opt("experiment_id", &experiment_id)?;
         let list = ListRequest {
             page_token,
             page_size,
@@ -273,7 +274,7 @@ impl RecurringRunService for Api {
     ) -> Result<Response<()>, Status> {
         let caller = caller(&request)?;
         let given = request.get_ref();
-        let id = id("recurring_run_id", &given.recurring_run_id)?;
+        let id = parsed("recurring_run_id", &given.recurring_run_id)?;
         // Every policy spares the runs, see the contract.
         pb::DeletePropagationPolicy::try_from(given.propagation_policy).map_err(|_| {
             let problem = "it is one of FOREGROUND, BACKGROUND and ORPHAN";
@@ -294,7 +295,7 @@ impl ScheduleService for Api {
     ) -> Result<Response<ListDueTimesResponse>, Status> {
         let caller = caller(&request)?;
         let given = request.get_ref();
-        let id = id("recurring_run_id", &given.recurring_run_id)?;
+        let id = parsed("recurring_run_id", &given.recurring_run_id)?;
         let count = match given.page_size {
             0 => DUE_TIMES_DEFAULT,
             size @ 1.. => size.min(DUE_TIMES_MAX),

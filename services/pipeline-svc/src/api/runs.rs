@@ -5,12 +5,13 @@ use ferroflow_proto::kfp::v2beta1 as pb;
 use ferroflow_proto::kfp::v2beta1::run::PipelineSource as Given;
 use ferroflow_proto::kfp::v2beta1::run_service_server::RunService;
 use ferroflow_service::grpc::caller;
+use ferroflow_service::request::{invalid, parsed, parsed_opt, time_opt};
 use ferroflow_types::{Caller, RunId};
 use serde_json::Value;
 use tonic::{Request, Response, Status};
 
 use super::elide::Room;
-use super::{Api, convert, failed, id, id_opt, invalid, source, time_opt};
+use super::{Api, convert, failed, source};
 use crate::app::create_run::{self, CreateRun};
 use crate::app::list::ListRequest;
 use crate::app::runs;
@@ -24,10 +25,10 @@ fn create_of(run: pb::Run) -> Result<CreateRun, Status> {
     };
     let config = run.runtime_config.unwrap_or_default();
     Ok(CreateRun {
-        id: id_opt("run.run_id", &run.run_id)?,
+        id: parsed_opt("run.run_id", &run.run_id)?,
         display_name: run.display_name,
         description: run.description,
-        experiment: id_opt("run.experiment_id", &run.experiment_id)?,
+        experiment: parsed_opt("run.experiment_id", &run.experiment_id)?,
         pipeline,
         parameters: source::parameters("run", &config)?,
         pipeline_root: config.pipeline_root,
@@ -43,7 +44,7 @@ impl Api {
         run_id: &str,
         storage: StorageState,
     ) -> Result<Response<()>, Status> {
-        let id: RunId = id("run_id", run_id)?;
+        let id: RunId = parsed("run_id", run_id)?;
         runs::set_storage(&self.ctx, caller, id, storage)
             .await
             .map(Response::new)
@@ -77,7 +78,7 @@ impl RunService for Api {
         request: Request<pb::GetRunRequest>,
     ) -> Result<Response<pb::Run>, Status> {
         let caller = caller(&request)?;
-        let id = id("run_id", &request.get_ref().run_id)?;
+        let id = parsed("run_id", &request.get_ref().run_id)?;
         let found = runs::get_run(&self.ctx, &caller, id)
             .await
             .map_err(failed)?;
@@ -97,7 +98,7 @@ impl RunService for Api {
             sort_by,
             filter,
         } = request.into_inner();
-        let experiment = id_opt("experiment_id", &experiment_id)?;
+        let experiment = parsed_opt("experiment_id", &experiment_id)?;
         let list = ListRequest {
             page_token,
             page_size,
@@ -141,7 +142,7 @@ impl RunService for Api {
         request: Request<pb::DeleteRunRequest>,
     ) -> Result<Response<()>, Status> {
         let caller = caller(&request)?;
-        let id = id("run_id", &request.get_ref().run_id)?;
+        let id = parsed("run_id", &request.get_ref().run_id)?;
         runs::delete_run(&self.ctx, &caller, id)
             .await
             .map(Response::new)
@@ -153,7 +154,7 @@ impl RunService for Api {
         request: Request<pb::TerminateRunRequest>,
     ) -> Result<Response<()>, Status> {
         let caller = caller(&request)?;
-        let id = id("run_id", &request.get_ref().run_id)?;
+        let id = parsed("run_id", &request.get_ref().run_id)?;
         runs::terminate_run(&self.ctx, &caller, id)
             .await
             .map(Response::new)
@@ -165,7 +166,7 @@ impl RunService for Api {
         request: Request<pb::RetryRunRequest>,
     ) -> Result<Response<()>, Status> {
         let caller = caller(&request)?;
-        let id = id("run_id", &request.get_ref().run_id)?;
+        let id = parsed("run_id", &request.get_ref().run_id)?;
         runs::retry_run(&self.ctx, &caller, id)
             .await
             .map(Response::new)

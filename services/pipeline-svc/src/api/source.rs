@@ -3,11 +3,11 @@
 
 use ferroflow_proto::json::{has_non_finite, struct_to_map, to_json};
 use ferroflow_proto::kfp::v2beta1::{PipelineVersionReference, RuntimeConfig};
+use ferroflow_service::request::{invalid, parsed_opt};
 use prost_types::Struct;
 use serde_json::{Map, Value};
 use tonic::Status;
 
-use super::{id_opt, invalid};
 use crate::app::create_run::PipelineSource;
 
 const NO_NUMBER: &str = "NaN and infinities are no JSON numbers: give a text";
@@ -24,8 +24,8 @@ pub(super) fn inline(of: &str, spec: &Struct) -> Result<PipelineSource, Status> 
 pub(super) fn stored(of: &str, named: &PipelineVersionReference) -> Result<PipelineSource, Status> {
     let field = |name: &str| format!("{of}.pipeline_version_reference.{name}");
     Ok(PipelineSource::Stored {
-        pipeline: id_opt(&field("pipeline_id"), &named.pipeline_id)?,
-        version: id_opt(&field("pipeline_version_id"), &named.pipeline_version_id)?,
+        pipeline: parsed_opt(&field("pipeline_id"), &named.pipeline_id)?,
+        version: parsed_opt(&field("pipeline_version_id"), &named.pipeline_version_id)?,
     })
 }
 

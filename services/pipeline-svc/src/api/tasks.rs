@@ -3,16 +3,15 @@
 use std::collections::HashMap;
 
 use ferroflow_artifacts::read::Inner;
-use ferroflow_pipeline_engine::engine::NodeRow;
 use ferroflow_pipeline_engine::engine::node::{NodeState, Values};
-use ferroflow_pipeline_engine::plan::{Body, ComponentIx, Dag, Plan, Task};
-use ferroflow_pipeline_engine::task_path;
+use ferroflow_pipeline_engine::outline::{Outlined, TaskKind, outline};
 use ferroflow_proto::google::api::HttpBody;
 use ferroflow_proto::json::timestamp;
 use ferroflow_proto::pipelines::v1 as pb;
 use ferroflow_proto::pipelines::v1::task_service_server::TaskService;
 use ferroflow_runtime::LogRequest;
 use ferroflow_service::grpc::caller;
+use ferroflow_service::request::{invalid, natural, parsed, parsed_opt};
 use ferroflow_types::{RunId, TaskId};
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -21,7 +20,7 @@ use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status};
 
 use super::elide::Room;
-use super::{Api, failed, id, id_opt, invalid};
+use super::{Api, failed};
 use crate::app::{artifacts, tasks};
 use crate::domain::artifact::{Maker, StoredArtifact};
 use crate::domain::content_type::content_type;
@@ -29,96 +28,15 @@ use crate::domain::content_type::content_type;
 /// Artifacts whose content is a whole message are limited to this.
 const WHOLE_MAX: u64 = 32 * 1024 * 1024;
 
-/// What a task is in the plan.
-struct Place<'p> {
-    kind: pb::TaskType,
-    /// The plan's task, none for the root and iterations.
-    task: Option<&'p Task>,
-    /// What it executes.
-    component: ComponentIx,
-    /// Keys of the siblings that it waits for.
-    upstream: Vec<&'p str>,
-}
-
-/// Every task of a run by its id, and what it is.
-struct Places<'p> {
-    of: HashMap<TaskId, Place<'p>>,
-    /// By the task around it and the key.
-    ids: HashMap<(TaskId, &'p str), TaskId>,
-}
-
-impl<'p> Places<'p> {
-    /// Of all tasks of a run, parents before children.
-    fn find(plan: &'p Plan, rows: &[NodeRow]) -> Self {
-        let mut places = Self {
-            of: HashMap::new(),
-            ids: HashMap::new(),
-        };
-        let paths: HashMap<TaskId, &str> = rows.iter().map(|row| (row.id, &*row.path)).collect();
-        for row in rows {
-            let parent = row.parent.and_then(|id| Some((id, places.of.get(&id)?)));
-            let Some((parent_id, parent)) = parent else {
-                let root = Place {
-                    kind: pb::TaskType::Root,
-                    task: None,
-                    component: plan.root,
-                    upstream: Vec::new(),
-                };
-                places.of.insert(row.id, root);
-                continue;
-            };
-            let found = if row.iteration.is_some() {
-                Place {
-                    kind: pb::TaskType::Iteration,
-                    task: None,
-                    component: parent.component,
-                    upstream: Vec::new(),
-                }
-            } else {
-                let Body::Dag(dag) = &plan.component(parent.component).body else {
-                    continue;
-                };
-                let around = paths.get(&parent_id).copied().unwrap_or_default();
-                let Some(task) = task_at(dag, around, &row.path) else {
-                    continue;
-                };
-                places.ids.insert((parent_id, task.key.as_str()), row.id);
-                let upstream = task.upstream.iter();
-                Place {
-                    kind: kind(plan, task),
-                    task: Some(task),
-                    component: task.component,
-                    upstream: upstream.map(|up| dag.task(*up).key.as_str()).collect(),
-                }
-            };
-            places.of.insert(row.id, found);
-        }
-        places
-    }
-}
-
-/// The task of a DAG that has this path.
-fn task_at<'p>(dag: &'p Dag, around: &str, path: &str) -> Option<&'p Task> {
-    let find = |key: &str| {
-        let place = dag
-            .tasks
-            .binary_search_by(|task| task.key.as_str().cmp(key));
-        place.ok().map(|at| &dag.tasks[at])
-    };
-    let written = path.strip_prefix(around)?.strip_prefix('.')?;
-    // Paths of earlier releases have the key as it is.
-    find(&task_path::name(path))
-        .filter(|task| task_path::child(around, &task.key) == path)
-        .or_else(|| find(written))
-}
-
-fn kind(plan: &Plan, task: &Task) -> pb::TaskType {
-    match &plan.component(task.component).body {
-        _ if task.iterator.is_some() => pb::TaskType::Loop,
-        Body::Dag(_) if task.is_conditional() => pb::TaskType::Condition,
-        Body::Dag(_) => pb::TaskType::Dag,
-        Body::Container(_) => pb::TaskType::Container,
-        Body::Importer(_) => pb::TaskType::Importer,
+fn kind(kind: TaskKind) -> pb::TaskType {
+    match kind {
+        TaskKind::Root => pb::TaskType::Root,
+        TaskKind::Iteration => pb::TaskType::Iteration,
+        TaskKind::Loop => pb::TaskType::Loop,
+        TaskKind::Condition => pb::TaskType::Condition,
+        TaskKind::Dag => pb::TaskType::Dag,
+        TaskKind::Container => pb::TaskType::Container,
+        TaskKind::Importer => pb::TaskType::Importer,
     }
 }
 
@@ -134,22 +52,11 @@ fn state(state: NodeState) -> pb::TaskState {
     }
 }
 
-fn task(
-    run: RunId,
-    row: &NodeRow,
-    places: &Places<'_>,
-    iterations: Option<i32>,
-    room: &mut Room,
-) -> pb::Task {
+fn task(run: RunId, outlined: Outlined<'_>, room: &mut Room) -> pb::Task {
+    let row = outlined.row;
     let (inputs, no_inputs) = room.values(&row.inputs.parameters);
     let (outputs, no_outputs) = room.values(&row.outputs.parameters);
     let elided = named("input_parameters", no_inputs).chain(named("output_parameters", no_outputs));
-    let place = places.of.get(&row.id);
-    let planned = place.and_then(|place| place.task);
-    let name = planned.map_or_else(|| task_path::name(&row.path), |task| task.key.clone());
-    let display_name = planned.map_or_else(|| name.clone(), |task| task.display_name.clone());
-    let siblings = place.into_iter().flat_map(|place| &place.upstream);
-    let upstream = siblings.filter_map(|key| places.ids.get(&(row.parent?, *key)));
     let cache = row.cache.as_ref().map(|note| pb::CacheInfo {
         fingerprint: note.fingerprint.clone(),
         reason: note.reason.clone(),
@@ -172,10 +79,10 @@ fn task(
             .parent
             .map(|parent| parent.to_string())
             .unwrap_or_default(),
-        name,
-        display_name,
+        name: outlined.name,
+        display_name: outlined.display_name,
         path: row.path.clone(),
-        r#type: place.map_or(pb::TaskType::Unspecified, |place| place.kind) as i32,
+        r#type: outlined.kind.map_or(pb::TaskType::Unspecified, kind) as i32,
         state: state(row.state) as i32,
         iteration_index: row.iteration.map(count),
         attempt: count(row.attempt),
@@ -194,8 +101,8 @@ fn task(
         elided: elided.collect(),
         input_artifacts: artifact_refs(&row.inputs),
         output_artifacts: artifact_refs(&row.outputs),
-        upstream: upstream.map(TaskId::to_string).collect(),
-        iteration_count: iterations,
+        upstream: outlined.upstream.iter().map(TaskId::to_string).collect(),
+        iteration_count: outlined.iterations.map(count),
         note: row.note.clone(),
         remarks: row.remarks.clone(),
     }
@@ -243,17 +150,6 @@ fn body(content_type: &str, bytes: bytes::Bytes) -> HttpBody {
     }
 }
 
-/// How many iterations each loop has so far.
-fn iterations(rows: &[NodeRow]) -> HashMap<TaskId, i32> {
-    let mut iterations: HashMap<TaskId, i32> = HashMap::new();
-    for row in rows {
-        if let (Some(parent), Some(_)) = (row.parent, row.iteration) {
-            *iterations.entry(parent).or_default() += 1;
-        }
-    }
-    iterations
-}
-
 /// A value as it is read: JSON, in parts.
 fn json_parts(value: &Value) -> BodyStream {
     const PART: usize = 256 * 1024;
@@ -278,17 +174,13 @@ impl TaskService for Api {
         request: Request<pb::ListTasksRequest>,
     ) -> Result<Response<pb::ListTasksResponse>, Status> {
         let caller = caller(&request)?;
-        let run = id("run_id", &request.get_ref().run_id)?;
+        let run = parsed("run_id", &request.get_ref().run_id)?;
         let (rows, plan) = tasks::list_tasks(&self.ctx, &caller, run)
             .await
             .map_err(failed)?;
-        let (iterations, places) = (iterations(&rows), Places::find(&plan, &rows));
         let mut room = Room::of_list();
-        let shown = rows.iter().map(|row| {
-            let iterations = iterations.get(&row.id).copied();
-            task(run, row, &places, iterations, &mut room)
-        });
-        let tasks = shown.collect();
+        let outlined = outline(&plan, &rows).into_iter();
+        let tasks = outlined.map(|found| task(run, found, &mut room)).collect();
         Ok(Response::new(pb::ListTasksResponse { tasks }))
     }
 
@@ -297,17 +189,16 @@ impl TaskService for Api {
         request: Request<pb::GetTaskRequest>,
     ) -> Result<Response<pb::Task>, Status> {
         let caller = caller(&request)?;
-        let run = id("run_id", &request.get_ref().run_id)?;
+        let run = parsed("run_id", &request.get_ref().run_id)?;
         let wanted = request.into_inner().task_id;
         let (rows, plan) = tasks::list_tasks(&self.ctx, &caller, run)
             .await
             .map_err(failed)?;
-        let found = rows.iter().find(|row| row.id.to_string() == wanted);
-        let row = found
+        let mut outlined = outline(&plan, &rows).into_iter();
+        let found = outlined
+            .find(|found| found.row.id.to_string() == wanted)
             .ok_or_else(|| Status::not_found(format!("task {wanted} not found in this run")))?;
-        let iterations = iterations(&rows).get(&row.id).copied();
-        let places = Places::find(&plan, &rows);
-        let shown = task(run, row, &places, iterations, &mut Room::of_one());
+        let shown = task(run, found, &mut Room::of_one());
         Ok(Response::new(shown))
     }
 
@@ -322,7 +213,7 @@ impl TaskService for Api {
             name,
             output,
         } = request.into_inner();
-        let (run, task) = (id("run_id", &run_id)?, id("task_id", &task_id)?);
+        let (run, task) = (parsed("run_id", &run_id)?, parsed("task_id", &task_id)?);
         let value = tasks::read_parameter(&self.ctx, &caller, run, task, &name, output)
             .await
             .map_err(failed)?;
@@ -341,10 +232,9 @@ impl TaskService for Api {
             follow,
             offset,
         } = request.into_inner();
-        let (run, task) = (id("run_id", &run_id)?, id("task_id", &task_id)?);
-        let negative = |field| move |_| invalid(field, "it must not be negative");
-        let attempt = u32::try_from(attempt).map_err(negative("attempt"))?;
-        let offset = u64::try_from(offset).map_err(negative("offset"))?;
+        let (run, task) = (parsed("run_id", &run_id)?, parsed("task_id", &task_id)?);
+        let attempt = natural("attempt", attempt)?;
+        let offset = natural("offset", offset)?;
         let wanted = LogRequest { offset, follow };
         let log = tasks::stream_logs(&self.ctx, &caller, run, task, attempt, wanted)
             .await
@@ -361,8 +251,11 @@ impl TaskService for Api {
     ) -> Result<Response<pb::ListArtifactsResponse>, Status> {
         let caller = caller(&request)?;
         let given = request.into_inner();
-        let run = id_opt("run_id", &given.run_id)?.map(Maker::Run);
-        let maker = match id_opt("task_id", &given.task_id)?.map(Maker::Task).or(run) {
+        let run = parsed_opt("run_id", &given.run_id)?.map(Maker::Run);
+        let maker = match parsed_opt("task_id", &given.task_id)?
+            .map(Maker::Task)
+            .or(run)
+        {
             Some(maker) => maker,
             None => Maker::Namespace(caller.namespace(&given.namespace).map_err(failed)?),
         };
@@ -444,7 +337,7 @@ impl TaskService for Api {
             node_id,
             artifact_name,
         } = request.into_inner();
-        let (run, task) = (id("run_id", &run_id)?, id("node_id", &node_id)?);
+        let (run, task) = (parsed("run_id", &run_id)?, parsed("node_id", &node_id)?);
         let id = artifacts::find_output(&self.ctx, &caller, run, task, &artifact_name)
             .await
             .map_err(failed)?;

@@ -4,9 +4,10 @@ use ferroflow_proto::kfp::v2beta1::{Pipeline, PipelineVersion};
 use ferroflow_proto::pipelines::v1 as pb;
 use ferroflow_proto::pipelines::v1::upload_service_server::UploadService;
 use ferroflow_service::grpc::caller;
+use ferroflow_service::request::parsed;
 use tonic::{Request, Response, Status};
 
-use super::{Api, convert, failed, id};
+use super::{Api, convert, failed};
 use crate::app::pipelines::{self, CreatePipeline};
 use crate::app::spec_file::{self, SpecFile};
 use crate::app::versions::{self, NewVersion};
@@ -46,7 +47,7 @@ impl UploadService for Api {
     ) -> Result<Response<PipelineVersion>, Status> {
         let caller = caller(&request)?;
         let given = request.into_inner();
-        let pipeline = id("pipelineid", &given.pipeline_id)?;
+        let pipeline = parsed("pipelineid", &given.pipeline_id)?;
         let file = read(given.filename.clone(), given.content).await?;
         let named = !given.name.is_empty() || !given.display_name.is_empty();
         let new = NewVersion {

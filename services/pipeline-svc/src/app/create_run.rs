@@ -8,8 +8,7 @@ use ferroflow_pipeline_engine::macros::Macros;
 use ferroflow_pipeline_engine::plan::Plan;
 use ferroflow_pipeline_engine::{run_parameters, values};
 use ferroflow_types::{
-    Caller, Error, ErrorKind, ExperimentId, FieldViolation, PipelineId, PipelineVersionId,
-    RecurringRunId, RunId, Scope, Timestamp, ValueLimit,
+    Caller, Error, ErrorKind, FieldViolation, RunId, Scope, Timestamp, ValueLimit,
 };
 use serde_json::{Map, Value};
 
@@ -17,6 +16,7 @@ use super::events::{self, Change};
 use super::spec_file::{self, SpecFile};
 use super::{Ctx, experiments, pipelines, plans, root, versions};
 use crate::domain::definition::{Experiment, RUN_NAME_MAX, check_name};
+use crate::domain::id::{ExperimentId, PipelineId, PipelineVersionId, RecurringRunId};
 use crate::domain::run::{Run, RunStatus, Source, StatusChange, StorageState};
 use crate::domain::spec::SpecText;
 use crate::store;

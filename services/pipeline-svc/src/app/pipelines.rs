@@ -4,7 +4,7 @@ use ferroflow_db::list::Within;
 use ferroflow_db::{Read, WriteTx};
 use ferroflow_types::event::Subject;
 use ferroflow_types::listing::Page;
-use ferroflow_types::{Caller, Error, ErrorKind, PipelineId, Scope};
+use ferroflow_types::{Caller, Error, ErrorKind, Scope};
 use serde_json::json;
 
 use super::events::{self, Change};
@@ -16,6 +16,7 @@ use super::{Ctx, plans};
 use crate::domain::definition::{
     PIPELINE_NAME_MAX, Pipeline, Tags, check_display_name, check_name, check_tags,
 };
+use crate::domain::id::PipelineId;
 use crate::store;
 
 /// What a pipeline is created from.

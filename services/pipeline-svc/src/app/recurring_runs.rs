@@ -2,11 +2,11 @@
 //! `app::schedules`.
 
 use ferroflow_db::WriteTx;
+use ferroflow_schedule::{Due, Limits, Progress, Schedule, ScheduleError, Trigger, When};
 use ferroflow_types::event::Subject;
 use ferroflow_types::listing::Page;
 use ferroflow_types::{
-    Caller, CloudEvent, Error, ErrorKind, ExperimentId, FieldViolation, RecurringRunId, RunId,
-    Scope, Timestamp,
+    Caller, CloudEvent, Error, ErrorKind, FieldViolation, RunId, Scope, Timestamp,
 };
 use serde_json::{Value, json};
 
@@ -16,9 +16,8 @@ use super::list::{ListRequest, listing};
 use super::schedules::SCHEDULES;
 use super::{Ctx, experiments, versions};
 use crate::domain::definition::{Experiment, check_name};
-use crate::domain::recurring::due::{Due, Limits, Progress};
-use crate::domain::recurring::schedule::{Schedule, ScheduleError};
-use crate::domain::recurring::{NAME_MAX, PipelineChoice, RecurringRun, Trigger, When};
+use crate::domain::id::{ExperimentId, RecurringRunId};
+use crate::domain::recurring::{NAME_MAX, PipelineChoice, RecurringRun};
 use crate::domain::run::{RunError, Source};
 use crate::store;
 

@@ -3,11 +3,12 @@
 use ferroflow_db::{DbError, Read};
 use ferroflow_pipeline_engine::engine::NodeRow;
 use ferroflow_types::listing::Page;
-use ferroflow_types::{Caller, Error, ErrorKind, ExperimentId, RunId, Scope};
+use ferroflow_types::{Caller, Error, ErrorKind, RunId, Scope};
 
 use super::events::{self, Change};
 use super::list::{ListRequest, listing};
 use super::{Ctx, experiments, versions};
+use crate::domain::id::ExperimentId;
 use crate::domain::request::{Refusal, Request};
 use crate::domain::run::{Run, Source, StorageState};
 use crate::store;

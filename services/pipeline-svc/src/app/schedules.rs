@@ -3,14 +3,14 @@
 //! replicas look, a due time makes one run.
 
 use ferroflow_db::signal::Topic;
-use ferroflow_types::{Error, ErrorKind, RecurringRunId, RunId, Scope, Timestamp};
+use ferroflow_schedule::{Schedule, advance};
+use ferroflow_types::{Error, ErrorKind, RunId, Scope, Timestamp};
 
 use super::create_run::{self, Checked, CreateRun, Instance, PipelineSource};
 use super::events::Change;
 use super::recurring_runs::{schedule_of, stop, triggered};
 use super::{Ctx, experiments};
-use crate::domain::recurring::due::advance;
-use crate::domain::recurring::schedule::Schedule;
+use crate::domain::id::RecurringRunId;
 use crate::domain::recurring::{PipelineChoice, RecurringRun};
 use crate::domain::run::Source;
 use crate::store;

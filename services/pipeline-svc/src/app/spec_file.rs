@@ -7,11 +7,10 @@ mod archive;
 #[cfg(test)]
 mod tests;
 
+use ferroflow_proto::canonical::{Unknown, canonical};
 use ferroflow_types::{Error, FieldViolation};
 use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
-
-use super::spec_schema::{Unknown, canonical};
 
 /// The documents of a compiled pipeline, in canonical JSON.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,7 +4,7 @@ use ferroflow_db::list::Within;
 use ferroflow_db::{Read, WriteTx};
 use ferroflow_types::event::Subject;
 use ferroflow_types::listing::Page;
-use ferroflow_types::{Caller, Error, PipelineId, PipelineVersionId, Scope};
+use ferroflow_types::{Caller, Error, Scope};
 use serde_json::{Value, json};
 
 use super::events::{self, Change};
@@ -15,6 +15,7 @@ use super::{Ctx, pipelines, plans};
 use crate::domain::definition::{
     Pipeline, Tags, VERSION_NAME_MAX, Version, check_display_name, check_name, check_tags,
 };
+use crate::domain::id::{PipelineId, PipelineVersionId};
 use crate::domain::spec::SpecText;
 use crate::store;
 

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use ferroflow_types::{
-    ExperimentId, FieldViolation, Namespace, PipelineId, PipelineVersionId, Timestamp,
-};
+use ferroflow_types::{FieldViolation, Namespace, Timestamp};
 
+use crate::domain::id::{ExperimentId, PipelineId, PipelineVersionId};
 use crate::domain::run::StorageState;
 
 /// Labels that users put on pipelines and versions.

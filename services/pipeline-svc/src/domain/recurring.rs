@@ -1,32 +1,13 @@
 //! A recurring run as it is stored and shown: what it runs, and when.
-//!
-//! | module | holds |
-//! |---|---|
-//! | `zone` | time zones by their IANA names |
-//! | `cron` | cron expressions |
-//! | `schedule` | due times, one after another |
-//! | `due` | which of them are run now |
 
-pub(crate) mod cron;
-pub(crate) mod due;
-#[cfg(test)]
-mod newest_tests;
-#[cfg(test)]
-mod oracle;
-pub(crate) mod schedule;
-#[cfg(test)]
-mod schedule_tests;
-pub(crate) mod zone;
-
-use ferroflow_types::{
-    ExperimentId, Namespace, PipelineId, PipelineVersionId, RecurringRunId, RunId, Timestamp,
-};
+use ferroflow_schedule::{Limits, Progress, Trigger};
+use ferroflow_types::{Namespace, RunId, Timestamp};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::domain::definition::RUN_NAME_MAX;
+use crate::domain::id::{ExperimentId, PipelineId, PipelineVersionId, RecurringRunId};
 use crate::domain::run::RunError;
-use due::{Limits, Progress};
 
 /// A schedule that creates runs.
 #[derive(Debug, Clone, PartialEq)]
@@ -93,28 +74,6 @@ pub(crate) enum PipelineChoice {
         /// Its digest.
         digest: String,
     },
-}
-
-/// When a recurring run is due.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Trigger {
-    /// The rule.
-    pub when: When,
-    /// Due times are after this; the time of creation when it is not given.
-    pub start: Option<Timestamp>,
-    /// No due time is after this.
-    pub end: Option<Timestamp>,
-}
-
-/// The rule of a trigger.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum When {
-    /// A cron expression.
-    Cron(String),
-    /// Seconds between two.
-    Periodic(i64),
-    /// At its creation and never again.
-    Once,
 }
 
 impl RecurringRun {

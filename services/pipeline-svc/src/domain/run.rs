@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use ferroflow_pipeline_engine::engine::{RunEnd, RunPhase};
-use ferroflow_types::{
-    ExperimentId, Namespace, PipelineId, PipelineVersionId, RecurringRunId, RunId, Timestamp,
-};
+use ferroflow_types::{Namespace, RunId, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+use crate::domain::id::{ExperimentId, PipelineId, PipelineVersionId, RecurringRunId};
 
 /// Whether a run is among the current ones or put away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,10 +3,11 @@
 use ferroflow_db::list::{Table, Type};
 use ferroflow_db::row::{Cells, seen};
 use ferroflow_db::{DbError, Read, WriteTx};
-use ferroflow_types::{ExperimentId, Namespace, Scope, Timestamp};
+use ferroflow_types::{Namespace, Scope, Timestamp};
 use sqlx::any::AnyRow;
 
 use crate::domain::definition::Experiment;
+use crate::domain::id::ExperimentId;
 use crate::domain::run::StorageState;
 
 /// Experiments as they can be listed.

@@ -3,10 +3,11 @@
 use ferroflow_db::list::{Table, Type};
 use ferroflow_db::row::{Cells, json_text, seen};
 use ferroflow_db::{DbError, Read, WriteTx};
-use ferroflow_types::{Namespace, PipelineId, Scope};
+use ferroflow_types::{Namespace, Scope};
 use sqlx::any::AnyRow;
 
 use crate::domain::definition::{Pipeline, Tags};
+use crate::domain::id::PipelineId;
 
 /// Pipelines as they can be listed.
 pub(crate) const TABLE: Table = Table {

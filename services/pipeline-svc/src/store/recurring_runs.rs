@@ -3,13 +3,14 @@
 use ferroflow_db::list::{Table, Type};
 use ferroflow_db::row::{Cells, all_seen, json_text, seen};
 use ferroflow_db::{DbError, Read, WriteTx};
-use ferroflow_types::{RecurringRunId, Scope, Timestamp};
+use ferroflow_schedule::{Limits, Progress, Trigger, When};
+use ferroflow_types::{Scope, Timestamp};
 use serde_json::{Map, Value};
 use sqlx::any::AnyRow;
 
 use crate::domain::definition::Experiment;
-use crate::domain::recurring::due::{Limits, Progress};
-use crate::domain::recurring::{PipelineChoice, RecurringRun, Trigger, When};
+use crate::domain::id::RecurringRunId;
+use crate::domain::recurring::{PipelineChoice, RecurringRun};
 use crate::store::row;
 
 /// Recurring runs as they can be listed.

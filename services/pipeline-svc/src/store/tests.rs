@@ -12,9 +12,7 @@ use ferroflow_db::{Db, DbError};
 use ferroflow_pipeline_engine::artifact::Artifact;
 use ferroflow_pipeline_engine::engine::NodeRow;
 use ferroflow_pipeline_engine::engine::node::{Change, NodeState, Values};
-use ferroflow_types::{
-    Caller, ExperimentId, Namespace, PipelineId, PipelineVersionId, RunId, TaskId, Timestamp,
-};
+use ferroflow_types::{Caller, Namespace, RunId, TaskId, Timestamp};
 use serde_json::{Map, json};
 use uuid::Uuid;
 
@@ -22,6 +20,7 @@ use super::{MIGRATIONS, artifacts, experiments, pipelines, runs, specs, tasks, v
 use crate::app::list::{ListRequest, listing};
 use crate::domain::artifact::{Maker, StoredArtifact};
 use crate::domain::definition::{Experiment, Pipeline, Version};
+use crate::domain::id::{ExperimentId, PipelineId, PipelineVersionId};
 use crate::domain::run::{Run, RunStatus, Source, StatusChange, StorageState};
 use crate::domain::spec::SpecText;
 use crate::store::ownership::Claim;
@@ -34,7 +33,7 @@ fn here() -> Within {
 }
 
 /// Every database at hand, each empty.
-pub(super) async fn databases() -> (tempfile::TempDir, Vec<(&'static str, Db)>) {
+pub(crate) async fn databases() -> (tempfile::TempDir, Vec<(&'static str, Db)>) {
     let (folder, urls) = urls().await;
     let mut found = Vec::new();
     for (name, url) in urls {
@@ -71,7 +70,7 @@ async fn urls() -> (tempfile::TempDir, Vec<(&'static str, String)>) {
     (folder, found)
 }
 
-pub(super) fn experiment(name: &str) -> Experiment {
+pub(crate) fn experiment(name: &str) -> Experiment {
     Experiment {
         id: ExperimentId::new(Uuid::new_v4()),
         namespace: Namespace::single_user(),
@@ -86,7 +85,7 @@ pub(super) fn experiment(name: &str) -> Experiment {
     }
 }
 
-pub(super) fn run(experiment: &Experiment, number: u32) -> Run {
+pub(crate) fn run(experiment: &Experiment, number: u32) -> Run {
     Run {
         id: RunId::new(Uuid::new_v4()),
         namespace: Namespace::single_user(),

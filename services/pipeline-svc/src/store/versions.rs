@@ -3,10 +3,11 @@
 use ferroflow_db::list::{Table, Type};
 use ferroflow_db::row::{Cells, json_text, seen};
 use ferroflow_db::{DbError, Read, WriteTx};
-use ferroflow_types::{PipelineVersionId, Scope};
+use ferroflow_types::Scope;
 use sqlx::any::AnyRow;
 
 use crate::domain::definition::{Pipeline, Version};
+use crate::domain::id::PipelineVersionId;
 use crate::store::pipelines::put_tags;
 
 /// Versions as they can be listed.

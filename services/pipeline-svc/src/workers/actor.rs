@@ -1,7 +1,7 @@
 //! The actor of one run: the only one that changes it.
 //!
 //! Events come from attempts, timers and use cases; each batch of them becomes one transaction
-//! (`turn`). If a transaction fails, the state in memory is dropped and read again after a wait:
+//! (`step`). If a transaction fails, the state in memory is dropped and read again after a wait:
 //! what the runtime has done meanwhile is found there, so nothing is lost and nothing done twice.
 //! Each transaction holds only if the claim still does; an actor that lost it writes nothing and
 //! ends.
@@ -91,7 +91,7 @@ impl Actor {
     }
 
     /// One batch of reports.
-    async fn step(&mut self, first: Report) -> Result<(), Error> {
+    async fn take(&mut self, first: Report) -> Result<(), Error> {
         let mut batch = vec![first];
         while batch.len() < BATCH_MAX
             && let Ok(report) = self.incoming.try_recv()
@@ -102,7 +102,7 @@ impl Actor {
         for report in batch {
             events.push(self.event_of(report).await?);
         }
-        self.turn(events, Vec::new(), None).await
+        self.step(events, Vec::new(), None).await
     }
 
     /// How long the run may still take.
@@ -170,7 +170,7 @@ impl ferroflow_ownership::Actor for Actor {
         } else {
             Vec::new()
         };
-        self.turn(events, effects, None).await
+        self.step(events, effects, None).await
     }
 
     async fn next_event(&mut self) -> Woken {
@@ -189,10 +189,10 @@ impl ferroflow_ownership::Actor for Actor {
 
     async fn handle(&mut self, event: Woken) -> Result<(), Error> {
         match event {
-            Woken::Report(report) => self.step(report).await,
+            Woken::Report(report) => self.take(report).await,
             Woken::Deadline => {
                 let events = vec![Event::DeadlinePassed];
-                self.turn(events, Vec::new(), None).await
+                self.step(events, Vec::new(), None).await
             }
         }
     }
@@ -210,11 +210,11 @@ impl ferroflow_ownership::Actor for Actor {
             return Ok(Err(refusal));
         }
         match request {
-            Request::Cancel => self.turn(vec![Event::Cancel], Vec::new(), stored).await?,
-            Request::Retry => self.turn(vec![Event::Retry], Vec::new(), stored).await?,
+            Request::Cancel => self.step(vec![Event::Cancel], Vec::new(), stored).await?,
+            Request::Retry => self.step(vec![Event::Retry], Vec::new(), stored).await?,
             Request::Delete => {
                 if !status.ended() {
-                    self.turn(vec![Event::Cancel], Vec::new(), None).await?;
+                    self.step(vec![Event::Cancel], Vec::new(), None).await?;
                 }
                 self.delete(stored).await?;
             }

@@ -3,6 +3,7 @@
 use ferroflow_db::Migration;
 
 use super::*;
+use crate::domain::id::ExperimentId;
 
 /// The schema before the default experiment was there from the start.
 fn before() -> &'static [Migration] {

@@ -1,13 +1,13 @@
 //! Recurring runs in the store.
 
 use ferroflow_db::WriteTx;
-use ferroflow_types::{Caller, RecurringRunId};
-use ferroflow_types::{ExperimentId, Namespace, PipelineId, PipelineVersionId, Timestamp};
+use ferroflow_schedule::{Limits, Progress, Trigger, When};
+use ferroflow_types::{Caller, Namespace, Timestamp};
 
 use super::{NOW, databases, experiment, here, run};
 use crate::app::list::{ListRequest, listing};
-use crate::domain::recurring::due::{Limits, Progress};
-use crate::domain::recurring::{PipelineChoice, RecurringRun, Trigger, When};
+use crate::domain::id::{ExperimentId, PipelineId, PipelineVersionId, RecurringRunId};
+use crate::domain::recurring::{PipelineChoice, RecurringRun};
 use crate::domain::run::RunError;
 use crate::store::{recurring_runs, runs};
 use serde_json::{Map, json};

@@ -2,13 +2,13 @@
 
 use ferroflow_types::Timestamp;
 
-use super::cron::{self, Cron, CronError};
-use super::zone::Zone;
-use super::{Trigger, When};
+use crate::cron::{self, Cron, CronError};
+use crate::zone::Zone;
+use crate::{Trigger, When};
 
 /// A trigger that was read: what is due after a moment, and nothing else.
 #[derive(Debug, Clone)]
-pub(crate) struct Schedule {
+pub struct Schedule {
     rule: Rule,
     /// Due times are after this; periods count from here.
     begin: Timestamp,
@@ -25,7 +25,7 @@ enum Rule {
 
 /// Why a trigger was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum ScheduleError {
+pub enum ScheduleError {
     /// The cron expression.
     #[error(transparent)]
     Cron(#[from] CronError),
@@ -63,7 +63,7 @@ const LAST: Timestamp = Timestamp::from_millis(253_402_207_200_000);
 impl Schedule {
     /// The schedule of a trigger that was stored at `created_at`; `zone` is that of cron expressions
     /// that name none.
-    pub(crate) fn of(
+    pub fn of(
         trigger: &Trigger,
         created_at: Timestamp,
         zone: &Zone,
@@ -88,7 +88,7 @@ impl Schedule {
     }
 
     /// Refuses what will never be due.
-    pub(crate) fn check_fires(&self) -> Result<(), ScheduleError> {
+    pub fn check_fires(&self) -> Result<(), ScheduleError> {
         let first = self.unbounded(self.cursor()).ok_or(ScheduleError::Never)?;
         match self.end {
             Some(end) if first > end => Err(ScheduleError::EndsFirst { first, end }),
@@ -97,7 +97,7 @@ impl Schedule {
     }
 
     /// Where the cursor of a new recurring run stands: before the first due time.
-    pub(crate) fn cursor(&self) -> Timestamp {
+    pub fn cursor(&self) -> Timestamp {
         match self.rule {
             // Due at its creation.
             Rule::Once => Timestamp::from_millis(self.begin.millis() - 1),
@@ -106,7 +106,7 @@ impl Schedule {
     }
 
     /// The zone of its wall clock; none where no wall clock matters.
-    pub(crate) fn zone(&self) -> Option<&Zone> {
+    pub fn zone(&self) -> Option<&Zone> {
         match &self.rule {
             Rule::Cron(Cron::Fields(_, zone)) => Some(zone),
             _ => None,
@@ -114,7 +114,7 @@ impl Schedule {
     }
 
     /// The first due time after `after`.
-    pub(crate) fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
+    pub fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
         let next = self.unbounded(after.max(self.cursor()))?;
         self.end.is_none_or(|end| next <= end).then_some(next)
     }
@@ -129,7 +129,7 @@ impl Schedule {
     }
 
     /// The newest due time after `after` and not after `until`.
-    pub(crate) fn newest(&self, after: Timestamp, until: Timestamp) -> Option<Timestamp> {
+    pub fn newest(&self, after: Timestamp, until: Timestamp) -> Option<Timestamp> {
         last_until(after, until, |at| self.next_after(at))
     }
 }

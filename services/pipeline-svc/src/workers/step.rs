@@ -1,13 +1,11 @@
 //! One step of a run: events in, one transaction, then what it asks for.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use ferroflow_db::WriteTx;
 use ferroflow_launcher::AttemptSpec;
-use ferroflow_ownership::claim;
 use ferroflow_pipeline_engine::engine::node::{NodeIx, NodeState};
-use ferroflow_pipeline_engine::engine::{AttemptFailure, Decision, Effect, Event, Transition};
+use ferroflow_pipeline_engine::engine::{AttemptFailure, Effect, Event};
 use ferroflow_service::telemetry;
 use ferroflow_types::{Error, Timestamp};
 use tokio::sync::OwnedSemaphorePermit;
@@ -16,58 +14,21 @@ use uuid::Uuid;
 
 use super::actor::{Actor, Loaded, Memory};
 use super::attempt::{self, Report};
-use crate::app::events::{self, Change};
-use crate::app::schedules::SCHEDULES;
-use crate::domain::artifact::StoredArtifact;
-use crate::domain::run::{Run, RunError, RunStatus};
-use crate::store;
-use crate::store::ownership::Runs;
+use crate::app::step::{Changes, Driver, Stored, delete_run, store_step};
 
 /// What a step changes and asks for.
 #[derive(Default)]
 struct Step {
-    changed: Vec<NodeIx>,
-    seen: HashSet<NodeIx>,
-    transitions: Vec<Transition>,
-    noted: Vec<NodeIx>,
-    phase_changed: bool,
-    artifacts: Vec<StoredArtifact>,
+    changes: Changes,
     launches: Vec<(AttemptSpec, Option<OwnedSemaphorePermit>)>,
     stops: Vec<(NodeIx, u32)>,
     timers: Vec<(NodeIx, Timestamp)>,
-    /// The stored request that asked for this.
-    answers: Option<Uuid>,
-}
-
-/// What became of a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kept {
-    /// It is stored.
-    Yes,
-    /// The run has been deleted.
-    Gone,
-    /// Another replica drives the run.
-    Lost,
-}
-
-impl Step {
-    fn merge(&mut self, decision: Decision) -> Vec<Effect> {
-        for ix in decision.changed {
-            if self.seen.insert(ix) {
-                self.changed.push(ix);
-            }
-        }
-        self.transitions.extend(decision.transitions);
-        self.noted.extend(decision.noted);
-        self.phase_changed |= decision.phase_changed;
-        decision.effects
-    }
 }
 
 impl Actor {
     /// Takes `events`, and does `effects` that are left over from before a crash; in the trace of
     /// the request that created the run, which goes on into its commands.
-    pub(super) async fn turn(
+    pub(super) async fn step(
         &mut self,
         events: Vec<Event>,
         effects: Vec<Effect>,
@@ -79,12 +40,12 @@ impl Actor {
         {
             telemetry::continue_trace(&span, &loaded.run.traceparent);
         }
-        self.take_turn(events, effects, answers)
+        self.take_step(events, effects, answers)
             .instrument(span)
             .await
     }
 
-    async fn take_turn(
+    async fn take_step(
         &mut self,
         events: Vec<Event>,
         effects: Vec<Effect>,
@@ -94,36 +55,43 @@ impl Actor {
         let Memory::Loaded(mut loaded) = std::mem::replace(&mut self.memory, Memory::Unread) else {
             return Ok(());
         };
-        let mut step = Step {
-            artifacts: std::mem::take(&mut loaded.fresh),
-            answers,
-            ..Step::default()
-        };
+        let mut step = Step::default();
+        step.changes.artifacts = std::mem::take(&mut loaded.fresh);
+        step.changes.answers = answers;
         let mut queue: VecDeque<Event> = events.into();
         for effect in effects {
             queue.extend(self.prepare(&mut loaded, effect, &mut step, now).await?);
         }
         while let Some(event) = queue.pop_front() {
             let decision = loaded.state.decide(event, now);
-            for effect in step.merge(decision) {
+            for effect in step.changes.merge(decision) {
                 queue.extend(self.prepare(&mut loaded, effect, &mut step, now).await?);
             }
         }
-        match self.store(&mut loaded, &step, now).await? {
-            Kept::Yes => {}
-            Kept::Gone => {
+        let changed = (&loaded.run, &loaded.state);
+        match store_step(&self.ctx.db, &self.driver(), changed, &step.changes, now).await? {
+            Stored::Yes(run) => loaded.run = *run,
+            Stored::Unchanged => {}
+            Stored::Gone => {
                 self.memory = Memory::Gone;
                 return Ok(());
             }
-            Kept::Lost => {
+            Stored::Lost => {
                 self.memory = Memory::Lost;
                 return Ok(());
             }
         }
-        loaded.state.forget_inputs(&step.changed);
+        loaded.state.forget_inputs(&step.changes.tasks);
         self.perform(&loaded, step);
         self.memory = Memory::Loaded(loaded);
         Ok(())
+    }
+
+    fn driver(&self) -> Driver<'_> {
+        Driver {
+            ownership: &self.ctx.ownership,
+            claim: self.claim,
+        }
     }
 
     /// What can be done before the step is stored; answers come back as events of the same step.
@@ -147,7 +115,7 @@ impl Actor {
                 let task = loaded.state.node(node).id;
                 let result = self.import(loaded, node, uri, metadata, now).await?;
                 let result = result.map(|(artifact, fresh)| {
-                    step.artifacts.extend(fresh);
+                    step.changes.artifacts.extend(fresh);
                     artifact
                 });
                 Ok(vec![Event::Imported { task, result }])
@@ -197,73 +165,6 @@ impl Actor {
         }
         step.launches.push((spec, permit));
         events
-    }
-
-    /// Writes the step, if the claim still holds.
-    async fn store(&self, loaded: &mut Loaded, step: &Step, now: Timestamp) -> Result<Kept, Error> {
-        if step.changed.is_empty() && !step.phase_changed && step.answers.is_none() {
-            return Ok(Kept::Yes);
-        }
-        let mut tx = self.ctx.db.begin_write().await?;
-        let mut run = loaded.run.clone();
-        let state = &loaded.state;
-        for &ix in &step.changed {
-            let row = state.row(ix);
-            store::tasks::upsert(&mut tx, run.id, &row).await?;
-            if let (NodeState::Succeeded, Some(note)) = (row.state, &row.cache)
-                && !note.fingerprint.is_empty()
-            {
-                store::tasks::remember(&mut tx, &run, &row, &note.fingerprint, now).await?;
-            }
-        }
-        for artifact in &step.artifacts {
-            store::artifacts::insert(&mut tx, &run, artifact).await?;
-        }
-        let started = step.phase_changed && run.status == RunStatus::Pending;
-        if started {
-            run.enter(RunStatus::Running, None, now);
-            tx.publish(&events::run_changed(&mut run, Change::own(now)))
-                .await?;
-        }
-        for transition in &step.transitions {
-            if let Some(event) = events::task_changed(&mut run, state, transition, now) {
-                tx.publish(&event).await?;
-            }
-        }
-        for &ix in &step.noted {
-            tx.publish(&events::task_waits(&mut run, state, ix, now))
-                .await?;
-        }
-        let status = RunStatus::of(state.phase());
-        if status != run.status {
-            run.enter(status, error_of(state), now);
-            tx.publish(&events::run_changed(&mut run, Change::own(now)))
-                .await?;
-            if status.ended() {
-                free_slot(&mut tx, &run);
-            }
-        }
-        if let Some(id) = step.answers {
-            self.ctx.ownership.answer(&mut tx, id, Ok(())).await?;
-        }
-        let kept = if step.phase_changed {
-            store::runs::set_progress(&mut tx, &run, self.claim).await?
-        } else {
-            store::runs::set_driven_event_sequence(&mut tx, &run, self.claim).await?
-        };
-        if !kept {
-            return self.why_not(&mut tx).await;
-        }
-        tx.commit().await?;
-        count(step, status, loaded.run.status);
-        loaded.run = run;
-        Ok(Kept::Yes)
-    }
-
-    /// Why the run's row was not met.
-    async fn why_not(&self, tx: &mut WriteTx) -> Result<Kept, Error> {
-        let found = claim::find::<Runs>(tx, self.id).await?;
-        Ok(found.map_or(Kept::Gone, |_| Kept::Lost))
     }
 
     /// Does what the stored step asks for.
@@ -319,69 +220,9 @@ impl Actor {
             .map(|key| attempt::stop(Arc::clone(&self.ctx.runtime), key, self.reports.clone()))
             .collect();
         futures::future::join_all(stops).await;
-        let now = self.ctx.clock.now();
-        let mut run = loaded.run.clone();
-        let mut tx = self.ctx.db.begin_write().await?;
-        if let Some(id) = answers {
-            self.ctx.ownership.answer(&mut tx, id, Ok(())).await?;
-        }
-        if store::runs::delete(&mut tx, self.claim).await? {
-            tx.publish(&events::run_event(&mut run, Change::own(now), "deleted"))
-                .await?;
-            free_slot(&mut tx, &run);
-        } else if self.why_not(&mut tx).await? == Kept::Lost {
-            self.memory = Memory::Lost;
-            return Ok(());
-        }
-        tx.commit().await?;
-        self.memory = Memory::Gone;
+        let (db, now) = (&self.ctx.db, self.ctx.now());
+        let deleted = delete_run(db, &self.driver(), &loaded.run, answers, now).await?;
+        self.memory = if deleted { Memory::Gone } else { Memory::Lost };
         Ok(())
-    }
-}
-
-/// The schedule of a run may have waited for it to end.
-fn free_slot(tx: &mut WriteTx, run: &Run) {
-    if run.recurring_run.is_some() {
-        tx.signal(SCHEDULES);
-    }
-}
-
-/// Counts what has ended, for those who watch.
-fn count(step: &Step, status: RunStatus, before: RunStatus) {
-    let ends = step.transitions.iter().map(|transition| transition.state);
-    for state in ends.filter(|state| state.ended()) {
-        metrics::counter!("ferroflow_pipelines_tasks_ended_total", "state" => state.as_str())
-            .increment(1);
-    }
-    if status != before && status.ended() {
-        metrics::counter!("ferroflow_pipelines_runs_ended_total", "state" => status.as_str())
-            .increment(1);
-    }
-}
-
-fn error_of(state: &ferroflow_pipeline_engine::engine::RunState) -> Option<RunError> {
-    match RunStatus::of(state.phase()) {
-        RunStatus::Canceled => Some(RunError {
-            code: 1,
-            message: "the run was canceled".to_owned(),
-        }),
-        RunStatus::Failed => {
-            let message = state
-                .failure()
-                .unwrap_or_else(|| "the run failed".to_owned());
-            let root = state.nodes().next();
-            let expired = root.is_some_and(|(_, node)| {
-                node.error
-                    .as_ref()
-                    .is_some_and(|error| error.reason == "Timeout")
-            });
-            Some(RunError {
-                code: if expired { 4 } else { 13 },
-                message,
-            })
-        }
-        RunStatus::Pending | RunStatus::Running | RunStatus::Canceling | RunStatus::Succeeded => {
-            None
-        }
     }
 }

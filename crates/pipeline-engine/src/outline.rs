@@ -1,0 +1,156 @@
+//! What the stored tasks of a run are in its plan: kinds, names, and which wait for which.
+
+use std::collections::HashMap;
+
+use ferroflow_types::TaskId;
+
+use crate::engine::NodeRow;
+use crate::plan::{Body, ComponentIx, Dag, Plan, Task};
+use crate::task_path;
+
+/// What a task of a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TaskKind {
+    /// The run itself.
+    Root,
+    /// One iteration of a loop.
+    Iteration,
+    /// A loop over items.
+    Loop,
+    /// A DAG that starts only where a condition holds.
+    Condition,
+    /// A DAG.
+    Dag,
+    /// A command.
+    Container,
+    /// Content that is taken over.
+    Importer,
+}
+
+/// One task in the outline of its run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outlined<'r> {
+    /// The task as it is stored.
+    pub row: &'r NodeRow,
+    /// What it is; none where the plan knows no such task.
+    pub kind: Option<TaskKind>,
+    /// Its key, or the number of the iteration.
+    pub name: String,
+    /// What people call it.
+    pub display_name: String,
+    /// The tasks beside it that it waits for.
+    pub upstream: Vec<TaskId>,
+    /// How many iterations a loop has so far.
+    pub iterations: Option<u32>,
+}
+
+/// What a task is in the plan.
+struct Place<'p> {
+    kind: TaskKind,
+    /// The plan's task, none for the root and iterations.
+    task: Option<&'p Task>,
+    component: ComponentIx,
+    /// Keys of the siblings that it waits for.
+    upstream: Vec<&'p str>,
+}
+
+/// The tasks of a run, in the order of `rows`: all of them, parents before children.
+pub fn outline<'r>(plan: &Plan, rows: &'r [NodeRow]) -> Vec<Outlined<'r>> {
+    let paths: HashMap<TaskId, &str> = rows.iter().map(|row| (row.id, &*row.path)).collect();
+    let mut places: HashMap<TaskId, Place<'_>> = HashMap::new();
+    let mut siblings: HashMap<(TaskId, &str), TaskId> = HashMap::new();
+    let mut iterations: HashMap<TaskId, u32> = HashMap::new();
+    for row in rows {
+        let Some(parent) = row.parent else {
+            places.insert(row.id, inside(TaskKind::Root, plan.root));
+            continue;
+        };
+        let Some(around) = places.get(&parent) else {
+            continue;
+        };
+        let place = if row.iteration.is_some() {
+            *iterations.entry(parent).or_default() += 1;
+            inside(TaskKind::Iteration, around.component)
+        } else {
+            let path = paths.get(&parent).copied().unwrap_or_default();
+            let Some(place) = planned(plan, around.component, path, &row.path) else {
+                continue;
+            };
+            if let Some(task) = place.task {
+                siblings.insert((parent, task.key.as_str()), row.id);
+            }
+            place
+        };
+        places.insert(row.id, place);
+    }
+    let outlined = rows.iter().map(|row| {
+        let place = places.get(&row.id);
+        let task = place.and_then(|place| place.task);
+        let name = task.map_or_else(|| task_path::name(&row.path), |task| task.key.clone());
+        let upstream = place.into_iter().flat_map(|place| &place.upstream);
+        let upstream = upstream.filter_map(|key| siblings.get(&(row.parent?, *key)).copied());
+        Outlined {
+            row,
+            kind: place.map(|place| place.kind),
+            display_name: task.map_or_else(|| name.clone(), |task| task.display_name.clone()),
+            name,
+            upstream: upstream.collect(),
+            iterations: iterations.get(&row.id).copied(),
+        }
+    });
+    outlined.collect()
+}
+
+/// What has no task of its own in the plan.
+fn inside<'p>(kind: TaskKind, component: ComponentIx) -> Place<'p> {
+    Place {
+        kind,
+        task: None,
+        component,
+        upstream: Vec::new(),
+    }
+}
+
+/// The task at `path` in the DAG that `component` is, whose own path is `around`.
+fn planned<'p>(
+    plan: &'p Plan,
+    component: ComponentIx,
+    around: &str,
+    path: &str,
+) -> Option<Place<'p>> {
+    let Body::Dag(dag) = &plan.component(component).body else {
+        return None;
+    };
+    let task = task_at(dag, around, path)?;
+    let upstream = task.upstream.iter();
+    Some(Place {
+        kind: kind(plan, task),
+        task: Some(task),
+        component: task.component,
+        upstream: upstream.map(|up| dag.task(*up).key.as_str()).collect(),
+    })
+}
+
+fn task_at<'p>(dag: &'p Dag, around: &str, path: &str) -> Option<&'p Task> {
+    let find = |key: &str| {
+        let place = dag
+            .tasks
+            .binary_search_by(|task| task.key.as_str().cmp(key));
+        place.ok().map(|at| &dag.tasks[at])
+    };
+    let written = path.strip_prefix(around)?.strip_prefix('.')?;
+    // Paths of earlier releases have the key as it is.
+    find(&task_path::name(path))
+        .filter(|task| task_path::child(around, &task.key) == path)
+        .or_else(|| find(written))
+}
+
+fn kind(plan: &Plan, task: &Task) -> TaskKind {
+    match &plan.component(task.component).body {
+        _ if task.iterator.is_some() => TaskKind::Loop,
+        Body::Dag(_) if task.is_conditional() => TaskKind::Condition,
+        Body::Dag(_) => TaskKind::Dag,
+        Body::Container(_) => TaskKind::Container,
+        Body::Importer(_) => TaskKind::Importer,
+    }
+}
