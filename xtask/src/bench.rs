@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use clap::ValueEnum as _;
 use ferroflow_testkit::{Platform, shell_pipeline};
 use serde_json::{Value, json};
 
@@ -22,6 +23,9 @@ const LIMIT: Duration = Duration::from_mins(10);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Bench {
+    /// Only these figures; all without it.
+    #[arg(long, value_enum, value_delimiter = ',', conflicts_with_all = ["cluster", "kafka"])]
+    only: Vec<Part>,
     /// Leave out the fan-out of 10,000 tasks, which takes minutes.
     #[arg(long)]
     short: bool,
@@ -31,6 +35,39 @@ pub(crate) struct Bench {
     /// Events to a real Kafka against its own producer benchmark, instead of the rest.
     #[arg(long, conflicts_with = "cluster")]
     kafka: bool,
+}
+
+/// What is measured on this machine, each on a platform of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Start and idle memory.
+    Start,
+    /// A chain of commands against a shell loop.
+    Chain,
+    /// A Python step against `python -c`.
+    Python,
+    /// Runs that are created by several clients at once.
+    Create,
+    /// What the gateway adds to a call.
+    Hop,
+    /// Loops of many tasks.
+    FanOut,
+    /// Lists of 100,000 runs.
+    Lists,
+}
+
+impl Part {
+    fn figures(self, folder: &Path, short: bool) -> anyhow::Result<Vec<Figure>> {
+        match self {
+            Self::Start => startup(folder),
+            Self::Chain => Ok(vec![chain(folder)?]),
+            Self::Python => Ok(vec![python_step(folder)?]),
+            Self::Create => create_runs(folder),
+            Self::Hop => hop::figures(),
+            Self::FanOut => fan_outs(folder, short),
+            Self::Lists => lists::figures(folder),
+        }
+    }
 }
 
 /// One line of the table.
@@ -67,13 +104,15 @@ impl Bench {
             println!("{}", table(&cluster::figures(folder.path())?));
             return Ok(());
         }
-        let mut figures = startup(folder.path())?;
-        figures.push(chain(folder.path())?);
-        figures.push(python_step(folder.path())?);
-        figures.extend(create_runs(folder.path())?);
-        figures.extend(hop::figures()?);
-        figures.extend(fan_outs(folder.path(), self.short)?);
-        figures.extend(lists::figures(folder.path())?);
+        let parts = if self.only.is_empty() {
+            Part::value_variants()
+        } else {
+            &self.only
+        };
+        let mut figures = Vec::new();
+        for part in parts {
+            figures.extend(part.figures(folder.path(), self.short)?);
+        }
         println!("{}", table(&figures));
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use crate::shell::{build, build_static, cargo, program, root, run, target};
-use crate::{python, real_parts, testbed};
+use crate::{picture, python, real_parts, testbed};
 
 /// CI begins no further tests on real parts after that time.
 const LAST_BEGIN: Duration = Duration::from_mins(45);
@@ -100,6 +100,8 @@ pub(crate) fn ci() -> anyhow::Result<()> {
 
 fn checks(features: &[&str]) -> anyhow::Result<()> {
     cargo(&["fmt", "--all", "--check"])?;
+    println!("$ cargo xtask picture --check");
+    picture::check()?;
     println!("$ cargo clippy --workspace --all-targets");
     let mut clippy = program(env!("CARGO"), &["clippy", "--quiet", "--workspace"]);
     clippy.args(features);

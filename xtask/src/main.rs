@@ -9,6 +9,7 @@ mod bench;
 mod ci;
 mod former;
 mod image;
+mod picture;
 mod python;
 mod quickstart;
 mod real_parts;
@@ -32,6 +33,8 @@ enum Task {
     Image(image::Image),
     /// Real Kubernetes, Docker, Kafka, PostgreSQL and S3 on this machine.
     Testbed(testbed::Testbed),
+    /// Draw the picture of the packages in ARCHITECTURE.md.
+    Picture(picture::Picture),
     /// Build the former version, for tests of upgrades, and print the variable that names it.
     Former,
     /// Build the launcher that `--runtime docker` puts into containers, and say where it is.
@@ -46,6 +49,7 @@ fn main() -> anyhow::Result<()> {
         Task::Bench(bench) => bench.run(),
         Task::Image(image) => image.run(),
         Task::Testbed(testbed) => testbed.run(),
+        Task::Picture(picture) => picture.run(),
         Task::Former => former::print(),
         Task::Launcher => shell::print_launcher(),
     }
