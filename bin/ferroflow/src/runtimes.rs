@@ -69,7 +69,7 @@ async fn processes(
         .collect();
     let processes = ProcessConfig {
         data_dir: data_dir.to_path_buf(),
-        inputs: inputs(config.processes.inputs, &launcher, &folders)?,
+        inputs: inputs(config.processes.inputs, &launcher, &folders).await?,
         artifacts,
         launcher,
         path: std::env::var("PATH").unwrap_or_default(),
@@ -97,11 +97,15 @@ async fn check_python(config: &Config, envs: &PythonEnvs) -> anyhow::Result<()> 
 }
 
 /// How processes reach their inputs.
-fn inputs(wanted: InputsKind, launcher: &[OsString], folders: &[&Path]) -> anyhow::Result<Inputs> {
+async fn inputs(
+    wanted: InputsKind,
+    launcher: &[OsString],
+    folders: &[&Path],
+) -> anyhow::Result<Inputs> {
     match wanted {
         InputsKind::Copy => Ok(Inputs::Copied),
-        InputsKind::Auto => Ok(Inputs::that_work(launcher, folders)),
-        InputsKind::Mount => match Inputs::that_work(launcher, folders) {
+        InputsKind::Auto => Ok(Inputs::that_work(launcher, folders).await),
+        InputsKind::Mount => match Inputs::that_work(launcher, folders).await {
             Inputs::Mounted => Ok(Inputs::Mounted),
             Inputs::Copied => bail!(
                 "processes.inputs is \"mount\", and nothing can be mounted read-only here: run as \

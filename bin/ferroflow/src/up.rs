@@ -34,8 +34,10 @@ pub(crate) async fn run(services: &[Row], given: &Given) -> anyhow::Result<()> {
     let mut runner = Runner::default();
     let metrics = Metrics::start(&config.telemetry.metrics_listen, &mut runner)?;
     let keys = keys::own(&config.identity)?;
-    let bus = relays::log(&config.events, &folder.data_dir).await?;
     let shared = Shared::new(config.clone(), &folder.data_dir);
+    // At once: to try what launchers may do here takes as long as to open the log.
+    let log = relays::log(&config.events, &folder.data_dir);
+    let (bus, _runtime) = tokio::try_join!(log, shared.runtime())?;
     let public_key = keys.public();
     let process = Process {
         settings: &settings.all,

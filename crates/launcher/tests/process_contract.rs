@@ -60,7 +60,7 @@ fn subject(data: &Path, inputs: Inputs) -> Subject {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_process_runtime_keeps_the_contract() {
     let data = tempfile::tempdir().unwrap();
-    let inputs = Inputs::that_work(&launcher(), &[data.path()]);
+    let inputs = Inputs::that_work(&launcher(), &[data.path()]).await;
     println!("inputs: {inputs:?}");
     let subject = subject(data.path(), inputs);
     all(&subject).await;
@@ -98,7 +98,7 @@ async fn an_ordinary_user_ends_what_a_killed_launcher_left() {
     }
     let given = std::env::var_os(FOLDER_OF_USER).map(PathBuf::from);
     let data = given.unwrap_or_else(|| temp.path().to_owned());
-    let inputs = Inputs::that_work(&launcher(), &[&data]);
+    let inputs = Inputs::that_work(&launcher(), &[&data]).await;
     println!("inputs of an ordinary user: {inputs:?}");
     what_a_killed_launcher_left_is_ended(&subject(&data, inputs)).await;
 }
@@ -130,7 +130,7 @@ fn walk(folder: &Path, name: &str) -> Vec<PathBuf> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_step_of_all_cannot_change_what_others_keep() {
     let data = tempfile::tempdir().unwrap();
-    if Inputs::that_work(&launcher(), &[data.path()]) == Inputs::Copied {
+    if Inputs::that_work(&launcher(), &[data.path()]).await == Inputs::Copied {
         println!("left out: nothing can be mounted read-only here");
         return;
     }

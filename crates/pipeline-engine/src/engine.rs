@@ -1,7 +1,7 @@
 //! The engine: how a run gets from its plan to its end.
 //!
 //! ```text
-//! event ──► RunState::decide ──► Decision { changed nodes, transitions, effects }
+//! event ──► RunState::decide ──► Decision { changed tasks, transitions, effects }
 //!             (pure, no I/O)        │ one transaction            │ performed after it,
 //!                                   ▼                            ▼ again after a crash
 //!                                 store                        worker ──► next event
@@ -13,7 +13,7 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `node` | what is known of one task |
+//! | `task` | what is known of one task |
 //! | `flow` | a task becomes ready, runs, ends; its DAG ends |
 //! | `loops` | `ParallelFor` |
 //! | `inputs`, `outputs` | values along the edges |
@@ -29,10 +29,10 @@ mod causes;
 mod flow;
 pub(crate) mod inputs;
 mod loops;
-pub mod node;
 mod outputs;
 mod restore;
 mod retry;
+pub mod task;
 #[cfg(test)]
 mod tests;
 
@@ -45,11 +45,11 @@ use serde_json::Value;
 use crate::artifact::Artifact;
 use crate::fingerprint::CacheKey;
 use crate::placeholder::TaskFacts;
-use crate::plan::{Body, Component, Plan, Task};
-use node::{Change, Node, NodeError, NodeIx, NodeState, Role, Values};
+use crate::plan::{Body, Component, Plan, TaskSpec};
+use task::{Change, Role, Task, TaskError, TaskIx, TaskState, Values};
 
 pub use caching::{CacheAnswer, CachedResult};
-pub use restore::{Inconsistent, NodeRow};
+pub use restore::{Inconsistent, TaskRow};
 
 /// What a run is, apart from its tasks.
 #[derive(Debug, Clone)]
@@ -123,7 +123,7 @@ pub enum Event {
         /// The importer.
         task: TaskId,
         /// The artifact, or why there is none.
-        result: Result<Arc<Artifact>, NodeError>,
+        result: Result<Arc<Artifact>, TaskError>,
     },
     /// A slot is free and the command is about to start.
     SlotGranted {
@@ -176,7 +176,7 @@ pub enum Event {
 #[derive(Debug, Clone)]
 pub struct AttemptFailure {
     /// Why, for people.
-    pub error: NodeError,
+    pub error: TaskError,
     /// Whether the launcher vanished: nobody knows how the command ended.
     pub lost: bool,
 }
@@ -187,14 +187,14 @@ pub enum Effect {
     /// Look for an earlier result; answer with [`Event::CacheAnswered`].
     LookUpCache {
         /// The task that asks.
-        node: NodeIx,
+        task: TaskIx,
         /// What it is looked up by.
         key: CacheKey,
     },
     /// Find or make the artifact of an importer; answer with [`Event::Imported`].
     Import {
         /// The importer.
-        node: NodeIx,
+        task: TaskIx,
         /// Where the artifact is.
         uri: String,
         /// Its metadata, placeholders resolved.
@@ -203,21 +203,21 @@ pub enum Effect {
     /// Run the command when a slot is free: [`Event::SlotGranted`], then [`Event::AttemptEnded`].
     Launch {
         /// The task.
-        node: NodeIx,
+        task: TaskIx,
         /// Its attempt.
         attempt: u32,
     },
     /// Stop the command; [`Event::AttemptEnded`] follows.
     Stop {
         /// The task.
-        node: NodeIx,
+        task: TaskIx,
         /// Its attempt.
         attempt: u32,
     },
     /// Send [`Event::RetryDue`] then.
     WakeAt {
         /// The task.
-        node: NodeIx,
+        task: TaskIx,
         /// When.
         at: Timestamp,
     },
@@ -227,9 +227,9 @@ pub enum Effect {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Transition {
     /// The task.
-    pub node: NodeIx,
+    pub task: TaskIx,
     /// What it came to.
-    pub state: NodeState,
+    pub state: TaskState,
     /// In which attempt.
     pub attempt: u32,
 }
@@ -237,12 +237,12 @@ pub struct Transition {
 /// What a decision changed and asks for.
 #[derive(Debug, Clone, Default)]
 pub struct Decision {
-    /// Nodes whose stored form is out of date, each once.
-    pub changed: Vec<NodeIx>,
+    /// Tasks whose stored form is out of date, each once.
+    pub changed: Vec<TaskIx>,
     /// State changes in the order they happened.
     pub transitions: Vec<Transition>,
-    /// Nodes that say something else than before of what they wait for.
-    pub noted: Vec<NodeIx>,
+    /// Tasks that tell something else than before of what they wait for.
+    pub noted: Vec<TaskIx>,
     /// What to do once all that is stored.
     pub effects: Vec<Effect>,
     /// The run's phase is another one than before.
@@ -255,24 +255,24 @@ pub struct RunState {
     plan: Arc<Plan>,
     facts: RunFacts,
     phase: RunPhase,
-    nodes: Vec<Node>,
-    by_id: HashMap<TaskId, NodeIx>,
+    tasks: Vec<Task>,
+    by_id: HashMap<TaskId, TaskIx>,
 }
 
 /// What is left to do inside one decision; a queue, so that depth costs no stack.
 enum Work {
-    /// Everything the node waits for has ended.
-    Ready(NodeIx),
-    /// The node has just ended.
-    Ended(NodeIx),
+    /// Everything the task waits for has ended.
+    Ready(TaskIx),
+    /// The task has just ended.
+    Ended(TaskIx),
 }
 
 /// One decision in the making.
-struct Turn<'a> {
+struct Step<'a> {
     run: &'a mut RunState,
     now: Timestamp,
     work: VecDeque<Work>,
-    dirty: HashSet<NodeIx>,
+    dirty: HashSet<TaskIx>,
     decision: Decision,
 }
 
@@ -283,7 +283,7 @@ impl RunState {
             plan,
             facts,
             phase: RunPhase::New,
-            nodes: Vec::new(),
+            tasks: Vec::new(),
             by_id: HashMap::new(),
         }
     }
@@ -291,16 +291,16 @@ impl RunState {
     /// Takes note of what happened, decides what follows.
     pub fn decide(&mut self, event: Event, now: Timestamp) -> Decision {
         let phase = self.phase;
-        let mut turn = Turn {
+        let mut step = Step {
             dirty: HashSet::new(),
             run: self,
             now,
             work: VecDeque::new(),
             decision: Decision::default(),
         };
-        turn.take(event);
-        turn.settle();
-        let mut decision = turn.decision;
+        step.take(event);
+        step.settle();
+        let mut decision = step.decision;
         decision.phase_changed = self.phase != phase;
         decision
     }
@@ -320,58 +320,58 @@ impl RunState {
         &self.plan
     }
 
-    /// The node at `ix`.
-    pub fn node(&self, ix: NodeIx) -> &Node {
-        &self.nodes[ix.0 as usize]
+    /// The task at `ix`.
+    pub fn task(&self, ix: TaskIx) -> &Task {
+        &self.tasks[ix.0 as usize]
     }
 
-    fn node_mut(&mut self, ix: NodeIx) -> &mut Node {
-        &mut self.nodes[ix.0 as usize]
+    fn task_mut(&mut self, ix: TaskIx) -> &mut Task {
+        &mut self.tasks[ix.0 as usize]
     }
 
-    /// The node with this id.
-    pub fn find(&self, task: TaskId) -> Option<NodeIx> {
-        self.by_id.get(&task).copied()
+    /// The task with this id.
+    pub fn find(&self, id: TaskId) -> Option<TaskIx> {
+        self.by_id.get(&id).copied()
     }
 
-    /// Every node, root first.
-    pub fn nodes(&self) -> impl Iterator<Item = (NodeIx, &Node)> {
-        (0u32..).map(NodeIx).zip(&self.nodes)
+    /// Every task, root first.
+    pub fn tasks(&self) -> impl Iterator<Item = (TaskIx, &Task)> {
+        (0u32..).map(TaskIx).zip(&self.tasks)
     }
 
-    /// What a node executes.
-    pub fn component(&self, ix: NodeIx) -> &Component {
-        self.plan.component(self.node(ix).component)
+    /// What a task executes.
+    pub fn component(&self, ix: TaskIx) -> &Component {
+        self.plan.component(self.task(ix).component)
     }
 
-    /// The task in the plan that a node comes from: its own, or its loop's for an iteration.
-    pub(crate) fn task(&self, ix: NodeIx) -> Option<&Task> {
-        let node = self.node(ix);
-        let parent = node.parent?;
-        match node.role {
+    /// The specification of a task in the plan; that of its loop for an iteration.
+    pub(crate) fn spec(&self, ix: TaskIx) -> Option<&TaskSpec> {
+        let task = self.task(ix);
+        let parent = task.parent?;
+        match task.role {
             Role::Root => None,
-            Role::Iteration(_) => self.task(parent),
-            Role::Task(task) => match &self.component(parent).body {
-                Body::Dag(dag) => Some(dag.task(task)),
+            Role::Iteration(_) => self.spec(parent),
+            Role::Task(place) => match &self.component(parent).body {
+                Body::Dag(dag) => Some(dag.task(place)),
                 Body::Container(_) | Body::Importer(_) => None,
             },
         }
     }
 
     /// The task's key in its DAG, `root` for the run itself.
-    pub fn task_name(&self, ix: NodeIx) -> &str {
-        self.task(ix).map_or("root", |task| task.key.as_str())
+    pub fn task_name(&self, ix: TaskIx) -> &str {
+        self.spec(ix).map_or("root", |spec| spec.key.as_str())
     }
 
-    /// What placeholders may say about a node.
-    pub(crate) fn task_facts(&self, ix: NodeIx) -> TaskFacts {
+    /// What placeholders may say about a task.
+    pub(crate) fn task_facts(&self, ix: TaskIx) -> TaskFacts {
         let facts = &self.facts;
         TaskFacts {
             run_id: facts.run.to_string(),
             run_name: facts.resource_name.clone(),
             display_name: facts.display_name.clone(),
             task_name: self.task_name(ix).to_owned(),
-            task_id: self.node(ix).id.to_string(),
+            task_id: self.task(ix).id.to_string(),
             pipeline_root: facts.pipeline_root.clone(),
             create_time: facts.created_at.to_string(),
             schedule_time: facts.created_at.to_string(),
@@ -380,7 +380,7 @@ impl RunState {
     }
 }
 
-impl Turn<'_> {
+impl Step<'_> {
     fn take(&mut self, event: Event) {
         if matches!(self.run.phase, RunPhase::Ended(_)) && !matches!(event, Event::Retry) {
             return;
@@ -423,55 +423,55 @@ impl Turn<'_> {
         }
     }
 
-    fn node(&self, ix: NodeIx) -> &Node {
-        self.run.node(ix)
+    fn task(&self, ix: TaskIx) -> &Task {
+        self.run.task(ix)
     }
 
-    /// The node for writing; it will be stored.
-    fn change(&mut self, ix: NodeIx) -> &mut Node {
+    /// The task for writing; it will be stored.
+    fn change(&mut self, ix: TaskIx) -> &mut Task {
         if self.dirty.insert(ix) {
             self.decision.changed.push(ix);
         }
-        self.run.node_mut(ix)
+        self.run.task_mut(ix)
     }
 
-    fn add(&mut self, node: Node) -> NodeIx {
-        let ix = NodeIx(u32::try_from(self.run.nodes.len()).unwrap_or(u32::MAX));
-        self.run.by_id.insert(node.id, ix);
-        self.run.nodes.push(node);
+    fn add(&mut self, task: Task) -> TaskIx {
+        let ix = TaskIx(u32::try_from(self.run.tasks.len()).unwrap_or(u32::MAX));
+        self.run.by_id.insert(task.id, ix);
+        self.run.tasks.push(task);
         self.change(ix);
         ix
     }
 
-    /// Brings a node to `state` and tells of it.
-    fn enter(&mut self, ix: NodeIx, state: NodeState) {
+    /// Brings a task to `state` and tells of it.
+    fn enter(&mut self, ix: TaskIx, state: TaskState) {
         let now = self.now;
-        let node = self.change(ix);
-        if node.state == state {
+        let task = self.change(ix);
+        if task.state == state {
             return;
         }
-        node.state = state;
-        node.note.clear();
-        node.history.push(Change { at: now, state });
-        if state == NodeState::Running && node.started_at.is_none() {
-            node.started_at = Some(now);
+        task.state = state;
+        task.note.clear();
+        task.history.push(Change { at: now, state });
+        if state == TaskState::Running && task.started_at.is_none() {
+            task.started_at = Some(now);
         }
-        let attempt = node.attempt;
+        let attempt = task.attempt;
         if state.ended() {
-            node.finished_at = Some(now);
-            node.retry_at = None;
+            task.finished_at = Some(now);
+            task.retry_at = None;
             self.work.push_back(Work::Ended(ix));
         }
         self.decision.transitions.push(Transition {
-            node: ix,
+            task: ix,
             state,
             attempt,
         });
     }
 
-    fn fail(&mut self, ix: NodeIx, error: NodeError) {
+    fn fail(&mut self, ix: TaskIx, error: TaskError) {
         self.change(ix).error = Some(error);
-        self.enter(ix, NodeState::Failed);
+        self.enter(ix, TaskState::Failed);
     }
 
     fn effect(&mut self, effect: Effect) {

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::artifact::Artifact;
 use crate::engine::inputs::fill_defaults;
-use crate::engine::node::Values;
+use crate::engine::task::Values;
 use crate::invocation::WORKSPACE;
 use crate::placeholder::{self, TaskFacts};
 use crate::plan::{Body, Component, Container};

@@ -16,7 +16,7 @@ use crate::arguments::resolve_args;
 use crate::artifact::Artifact;
 use crate::budget::Budget;
 use crate::engine::RunState;
-use crate::engine::node::{NodeError, NodeIx};
+use crate::engine::task::{TaskError, TaskIx};
 use crate::executor_input::local_path;
 use crate::placeholder::{ExecutorContext, resolve_text};
 use crate::plan::{Body, Component, Importer, ParameterType, ResourceSpec};
@@ -118,12 +118,12 @@ pub struct Invocation {
 ///
 /// # Errors
 /// Says which input, placeholder or resource is wrong; the task fails with it.
-pub fn build(run: &RunState, ix: NodeIx, places: &Places) -> Result<Invocation, NodeError> {
+pub fn build(run: &RunState, ix: TaskIx, places: &Places) -> Result<Invocation, TaskError> {
     let component = run.component(ix);
     let container = match &component.body {
         Body::Container(container) => container,
         Body::Importer(importer) => return download(run, ix, importer),
-        Body::Dag(_) => return Err(NodeError::new("Internal", "the task has no command")),
+        Body::Dag(_) => return Err(TaskError::new("Internal", "the task has no command")),
     };
     let artifacts = output_places(run, ix, component);
     let parameters = output_files(component, places);
@@ -143,10 +143,10 @@ pub fn build(run: &RunState, ix: NodeIx, places: &Places) -> Result<Invocation, 
         facts: &facts,
         budget: &budget,
     };
-    let wrong = |error: String| NodeError::new("Input", error);
+    let wrong = |error: String| TaskError::new("Input", error);
     let text = |template: &str| resolve_text(template, &context).map_err(|e| wrong(e.to_string()));
 
-    let given = &run.node(ix).inputs;
+    let given = &run.task(ix).inputs;
     let present = given
         .parameters
         .keys()
@@ -189,12 +189,12 @@ pub fn build(run: &RunState, ix: NodeIx, places: &Places) -> Result<Invocation, 
 
 /// A run's own parameters and outputs were checked where they came in; lists that collect outputs, and
 /// texts that are put together, were not.
-fn check_sizes(parameters: &BTreeMap<String, Value>, limit: ValueLimit) -> Result<(), NodeError> {
+fn check_sizes(parameters: &BTreeMap<String, Value>, limit: ValueLimit) -> Result<(), TaskError> {
     match values::too_large(parameters, limit).next() {
         None => Ok(()),
         Some((name, problem)) => {
             let message = format!("input parameter {name}: {problem}");
-            Err(NodeError::new("Input", message))
+            Err(TaskError::new("Input", message))
         }
     }
 }
@@ -209,7 +209,7 @@ fn output_files(component: &Component, places: &Places) -> Vec<(String, Paramete
 }
 
 /// What brings an importer's content to the workspace.
-fn download(run: &RunState, ix: NodeIx, importer: &Importer) -> Result<Invocation, NodeError> {
+fn download(run: &RunState, ix: TaskIx, importer: &Importer) -> Result<Invocation, TaskError> {
     let (uri, _metadata) = run.import_request(ix, importer)?;
     let path = run.place_in_workspace(&uri)?;
     Ok(Invocation {
@@ -224,18 +224,18 @@ fn download(run: &RunState, ix: NodeIx, importer: &Importer) -> Result<Invocatio
     })
 }
 
-fn no_command(image: &str) -> NodeError {
+fn no_command(image: &str) -> TaskError {
     let message = format!(
         "the component has no command, and only `--runtime docker` knows the entry point of image \
          {image}: set a command, or use it"
     );
-    NodeError::new("Unsupported", message)
+    TaskError::new("Unsupported", message)
 }
 
 /// Where the input artifacts are and where the command looks for them. What another path stands for
 /// already is there already.
-fn input_places(run: &RunState, ix: NodeIx, places: &Places) -> Vec<InputPlace> {
-    let lists = run.node(ix).inputs.artifacts.values().flatten();
+fn input_places(run: &RunState, ix: TaskIx, places: &Places) -> Vec<InputPlace> {
+    let lists = run.task(ix).inputs.artifacts.values().flatten();
     let remote = lists.filter(|artifact| artifact.custom_path.is_none());
     remote
         .map(|artifact| {
@@ -251,8 +251,8 @@ fn input_places(run: &RunState, ix: NodeIx, places: &Places) -> Vec<InputPlace> 
 }
 
 /// Input artifacts that another path stands for.
-fn input_links(run: &RunState, ix: NodeIx) -> Vec<(String, String)> {
-    let lists = run.node(ix).inputs.artifacts.values().flatten();
+fn input_links(run: &RunState, ix: TaskIx) -> Vec<(String, String)> {
+    let lists = run.task(ix).inputs.artifacts.values().flatten();
     let links = lists.filter_map(|artifact| {
         let path = local_path(&artifact.uri);
         let target = artifact.custom_path.clone()?;
@@ -263,10 +263,10 @@ fn input_links(run: &RunState, ix: NodeIx) -> Vec<(String, String)> {
 }
 
 /// `<root>/<pipeline>/<run>/<task>/<unique per attempt>/<output>`, as upstream lays it out.
-fn output_places(run: &RunState, ix: NodeIx, component: &Component) -> Vec<OutputPlace> {
+fn output_places(run: &RunState, ix: TaskIx, component: &Component) -> Vec<OutputPlace> {
     let facts = run.facts();
-    let node = run.node(ix);
-    let salt = TaskId::derive(facts.run, &format!("{}#{}", node.path, node.attempt));
+    let task = run.task(ix);
+    let salt = TaskId::derive(facts.run, &format!("{}#{}", task.path, task.attempt));
     let task = run.task_name(ix);
     let (root, _query) = facts
         .pipeline_root
@@ -286,13 +286,13 @@ fn output_places(run: &RunState, ix: NodeIx, component: &Component) -> Vec<Outpu
     component.output_artifacts.iter().map(place).collect()
 }
 
-fn limits(resources: &ResourceSpec) -> Result<(Option<u64>, Option<u64>), NodeError> {
+fn limits(resources: &ResourceSpec) -> Result<(Option<u64>, Option<u64>), TaskError> {
     let amount = |field: &str, written: &Option<String>, scale: f64| {
         let Some(written) = written else {
             return Ok(None);
         };
         let amount = parse_quantity(written)
-            .map_err(|error| NodeError::new("Input", format!("resources.{field}: {error}")))?;
+            .map_err(|error| TaskError::new("Input", format!("resources.{field}: {error}")))?;
         let scaled = (amount * scale).round();
         #[expect(
             clippy::cast_possible_truncation,

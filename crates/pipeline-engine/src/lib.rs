@@ -4,7 +4,7 @@
 //! documents ──► plan::Plan ──► engine::RunState::decide(event) ──► effects
 //!                  (once)            │ (for each event)               │
 //!                                    ▼                                ▼
-//!                           nodes, transitions                invocation, fingerprint
+//!                           tasks, transitions                invocation, fingerprint
 //! ```
 //!
 //! | module | holds |

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use ferroflow_types::TaskId;
 
-use crate::engine::NodeRow;
-use crate::plan::{Body, ComponentIx, Dag, Plan, Task};
+use crate::engine::TaskRow;
+use crate::plan::{Body, ComponentIx, Dag, Plan, TaskSpec};
 use crate::task_path;
 
 /// What a task of a run is.
@@ -31,7 +31,7 @@ pub enum TaskKind {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outlined<'r> {
     /// The task as it is stored.
-    pub row: &'r NodeRow,
+    pub row: &'r TaskRow,
     /// What it is; none where the plan knows no such task.
     pub kind: Option<TaskKind>,
     /// Its key, or the number of the iteration.
@@ -48,14 +48,14 @@ pub struct Outlined<'r> {
 struct Place<'p> {
     kind: TaskKind,
     /// The plan's task, none for the root and iterations.
-    task: Option<&'p Task>,
+    task: Option<&'p TaskSpec>,
     component: ComponentIx,
     /// Keys of the siblings that it waits for.
     upstream: Vec<&'p str>,
 }
 
 /// The tasks of a run, in the order of `rows`: all of them, parents before children.
-pub fn outline<'r>(plan: &Plan, rows: &'r [NodeRow]) -> Vec<Outlined<'r>> {
+pub fn outline<'r>(plan: &Plan, rows: &'r [TaskRow]) -> Vec<Outlined<'r>> {
     let paths: HashMap<TaskId, &str> = rows.iter().map(|row| (row.id, &*row.path)).collect();
     let mut places: HashMap<TaskId, Place<'_>> = HashMap::new();
     let mut siblings: HashMap<(TaskId, &str), TaskId> = HashMap::new();
@@ -131,7 +131,7 @@ fn planned<'p>(
     })
 }
 
-fn task_at<'p>(dag: &'p Dag, around: &str, path: &str) -> Option<&'p Task> {
+fn task_at<'p>(dag: &'p Dag, around: &str, path: &str) -> Option<&'p TaskSpec> {
     let find = |key: &str| {
         let place = dag
             .tasks
@@ -145,7 +145,7 @@ fn task_at<'p>(dag: &'p Dag, around: &str, path: &str) -> Option<&'p Task> {
         .or_else(|| find(written))
 }
 
-fn kind(plan: &Plan, task: &Task) -> TaskKind {
+fn kind(plan: &Plan, task: &TaskSpec) -> TaskKind {
     match &plan.component(task.component).body {
         _ if task.iterator.is_some() => TaskKind::Loop,
         Body::Dag(_) if task.is_conditional() => TaskKind::Condition,

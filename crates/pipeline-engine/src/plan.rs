@@ -21,7 +21,7 @@ pub struct ComponentIx(pub u32);
 
 /// The place of a task in [`Dag::tasks`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TaskIx(pub u32);
+pub struct TaskSpecIx(pub u32);
 
 /// A whole pipeline.
 #[derive(Debug, Clone, PartialEq)]
@@ -164,7 +164,7 @@ pub struct ArtifactOutputDecl {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Dag {
     /// The tasks, ordered by key. Edges have no cycle.
-    pub tasks: Vec<Task>,
+    pub tasks: Vec<TaskSpec>,
     /// Output parameters: where each comes from.
     pub output_parameters: BTreeMap<String, Vec<OutputSelector>>,
     /// Output artifacts: where each comes from.
@@ -175,14 +175,14 @@ pub struct Dag {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutputSelector {
     /// The task that may have made it.
-    pub task: TaskIx,
+    pub task: TaskSpecIx,
     /// Its name among the task's outputs.
     pub output: String,
 }
 
-/// A task: a component used in a DAG.
+/// The specification of a task: a component used in a DAG.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Task {
+pub struct TaskSpec {
     /// Its key in `tasks`, unique in the DAG.
     pub key: String,
     /// `taskInfo.name`, else the key.
@@ -194,9 +194,9 @@ pub struct Task {
     /// Where each artifact comes from.
     pub artifacts: BTreeMap<String, ArtifactSource>,
     /// The tasks that it waits for: `dependentTasks` and every producer of an input. Sorted.
-    pub upstream: Vec<TaskIx>,
+    pub upstream: Vec<TaskSpecIx>,
     /// The tasks that wait for it. Sorted.
-    pub(crate) downstream: Vec<TaskIx>,
+    pub(crate) downstream: Vec<TaskSpecIx>,
     /// When it starts.
     pub(crate) strategy: TriggerStrategy,
     /// What must hold for it to start.
@@ -209,7 +209,7 @@ pub struct Task {
     pub(crate) cache: CachePolicy,
 }
 
-impl Task {
+impl TaskSpec {
     /// Whether it starts only where a condition of its own holds.
     pub fn is_conditional(&self) -> bool {
         self.condition.is_some()
@@ -244,12 +244,12 @@ pub enum ParameterSource {
     /// An output of a sibling.
     Task {
         /// The sibling.
-        task: TaskIx,
+        task: TaskSpecIx,
         /// Its output parameter.
         output: String,
     },
     /// How a sibling ended.
-    FinalStatus(TaskIx),
+    FinalStatus(TaskSpecIx),
 }
 
 /// Where an artifact comes from.
@@ -260,7 +260,7 @@ pub enum ArtifactSource {
     /// An output of a sibling.
     Task {
         /// The sibling.
-        task: TaskIx,
+        task: TaskSpecIx,
         /// Its output artifact.
         output: String,
     },
@@ -377,7 +377,7 @@ impl Plan {
 
 impl Dag {
     /// The task at `ix`.
-    pub fn task(&self, ix: TaskIx) -> &Task {
+    pub fn task(&self, ix: TaskSpecIx) -> &TaskSpec {
         &self.tasks[ix.0 as usize]
     }
 }

@@ -304,11 +304,11 @@ mod tests {
             told,
             [
                 "pipelineInfo: expected an object, found text",
-                "sort: unknown field \"sort\" in PipelineSpec",
                 "root.dag.tasks: expected an object, found a list",
+                "root.inputDefinitions.parameters.n.isOptional: expected true or false, found text",
                 "root.inputDefinitions.parameters.n.parameterType: \"NUMBERS\" is not a value of \
                  ParameterTypeEnum",
-                "root.inputDefinitions.parameters.n.isOptional: expected true or false, found text",
+                "sort: unknown field \"sort\" in PipelineSpec",
             ]
         );
     }
@@ -323,9 +323,57 @@ mod tests {
     }
 
     #[test]
+    fn numbers_enums_and_maps_are_read_in_every_form_that_protobuf_prints() {
+        let written = json!({
+            "components": {"c": {"dag": {"tasks": {"t": {
+                "retryPolicy": {"maxRetryCount": "3", "backoffFactor": 2.0, "backoffDuration": "1s"},
+                "dependentTasks": ["a", "b"]
+            }}}}},
+            "root": {"inputDefinitions": {"parameters": {
+                "by_name": {"parameterType": "STRING"}, "by_number": {"parameterType": 3}
+            }}}
+        });
+
+        let read = canonical(SPEC, &written, "", Unknown::Refuse).unwrap();
+
+        let task = &read["components"]["c"]["dag"]["tasks"]["t"];
+        assert_eq!(
+            *task,
+            json!({
+                "retryPolicy": {"maxRetryCount": 3, "backoffFactor": 2, "backoffDuration": "1s"},
+                "dependentTasks": ["a", "b"]
+            })
+        );
+        let types = &read["root"]["inputDefinitions"]["parameters"];
+        assert_eq!(types["by_name"], types["by_number"]);
+        let told = faults(&json!({"components": {"c": {"dag": {"tasks": {"t": {
+            "retryPolicy": {"maxRetryCount": 1.5}, "dependentTasks": "a"
+        }}}}}}));
+        assert_eq!(
+            told,
+            [
+                "components.c.dag.tasks.t.dependentTasks: expected a list, found text",
+                "components.c.dag.tasks.t.retryPolicy.maxRetryCount: expected a whole number, \
+                 found 1.5",
+            ]
+        );
+    }
+
+    #[test]
+    fn of_one_choice_one_is_taken() {
+        let both = json!({"root": {"dag": {}, "executorLabel": "e"}});
+        assert_eq!(
+            faults(&both),
+            ["root.executorLabel: \"dag\" is given as well, and only one may be"]
+        );
+        let unknown = canonical("none.Such", &json!({}), "spec", Unknown::Refuse).unwrap_err();
+        assert_eq!(unknown[0].description, "there is no message none.Such");
+    }
+
+    #[test]
     fn one_field_under_two_names_and_deep_values_are_refused() {
         let told = faults(&json!({"pipeline_info": {"name": "p"}, "pipelineInfo": {"name": "q"}}));
-        assert_eq!(told, ["pipelineInfo: given twice"]);
+        assert_eq!(told, ["pipeline_info: given twice"]);
         let deep = (0..80).fold(json!(1), |inner, _| json!([inner]));
         let place = json!({"root": {"inputDefinitions": {"parameters": {"n": {
             "defaultValue": deep

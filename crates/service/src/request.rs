@@ -78,12 +78,12 @@ mod tests {
             "{}",
             status.message()
         );
-        assert_eq!(parsed_opt::<RunId>("run_id", ""), Ok(None));
+        assert_eq!(parsed_opt::<RunId>("run_id", "").unwrap(), None);
         assert_eq!(
             natural::<i64, u64>("offset", -1).unwrap_err().code(),
             Code::InvalidArgument
         );
-        assert_eq!(natural::<i32, u32>("attempt", 7), Ok(7));
+        assert_eq!(natural::<i32, u32>("attempt", 7).unwrap(), 7);
     }
 
     #[test]
@@ -94,9 +94,12 @@ mod tests {
                 Some(prost_types::Timestamp { seconds, nanos }),
             )
         };
-        assert_eq!(time_opt("start_time", None), Ok(None));
-        assert_eq!(at(1, 500_000_000), Ok(Some(Timestamp::from_millis(1500))));
-        assert_eq!(at(-1, 0), Ok(Some(Timestamp::from_millis(-1000))));
+        assert_eq!(time_opt("start_time", None).unwrap(), None);
+        assert_eq!(
+            at(1, 500_000_000).unwrap(),
+            Some(Timestamp::from_millis(1500))
+        );
+        assert_eq!(at(-1, 0).unwrap(), Some(Timestamp::from_millis(-1000)));
         for (seconds, nanos) in [(i64::MAX, 0), (0, -1_000_000_001)] {
             let status = at(seconds, nanos).unwrap_err();
             assert!(

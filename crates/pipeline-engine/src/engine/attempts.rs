@@ -5,53 +5,53 @@ use std::time::Duration;
 
 use ferroflow_types::TaskId;
 
-use super::node::{NodeIx, NodeState, Role, Values};
-use super::{AttemptFailure, Effect, RunPhase, Turn, Work};
+use super::task::{Role, TaskIx, TaskState, Values};
+use super::{AttemptFailure, Effect, RunPhase, Step, Work};
 use crate::plan::{Body, RetryPolicy};
 
 /// How often an attempt is repeated because its launcher vanished.
 const LOST_MAX: u32 = 3;
 
-impl Turn<'_> {
+impl Step<'_> {
     pub(super) fn attempt_ended(
         &mut self,
-        task: TaskId,
+        id: TaskId,
         attempt: u32,
         result: Result<Values, AttemptFailure>,
     ) {
-        let Some(ix) = self.run.find(task) else {
+        let Some(ix) = self.run.find(id) else {
             return;
         };
-        let node = self.node(ix);
-        let current = matches!(node.state, NodeState::Running | NodeState::Queued);
+        let task = self.task(ix);
+        let current = matches!(task.state, TaskState::Running | TaskState::Queued);
         // A late report of an attempt that was given up changes nothing.
-        if node.attempt != attempt || !current {
+        if task.attempt != attempt || !current {
             return;
         }
         let plan = Arc::clone(&self.run.plan);
-        let body = &plan.component(node.component).body;
+        let body = &plan.component(task.component).body;
         match result {
             Ok(_) if let Body::Importer(importer) = body => self.import(ix, importer),
             Ok(outputs) => {
                 self.change(ix).outputs = outputs;
-                self.enter(ix, NodeState::Succeeded);
+                self.enter(ix, TaskState::Succeeded);
             }
             Err(failure) if !self.going_on() => {
                 self.change(ix).error = Some(failure.error);
-                self.enter(ix, NodeState::Canceled);
+                self.enter(ix, TaskState::Canceled);
             }
             Err(failure) => self.attempt_failed(ix, failure),
         }
     }
 
     /// Takes note of what a command waits for. It stays where it stands.
-    pub(super) fn noted(&mut self, task: TaskId, attempt: u32, note: String) {
-        let Some(ix) = self.run.find(task) else {
+    pub(super) fn noted(&mut self, id: TaskId, attempt: u32, note: String) {
+        let Some(ix) = self.run.find(id) else {
             return;
         };
-        let node = self.node(ix);
-        let current = node.attempt == attempt && node.state == NodeState::Running;
-        if !current || node.note == note {
+        let task = self.task(ix);
+        let current = task.attempt == attempt && task.state == TaskState::Running;
+        if !current || task.note == note {
             return;
         }
         self.decision.noted.push(ix);
@@ -59,43 +59,43 @@ impl Turn<'_> {
     }
 
     /// Takes note of what a command does not get.
-    pub(super) fn remarked(&mut self, task: TaskId, attempt: u32, remarks: Vec<String>) {
-        if let Some(ix) = self.run.find(task)
-            && self.node(ix).attempt == attempt
-            && self.node(ix).remarks != remarks
+    pub(super) fn remarked(&mut self, id: TaskId, attempt: u32, remarks: Vec<String>) {
+        if let Some(ix) = self.run.find(id)
+            && self.task(ix).attempt == attempt
+            && self.task(ix).remarks != remarks
         {
             self.change(ix).remarks = remarks;
         }
     }
 
-    fn attempt_failed(&mut self, ix: NodeIx, failure: AttemptFailure) {
-        let policy = self.run.task(ix).and_then(|task| task.retry);
+    fn attempt_failed(&mut self, ix: TaskIx, failure: AttemptFailure) {
+        let policy = self.run.spec(ix).and_then(|spec| spec.retry);
         let now = self.now;
-        let node = self.change(ix);
+        let task = self.change(ix);
         let wait = if failure.lost {
-            node.lost += 1;
-            (node.lost <= LOST_MAX).then_some(Duration::ZERO)
+            task.lost += 1;
+            (task.lost <= LOST_MAX).then_some(Duration::ZERO)
         } else {
-            node.failures += 1;
-            policy.and_then(|policy| policy.wait_before_retry(node.failures))
+            task.failures += 1;
+            policy.and_then(|policy| policy.wait_before_retry(task.failures))
         };
-        node.error = Some(failure.error);
+        task.error = Some(failure.error);
         match wait {
-            None => self.enter(ix, NodeState::Failed),
+            None => self.enter(ix, TaskState::Failed),
             Some(wait) => {
                 let at = now.plus(wait);
                 self.change(ix).retry_at = Some(at);
-                self.enter(ix, NodeState::Backoff);
-                self.effect(Effect::WakeAt { node: ix, at });
+                self.enter(ix, TaskState::Backoff);
+                self.effect(Effect::WakeAt { task: ix, at });
             }
         }
     }
 
-    pub(super) fn retry_due(&mut self, task: TaskId) {
-        let Some(ix) = self.run.find(task) else {
+    pub(super) fn retry_due(&mut self, id: TaskId) {
+        let Some(ix) = self.run.find(id) else {
             return;
         };
-        if self.node(ix).state == NodeState::Backoff && self.going_on() {
+        if self.task(ix).state == TaskState::Backoff && self.going_on() {
             self.change(ix).retry_at = None;
             self.launch(ix);
         }
@@ -110,32 +110,32 @@ impl Turn<'_> {
             RunPhase::Canceling | RunPhase::Expiring | RunPhase::Ended(_) => return,
         }
         self.run.phase = phase;
-        let open: Vec<NodeIx> = self
+        let open: Vec<TaskIx> = self
             .run
-            .nodes()
-            .filter(|(_, node)| !node.state.ended())
+            .tasks()
+            .filter(|(_, task)| !task.state.ended())
             .map(|(ix, _)| ix)
             .collect();
         for ix in open {
-            let node = self.node(ix);
-            if node.role == Role::Root || self.has_children(ix) && node.state == NodeState::Running
+            let task = self.task(ix);
+            if task.role == Role::Root || self.has_children(ix) && task.state == TaskState::Running
             {
                 continue;
             }
-            let attempt = node.attempt;
-            match node.state {
-                NodeState::Running => self.effect(Effect::Stop { node: ix, attempt }),
-                NodeState::Pending | NodeState::Queued | NodeState::Backoff => {
-                    self.enter(ix, NodeState::Canceled);
+            let attempt = task.attempt;
+            match task.state {
+                TaskState::Running => self.effect(Effect::Stop { task: ix, attempt }),
+                TaskState::Pending | TaskState::Queued | TaskState::Backoff => {
+                    self.enter(ix, TaskState::Canceled);
                 }
                 _ => {}
             }
         }
         // A loop between two iterations has no child whose end would end it.
-        let loops: Vec<NodeIx> = self
+        let loops: Vec<TaskIx> = self
             .run
-            .nodes()
-            .filter(|(_, node)| node.state == NodeState::Running && node.progress.is_some())
+            .tasks()
+            .filter(|(_, task)| task.state == TaskState::Running && task.progress.is_some())
             .map(|(ix, _)| ix)
             .collect();
         for ix in loops {
@@ -143,28 +143,28 @@ impl Turn<'_> {
         }
     }
 
-    fn has_children(&self, ix: NodeIx) -> bool {
-        self.node(ix).children.is_some() || self.node(ix).progress.is_some()
+    fn has_children(&self, ix: TaskIx) -> bool {
+        self.task(ix).children.is_some() || self.task(ix).progress.is_some()
     }
 
-    /// A node that is to run (again) waits like a new one; ids and attempt numbers go on.
-    pub(super) fn renew(&mut self, ix: NodeIx) {
-        let node = self.change(ix);
-        node.inputs = Values::default();
-        node.outputs = Values::default();
-        node.error = None;
-        node.cache = None;
-        node.remarks = Vec::new();
-        node.started_at = None;
-        node.finished_at = None;
-        node.retry_at = None;
-        node.failures = 0;
-        node.lost = 0;
-        self.enter(ix, NodeState::Pending);
+    /// A task that is to run (again) waits like a new one; ids and attempt numbers go on.
+    pub(super) fn renew(&mut self, ix: TaskIx) {
+        let task = self.change(ix);
+        task.inputs = Values::default();
+        task.outputs = Values::default();
+        task.error = None;
+        task.cache = None;
+        task.remarks = Vec::new();
+        task.started_at = None;
+        task.finished_at = None;
+        task.retry_at = None;
+        task.failures = 0;
+        task.lost = 0;
+        self.enter(ix, TaskState::Pending);
     }
 
-    /// Asks for a node whose upstream has ended to be looked at.
-    pub(super) fn recheck(&mut self, ix: NodeIx) {
+    /// Asks for a task whose upstream has ended to be looked at.
+    pub(super) fn recheck(&mut self, ix: TaskIx) {
         self.work.push_back(Work::Ready(ix));
     }
 }
@@ -188,7 +188,7 @@ impl AttemptFailure {
     /// A failure that has a message only.
     pub(crate) fn new(reason: &str, message: &str) -> Self {
         Self {
-            error: super::node::NodeError::new(reason, message),
+            error: super::task::TaskError::new(reason, message),
             lost: false,
         }
     }

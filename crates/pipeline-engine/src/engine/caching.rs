@@ -2,8 +2,8 @@
 
 use ferroflow_types::TaskId;
 
-use super::node::{CacheNote, CacheSource, NodeIx, NodeState, Values};
-use super::{Effect, RunState, Turn};
+use super::task::{CacheNote, CacheSource, TaskIx, TaskState, Values};
+use super::{Effect, RunState, Step};
 use crate::fingerprint::{self, CacheInputs, CacheKey};
 
 /// An earlier task with the same fingerprint.
@@ -24,14 +24,14 @@ pub struct CacheAnswer {
     pub found: Result<CachedResult, String>,
 }
 
-impl Turn<'_> {
+impl Step<'_> {
     /// A command asks the cache first, unless its result may not be reused.
-    pub(super) fn queue(&mut self, ix: NodeIx) {
+    pub(super) fn queue(&mut self, ix: TaskIx) {
         if let Err(error) = self.run.check_platform(ix) {
             return self.fail(ix, error);
         }
-        self.enter(ix, NodeState::Queued);
-        let enabled = self.run.task(ix).is_some_and(|task| task.cache.enabled);
+        self.enter(ix, TaskState::Queued);
+        let enabled = self.run.spec(ix).is_some_and(|spec| spec.cache.enabled);
         if !enabled || !self.run.facts.caching {
             let whose = if enabled { "run" } else { "task" };
             let reason = format!("not looked up: caching is off for this {whose}");
@@ -44,15 +44,15 @@ impl Turn<'_> {
             note.looking = true;
         }
         let key = self.run.cache_key(ix);
-        self.effect(Effect::LookUpCache { node: ix, key });
+        self.effect(Effect::LookUpCache { task: ix, key });
     }
 
-    pub(super) fn cache_answered(&mut self, task: TaskId, answer: CacheAnswer) {
-        let Some(ix) = self.run.find(task) else {
+    pub(super) fn cache_answered(&mut self, id: TaskId, answer: CacheAnswer) {
+        let Some(ix) = self.run.find(id) else {
             return;
         };
         // An answer that comes twice, or after the task was cancelled, changes nothing.
-        if self.node(ix).state != NodeState::Queued || !self.run.looks_up(ix) {
+        if self.task(ix).state != TaskState::Queued || !self.run.looks_up(ix) {
             return;
         }
         match answer.found {
@@ -65,14 +65,14 @@ impl Turn<'_> {
                 let source = Some(found.source);
                 self.note_cache(ix, answer.fingerprint, reason.to_owned(), source);
                 self.change(ix).outputs = found.outputs;
-                self.enter(ix, NodeState::Cached);
+                self.enter(ix, TaskState::Cached);
             }
         }
     }
 
     fn note_cache(
         &mut self,
-        ix: NodeIx,
+        ix: TaskIx,
         fingerprint: String,
         reason: String,
         source: Option<CacheSource>,
@@ -88,20 +88,20 @@ impl Turn<'_> {
 
 impl RunState {
     /// Whether an answer of the cache is awaited.
-    pub(super) fn looks_up(&self, ix: NodeIx) -> bool {
-        let note = self.node(ix).cache.as_ref();
+    pub(super) fn looks_up(&self, ix: TaskIx) -> bool {
+        let note = self.task(ix).cache.as_ref();
         note.is_some_and(|note| note.looking)
     }
 
     /// What the result of a task is looked up by.
-    pub(super) fn cache_key(&self, ix: NodeIx) -> CacheKey {
+    pub(super) fn cache_key(&self, ix: TaskIx) -> CacheKey {
         let component = self.component(ix);
-        let chosen = self.task(ix).and_then(|task| task.cache.key.as_ref());
+        let chosen = self.spec(ix).and_then(|spec| spec.cache.key.as_ref());
         if let Some(key) = chosen {
             return CacheKey::Chosen(fingerprint::custom(&component.name, key));
         }
         let facts = self.task_facts(ix);
-        let inputs = &self.node(ix).inputs;
+        let inputs = &self.task(ix).inputs;
         let inputs = CacheInputs::of(component, inputs, &facts, || self.platform_asked(ix));
         CacheKey::Computed(Box::new(inputs))
     }

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use serde_json::{Value, json};
 
-use super::node::{Node, NodeIx, NodeState};
+use super::task::{Task, TaskIx, TaskState};
 use super::{RunEnd, RunPhase, RunState};
 
 /// Tasks that a sentence names.
@@ -13,9 +13,9 @@ const NAMED_MAX: usize = 3;
 impl RunState {
     /// Why the run failed: the task that failed first, or what the run's time was spent on.
     pub fn failure(&self) -> Option<String> {
-        let root = NodeIx(0);
+        let root = TaskIx(0);
         if self.phase == RunPhase::Ended(RunEnd::Failed)
-            && let Some(error) = self.nodes.first().and_then(|root| root.error.as_ref())
+            && let Some(error) = self.tasks.first().and_then(|root| root.error.as_ref())
         {
             return Some(format!("{}{}", error.message, self.stopped()));
         }
@@ -23,17 +23,17 @@ impl RunState {
     }
 
     /// The task that failed first among `within` and what is below it, with its error.
-    fn failure_in(&self, within: NodeIx) -> Option<String> {
+    fn failure_in(&self, within: TaskIx) -> Option<String> {
         let failed = self
-            .nodes()
-            .filter(|(ix, node)| node.state == NodeState::Failed && self.is_in(*ix, within))
-            .filter_map(|(_, node)| node.error.as_ref().map(|error| (node, error)));
+            .tasks()
+            .filter(|(ix, task)| task.state == TaskState::Failed && self.is_in(*ix, within))
+            .filter_map(|(_, task)| task.error.as_ref().map(|error| (task, error)));
         // Of those that ended in one step, the first in the plan.
-        let (first, count) = failed.fold((None::<(&Node, _)>, 0), |(first, count), this| {
-            let first = first.filter(|(node, _)| node.finished_at <= this.0.finished_at);
+        let (first, count) = failed.fold((None::<(&Task, _)>, 0), |(first, count), this| {
+            let first = first.filter(|(task, _)| task.finished_at <= this.0.finished_at);
             (Some(first.unwrap_or(this)), count + 1)
         });
-        let (node, error) = first?;
+        let (task, error) = first?;
         let others = match count {
             1 => String::new(),
             2 => " (and 1 more task failed)".to_owned(),
@@ -41,39 +41,39 @@ impl RunState {
         };
         Some(format!(
             "task {} failed: {}{others}",
-            place(node),
+            place(task),
             error.message
         ))
     }
 
-    /// Whether a node is `within`, or below it.
-    fn is_in(&self, ix: NodeIx, within: NodeIx) -> bool {
+    /// Whether a task is `within`, or below it.
+    fn is_in(&self, ix: TaskIx, within: TaskIx) -> bool {
         let mut at = Some(ix);
         while let Some(here) = at {
             if here == within {
                 return true;
             }
-            at = self.node(here).parent;
+            at = self.task(here).parent;
         }
         false
     }
 
     /// The commands that had to end because the run did, those that took longest first.
     fn stopped(&self) -> String {
-        let mut stopped: Vec<&Node> = self
-            .nodes
+        let mut stopped: Vec<&Task> = self
+            .tasks
             .iter()
-            .filter(|node| node.state == NodeState::Canceled && node.started_at.is_some())
-            .filter(|node| node.children.is_none() && node.progress.is_none())
+            .filter(|task| task.state == TaskState::Canceled && task.started_at.is_some())
+            .filter(|task| task.children.is_none() && task.progress.is_none())
             .collect();
-        stopped.sort_by_key(|node| {
-            let ended = node.finished_at.zip(node.started_at);
+        stopped.sort_by_key(|task| {
+            let ended = task.finished_at.zip(task.started_at);
             Reverse(ended.map(|(finished, started)| finished.since(started)))
         });
         let named: Vec<_> = stopped
             .iter()
             .take(NAMED_MAX)
-            .map(|node| place(node))
+            .map(|task| place(task))
             .collect();
         let named = named.join(", ");
         match stopped.len() {
@@ -85,25 +85,25 @@ impl RunState {
     }
 
     /// `PipelineTaskFinalStatus` of a task, with KFP's state words.
-    pub(super) fn final_status(&self, producer: NodeIx) -> Value {
-        let node = self.node(producer);
-        let state = match node.state {
-            NodeState::Succeeded | NodeState::Cached => "COMPLETE",
-            NodeState::Failed => "FAILED",
-            NodeState::Canceled | NodeState::NotTriggered | NodeState::Omitted => "CANCELED",
-            NodeState::Pending | NodeState::Queued | NodeState::Running | NodeState::Backoff => {
+    pub(super) fn final_status(&self, producer: TaskIx) -> Value {
+        let task = self.task(producer);
+        let state = match task.state {
+            TaskState::Succeeded | TaskState::Cached => "COMPLETE",
+            TaskState::Failed => "FAILED",
+            TaskState::Canceled | TaskState::NotTriggered | TaskState::Omitted => "CANCELED",
+            TaskState::Pending | TaskState::Queued | TaskState::Running | TaskState::Backoff => {
                 "RUNNING"
             }
         };
-        let error = match node.state {
-            NodeState::Failed => {
+        let error = match task.state {
+            TaskState::Failed => {
                 let cause = self.failure_in(producer);
-                let cause = cause.unwrap_or_else(|| format!("task {} failed", place(node)));
+                let cause = cause.unwrap_or_else(|| format!("task {} failed", place(task)));
                 json!({"code": 13, "message": cause})
             }
             _ => json!({}),
         };
-        let name = self.task(producer).map_or("root", |task| &task.key);
+        let name = self.spec(producer).map_or("root", |spec| &spec.key);
         json!({
             "state": state,
             "pipelineJobResourceName": self.facts.resource_name,
@@ -114,6 +114,6 @@ impl RunState {
 }
 
 /// What a task is called among those of its run.
-fn place(node: &Node) -> &str {
-    node.path.strip_prefix("root.").unwrap_or(&node.path)
+fn place(task: &Task) -> &str {
+    task.path.strip_prefix("root.").unwrap_or(&task.path)
 }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use ferroflow_types::TaskId;
 
-use super::node::{Node, NodeError, NodeIx, NodeState, Role};
-use super::{Effect, RunEnd, RunPhase, Turn, Work};
+use super::task::{Role, Task, TaskError, TaskIx, TaskState};
+use super::{Effect, RunEnd, RunPhase, Step, Work};
 use crate::artifact::Artifact;
-use crate::plan::{Body, Dag, Importer, Task, TaskIx, TriggerStrategy};
+use crate::plan::{Body, Dag, Importer, TaskSpec, TaskSpecIx, TriggerStrategy};
 use crate::task_path;
 
-impl Turn<'_> {
+impl Step<'_> {
     /// The run begins: its root DAG runs.
     pub(super) fn start(&mut self) {
         if self.run.phase != RunPhase::New {
@@ -19,7 +19,7 @@ impl Turn<'_> {
         self.run.phase = RunPhase::Running;
         let id = TaskId::derive(self.run.facts.run, "root");
         let component = self.run.plan.root;
-        let root = Node::pending(id, "root".to_owned(), None, Role::Root, component, self.now);
+        let root = Task::pending(id, "root".to_owned(), None, Role::Root, component, self.now);
         let ix = self.add(root);
         let inputs = self.run.root_inputs();
         self.change(ix).inputs = inputs;
@@ -27,22 +27,22 @@ impl Turn<'_> {
     }
 
     /// Starts the tasks of a DAG, those that wait for nothing at once.
-    pub(super) fn start_dag(&mut self, ix: NodeIx) {
+    pub(super) fn start_dag(&mut self, ix: TaskIx) {
         let plan = Arc::clone(&self.run.plan);
-        let Body::Dag(dag) = &plan.component(self.node(ix).component).body else {
+        let Body::Dag(dag) = &plan.component(self.task(ix).component).body else {
             return;
         };
-        self.enter(ix, NodeState::Running);
-        let first = match self.node(ix).children {
+        self.enter(ix, TaskState::Running);
+        let first = match self.task(ix).children {
             Some(first) => self.renew_children(first, dag),
             None => self.add_children(ix, dag),
         };
-        let node = self.change(ix);
-        node.children = Some(first);
-        node.open_children = count(dag.tasks.len());
-        for (place, task) in (0u32..).zip(&dag.tasks) {
-            if task.upstream.is_empty() {
-                self.work.push_back(Work::Ready(NodeIx(first.0 + place)));
+        let task = self.change(ix);
+        task.children = Some(first);
+        task.open_children = count(dag.tasks.len());
+        for (place, spec) in (0u32..).zip(&dag.tasks) {
+            if spec.upstream.is_empty() {
+                self.work.push_back(Work::Ready(TaskIx(first.0 + place)));
             }
         }
         if dag.tasks.is_empty() {
@@ -50,78 +50,78 @@ impl Turn<'_> {
         }
     }
 
-    fn add_children(&mut self, parent: NodeIx, dag: &Dag) -> NodeIx {
+    fn add_children(&mut self, parent: TaskIx, dag: &Dag) -> TaskIx {
         let run = self.run.facts.run;
-        let prefix = self.node(parent).path.clone();
-        let first = NodeIx(count(self.run.nodes.len()));
-        for (place, task) in (0u32..).zip(&dag.tasks) {
-            let path = task_path::child(&prefix, &task.key);
+        let prefix = self.task(parent).path.clone();
+        let first = TaskIx(count(self.run.tasks.len()));
+        for (place, spec) in (0u32..).zip(&dag.tasks) {
+            let path = task_path::child(&prefix, &spec.key);
             let id = TaskId::derive(run, &path);
-            let role = Role::Task(TaskIx(place));
-            let mut node = Node::pending(id, path, Some(parent), role, task.component, self.now);
-            node.waiting = count(task.upstream.len());
-            self.add(node);
+            let role = Role::Task(TaskSpecIx(place));
+            let mut task = Task::pending(id, path, Some(parent), role, spec.component, self.now);
+            task.waiting = count(spec.upstream.len());
+            self.add(task);
         }
         first
     }
 
     /// A DAG that runs for a second time takes its tasks as new ones.
-    fn renew_children(&mut self, first: NodeIx, dag: &Dag) -> NodeIx {
-        for (place, task) in (0u32..).zip(&dag.tasks) {
-            let child = NodeIx(first.0 + place);
+    fn renew_children(&mut self, first: TaskIx, dag: &Dag) -> TaskIx {
+        for (place, spec) in (0u32..).zip(&dag.tasks) {
+            let child = TaskIx(first.0 + place);
             self.renew(child);
-            self.change(child).waiting = count(task.upstream.len());
+            self.change(child).waiting = count(spec.upstream.len());
         }
         first
     }
 
     /// Everything that the task waits for has ended: it starts, or it never will.
-    pub(super) fn ready(&mut self, ix: NodeIx) {
-        if self.node(ix).state != NodeState::Pending || !self.going_on() {
+    pub(super) fn ready(&mut self, ix: TaskIx) {
+        if self.task(ix).state != TaskState::Pending || !self.going_on() {
             return;
         }
         let plan = Arc::clone(&self.run.plan);
-        let Some((parent, task)) = self.run.planned(&plan, ix) else {
+        let Some((parent, spec)) = self.run.planned(&plan, ix) else {
             return;
         };
-        if task.strategy == TriggerStrategy::AllSucceeded && !self.upstream_succeeded(parent, task)
+        if spec.strategy == TriggerStrategy::AllSucceeded && !self.upstream_succeeded(parent, spec)
         {
-            self.enter(ix, NodeState::Omitted);
+            self.enter(ix, TaskState::Omitted);
             return;
         }
-        match self.run.resolve_inputs(ix, parent, task) {
+        match self.run.resolve_inputs(ix, parent, spec) {
             Ok(inputs) => self.change(ix).inputs = inputs,
             Err(error) => return self.fail(ix, error),
         }
-        if let Some(condition) = &task.condition {
+        if let Some(condition) = &spec.condition {
             match condition.condition(&self.run.condition_inputs(ix)) {
                 Ok(true) => {}
-                Ok(false) => return self.enter(ix, NodeState::NotTriggered),
+                Ok(false) => return self.enter(ix, TaskState::NotTriggered),
                 Err(error) => {
                     let message = format!("condition cannot be evaluated: {error}");
-                    return self.fail(ix, NodeError::new("Condition", message));
+                    return self.fail(ix, TaskError::new("Condition", message));
                 }
             }
         }
-        match &task.iterator {
+        match &spec.iterator {
             Some(iterator) => self.start_loop(ix, iterator),
             None => self.begin(ix),
         }
     }
 
-    fn upstream_succeeded(&self, parent: NodeIx, task: &Task) -> bool {
-        let Some(first) = self.node(parent).children else {
+    fn upstream_succeeded(&self, parent: TaskIx, spec: &TaskSpec) -> bool {
+        let Some(first) = self.task(parent).children else {
             return false;
         };
-        task.upstream
+        spec.upstream
             .iter()
-            .all(|up| self.node(NodeIx(first.0 + up.0)).state.succeeded())
+            .all(|up| self.task(TaskIx(first.0 + up.0)).state.succeeded())
     }
 
     /// Inputs are there, nothing stands in the way: the body runs.
-    pub(super) fn begin(&mut self, ix: NodeIx) {
+    pub(super) fn begin(&mut self, ix: TaskIx) {
         let plan = Arc::clone(&self.run.plan);
-        match &plan.component(self.node(ix).component).body {
+        match &plan.component(self.task(ix).component).body {
             Body::Dag(_) => self.start_dag(ix),
             Body::Importer(importer) if importer.download_to_workspace => {
                 // The artifact is made when its content is there.
@@ -133,7 +133,7 @@ impl Turn<'_> {
             }
             Body::Importer(importer) => {
                 self.change(ix).attempt += 1;
-                self.enter(ix, NodeState::Running);
+                self.enter(ix, TaskState::Running);
                 self.import(ix, importer);
             }
             Body::Container(_) => self.queue(ix),
@@ -141,10 +141,10 @@ impl Turn<'_> {
     }
 
     /// Asks for the artifact of an importer that runs.
-    pub(super) fn import(&mut self, ix: NodeIx, importer: &Importer) {
+    pub(super) fn import(&mut self, ix: TaskIx, importer: &Importer) {
         match self.run.import_request(ix, importer) {
             Ok((uri, metadata)) => self.effect(Effect::Import {
-                node: ix,
+                task: ix,
                 uri,
                 metadata,
             }),
@@ -153,20 +153,20 @@ impl Turn<'_> {
     }
 
     /// The next attempt may start as soon as there is a slot.
-    pub(super) fn launch(&mut self, ix: NodeIx) {
-        let node = self.change(ix);
-        node.attempt += 1;
-        node.error = None;
-        let attempt = node.attempt;
-        self.enter(ix, NodeState::Queued);
-        self.effect(Effect::Launch { node: ix, attempt });
+    pub(super) fn launch(&mut self, ix: TaskIx) {
+        let task = self.change(ix);
+        task.attempt += 1;
+        task.error = None;
+        let attempt = task.attempt;
+        self.enter(ix, TaskState::Queued);
+        self.effect(Effect::Launch { task: ix, attempt });
     }
 
-    pub(super) fn imported(&mut self, task: TaskId, result: Result<Arc<Artifact>, NodeError>) {
-        let Some(ix) = self.run.find(task) else {
+    pub(super) fn imported(&mut self, id: TaskId, result: Result<Arc<Artifact>, TaskError>) {
+        let Some(ix) = self.run.find(id) else {
             return;
         };
-        if self.node(ix).state != NodeState::Running {
+        if self.task(ix).state != TaskState::Running {
             return;
         }
         match result {
@@ -176,35 +176,35 @@ impl Turn<'_> {
                     .outputs
                     .artifacts
                     .insert(name, vec![artifact]);
-                self.enter(ix, NodeState::Succeeded);
+                self.enter(ix, TaskState::Succeeded);
             }
             Err(error) => self.fail(ix, error),
         }
     }
 
-    pub(super) fn slot_granted(&mut self, task: TaskId, attempt: u32) {
-        let Some(ix) = self.run.find(task) else {
+    pub(super) fn slot_granted(&mut self, id: TaskId, attempt: u32) {
+        let Some(ix) = self.run.find(id) else {
             return;
         };
-        let node = self.node(ix);
-        if node.state == NodeState::Queued && node.attempt == attempt {
-            self.enter(ix, NodeState::Running);
+        let task = self.task(ix);
+        if task.state == TaskState::Queued && task.attempt == attempt {
+            self.enter(ix, TaskState::Running);
         }
     }
 
-    /// A node has ended: those that wait for it learn of it, and the DAG or loop it is in.
-    pub(super) fn ended(&mut self, ix: NodeIx) {
-        let Some(parent) = self.node(ix).parent else {
+    /// A task has ended: those that wait for it learn of it, and the DAG or loop it is in.
+    pub(super) fn ended(&mut self, ix: TaskIx) {
+        let Some(parent) = self.task(ix).parent else {
             return self.end_run(ix);
         };
-        match self.node(ix).role {
+        match self.task(ix).role {
             Role::Root => {}
             Role::Iteration(_) => self.iteration_ended(parent, ix),
             Role::Task(place) => {
                 self.release_downstream(parent, place);
-                let open = self.node(parent).open_children.saturating_sub(1);
-                // Not stored (it follows from the children), so the node need not be either.
-                self.run.node_mut(parent).open_children = open;
+                let open = self.task(parent).open_children.saturating_sub(1);
+                // Not stored (it follows from the children), so the task need not be either.
+                self.run.task_mut(parent).open_children = open;
                 if open == 0 {
                     self.end_dag(parent);
                 }
@@ -212,49 +212,49 @@ impl Turn<'_> {
         }
     }
 
-    fn release_downstream(&mut self, parent: NodeIx, place: TaskIx) {
+    fn release_downstream(&mut self, parent: TaskIx, place: TaskSpecIx) {
         let plan = Arc::clone(&self.run.plan);
-        let Body::Dag(dag) = &plan.component(self.node(parent).component).body else {
+        let Body::Dag(dag) = &plan.component(self.task(parent).component).body else {
             return;
         };
-        let Some(first) = self.node(parent).children else {
+        let Some(first) = self.task(parent).children else {
             return;
         };
         for next in &dag.task(place).downstream {
-            let child = NodeIx(first.0 + next.0);
-            let node = self.run.node_mut(child);
-            node.waiting = node.waiting.saturating_sub(1);
-            if node.waiting == 0 {
+            let child = TaskIx(first.0 + next.0);
+            let task = self.run.task_mut(child);
+            task.waiting = task.waiting.saturating_sub(1);
+            if task.waiting == 0 {
                 self.work.push_back(Work::Ready(child));
             }
         }
     }
 
     /// All tasks of a DAG have ended.
-    pub(super) fn end_dag(&mut self, ix: NodeIx) {
-        if self.node(ix).state.ended() {
+    pub(super) fn end_dag(&mut self, ix: TaskIx) {
+        if self.task(ix).state.ended() {
             return;
         }
         let outputs = self.run.dag_outputs(ix);
         let (failed, canceled) = self.run.verdict_of_children(ix);
         self.change(ix).outputs = outputs;
         let state = match (failed, canceled) {
-            (true, _) => NodeState::Failed,
-            (false, true) => NodeState::Canceled,
-            (false, false) => NodeState::Succeeded,
+            (true, _) => TaskState::Failed,
+            (false, true) => TaskState::Canceled,
+            (false, false) => TaskState::Succeeded,
         };
         self.enter(ix, state);
     }
 
-    fn end_run(&mut self, root: NodeIx) {
-        let end = match (self.run.phase, self.node(root).state) {
+    fn end_run(&mut self, root: TaskIx) {
+        let end = match (self.run.phase, self.task(root).state) {
             (RunPhase::Canceling, _) => RunEnd::Canceled,
-            (RunPhase::Running, NodeState::Succeeded) => RunEnd::Succeeded,
+            (RunPhase::Running, TaskState::Succeeded) => RunEnd::Succeeded,
             _ => RunEnd::Failed,
         };
         if self.run.phase == RunPhase::Expiring {
             let message = "the run took longer than its activeDeadlineSeconds".to_owned();
-            self.change(root).error = Some(NodeError::new("Timeout", message));
+            self.change(root).error = Some(TaskError::new("Timeout", message));
         }
         self.run.phase = RunPhase::Ended(end);
     }

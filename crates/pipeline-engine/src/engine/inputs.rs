@@ -7,30 +7,30 @@ use ferroflow_types::limit::bytes_of;
 use serde_json::{Map, Value};
 
 use super::RunState;
-use super::node::{Node, NodeError, NodeIx, Role, Values};
+use super::task::{Role, Task, TaskError, TaskIx, Values};
 use crate::artifact::Artifact;
 use crate::budget::Budget;
 use crate::executor_input::local_path;
 use crate::plan::{
     ArtifactSource, Body, Component, Importer, ImporterUri, LoopItems, ParameterInput,
-    ParameterInputDecl, ParameterSource, ParameterType, Plan, Task, TaskIx,
+    ParameterInputDecl, ParameterSource, ParameterType, Plan, TaskSpec, TaskSpecIx,
 };
 use crate::{placeholder, platform, values};
 
-fn wrong(message: impl Into<String>) -> NodeError {
-    NodeError::new("Input", message)
+fn wrong(message: impl Into<String>) -> TaskError {
+    TaskError::new("Input", message)
 }
 
 impl RunState {
-    /// The task in `plan` that a node was made for, and the node of the DAG around it.
-    pub(super) fn planned<'p>(&self, plan: &'p Plan, ix: NodeIx) -> Option<(NodeIx, &'p Task)> {
-        let node = self.node(ix);
-        let parent = node.parent?;
+    /// The specification of a task in `plan`, and the task of the DAG around it.
+    pub(super) fn planned<'p>(&self, plan: &'p Plan, ix: TaskIx) -> Option<(TaskIx, &'p TaskSpec)> {
+        let task = self.task(ix);
+        let parent = task.parent?;
         match (
-            &node.role,
-            &plan.component(self.node(parent).component).body,
+            &task.role,
+            &plan.component(self.task(parent).component).body,
         ) {
-            (Role::Task(task), Body::Dag(dag)) => Some((parent, dag.task(*task))),
+            (Role::Task(spec), Body::Dag(dag)) => Some((parent, dag.task(*spec))),
             _ => None,
         }
     }
@@ -48,16 +48,16 @@ impl RunState {
     /// Everything that goes into a task, once what it waits for has ended.
     pub(super) fn resolve_inputs(
         &self,
-        ix: NodeIx,
-        parent: NodeIx,
-        task: &Task,
-    ) -> Result<Values, NodeError> {
-        let component = self.plan.component(task.component);
+        ix: TaskIx,
+        parent: TaskIx,
+        spec: &TaskSpec,
+    ) -> Result<Values, TaskError> {
+        let component = self.plan.component(spec.component);
         let budget = Budget::new(self.facts.values);
         let mut parameters = BTreeMap::new();
         // Constants may name the other inputs, so they come second.
         for constants in [false, true] {
-            for (name, input) in &task.parameters {
+            for (name, input) in &spec.parameters {
                 if matches!(input.source, ParameterSource::Constant(_)) == constants
                     && let Some(value) = self.parameter(ix, parent, input, &parameters, &budget)?
                 {
@@ -72,7 +72,7 @@ impl RunState {
                 }
             }
         }
-        let per_item = task.iterator.as_ref().map(|spec| spec.item_input.as_str());
+        let per_item = spec.iterator.as_ref().map(|spec| spec.item_input.as_str());
         for (name, decl) in &component.parameters {
             if per_item == Some(name.as_str()) {
                 continue;
@@ -89,7 +89,7 @@ impl RunState {
         if matches!(component.body, Body::Dag(_)) {
             fill_defaults(component, &mut parameters);
         }
-        let artifacts = self.artifacts_of(parent, task, component, per_item)?;
+        let artifacts = self.artifacts_of(parent, spec, component, per_item)?;
         Ok(Values {
             parameters,
             artifacts,
@@ -98,12 +98,12 @@ impl RunState {
 
     fn parameter(
         &self,
-        ix: NodeIx,
-        parent: NodeIx,
+        ix: TaskIx,
+        parent: TaskIx,
         input: &ParameterInput,
         siblings: &BTreeMap<String, Value>,
         budget: &Budget,
-    ) -> Result<Option<Value>, NodeError> {
+    ) -> Result<Option<Value>, TaskError> {
         let value = match &input.source {
             ParameterSource::Constant(value) => {
                 let facts = self.task_facts(ix);
@@ -113,7 +113,7 @@ impl RunState {
             ParameterSource::Parent(name) => self.scope_parameter(parent, name).cloned(),
             ParameterSource::Task { task, output } => self
                 .sibling(parent, *task)
-                .and_then(|node| node.outputs.parameters.get(output))
+                .and_then(|task| task.outputs.parameters.get(output))
                 .cloned(),
             ParameterSource::FinalStatus(task) => self
                 .sibling_ix(parent, *task)
@@ -135,18 +135,18 @@ impl RunState {
 
     fn artifacts_of(
         &self,
-        parent: NodeIx,
-        task: &Task,
+        parent: TaskIx,
+        spec: &TaskSpec,
         component: &Component,
         per_item: Option<&str>,
-    ) -> Result<BTreeMap<String, Vec<Arc<Artifact>>>, NodeError> {
+    ) -> Result<BTreeMap<String, Vec<Arc<Artifact>>>, TaskError> {
         let mut artifacts = BTreeMap::new();
-        for (name, source) in &task.artifacts {
+        for (name, source) in &spec.artifacts {
             let found = match source {
                 ArtifactSource::Parent(input) => self.scope_artifacts(parent, input),
                 ArtifactSource::Task { task, output } => self
                     .sibling(parent, *task)
-                    .and_then(|node| node.outputs.artifacts.get(output))
+                    .and_then(|task| task.outputs.artifacts.get(output))
                     .cloned(),
             };
             if let Some(found) = found {
@@ -161,39 +161,39 @@ impl RunState {
         Ok(artifacts)
     }
 
-    fn sibling(&self, parent: NodeIx, task: TaskIx) -> Option<&Node> {
-        self.sibling_ix(parent, task).map(|ix| self.node(ix))
+    fn sibling(&self, parent: TaskIx, task: TaskSpecIx) -> Option<&Task> {
+        self.sibling_ix(parent, task).map(|ix| self.task(ix))
     }
 
-    fn sibling_ix(&self, parent: NodeIx, task: TaskIx) -> Option<NodeIx> {
-        let first = self.node(parent).children?;
-        Some(NodeIx(first.0 + task.0))
+    fn sibling_ix(&self, parent: TaskIx, task: TaskSpecIx) -> Option<TaskIx> {
+        let first = self.task(parent).children?;
+        Some(TaskIx(first.0 + task.0))
     }
 
     /// An input parameter of the DAG that `scope` runs. An iteration holds its item only and shares
     /// everything else with its loop, so that long lists are not copied per iteration.
-    pub(super) fn scope_parameter(&self, scope: NodeIx, name: &str) -> Option<&Value> {
-        let node = self.node(scope);
-        let own = node.inputs.parameters.get(name);
-        match (own, node.iteration(), node.parent) {
-            (None, Some(_), Some(of)) => self.node(of).inputs.parameters.get(name),
+    pub(super) fn scope_parameter(&self, scope: TaskIx, name: &str) -> Option<&Value> {
+        let task = self.task(scope);
+        let own = task.inputs.parameters.get(name);
+        match (own, task.iteration(), task.parent) {
+            (None, Some(_), Some(of)) => self.task(of).inputs.parameters.get(name),
             _ => own,
         }
     }
 
-    fn scope_artifacts(&self, scope: NodeIx, name: &str) -> Option<Vec<Arc<Artifact>>> {
-        let node = self.node(scope);
-        let own = node.inputs.artifacts.get(name);
-        match (own, node.iteration(), node.parent) {
-            (None, Some(_), Some(of)) => self.node(of).inputs.artifacts.get(name).cloned(),
+    fn scope_artifacts(&self, scope: TaskIx, name: &str) -> Option<Vec<Arc<Artifact>>> {
+        let task = self.task(scope);
+        let own = task.inputs.artifacts.get(name);
+        match (own, task.iteration(), task.parent) {
+            (None, Some(_), Some(of)) => self.task(of).inputs.artifacts.get(name).cloned(),
             _ => own.cloned(),
         }
     }
 
     /// What a condition of the task looks at. It was compiled for the declared types, so what is
     /// declared as text is text there, also where the value kept its own type.
-    pub(super) fn condition_inputs(&self, ix: NodeIx) -> BTreeMap<String, Value> {
-        let mut parameters = self.node(ix).inputs.parameters.clone();
+    pub(super) fn condition_inputs(&self, ix: TaskIx) -> BTreeMap<String, Value> {
+        let mut parameters = self.task(ix).inputs.parameters.clone();
         for (name, decl) in &self.component(ix).parameters {
             if let Some(value) = parameters.get_mut(name)
                 && decl.kind == ParameterType::String
@@ -208,11 +208,11 @@ impl RunState {
     /// The item of an iteration; with everything else that goes in where a command is iterated.
     pub(super) fn iteration_inputs(
         &self,
-        of: NodeIx,
-        iteration: NodeIx,
-    ) -> Result<Values, NodeError> {
-        let own = self.node(of);
-        let number = self.node(iteration).iteration().unwrap_or(0) as usize;
+        of: TaskIx,
+        iteration: TaskIx,
+    ) -> Result<Values, TaskError> {
+        let own = self.task(of);
+        let number = self.task(iteration).iteration().unwrap_or(0) as usize;
         let (Some(spec), Some(progress)) = (self.loop_spec(of), own.progress.as_ref()) else {
             return Ok(Values::default());
         };
@@ -244,10 +244,10 @@ impl RunState {
     /// The URI and the metadata that an importer asks for.
     pub(crate) fn import_request(
         &self,
-        ix: NodeIx,
+        ix: TaskIx,
         importer: &Importer,
-    ) -> Result<(String, Map<String, Value>), NodeError> {
-        let inputs = &self.node(ix).inputs.parameters;
+    ) -> Result<(String, Map<String, Value>), TaskError> {
+        let inputs = &self.task(ix).inputs.parameters;
         let facts = self.task_facts(ix);
         let budget = Budget::new(self.facts.values);
         let resolve = |value: &Value| {
@@ -275,7 +275,7 @@ impl RunState {
     }
 
     /// Where an importer puts what it brings to the workspace, as upstream lays it out.
-    pub fn place_in_workspace(&self, uri: &str) -> Result<String, NodeError> {
+    pub fn place_in_workspace(&self, uri: &str) -> Result<String, TaskError> {
         let Some(workspace) = &self.facts.workspace_path else {
             return Err(wrong(
                 "downloadToWorkspace needs pipelineConfig.workspace, which is not set",
@@ -302,7 +302,7 @@ impl RunState {
     }
 
     /// Refuses what only Kubernetes can give, where there is none.
-    pub(super) fn check_platform(&self, ix: NodeIx) -> Result<(), NodeError> {
+    pub(super) fn check_platform(&self, ix: TaskIx) -> Result<(), TaskError> {
         let Body::Container(container) = &self.component(ix).body else {
             return Ok(());
         };
@@ -311,17 +311,17 @@ impl RunState {
         }
         let passthroughs = &self.component(ix).passthroughs;
         platform::check_local(container, passthroughs, |source| self.around(ix, source))
-            .map_err(|message| NodeError::new("Unsupported", message))
+            .map_err(|message| TaskError::new("Unsupported", message))
     }
 
     /// What the task asks of Kubernetes for its own pod.
-    pub fn platform(&self, ix: NodeIx) -> Map<String, Value> {
+    pub fn platform(&self, ix: TaskIx) -> Map<String, Value> {
         let passthroughs = &self.component(ix).passthroughs;
         passthroughs.applied(self.platform_asked(ix))
     }
 
     /// All that the task asks of Kubernetes, its parameters as the constants that they are now.
-    pub(crate) fn platform_asked(&self, ix: NodeIx) -> Map<String, Value> {
+    pub(crate) fn platform_asked(&self, ix: TaskIx) -> Map<String, Value> {
         match &self.component(ix).body {
             Body::Container(container) => {
                 platform::resolve(container, |source| self.around(ix, source))
@@ -331,8 +331,8 @@ impl RunState {
     }
 
     /// A value in the scope around a task.
-    fn around(&self, ix: NodeIx, source: &platform::Source) -> Option<Value> {
-        let (parent, _) = self.planned(&self.plan, self.task_node(ix))?;
+    fn around(&self, ix: TaskIx, source: &platform::Source) -> Option<Value> {
+        let (parent, _) = self.planned(&self.plan, self.task_task(ix))?;
         match source {
             platform::Source::Parent(name) => self.scope_parameter(parent, name).cloned(),
             platform::Source::Task { task, output } => {
@@ -340,7 +340,7 @@ impl RunState {
                     return None;
                 };
                 let place = dag.tasks.iter().position(|sibling| &sibling.key == task)?;
-                let place = TaskIx(super::flow::count(place));
+                let place = TaskSpecIx(super::flow::count(place));
                 self.sibling(parent, place)?
                     .outputs
                     .parameters
@@ -350,9 +350,9 @@ impl RunState {
         }
     }
 
-    /// The node of the plan's task: the loop for an iteration, else the node itself.
-    pub(super) fn task_node(&self, ix: NodeIx) -> NodeIx {
-        match (self.node(ix).iteration(), self.node(ix).parent) {
+    /// The task that has a specification of its own: the loop for an iteration, else the task itself.
+    pub(super) fn task_task(&self, ix: TaskIx) -> TaskIx {
+        match (self.task(ix).iteration(), self.task(ix).parent) {
             (Some(_), Some(parent)) => parent,
             _ => ix,
         }
@@ -367,7 +367,7 @@ fn checked(
     name: &str,
     decl: &ParameterInputDecl,
     value: Value,
-) -> Result<Value, NodeError> {
+) -> Result<Value, TaskError> {
     let told = |problem: String| wrong(format!("input parameter {name}: {problem}"));
     values::check_nesting(&value).map_err(told)?;
     let hands_on = matches!(component.body, Body::Dag(_)) && decl.kind == ParameterType::String;

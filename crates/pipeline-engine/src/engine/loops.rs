@@ -6,8 +6,8 @@ use ferroflow_types::TaskId;
 use serde_json::Value;
 
 use super::flow::count;
-use super::node::{LoopProgress, Node, NodeError, NodeIx, NodeState, Role};
-use super::{RunState, Turn};
+use super::task::{LoopProgress, Role, Task, TaskError, TaskIx, TaskState};
+use super::{RunState, Step};
 use crate::budget::Budget;
 use crate::plan::{Body, LoopItems, LoopSpec};
 use crate::{placeholder, values};
@@ -19,9 +19,9 @@ const WINDOW: usize = 512;
 /// More items than this are refused: each is at least one process.
 pub(super) const ITEMS_MAX: usize = 100_000;
 
-impl Turn<'_> {
+impl Step<'_> {
     /// The loop's inputs are there: its first iterations start.
-    pub(super) fn start_loop(&mut self, ix: NodeIx, spec: &LoopSpec) {
+    pub(super) fn start_loop(&mut self, ix: TaskIx, spec: &LoopSpec) {
         let items = match self.run.loop_items(ix, spec) {
             Ok(items) => items,
             Err(error) => return self.fail(ix, error),
@@ -38,25 +38,25 @@ impl Turn<'_> {
             ..LoopProgress::default()
         };
         self.change(ix).progress = Some(Box::new(progress));
-        self.enter(ix, NodeState::Running);
+        self.enter(ix, TaskState::Running);
         self.advance_loop(ix);
     }
 
     /// Starts as many iterations as may run, ends the loop when none is left.
-    pub(super) fn advance_loop(&mut self, ix: NodeIx) {
-        if self.node(ix).state.ended() {
+    pub(super) fn advance_loop(&mut self, ix: TaskIx) {
+        if self.task(ix).state.ended() {
             return;
         }
         let plan = Arc::clone(&self.run.plan);
         let limit = self
             .run
             .planned(&plan, ix)
-            .and_then(|(_, task)| task.iterator.as_ref()?.parallelism)
+            .and_then(|(_, spec)| spec.iterator.as_ref()?.parallelism)
             .map_or(WINDOW, |limit| limit.get() as usize);
         while let Some(number) = self.next_iteration(ix, limit) {
             self.start_iteration(ix, number);
         }
-        let Some(progress) = &self.node(ix).progress else {
+        let Some(progress) = &self.task(ix).progress else {
             return;
         };
         let over = progress.failed || progress.started == progress.items.len() || !self.going_on();
@@ -65,15 +65,15 @@ impl Turn<'_> {
         }
     }
 
-    fn next_iteration(&self, ix: NodeIx, limit: usize) -> Option<usize> {
-        let progress = self.node(ix).progress.as_ref()?;
+    fn next_iteration(&self, ix: TaskIx, limit: usize) -> Option<usize> {
+        let progress = self.task(ix).progress.as_ref()?;
         let more = progress.started < progress.items.len() && progress.open < limit;
         (more && !progress.failed && self.going_on()).then_some(progress.started)
     }
 
-    fn start_iteration(&mut self, ix: NodeIx, number: usize) {
+    fn start_iteration(&mut self, ix: TaskIx, number: usize) {
         let known = self
-            .node(ix)
+            .task(ix)
             .progress
             .as_ref()
             .and_then(|progress| progress.iterations.get(number).copied());
@@ -83,7 +83,7 @@ impl Turn<'_> {
         } else {
             self.add_iteration(ix, count(number))
         };
-        if let Some(progress) = self.run.node_mut(ix).progress.as_deref_mut() {
+        if let Some(progress) = self.run.task_mut(ix).progress.as_deref_mut() {
             if known.is_none() {
                 progress.iterations.push(iteration);
             }
@@ -94,7 +94,7 @@ impl Turn<'_> {
     }
 
     /// Runs the body with the item of the iteration, if it is one that the body takes.
-    pub(super) fn begin_iteration(&mut self, ix: NodeIx, iteration: NodeIx) {
+    pub(super) fn begin_iteration(&mut self, ix: TaskIx, iteration: TaskIx) {
         match self.run.iteration_inputs(ix, iteration) {
             Ok(inputs) => {
                 self.change(iteration).inputs = inputs;
@@ -104,42 +104,42 @@ impl Turn<'_> {
         }
     }
 
-    fn add_iteration(&mut self, ix: NodeIx, number: u32) -> NodeIx {
-        let parent = self.node(ix);
+    fn add_iteration(&mut self, ix: TaskIx, number: u32) -> TaskIx {
+        let parent = self.task(ix);
         let path = format!("{}.{number}", parent.path);
         let id = TaskId::derive(self.run.facts.run, &path);
         let role = Role::Iteration(number);
-        let node = Node::pending(id, path, Some(ix), role, parent.component, self.now);
-        self.add(node)
+        let task = Task::pending(id, path, Some(ix), role, parent.component, self.now);
+        self.add(task)
     }
 
-    pub(super) fn iteration_ended(&mut self, ix: NodeIx, iteration: NodeIx) {
-        let failed = self.node(iteration).state == NodeState::Failed;
-        if let Some(progress) = self.run.node_mut(ix).progress.as_deref_mut() {
+    pub(super) fn iteration_ended(&mut self, ix: TaskIx, iteration: TaskIx) {
+        let failed = self.task(iteration).state == TaskState::Failed;
+        if let Some(progress) = self.run.task_mut(ix).progress.as_deref_mut() {
             progress.open = progress.open.saturating_sub(1);
             progress.failed |= failed;
         }
         self.advance_loop(ix);
     }
 
-    fn end_loop(&mut self, ix: NodeIx) {
+    fn end_loop(&mut self, ix: TaskIx) {
         let outputs = self.run.loop_outputs(ix);
         // Each loop around a value adds a list to it.
         for (name, value) in &outputs.parameters {
             if let Err(problem) = values::check_nesting(value) {
                 let message = format!("output {name} of the loop: {problem}");
-                return self.fail(ix, NodeError::new("Output", message));
+                return self.fail(ix, TaskError::new("Output", message));
             }
         }
-        let progress = self.node(ix).progress.as_deref();
+        let progress = self.task(ix).progress.as_deref();
         let failed = progress.is_some_and(|progress| progress.failed);
         self.change(ix).outputs = outputs;
         let state = if failed {
-            NodeState::Failed
+            TaskState::Failed
         } else if self.going_on() {
-            NodeState::Succeeded
+            TaskState::Succeeded
         } else {
-            NodeState::Canceled
+            TaskState::Canceled
         };
         self.enter(ix, state);
     }
@@ -147,9 +147,9 @@ impl Turn<'_> {
 
 impl RunState {
     /// What the loop iterates over; an artifact loop has one null per artifact.
-    pub(super) fn loop_items(&self, ix: NodeIx, spec: &LoopSpec) -> Result<Vec<Value>, NodeError> {
-        let inputs = &self.node(ix).inputs;
-        let wrong = |message: String| NodeError::new("Input", message);
+    pub(super) fn loop_items(&self, ix: TaskIx, spec: &LoopSpec) -> Result<Vec<Value>, TaskError> {
+        let inputs = &self.task(ix).inputs;
+        let wrong = |message: String| TaskError::new("Input", message);
         let items = match &spec.items {
             LoopItems::Raw(items) => {
                 let facts = self.task_facts(ix);
@@ -189,16 +189,16 @@ impl RunState {
         Ok(items)
     }
 
-    /// The loop of the plan that this node is the task of.
-    pub(super) fn loop_spec(&self, ix: NodeIx) -> Option<&LoopSpec> {
-        match self.node(ix).role {
-            Role::Task(_) => self.task(ix)?.iterator.as_ref(),
+    /// The loop of the plan that this task is.
+    pub(super) fn loop_spec(&self, ix: TaskIx) -> Option<&LoopSpec> {
+        match self.task(ix).role {
+            Role::Task(_) => self.spec(ix)?.iterator.as_ref(),
             Role::Root | Role::Iteration(_) => None,
         }
     }
 
-    /// Whether a node of this role runs a DAG of its own (not a loop over one).
-    pub(super) fn runs_dag(&self, ix: NodeIx) -> bool {
+    /// Whether a task of this role runs a DAG of its own (not a loop over one).
+    pub(super) fn runs_dag(&self, ix: TaskIx) -> bool {
         self.loop_spec(ix).is_none() && matches!(self.component(ix).body, Body::Dag(_))
     }
 }

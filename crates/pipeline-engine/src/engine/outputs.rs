@@ -3,24 +3,24 @@
 use serde_json::Value;
 
 use super::RunState;
-use super::node::{NodeIx, NodeState, Values};
+use super::task::{TaskIx, TaskState, Values};
 use crate::plan::{Body, OutputSelector};
 
 impl RunState {
     /// The outputs of a DAG whose tasks have ended. An output whose producer did not run is absent.
-    pub(super) fn dag_outputs(&self, ix: NodeIx) -> Values {
+    pub(super) fn dag_outputs(&self, ix: TaskIx) -> Values {
         let mut outputs = Values::default();
-        let (Body::Dag(dag), Some(first)) = (&self.component(ix).body, self.node(ix).children)
+        let (Body::Dag(dag), Some(first)) = (&self.component(ix).body, self.task(ix).children)
         else {
             return outputs;
         };
         // The first candidate that ran is taken: that is how OneOf chooses between branches.
         let produced = |selectors: &[OutputSelector]| {
             selectors.iter().find_map(|selector| {
-                let node = self.node(NodeIx(first.0 + selector.task.0));
-                node.state
+                let task = self.task(TaskIx(first.0 + selector.task.0));
+                task.state
                     .succeeded()
-                    .then(|| (selector.output.clone(), &node.outputs))
+                    .then(|| (selector.output.clone(), &task.outputs))
             })
         };
         for (name, selectors) in &dag.output_parameters {
@@ -42,7 +42,7 @@ impl RunState {
 
     /// The outputs of a loop: a parameter becomes the list over its iterations, artifacts are
     /// joined. Iterations that did not make one contribute nothing.
-    pub(super) fn loop_outputs(&self, ix: NodeIx) -> Values {
+    pub(super) fn loop_outputs(&self, ix: TaskIx) -> Values {
         let mut outputs = Values::default();
         let component = self.component(ix);
         for name in component.output_parameters.keys() {
@@ -53,11 +53,11 @@ impl RunState {
         for name in component.output_artifacts.keys() {
             outputs.artifacts.insert(name.clone(), Vec::new());
         }
-        let Some(progress) = &self.node(ix).progress else {
+        let Some(progress) = &self.task(ix).progress else {
             return outputs;
         };
         for &iteration in progress.iterations.iter().take(progress.started) {
-            let given = &self.node(iteration).outputs;
+            let given = &self.task(iteration).outputs;
             for (name, value) in &given.parameters {
                 if let Some(Value::Array(list)) = outputs.parameters.get_mut(name) {
                     list.push(value.clone());
@@ -73,23 +73,23 @@ impl RunState {
     }
 
     /// Whether a task of the DAG failed, and whether one was cancelled.
-    pub(super) fn verdict_of_children(&self, ix: NodeIx) -> (bool, bool) {
-        let (Body::Dag(dag), Some(first)) = (&self.component(ix).body, self.node(ix).children)
+    pub(super) fn verdict_of_children(&self, ix: TaskIx) -> (bool, bool) {
+        let (Body::Dag(dag), Some(first)) = (&self.component(ix).body, self.task(ix).children)
         else {
             return (false, false);
         };
         let states = (0..super::flow::count(dag.tasks.len()))
-            .map(|place| self.node(NodeIx(first.0 + place)).state);
+            .map(|place| self.task(TaskIx(first.0 + place)).state);
         states.fold((false, false), |(failed, canceled), state| {
             (
-                failed || state == NodeState::Failed,
-                canceled || state == NodeState::Canceled,
+                failed || state == TaskState::Failed,
+                canceled || state == TaskState::Canceled,
             )
         })
     }
 
     /// The name of an importer's only output.
-    pub(super) fn importer_output(&self, ix: NodeIx) -> String {
+    pub(super) fn importer_output(&self, ix: TaskIx) -> String {
         let outputs = &self.component(ix).output_artifacts;
         outputs
             .keys()

@@ -10,16 +10,16 @@ use std::sync::Arc;
 use ferroflow_types::{TaskId, Timestamp};
 
 use super::flow::count;
-use super::node::{
-    CacheNote, Change, LoopProgress, Node, NodeError, NodeIx, NodeState, Role, Values,
+use super::task::{
+    CacheNote, Change, LoopProgress, Role, Task, TaskError, TaskIx, TaskState, Values,
 };
 use super::{Effect, RunFacts, RunPhase, RunState};
-use crate::plan::{Body, ComponentIx, Plan, TaskIx};
+use crate::plan::{Body, ComponentIx, Plan, TaskSpecIx};
 use crate::task_path;
 
 /// A stored task.
 #[derive(Debug, Clone, PartialEq)]
-pub struct NodeRow {
+pub struct TaskRow {
     /// Derived from the run and the path.
     pub id: TaskId,
     /// Task keys and iteration numbers from `root`, joined by dots.
@@ -29,7 +29,7 @@ pub struct NodeRow {
     /// The number of the iteration that it is.
     pub iteration: Option<u32>,
     /// Where it stands.
-    pub state: NodeState,
+    pub state: TaskState,
     /// The number of the attempt.
     pub attempt: u32,
     /// Failed attempts that count.
@@ -41,7 +41,7 @@ pub struct NodeRow {
     /// Outputs.
     pub outputs: Values,
     /// Why it failed.
-    pub error: Option<NodeError>,
+    pub error: Option<TaskError>,
     /// What the cache said.
     pub cache: Option<CacheNote>,
     /// Why its command has not begun.
@@ -66,7 +66,7 @@ pub struct NodeRow {
 pub struct Inconsistent(String);
 
 /// The path of a task: the one that an earlier release gave it, if it is stored under that.
-fn stored_path(rows: &HashMap<String, NodeRow>, prefix: &str, key: &str) -> String {
+fn stored_path(rows: &HashMap<String, TaskRow>, prefix: &str, key: &str) -> String {
     let path = task_path::child(prefix, key);
     let earlier = task_path::unescaped_child(prefix, key);
     if !rows.contains_key(&path) && rows.contains_key(&earlier) {
@@ -81,19 +81,19 @@ impl RunState {
         plan: Arc<Plan>,
         facts: RunFacts,
         phase: RunPhase,
-        rows: Vec<NodeRow>,
+        rows: Vec<TaskRow>,
     ) -> Result<(Self, Vec<Effect>), Inconsistent> {
         let mut run = Self::new(plan, facts);
         run.phase = phase;
         if rows.is_empty() {
             return Ok((run, Vec::new()));
         }
-        let mut rows: HashMap<String, NodeRow> = rows
+        let mut rows: HashMap<String, TaskRow> = rows
             .into_iter()
             .map(|row| (row.path.clone(), row))
             .collect();
         let root = run.plan.root;
-        let root = run.restore_node(&mut rows, "root".to_owned(), None, Role::Root, root)?;
+        let root = run.restore_task(&mut rows, "root".to_owned(), None, Role::Root, root)?;
         let mut open = VecDeque::from([root]);
         while let Some(ix) = open.pop_front() {
             let children = run.restore_children(&mut rows, ix)?;
@@ -103,22 +103,22 @@ impl RunState {
         Ok((run, effects))
     }
 
-    fn restore_node(
+    fn restore_task(
         &mut self,
-        rows: &mut HashMap<String, NodeRow>,
+        rows: &mut HashMap<String, TaskRow>,
         path: String,
-        parent: Option<NodeIx>,
+        parent: Option<TaskIx>,
         role: Role,
         component: ComponentIx,
-    ) -> Result<NodeIx, Inconsistent> {
+    ) -> Result<TaskIx, Inconsistent> {
         let mut row = rows.remove(&path).ok_or(Inconsistent(path))?;
-        if let (NodeState::Queued, 0, Some(note)) = (row.state, row.attempt, &mut row.cache) {
+        if let (TaskState::Queued, 0, Some(note)) = (row.state, row.attempt, &mut row.cache) {
             // Older releases did not note it; that there was no attempt says the same.
             note.looking = true;
         }
-        let ix = NodeIx(count(self.nodes.len()));
+        let ix = TaskIx(count(self.tasks.len()));
         self.by_id.insert(row.id, ix);
-        self.nodes.push(Node {
+        self.tasks.push(Task {
             id: row.id,
             path: row.path,
             parent,
@@ -149,59 +149,59 @@ impl RunState {
 
     fn restore_children(
         &mut self,
-        rows: &mut HashMap<String, NodeRow>,
-        ix: NodeIx,
-    ) -> Result<Vec<NodeIx>, Inconsistent> {
+        rows: &mut HashMap<String, TaskRow>,
+        ix: TaskIx,
+    ) -> Result<Vec<TaskIx>, Inconsistent> {
         if self.loop_spec(ix).is_some() {
             return self.restore_loop(rows, ix);
         }
         let plan = Arc::clone(&self.plan);
-        let Body::Dag(dag) = &plan.component(self.node(ix).component).body else {
+        let Body::Dag(dag) = &plan.component(self.task(ix).component).body else {
             return Ok(Vec::new());
         };
-        let prefix = self.node(ix).path.clone();
+        let prefix = self.task(ix).path.clone();
         let started = dag
             .tasks
             .first()
-            .is_some_and(|task| rows.contains_key(&stored_path(rows, &prefix, &task.key)));
+            .is_some_and(|spec| rows.contains_key(&stored_path(rows, &prefix, &spec.key)));
         if !started {
             return Ok(Vec::new());
         }
         let mut children = Vec::with_capacity(dag.tasks.len());
-        for (place, task) in (0u32..).zip(&dag.tasks) {
-            let path = stored_path(rows, &prefix, &task.key);
-            let role = Role::Task(TaskIx(place));
-            children.push(self.restore_node(rows, path, Some(ix), role, task.component)?);
+        for (place, spec) in (0u32..).zip(&dag.tasks) {
+            let path = stored_path(rows, &prefix, &spec.key);
+            let role = Role::Task(TaskSpecIx(place));
+            children.push(self.restore_task(rows, path, Some(ix), role, spec.component)?);
         }
-        for (child, task) in children.iter().zip(&dag.tasks) {
-            let open = task
+        for (child, spec) in children.iter().zip(&dag.tasks) {
+            let open = spec
                 .upstream
                 .iter()
-                .filter(|up| !self.node(children[up.0 as usize]).state.ended());
+                .filter(|up| !self.task(children[up.0 as usize]).state.ended());
             let waiting = count(open.count());
-            self.node_mut(*child).waiting = waiting;
+            self.task_mut(*child).waiting = waiting;
         }
         let open = children
             .iter()
-            .filter(|child| !self.node(**child).state.ended())
+            .filter(|child| !self.task(**child).state.ended())
             .count();
-        let node = self.node_mut(ix);
-        node.children = children.first().copied();
-        node.open_children = count(open);
+        let task = self.task_mut(ix);
+        task.children = children.first().copied();
+        task.open_children = count(open);
         Ok(children)
     }
 
     fn restore_loop(
         &mut self,
-        rows: &mut HashMap<String, NodeRow>,
-        ix: NodeIx,
-    ) -> Result<Vec<NodeIx>, Inconsistent> {
-        let state = self.node(ix).state;
-        if state == NodeState::Pending {
+        rows: &mut HashMap<String, TaskRow>,
+        ix: TaskIx,
+    ) -> Result<Vec<TaskIx>, Inconsistent> {
+        let state = self.task(ix).state;
+        if state == TaskState::Pending {
             return Ok(Vec::new());
         }
-        let prefix = self.node(ix).path.clone();
-        let component = self.node(ix).component;
+        let prefix = self.task(ix).path.clone();
+        let component = self.task(ix).component;
         let mut iterations = Vec::new();
         for number in 0u32.. {
             let path = format!("{prefix}.{number}");
@@ -209,7 +209,7 @@ impl RunState {
                 break;
             }
             let role = Role::Iteration(number);
-            iterations.push(self.restore_node(rows, path, Some(ix), role, component)?);
+            iterations.push(self.restore_task(rows, path, Some(ix), role, component)?);
         }
         let items = match self.loop_spec(ix).map(|spec| self.loop_items(ix, spec)) {
             Some(Ok(items)) => items,
@@ -218,96 +218,96 @@ impl RunState {
         };
         let states = iterations
             .iter()
-            .map(|&iteration| self.node(iteration).state);
+            .map(|&iteration| self.task(iteration).state);
         let progress = LoopProgress {
             items,
             started: iterations.len(),
             open: states.clone().filter(|state| !state.ended()).count(),
-            failed: states.clone().any(|state| state == NodeState::Failed),
+            failed: states.clone().any(|state| state == TaskState::Failed),
             iterations: iterations.clone(),
         };
-        self.node_mut(ix).progress = Some(Box::new(progress));
+        self.task_mut(ix).progress = Some(Box::new(progress));
         Ok(iterations)
     }
 
     /// What the stored state asks for; it may have been done before the crash.
     fn effects_to_repeat(&self) -> Vec<Effect> {
-        self.nodes()
+        self.tasks()
             .filter_map(|(ix, _)| self.effect_to_repeat(ix))
             .collect()
     }
 
-    fn effect_to_repeat(&self, ix: NodeIx) -> Option<Effect> {
-        let node = self.node(ix);
+    fn effect_to_repeat(&self, ix: TaskIx) -> Option<Effect> {
+        let task = self.task(ix);
         let has_attempts = self.loop_spec(ix).is_none()
             && match &self.component(ix).body {
                 Body::Container(_) => true,
                 Body::Importer(importer) => importer.download_to_workspace,
                 Body::Dag(_) => false,
             };
-        let attempt = node.attempt;
+        let attempt = task.attempt;
         if self.phase != RunPhase::Running {
-            let running = node.state == NodeState::Running && has_attempts;
-            return running.then_some(Effect::Stop { node: ix, attempt });
+            let running = task.state == TaskState::Running && has_attempts;
+            return running.then_some(Effect::Stop { task: ix, attempt });
         }
-        match (node.state, &self.component(ix).body) {
-            (NodeState::Queued, _) if self.looks_up(ix) => Some(Effect::LookUpCache {
-                node: ix,
+        match (task.state, &self.component(ix).body) {
+            (TaskState::Queued, _) if self.looks_up(ix) => Some(Effect::LookUpCache {
+                task: ix,
                 key: self.cache_key(ix),
             }),
-            (NodeState::Queued | NodeState::Running, _) if has_attempts => {
-                Some(Effect::Launch { node: ix, attempt })
+            (TaskState::Queued | TaskState::Running, _) if has_attempts => {
+                Some(Effect::Launch { task: ix, attempt })
             }
-            (NodeState::Running, Body::Importer(importer)) if self.loop_spec(ix).is_none() => {
+            (TaskState::Running, Body::Importer(importer)) if self.loop_spec(ix).is_none() => {
                 let (uri, metadata) = self.import_request(ix, importer).ok()?;
                 Some(Effect::Import {
-                    node: ix,
+                    task: ix,
                     uri,
                     metadata,
                 })
             }
-            (NodeState::Backoff, _) => Some(Effect::WakeAt {
-                node: ix,
-                at: node.retry_at.unwrap_or(Timestamp::EPOCH),
+            (TaskState::Backoff, _) => Some(Effect::WakeAt {
+                task: ix,
+                at: task.retry_at.unwrap_or(Timestamp::EPOCH),
             }),
             _ => None,
         }
     }
 
-    /// A node as it is stored.
-    pub fn row(&self, ix: NodeIx) -> NodeRow {
-        let node = self.node(ix);
-        NodeRow {
-            id: node.id,
-            path: node.path.clone(),
-            parent: node.parent.map(|parent| self.node(parent).id),
-            iteration: node.iteration(),
-            state: node.state,
-            attempt: node.attempt,
-            failures: node.failures,
-            lost: node.lost,
-            inputs: node.inputs.clone(),
-            outputs: node.outputs.clone(),
-            error: node.error.clone(),
-            cache: node.cache.clone(),
-            note: node.note.clone(),
-            remarks: node.remarks.clone(),
-            created_at: node.created_at,
-            started_at: node.started_at,
-            finished_at: node.finished_at,
-            retry_at: node.retry_at,
-            history: node.history.clone(),
+    /// A task as it is stored.
+    pub fn row(&self, ix: TaskIx) -> TaskRow {
+        let task = self.task(ix);
+        TaskRow {
+            id: task.id,
+            path: task.path.clone(),
+            parent: task.parent.map(|parent| self.task(parent).id),
+            iteration: task.iteration(),
+            state: task.state,
+            attempt: task.attempt,
+            failures: task.failures,
+            lost: task.lost,
+            inputs: task.inputs.clone(),
+            outputs: task.outputs.clone(),
+            error: task.error.clone(),
+            cache: task.cache.clone(),
+            note: task.note.clone(),
+            remarks: task.remarks.clone(),
+            created_at: task.created_at,
+            started_at: task.started_at,
+            finished_at: task.finished_at,
+            retry_at: task.retry_at,
+            history: task.history.clone(),
         }
     }
 
-    /// Lets go of what only a running command needs, once the nodes are stored.
-    pub fn forget_inputs(&mut self, stored: &[NodeIx]) {
+    /// Lets go of what only a running command needs, once the tasks are stored.
+    pub fn forget_inputs(&mut self, stored: &[TaskIx]) {
         for &ix in stored {
             let is_command = self.loop_spec(ix).is_none()
                 && matches!(self.component(ix).body, Body::Container(_));
-            if is_command && self.node(ix).state.ended() {
-                self.node_mut(ix).inputs.parameters = BTreeMap::new();
-                self.node_mut(ix).inputs.artifacts = BTreeMap::new();
+            if is_command && self.task(ix).state.ended() {
+                self.task_mut(ix).inputs.parameters = BTreeMap::new();
+                self.task_mut(ix).inputs.artifacts = BTreeMap::new();
             }
         }
     }

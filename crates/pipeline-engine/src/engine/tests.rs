@@ -12,7 +12,7 @@ use ferroflow_types::{RunId, TaskId, Timestamp, ValueLimit};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-use super::node::{NodeIx, NodeState, Values};
+use super::task::{TaskIx, TaskState, Values};
 use super::{
     AttemptFailure, CacheAnswer, Decision, Effect, Event, RunEnd, RunFacts, RunPhase, RunState,
 };
@@ -87,18 +87,18 @@ impl Driven {
         }
     }
 
-    fn path(&self, ix: NodeIx) -> String {
+    fn path(&self, ix: TaskIx) -> String {
         self.run
-            .node(ix)
+            .task(ix)
             .path
             .trim_start_matches("root.")
             .to_owned()
     }
 
-    fn state(&self, path: &str) -> NodeState {
+    fn state(&self, path: &str) -> TaskState {
         let id = TaskId::derive(self.run.facts().run, &format!("root.{path}"));
         self.run
-            .node(self.run.find(id).expect("there is such a task"))
+            .task(self.run.find(id).expect("there is such a task"))
             .state
     }
 
@@ -124,8 +124,8 @@ impl Driven {
         judge: &dyn Fn(&str, u32) -> Result<Values, AttemptFailure>,
     ) -> Option<Event> {
         match effect {
-            Effect::Launch { node, attempt } => {
-                let (path, task) = (self.path(node), self.run.node(node).id);
+            Effect::Launch { task, attempt } => {
+                let (path, task) = (self.path(task), self.run.task(task).id);
                 self.launched.push(path.clone());
                 Some(Event::AttemptEnded {
                     task,
@@ -133,18 +133,18 @@ impl Driven {
                     result: judge(&path, attempt),
                 })
             }
-            Effect::WakeAt { node, .. } => Some(Event::RetryDue {
-                task: self.run.node(node).id,
+            Effect::WakeAt { task, .. } => Some(Event::RetryDue {
+                task: self.run.task(task).id,
             }),
-            Effect::LookUpCache { node, .. } => Some(Event::CacheAnswered {
-                task: self.run.node(node).id,
+            Effect::LookUpCache { task, .. } => Some(Event::CacheAnswered {
+                task: self.run.task(task).id,
                 answer: CacheAnswer {
                     fingerprint: "f".to_owned(),
                     found: Err("no earlier task had this fingerprint".to_owned()),
                 },
             }),
-            Effect::Import { node, uri, .. } => Some(Event::Imported {
-                task: self.run.node(node).id,
+            Effect::Import { task, uri, .. } => Some(Event::Imported {
+                task: self.run.task(task).id,
                 result: Ok(Arc::new(imported(uri))),
             }),
             Effect::Stop { .. } => None,
@@ -218,9 +218,9 @@ fn a_failure_omits_what_needs_it_and_runs_what_does_not() {
         if path == "a" { bad() } else { good(path) }
     });
 
-    assert_eq!(driven.state("b"), NodeState::Omitted);
-    assert_eq!(driven.state("c"), NodeState::Succeeded);
-    assert_eq!(driven.state("exit"), NodeState::Succeeded);
+    assert_eq!(driven.state("b"), TaskState::Omitted);
+    assert_eq!(driven.state("c"), TaskState::Succeeded);
+    assert_eq!(driven.state("exit"), TaskState::Succeeded);
     assert_eq!(driven.end(), RunEnd::Failed);
     assert_eq!(driven.run.failure().unwrap(), "task a failed: exit code 1");
 }
@@ -266,7 +266,7 @@ fn a_loop_collects_the_outputs_of_its_iterations_in_order() {
 
     assert_eq!(driven.end(), RunEnd::Succeeded);
     let id = TaskId::derive(driven.run.facts().run, "root.loop");
-    let outputs = &driven.run.node(driven.run.find(id).unwrap()).outputs;
+    let outputs = &driven.run.task(driven.run.find(id).unwrap()).outputs;
     assert_eq!(
         outputs.parameters["outs"],
         json!(["loop.0.x", "loop.1.x", "loop.2.x"])
@@ -283,21 +283,21 @@ fn a_cancelled_run_starts_nothing_more() {
     );
     let mut driven = Driven::new(plan);
     let decision = driven.decide(Event::Start);
-    let [Effect::Launch { node, attempt }] = decision.effects[..] else {
+    let [Effect::Launch { task, attempt }] = decision.effects[..] else {
         panic!("{decision:?}")
     };
-    let id = driven.run.node(node).id;
+    let id = driven.run.task(task).id;
     driven.decide(Event::SlotGranted { task: id, attempt });
 
     let decision = driven.decide(Event::Cancel);
-    assert_eq!(decision.effects, [Effect::Stop { node, attempt }]);
+    assert_eq!(decision.effects, [Effect::Stop { task, attempt }]);
     driven.decide(Event::AttemptEnded {
         task: id,
         attempt,
         result: bad(),
     });
 
-    assert_eq!(driven.state("exit"), NodeState::Canceled);
+    assert_eq!(driven.state("exit"), TaskState::Canceled);
     assert_eq!(driven.end(), RunEnd::Canceled);
 }
 
@@ -336,9 +336,9 @@ fn a_false_condition_skips_and_a_broken_one_fails() {
 
     driven.drive(Event::Start, &|path, _| good(path));
 
-    assert_eq!(driven.state("yes"), NodeState::Succeeded);
-    assert_eq!(driven.state("no"), NodeState::NotTriggered);
-    assert_eq!(driven.state("broken"), NodeState::Failed);
+    assert_eq!(driven.state("yes"), TaskState::Succeeded);
+    assert_eq!(driven.state("no"), TaskState::NotTriggered);
+    assert_eq!(driven.state("broken"), TaskState::Failed);
 }
 
 #[test]
@@ -359,7 +359,7 @@ fn a_chain_of_thousands_of_skipped_tasks_needs_no_stack() {
 
     driven.drive(Event::Start, &|_, _| bad());
 
-    assert_eq!(driven.state("t04999"), NodeState::Omitted);
+    assert_eq!(driven.state("t04999"), TaskState::Omitted);
 }
 
 /// Edges of a random graph of `count` tasks: bit `i` of row `j` makes `j` wait for `i` (i < j).
@@ -405,7 +405,7 @@ proptest! {
             let at = number(path);
             for i in (0..at).filter(|i| rows[at].0 & (1 << i) != 0) {
                 let before = straight.state(&format!("t{i}"));
-                prop_assert!(started.contains(&i) || before == NodeState::Omitted);
+                prop_assert!(started.contains(&i) || before == TaskState::Omitted);
             }
             started.insert(at);
         }
@@ -418,7 +418,7 @@ proptest! {
             let effects = crashed.decide(event).effects;
             for effect in effects { events.extend(crashed.answer(effect, &judge)); }
         }
-        let rows: Vec<_> = crashed.run.nodes().map(|(ix, _)| crashed.run.row(ix)).collect();
+        let rows: Vec<_> = crashed.run.tasks().map(|(ix, _)| crashed.run.row(ix)).collect();
         let phase = crashed.run.phase();
         let (run, effects) = RunState::restore(plan, facts(), phase, rows).unwrap();
         let mut restored = Driven { run, now: crashed.now, launched: Vec::new() };

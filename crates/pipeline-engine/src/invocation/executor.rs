@@ -7,7 +7,7 @@ use crate::artifact::Artifact;
 use crate::budget::Budget;
 use crate::engine::RunState;
 use crate::engine::inputs::fill_defaults;
-use crate::engine::node::{NodeError, NodeIx};
+use crate::engine::task::{TaskError, TaskIx};
 use crate::executor_input::{ExecutorArtifact, ExecutorInput};
 use crate::placeholder::{
     ExecutorContext, PlaceholderError, TaskFacts, names_executor, resolve_env,
@@ -18,13 +18,13 @@ use crate::{task_config, values};
 
 pub(super) fn executor_input(
     run: &RunState,
-    ix: NodeIx,
+    ix: TaskIx,
     places: &Places,
     parameters: &[(String, ParameterType, String)],
     artifacts: &[OutputPlace],
 ) -> ExecutorInput {
     let component = run.component(ix);
-    let inputs = &run.node(ix).inputs;
+    let inputs = &run.task(ix).inputs;
     let mut given = inputs.parameters.clone();
     fill_defaults(component, &mut given);
     let input_artifacts = inputs.artifacts.iter().map(|(name, list)| {
@@ -64,11 +64,11 @@ pub(super) fn executor_input(
 /// whole input, its own value in there is as it is written.
 pub(super) fn fill_in_executor(
     run: &RunState,
-    ix: NodeIx,
+    ix: TaskIx,
     (facts, budget): (&TaskFacts, &Budget),
     input: &mut ExecutorInput,
-) -> Result<(), NodeError> {
-    let constants = run.task(ix).into_iter().flat_map(|task| &task.parameters);
+) -> Result<(), TaskError> {
+    let constants = run.spec(ix).into_iter().flat_map(|task| &task.parameters);
     let constants: Vec<_> = constants
         .filter_map(|(name, given)| match &given.source {
             ParameterSource::Constant(value) if names_executor(value) => Some((name, value)),
@@ -84,10 +84,10 @@ pub(super) fn fill_in_executor(
         facts,
         budget,
     };
-    let siblings = &run.node(ix).inputs.parameters;
+    let siblings = &run.task(ix).inputs.parameters;
     for (name, value) in constants {
         let wrong =
-            |problem: String| NodeError::new("Input", format!("input parameter {name}: {problem}"));
+            |problem: String| TaskError::new("Input", format!("input parameter {name}: {problem}"));
         let value = resolve_for_executor(value, &context, siblings)
             .map_err(|error| wrong(error.to_string()))?;
         let decl = run.component(ix).parameters.get(name);
@@ -117,13 +117,13 @@ pub(super) fn surroundings(
     container: &Container,
     executor_input: &Value,
     (facts, budget): (&TaskFacts, &Budget),
-) -> Result<(Vec<(String, String)>, ResourceSpec), NodeError> {
+) -> Result<(Vec<(String, String)>, ResourceSpec), TaskError> {
     let context = ExecutorContext {
         executor_input,
         facts,
         budget,
     };
-    let wrong = |error: PlaceholderError| NodeError::new("Input", error.to_string());
+    let wrong = |error: PlaceholderError| TaskError::new("Input", error.to_string());
     let mut env = Vec::with_capacity(container.env.len());
     for (name, value) in &container.env {
         env.push((name.clone(), resolve_env(value, &context).map_err(wrong)?));
@@ -135,7 +135,7 @@ pub(super) fn surroundings(
 /// Gives parameters of type `TASK_CONFIG` their value; whether there is one.
 pub(super) fn fill_in_config(
     run: &RunState,
-    ix: NodeIx,
+    ix: TaskIx,
     (env, resources): (&[(String, String)], &ResourceSpec),
     written: &Value,
     input: &mut ExecutorInput,
@@ -164,10 +164,10 @@ pub(super) fn fill_in_config(
 /// Requests and limits with placeholders resolved.
 fn resources(
     container: &Container,
-    text: impl Fn(&str) -> Result<String, NodeError>,
-) -> Result<ResourceSpec, NodeError> {
+    text: impl Fn(&str) -> Result<String, TaskError>,
+) -> Result<ResourceSpec, TaskError> {
     let written = &container.resources;
-    let resolved = |template: &Option<String>| -> Result<Option<String>, NodeError> {
+    let resolved = |template: &Option<String>| -> Result<Option<String>, TaskError> {
         let amount = template.as_deref().map(&text).transpose()?;
         Ok(amount.filter(|amount| !amount.is_empty()))
     };

@@ -8,12 +8,13 @@
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use ferroflow_artifacts::transfer::TransferError;
 use ferroflow_artifacts::{digest, place};
 use ferroflow_launcher::mounts::TRY_READ_ONLY;
 use ferroflow_launcher::{AttemptSpec, Failure, InputArtifact, ReadOnly};
+use tokio::process::Command;
 
 use crate::fetch::failed;
 
@@ -28,8 +29,8 @@ pub enum Inputs {
 
 impl Inputs {
     /// Mounted, if a launcher can do that to each of `folders`, which are there.
-    pub fn that_work(launcher: &[OsString], folders: &[&Path]) -> Self {
-        if try_launcher(launcher, folders) {
+    pub async fn that_work(launcher: &[OsString], folders: &[&Path]) -> Self {
+        if try_launcher(launcher, folders).await {
             Self::Mounted
         } else {
             tracing::info!(
@@ -41,7 +42,7 @@ impl Inputs {
     }
 }
 
-fn try_launcher(launcher: &[OsString], folders: &[&Path]) -> bool {
+async fn try_launcher(launcher: &[OsString], folders: &[&Path]) -> bool {
     let Some((program, words)) = launcher.split_first() else {
         return false;
     };
@@ -52,7 +53,8 @@ fn try_launcher(launcher: &[OsString], folders: &[&Path]) -> bool {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        .status();
+        .status()
+        .await;
     ended.is_ok_and(|status| status.success())
 }
 

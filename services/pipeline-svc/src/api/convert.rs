@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use ferroflow_pipeline_engine::engine::NodeRow;
-use ferroflow_pipeline_engine::engine::node::{NodeState, Values};
+use ferroflow_pipeline_engine::engine::TaskRow;
+use ferroflow_pipeline_engine::engine::task::{TaskState, Values};
 use ferroflow_pipeline_engine::task_path;
 use ferroflow_proto::google::rpc;
 use ferroflow_proto::json::{from_json, map_to_struct, timestamp};
@@ -13,7 +13,7 @@ use ferroflow_types::{Namespace, Timestamp};
 use prost_types::Struct;
 use serde_json::{Map, Value};
 
-use super::elide::Room;
+use super::elide::Allowance;
 use crate::app::runs::FullRun;
 use crate::app::versions::FullVersion;
 use crate::domain::definition::{Experiment, Pipeline};
@@ -94,10 +94,10 @@ pub(super) fn version(found: &FullVersion) -> pb::PipelineVersion {
 
 /// A run without its tasks, as lists show it. The contract has no field that says what is left out, so
 /// a text stands in its place.
-pub(super) fn listed_run(found: &Run, room: &mut Room) -> pb::Run {
+pub(super) fn listed_run(found: &Run, allowance: &mut Allowance) -> pb::Run {
     let mut shown = run(found, None);
     if let Some(config) = &mut shown.runtime_config {
-        config.parameters = listed_parameters(&found.parameters_given, "GetRun", room);
+        config.parameters = listed_parameters(&found.parameters_given, "GetRun", allowance);
     }
     shown
 }
@@ -106,11 +106,11 @@ pub(super) fn listed_run(found: &Run, room: &mut Room) -> pb::Run {
 pub(super) fn listed_parameters(
     given: &Map<String, Value>,
     rpc: &str,
-    room: &mut Room,
+    allowance: &mut Allowance,
 ) -> HashMap<String, prost_types::Value> {
     let shown = given.iter().map(|(name, value)| {
         let bytes = bytes_of(value);
-        let shown = if room.takes(bytes) {
+        let shown = if allowance.takes(bytes) {
             from_json(value)
         } else {
             let said = format!("({bytes} bytes: {rpc} has the value)");
@@ -232,7 +232,7 @@ pub(super) fn full_run(found: &FullRun) -> pb::Run {
 
 fn task_detail(
     run_id: &str,
-    task: &NodeRow,
+    task: &TaskRow,
     child_tasks: Vec<pb::pipeline_task_detail::ChildTask>,
 ) -> pb::PipelineTaskDetail {
     let history = task.history.iter().map(|change| pb::RuntimeStatus {
@@ -282,14 +282,14 @@ fn artifact_ids(values: &Values) -> std::collections::HashMap<String, pb::Artifa
     lists.collect()
 }
 
-fn task_state(state: NodeState) -> pb::RuntimeState {
+fn task_state(state: TaskState) -> pb::RuntimeState {
     match state {
-        NodeState::Pending | NodeState::Queued => pb::RuntimeState::Pending,
-        NodeState::Running | NodeState::Backoff => pb::RuntimeState::Running,
+        TaskState::Pending | TaskState::Queued => pb::RuntimeState::Pending,
+        TaskState::Running | TaskState::Backoff => pb::RuntimeState::Running,
         // A reused result is a success to whoever waits for it.
-        NodeState::Succeeded | NodeState::Cached => pb::RuntimeState::Succeeded,
-        NodeState::NotTriggered | NodeState::Omitted => pb::RuntimeState::Skipped,
-        NodeState::Failed => pb::RuntimeState::Failed,
-        NodeState::Canceled => pb::RuntimeState::Canceled,
+        TaskState::Succeeded | TaskState::Cached => pb::RuntimeState::Succeeded,
+        TaskState::NotTriggered | TaskState::Omitted => pb::RuntimeState::Skipped,
+        TaskState::Failed => pb::RuntimeState::Failed,
+        TaskState::Canceled => pb::RuntimeState::Canceled,
     }
 }

@@ -15,15 +15,15 @@ const ANSWER: u64 = 16 * 1024 * 1024;
 /// Bytes of a value that is shown always.
 const SMALL: u64 = 256;
 
-/// What an answer has room for.
+/// How many bytes of values an answer may still show.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct Allowance {
     each: u64,
     left: u64,
 }
 
-impl Room {
-    /// The room of a list.
+impl Allowance {
+    /// That of a list.
     pub(super) fn of_list() -> Self {
         Self {
             each: LISTED,
@@ -31,7 +31,7 @@ impl Room {
         }
     }
 
-    /// The room of one object.
+    /// That of one object.
     pub(super) fn of_one() -> Self {
         Self {
             each: ANSWER,
@@ -39,7 +39,7 @@ impl Room {
         }
     }
 
-    /// Whether there is room for a value, which then is taken.
+    /// Whether a value may be shown; if so, its bytes are used up.
     pub(super) fn takes(&mut self, bytes: u64) -> bool {
         let taken = bytes <= SMALL || (bytes <= self.each && bytes <= self.left);
         if taken {
@@ -48,7 +48,7 @@ impl Room {
         taken
     }
 
-    /// The values that there is room for, and the names of the others.
+    /// The values that may be shown, and the names of the others.
     pub(super) fn values<'a>(
         &mut self,
         values: impl IntoIterator<Item = (&'a String, &'a Value)>,
@@ -82,20 +82,20 @@ mod tests {
             ("small".to_owned(), text(10)),
         ]);
 
-        let (shown, elided) = Room::of_list().values(&values);
+        let (shown, elided) = Allowance::of_list().values(&values);
 
         assert_eq!(shown.fields.keys().collect::<Vec<_>>(), ["small"]);
         assert_eq!(elided, ["large"]);
-        let (_, elided) = Room::of_one().values(&values);
+        let (_, elided) = Allowance::of_one().values(&values);
         assert!(elided.is_empty(), "{elided:?}");
     }
 
     #[test]
     fn many_values_of_middling_size_are_bounded_as_well() {
-        let mut room = Room::of_list();
-        let taken = (0..10_000).filter(|_| room.takes(LISTED)).count() as u64;
+        let mut allowance = Allowance::of_list();
+        let taken = (0..10_000).filter(|_| allowance.takes(LISTED)).count() as u64;
 
         assert_eq!(taken, ANSWER / LISTED);
-        assert!(room.takes(SMALL), "small values are shown always");
+        assert!(allowance.takes(SMALL), "small values are shown always");
     }
 }

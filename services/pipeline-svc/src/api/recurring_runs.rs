@@ -16,7 +16,7 @@ use ferroflow_types::{Caller, Timestamp};
 use serde_json::Value;
 use tonic::{Request, Response, Status};
 
-use super::elide::Room;
+use super::elide::Allowance;
 use super::{Api, convert, failed, source};
 use crate::app::create_run::{CreateRun, PipelineSource};
 use crate::app::list::ListRequest;
@@ -160,10 +160,11 @@ fn recurring_run(found: &RecurringRun, spec: Option<&Value>) -> pb::RecurringRun
 }
 
 /// A schedule as lists show it: without its specification, and without large values.
-fn listed(found: &RecurringRun, room: &mut Room) -> pb::RecurringRun {
+fn listed(found: &RecurringRun, allowance: &mut Allowance) -> pb::RecurringRun {
     let mut shown = recurring_run(found, None);
     if let Some(config) = &mut shown.runtime_config {
-        config.parameters = convert::listed_parameters(&found.parameters, "GetRecurringRun", room);
+        config.parameters =
+            convert::listed_parameters(&found.parameters, "GetRecurringRun", allowance);
     }
     shown
 }
@@ -241,10 +242,10 @@ impl RecurringRunService for Api {
             recurring_runs::list_recurring_runs(&self.ctx, &caller, &namespace, experiment, &list)
                 .await
                 .map_err(failed)?;
-        let mut room = Room::of_list();
+        let mut allowance = Allowance::of_list();
         let entries = page.entries.iter();
         Ok(Response::new(pb::ListRecurringRunsResponse {
-            recurring_runs: entries.map(|found| listed(found, &mut room)).collect(),
+            recurring_runs: entries.map(|found| listed(found, &mut allowance)).collect(),
             total_size: i32::try_from(page.total).unwrap_or(i32::MAX),
             next_page_token: page.next.unwrap_or_default(),
         }))

@@ -10,7 +10,7 @@ use ferroflow_types::{Caller, RunId};
 use serde_json::Value;
 use tonic::{Request, Response, Status};
 
-use super::elide::Room;
+use super::elide::Allowance;
 use super::{Api, convert, failed, source};
 use crate::app::create_run::{self, CreateRun};
 use crate::app::list::ListRequest;
@@ -108,11 +108,11 @@ impl RunService for Api {
         let page = runs::list_runs(&self.ctx, &caller, &namespace, experiment, &list)
             .await
             .map_err(failed)?;
-        let mut room = Room::of_list();
+        let mut allowance = Allowance::of_list();
         let runs = page.entries.iter();
         Ok(Response::new(pb::ListRunsResponse {
             runs: runs
-                .map(|run| convert::listed_run(run, &mut room))
+                .map(|run| convert::listed_run(run, &mut allowance))
                 .collect(),
             total_size: i32::try_from(page.total).unwrap_or(i32::MAX),
             next_page_token: page.next.unwrap_or_default(),

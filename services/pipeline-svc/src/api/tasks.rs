@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use ferroflow_artifacts::read::Inner;
-use ferroflow_pipeline_engine::engine::node::{NodeState, Values};
+use ferroflow_pipeline_engine::engine::task::{TaskState, Values};
 use ferroflow_pipeline_engine::outline::{Outlined, TaskKind, outline};
 use ferroflow_proto::google::api::HttpBody;
 use ferroflow_proto::json::timestamp;
@@ -19,7 +19,7 @@ use serde_json::Value;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status};
 
-use super::elide::Room;
+use super::elide::Allowance;
 use super::{Api, failed};
 use crate::app::{artifacts, tasks};
 use crate::domain::artifact::{Maker, StoredArtifact};
@@ -40,22 +40,22 @@ fn kind(kind: TaskKind) -> pb::TaskType {
     }
 }
 
-fn state(state: NodeState) -> pb::TaskState {
+fn state(state: TaskState) -> pb::TaskState {
     match state {
-        NodeState::Pending | NodeState::Queued => pb::TaskState::Pending,
-        NodeState::Running | NodeState::Backoff => pb::TaskState::Running,
-        NodeState::Succeeded => pb::TaskState::Succeeded,
-        NodeState::Cached => pb::TaskState::Cached,
-        NodeState::NotTriggered | NodeState::Omitted => pb::TaskState::Skipped,
-        NodeState::Failed => pb::TaskState::Failed,
-        NodeState::Canceled => pb::TaskState::Canceled,
+        TaskState::Pending | TaskState::Queued => pb::TaskState::Pending,
+        TaskState::Running | TaskState::Backoff => pb::TaskState::Running,
+        TaskState::Succeeded => pb::TaskState::Succeeded,
+        TaskState::Cached => pb::TaskState::Cached,
+        TaskState::NotTriggered | TaskState::Omitted => pb::TaskState::Skipped,
+        TaskState::Failed => pb::TaskState::Failed,
+        TaskState::Canceled => pb::TaskState::Canceled,
     }
 }
 
-fn task(run: RunId, outlined: Outlined<'_>, room: &mut Room) -> pb::Task {
+fn task(run: RunId, outlined: Outlined<'_>, allowance: &mut Allowance) -> pb::Task {
     let row = outlined.row;
-    let (inputs, no_inputs) = room.values(&row.inputs.parameters);
-    let (outputs, no_outputs) = room.values(&row.outputs.parameters);
+    let (inputs, no_inputs) = allowance.values(&row.inputs.parameters);
+    let (outputs, no_outputs) = allowance.values(&row.outputs.parameters);
     let elided = named("input_parameters", no_inputs).chain(named("output_parameters", no_outputs));
     let cache = row.cache.as_ref().map(|note| pb::CacheInfo {
         fingerprint: note.fingerprint.clone(),
@@ -120,9 +120,9 @@ fn artifact_refs(values: &Values) -> HashMap<String, pb::ArtifactRefs> {
     lists.collect()
 }
 
-fn artifact(stored: &StoredArtifact, room: &mut Room) -> pb::Artifact {
+fn artifact(stored: &StoredArtifact, allowance: &mut Allowance) -> pb::Artifact {
     let artifact = &stored.artifact;
-    let (metadata, metadata_elided) = room.values(&artifact.metadata);
+    let (metadata, metadata_elided) = allowance.values(&artifact.metadata);
     pb::Artifact {
         artifact_id: artifact.id,
         name: artifact.name.clone(),
@@ -178,9 +178,11 @@ impl TaskService for Api {
         let (rows, plan) = tasks::list_tasks(&self.ctx, &caller, run)
             .await
             .map_err(failed)?;
-        let mut room = Room::of_list();
+        let mut allowance = Allowance::of_list();
         let outlined = outline(&plan, &rows).into_iter();
-        let tasks = outlined.map(|found| task(run, found, &mut room)).collect();
+        let tasks = outlined
+            .map(|found| task(run, found, &mut allowance))
+            .collect();
         Ok(Response::new(pb::ListTasksResponse { tasks }))
     }
 
@@ -198,7 +200,7 @@ impl TaskService for Api {
         let found = outlined
             .find(|found| found.row.id.to_string() == wanted)
             .ok_or_else(|| Status::not_found(format!("task {wanted} not found in this run")))?;
-        let shown = task(run, found, &mut Room::of_one());
+        let shown = task(run, found, &mut Allowance::of_one());
         Ok(Response::new(shown))
     }
 
@@ -262,8 +264,8 @@ impl TaskService for Api {
         let (token, size) = (&given.page_token, given.page_size);
         let page = artifacts::list_artifacts(&self.ctx, &caller, &maker, token, size).await;
         let (found, next_page_token) = page.map_err(failed)?;
-        let mut room = Room::of_list();
-        let shown = found.iter().map(|found| artifact(found, &mut room));
+        let mut allowance = Allowance::of_list();
+        let shown = found.iter().map(|found| artifact(found, &mut allowance));
         let artifacts = shown.collect();
         Ok(Response::new(pb::ListArtifactsResponse {
             artifacts,
@@ -280,7 +282,7 @@ impl TaskService for Api {
         let found = artifacts::get_artifact(&self.ctx, &caller, id)
             .await
             .map_err(failed)?;
-        Ok(Response::new(artifact(&found, &mut Room::of_one())))
+        Ok(Response::new(artifact(&found, &mut Allowance::of_one())))
     }
 
     async fn list_artifact_files(

@@ -2,7 +2,7 @@
 //!
 //! All events of one run have one key and are counted by the run, so they arrive in order.
 
-use ferroflow_pipeline_engine::engine::node::{NodeIx, NodeState};
+use ferroflow_pipeline_engine::engine::task::{TaskIx, TaskState};
 use ferroflow_pipeline_engine::engine::{RunState, Transition};
 use ferroflow_pipeline_engine::task_path;
 use ferroflow_service::service::Service as _;
@@ -102,61 +102,61 @@ pub(crate) fn task_changed(
     now: Timestamp,
 ) -> Option<CloudEvent> {
     let verb = match transition.state {
-        NodeState::Pending | NodeState::Queued => return None,
-        NodeState::Running => "started",
-        NodeState::Backoff => "retrying",
-        NodeState::Succeeded => "succeeded",
-        NodeState::Cached => "cached",
-        NodeState::NotTriggered | NodeState::Omitted => "skipped",
-        NodeState::Failed => "failed",
-        NodeState::Canceled => "canceled",
+        TaskState::Pending | TaskState::Queued => return None,
+        TaskState::Running => "started",
+        TaskState::Backoff => "retrying",
+        TaskState::Succeeded => "succeeded",
+        TaskState::Cached => "cached",
+        TaskState::NotTriggered | TaskState::Omitted => "skipped",
+        TaskState::Failed => "failed",
+        TaskState::Canceled => "canceled",
     };
-    let (node, told) = (transition.node, (transition.state, transition.attempt));
-    Some(task_event(run, state, node, told, verb, now))
+    let told = (transition.state, transition.attempt);
+    Some(task_event(run, state, transition.task, told, verb, now))
 }
 
 /// The event that tells what a task's command waits for; its `note` is empty for nothing any more.
 pub(crate) fn task_waits(
     run: &mut Run,
     state: &RunState,
-    ix: NodeIx,
+    ix: TaskIx,
     now: Timestamp,
 ) -> CloudEvent {
-    let node = state.node(ix);
-    let mut told = task_event(run, state, ix, (node.state, node.attempt), "waiting", now);
-    told.data["note"] = json!(node.note);
+    let task = state.task(ix);
+    let mut told = task_event(run, state, ix, (task.state, task.attempt), "waiting", now);
+    told.data["note"] = json!(task.note);
     told
 }
 
 fn task_event(
     run: &mut Run,
     state: &RunState,
-    ix: NodeIx,
-    (stands, attempt): (NodeState, u32),
+    ix: TaskIx,
+    (stands, attempt): (TaskState, u32),
     verb: &str,
     now: Timestamp,
 ) -> CloudEvent {
-    let node = state.node(ix);
+    let task = state.task(ix);
     run.event_sequence += 1;
     let subject = Subject {
         namespace: &run.namespace,
-        path: format!("runs/{}/tasks/{}", run.id, node.id),
+        path: format!("runs/{}/tasks/{}", run.id, task.id),
         key: run.id.to_string(),
         sequence: run.event_sequence,
     };
-    let parent = node.parent.map(|parent| state.node(parent).id.to_string());
+    let parent = task.parent.map(|parent| state.task(parent).id.to_string());
     let mut data = json!({
         "run_id": run.id.to_string(),
-        "task_id": node.id.to_string(),
+        "task_id": task.id.to_string(),
         "parent_task_id": parent.unwrap_or_default(),
-        "name": task_path::name(&node.path),
-        "path": node.path,
+        "name": task_path::name(&task.path),
+        "path": task.path,
         "state": stands.as_str(),
         "attempt": attempt,
-        "error": node.error.as_ref().map_or("", |error| error.message.as_str()),
+        "error": task.error.as_ref().map_or("", |error| error.message.as_str()),
     });
-    if !node.remarks.is_empty() {
-        data["remarks"] = json!(node.remarks);
+    if !task.remarks.is_empty() {
+        data["remarks"] = json!(task.remarks);
     }
     event(subject, Change::own(now), ("task", verb), data)
 }

@@ -1,7 +1,7 @@
 //! Runs: reading, stopping, retrying, putting away, removing.
 
 use ferroflow_db::{DbError, Read};
-use ferroflow_pipeline_engine::engine::NodeRow;
+use ferroflow_pipeline_engine::engine::TaskRow;
 use ferroflow_types::listing::Page;
 use ferroflow_types::{Caller, Error, ErrorKind, RunId, Scope};
 
@@ -18,7 +18,7 @@ pub(crate) struct FullRun {
     /// The run.
     pub run: Run,
     /// Its tasks, parents before children.
-    pub tasks: Vec<NodeRow>,
+    pub tasks: Vec<TaskRow>,
     /// The specification, when the run was not made from a stored version.
     pub spec: Option<serde_json::Value>,
 }

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use ferroflow_db::{Db, WriteTx};
 use ferroflow_ownership::{Ownership, claim};
-use ferroflow_pipeline_engine::engine::node::{NodeIx, NodeState};
+use ferroflow_pipeline_engine::engine::task::{TaskIx, TaskState};
 use ferroflow_pipeline_engine::engine::{Decision, Effect, RunState, Transition};
 use ferroflow_types::{Error, Timestamp};
 use uuid::Uuid;
@@ -24,10 +24,10 @@ use crate::store::ownership::{Claim, Runs};
 #[derive(Default)]
 pub(crate) struct Changes {
     /// Tasks whose stored form is out of date, each once.
-    pub(crate) tasks: Vec<NodeIx>,
-    seen: HashSet<NodeIx>,
+    pub(crate) tasks: Vec<TaskIx>,
+    seen: HashSet<TaskIx>,
     transitions: Vec<Transition>,
-    noted: Vec<NodeIx>,
+    noted: Vec<TaskIx>,
     phase_changed: bool,
     /// Artifacts that are new.
     pub(crate) artifacts: Vec<StoredArtifact>,
@@ -110,7 +110,6 @@ pub(crate) async fn store_step(
     let before = run.status;
     let mut run = run.clone();
     let mut tx = db.begin_write().await?;
-    write_tasks(&mut tx, &run, state, changes, now).await?;
     tell(&mut tx, &mut run, state, changes, now).await?;
     driver.answer(&mut tx, changes.answers).await?;
     let kept = if changes.phase_changed {
@@ -121,6 +120,7 @@ pub(crate) async fn store_step(
     if !kept {
         return why_not(&mut tx, &run).await;
     }
+    write_tasks(&mut tx, &run, state, changes, now).await?;
     tx.commit().await?;
     changes.count(run.status, before);
     Ok(Stored::Yes(Box::new(run)))
@@ -136,7 +136,7 @@ async fn write_tasks(
     for &ix in &changes.tasks {
         let row = state.row(ix);
         store::tasks::upsert(tx, run.id, &row).await?;
-        if let (NodeState::Succeeded, Some(note)) = (row.state, &row.cache)
+        if let (TaskState::Succeeded, Some(note)) = (row.state, &row.cache)
             && !note.fingerprint.is_empty()
         {
             store::tasks::remember(tx, run, &row, &note.fingerprint, now).await?;
@@ -225,9 +225,9 @@ fn error_of(state: &RunState) -> Option<RunError> {
             let message = state
                 .failure()
                 .unwrap_or_else(|| "the run failed".to_owned());
-            let root = state.nodes().next();
-            let expired = root.is_some_and(|(_, node)| {
-                node.error
+            let root = state.tasks().next();
+            let expired = root.is_some_and(|(_, task)| {
+                task.error
                     .as_ref()
                     .is_some_and(|error| error.reason == "Timeout")
             });

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use ferroflow_db::Read;
 use ferroflow_launcher::AttemptKey;
-use ferroflow_pipeline_engine::engine::NodeRow;
-use ferroflow_pipeline_engine::engine::node::NodeState;
+use ferroflow_pipeline_engine::engine::TaskRow;
+use ferroflow_pipeline_engine::engine::task::TaskState;
 use ferroflow_pipeline_engine::plan::Plan;
 use ferroflow_runtime::{LogRequest, LogStream, RuntimeError};
 use ferroflow_types::{Caller, Error, ErrorKind, RunId, Scope, TaskId};
@@ -19,7 +19,7 @@ pub(crate) async fn list_tasks(
     ctx: &Ctx,
     caller: &Caller,
     run: RunId,
-) -> Result<(Vec<NodeRow>, Arc<Plan>), Error> {
+) -> Result<(Vec<TaskRow>, Arc<Plan>), Error> {
     let mut tx = ctx.db.begin_read().await?;
     let found = runs::find(&mut tx, caller, run).await?;
     let tasks = store::tasks::of_run(&mut tx, &found).await?;
@@ -55,7 +55,7 @@ async fn find(
     caller: &Caller,
     run: RunId,
     task: TaskId,
-) -> Result<NodeRow, Error> {
+) -> Result<TaskRow, Error> {
     let found = match store::runs::get(tx, caller, run).await? {
         Some(run) => store::tasks::get(tx, &run, task).await?,
         None => None,
@@ -99,7 +99,7 @@ pub(crate) async fn stream_logs(
     let (mut run, mut task) = (run, task);
     let mut found = find(&mut tx, caller, run, task).await?;
     let cached = found.cache.take();
-    if found.state == NodeState::Cached
+    if found.state == TaskState::Cached
         && let Some(source) = cached.and_then(|note| note.source)
     {
         // The log of a reused result is the log of the task that made it.

@@ -2,8 +2,8 @@
 
 use ferroflow_db::row::{Cells, json_text, seen};
 use ferroflow_db::{DbError, Read, WriteTx};
-use ferroflow_pipeline_engine::engine::node::{CacheSource, NodeState, Values};
-use ferroflow_pipeline_engine::engine::{CachedResult, NodeRow};
+use ferroflow_pipeline_engine::engine::task::{CacheSource, TaskState, Values};
+use ferroflow_pipeline_engine::engine::{CachedResult, TaskRow};
 use ferroflow_types::{Namespace, RunId, Scope, TaskId, Timestamp};
 use sqlx::any::AnyRow;
 
@@ -41,7 +41,7 @@ const RECALL: &str = "SELECT run_id, task_id, outputs FROM cached_results \
     WHERE namespace = $1 AND pipeline_name = $2 AND fingerprint = $3";
 
 /// Stores a task as it is now.
-pub(crate) async fn upsert(tx: &mut WriteTx, run: RunId, task: &NodeRow) -> Result<(), DbError> {
+pub(crate) async fn upsert(tx: &mut WriteTx, run: RunId, task: &TaskRow) -> Result<(), DbError> {
     sqlx::query(UPSERT)
         .bind(task.id.to_string())
         .bind(run.to_string())
@@ -69,7 +69,7 @@ pub(crate) async fn upsert(tx: &mut WriteTx, run: RunId, task: &NodeRow) -> Resu
 }
 
 /// Every task of a run, parents before children.
-pub(crate) async fn of_run(tx: &mut impl Read, run: &Run) -> Result<Vec<NodeRow>, DbError> {
+pub(crate) async fn of_run(tx: &mut impl Read, run: &Run) -> Result<Vec<TaskRow>, DbError> {
     let rows = sqlx::query(OF_RUN)
         .bind(run.id.to_string())
         .fetch_all(tx.conn())
@@ -93,7 +93,7 @@ pub(crate) async fn get(
     tx: &mut impl Read,
     run: &Run,
     task: TaskId,
-) -> Result<Option<NodeRow>, DbError> {
+) -> Result<Option<TaskRow>, DbError> {
     let query = sqlx::query(GET)
         .bind(run.id.to_string())
         .bind(task.to_string());
@@ -109,7 +109,7 @@ pub(crate) async fn get(
 pub(crate) async fn remember(
     tx: &mut WriteTx,
     run: &Run,
-    task: &NodeRow,
+    task: &TaskRow,
     fingerprint: &str,
     now: Timestamp,
 ) -> Result<(), DbError> {
@@ -151,16 +151,16 @@ pub(crate) async fn recall(
     }))
 }
 
-fn decode(row: &AnyRow) -> Result<NodeRow, DbError> {
+fn decode(row: &AnyRow) -> Result<TaskRow, DbError> {
     let cells = Cells::of("tasks", row);
-    Ok(NodeRow {
+    Ok(TaskRow {
         id: cells.parsed("id")?,
         path: cells.text("path")?,
         parent: cells.parsed_opt("parent_id")?,
         iteration: cells
             .int_opt("iteration")?
             .and_then(|number| u32::try_from(number).ok()),
-        state: cells.word("state", NodeState::parse)?,
+        state: cells.word("state", TaskState::parse)?,
         attempt: cells.count("attempt")?,
         failures: cells.count("failures")?,
         lost: cells.count("lost")?,

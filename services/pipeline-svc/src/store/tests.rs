@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ferroflow_db::list::{self, Within};
-use ferroflow_db::{Db, DbError};
+use ferroflow_db::{Db, DbError, Read};
 use ferroflow_pipeline_engine::artifact::Artifact;
-use ferroflow_pipeline_engine::engine::NodeRow;
-use ferroflow_pipeline_engine::engine::node::{Change, NodeState, Values};
+use ferroflow_pipeline_engine::engine::TaskRow;
+use ferroflow_pipeline_engine::engine::task::{Change, TaskState, Values};
 use ferroflow_types::{Caller, Namespace, RunId, TaskId, Timestamp};
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::{MIGRATIONS, artifacts, experiments, pipelines, runs, specs, tasks, versions};
@@ -54,10 +54,7 @@ async fn urls() -> (tempfile::TempDir, Vec<(&'static str, String)>) {
             let admin = Db::open(&url, &[]).await.unwrap();
             let mut tx = admin.begin_write().await.unwrap();
             let create = sqlx::AssertSqlSafe(format!("CREATE SCHEMA {schema}"));
-            sqlx::query(create)
-                .execute(ferroflow_db::Read::conn(&mut tx))
-                .await
-                .unwrap();
+            sqlx::query(create).execute(tx.conn()).await.unwrap();
             tx.commit().await.unwrap();
             let sign = if url.contains('?') { '&' } else { '?' };
             found.push((
@@ -117,6 +114,25 @@ pub(crate) fn run(experiment: &Experiment, number: u32) -> Run {
         event_sequence: 1,
         created_by: "kim".to_owned(),
     }
+}
+
+/// The types of the events that wait for a relay, in their order.
+pub(crate) async fn waiting_events(tx: &mut impl Read) -> Vec<String> {
+    let events = sqlx::query_scalar("SELECT event FROM outbox ORDER BY sequence");
+    let events: Vec<String> = events.fetch_all(tx.conn()).await.unwrap();
+    let kind = |event: String| {
+        let event: Value = serde_json::from_str(&event).unwrap();
+        event["type"].as_str().unwrap().to_owned()
+    };
+    events.into_iter().map(kind).collect()
+}
+
+/// What a relay does once all events are in the log.
+pub(crate) async fn forget_events(db: &Db) {
+    let mut tx = db.begin_write().await.unwrap();
+    let gone = sqlx::query("DELETE FROM outbox").execute(tx.conn()).await;
+    gone.unwrap();
+    tx.commit().await.unwrap();
 }
 
 /// The claim of the replica that created the run.
@@ -352,13 +368,13 @@ fn model() -> Arc<Artifact> {
     })
 }
 
-fn running(run: &Run) -> NodeRow {
-    NodeRow {
+fn running(run: &Run) -> TaskRow {
+    TaskRow {
         id: TaskId::derive(run.id, "root.a"),
         path: "root.a".to_owned(),
         parent: None,
         iteration: None,
-        state: NodeState::Running,
+        state: TaskState::Running,
         attempt: 1,
         failures: 0,
         lost: 0,
@@ -374,7 +390,7 @@ fn running(run: &Run) -> NodeRow {
         retry_at: None,
         history: vec![Change {
             at: NOW,
-            state: NodeState::Pending,
+            state: TaskState::Pending,
         }],
     }
 }
@@ -389,7 +405,7 @@ async fn tasks_artifacts_and_results_are_kept() {
         let mut tx = db.begin_write().await.unwrap();
         runs::insert(&mut tx, &run, "me").await.unwrap();
         tasks::upsert(&mut tx, run.id, &task).await.unwrap();
-        task.state = NodeState::Succeeded;
+        task.state = TaskState::Succeeded;
         task.finished_at = Some(NOW);
         task.outputs
             .artifacts

@@ -10,7 +10,7 @@ use ferroflow_launcher::{
     Limits, Outcome, OutputArtifact, OutputParameter, OutputSpec, ParameterKind, ReadOnly,
     Resources, Workspace,
 };
-use ferroflow_pipeline_engine::engine::node::{NodeError, NodeIx};
+use ferroflow_pipeline_engine::engine::task::{TaskError, TaskIx};
 use ferroflow_pipeline_engine::engine::{CacheAnswer, RunState};
 use ferroflow_pipeline_engine::invocation::{self, InputPlace, Invocation, Places};
 use ferroflow_pipeline_engine::plan::{ParameterType, ResourceSpec, WorkspaceDecl};
@@ -46,10 +46,10 @@ pub(crate) enum Report {
 }
 
 /// The runtime's name for an attempt.
-pub(super) fn key(state: &RunState, node: NodeIx, attempt: u32) -> AttemptKey {
+pub(super) fn key(state: &RunState, ix: TaskIx, attempt: u32) -> AttemptKey {
     AttemptKey {
         run: state.facts().run,
-        task: state.node(node).id,
+        task: state.task(ix).id,
         attempt,
     }
 }
@@ -58,10 +58,10 @@ pub(super) fn key(state: &RunState, node: NodeIx, attempt: u32) -> AttemptKey {
 pub(super) fn spec(
     runtime: &dyn Runtime,
     state: &RunState,
-    node: NodeIx,
+    ix: TaskIx,
     attempt: u32,
-) -> Result<AttemptSpec, NodeError> {
-    let key = key(state, node, attempt);
+) -> Result<AttemptSpec, TaskError> {
+    let key = key(state, ix, attempt);
     let layout = runtime.layout(&key);
     let places = places(&layout);
     let values = state.facts().values;
@@ -80,7 +80,7 @@ pub(super) fn spec(
         links,
         fetch_into,
         resources,
-    } = invocation::build(state, node, &places)?;
+    } = invocation::build(state, ix, &places)?;
     let parameters = parameters
         .into_iter()
         .map(|(name, kind, path)| OutputParameter {
@@ -98,7 +98,7 @@ pub(super) fn spec(
     });
     Ok(AttemptSpec {
         key,
-        task_name: state.task_name(node).to_owned(),
+        task_name: state.task_name(ix).to_owned(),
         image,
         argv,
         entry_point,
@@ -124,7 +124,7 @@ pub(super) fn spec(
         inherited: Vec::new(),
         read_only: ReadOnly::default(),
         resources: resources_of(resources),
-        platform: state.platform(node),
+        platform: state.platform(ix),
         arguments: given.into_iter().collect(),
         workspace: state.plan().workspace.clone().map(workspace_of),
     })
@@ -362,14 +362,14 @@ pub(super) fn result_of(
 }
 
 /// The error of a failed attempt.
-pub(super) fn error_of(failure: Failure) -> NodeError {
+pub(super) fn error_of(failure: Failure) -> TaskError {
     let Failure {
         reason,
         message,
         exit_code,
         log_tail,
     } = failure;
-    NodeError {
+    TaskError {
         reason: reason.as_str().to_owned(),
         message,
         exit_code,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferroflow_artifacts::contents::State;
-use ferroflow_pipeline_engine::engine::node::NodeIx;
+use ferroflow_pipeline_engine::engine::task::TaskIx;
 use ferroflow_pipeline_engine::engine::{CacheAnswer, CachedResult, Event};
 use ferroflow_pipeline_engine::fingerprint::{self, CacheInputs, CacheKey, Seen};
 use ferroflow_types::error::chain;
@@ -25,10 +25,10 @@ impl Actor {
     pub(super) async fn look_up(
         &mut self,
         loaded: &Loaded,
-        node: NodeIx,
+        ix: TaskIx,
         key: CacheKey,
     ) -> Result<Option<Event>, Error> {
-        let task = loaded.state.node(node).id;
+        let task = loaded.state.task(ix).id;
         let owner = Owner {
             namespace: loaded.run.namespace.clone(),
             pipeline_name: loaded.run.pipeline_name.clone(),

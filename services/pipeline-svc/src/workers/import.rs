@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ferroflow_launcher::{Outputs, ProducedArtifact};
 use ferroflow_pipeline_engine::artifact::Artifact;
-use ferroflow_pipeline_engine::engine::node::{NodeError, NodeIx, Values};
+use ferroflow_pipeline_engine::engine::task::{TaskError, TaskIx, Values};
 use ferroflow_pipeline_engine::engine::{AttemptFailure, Event};
 use ferroflow_pipeline_engine::invocation::{self, Produced};
 use ferroflow_pipeline_engine::plan::{Body, Importer};
@@ -18,7 +18,7 @@ use crate::domain::artifact::StoredArtifact;
 use crate::store;
 
 /// An importer's artifact, and its row if it is a new one.
-type Imported = Result<(Arc<Artifact>, Option<StoredArtifact>), NodeError>;
+type Imported = Result<(Arc<Artifact>, Option<StoredArtifact>), TaskError>;
 
 impl Actor {
     /// A report as an event; artifacts get their numbers here.
@@ -71,7 +71,7 @@ impl Actor {
     /// Gives numbers to what an attempt made, unless its report comes too late to count.
     async fn number(
         &mut self,
-        task: TaskId,
+        id: TaskId,
         attempt: u32,
         outputs: Outputs,
     ) -> Result<Values, Error> {
@@ -79,11 +79,11 @@ impl Actor {
         let Memory::Loaded(loaded) = &mut self.memory else {
             return Ok(Values::default());
         };
-        let Some(ix) = loaded.state.find(task) else {
+        let Some(ix) = loaded.state.find(id) else {
             return Ok(Values::default());
         };
-        let node = loaded.state.node(ix);
-        if node.attempt != attempt || node.state.ended() {
+        let task = loaded.state.task(ix);
+        if task.attempt != attempt || task.state.ended() {
             return Ok(Values::default());
         }
         let mut artifacts = BTreeMap::new();
@@ -101,7 +101,7 @@ impl Actor {
                 loaded.fresh.push(StoredArtifact {
                     artifact: Arc::clone(&artifact),
                     run: loaded.run.id,
-                    task,
+                    task: id,
                     created_at: now,
                 });
                 numbered.push(artifact);
@@ -118,13 +118,13 @@ impl Actor {
     pub(super) async fn import(
         &self,
         loaded: &Loaded,
-        node: NodeIx,
+        ix: TaskIx,
         uri: String,
         metadata: Map<String, Value>,
         now: Timestamp,
     ) -> Result<Imported, Error> {
-        let Body::Importer(importer) = &loaded.state.component(node).body else {
-            return Ok(Err(NodeError::new("Internal", "the task is no importer")));
+        let Body::Importer(importer) = &loaded.state.component(ix).body else {
+            return Ok(Err(TaskError::new("Internal", "the task is no importer")));
         };
         let known = if importer.reimport {
             None
@@ -138,7 +138,7 @@ impl Actor {
         } else {
             let id = self.ctx.numbers.next(&self.ctx.db).await?;
             let artifact = Arc::new(imported(importer, id, uri, metadata));
-            let task = loaded.state.node(node).id;
+            let task = loaded.state.task(ix).id;
             let run = loaded.run.id;
             let row = StoredArtifact {
                 artifact: Arc::clone(&artifact),

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use ferroflow_launcher::AttemptSpec;
-use ferroflow_pipeline_engine::engine::node::{NodeIx, NodeState};
+use ferroflow_pipeline_engine::engine::task::{TaskIx, TaskState};
 use ferroflow_pipeline_engine::engine::{AttemptFailure, Effect, Event};
 use ferroflow_service::telemetry;
 use ferroflow_types::{Error, Timestamp};
@@ -21,8 +21,8 @@ use crate::app::step::{Changes, Driver, Stored, delete_run, store_step};
 struct Step {
     changes: Changes,
     launches: Vec<(AttemptSpec, Option<OwnedSemaphorePermit>)>,
-    stops: Vec<(NodeIx, u32)>,
-    timers: Vec<(NodeIx, Timestamp)>,
+    stops: Vec<(TaskIx, u32)>,
+    timers: Vec<(TaskIx, Timestamp)>,
 }
 
 impl Actor {
@@ -103,30 +103,30 @@ impl Actor {
         now: Timestamp,
     ) -> Result<Vec<Event>, Error> {
         match effect {
-            Effect::LookUpCache { node, key } => {
-                let answer = self.look_up(loaded, node, key).await?;
+            Effect::LookUpCache { task: ix, key } => {
+                let answer = self.look_up(loaded, ix, key).await?;
                 Ok(answer.into_iter().collect())
             }
             Effect::Import {
-                node,
+                task: ix,
                 uri,
                 metadata,
             } => {
-                let task = loaded.state.node(node).id;
-                let result = self.import(loaded, node, uri, metadata, now).await?;
+                let task = loaded.state.task(ix).id;
+                let result = self.import(loaded, ix, uri, metadata, now).await?;
                 let result = result.map(|(artifact, fresh)| {
                     step.changes.artifacts.extend(fresh);
                     artifact
                 });
                 Ok(vec![Event::Imported { task, result }])
             }
-            Effect::Launch { node, attempt } => Ok(self.ready(loaded, node, attempt, step).await),
-            Effect::Stop { node, attempt } => {
-                step.stops.push((node, attempt));
+            Effect::Launch { task: ix, attempt } => Ok(self.ready(loaded, ix, attempt, step).await),
+            Effect::Stop { task: ix, attempt } => {
+                step.stops.push((ix, attempt));
                 Ok(Vec::new())
             }
-            Effect::WakeAt { node, at } => {
-                step.timers.push((node, at));
+            Effect::WakeAt { task: ix, at } => {
+                step.timers.push((ix, at));
                 Ok(Vec::new())
             }
         }
@@ -136,12 +136,12 @@ impl Actor {
     async fn ready(
         &self,
         loaded: &Loaded,
-        node: NodeIx,
+        ix: TaskIx,
         attempt: u32,
         step: &mut Step,
     ) -> Vec<Event> {
-        let task = loaded.state.node(node).id;
-        let spec = match attempt::spec(&*self.ctx.runtime, &loaded.state, node, attempt) {
+        let task = loaded.state.task(ix).id;
+        let spec = match attempt::spec(&*self.ctx.runtime, &loaded.state, ix, attempt) {
             Ok(spec) => spec,
             Err(error) => {
                 let failure = AttemptFailure { error, lost: false };
@@ -179,23 +179,23 @@ impl Actor {
                 .spawn(attempt::watch(runtime, spec, permit, slots, reports));
         }
         for granted in self.granted.drain(..) {
-            let begins = loaded.state.nodes().any(|(_, node)| {
-                node.id == granted.task
-                    && node.attempt == granted.attempt
-                    && node.state == NodeState::Running
+            let begins = loaded.state.tasks().any(|(_, task)| {
+                task.id == granted.task
+                    && task.attempt == granted.attempt
+                    && task.state == TaskState::Running
             });
             if begins && granted.go.send(()).is_err() {
                 tracing::debug!(run = %self.id, "an attempt has ended before it began");
             }
         }
-        for (node, attempt) in step.stops {
-            let key = attempt::key(&loaded.state, node, attempt);
+        for (ix, attempt) in step.stops {
+            let key = attempt::key(&loaded.state, ix, attempt);
             let runtime = Arc::clone(&self.ctx.runtime);
             self.helpers
                 .spawn(attempt::stop(runtime, key, self.reports.clone()));
         }
-        for (node, at) in step.timers {
-            let task = loaded.state.node(node).id;
+        for (ix, at) in step.timers {
+            let task = loaded.state.task(ix).id;
             let wait = at.since(self.ctx.clock.now());
             let reports = self.reports.clone();
             self.helpers.spawn(async move {
@@ -213,10 +213,10 @@ impl Actor {
         // Nobody could stop these once the run is forgotten.
         let running = loaded
             .state
-            .nodes()
-            .filter(|(_, node)| node.state == NodeState::Running);
+            .tasks()
+            .filter(|(_, task)| task.state == TaskState::Running);
         let stops: Vec<_> = running
-            .map(|(ix, node)| attempt::key(&loaded.state, ix, node.attempt))
+            .map(|(ix, task)| attempt::key(&loaded.state, ix, task.attempt))
             .map(|key| attempt::stop(Arc::clone(&self.ctx.runtime), key, self.reports.clone()))
             .collect();
         futures::future::join_all(stops).await;

@@ -32,8 +32,8 @@ fn exit_handler(around: &Value) -> Arc<Plan> {
 
 fn told(driven: &Driven, path: &str) -> Value {
     let id = TaskId::derive(driven.run.facts().run, &format!("root.{path}"));
-    let node = driven.run.node(driven.run.find(id).unwrap());
-    node.inputs.parameters["status"].clone()
+    let task = driven.run.task(driven.run.find(id).unwrap());
+    task.inputs.parameters["status"].clone()
 }
 
 fn raised() -> Result<Values, AttemptFailure> {
@@ -141,17 +141,17 @@ fn a_run_whose_time_is_up_names_what_it_was_spent_on() {
     let mut driven = Driven::new(pipeline(&tasks, &json!({})));
     let begun = driven.decide(Event::Start);
     let launched = begun.effects.into_iter().map(|effect| match effect {
-        Effect::Launch { node, attempt } => (node, attempt),
+        Effect::Launch { task, attempt } => (task, attempt),
         other => panic!("{other:?}"),
     });
     let launched: Vec<_> = launched.collect();
-    for &(node, attempt) in &launched {
-        let task = driven.run.node(node).id;
+    for &(task, attempt) in &launched {
+        let task = driven.run.task(task).id;
         driven.decide(Event::SlotGranted { task, attempt });
     }
     let end = |driven: &mut Driven, at: usize, result| {
-        let (node, attempt) = launched[at];
-        let task = driven.run.node(node).id;
+        let (task, attempt) = launched[at];
+        let task = driven.run.task(task).id;
         driven.decide(Event::AttemptEnded {
             task,
             attempt,

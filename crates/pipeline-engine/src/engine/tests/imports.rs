@@ -34,15 +34,15 @@ fn an_importer_brings_content_to_the_workspace_before_its_artifact_is_made() {
     let mut driven = with_workspace(downloads("s3://bucket/data"), Some("/ws"));
 
     let begun = driven.decide(Event::Start);
-    let [Effect::Launch { node, attempt: 1 }] = begun.effects[..] else {
+    let [Effect::Launch { task, attempt: 1 }] = begun.effects[..] else {
         panic!("{:?}", begun.effects);
     };
     let place = driven.run.place_in_workspace("s3://bucket/data");
     assert_eq!(place.unwrap(), "/ws/.artifacts/s3/bucket/data");
-    let task = driven.run.node(node).id;
+    let task = driven.run.task(task).id;
     driven.decide(Event::SlotGranted { task, attempt: 1 });
     // A server that starts again asks for the same.
-    let rows = driven.run.nodes().map(|(ix, _)| driven.run.row(ix));
+    let rows = driven.run.tasks().map(|(ix, _)| driven.run.row(ix));
     let (plan, facts) = (driven.run.plan.clone(), driven.run.facts().clone());
     let restored = RunState::restore(plan, facts, RunPhase::Running, rows.collect());
     let (_, repeated) = restored.unwrap();

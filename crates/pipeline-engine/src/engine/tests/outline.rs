@@ -1,8 +1,8 @@
 //! What the tasks of a run are in its plan.
 
 use super::*;
-use crate::engine::NodeRow;
-use crate::outline::TaskKind::{self, Condition, Container, Dag, Iteration, Loop, Root};
+use crate::engine::TaskRow;
+use crate::outline::TaskKind::{Condition, Container, Dag, Iteration, Loop, Root};
 use crate::outline::outline;
 
 /// A loop over two items beside a condition that waits for a command, and an importer.
@@ -31,9 +31,9 @@ fn mixed() -> Driven {
     driven
 }
 
-fn rows(driven: &Driven) -> Vec<NodeRow> {
-    let nodes = driven.run.nodes();
-    nodes.map(|(ix, _)| driven.run.row(ix)).collect()
+fn rows(driven: &Driven) -> Vec<TaskRow> {
+    let tasks = driven.run.tasks();
+    tasks.map(|(ix, _)| driven.run.row(ix)).collect()
 }
 
 #[test]

@@ -58,9 +58,9 @@ fn commands(plan: Plan, given: BTreeMap<String, Value>) -> (Driven, BTreeMap<Str
     let mut events = vec![Event::Start];
     while let Some(event) = events.pop() {
         for effect in driven.decide(event).effects {
-            if let Effect::Launch { node, .. } = effect {
-                let invocation = invocation::build(&driven.run, node, &places).unwrap();
-                made.insert(driven.path(node), invocation);
+            if let Effect::Launch { task, .. } = effect {
+                let invocation = invocation::build(&driven.run, task, &places).unwrap();
+                made.insert(driven.path(task), invocation);
             }
             events.extend(driven.answer(effect, &|path, _| good(path)));
         }
@@ -98,7 +98,7 @@ fn items_of_a_loop_keep_their_type_and_become_text_only_where_text_is_wanted() {
     let (driven, made) = commands(plan(&root, &components, &told()).unwrap(), given);
 
     assert_eq!(driven.end(), RunEnd::Succeeded);
-    assert_eq!(driven.state("loop.1.guarded"), NodeState::NotTriggered);
+    assert_eq!(driven.state("loop.1.guarded"), TaskState::NotTriggered);
     let input = |path: &str| made[path].given["x"].clone();
     assert_eq!(input("loop.0.guarded.number"), json!(1));
     assert_eq!(input("loop.2.guarded.text"), json!("3"));
@@ -113,7 +113,7 @@ fn an_item_that_a_command_cannot_take_fails_its_iteration_and_says_so() {
 
     let (driven, _) = commands(plan(&root, &components, &told()).unwrap(), BTreeMap::new());
 
-    assert_eq!(driven.state("loop.0"), NodeState::Succeeded);
+    assert_eq!(driven.state("loop.0"), TaskState::Succeeded);
     let problem = driven.run.failure().unwrap();
     assert!(
         problem.contains("x: expected an integer, found \"a\""),
@@ -174,7 +174,7 @@ fn an_importers_uri_is_no_template_either() {
     let (driven, _) = commands(build(&spec, None).unwrap(), given);
 
     let id = TaskId::derive(driven.run.facts().run, "root.t");
-    let outputs = &driven.run.node(driven.run.find(id).unwrap()).outputs;
+    let outputs = &driven.run.task(driven.run.find(id).unwrap()).outputs;
     assert_eq!(outputs.artifacts["artifact"][0].uri, uri);
 }
 
@@ -256,10 +256,10 @@ fn keys_that_look_like_paths_have_ids_of_their_own() {
 
     assert_eq!(driven.end(), RunEnd::Succeeded);
     assert_eq!(driven.launched.len(), 6);
-    let mut ids: Vec<_> = driven.run.nodes().map(|(_, node)| node.id).collect();
+    let mut ids: Vec<_> = driven.run.tasks().map(|(_, task)| task.id).collect();
     ids.sort();
     ids.dedup();
-    assert_eq!(ids.len(), driven.run.nodes().count());
+    assert_eq!(ids.len(), driven.run.tasks().count());
 }
 
 #[test]
@@ -271,7 +271,7 @@ fn tasks_that_an_earlier_release_stored_keep_their_ids() {
     let run = driven.run.facts().run;
     let mut rows: Vec<_> = driven
         .run
-        .nodes()
+        .tasks()
         .map(|(ix, _)| driven.run.row(ix))
         .collect();
     let stored = TaskId::derive(run, "root.a.b");

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{Faults, NAME_MAX, Source, TASKS_MAX, graph, task, unfinished};
 use crate::plan::{
     ArtifactInputDecl, ArtifactOutputDecl, ArtifactType, Body, Component, Container, Dag, Importer,
-    ImporterUri, OutputSelector, ParameterInputDecl, ParameterType, ResourceSpec, TaskIx,
+    ImporterUri, OutputSelector, ParameterInputDecl, ParameterType, ResourceSpec, TaskSpecIx,
 };
 use crate::task_config::{ConfigField, Passthroughs};
 use crate::{ir, values};
@@ -223,11 +223,11 @@ fn dag(
         );
         return Dag::default();
     }
-    let order: BTreeMap<&str, TaskIx> = spec
+    let order: BTreeMap<&str, TaskSpecIx> = spec
         .tasks
         .keys()
         .map(String::as_str)
-        .zip((0u32..).map(TaskIx))
+        .zip((0u32..).map(TaskSpecIx))
         .collect();
     let scope = task::Scope {
         source,

@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Faults, UNFOLDED_MAX};
-use crate::plan::{Body, Component, ComponentIx, Dag, TaskIx};
+use crate::plan::{Body, Component, ComponentIx, Dag, TaskSpecIx};
 
 /// Nested DAGs deeper than this are refused.
 const DEPTH_MAX: usize = 100;
 
 /// Fills in who waits for whom; a cycle is reported with its tasks in order.
 pub(super) fn link(dag: &mut Dag, place: &str, faults: &mut Faults) {
-    let edges: Vec<(TaskIx, TaskIx)> = (0u32..)
-        .map(TaskIx)
+    let edges: Vec<(TaskSpecIx, TaskSpecIx)> = (0u32..)
+        .map(TaskSpecIx)
         .zip(&dag.tasks)
         .flat_map(|(to, task)| task.upstream.iter().map(move |from| (*from, to)))
         .collect();
@@ -31,7 +31,7 @@ pub(super) fn link(dag: &mut Dag, place: &str, faults: &mut Faults) {
 }
 
 /// The tasks of a cycle, the first one repeated at the end.
-fn cycle(dag: &Dag) -> Option<Vec<TaskIx>> {
+fn cycle(dag: &Dag) -> Option<Vec<TaskSpecIx>> {
     // Tasks that can be put in order are taken away; what is left has a cycle in it.
     let mut waiting: Vec<usize> = dag.tasks.iter().map(|task| task.upstream.len()).collect();
     let mut ready: Vec<usize> = (0..dag.tasks.len())
@@ -51,8 +51,8 @@ fn cycle(dag: &Dag) -> Option<Vec<TaskIx>> {
     if ordered == dag.tasks.len() {
         return None;
     }
-    let left = |task: &TaskIx| waiting[task.0 as usize] > 0;
-    let start = (0u32..).map(TaskIx).take(dag.tasks.len()).find(left)?;
+    let left = |task: &TaskSpecIx| waiting[task.0 as usize] > 0;
+    let start = (0u32..).map(TaskSpecIx).take(dag.tasks.len()).find(left)?;
     // Every task that is left waits for another one that is left, so this walk must come around.
     let (mut path, mut at) = (vec![start], start);
     loop {

@@ -10,7 +10,7 @@ use super::{Faults, Source};
 use crate::expr::Expr;
 use crate::plan::{
     ArtifactSource, CachePolicy, Component, LoopItems, LoopSpec, ParameterInput, ParameterSource,
-    ParameterType, RetryPolicy, Task, TaskIx, TriggerStrategy,
+    ParameterType, RetryPolicy, TaskSpec, TaskSpecIx, TriggerStrategy,
 };
 use crate::{ir, values};
 
@@ -21,7 +21,7 @@ pub(super) struct Scope<'s> {
     /// The component whose DAG it is.
     pub(super) own: &'s Component,
     pub(super) spec: &'s ir::DagSpec,
-    pub(super) order: &'s BTreeMap<&'s str, TaskIx>,
+    pub(super) order: &'s BTreeMap<&'s str, TaskSpecIx>,
 }
 
 impl<'s> Scope<'s> {
@@ -31,7 +31,7 @@ impl<'s> Scope<'s> {
         place: &str,
         key: &str,
         faults: &mut Faults,
-    ) -> Option<(TaskIx, &'s Component)> {
+    ) -> Option<(TaskSpecIx, &'s Component)> {
         let (Some(task), Some(spec)) = (self.order.get(key), self.spec.tasks.get(key)) else {
             faults.add(
                 format!("{place}.producerTask"),
@@ -51,7 +51,7 @@ pub(super) fn task(
     place: &str,
     spec: &ir::TaskSpec,
     faults: &mut Faults,
-) -> Option<Task> {
+) -> Option<TaskSpec> {
     let name = &spec.component_ref.name;
     let Some(at) = scope.source.place(name) else {
         faults.add(
@@ -76,7 +76,7 @@ pub(super) fn task(
     let iterator = iterator(component, place, spec, faults);
     check_required(component, place, spec, iterator.as_ref(), faults);
     let display = &spec.task_info.name;
-    Some(Task {
+    Some(TaskSpec {
         key: key.to_owned(),
         display_name: if display.is_empty() { key } else { display }.to_owned(),
         component: at,
@@ -134,7 +134,7 @@ fn parameters(
     component: &Component,
     place: &str,
     spec: &ir::TaskSpec,
-    upstream: &mut BTreeSet<TaskIx>,
+    upstream: &mut BTreeSet<TaskSpecIx>,
     faults: &mut Faults,
 ) -> BTreeMap<String, ParameterInput> {
     let mut parameters = BTreeMap::new();
@@ -190,7 +190,7 @@ fn source(
     scope: &Scope<'_>,
     place: &str,
     input: &ir::InputParameter,
-    upstream: &mut BTreeSet<TaskIx>,
+    upstream: &mut BTreeSet<TaskSpecIx>,
     faults: &mut Faults,
 ) -> Option<(ParameterSource, Option<ParameterType>)> {
     if let Some(from) = &input.task_output_parameter {
@@ -275,7 +275,7 @@ fn artifacts(
     component: &Component,
     place: &str,
     spec: &ir::TaskSpec,
-    upstream: &mut BTreeSet<TaskIx>,
+    upstream: &mut BTreeSet<TaskSpecIx>,
     faults: &mut Faults,
 ) -> BTreeMap<String, ArtifactSource> {
     let mut artifacts = BTreeMap::new();

@@ -8,16 +8,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::artifact::Artifact;
-use crate::plan::{ComponentIx, TaskIx};
+use crate::plan::{ComponentIx, TaskSpecIx};
 
-/// The place of a node in the run's state; only valid inside one `RunState`.
+/// The place of a task in the run's state; only valid inside one `RunState`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct NodeIx(pub u32);
+pub struct TaskIx(pub u32);
 
 /// Where a task stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum NodeState {
+pub enum TaskState {
     /// Waits for other tasks.
     Pending,
     /// Everything it waits for is there; the cache is asked or a free slot awaited.
@@ -40,7 +40,7 @@ pub enum NodeState {
     Canceled,
 }
 
-impl NodeState {
+impl TaskState {
     /// Whether nothing more happens to it, short of a retry of the run.
     pub fn ended(self) -> bool {
         match self {
@@ -96,7 +96,7 @@ impl NodeState {
 
 /// Why a task failed, for people and programs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct NodeError {
+pub struct TaskError {
     /// A stable word: `ExitCode`, `Timeout`, `Input`, …
     pub reason: String,
     /// What happened, and the way out where there is one.
@@ -109,7 +109,7 @@ pub struct NodeError {
     pub log_tail: String,
 }
 
-impl NodeError {
+impl TaskError {
     /// An error that has neither exit code nor log.
     pub fn new(reason: &str, message: impl Into<String>) -> Self {
         Self {
@@ -162,7 +162,7 @@ pub struct Change {
     /// When.
     pub at: Timestamp,
     /// To what.
-    pub state: NodeState,
+    pub state: TaskState,
 }
 
 /// How a loop gets on; only in memory, rebuilt from the iterations after a crash.
@@ -171,7 +171,7 @@ pub struct LoopProgress {
     /// One item per iteration; an artifact loop has nulls.
     pub items: Vec<Value>,
     /// The iterations so far, by number.
-    pub iterations: Vec<NodeIx>,
+    pub iterations: Vec<TaskIx>,
     /// How many of them have been started since the loop (re)started.
     pub started: usize,
     /// How many of those have not ended.
@@ -180,32 +180,32 @@ pub struct LoopProgress {
     pub failed: bool,
 }
 
-/// What a node is in the graph.
+/// What a task is in the graph.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Role {
     /// The run itself.
     Root,
     /// A task of the parent's DAG.
-    Task(TaskIx),
+    Task(TaskSpecIx),
     /// One iteration of the parent loop.
     Iteration(u32),
 }
 
 /// One task of a run.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Node {
+pub struct Task {
     /// Derived from the run and the path.
     pub id: TaskId,
     /// Task keys and iteration numbers from `root`, joined by dots.
     pub path: String,
     /// The DAG or loop that it is in.
-    pub parent: Option<NodeIx>,
+    pub parent: Option<TaskIx>,
     /// What it is in the parent.
     pub(crate) role: Role,
     /// What it executes.
     pub component: ComponentIx,
     /// Where it stands.
-    pub state: NodeState,
+    pub state: TaskState,
     /// The number of the attempt, from 1; 0 before the first.
     pub attempt: u32,
     /// Failed attempts that count against the retry policy.
@@ -217,7 +217,7 @@ pub struct Node {
     /// Outputs, once it has ended.
     pub outputs: Values,
     /// Why it failed.
-    pub error: Option<NodeError>,
+    pub error: Option<TaskError>,
     /// What the cache said.
     pub cache: Option<CacheNote>,
     /// Why its command has not begun, as the runtime says; empty when nothing is in the way.
@@ -230,12 +230,12 @@ pub struct Node {
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub finished_at: Option<Timestamp>,
-    /// When the next attempt is due, in [`NodeState::Backoff`].
+    /// When the next attempt is due, in [`TaskState::Backoff`].
     pub retry_at: Option<Timestamp>,
     /// Each state it was in.
     pub history: Vec<Change>,
     /// The first of its DAG's tasks; they follow one another.
-    pub children: Option<NodeIx>,
+    pub children: Option<TaskIx>,
     /// How many children have not ended.
     pub(crate) open_children: u32,
     /// How many tasks it still waits for.
@@ -244,12 +244,12 @@ pub struct Node {
     pub progress: Option<Box<LoopProgress>>,
 }
 
-impl Node {
-    /// A node that waits.
+impl Task {
+    /// A task that waits.
     pub(crate) fn pending(
         id: TaskId,
         path: String,
-        parent: Option<NodeIx>,
+        parent: Option<TaskIx>,
         role: Role,
         component: ComponentIx,
         now: Timestamp,
@@ -260,7 +260,7 @@ impl Node {
             parent,
             role,
             component,
-            state: NodeState::Pending,
+            state: TaskState::Pending,
             attempt: 0,
             failures: 0,
             lost: 0,
@@ -276,7 +276,7 @@ impl Node {
             retry_at: None,
             history: vec![Change {
                 at: now,
-                state: NodeState::Pending,
+                state: TaskState::Pending,
             }],
             children: None,
             open_children: 0,
