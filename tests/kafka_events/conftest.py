@@ -10,4 +10,6 @@ def brokers():
     given = os.environ.get("FERROFLOW_TEST_KAFKA")
     if not given:
         pytest.skip("FERROFLOW_TEST_KAFKA is not set (cargo xtask test --cluster sets it)")
+    if not os.environ.get("FERROFLOW_BIN"):
+        pytest.fail("FERROFLOW_BIN is not set (cargo xtask test --cluster builds it and sets it)")
     return given

@@ -1,12 +1,13 @@
 //! Tests and checks.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-use crate::shell::{build, build_static, cargo, program, root, run, target};
+use crate::shell::{build, build_for_debugging, build_static, cargo, program, root, run, target};
 use crate::{picture, python, real_parts, testbed};
 
 /// CI begins no further tests on real parts after that time.
@@ -22,6 +23,10 @@ pub(crate) struct Test {
     /// started.
     #[arg(long)]
     cluster: bool,
+    /// What `cargo test --workspace` is given, for some tests only: `-- --test it NAME`. The program
+    /// that they run is built for debugging, which is quick.
+    #[arg(last = true, conflicts_with = "cluster")]
+    arguments: Vec<String>,
 }
 
 impl Test {
@@ -29,8 +34,11 @@ impl Test {
         if self.cluster {
             return real_parts::test();
         }
+        if !self.arguments.is_empty() {
+            return cargo_test(&build_for_debugging()?, &self.arguments);
+        }
         // The platform that clients and faults are tried on is the one that users run.
-        test(&build()?, &[])?;
+        test(&build()?)?;
         println!(
             "not run here: what needs real Kubernetes, Docker, Kafka, PostgreSQL or S3 \
              (cargo xtask test --cluster)"
@@ -39,19 +47,26 @@ impl Test {
     }
 }
 
-/// Everything that runs without root or servers, with `ferroflow` as the platform.
-fn test(ferroflow: &Path, features: &[&str]) -> anyhow::Result<()> {
+/// The Python of the stock SDK, which brings PyYAML too: tests of what it writes need that.
+fn sdk() -> anyhow::Result<PathBuf> {
     let tests = root().join("tests/kfp_sdk");
-    let folder = target().join("kfp-env");
-    let python = python::environment(&folder, &tests.join("requirements.txt"))?;
+    python::environment(&target().join("kfp-env"), &tests.join("requirements.txt"))
+}
+
+/// `cargo test --workspace` with these arguments, and with `ferroflow` as the platform.
+fn cargo_test(ferroflow: &Path, arguments: &[impl AsRef<OsStr>]) -> anyhow::Result<()> {
+    run(program(env!("CARGO"), &["test", "--workspace"])
+        .args(arguments)
+        .env("FERROFLOW_PYTHON", sdk()?)
+        .env("FERROFLOW_BIN", ferroflow))
+}
+
+/// Everything that runs without root or servers, with `ferroflow` as the platform.
+fn test(ferroflow: &Path) -> anyhow::Result<()> {
     println!("$ cargo test --workspace");
-    // The SDK brings PyYAML, which tests of what it writes need.
-    run(program(env!("CARGO"), &["test", "--quiet", "--workspace"])
-        .args(features)
-        .env("FERROFLOW_PYTHON", &python)
-        .env("FERROFLOW_BIN", ferroflow))?;
+    cargo_test(ferroflow, &["--quiet"])?;
     println!("$ pytest tests/kfp_sdk");
-    let mut pytest = Command::new(python);
+    let mut pytest = Command::new(sdk()?);
     pytest.args([
         "-m",
         "pytest",
@@ -69,16 +84,16 @@ fn test(ferroflow: &Path, features: &[&str]) -> anyhow::Result<()> {
 pub(crate) fn ci() -> anyhow::Result<()> {
     let end = Instant::now() + LAST_BEGIN;
     if let Some(obstacle) = real_parts::obstacle() {
-        test(&build()?, &[])?;
-        checks(&[])?;
+        test(&build()?)?;
+        checks()?;
         println!("not run: tests on real parts ({obstacle})");
         return Ok(());
     }
-    // Both tiers share what is built: the programs for images, the tests with every feature.
-    let features = ["--features", real_parts::FEATURES];
+    // Both tiers share what is built: the programs for images, and the tests. Those have no TLS for
+    // Kafka, as OpenSSL would be built once more for them; the programs have it.
     let programs = build_static("quick")?;
-    test(&programs.join("ferroflow"), &features)?;
-    checks(&features)?;
+    test(&programs.join("ferroflow"))?;
+    checks()?;
     if Instant::now() > end {
         println!("not run: tests on real parts (there was no time left)");
         return Ok(());
@@ -98,13 +113,12 @@ pub(crate) fn ci() -> anyhow::Result<()> {
     tested.and(stopped)
 }
 
-fn checks(features: &[&str]) -> anyhow::Result<()> {
+fn checks() -> anyhow::Result<()> {
     cargo(&["fmt", "--all", "--check"])?;
     println!("$ cargo xtask picture --check");
     picture::check()?;
     println!("$ cargo clippy --workspace --all-targets");
     let mut clippy = program(env!("CARGO"), &["clippy", "--quiet", "--workspace"]);
-    clippy.args(features);
     run(clippy.args(["--all-targets", "--", "-D", "warnings"]))?;
     let deny = cargo_deny()?;
     println!("$ cargo deny check bans licenses sources");

@@ -1,4 +1,4 @@
-//! The program of the former version, whose data this one takes over (tests/tests/upgrade).
+//! The program of the former version, whose data this one takes over (`tests/tests/it/upgrade.rs`).
 
 use std::fs;
 use std::path::PathBuf;

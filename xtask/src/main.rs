@@ -14,6 +14,7 @@ mod python;
 mod quickstart;
 mod real_parts;
 mod shell;
+mod test_binaries;
 mod testbed;
 
 use clap::Parser;

@@ -5,93 +5,110 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-use crate::shell::{program, root, run, target};
+use crate::shell::{root, run, target};
+use crate::test_binaries::{Selection, TestBinaries, of, units};
 use crate::testbed::{self, Part};
 use crate::{former, python};
 
-/// What these tests need beside the workspace's own features.
-pub(crate) const FEATURES: &str = "ferroflow-bus/kafka-tls";
+/// What tests of Kafka's secure listeners need beside the workspace's own features. It builds OpenSSL,
+/// which takes minutes.
+const FEATURES: [&str; 2] = ["--features", "ferroflow-bus/kafka-tls"];
 
 /// Tests of one kind.
 struct Group {
     what: &'static str,
-    arguments: &'static [&'static str],
+    tests: &'static [Selection],
     /// Whether CI runs it; all are run by `cargo xtask test --cluster`.
     ci: bool,
+    /// Whether its tests run at once: they share a server, but break nothing.
+    at_once: bool,
 }
 
-const fn group(ci: bool, what: &'static str, arguments: &'static [&'static str]) -> Group {
+const fn group(ci: bool, what: &'static str, tests: &'static [Selection]) -> Group {
     Group {
         what,
-        arguments,
+        tests,
         ci,
+        at_once: false,
     }
 }
 
-/// Each skips itself where its part is not there. What breaks parts comes last.
+const PIPELINES: &str = "services/pipeline-svc";
+
+/// What needs nothing but a database is required to find one; other tests skip themselves where
+/// their part is not there. What breaks parts comes last.
 const GROUPS: &[Group] = &[
-    group(true, "stores on PostgreSQL", &["--lib", "store::"]),
-    group(
-        true,
-        "the database library on PostgreSQL",
-        &["--test", "it"],
-    ),
+    Group {
+        at_once: true,
+        ..group(
+            true,
+            "stores on PostgreSQL",
+            &[
+                units(&["store::"]),
+                of("crates/db", "it", &[]),
+                of("crates/ownership", "lib", &[]),
+                of("crates/bus", "it", &["--skip", "kafka::"]),
+                of("tests/sixth", "it", &[]),
+            ],
+        )
+    },
     group(
         true,
         "objects that a real API server takes",
-        &["--lib", "kubernetes::"],
+        &[units(&["kubernetes::"])],
     ),
     group(
         true,
         "replicas on PostgreSQL",
-        &["--test", "replicas", "--test", "default_experiment"],
+        &[of(PIPELINES, "it", &["replicas::", "default_experiment::"])],
     ),
     group(
         true,
         "what the former version left",
-        &["--test", "upgrade", "recorded"],
+        &[of("tests", "it", &["upgrade::a_recorded"])],
     ),
     group(
         true,
         "the runtime's contract over Docker and Kubernetes, warm pods",
         &[
-            "--test",
-            "docker_contract",
-            "--test",
-            "kubernetes_contract",
-            "--test",
-            "warm_pods",
+            of("crates/launcher", "docker_contract", &[]),
+            of("crates/launcher", "kubernetes_contract", &[]),
+            of("crates/launcher", "warm_pods", &[]),
         ],
     ),
     group(
         true,
         "causes of failures in containers and pods",
-        &["--test", "causes"],
+        &[of(PIPELINES, "it", &["causes::"])],
     ),
     group(
         true,
         "containers, and restarts of Docker",
-        &["--test", "docker"],
+        &[of("tests", "cluster", &["docker::"])],
     ),
     group(
         true,
         "the chart, replicas in pods, upgrades of what runs",
         &[
-            "--test",
-            "cluster_chart",
-            "--test",
-            "cluster_replicas",
-            "--test",
-            "upgrade",
+            of("tests", "cluster", &["chart::", "replicas::"]),
+            of("tests", "it", &["upgrade::"]),
         ],
     ),
     group(
         false,
         "compiled pipelines of the ecosystem",
-        &["--test", "cluster_conformance"],
+        &[of("tests", "cluster", &["conformance::"])],
     ),
-    group(false, "Kafka, and restarts of it", &["--test", "kafka"]),
-    group(false, "faults of each part", &["--test", "cluster_faults"]),
+    group(
+        false,
+        "Kafka, and restarts of it",
+        &[of("crates/bus", "it", &["kafka::"])],
+    ),
+    group(
+        false,
+        "faults of each part",
+        &[of("tests", "cluster", &["faults::"])],
+    ),
 ];
 
 /// Why the test bed cannot be on this machine, if so.
@@ -111,6 +128,9 @@ pub(crate) fn obstacle() -> Option<&'static str> {
     }
     None
 }
+
+/// The variables that name programs of this checkout.
+const PROGRAMS: [&str; 2] = ["FERROFLOW_BIN", "FERROFLOW_TEST_LAUNCHER"];
 
 /// Starts what is not there; the variables by which tests find the parts.
 pub(crate) fn up() -> anyhow::Result<Vec<(&'static str, String)>> {
@@ -139,7 +159,8 @@ pub(crate) fn up() -> anyhow::Result<Vec<(&'static str, String)>> {
     if databases {
         given.push(("FERROFLOW_TEST_POD_DATABASE", testbed::database_for_pods()?));
     }
-    given.retain(|(name, _)| std::env::var_os(name).is_none());
+    // Programs were built just now; one of the environment may be older.
+    given.retain(|(name, _)| PROGRAMS.contains(name) || std::env::var_os(name).is_none());
     let ours = std::env::var_os(Part::Kubernetes.variable()).is_none();
     if ours {
         let us = std::env::current_exe()?.display().to_string();
@@ -168,14 +189,18 @@ pub(crate) fn test() -> anyhow::Result<()> {
     test_until(&given, None)
 }
 
-/// The same for CI where there is an `end`: its groups only, and none is begun after that time; what
-/// was left out is said.
+/// The same for CI where there is an `end`: its groups only, without TLS of Kafka, and none is begun
+/// after that time; what was left out is said.
 pub(crate) fn test_until(
     given: &[(&'static str, String)],
     end: Option<Instant>,
 ) -> anyhow::Result<()> {
     let late = || end.is_some_and(|end| Instant::now() > end);
     let (mut left, mut whole) = (Vec::new(), Vec::new());
+    let features: &[&str] = if end.is_some() { &[] } else { &FEATURES };
+    let binaries = TestBinaries::build(features)?;
+    let mut given = given.to_vec();
+    given.push(("FERROFLOW_TEST_REQUIRE", "postgres".to_owned()));
     for group in GROUPS {
         if end.is_some() && !group.ci {
             whole.push(group.what);
@@ -185,28 +210,32 @@ pub(crate) fn test_until(
             left.push(group.what);
             continue;
         }
-        let arguments = group.arguments.join(" ");
-        println!("$ cargo test --workspace {arguments} ({})", group.what);
+        println!("tests on real parts: {}", group.what);
         let begun = Instant::now();
-        // Built as a whole: one package alone would be built once more, with fewer features.
-        let mut test = program(env!("CARGO"), &["test", "--quiet", "--workspace"]);
-        test.args(["--features", FEATURES]);
         // One at a time: what one test kills, another one may need.
-        test.args(group.arguments)
-            .args(["--", "--test-threads", "1", "--nocapture"]);
-        run(test.envs(given.iter().cloned()))?;
+        let alone = ["--nocapture", "--test-threads", "1"];
+        let flags = if group.at_once {
+            &alone[..1]
+        } else {
+            &alone[..]
+        };
+        let tested = binaries.run(group.tests, flags, &given);
+        tested.with_context(|| format!("tests on real parts: {}", group.what))?;
         println!("{}: passed in {}", group.what, minutes(begun.elapsed()));
     }
     if late() {
         left.push("stock clients of Kafka");
     } else {
-        stock_kafka_clients(given)?;
+        stock_kafka_clients(&given)?;
     }
     if !left.is_empty() {
         println!("not run, there was no time left: {}", left.join("; "));
     }
     if !whole.is_empty() {
-        println!("left to `cargo xtask test --cluster`: {}", whole.join("; "));
+        println!(
+            "left to `cargo xtask test --cluster`: {}; TLS of Kafka",
+            whole.join("; ")
+        );
     }
     Ok(())
 }
@@ -226,4 +255,75 @@ fn stock_kafka_clients(given: &[(&'static str, String)]) -> anyhow::Result<()> {
         .arg(tests)
         .current_dir(root())
         .envs(given.iter().cloned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// What tests name that use real parts.
+    const USES: [&str; 6] = [
+        "DATABASE_URL",
+        "each_db",
+        "FERROFLOW_TEST_KAFKA",
+        "KUBECONFIG",
+        "testkit::cluster",
+        "testkit::docker",
+    ];
+
+    /// Files below a folder that only tests have and that use real parts.
+    fn using_parts(folder: &Path, found: &mut Vec<String>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                using_parts(&path, found);
+                continue;
+            }
+            let short = path.strip_prefix(root()).unwrap().display().to_string();
+            let is_test = short.contains("/tests/") || short.ends_with("/tests.rs");
+            if !is_test || path.extension().is_none_or(|end| end != "rs") {
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            if USES.iter().any(|part| text.contains(part)) {
+                found.push(short);
+            }
+        }
+    }
+
+    #[test]
+    fn every_test_that_uses_real_parts_is_in_a_group() {
+        let mut found = Vec::new();
+        for folder in ["bin", "crates", "services", "tests"] {
+            using_parts(&root().join(folder), &mut found);
+        }
+        assert!(found.len() > 20, "{found:#?}");
+        let groups = || GROUPS.iter().flat_map(|group| group.tests);
+        let left: Vec<_> = found
+            .iter()
+            .filter(|file| !groups().any(|selection| selection.covers(file)))
+            .collect();
+        assert!(
+            left.is_empty(),
+            "run on no real part by any group: {left:#?}"
+        );
+    }
+
+    #[test]
+    fn ci_runs_every_store_on_postgresql() {
+        let group = GROUPS.iter().find(|group| group.ci && group.at_once);
+        let stores = group.unwrap().tests;
+        for file in [
+            "services/pipeline-svc/src/store/tests.rs",
+            "services/next-svc/src/store/tests/things.rs",
+            "crates/db/tests/it/leases.rs",
+            "crates/ownership/src/tests/claims.rs",
+            "crates/bus/tests/it/services.rs",
+        ] {
+            let covered = stores.iter().any(|selection| selection.covers(file));
+            assert!(covered, "{file}");
+        }
+    }
 }

@@ -53,6 +53,12 @@ pub(crate) fn build_with_progress() -> anyhow::Result<PathBuf> {
     build_ferroflow(&[])
 }
 
+/// Builds `ferroflow` as developers try it: what tests are built from is not built once more.
+pub(crate) fn build_for_debugging() -> anyhow::Result<PathBuf> {
+    cargo(&["build", "--quiet", "--workspace", "--bin", "ferroflow"])?;
+    Ok(target().join("debug/ferroflow"))
+}
+
 fn build_ferroflow(more: &[&str]) -> anyhow::Result<PathBuf> {
     let arguments = ["build", "--profile", "quick", "--package", "ferroflow"];
     cargo(&[&arguments[..], more].concat())?;

@@ -2,7 +2,8 @@
 //!
 //! `proto/wire.lock` lists every field, enum value, RPC, HTTP rule and rule of access that was ever
 //! promised. A
-//! line that is gone fails; new lines are added with `FERROFLOW_BLESS=1 cargo test`.
+//! line that is gone fails; new lines are added with
+//! `FERROFLOW_BLESS=1 cargo test --workspace --test wire`.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

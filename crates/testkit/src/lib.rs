@@ -17,6 +17,7 @@ pub mod scene;
 pub mod services;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -26,21 +27,29 @@ use serde_json::{Value, json};
 /// How long the platform may take to be ready, on a machine that does other things as well.
 const READY: Duration = Duration::from_secs(30);
 
-/// The built `ferroflow`: `FERROFLOW_BIN`, or the newest in `target`.
+/// The `ferroflow` under test, which `FERROFLOW_BIN` names. Nothing is searched for: what lies in
+/// `target` may have been built from other sources.
 pub fn binary() -> PathBuf {
-    if let Some(given) = std::env::var_os("FERROFLOW_BIN") {
-        return given.into();
+    named_by(std::env::var_os("FERROFLOW_BIN")).unwrap_or_else(|reason| panic!("{reason}"))
+}
+
+fn named_by(given: Option<OsString>) -> Result<PathBuf, String> {
+    const WAY_OUT: &str = "`cargo xtask test -- --test it NAME` builds the program and gives it to \
+        one test, `cargo xtask test` to all; or FERROFLOW_BIN=/path/to/ferroflow cargo test";
+    let Some(given) = given.filter(|given| !given.is_empty()) else {
+        return Err(format!(
+            "FERROFLOW_BIN is not set, and names the ferroflow to test. {WAY_OUT}"
+        ));
+    };
+    let program = PathBuf::from(given);
+    // Tests run in the folders of their packages, so a relative path would mean one of many.
+    if !program.is_absolute() || !program.is_file() {
+        let shown = program.display();
+        return Err(format!(
+            "FERROFLOW_BIN is {shown}, which is not the absolute path of a program. {WAY_OUT}"
+        ));
     }
-    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target");
-    let built = ["quick", "debug", "release"].map(|profile| target.join(profile).join("ferroflow"));
-    let newest = built.into_iter().filter_map(|path| {
-        let modified = path.metadata().ok()?.modified().ok()?;
-        Some((modified, path))
-    });
-    newest
-        .max()
-        .expect("build it first: cargo build -p ferroflow")
-        .1
+    Ok(program)
 }
 
 /// `ferroflow` of the version before, whose data this one has to take over: `FERROFLOW_FORMER_BIN`,
@@ -348,4 +357,33 @@ pub fn shell_pipeline(name: &str, tasks: &[(String, String, Vec<String>)]) -> Va
         });
     }
     spec
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_is_the_one_that_is_named() {
+        let us = std::env::current_exe().unwrap();
+        assert_eq!(named_by(Some(us.clone().into())), Ok(us));
+    }
+
+    #[test]
+    fn no_other_program_stands_in_for_the_one_that_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let gone = folder.path().join("ferroflow");
+        for (given, said) in [
+            (None, "FERROFLOW_BIN is not set"),
+            (Some(OsString::new()), "FERROFLOW_BIN is not set"),
+            (Some(gone.clone().into()), "not the absolute path"),
+            (Some(folder.path().into()), "not the absolute path"),
+            // It is there, seen from the folder of this package.
+            (Some("src/lib.rs".into()), "not the absolute path"),
+        ] {
+            let reason = named_by(given.clone()).unwrap_err();
+            assert!(reason.contains(said), "{given:?}: {reason}");
+            assert!(reason.contains("cargo xtask test -- --test it"), "{reason}");
+        }
+    }
 }

@@ -27,7 +27,14 @@ fn metadata(others: &[(&str, &str, Value)]) -> Value {
             .iter()
             .filter(|(of, other, _)| of == name && !other.is_empty());
         let dependencies = of.map(|(_, other, kind)| json!({"name": other, "kind": kind}));
-        json!({"name": name, "dependencies": dependencies.collect::<Vec<_>>()})
+        let folder = match name.as_str() {
+            "ferroflow-gateway" | "ferroflow-pipeline-svc" => "services",
+            _ => "crates",
+        };
+        json!({
+            "name": name, "dependencies": dependencies.collect::<Vec<_>>(),
+            "manifest_path": format!("/w/{folder}/{name}/Cargo.toml"),
+        })
     });
     json!({"packages": packages.collect::<Vec<_>>()})
 }
@@ -86,6 +93,16 @@ fn a_dependency_against_the_arrows_is_found() {
     assert!(found("ferroflow-db", "ferroflow-bus", json!("dev")).is_empty());
     assert!(found("ferroflow-bus", "ferroflow-db", null()).is_empty());
     assert!(found("xtask", "ferroflow-gateway", null()).is_empty());
+
+    let dev = |name: &str, other: &str| found(name, other, json!("dev"));
+    assert_eq!(
+        dev("ferroflow-pipeline-svc", "ferroflow-gateway"),
+        ["tests of pipeline-svc must not link ferroflow-gateway"]
+    );
+    assert_eq!(dev("ferroflow-bus", "ferroflow-pipeline-svc").len(), 1);
+    assert!(dev("ferroflow-gateway", "ferroflow-gateway").is_empty());
+    assert!(dev("ferroflow-gateway", "ferroflow-testkit").is_empty());
+    assert!(dev("ferroflow-tests", "ferroflow-gateway").is_empty());
 
     for impure in [
         "tokio",

@@ -11,8 +11,8 @@ pub(crate) const SERVICE_MAX: usize = 8000;
 pub(crate) const LARGER: &[(&str, usize)] = &[("services/pipeline-svc", 8_750)];
 
 /// Lines of tests to 100 lines of code that a package of `crates/` or `services/` has at least: what
-/// it had when the floor was set, rounded down to fives. Some have most of their tests in `tests/`,
-/// which counts for none of them.
+/// it had when the floor was set, rounded down to fives. Some are tested by
+/// `tests/` or by other packages' tests, which count for none of them.
 pub(crate) const FLOORS: &[(&str, usize)] = &[
     ("bin/ferroflow", 5),
     ("crates/artifacts", 35),
@@ -29,8 +29,8 @@ pub(crate) const FLOORS: &[(&str, usize)] = &[
     ("crates/testkit", 0),
     ("crates/types", 25),
     ("crates/yaml", 45),
-    ("services/gateway", 70),
-    ("services/pipeline-svc", 25),
+    ("services/gateway", 90),
+    ("services/pipeline-svc", 55),
 ];
 
 /// Lines that are neither blank nor comments.

@@ -78,6 +78,9 @@ pub(crate) fn breaches(metadata: &Value) -> Vec<String> {
             breaches.push(format!("{listed} is listed, but there is no such package"));
         }
     }
+    for package in packages {
+        breaches.extend(dev_breaches(package, &services(packages)));
+    }
     for (package, name) in packages.iter().zip(&names) {
         let Some((_, may)) = CRATES.iter().find(|(listed, _)| listed == name) else {
             breaches.push(format!("{name} is not listed among CRATES"));
@@ -91,6 +94,34 @@ pub(crate) fn breaches(metadata: &Value) -> Vec<String> {
         }
     }
     breaches
+}
+
+/// Packages below `services/`.
+fn services(packages: &[Value]) -> Vec<&str> {
+    let is_service = |package: &&Value| {
+        let manifest = package["manifest_path"].as_str().unwrap_or_default();
+        manifest.contains("/services/")
+    };
+    let services = packages.iter().filter(is_service);
+    services
+        .map(|package| package["name"].as_str().unwrap())
+        .collect()
+}
+
+/// Services that the tests of a crate or service link: they are given the built platform instead.
+fn dev_breaches(package: &Value, services: &[&str]) -> Vec<String> {
+    let name = package["name"].as_str().unwrap();
+    let linked = package["dependencies"].as_array().unwrap().iter();
+    let linked = linked.filter(|dependency| dependency["kind"] == "dev");
+    let linked = linked.map(|dependency| dependency["name"].as_str().unwrap());
+    let all = matches!(
+        CRATES.iter().find(|(listed, _)| *listed == short(name)),
+        Some((_, OnAll))
+    );
+    let linked = linked.filter(|other| !all && *other != name && services.contains(other));
+    linked
+        .map(|other| format!("tests of {} must not link {other}", short(name)))
+        .collect()
 }
 
 fn dependency_breach(name: &str, may: &May, ours: &[&str], other: &str) -> Option<String> {

@@ -6,5 +6,7 @@
     reason = "a test that cannot go on panics"
 )]
 
+#[cfg(feature = "kafka")]
+mod kafka;
 mod log;
 mod services;

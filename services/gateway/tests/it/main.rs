@@ -1,4 +1,5 @@
-//! The gateway over real sockets, with a service behind it whose contract only these tests have.
+//! The gateway over real sockets, with a service behind it whose contract only these tests have;
+//! `platform` has the whole platform behind it.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -12,4 +13,5 @@ mod echo;
 mod generated;
 mod health;
 mod hop;
+mod platform;
 mod scene;

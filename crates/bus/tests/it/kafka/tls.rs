@@ -1,0 +1,124 @@
+//! TLS, SCRAM and client certificates against listeners that insist on them.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ferroflow_bus::kafka::{KafkaConfig, KafkaRelay};
+
+use super::scene::{Got, Noting, Scene, eventually, firsts};
+
+/// The listeners of the test bed, and the folder with their authority and the test's user.
+struct Secure {
+    sasl_ssl: String,
+    ssl: String,
+    folder: String,
+}
+
+impl Secure {
+    fn open() -> Option<Self> {
+        let variable = |name: &str| std::env::var(name).ok();
+        let found = (
+            variable("FERROFLOW_TEST_KAFKA_SASL_SSL"),
+            variable("FERROFLOW_TEST_KAFKA_SSL"),
+            variable("FERROFLOW_TEST_KAFKA_FILES"),
+        );
+        let (Some(sasl_ssl), Some(ssl), Some(folder)) = found else {
+            println!("skipped: FERROFLOW_TEST_KAFKA_SASL_SSL, _SSL and _FILES are not set");
+            return None;
+        };
+        Some(Self {
+            sasl_ssl,
+            ssl,
+            folder,
+        })
+    }
+
+    fn file(&self, name: &str) -> String {
+        Path::new(&self.folder).join(name).display().to_string()
+    }
+
+    fn scram(&self, mechanism: &str) -> KafkaConfig {
+        KafkaConfig {
+            brokers: self.sasl_ssl.clone(),
+            security_protocol: "sasl_ssl".to_owned(),
+            sasl_mechanism: mechanism.to_owned(),
+            sasl_username: "ferroflow".to_owned(),
+            sasl_password_file: self.file("password"),
+            tls_ca_file: self.file("ca.crt"),
+            partitions: 4,
+            ..KafkaConfig::default()
+        }
+    }
+
+    fn certificate(&self) -> KafkaConfig {
+        KafkaConfig {
+            brokers: self.ssl.clone(),
+            security_protocol: "ssl".to_owned(),
+            tls_ca_file: self.file("ca.crt"),
+            tls_certificate_file: self.file("client.crt"),
+            tls_key_file: self.file("client.key"),
+            partitions: 4,
+            ..KafkaConfig::default()
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_go_and_come_over_tls_with_scram_and_with_a_certificate() {
+    let Some(secure) = Secure::open() else { return };
+    let ways = [
+        secure.scram("SCRAM-SHA-512"),
+        secure.scram("SCRAM-SHA-256"),
+        secure.scram("PLAIN"),
+        secure.certificate(),
+    ];
+    for config in ways {
+        let scene = Scene::with(config);
+        scene.relay(&scene.events(&["a"], 20)).await;
+        let got = Got::default();
+        let handler = Noting {
+            got: Arc::clone(&got),
+            time: Duration::ZERO,
+        };
+        let running = scene.start("tls", handler);
+        eventually("not all came", || got.lock().unwrap().len() >= 20).await;
+        running.end().await;
+
+        assert_eq!(
+            firsts(&got.lock().unwrap(), "a"),
+            (1..=20).collect::<Vec<_>>()
+        );
+        let config = &scene.config;
+        println!(
+            "{} {}: 20 events",
+            config.security_protocol, config.sasl_mechanism
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_password_and_an_unknown_authority_are_not_let_in() {
+    let Some(secure) = Secure::open() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let wrong = folder.path().join("password");
+    std::fs::write(&wrong, "guessed").unwrap();
+    let mut guessed = secure.scram("SCRAM-SHA-512");
+    guessed.sasl_password_file = wrong.display().to_string();
+    let mut strange = secure.scram("SCRAM-SHA-512");
+    strange.tls_ca_file = secure.file("other-ca.crt");
+    let mut without = secure.certificate();
+    without.tls_certificate_file.clear();
+    without.tls_key_file.clear();
+
+    for config in [guessed, strange, without] {
+        let scene = Scene::with(config);
+        let bus = scene.bus().await;
+        bus.publish(&scene.events(&["a"], 1)).await.unwrap();
+        let relay = KafkaRelay::open(&scene.config, bus).await.unwrap();
+
+        let refused = tokio::time::timeout(Duration::from_secs(20), relay.tick()).await;
+
+        assert!(refused.is_ok_and(|moved| moved.is_err()));
+    }
+}
