@@ -55,3 +55,26 @@ fn main() -> anyhow::Result<()> {
         Task::Launcher => shell::print_launcher(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_tasks_are_well_formed() {
+        Task::command().debug_assert();
+    }
+
+    #[test]
+    fn a_single_test_is_named_after_two_hyphens() {
+        let parse = |more: &[&str]| Task::try_parse_from([&["xtask", "test"], more].concat());
+
+        assert!(parse(&["--", "--test", "it", "cancel::"]).is_ok());
+        assert!(parse(&["--cluster"]).is_ok());
+        assert!(parse(&["--test", "it"]).is_err());
+        let both = parse(&["--cluster", "--", "--test", "it"]).unwrap_err();
+        assert_eq!(both.kind(), clap::error::ErrorKind::ArgumentConflict);
+    }
+}
