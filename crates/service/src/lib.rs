@@ -5,6 +5,7 @@
 //! | [`config`] | settings out of defaults, file, environment, flags |
 //! | [`telemetry`] | logs, traces, trace context |
 //! | [`metrics`] | the Prometheus endpoint's text |
+//! | [`listing`] | which part of a list a request asks for |
 //! | [`request`] | fields of requests, read or refused by name |
 //! | [`runner`] | named tasks and the order in which they stop |
 //! | [`grpc`] | listeners, channels, the server's layers |
@@ -17,6 +18,7 @@
 pub mod config;
 pub mod grpc;
 pub mod identity;
+pub mod listing;
 pub mod metrics;
 pub mod request;
 pub mod runner;

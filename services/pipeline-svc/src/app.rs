@@ -4,7 +4,6 @@ pub(crate) mod artifacts;
 pub(crate) mod create_run;
 pub(crate) mod events;
 pub(crate) mod experiments;
-pub(crate) mod list;
 pub(crate) mod packages;
 pub(crate) mod pipelines;
 pub(crate) mod plans;

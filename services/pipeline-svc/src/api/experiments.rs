@@ -3,12 +3,12 @@
 use ferroflow_proto::kfp::v2beta1 as pb;
 use ferroflow_proto::kfp::v2beta1::experiment_service_server::ExperimentService;
 use ferroflow_service::grpc::caller;
+use ferroflow_service::listing::ListRequest;
 use ferroflow_service::request::{invalid, parsed};
 use tonic::{Request, Response, Status};
 
 use super::{Api, convert, failed};
 use crate::app::experiments::{self, CreateExperiment};
-use crate::app::list::ListRequest;
 use crate::domain::run::StorageState;
 
 #[tonic::async_trait]

@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use ferroflow_proto::kfp::v2beta1 as pb;
 use ferroflow_proto::kfp::v2beta1::pipeline_service_server::PipelineService;
 use ferroflow_service::grpc::caller;
+use ferroflow_service::listing::ListRequest;
 use ferroflow_service::request::{invalid, parsed};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use super::{Api, convert, failed};
-use crate::app::list::ListRequest;
 use crate::app::packages;
 use crate::app::pipelines::{self, CreatePipeline};
 use crate::app::versions::{self, NewVersion};

@@ -11,6 +11,7 @@ use ferroflow_proto::pipelines::v1::schedule_service_server::ScheduleService;
 use ferroflow_proto::pipelines::v1::{ListDueTimesRequest, ListDueTimesResponse};
 use ferroflow_schedule::{Limits, Trigger, When};
 use ferroflow_service::grpc::caller;
+use ferroflow_service::listing::ListRequest;
 use ferroflow_service::request::{invalid, parsed, parsed_opt, time_opt};
 use ferroflow_types::{Caller, Timestamp};
 use serde_json::Value;
@@ -19,7 +20,6 @@ use tonic::{Request, Response, Status};
 use super::elide::Allowance;
 use super::{Api, convert, failed, source};
 use crate::app::create_run::{CreateRun, PipelineSource};
-use crate::app::list::ListRequest;
 use crate::app::recurring_runs::{self, CreateRecurringRun};
 use crate::domain::recurring::{PipelineChoice, RecurringRun};
 

@@ -5,6 +5,7 @@ use ferroflow_proto::kfp::v2beta1 as pb;
 use ferroflow_proto::kfp::v2beta1::run::PipelineSource as Given;
 use ferroflow_proto::kfp::v2beta1::run_service_server::RunService;
 use ferroflow_service::grpc::caller;
+use ferroflow_service::listing::ListRequest;
 use ferroflow_service::request::{invalid, parsed, parsed_opt, time_opt};
 use ferroflow_types::{Caller, RunId};
 use serde_json::Value;
@@ -13,7 +14,6 @@ use tonic::{Request, Response, Status};
 use super::elide::Allowance;
 use super::{Api, convert, failed, source};
 use crate::app::create_run::{self, CreateRun};
-use crate::app::list::ListRequest;
 use crate::app::runs;
 use crate::domain::run::StorageState;
 

@@ -2,13 +2,13 @@
 
 use ferroflow_db::list::Within;
 use ferroflow_db::{Read, WriteTx};
+use ferroflow_service::listing::{ListRequest, listing};
 use ferroflow_types::event::Subject;
 use ferroflow_types::listing::Page;
 use ferroflow_types::{Access, Caller, CloudEvent, Error, ErrorKind, Namespace, Scope, Timestamp};
 use serde_json::json;
 
 use super::events::{self, Change};
-use super::list::{ListRequest, listing};
 use super::{Ctx, recurring_runs};
 use crate::domain::definition::{EXPERIMENT_NAME_MAX, Experiment, check_name};
 use crate::domain::id::ExperimentId;

@@ -3,6 +3,7 @@
 
 use ferroflow_db::WriteTx;
 use ferroflow_schedule::{Due, Limits, Progress, Schedule, ScheduleError, Trigger, When};
+use ferroflow_service::listing::{ListRequest, listing};
 use ferroflow_types::event::Subject;
 use ferroflow_types::listing::Page;
 use ferroflow_types::{
@@ -12,7 +13,6 @@ use serde_json::{Value, json};
 
 use super::create_run::{self, CreateRun, PipelineSource};
 use super::events::{self, Change};
-use super::list::{ListRequest, listing};
 use super::schedules::SCHEDULES;
 use super::{Ctx, experiments, versions};
 use crate::domain::definition::{Experiment, check_name};

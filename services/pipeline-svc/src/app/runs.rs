@@ -2,11 +2,11 @@
 
 use ferroflow_db::{DbError, Read};
 use ferroflow_pipeline_engine::engine::TaskRow;
+use ferroflow_service::listing::{ListRequest, listing};
 use ferroflow_types::listing::Page;
 use ferroflow_types::{Caller, Error, ErrorKind, RunId, Scope};
 
 use super::events::{self, Change};
-use super::list::{ListRequest, listing};
 use super::{Ctx, experiments, versions};
 use crate::domain::id::ExperimentId;
 use crate::domain::request::{Refusal, Request};

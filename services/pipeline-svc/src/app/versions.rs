@@ -2,6 +2,7 @@
 
 use ferroflow_db::list::Within;
 use ferroflow_db::{Read, WriteTx};
+use ferroflow_service::listing::{ListRequest, listing};
 use ferroflow_types::event::Subject;
 use ferroflow_types::listing::Page;
 use ferroflow_types::{Caller, Error, Scope};
@@ -9,7 +10,6 @@ use serde_json::{Value, json};
 
 use super::events::{self, Change};
 use super::experiments::taken;
-use super::list::{ListRequest, listing};
 use super::spec_file::SpecFile;
 use super::{Ctx, pipelines, plans};
 use crate::domain::definition::{

@@ -1,6 +1,7 @@
 //! The same statements on every database: SQLite always, PostgreSQL when `DATABASE_URL` names one.
 
 mod default_experiment;
+pub(crate) mod outbox;
 mod ownership;
 mod recurring;
 
@@ -8,16 +9,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ferroflow_db::list::{self, Within};
-use ferroflow_db::{Db, DbError, Read};
+use ferroflow_db::{Db, DbError};
 use ferroflow_pipeline_engine::artifact::Artifact;
 use ferroflow_pipeline_engine::engine::TaskRow;
 use ferroflow_pipeline_engine::engine::task::{Change, TaskState, Values};
+use ferroflow_service::listing::{ListRequest, listing};
 use ferroflow_types::{Caller, Namespace, RunId, TaskId, Timestamp};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 use uuid::Uuid;
 
 use super::{MIGRATIONS, artifacts, experiments, pipelines, runs, specs, tasks, versions};
-use crate::app::list::{ListRequest, listing};
 use crate::domain::artifact::{Maker, StoredArtifact};
 use crate::domain::definition::{Experiment, Pipeline, Version};
 use crate::domain::id::{ExperimentId, PipelineId, PipelineVersionId};
@@ -54,7 +55,10 @@ async fn urls() -> (tempfile::TempDir, Vec<(&'static str, String)>) {
             let admin = Db::open(&url, &[]).await.unwrap();
             let mut tx = admin.begin_write().await.unwrap();
             let create = sqlx::AssertSqlSafe(format!("CREATE SCHEMA {schema}"));
-            sqlx::query(create).execute(tx.conn()).await.unwrap();
+            sqlx::query(create)
+                .execute(ferroflow_db::Read::conn(&mut tx))
+                .await
+                .unwrap();
             tx.commit().await.unwrap();
             let sign = if url.contains('?') { '&' } else { '?' };
             found.push((
@@ -114,25 +118,6 @@ pub(crate) fn run(experiment: &Experiment, number: u32) -> Run {
         event_sequence: 1,
         created_by: "kim".to_owned(),
     }
-}
-
-/// The types of the events that wait for a relay, in their order.
-pub(crate) async fn waiting_events(tx: &mut impl Read) -> Vec<String> {
-    let events = sqlx::query_scalar("SELECT event FROM outbox ORDER BY sequence");
-    let events: Vec<String> = events.fetch_all(tx.conn()).await.unwrap();
-    let kind = |event: String| {
-        let event: Value = serde_json::from_str(&event).unwrap();
-        event["type"].as_str().unwrap().to_owned()
-    };
-    events.into_iter().map(kind).collect()
-}
-
-/// What a relay does once all events are in the log.
-pub(crate) async fn forget_events(db: &Db) {
-    let mut tx = db.begin_write().await.unwrap();
-    let gone = sqlx::query("DELETE FROM outbox").execute(tx.conn()).await;
-    gone.unwrap();
-    tx.commit().await.unwrap();
 }
 
 /// The claim of the replica that created the run.

@@ -11,7 +11,8 @@ use serde_json::json;
 
 use super::*;
 use crate::app::{plans, spec_file};
-use crate::store::tests::{databases, experiment, forget_events, run, waiting_events};
+use crate::store::tests::outbox::{forget_events, waiting_events};
+use crate::store::tests::{databases, experiment, run};
 
 const NOW: Timestamp = Timestamp::from_millis(1_769_860_800_250);
 

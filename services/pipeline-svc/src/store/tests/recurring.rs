@@ -2,10 +2,10 @@
 
 use ferroflow_db::WriteTx;
 use ferroflow_schedule::{Limits, Progress, Trigger, When};
+use ferroflow_service::listing::{ListRequest, listing};
 use ferroflow_types::{Caller, Namespace, Timestamp};
 
 use super::{NOW, databases, experiment, here, run};
-use crate::app::list::{ListRequest, listing};
 use crate::domain::id::{ExperimentId, PipelineId, PipelineVersionId, RecurringRunId};
 use crate::domain::recurring::{PipelineChoice, RecurringRun};
 use crate::domain::run::RunError;

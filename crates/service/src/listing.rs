@@ -1,15 +1,15 @@
-//! What clients say of lists, read: sort_by, filter, page_size, page_token.
+//! What clients say of lists, read: `sort_by`, `filter` (the JSON of Kubeflow's `Filter`), `page_size`,
+//! `page_token`.
 
 use ferroflow_db::page;
-use ferroflow_pipeline_engine::values::whole;
+use ferroflow_types::json::whole;
+use ferroflow_types::listing::{Direction, Listing, Operand, Operation, Predicate, Start};
 use ferroflow_types::{Error, FieldViolation, Timestamp};
 use serde_json::{Map, Value};
 
-use ferroflow_types::listing::{Direction, Listing, Operand, Operation, Predicate, Start};
-
 /// A list request as it came.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct ListRequest {
+pub struct ListRequest {
     /// The token of the page before.
     pub page_token: String,
     /// Entries on a page; 0 for the default.
@@ -29,7 +29,10 @@ fn wrong(field: &str, problem: impl Into<String>) -> Error {
 }
 
 /// The listing that a request asks for.
-pub(crate) fn listing(request: &ListRequest) -> Result<Listing, Error> {
+///
+/// # Errors
+/// Invalid, with the field that is wrong.
+pub fn listing(request: &ListRequest) -> Result<Listing, Error> {
     let page_size = match i64::from(request.page_size) {
         0 => PAGE_DEFAULT,
         size @ 1.. => size.min(PAGE_MAX),
