@@ -95,7 +95,7 @@ impl Watchdog {
             cut: None,
             group: None,
         };
-        let (key, files) = (spec.key, files.clone());
+        let (key, files) = (spec.key.clone(), files.clone());
         Self {
             over: orders.sender,
             thread: std::thread::spawn(move || watch.run(&orders.receiver, &files, &key)),

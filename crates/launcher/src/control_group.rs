@@ -105,7 +105,7 @@ impl Drop for ControlGroup {
 }
 
 fn name(key: &AttemptKey) -> String {
-    format!("ferroflow-{}-{}", key.task, key.attempt)
+    format!("ferroflow-{}", key.name())
 }
 
 /// Where the control group of this process is, if a cgroup v2 file system shows it. Machines with

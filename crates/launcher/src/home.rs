@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use ferroflow_proto::attempts::v1::attempt_service_client::AttemptServiceClient;
 use ferroflow_proto::attempts::v1::{Attempt, ReportRequest, TakeRequest};
+use ferroflow_types::Namespace;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
+use uuid::Uuid;
 
-use crate::AttemptKey;
+use crate::{AttemptKey, Domain, OwnerKey};
 
 /// How long a call may take; one that asks for an attempt is answered within [`TAKE_WAIT`].
 const CALL_PATIENCE: Duration = Duration::from_secs(3);
@@ -136,9 +138,142 @@ fn is_final(status: &Status) -> bool {
 
 fn key_of(attempt: &Attempt) -> Result<AttemptKey, HomeError> {
     let told = |_| HomeError::Told("the attempt");
+    let id = |text: &str| text.parse::<Uuid>().map_err(told);
+    let domain = match attempt.domain.as_str() {
+        "" => Domain::PIPELINES,
+        other => other.parse().map_err(|_| HomeError::Told("the domain"))?,
+    };
+    let namespace = match attempt.namespace.as_str() {
+        // A runtime up to 0.1 knows no other one.
+        "" => Namespace::single_user(),
+        other => other
+            .parse()
+            .map_err(|_| HomeError::Told("the namespace"))?,
+    };
+    let (owner, item) = if domain == Domain::PIPELINES {
+        (id(&attempt.run_id)?, id(&attempt.task_id)?)
+    } else {
+        (id(&attempt.owner_id)?, id(&attempt.item_id)?)
+    };
+    let owner = OwnerKey {
+        domain,
+        namespace,
+        id: owner,
+    };
     Ok(AttemptKey {
-        run: attempt.run_id.parse().map_err(told)?,
-        task: attempt.task_id.parse().map_err(told)?,
+        owner,
+        item,
         attempt: attempt.attempt,
     })
+}
+
+/// The key as a launcher is told it; one up to 0.1 reads what is of pipelines.
+pub fn message(key: AttemptKey) -> Attempt {
+    let AttemptKey {
+        owner,
+        item,
+        attempt,
+    } = key;
+    let known = Attempt {
+        attempt,
+        namespace: owner.namespace.to_string(),
+        ..Attempt::default()
+    };
+    let (owner_id, item_id) = (owner.id.to_string(), item.to_string());
+    if owner.domain == Domain::PIPELINES {
+        Attempt {
+            run_id: owner_id,
+            task_id: item_id,
+            ..known
+        }
+    } else {
+        Attempt {
+            domain: owner.domain.into(),
+            owner_id,
+            item_id,
+            ..known
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(domain: Domain, namespace: &str) -> AttemptKey {
+        AttemptKey {
+            owner: OwnerKey {
+                domain,
+                namespace: namespace.parse().unwrap(),
+                id: Uuid::from_u128(7),
+            },
+            item: Uuid::from_u128(8),
+            attempt: 3,
+        }
+    }
+
+    #[test]
+    fn a_launcher_is_told_the_key_that_was_meant() {
+        for key in [
+            key(Domain::PIPELINES, "default"),
+            key(Domain::PIPELINES, "team-a"),
+            key("tuning".parse().unwrap(), "team-a"),
+        ] {
+            assert_eq!(key_of(&message(key.clone())).unwrap(), key);
+        }
+    }
+
+    #[test]
+    fn either_release_understands_the_other_one() {
+        let key = key(Domain::PIPELINES, "default");
+        let former = Attempt {
+            run_id: Uuid::from_u128(7).to_string(),
+            task_id: Uuid::from_u128(8).to_string(),
+            attempt: 3,
+            ..Attempt::default()
+        };
+
+        assert_eq!(key_of(&former).unwrap(), key);
+        let ours = message(key);
+        let of_former = |one: &Attempt| (one.run_id.clone(), one.task_id.clone(), one.attempt);
+        assert_eq!(of_former(&ours), of_former(&former));
+        assert_eq!(ours.domain, "");
+    }
+
+    #[test]
+    fn a_former_launcher_does_not_take_another_domain_for_a_run() {
+        let told = message(key("tuning".parse().unwrap(), "default"));
+        assert_eq!((told.run_id.as_str(), told.task_id.as_str()), ("", ""));
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused_by_its_part() {
+        let good = message(key("tuning".parse().unwrap(), "team-a"));
+        for (bad, named) in [
+            (
+                Attempt {
+                    domain: "../x".to_owned(),
+                    ..good.clone()
+                },
+                "the domain",
+            ),
+            (
+                Attempt {
+                    namespace: "A".to_owned(),
+                    ..good.clone()
+                },
+                "the namespace",
+            ),
+            (
+                Attempt {
+                    item_id: "x".to_owned(),
+                    ..good
+                },
+                "the attempt",
+            ),
+        ] {
+            let refused = key_of(&bad).unwrap_err().to_string();
+            assert!(refused.starts_with(named), "{refused}");
+        }
+    }
 }

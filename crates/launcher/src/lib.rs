@@ -16,6 +16,7 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`key`] | which attempt |
 //! | [`spec`] | what to do |
 //! | [`outcome`] | what came of it |
 //! | [`run`] | the launcher's life |
@@ -53,6 +54,7 @@ mod family;
 mod files;
 #[cfg(feature = "pod")]
 pub mod home;
+pub mod key;
 mod leftovers;
 pub mod mounts;
 mod orders;
@@ -88,12 +90,13 @@ pub fn main(arguments: &[std::ffi::OsString]) -> std::process::ExitCode {
 pub const NO_REPORT: u8 = 75;
 
 pub use files::{AttemptFiles, open_own};
+pub use key::{AttemptKey, Domain, OwnerKey};
 pub use leftovers::{MARK, end_leftovers};
 pub use mounts::ReadOnly;
 pub use outcome::{AttemptResult, Failure, FailureReason, Outcome, Outputs, ProducedArtifact};
 pub use run::{Surroundings, launch};
 pub use spec::{
-    AttemptKey, AttemptSpec, InputArtifact, InputLink, Limits, MODELS, OutputArtifact,
-    OutputParameter, OutputSpec, ParameterKind, Resources, Workspace,
+    AttemptSpec, InputArtifact, InputLink, Limits, MODELS, OutputArtifact, OutputParameter,
+    OutputSpec, ParameterKind, Resources, Workspace,
 };
 pub use stamps::note_stamps;

@@ -258,7 +258,7 @@ async fn bring(
     key: &AttemptKey,
     stores: &Stores,
 ) -> Result<(), Failure> {
-    let staged = |attempt: u32| folder.join(format!(".ferroflow-{}-{attempt}", key.task));
+    let staged = |attempt: u32| folder.join(format!(".ferroflow-{}-{attempt}", key.item));
     let failed = |error: std::io::Error| crate::command::of_io("cannot keep the content", &error);
     // Earlier attempts may have been killed at it.
     for attempt in 1..=key.attempt {

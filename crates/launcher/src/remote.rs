@@ -1,7 +1,8 @@
 //! An attempt's files in an object store: how a server and a pod find each other's words.
 //!
 //! ```text
-//! <root>/attempts/<run>/<task>/<attempt>/
+//! <root>/attempts/<run>/<task>/<attempt>/           (of pipelines)
+//! <root>/attempts/<domain>/<owner>/<item>/<attempt>/
 //!   spec.json     what to do                      (written by the runtime)
 //!   pod           the warm pod that does it        (none: the pod that is named by the attempt)
 //!   started       made just before the command    (exclusively: it never runs twice)
@@ -15,14 +16,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ferroflow_artifacts::stores::{self, Place, StoreError, Stores};
-use ferroflow_types::RunId;
 use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path as StorePath;
 use object_store::{ObjectStore as _, ObjectStoreExt as _, PutMode, PutOptions};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use crate::{AttemptKey, AttemptSpec, Outcome};
+use crate::{AttemptKey, AttemptSpec, Outcome, OwnerKey};
 
 /// The file that names an attempt's warm pod.
 const POD: &str = "pod";
@@ -70,20 +70,18 @@ pub struct RemoteFiles {
     patience: Duration,
 }
 
-/// The folder of a run's attempts below `root`.
-pub fn run_folder(stores: &Stores, root: &str, run: RunId) -> Result<Place, RemoteError> {
+/// A folder of attempts below `root`.
+fn folder(stores: &Stores, root: &str, inner: &str) -> Result<Place, RemoteError> {
     let mut place = stores.open(root)?;
-    place.path = place.below(Path::new(&format!("attempts/{run}")))?;
+    place.path = place.below(Path::new(&format!("attempts/{inner}")))?;
     Ok(place)
 }
 
 impl RemoteFiles {
     /// The files of `key` below `root`.
     pub fn new(stores: &Stores, root: &str, key: &AttemptKey) -> Result<Self, RemoteError> {
-        let mut place = run_folder(stores, root, key.run)?;
-        place.path = place.below(Path::new(&format!("{}/{}", key.task, key.attempt)))?;
         Ok(Self {
-            place,
+            place: folder(stores, root, &key.folder())?,
             patience: stores.patience(),
         })
     }
@@ -239,9 +237,13 @@ impl RemoteFiles {
     }
 }
 
-/// Forgets the files of all attempts of a run.
-pub async fn delete_run(stores: &Stores, root: &str, run: RunId) -> Result<(), RemoteError> {
-    let folder = run_folder(stores, root, run)?;
+/// Forgets the files of all attempts of an owner.
+pub async fn delete_owner(
+    stores: &Stores,
+    root: &str,
+    owner: &OwnerKey,
+) -> Result<(), RemoteError> {
+    let folder = folder(stores, root, &owner.folder())?;
     let listed = folder.store.list(Some(&folder.path));
     let paths = listed.map_ok(|object| object.location).boxed();
     let deleted = folder.store.delete_stream(paths);

@@ -2,42 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::fmt;
 use std::path::PathBuf;
 
-use ferroflow_types::{RunId, TaskId, ValueLimit};
+use ferroflow_types::ValueLimit;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{Failure, FailureReason, ReadOnly, words};
-
-/// Which attempt of which task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct AttemptKey {
-    /// The run.
-    pub run: RunId,
-    /// The task.
-    pub task: TaskId,
-    /// The attempt, from 1.
-    pub attempt: u32,
-}
-
-impl AttemptKey {
-    /// Stands for a whole run in an error that names an attempt; no attempt has number 0.
-    pub fn of_run(run: RunId) -> Self {
-        Self {
-            run,
-            task: TaskId::new(run.uuid()),
-            attempt: 0,
-        }
-    }
-}
-
-impl fmt::Display for AttemptKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.run, self.task, self.attempt)
-    }
-}
+use crate::{AttemptKey, Failure, FailureReason, ReadOnly, words};
 
 /// Bytes of a variable's value that are large.
 const LARGE: usize = 16 * 1024;

@@ -14,14 +14,15 @@ use std::time::{Duration, Instant};
 
 use ferroflow_artifacts::stores::{S3Config, Stores};
 use ferroflow_launcher::{
-    AttemptKey, AttemptResult, AttemptSpec, Failure, FailureReason, InputArtifact, Outcome,
+    AttemptKey, AttemptResult, AttemptSpec, Domain, Failure, FailureReason, InputArtifact, Outcome,
+    OwnerKey,
 };
 use ferroflow_runtime::contract::{Subject, all, outcome, workspace};
 use ferroflow_runtime::{DockerConfig, DockerRuntime, Runtime};
 use ferroflow_testkit::cluster::Cluster;
 use ferroflow_testkit::docker::Engine;
 use ferroflow_testkit::parts::restart;
-use ferroflow_types::RunId;
+use ferroflow_types::Namespace;
 use ferroflow_types::id::{IdSource as _, RandomIds};
 use serde_json::{Value, json};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -100,7 +101,11 @@ impl Scene {
             missing: ["in the image", "use another image"],
             image: self.engine.task_image().to_owned(),
             adapt: Box::new(|_| {}),
-            run: RunId::new(RandomIds.uuid()),
+            owner: OwnerKey {
+                domain: Domain::PIPELINES,
+                namespace: Namespace::single_user(),
+                id: RandomIds.uuid(),
+            },
         }
     }
 
@@ -116,8 +121,8 @@ impl Scene {
     }
 
     /// Containers of a run.
-    fn containers(&self, run: RunId) -> String {
-        let filter = format!("label=ai.ferroflow.run={run}");
+    fn containers(&self, owner: &OwnerKey) -> String {
+        let filter = format!("label=ai.ferroflow.run={}", owner.id);
         self.engine.cli(&["ps", "-aq", "--filter", &filter])
     }
 }
@@ -145,7 +150,7 @@ fn is_good(outcome: &Outcome) -> bool {
 }
 
 fn container(key: &AttemptKey) -> String {
-    format!("ff-{}-{}", key.task, key.attempt)
+    format!("ff-{}-{}", key.item, key.attempt)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,13 +162,13 @@ async fn the_docker_runtime_keeps_the_contract() {
 
     all(&subject).await;
 
-    let run = subject.run;
+    let owner = &subject.owner;
     until("containers are removed", || {
-        scene.containers(run).is_empty()
+        scene.containers(owner).is_empty()
     })
     .await;
-    (subject.reopen)().delete(run).await.unwrap();
-    let folder = scene.data_dir().join(format!("attempts/{run}"));
+    (subject.reopen)().delete(owner).await.unwrap();
+    let folder = scene.data_dir().join(format!("attempts/{}", owner.id));
     assert!(!folder.exists(), "the run's folder is left");
 }
 
@@ -237,7 +242,7 @@ async fn a_container_that_is_removed_by_hand_is_lost() {
         "removed",
         "echo ran >> \"$FOLDER/removed.txt\"; sleep 60",
     );
-    let key = spec.key;
+    let key = spec.key.clone();
     runtime.ensure(spec.clone()).await.unwrap();
     scene.wait_for_effect("removed.txt").await;
 
@@ -263,7 +268,7 @@ async fn an_engine_that_dies_under_a_command_is_waited_for() {
         "restart",
         "echo ran >> \"$FOLDER/restart.txt\"; sleep 20",
     );
-    let key = spec.key;
+    let key = spec.key.clone();
     runtime.ensure(spec).await.unwrap();
     scene.wait_for_effect("restart.txt").await;
     let observed = tokio::spawn({
@@ -320,11 +325,11 @@ async fn what_a_dead_server_left_is_swept() {
         .with_file_name("outcome.json");
     runtime.ensure(spec).await.unwrap();
     until("it has reported", || report.exists()).await;
-    assert!(!scene.containers(subject.run).is_empty());
+    assert!(!scene.containers(&subject.owner).is_empty());
 
     drop((subject.reopen)());
 
-    assert_eq!(scene.containers(subject.run), "");
+    assert_eq!(scene.containers(&subject.owner), "");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -348,7 +353,7 @@ async fn commands_are_who_they_should_be_and_little_more() {
 
     assert!(is_good(&ended), "{ended:?}");
     assert_eq!(scene.effect("who.txt"), "65534\n");
-    runtime.delete(subject.run).await.unwrap();
+    runtime.delete(&subject.owner).await.unwrap();
 
     // The image's own words, with arguments of ours.
     let mut spec = subject.spec(&*runtime, "entry", "");
@@ -371,7 +376,7 @@ async fn artifacts_of_a_store_come_and_go_without_keys_in_the_container() {
     let subject = scene.subject();
     let runtime = (subject.reopen)();
     let at = |name: &str| {
-        let uri = format!("s3://ferroflow/contract/{}/{name}", subject.run);
+        let uri = format!("s3://ferroflow/contract/{}/{name}", subject.owner.id);
         let path = PathBuf::from(uri.replace("s3://", "/s3/"));
         (uri, path)
     };
@@ -445,7 +450,7 @@ async fn an_importer_follows_no_link_that_a_command_made() {
     };
     let subject = scene.subject();
     let runtime = (subject.reopen)();
-    let shared = runtime.workspace(subject.run);
+    let shared = runtime.workspace(&subject.owner);
     let secrets = scene.data.path().join("secrets");
     std::fs::create_dir(&secrets).unwrap();
     std::fs::write(secrets.join("key"), "secret").unwrap();

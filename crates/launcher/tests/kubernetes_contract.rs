@@ -13,17 +13,17 @@
 use std::sync::Arc;
 
 use ferroflow_artifacts::stores::{S3Config, Stores};
-use ferroflow_launcher::{AttemptResult, FailureReason, Outcome};
+use ferroflow_launcher::{AttemptResult, Domain, FailureReason, Outcome, OwnerKey};
 use ferroflow_runtime::contract::{Subject, all, outcome};
 use ferroflow_runtime::{KubernetesConfig, KubernetesRuntime, Runtime};
 use ferroflow_testkit::cluster::Cluster;
-use ferroflow_types::RunId;
+use ferroflow_types::Namespace;
 use ferroflow_types::id::{IdSource as _, RandomIds};
 use serde_json::{Value, json};
 
 async fn subject(cluster: &Cluster, folder: std::path::PathBuf) -> Subject {
     let ids = RandomIds;
-    let run = RunId::new(ids.uuid());
+    let run = ids.uuid();
     let claim = format!("contract-{run}");
     cluster.share(&folder, &claim);
     let s3: S3Config = serde_json::from_value(cluster.s3()).unwrap();
@@ -53,7 +53,11 @@ async fn subject(cluster: &Cluster, folder: std::path::PathBuf) -> Subject {
             let mount = json!([{"constant": claim, "mountPath": "/shared"}]);
             spec.platform.insert("pvcMount".to_owned(), mount);
         }),
-        run,
+        owner: OwnerKey {
+            domain: Domain::PIPELINES,
+            namespace: Namespace::single_user(),
+            id: run,
+        },
     }
 }
 
@@ -75,8 +79,8 @@ async fn the_kubernetes_runtime_keeps_the_contract() {
 
     all(&subject).await;
     ends_are_told_apart(&cluster, &subject).await;
-    (subject.reopen)().delete(subject.run).await.unwrap();
-    let selector = format!("pipelines.ferroflow.ai/run={}", subject.run);
+    (subject.reopen)().delete(&subject.owner).await.unwrap();
+    let selector = format!("pipelines.ferroflow.ai/run={}", subject.owner.id);
     cluster.kubectl(&[
         "wait",
         "--for=delete",
@@ -109,9 +113,9 @@ async fn ends_are_told_apart(cluster: &Cluster, subject: &Subject) {
     assert_eq!(reason(&ended), FailureReason::StartFailed, "{ended:?}");
 
     let spec = subject.spec(&*runtime, "deleted", "sleep 60");
-    let key = spec.key;
+    let key = spec.key.clone();
     runtime.ensure(spec).await.unwrap();
-    let pod = format!("ff-{}-{}", key.task, key.attempt);
+    let pod = format!("ff-{}-{}", key.item, key.attempt);
     cluster.kubectl(&[
         "wait",
         "--for=condition=Ready",

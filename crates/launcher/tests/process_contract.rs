@@ -14,11 +14,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ferroflow_artifacts::stores::Stores;
-use ferroflow_launcher::AttemptResult;
+use ferroflow_launcher::{AttemptResult, Domain, OwnerKey};
 use ferroflow_python_env::{PythonConfig, PythonEnvs};
 use ferroflow_runtime::contract::{Subject, all, an_input_stays_what_it_is, outcome};
 use ferroflow_runtime::{Inputs, ProcessConfig, ProcessRuntime};
-use ferroflow_types::RunId;
+use ferroflow_types::Namespace;
 
 fn launcher() -> Vec<OsString> {
     vec![env!("CARGO_BIN_EXE_ferroflow-launcher").into()]
@@ -42,9 +42,11 @@ fn subject(data: &Path, inputs: Inputs) -> Subject {
         let runtime = ProcessRuntime::new(config, PythonEnvs::new(python), Stores::default());
         Arc::new(runtime) as Arc<dyn ferroflow_runtime::Runtime>
     };
-    let run = "7d444840-9dc0-11d1-b245-5ffdce74fad2"
-        .parse::<RunId>()
-        .unwrap();
+    let owner = OwnerKey {
+        domain: Domain::PIPELINES,
+        namespace: Namespace::single_user(),
+        id: "7d444840-9dc0-11d1-b245-5ffdce74fad2".parse().unwrap(),
+    };
     Subject {
         reopen: Box::new(reopen),
         inside: folder.clone(),
@@ -53,7 +55,7 @@ fn subject(data: &Path, inputs: Inputs) -> Subject {
         image: "busybox".to_owned(),
         adapt: Box::new(|_| {}),
         folder,
-        run,
+        owner,
     }
 }
 
@@ -222,7 +224,7 @@ async fn what_a_killed_launcher_left_is_ended(subject: &Subject) {
         spec.argv[0] = "bash".to_owned();
         let short = name.replace(' ', "-");
         spec.env.push(("NAME".to_owned(), short.clone()));
-        let key = spec.key;
+        let key = spec.key.clone();
         runtime.ensure(spec.clone()).await.unwrap();
         let mut beats = ["session", "bare", "orphan"]
             .map(|kind| subject.folder.join(format!("{short}-{kind}.txt")))

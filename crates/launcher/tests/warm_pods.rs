@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use ferroflow_artifacts::stores::{S3Config, Stores};
 use ferroflow_launcher::{
-    AttemptKey, AttemptResult, AttemptSpec, FailureReason, Limits, Outcome, OutputParameter,
-    OutputSpec, Outputs, ParameterKind, Resources,
+    AttemptKey, AttemptResult, AttemptSpec, Domain, FailureReason, Limits, Outcome,
+    OutputParameter, OutputSpec, Outputs, OwnerKey, ParameterKind, Resources,
 };
 use ferroflow_runtime::kubernetes::WarmConfig;
 use ferroflow_runtime::{KubernetesConfig, KubernetesRuntime, Runtime};
 use ferroflow_testkit::cluster::Cluster;
 use ferroflow_types::id::{IdSource as _, RandomIds};
-use ferroflow_types::{RunId, TaskId, ValueLimit};
+use ferroflow_types::{Namespace, RunId, TaskId, ValueLimit};
 
 const SOON: Duration = Duration::from_mins(1);
 
@@ -45,10 +45,18 @@ impl Scene {
         KubernetesRuntime::open(client, config, Stores::new(s3)).unwrap()
     }
 
+    fn owner(&self) -> OwnerKey {
+        OwnerKey {
+            domain: Domain::PIPELINES,
+            namespace: Namespace::single_user(),
+            id: self.run.uuid(),
+        }
+    }
+
     fn spec(&self, runtime: &dyn Runtime, name: &str, script: &str) -> AttemptSpec {
         let key = AttemptKey {
-            run: self.run,
-            task: TaskId::derive(self.run, name),
+            owner: self.owner(),
+            item: TaskId::derive(self.run, name).uuid(),
             attempt: 1,
         };
         let layout = runtime.layout(&key);
@@ -112,7 +120,7 @@ impl Scene {
 }
 
 async fn outcome(runtime: &dyn Runtime, spec: AttemptSpec) -> Outcome {
-    let key = spec.key;
+    let key = spec.key.clone();
     runtime.ensure(spec).await.unwrap();
     observe(runtime, &key).await
 }
@@ -175,9 +183,9 @@ async fn a_server_that_comes_back_finds_what_a_warm_pod_does(
 ) {
     tokio::time::sleep(Duration::from_millis(500)).await;
     let long = scene.spec(&runtime, "long", "sleep 3; printf done > \"$SAID\"");
-    let key = long.key;
+    let key = long.key.clone();
     runtime.ensure(long.clone()).await.unwrap();
-    let task = format!("pipelines.ferroflow.ai/task={}", key.task);
+    let task = format!("pipelines.ferroflow.ai/task={}", key.item);
     let pods = scene.ready(&task).await;
     assert!(pods[0].starts_with("ff-warm"), "{pods:?}");
     drop(runtime);
@@ -189,12 +197,12 @@ async fn a_server_that_comes_back_finds_what_a_warm_pod_does(
 
     // Those that waited for the old server end, since the new one does not know them.
     let stopped = scene.spec(&runtime, "stopped", "sleep 60");
-    let key = stopped.key;
+    let key = stopped.key.clone();
     runtime.ensure(stopped).await.unwrap();
     runtime.stop(&key).await.unwrap();
     match observe(&runtime, &key).await.result {
         AttemptResult::Failed(failure) => assert_eq!(failure.reason, FailureReason::Canceled),
         AttemptResult::Succeeded(outputs) => panic!("it was stopped: {outputs:?}"),
     }
-    runtime.delete(scene.run).await.unwrap();
+    runtime.delete(&scene.owner()).await.unwrap();
 }

@@ -39,7 +39,7 @@ mod tests;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use ferroflow_types::{RunId, TaskId, Timestamp, ValueLimit};
+use ferroflow_types::{Namespace, RunId, TaskId, Timestamp, ValueLimit};
 use serde_json::Value;
 
 use crate::artifact::Artifact;
@@ -56,6 +56,8 @@ pub use restore::{Inconsistent, TaskRow};
 pub struct RunFacts {
     /// Its id.
     pub run: RunId,
+    /// The tenant that it is in.
+    pub namespace: Namespace,
     /// `<pipeline name>-<suffix>`, what KFP calls the resource name.
     pub resource_name: String,
     /// The user's name for it.

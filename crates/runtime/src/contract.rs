@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 use ferroflow_artifacts::digest;
 use ferroflow_launcher::{
     AttemptKey, AttemptResult, AttemptSpec, FailureReason, InputArtifact, Limits, Outcome,
-    OutputArtifact, OutputParameter, OutputSpec, Outputs, ParameterKind, ReadOnly, Resources,
-    Workspace,
+    OutputArtifact, OutputParameter, OutputSpec, Outputs, OwnerKey, ParameterKind, ReadOnly,
+    Resources, Workspace,
 };
 use ferroflow_types::{RunId, TaskId, ValueLimit};
 use futures::TryStreamExt as _;
@@ -43,8 +43,8 @@ pub struct Subject {
     pub image: String,
     /// What the backend needs beside, for the folder to be there.
     pub adapt: Box<dyn Fn(&mut AttemptSpec)>,
-    /// The run that all attempts belong to.
-    pub run: RunId,
+    /// What all attempts belong to.
+    pub owner: OwnerKey,
 }
 
 const SOON: Duration = Duration::from_mins(1);
@@ -52,8 +52,8 @@ const SOON: Duration = Duration::from_mins(1);
 impl Subject {
     fn key(&self, name: &str) -> AttemptKey {
         AttemptKey {
-            run: self.run,
-            task: TaskId::derive(self.run, name),
+            owner: self.owner.clone(),
+            item: TaskId::derive(RunId::new(self.owner.id), name).uuid(),
             attempt: 1,
         }
     }
@@ -117,7 +117,7 @@ impl Subject {
         path: &Path,
     ) -> AttemptSpec {
         let mut spec = self.spec(runtime, name, "");
-        spec.fetch_into = Some(runtime.workspace(self.run));
+        spec.fetch_into = Some(runtime.workspace(&self.owner));
         spec.argv.clear();
         spec.outputs.artifacts.clear();
         spec.workspace = Some(workspace());
@@ -198,7 +198,7 @@ pub fn workspace() -> Workspace {
 
 /// Runs an attempt to its end.
 pub async fn outcome(runtime: &dyn Runtime, spec: AttemptSpec) -> Outcome {
-    let key = spec.key;
+    let key = spec.key.clone();
     runtime.ensure(spec).await.expect("it is ensured");
     observe(runtime, &key).await
 }
@@ -356,7 +356,7 @@ async fn too_long_is_a_timeout(subject: &Subject) {
 async fn logs_are_followed_and_kept(subject: &Subject) {
     let runtime = (subject.reopen)();
     let spec = subject.spec(&*runtime, "logs", "echo one; sleep 0.5; echo two");
-    let key = spec.key;
+    let key = spec.key.clone();
     runtime.ensure(spec).await.expect("it is ensured");
 
     let request = LogRequest {
@@ -387,7 +387,7 @@ async fn content_is_brought_to_the_workspace(subject: &Subject) {
     let gives = subject.spec(&*runtime, "gives", "printf weights > \"$MODEL\"");
     let uri = gives.outputs.artifacts[0].uri.clone();
     outputs(outcome(&*runtime, gives).await);
-    let place = runtime.workspace(subject.run).join(".artifacts/model");
+    let place = runtime.workspace(&subject.owner).join(".artifacts/model");
     let brings = |name: &str, uri: String| subject.brings(&*runtime, name, uri, &place);
 
     let none = brings("brings nothing", format!("{uri}-none"));

@@ -42,9 +42,8 @@ use bollard::query_parameters::{
 use ferroflow_artifacts::contents::Contents;
 use ferroflow_artifacts::stores::Stores;
 use ferroflow_launcher::{
-    AttemptFiles, AttemptKey, AttemptResult, AttemptSpec, Failure, FailureReason, Outcome,
+    AttemptFiles, AttemptKey, AttemptResult, AttemptSpec, Failure, FailureReason, Outcome, OwnerKey,
 };
-use ferroflow_types::RunId;
 use futures::StreamExt as _;
 
 use crate::fetch::{self, Links};
@@ -116,7 +115,7 @@ impl DockerRuntime {
     /// Removes containers whose attempts are done or forgotten.
     async fn sweep(&self) {
         let label = format!("{}={}", objects::DATA, self.config.data_dir.display());
-        for (name, key) in self.list(label).await.unwrap_or_default() {
+        for (name, key) in self.list(vec![label]).await.unwrap_or_default() {
             let files = key.map(|key| self.folders.files(&key));
             let needed = files.is_some_and(|files| {
                 files.dir().exists() && !files.read_outcome().is_ok_and(|report| report.is_some())
@@ -127,12 +126,12 @@ impl DockerRuntime {
         }
     }
 
-    /// Containers with a label, and the attempts that they belong to.
+    /// Containers with all of the labels, and the attempts that they belong to.
     async fn list(
         &self,
-        label: String,
+        labels: Vec<String>,
     ) -> Result<Vec<(String, Option<AttemptKey>)>, bollard::errors::Error> {
-        let filters = HashMap::from([("label", vec![label])]);
+        let filters = HashMap::from([("label", labels)]);
         let options = ListContainersOptionsBuilder::new()
             .all(true)
             .filters(&filters)
@@ -140,7 +139,8 @@ impl DockerRuntime {
         let listed = self.docker.list_containers(Some(options)).await?;
         let named = listed.into_iter().filter_map(|container| {
             let labels = container.labels.unwrap_or_default();
-            Some((container.id?, key_of(&labels)))
+            let key = objects::LABELS.attempt(|name| labels.get(name));
+            Some((container.id?, key))
         });
         Ok(named.collect())
     }
@@ -277,7 +277,7 @@ impl DockerRuntime {
             return turn;
         }
         let turn = Arc::default();
-        all.insert(*key, Arc::downgrade(&turn));
+        all.insert(key.clone(), Arc::downgrade(&turn));
         turn
     }
 }
@@ -290,15 +290,6 @@ fn blamed(files: &AttemptFiles, mut failure: Failure) -> Failure {
     }
     failure.log_tail = files.log_tail();
     failure
-}
-
-/// The attempt that labels name.
-fn key_of(labels: &HashMap<String, String>) -> Option<AttemptKey> {
-    Some(AttemptKey {
-        run: labels.get(objects::RUN)?.parse().ok()?,
-        task: labels.get(objects::TASK)?.parse().ok()?,
-        attempt: labels.get(objects::ATTEMPT)?.parse().ok()?,
-    })
 }
 
 /// Removes a container with everything in it; one that is gone is what is wanted.
@@ -318,7 +309,7 @@ async fn remove(docker: Docker, name: String) {
 }
 
 fn of_engine(key: &AttemptKey, what: &'static str) -> impl FnOnce(Refused) -> RuntimeError {
-    let key = *key;
+    let key = key.clone();
     move |refused| RuntimeError::Io {
         key,
         what,
@@ -332,8 +323,8 @@ impl Runtime for DockerRuntime {
         self.folders.layout(key)
     }
 
-    fn workspace(&self, run: RunId) -> PathBuf {
-        self.folders.workspace(run)
+    fn workspace(&self, owner: &OwnerKey) -> PathBuf {
+        self.folders.workspace(owner)
     }
 
     fn knows_entry_points(&self) -> bool {
@@ -355,7 +346,7 @@ impl Runtime for DockerRuntime {
     }
 
     async fn ensure(&self, spec: AttemptSpec) -> Result<(), RuntimeError> {
-        let key = spec.key;
+        let key = spec.key.clone();
         let files = self.folders.files(&key);
         if report(&key, &files)?.is_some() || files.started() {
             return Ok(());
@@ -429,17 +420,16 @@ impl Runtime for DockerRuntime {
         }
     }
 
-    async fn delete(&self, run: RunId) -> Result<(), RuntimeError> {
-        let key = AttemptKey::of_run(run);
-        let label = format!("{}={run}", objects::RUN);
-        let listed = self.list(label).await.map_err(|error| RuntimeError::Io {
-            key,
-            what: "find the run's containers",
+    async fn delete(&self, owner: &OwnerKey) -> Result<(), RuntimeError> {
+        let listed = self.list(objects::LABELS.selectors(owner)).await;
+        let listed = listed.map_err(|error| RuntimeError::Io {
+            key: AttemptKey::of_owner(owner),
+            what: "find its owner's containers",
             source: io::Error::other(error),
         })?;
         for (name, _) in listed {
             remove(self.docker.clone(), name).await;
         }
-        self.folders.delete(run).await
+        self.folders.delete(owner).await
     }
 }

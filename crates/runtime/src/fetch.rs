@@ -42,7 +42,7 @@ pub(crate) async fn run(
     files: &AttemptFiles,
     links: Links,
 ) -> Result<(), RuntimeError> {
-    let key = spec.key;
+    let key = spec.key.clone();
     std::fs::create_dir_all(files.dir()).map_err(of_io(&key, "make its folder"))?;
     let lock = files.try_lock().map_err(of_io(&key, "take its lock"))?;
     let Some(lock) = lock.map(Arc::new) else {
@@ -167,7 +167,7 @@ pub(crate) fn failed(what: &str, error: &TransferError) -> Failure {
 /// What a store that is away means when asking again is enough.
 pub(crate) fn away(key: &AttemptKey, what: &'static str, failure: Failure) -> RuntimeError {
     RuntimeError::Away {
-        key: *key,
+        key: key.clone(),
         what,
         source: io::Error::other(failure.message),
     }

@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ferroflow_launcher::{
-    AttemptFiles, AttemptKey, AttemptResult, Failure, FailureReason, Outcome, open_own,
+    AttemptFiles, AttemptKey, AttemptResult, Failure, FailureReason, Outcome, OwnerKey, open_own,
 };
-use ferroflow_types::RunId;
 use ferroflow_types::time::{Clock as _, SystemClock};
 use futures::StreamExt as _;
 use tokio::fs;
@@ -35,11 +34,7 @@ impl Folders {
 
     /// The files of an attempt.
     pub(crate) fn files(&self, key: &AttemptKey) -> AttemptFiles {
-        let dir = self
-            .run_dir(key.run)
-            .join(key.task.to_string())
-            .join(key.attempt.to_string());
-        AttemptFiles::new(dir)
+        AttemptFiles::new(self.attempts().join(key.folder()))
     }
 
     /// The files of an attempt that was asked for before.
@@ -48,16 +43,16 @@ impl Folders {
         if files.dir().exists() {
             Ok(files)
         } else {
-            Err(RuntimeError::Unknown(*key))
+            Err(RuntimeError::Unknown(key.clone()))
         }
     }
 
-    fn run_dir(&self, run: RunId) -> PathBuf {
-        self.data_dir.join("attempts").join(run.to_string())
+    fn attempts(&self) -> PathBuf {
+        self.data_dir.join("attempts")
     }
 
-    pub(crate) fn workspace(&self, run: RunId) -> PathBuf {
-        self.data_dir.join("workspaces").join(run.to_string())
+    pub(crate) fn workspace(&self, owner: &OwnerKey) -> PathBuf {
+        self.data_dir.join("workspaces").join(owner.folder())
     }
 
     pub(crate) fn layout(&self, key: &AttemptKey) -> Layout {
@@ -71,13 +66,14 @@ impl Folders {
         }
     }
 
-    /// Removes everything of a run.
-    pub(crate) async fn delete(&self, run: RunId) -> Result<(), RuntimeError> {
-        let key = AttemptKey::of_run(run);
-        for dir in [self.run_dir(run), self.workspace(run)] {
+    /// Removes everything of an owner.
+    pub(crate) async fn delete(&self, owner: &OwnerKey) -> Result<(), RuntimeError> {
+        let key = AttemptKey::of_owner(owner);
+        let attempts = self.attempts().join(owner.folder());
+        for dir in [attempts, self.workspace(owner)] {
             match fs::remove_dir_all(&dir).await {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(of_io(&key, "remove the run's folders")(error));
+                    return Err(of_io(&key, "remove its owner's folders")(error));
                 }
                 _ => {}
             }
@@ -131,7 +127,7 @@ pub(crate) fn of_io(
     key: &AttemptKey,
     what: &'static str,
 ) -> impl FnOnce(io::Error) -> RuntimeError {
-    let key = *key;
+    let key = key.clone();
     move |source| RuntimeError::Io { key, what, source }
 }
 

@@ -33,8 +33,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use ferroflow_artifacts::stores::Stores;
 use ferroflow_launcher::remote::{self, RemoteError, RemoteFiles};
-use ferroflow_launcher::{AttemptKey, AttemptResult, AttemptSpec, Failure, FailureReason, Outcome};
-use ferroflow_types::RunId;
+use ferroflow_launcher::{
+    AttemptKey, AttemptResult, AttemptSpec, Failure, FailureReason, Outcome, OwnerKey,
+};
 use ferroflow_types::error::chain;
 use ferroflow_types::time::{Clock as _, SystemClock};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
@@ -191,7 +192,7 @@ impl KubernetesRuntime {
         is_new: bool,
         remote: &RemoteFiles,
     ) -> Result<bool, RuntimeError> {
-        let key = spec.key;
+        let key = spec.key.clone();
         if !is_new {
             // It may have a pod of its own already. If it was given to a warm one, that decides.
             let assigned = remote.assigned_pod().await.map_err(of_remote(&key))?;
@@ -200,7 +201,7 @@ impl KubernetesRuntime {
         let Some(class) = Class::of(spec).filter(|_| self.warm.is_on()) else {
             return Ok(false);
         };
-        let given = self.warm.give(&class, key, remote).await;
+        let given = self.warm.give(&class, key.clone(), remote).await;
         let Some(name) = given.map_err(of_remote(&key))? else {
             return Ok(false);
         };
@@ -220,7 +221,7 @@ impl KubernetesRuntime {
         spec: &AttemptSpec,
         remote: &RemoteFiles,
     ) -> Result<(), RuntimeError> {
-        let key = spec.key;
+        let key = spec.key.clone();
         let name = objects::pod_name(&key);
         let home = self.door.as_ref().map(|door| door.home(&name));
         let pod = match objects::pod(spec, &self.config, home) {
@@ -309,7 +310,7 @@ fn pool_name() -> io::Result<String> {
 }
 
 fn of_remote(key: &AttemptKey) -> impl FnOnce(RemoteError) -> RuntimeError {
-    let key = *key;
+    let key = key.clone();
     move |error| {
         let (what, away) = ("reach its files in the store", error.is_away());
         let source = io::Error::other(error);
@@ -349,12 +350,12 @@ impl Runtime for KubernetesRuntime {
         }
     }
 
-    fn workspace(&self, _run: RunId) -> PathBuf {
+    fn workspace(&self, _owner: &OwnerKey) -> PathBuf {
         PathBuf::from(objects::WORKSPACE)
     }
 
-    fn workspace_claim(&self, run: RunId) -> Option<String> {
-        Some(objects::workspace_claim(run))
+    fn workspace_claim(&self, owner: &OwnerKey) -> Option<String> {
+        Some(objects::workspace_claim(owner))
     }
 
     fn gives_to_stores(&self) -> bool {
@@ -362,7 +363,7 @@ impl Runtime for KubernetesRuntime {
     }
 
     async fn ensure(&self, spec: AttemptSpec) -> Result<(), RuntimeError> {
-        let key = spec.key;
+        let key = spec.key.clone();
         let remote = self.remote(&key)?;
         let done = remote.read_outcome().await.map_err(of_remote(&key))?;
         if done.is_some() {
@@ -391,7 +392,7 @@ impl Runtime for KubernetesRuntime {
             return Ok(outcome);
         }
         if !remote.is_known().await.map_err(of_remote(key))? {
-            return Err(RuntimeError::Unknown(*key));
+            return Err(RuntimeError::Unknown(key.clone()));
         }
         let failure = self.pod_ended(key, &name).await;
         let outcome = match remote.read_outcome().await.map_err(of_remote(key))? {
@@ -410,7 +411,7 @@ impl Runtime for KubernetesRuntime {
             None => self.live(&self.pod_of(key, &remote).await?, request).await,
         };
         log.map_err(|source| RuntimeError::Io {
-            key: *key,
+            key: key.clone(),
             what: "read its log",
             source,
         })
@@ -428,7 +429,7 @@ impl Runtime for KubernetesRuntime {
             .await;
         if let Asked::Refused(said) = asked {
             return Err(RuntimeError::Io {
-                key: *key,
+                key: key.clone(),
                 what: "delete its pod",
                 source: io::Error::other(said),
             });
@@ -436,14 +437,15 @@ impl Runtime for KubernetesRuntime {
         Ok(())
     }
 
-    async fn delete(&self, run: RunId) -> Result<(), RuntimeError> {
-        let key = AttemptKey::of_run(run);
+    async fn delete(&self, owner: &OwnerKey) -> Result<(), RuntimeError> {
+        let key = AttemptKey::of_owner(owner);
         let of_api = |error: kube::Error| RuntimeError::Io {
-            key,
-            what: "delete the run's pods",
+            key: key.clone(),
+            what: "delete its owner's pods",
             source: io::Error::other(error),
         };
-        let selected = ListParams::default().labels(&format!("{}={run}", objects::RUN));
+        let selectors = objects::LABELS.selectors(owner).join(",");
+        let selected = ListParams::default().labels(&selectors);
         let parameters = DeleteParams::background();
         self.pods
             .delete_collection(&parameters, &selected)
@@ -453,7 +455,7 @@ impl Runtime for KubernetesRuntime {
             .delete_collection(&parameters, &selected)
             .await
             .map_err(of_api)?;
-        remote::delete_run(&self.stores, &self.config.root, run)
+        remote::delete_owner(&self.stores, &self.config.root, owner)
             .await
             .map_err(of_remote(&key))
     }

@@ -5,7 +5,7 @@
 //!              idempotent by key      logs, stop, delete at any time
 //! ```
 //!
-//! A key is one attempt of one task, so a request that is repeated after a crash finds what the
+//! A key is one attempt of one item of any domain, so a request that is repeated after a crash finds what the
 //! first one did: not begun, at work, or done.
 #![warn(missing_docs)]
 
@@ -21,6 +21,8 @@ mod folders;
 mod image_map;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
+#[cfg(any(feature = "docker", feature = "kubernetes"))]
+mod labels;
 mod notes;
 pub mod process;
 mod python;
@@ -31,8 +33,7 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use ferroflow_launcher::{AttemptKey, AttemptSpec, Outcome};
-use ferroflow_types::RunId;
+use ferroflow_launcher::{AttemptKey, AttemptSpec, Outcome, OwnerKey};
 use futures::stream::BoxStream;
 
 #[cfg(feature = "docker")]
@@ -103,11 +104,11 @@ pub trait Runtime: Send + Sync {
     /// Where the attempt will find things.
     fn layout(&self, key: &AttemptKey) -> Layout;
 
-    /// The folder that the tasks of a run share.
-    fn workspace(&self, run: RunId) -> PathBuf;
+    /// The folder that the attempts of an owner share.
+    fn workspace(&self, owner: &OwnerKey) -> PathBuf;
 
     /// The volume claim that this folder is, where it is one.
-    fn workspace_claim(&self, _run: RunId) -> Option<String> {
+    fn workspace_claim(&self, _owner: &OwnerKey) -> Option<String> {
         None
     }
 
@@ -149,6 +150,32 @@ pub trait Runtime: Send + Sync {
     /// Stops the attempt with everything it started; `observe` then says that it was cancelled.
     async fn stop(&self, key: &AttemptKey) -> Result<(), RuntimeError>;
 
-    /// Forgets everything of a run, logs included.
-    async fn delete(&self, run: RunId) -> Result<(), RuntimeError>;
+    /// Forgets everything of an owner, logs included.
+    async fn delete(&self, owner: &OwnerKey) -> Result<(), RuntimeError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use ferroflow_launcher::{AttemptKey, Domain, OwnerKey};
+    use ferroflow_types::{Namespace, RunId, TaskId};
+
+    /// A key of pipelines.
+    pub(crate) fn key(item: &str, attempt: u32) -> AttemptKey {
+        key_of(Domain::PIPELINES.as_str(), item, attempt)
+    }
+
+    /// A key of a domain; the ids are the same in all.
+    pub(crate) fn key_of(domain: &str, item: &str, attempt: u32) -> AttemptKey {
+        let run: RunId = "7d444840-9dc0-11d1-b245-5ffdce74fad2".parse().unwrap();
+        let owner = OwnerKey {
+            domain: domain.parse().unwrap(),
+            namespace: Namespace::single_user(),
+            id: run.uuid(),
+        };
+        AttemptKey {
+            owner,
+            item: TaskId::derive(run, item).uuid(),
+            attempt,
+        }
+    }
 }

@@ -31,7 +31,7 @@ impl Notes {
     pub fn listen(&self, key: &AttemptKey) -> watch::Receiver<Option<String>> {
         let mut listeners = self.listeners();
         listeners.retain(|_, listener| !listener.is_closed());
-        listeners.entry(*key).or_default().subscribe()
+        listeners.entry(key.clone()).or_default().subscribe()
     }
 
     fn listeners(&self) -> std::sync::MutexGuard<'_, Listeners> {
@@ -41,18 +41,12 @@ impl Notes {
 
 #[cfg(test)]
 mod tests {
-    use ferroflow_types::{RunId, TaskId};
-
     use super::*;
+    use crate::tests::key;
 
     #[test]
     fn a_note_is_heard_once_and_taken_back() {
-        let run: RunId = "7d444840-9dc0-11d1-b245-5ffdce74fad2".parse().unwrap();
-        let key = AttemptKey {
-            run,
-            task: TaskId::derive(run, "a"),
-            attempt: 1,
-        };
+        let key = key("a", 1);
         let notes = Notes::default();
         // Nobody listens: it is lost.
         notes.say(&key, Some("lost"));

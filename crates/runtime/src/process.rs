@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use ferroflow_artifacts::contents::Contents;
 use ferroflow_artifacts::stores::Stores;
-use ferroflow_launcher::{AttemptFiles, AttemptKey, AttemptSpec, Failure, FailureReason, Outcome};
+use ferroflow_launcher::{
+    AttemptFiles, AttemptKey, AttemptSpec, Failure, FailureReason, Outcome, OwnerKey,
+};
 use ferroflow_python_env::PythonEnvs;
-use ferroflow_types::RunId;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::Command;
 use tokio::sync::watch;
@@ -78,7 +79,7 @@ impl ProcessRuntime {
     async fn prepare(&self, mut spec: AttemptSpec, files: &AttemptFiles) -> io::Result<()> {
         let dir = files.dir();
         let (home, temp) = (dir.join("home"), dir.join("tmp"));
-        let workspace = self.workspace(spec.key.run);
+        let workspace = self.workspace(&spec.key.owner);
         let shared = spec.workspace.is_some().then_some(&workspace);
         for folder in [&home, &temp, &spec.working_dir].into_iter().chain(shared) {
             std::fs::create_dir_all(folder)?;
@@ -109,7 +110,7 @@ impl ProcessRuntime {
             spec.inherited = python.inherited;
             spec.argv.drain(..python.start);
         }
-        let task = spec.key.task.to_string();
+        let task = spec.key.item.to_string();
         base.extend([
             ("PATH".to_owned(), path),
             ("HOME".to_owned(), home.display().to_string()),
@@ -149,7 +150,7 @@ impl ProcessRuntime {
             .process_group(0)
             .spawn()?;
         let (ended, watch) = watch::channel(false);
-        self.lock_children().insert(key, watch);
+        self.lock_children().insert(key.clone(), watch);
         let children = Arc::clone(&self.children);
         // Only reaps: whoever observes the attempt is told through the channel.
         tokio::spawn(async move {
@@ -193,7 +194,7 @@ impl ProcessRuntime {
         if !files.started() || report(key, files)?.is_some() {
             return Ok(());
         }
-        let (files, whose) = (files.clone(), *key);
+        let (files, whose) = (files.clone(), key.clone());
         tokio::task::spawn_blocking(move || ferroflow_launcher::end_leftovers(&files, &whose))
             .await
             .map_err(io::Error::other)
@@ -232,8 +233,8 @@ impl Runtime for ProcessRuntime {
         }
     }
 
-    fn workspace(&self, run: RunId) -> PathBuf {
-        self.folders.workspace(run)
+    fn workspace(&self, owner: &OwnerKey) -> PathBuf {
+        self.folders.workspace(owner)
     }
 
     fn notes(&self) -> Option<&Notes> {
@@ -251,7 +252,7 @@ impl Runtime for ProcessRuntime {
     }
 
     async fn ensure(&self, spec: AttemptSpec) -> Result<(), RuntimeError> {
-        let key = spec.key;
+        let key = spec.key.clone();
         let files = self.folders.files(&key);
         if report(&key, &files)?.is_some() {
             return Ok(());
@@ -278,7 +279,7 @@ impl Runtime for ProcessRuntime {
             return Ok(());
         }
         // If a launcher is at work already, this one finds the lock taken and ends.
-        self.spawn(key, &files)
+        self.spawn(key.clone(), &files)
             .map_err(of_io(&key, "start its launcher"))
     }
 
@@ -327,7 +328,7 @@ impl Runtime for ProcessRuntime {
         self.end_leftovers(key, &files).await
     }
 
-    async fn delete(&self, run: RunId) -> Result<(), RuntimeError> {
-        self.folders.delete(run).await
+    async fn delete(&self, owner: &OwnerKey) -> Result<(), RuntimeError> {
+        self.folders.delete(owner).await
     }
 }

@@ -21,13 +21,14 @@ use std::sync::Arc;
 use ferroflow_artifacts::contents::Contents;
 use ferroflow_artifacts::stores::Stores;
 use ferroflow_db::Db;
+use ferroflow_launcher::{Domain, OwnerKey};
 use ferroflow_ownership::Ownership;
 use ferroflow_pipeline_engine::engine::RunFacts;
 use ferroflow_pipeline_engine::plan::Plan;
 use ferroflow_runtime::Runtime;
 use ferroflow_schedule::Zone;
 use ferroflow_types::id::IdSource;
-use ferroflow_types::{Clock, Timestamp, ValueLimit};
+use ferroflow_types::{Clock, Namespace, RunId, Timestamp, ValueLimit};
 use tokio::sync::Mutex;
 
 use crate::domain::run::Run;
@@ -80,12 +81,14 @@ impl Ctx {
 
     /// What the engine is told of a run.
     pub(crate) fn facts(&self, run: &Run, plan: &Plan) -> RunFacts {
+        let owner = owner(run.id, &run.namespace);
         let workspace = plan
             .workspace
             .as_ref()
-            .map(|_| self.runtime.workspace(run.id));
+            .map(|_| self.runtime.workspace(&owner));
         RunFacts {
             run: run.id,
+            namespace: run.namespace.clone(),
             resource_name: run.resource_name(),
             display_name: run.display_name.clone(),
             parameters: run.parameters.clone(),
@@ -94,12 +97,21 @@ impl Ctx {
             values: self.settings.values,
             workspace_claim: workspace
                 .as_ref()
-                .and_then(|_| self.runtime.workspace_claim(run.id)),
+                .and_then(|_| self.runtime.workspace_claim(&owner)),
             workspace_path: workspace.map(|path| path.display().to_string()),
             caching: run.caching && self.settings.caching,
             kubernetes: self.settings.kubernetes,
             entry_points: self.runtime.knows_entry_points(),
         }
+    }
+}
+
+/// The owner of a run's attempts, as the runtime names it.
+pub(crate) fn owner(run: RunId, namespace: &Namespace) -> OwnerKey {
+    OwnerKey {
+        domain: Domain::PIPELINES,
+        namespace: namespace.clone(),
+        id: run.uuid(),
     }
 }
 

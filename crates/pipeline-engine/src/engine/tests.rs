@@ -8,7 +8,7 @@ mod values;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ferroflow_types::{RunId, TaskId, Timestamp, ValueLimit};
+use ferroflow_types::{Namespace, RunId, TaskId, Timestamp, ValueLimit};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -53,6 +53,7 @@ fn facts() -> RunFacts {
         run: "7d444840-9dc0-11d1-b245-5ffdce74fad2"
             .parse::<RunId>()
             .unwrap(),
+        namespace: Namespace::single_user(),
         resource_name: "p-1".to_owned(),
         display_name: "p".to_owned(),
         parameters: BTreeMap::new(),

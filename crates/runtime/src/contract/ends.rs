@@ -18,7 +18,7 @@ async fn a_stopped_attempt_ends_with_all_it_started(subject: &Subject) {
     let script = "(sleep 2; echo still here > \"$FOLDER/left.txt\") & \
         echo here > \"$FOLDER/stopped-here.txt\"; sleep 60";
     let spec = subject.spec(&*runtime, "stopped", script);
-    let key = spec.key;
+    let key = spec.key.clone();
     runtime.ensure(spec).await.expect("it is ensured");
     subject.wait_for("stopped-here.txt").await;
 
@@ -41,7 +41,7 @@ async fn a_stopped_command_may_say_goodbye(subject: &Subject) {
     let script = "trap 'echo told > \"$FOLDER/goodbye.txt\"; exit 0' TERM; \
         echo here > \"$FOLDER/goodbye-here.txt\"; sleep 60 & wait";
     let spec = subject.spec(&*runtime, "goodbye", script);
-    let key = spec.key;
+    let key = spec.key.clone();
     runtime.ensure(spec).await.expect("it is ensured");
     subject.wait_for("goodbye-here.txt").await;
 
@@ -79,7 +79,7 @@ async fn what_a_command_started_ends_with_it(subject: &Subject) {
         if expected == Some(FailureReason::Timeout) {
             spec.limits.timeout_ms = Some(limit_ms);
         }
-        let key = spec.key;
+        let key = spec.key.clone();
         runtime.ensure(spec).await.expect("it is ensured");
         if expected == Some(FailureReason::Canceled) {
             subject.wait_for(&beat).await;

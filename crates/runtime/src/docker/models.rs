@@ -1,7 +1,6 @@
 //! Input artifacts that are in container images, `oci://` (KServe's modelcars): the image's `/models`,
 //! copied out of a container that is made for it and never started.
 
-use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -56,17 +55,11 @@ impl DockerRuntime {
 
     /// A container that holds the image; should we die, who sweeps finds it by its labels.
     async fn hold(&self, key: &AttemptKey, image: &str) -> Result<Holder, String> {
-        let labels = [
-            (objects::DATA, self.config.data_dir.display().to_string()),
-            (objects::RUN, key.run.to_string()),
-        ];
         let body = ContainerCreateBody {
             image: Some(image.to_owned()),
             // It has to have one.
             cmd: Some(vec![MODELS.to_owned()]),
-            labels: Some(HashMap::from(
-                labels.map(|(name, value)| (name.to_owned(), value)),
-            )),
+            labels: Some(objects::owner_labels(&key.owner, &self.config)),
             ..ContainerCreateBody::default()
         };
         let made = persist(key, || self.docker.create_container(None, body.clone())).await;

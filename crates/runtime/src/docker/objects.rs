@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! /ferroflow/launcher           the first process, read-only
-//! <attempt folder>              at the path that it has outside; so has the run's workspace
+//! <attempt folder>              at the path that it has outside; so has its owner's workspace
 //! <artifacts>                   read-only, but for the folders of this attempt's outputs
 //! /s3, /minio, /gcs, /oci       content of other stores, where KFP's executors look for it
 //! ```
@@ -14,7 +14,7 @@ use bollard::models::{
     ContainerCreateBody, DeviceRequest, HealthConfig, HostConfig, HostConfigLogConfig, Mount,
     MountType, RestartPolicy, RestartPolicyNameEnum,
 };
-use ferroflow_launcher::{AttemptKey, AttemptSpec};
+use ferroflow_launcher::{AttemptKey, AttemptSpec, OwnerKey};
 use ferroflow_types::quantity::parse_quantity;
 
 use super::DockerConfig;
@@ -22,15 +22,27 @@ use super::engine::Engine;
 use super::platform::Platform;
 use super::user::User;
 use crate::environment;
+use crate::labels::{Labels, Names};
 
 /// The label with the data folder that a container belongs to.
 pub(super) const DATA: &str = "ai.ferroflow.data-dir";
-/// The label with the run.
-pub(super) const RUN: &str = "ai.ferroflow.run";
-/// The label with the task.
-pub(super) const TASK: &str = "ai.ferroflow.task";
-/// The label with the attempt's number.
-pub(super) const ATTEMPT: &str = "ai.ferroflow.attempt";
+/// The labels of attempts.
+pub(super) const LABELS: Labels = Labels {
+    pipelines: Names {
+        owner: "ai.ferroflow.run",
+        item: "ai.ferroflow.task",
+        attempt: "ai.ferroflow.attempt",
+        name: "ai.ferroflow.task-name",
+    },
+    others: Names {
+        owner: "ai.ferroflow.owner",
+        item: "ai.ferroflow.item",
+        attempt: "ai.ferroflow.attempt",
+        name: "ai.ferroflow.name",
+    },
+    domain: "ai.ferroflow.domain",
+    namespace: "ai.ferroflow.namespace",
+};
 
 const LAUNCHER: &str = "/ferroflow/launcher";
 
@@ -53,7 +65,7 @@ const CAPABILITIES: [&str; 7] = [
 
 /// The name of an attempt's container.
 pub(super) fn name(key: &AttemptKey) -> String {
-    format!("ff-{}-{}", key.task, key.attempt)
+    format!("ff-{}", key.name())
 }
 
 /// What a container is made from.
@@ -142,15 +154,17 @@ pub(super) fn container(parts: &Parts<'_>) -> Result<ContainerCreateBody, String
 
 fn labels(spec: &AttemptSpec, config: &DockerConfig) -> HashMap<String, String> {
     let key = &spec.key;
-    [
-        (DATA, config.data_dir.display().to_string()),
-        (RUN, key.run.to_string()),
-        (TASK, key.task.to_string()),
-        (ATTEMPT, key.attempt.to_string()),
-        ("ai.ferroflow.task-name", spec.task_name.clone()),
-    ]
-    .map(|(name, value)| (name.to_owned(), value))
-    .into()
+    let name = LABELS.names(&key.owner.domain).name;
+    let mut labels = owner_labels(&key.owner, config);
+    labels.extend(LABELS.of_attempt(key));
+    labels.insert(name.to_owned(), spec.task_name.clone());
+    labels
+}
+
+/// What every container of an owner has.
+pub(super) fn owner_labels(owner: &OwnerKey, config: &DockerConfig) -> HashMap<String, String> {
+    let data = (DATA.to_owned(), config.data_dir.display().to_string());
+    LABELS.of_owner(owner).into_iter().chain([data]).collect()
 }
 
 /// What KFP promises, a home where the image's is not ours, and what the task declares.
@@ -165,7 +179,7 @@ fn environment(parts: &Parts<'_>) -> Result<Vec<String>, String> {
     let pair = |name: &str, value: String| (name.to_owned(), value);
     let mut base = vec![
         pair("KFP_POD_NAME", name(&spec.key)),
-        pair("KFP_POD_UID", spec.key.task.to_string()),
+        pair("KFP_POD_UID", spec.key.item.to_string()),
         pair("KFP_RETRY_INDEX", (spec.key.attempt - 1).to_string()),
     ];
     if user.uid != 0 {
@@ -182,7 +196,7 @@ fn environment(parts: &Parts<'_>) -> Result<Vec<String>, String> {
     for field in &platform.field_path_as_env {
         let value = match field.field_path.as_str() {
             "metadata.name" => name(&spec.key),
-            "metadata.uid" => spec.key.task.to_string(),
+            "metadata.uid" => spec.key.item.to_string(),
             other => {
                 return Err(format!(
                     "fieldPathAsEnv: {other} is a field of a pod, and a container has none: remove \

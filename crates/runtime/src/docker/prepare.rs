@@ -6,8 +6,7 @@ use std::time::Instant;
 
 use bollard::query_parameters::CreateContainerOptionsBuilder;
 use ferroflow_artifacts::digest;
-use ferroflow_launcher::{AttemptFiles, AttemptKey, AttemptSpec, Failure, FailureReason};
-use ferroflow_types::RunId;
+use ferroflow_launcher::{AttemptFiles, AttemptKey, AttemptSpec, Failure, FailureReason, OwnerKey};
 use ferroflow_types::error::chain;
 use serde_json::Value;
 
@@ -27,7 +26,7 @@ impl DockerRuntime {
         spec: AttemptSpec,
         files: &AttemptFiles,
     ) -> Result<(), Failure> {
-        let key = spec.key;
+        let key = spec.key.clone();
         let wrong = |problem| Failure::new(FailureReason::StartFailed, problem);
         let platform: Platform = serde_json::from_value(Value::Object(spec.platform.clone()))
             .map_err(|error| wrong(format!("the task's Kubernetes settings: {error}")))?;
@@ -52,7 +51,7 @@ impl DockerRuntime {
             argv: images::argv(&spec, &image)?,
             ..spec
         };
-        let workspace = self.folders.workspace(key.run);
+        let workspace = self.folders.workspace(&key.owner);
         self.copy_models(&spec, files.dir(), policy, &files.log())
             .await?;
         check_inputs(&self.contents, &spec).await?;
@@ -64,7 +63,7 @@ impl DockerRuntime {
             local_inputs: present.cloned().collect(),
             ..spec
         };
-        let refused = |path: &PathBuf| self.refused(key.run, path);
+        let refused = |path: &PathBuf| self.refused(&key.owner, path);
         if let Some(failure) = spec.local_inputs.iter().find_map(refused) {
             return Err(failure);
         }
@@ -96,9 +95,9 @@ impl DockerRuntime {
 }
 
 impl DockerRuntime {
-    /// Why what is at a path may not be an input of a run's containers, if so.
-    fn refused(&self, run: RunId, path: &Path) -> Option<Failure> {
-        let workspace = self.folders.workspace(run);
+    /// Why what is at a path may not be an input of an owner's containers, if so.
+    fn refused(&self, owner: &OwnerKey, path: &Path) -> Option<Failure> {
+        let workspace = self.folders.workspace(owner);
         let artifacts = self.config.artifacts.as_deref();
         let open: Vec<&Path> = artifacts.into_iter().chain([&*workspace]).collect();
         let problem = inputs::refused(path, &self.config.data_dir, &open)?;
@@ -111,7 +110,7 @@ impl DockerRuntime {
         for input in &mut spec.inputs {
             let real = digest::local(&input.uri).and_then(|path| path.canonicalize().ok());
             let Some(real) = real else { continue };
-            if let Some(failure) = self.refused(spec.key.run, &real) {
+            if let Some(failure) = self.refused(&spec.key.owner, &real) {
                 return Err(failure);
             }
             input.uri = real.display().to_string();

@@ -1,10 +1,9 @@
 //! The container of an attempt, as it is sent to the engine.
 
 use ferroflow_launcher::{
-    AttemptKey, AttemptSpec, InputArtifact, Limits, OutputArtifact, OutputSpec, Resources,
-    Workspace,
+    AttemptSpec, InputArtifact, Limits, OutputArtifact, OutputSpec, Resources, Workspace,
 };
-use ferroflow_types::{RunId, TaskId, ValueLimit};
+use ferroflow_types::ValueLimit;
 use serde_json::{Value, json};
 
 use std::collections::BTreeMap;
@@ -15,20 +14,16 @@ use super::engine::Engine;
 use super::objects::{self, Parts};
 use super::platform::Platform;
 use super::user::User;
+use crate::tests::{key, key_of};
 
 const DIR: &str = "/data/attempts/run/task/2";
 
 fn spec(platform: Value) -> AttemptSpec {
-    let run: RunId = "7d444840-9dc0-11d1-b245-5ffdce74fad2".parse().unwrap();
     let Value::Object(platform) = platform else {
         panic!("no object")
     };
     AttemptSpec {
-        key: AttemptKey {
-            run,
-            task: TaskId::derive(run, "train"),
-            attempt: 2,
-        },
+        key: key("train", 2),
         task_name: "train".to_owned(),
         image: "python:3.11".to_owned(),
         argv: vec!["true".to_owned()],
@@ -134,6 +129,22 @@ fn all_that_a_task_asks_for_is_in_its_container() {
     };
 
     insta::assert_yaml_snapshot!(made(&spec, User { uid: 0, gid: 0 }, &engine).unwrap());
+}
+
+#[test]
+fn containers_of_two_domains_with_the_same_ids_do_not_meet() {
+    let task = spec(json!({}));
+    let mut trial = task.clone();
+    trial.key = key_of("tuning", "train", 2);
+
+    let made = [&task, &trial].map(|spec| made(spec, SOMEBODY, &engine()).unwrap());
+
+    assert_ne!(objects::name(&task.key), objects::name(&trial.key));
+    let labels = made.map(|body| body["Labels"].clone());
+    assert_eq!(labels[1]["ai.ferroflow.domain"], "tuning");
+    assert_eq!(labels[1]["ai.ferroflow.name"], "train");
+    assert_eq!(labels[1]["ai.ferroflow.run"], Value::Null);
+    assert_eq!(labels[0]["ai.ferroflow.owner"], Value::Null);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Volume claims: operations that a pipeline asks for, and the folder that a run's tasks share.
+//! Volume claims: operations that a pipeline asks for, and the folder that an owner's attempts share.
 //!
 //! `argostub/createpvc` and `argostub/deletepvc` are no images but names of operations that KFP's
 //! SDK writes; they run here, without a pod, and report like any attempt.
@@ -46,7 +46,7 @@ impl KubernetesRuntime {
         operation: Operation,
         remote: &RemoteFiles,
     ) -> Result<(), RuntimeError> {
-        let key = spec.key;
+        let key = &spec.key;
         let started_at = SystemClock.now();
         let done = match operation {
             Operation::Create => self.create_claim(spec).await,
@@ -56,7 +56,7 @@ impl KubernetesRuntime {
             Ok(outputs) => outputs,
             Err(problem) => {
                 let failure = Failure::new(FailureReason::StartFailed, problem);
-                return fail(remote, &key, failure).await.map(drop);
+                return fail(remote, key, failure).await.map(drop);
             }
         };
         let outcome = Outcome {
@@ -68,7 +68,7 @@ impl KubernetesRuntime {
             .write_outcome(outcome)
             .await
             .map(drop)
-            .map_err(of_remote(&key))
+            .map_err(of_remote(key))
     }
 
     async fn create_claim(&self, spec: &AttemptSpec) -> Result<Outputs, String> {
@@ -110,19 +110,22 @@ impl KubernetesRuntime {
         }
     }
 
-    /// Sees to it that the folder that a run's tasks share is there.
+    /// Sees to it that the folder that its owner's attempts share is there.
     pub(super) async fn ensure_workspace(&self, spec: &AttemptSpec) -> Result<(), String> {
         let Some(workspace) = &spec.workspace else {
             return Ok(());
         };
-        let key = spec.key;
-        let name = objects::workspace_claim(key.run);
+        let key = &spec.key;
+        let name = objects::workspace_claim(&key.owner);
         let access = match workspace.access_modes.as_slice() {
             [] => vec!["ReadWriteOnce".to_owned()],
             given => given.to_vec(),
         };
+        let mut metadata = metadata(&name, &self.config.namespace, BTreeMap::new());
+        let labels = metadata.labels.get_or_insert_default();
+        labels.extend(objects::LABELS.of_owner(&key.owner));
         let claim = PersistentVolumeClaim {
-            metadata: metadata(spec, &name, &self.config.namespace, BTreeMap::new()),
+            metadata,
             spec: Some(PersistentVolumeClaimSpec {
                 access_modes: Some(access),
                 storage_class_name: workspace.storage_class.clone(),
@@ -131,7 +134,7 @@ impl KubernetesRuntime {
             }),
             status: None,
         };
-        match self.apply_claim(&key, &name, &claim).await {
+        match self.apply_claim(key, &name, &claim).await {
             Asked::Done => Ok(()),
             Asked::Refused(said) => Err(format!("the cluster refuses the workspace: {said}")),
         }
@@ -152,21 +155,12 @@ fn storage(size: &str) -> VolumeResourceRequirements {
     }
 }
 
-fn metadata(
-    spec: &AttemptSpec,
-    name: &str,
-    namespace: &str,
-    annotations: BTreeMap<String, String>,
-) -> ObjectMeta {
-    let labels = [
-        (objects::MANAGED, objects::MANAGER.to_owned()),
-        (objects::RUN, spec.key.run.to_string()),
-    ];
-    let labels = labels.map(|(name, value)| (name.to_owned(), value));
+fn metadata(name: &str, namespace: &str, annotations: BTreeMap<String, String>) -> ObjectMeta {
+    let managed = (objects::MANAGED.to_owned(), objects::MANAGER.to_owned());
     ObjectMeta {
         name: Some(name.to_owned()),
         namespace: Some(namespace.to_owned()),
-        labels: Some(BTreeMap::from(labels)),
+        labels: Some(BTreeMap::from([managed])),
         annotations: Some(annotations).filter(|annotations| !annotations.is_empty()),
         ..ObjectMeta::default()
     }
@@ -175,7 +169,7 @@ fn metadata(
 /// The claim that a `CreatePVC` asks for. A name that is not given is a function of the attempt, so
 /// that asking twice makes one claim.
 fn claim(spec: &AttemptSpec, namespace: &str) -> Result<PersistentVolumeClaim, String> {
-    let unique = format!("{}-{}", spec.key.task, spec.key.attempt);
+    let unique = spec.key.name();
     let name = match (text(spec, "pvc_name"), text(spec, "pvc_name_suffix")) {
         (Some(_), Some(_)) => {
             return Err("pvc_name and pvc_name_suffix: give one of them, not both".to_owned());
@@ -206,13 +200,10 @@ fn claim(spec: &AttemptSpec, namespace: &str) -> Result<PersistentVolumeClaim, S
                 .map_err(|error| format!("data_source: {error}"))?,
         ),
     };
-    let mut metadata = metadata(spec, &name, namespace, annotations.collect());
-    // It outlives its run: pipelines delete what they create, or mean to keep it.
-    if let Some(labels) = &mut metadata.labels {
-        labels.remove(objects::RUN);
-    }
     Ok(PersistentVolumeClaim {
-        metadata,
+        // Without the labels of its owner, which it outlives: pipelines delete what they create, or
+        // mean to keep it.
+        metadata: metadata(&name, namespace, annotations.collect()),
         spec: Some(PersistentVolumeClaimSpec {
             access_modes: Some(modes),
             storage_class_name: Some(

@@ -9,11 +9,9 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferroflow_launcher::home::Home;
+use ferroflow_launcher::home::{self, Home};
 use ferroflow_proto::attempts::v1::attempt_service_server::{AttemptService, AttemptServiceServer};
-use ferroflow_proto::attempts::v1::{
-    Attempt, ReportRequest, ReportResponse, TakeRequest, TakeResponse,
-};
+use ferroflow_proto::attempts::v1::{ReportRequest, ReportResponse, TakeRequest, TakeResponse};
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -132,11 +130,7 @@ impl AttemptService for Desk {
         self.door.admit(pod, &request)?;
         let given = self.warm.sit(pod).await;
         let key = given.ok_or_else(|| Status::not_found("nobody waits for this pod"))?;
-        let attempt = key.map(|key| Attempt {
-            run_id: key.run.to_string(),
-            task_id: key.task.to_string(),
-            attempt: key.attempt,
-        });
+        let attempt = key.map(home::message);
         Ok(Response::new(TakeResponse { attempt }))
     }
 

@@ -17,8 +17,7 @@ mod volumes;
 use std::collections::{BTreeMap, BTreeSet};
 
 use ferroflow_launcher::home::Home;
-use ferroflow_launcher::{AttemptKey, AttemptSpec, Resources};
-use ferroflow_types::RunId;
+use ferroflow_launcher::{AttemptKey, AttemptSpec, Domain, OwnerKey, Resources};
 use k8s_openapi::api::core::v1::{
     Container, LocalObjectReference, Pod, PodSecurityContext, PodSpec, ResourceRequirements,
     SecurityContext, Toleration, VolumeMount,
@@ -30,6 +29,7 @@ use serde_json::{Value, json};
 use super::KubernetesConfig;
 use super::platform::{Platform, named, whole};
 use super::warm::Class;
+use crate::labels::{Labels, Names};
 pub(super) use models::any as uses_images;
 use volumes::Volumes;
 pub(super) use volumes::uses_workspace;
@@ -38,12 +38,23 @@ pub(super) use volumes::uses_workspace;
 pub(super) const MANAGED: &str = "app.kubernetes.io/managed-by";
 /// Its value.
 pub(super) const MANAGER: &str = "ferroflow";
-/// The label with the run.
-pub(super) const RUN: &str = "pipelines.ferroflow.ai/run";
-const TASK_LABEL: &str = "pipelines.ferroflow.ai/task";
-const ATTEMPT: &str = "pipelines.ferroflow.ai/attempt";
-/// The annotation with the task's name.
-const TASK_NAME: &str = "pipelines.ferroflow.ai/task-name";
+/// The labels of attempts; the name is an annotation.
+pub(super) const LABELS: Labels = Labels {
+    pipelines: Names {
+        owner: "pipelines.ferroflow.ai/run",
+        item: "pipelines.ferroflow.ai/task",
+        attempt: "pipelines.ferroflow.ai/attempt",
+        name: "pipelines.ferroflow.ai/task-name",
+    },
+    others: Names {
+        owner: "attempts.ferroflow.ai/owner",
+        item: "attempts.ferroflow.ai/item",
+        attempt: "attempts.ferroflow.ai/attempt",
+        name: "attempts.ferroflow.ai/name",
+    },
+    domain: "attempts.ferroflow.ai/domain",
+    namespace: "attempts.ferroflow.ai/namespace",
+};
 /// The label by which KFP's users find the pods of a run.
 const KFP_RUN: &str = "pipeline/runid";
 
@@ -73,12 +84,12 @@ const START_S: u64 = 300;
 
 /// The name of an attempt's pod.
 pub(super) fn pod_name(key: &AttemptKey) -> String {
-    format!("ff-{}-{}", key.task, key.attempt)
+    format!("ff-{}", key.name())
 }
 
-/// The claim of the folder that the tasks of a run share.
-pub(super) fn workspace_claim(run: RunId) -> String {
-    format!("ff-{run}-workspace")
+/// The claim of the folder that the attempts of an owner share.
+pub(super) fn workspace_claim(owner: &OwnerKey) -> String {
+    format!("ff-{}-workspace", owner.name())
 }
 
 /// The pod of an attempt; its launcher reports to `home`, if it can.
@@ -217,30 +228,25 @@ fn owned<const N: usize>(labels: [(&str, &str); N]) -> BTreeMap<String, String> 
 
 /// Labels by which the pod of an attempt is found.
 fn attempt_labels(key: &AttemptKey) -> BTreeMap<String, String> {
-    let run = key.run.to_string();
-    owned([
-        (RUN, &run),
-        (KFP_RUN, &run),
-        (TASK_LABEL, &key.task.to_string()),
-        (ATTEMPT, &key.attempt.to_string()),
-    ])
+    let mut labels = LABELS.of_attempt(key);
+    if key.owner.domain == Domain::PIPELINES {
+        labels.insert(KFP_RUN.to_owned(), key.owner.id.to_string());
+    }
+    labels
 }
 
 /// The attempt that a pod's labels name.
 pub(super) fn attempt_of(pod: &Pod) -> Option<AttemptKey> {
     let labels = pod.metadata.labels.as_ref()?;
-    Some(AttemptKey {
-        run: labels.get(RUN)?.parse().ok()?,
-        task: labels.get(TASK_LABEL)?.parse().ok()?,
-        attempt: labels.get(ATTEMPT)?.parse().ok()?,
-    })
+    LABELS.attempt(|name| labels.get(name))
 }
 
 /// What a warm pod's metadata gains once it has an attempt, as a merge patch.
 pub(super) fn assignment(spec: &AttemptSpec) -> Value {
+    let name = LABELS.names(&spec.key.owner.domain).name;
     json!({"metadata": {
         "labels": attempt_labels(&spec.key),
-        "annotations": {TASK_NAME: spec.task_name},
+        "annotations": {name: spec.task_name},
     }})
 }
 
@@ -249,7 +255,8 @@ fn metadata(spec: &AttemptSpec, platform: &Platform, config: &KubernetesConfig) 
     labels.extend(attempt_labels(&spec.key));
     labels.insert(MANAGED.to_owned(), MANAGER.to_owned());
     let mut annotations = platform.pod_metadata.annotations.clone();
-    annotations.insert(TASK_NAME.to_owned(), spec.task_name.clone());
+    let name = LABELS.names(&spec.key.owner.domain).name;
+    annotations.insert(name.to_owned(), spec.task_name.clone());
     ObjectMeta {
         name: Some(pod_name(&spec.key)),
         namespace: Some(config.namespace.clone()),

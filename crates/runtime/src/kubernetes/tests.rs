@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use ferroflow_launcher::home::Home;
 use ferroflow_launcher::{InputArtifact, Limits, OutputSpec, Resources, Workspace};
-use ferroflow_types::{TaskId, ValueLimit};
+use ferroflow_types::ValueLimit;
 use serde_json::{Map, Value, json};
 
 use super::*;
+use crate::tests::{key, key_of};
 
 fn config() -> KubernetesConfig {
     KubernetesConfig {
@@ -22,16 +23,11 @@ fn config() -> KubernetesConfig {
 }
 
 fn spec(platform: Value) -> AttemptSpec {
-    let run: RunId = "7d444840-9dc0-11d1-b245-5ffdce74fad2".parse().unwrap();
     let Value::Object(platform) = platform else {
         panic!("settings are an object");
     };
     AttemptSpec {
-        key: AttemptKey {
-            run,
-            task: TaskId::derive(run, "train"),
-            attempt: 2,
-        },
+        key: key("train", 2),
         task_name: "train".to_owned(),
         image: "python:3.11".to_owned(),
         argv: vec!["sh".to_owned(), "-c".to_owned(), "true".to_owned()],
@@ -133,6 +129,28 @@ fn a_plain_task_is_a_plain_pod() {
 #[test]
 fn all_that_a_task_asks_for_is_in_its_pod() {
     insta::assert_json_snapshot!(objects::pod(&spec(everything()), &config(), None).unwrap());
+}
+
+#[test]
+fn pods_of_two_domains_with_the_same_ids_do_not_meet() {
+    let task = spec(json!({}));
+    let mut trial = task.clone();
+    trial.key = key_of("tuning", "train", 2);
+    trial.argv.push(objects::WORKSPACE.to_owned());
+
+    let pods = [&task, &trial].map(|spec| objects::pod(spec, &config(), None).unwrap());
+
+    let [of_task, of_trial] = pods.each_ref().map(|pod| pod.metadata.clone());
+    assert_ne!(of_task.name, of_trial.name);
+    let labels = of_trial.labels.unwrap();
+    assert_eq!(labels["attempts.ferroflow.ai/domain"], "tuning");
+    assert!(!labels.contains_key("pipeline/runid"));
+    assert_eq!(objects::attempt_of(&pods[0]), Some(task.key.clone()));
+    assert_eq!(objects::attempt_of(&pods[1]), Some(trial.key.clone()));
+    let claims = [&task, &trial].map(|spec| objects::workspace_claim(&spec.key.owner));
+    assert_ne!(claims[0], claims[1]);
+    let pod = serde_json::to_string(&pods[1]).unwrap();
+    assert!(pod.contains(&claims[1]), "{pod}");
 }
 
 fn home() -> Home {

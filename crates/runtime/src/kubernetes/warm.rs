@@ -124,7 +124,7 @@ impl WarmPool {
         while let Some((pod, seat)) = self.next_seat(class) {
             // First the store: whoever observes the attempt must find the pod that has it.
             remote.assign_pod(&pod).await?;
-            if self.seat(&pod, seat, key) {
+            if self.seat(&pod, seat, key.clone()) {
                 return Ok(Some(pod));
             }
             remote.unassign_pod().await?;
@@ -136,7 +136,7 @@ impl WarmPool {
     /// between: a pod that asks again is told the attempt only if it has it.
     fn seat(&self, pod: &str, seat: oneshot::Sender<AttemptKey>, key: AttemptKey) -> bool {
         let mut state = self.state();
-        let seated = seat.send(key).is_ok();
+        let seated = seat.send(key.clone()).is_ok();
         if seated {
             state.given.insert(pod.to_owned(), key);
         }
@@ -172,7 +172,7 @@ impl WarmPool {
         let told = {
             let mut state = self.state();
             if let Some(key) = state.given.get(pod) {
-                return Some(Some(*key));
+                return Some(Some(key.clone()));
             }
             let (seat, told) = oneshot::channel();
             state.waiting.get_mut(pod)?.seat = Some(seat);
@@ -293,7 +293,7 @@ impl WarmPool {
 /// Whether a pod is a warm one that never got an attempt.
 pub(super) fn is_unused(pod: &Pod) -> bool {
     let labels = pod.labels();
-    labels.contains_key(objects::WARM) && !labels.contains_key(objects::RUN)
+    labels.contains_key(objects::WARM) && objects::attempt_of(pod).is_none()
 }
 
 #[cfg(test)]
@@ -385,15 +385,10 @@ mod tests {
             tokio::task::yield_now().await;
         };
         assert!(pool.next_seat(&class("a")).is_none());
-        let run = ferroflow_types::RunId::new(uuid());
-        let key = AttemptKey::of_run(run);
-        seat.1.send(key).unwrap();
+        let key = crate::tests::key("a", 1);
+        seat.1.send(key.clone()).unwrap();
 
         assert_eq!(sitting.await.unwrap(), Some(Some(key)));
-    }
-
-    fn uuid() -> uuid::Uuid {
-        uuid::Uuid::from_u128(7)
     }
 
     #[tokio::test]

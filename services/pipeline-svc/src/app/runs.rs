@@ -65,21 +65,22 @@ pub(crate) async fn list_runs(
 
 /// Stops a run.
 pub(crate) async fn terminate_run(ctx: &Ctx, caller: &Caller, id: RunId) -> Result<(), Error> {
-    ask(ctx, caller, id, Request::Cancel).await
+    ask(ctx, caller, id, Request::Cancel).await.map(drop)
 }
 
 /// Runs again what failed.
 pub(crate) async fn retry_run(ctx: &Ctx, caller: &Caller, id: RunId) -> Result<(), Error> {
-    ask(ctx, caller, id, Request::Retry).await
+    ask(ctx, caller, id, Request::Retry).await.map(drop)
 }
 
-/// Asks whoever drives the run, if the caller may see it.
-async fn ask(ctx: &Ctx, caller: &Caller, id: RunId, request: Request) -> Result<(), Error> {
+/// Asks whoever drives the run, if the caller may see it; the run as it was before.
+async fn ask(ctx: &Ctx, caller: &Caller, id: RunId, request: Request) -> Result<Run, Error> {
     let mut tx = ctx.db.begin_read().await?;
     let run = find(&mut tx, caller, id).await?;
     drop(tx);
     let answer = ctx.ownership.ask(run.id, request).await?;
-    answer.map_err(|refusal| refused(run.id, refusal))
+    answer.map_err(|refusal| refused(run.id, refusal))?;
+    Ok(run)
 }
 
 /// A refusal as its caller reads it.
@@ -103,8 +104,9 @@ fn refused(run: RunId, refusal: Refusal) -> Error {
 
 /// Removes a run and its logs; artifacts stay.
 pub(crate) async fn delete_run(ctx: &Ctx, caller: &Caller, id: RunId) -> Result<(), Error> {
-    ask(ctx, caller, id, Request::Delete).await?;
-    if let Err(error) = ctx.runtime.delete(id).await {
+    let run = ask(ctx, caller, id, Request::Delete).await?;
+    let owner = super::owner(id, &run.namespace);
+    if let Err(error) = ctx.runtime.delete(&owner).await {
         // The run is gone for its user; what is left on the disk is ours to see.
         tracing::warn!(run = %id, %error, "the folders of a deleted run are left");
     }

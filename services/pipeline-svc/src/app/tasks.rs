@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ferroflow_db::Read;
-use ferroflow_launcher::AttemptKey;
+use ferroflow_launcher::{AttemptKey, OwnerKey};
 use ferroflow_pipeline_engine::engine::TaskRow;
 use ferroflow_pipeline_engine::engine::task::TaskState;
 use ferroflow_pipeline_engine::plan::Plan;
@@ -49,18 +49,19 @@ pub(super) async fn check(
     ))
 }
 
-/// A task of a run that the caller may see; it is the task that is missing otherwise.
+/// A task of a run that the caller may see, and the owner of its attempts; it is the task that is
+/// missing otherwise.
 async fn find(
     tx: &mut impl Read,
     caller: &Caller,
     run: RunId,
     task: TaskId,
-) -> Result<TaskRow, Error> {
-    let found = match store::runs::get(tx, caller, run).await? {
-        Some(run) => store::tasks::get(tx, &run, task).await?,
-        None => None,
-    };
-    found.ok_or_else(|| missing(task))
+) -> Result<(OwnerKey, TaskRow), Error> {
+    let run = store::runs::get(tx, caller, run).await?;
+    let run = run.ok_or_else(|| missing(task))?;
+    let found = store::tasks::get(tx, &run, task).await?;
+    let found = found.ok_or_else(|| missing(task))?;
+    Ok((super::owner(run.id, &run.namespace), found))
 }
 
 /// The value of a parameter that a task was given, or gave.
@@ -73,7 +74,7 @@ pub(crate) async fn read_parameter(
     output: bool,
 ) -> Result<Value, Error> {
     let mut tx = ctx.db.begin_read().await?;
-    let found = find(&mut tx, caller, run, task).await?;
+    let (_, found) = find(&mut tx, caller, run, task).await?;
     drop(tx);
     let (kind, mut values) = if output {
         ("output", found.outputs.parameters)
@@ -96,15 +97,16 @@ pub(crate) async fn stream_logs(
     request: LogRequest,
 ) -> Result<LogStream, Error> {
     let mut tx = ctx.db.begin_read().await?;
-    let (mut run, mut task) = (run, task);
-    let mut found = find(&mut tx, caller, run, task).await?;
+    let mut task = task;
+    let (mut owner, mut found) = find(&mut tx, caller, run, task).await?;
     let cached = found.cache.take();
     if found.state == TaskState::Cached
         && let Some(source) = cached.and_then(|note| note.source)
     {
         // The log of a reused result is the log of the task that made it.
-        (run, task) = (source.run.parse().unwrap_or(run), source.task);
-        found = find(&mut tx, caller, run, task).await?;
+        let run = source.run.parse().unwrap_or(run);
+        task = source.task;
+        (owner, found) = find(&mut tx, caller, run, task).await?;
     }
     drop(tx);
     let attempt = if attempt == 0 {
@@ -112,7 +114,12 @@ pub(crate) async fn stream_logs(
     } else {
         attempt
     };
-    let key = AttemptKey { run, task, attempt };
+    let item = task.uuid();
+    let key = AttemptKey {
+        owner,
+        item,
+        attempt,
+    };
     ctx.runtime
         .logs(&key, request)
         .await

@@ -19,6 +19,8 @@ use ferroflow_types::error::chain;
 use ferroflow_types::{Error, TaskId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use crate::app::owner;
+
 /// What an actor is told by those who work for it.
 #[derive(Debug)]
 pub(crate) enum Report {
@@ -47,11 +49,17 @@ pub(crate) enum Report {
 
 /// The runtime's name for an attempt.
 pub(super) fn key(state: &RunState, ix: TaskIx, attempt: u32) -> AttemptKey {
+    let facts = state.facts();
     AttemptKey {
-        run: state.facts().run,
-        task: state.task(ix).id,
+        owner: owner(facts.run, &facts.namespace),
+        item: state.task(ix).id.uuid(),
         attempt,
     }
+}
+
+/// The engine's name for it.
+fn task_of(key: &AttemptKey) -> (TaskId, u32) {
+    (TaskId::new(key.item), key.attempt)
 }
 
 /// What the runtime is to do for an attempt.
@@ -205,7 +213,7 @@ const AWAY: Duration = Duration::from_secs(5);
 /// Asks until somebody knows how the attempt ended. A store that is away says nothing of a command
 /// that runs, so the attempt is not given up for it.
 async fn until_known<F>(
-    key: AttemptKey,
+    key: &AttemptKey,
     notes: Option<&Notes>,
     ask: impl Fn() -> F,
 ) -> Result<Outcome, RuntimeError>
@@ -216,7 +224,7 @@ where
         match ask().await {
             Err(error @ RuntimeError::Away { .. }) => {
                 if let Some(notes) = notes {
-                    notes.say(&key, Some("the object store cannot be reached now"));
+                    notes.say(key, Some("the object store cannot be reached now"));
                 }
                 tracing::warn!(%key, error = chain(&error), wait = ?AWAY, "an attempt cannot be asked after now, trying again");
                 tokio::time::sleep(AWAY).await;
@@ -232,11 +240,11 @@ const LASTING: Duration = Duration::from_secs(1);
 /// Tells the actor what an attempt says while it waits; ends with the attempt.
 async fn pass_on(
     notes: &Notes,
-    key: AttemptKey,
+    key: &AttemptKey,
     reports: &mpsc::Sender<Report>,
 ) -> std::convert::Infallible {
-    let AttemptKey { task, attempt, .. } = key;
-    let mut said = notes.listen(&key);
+    let (task, attempt) = task_of(key);
+    let mut said = notes.listen(key);
     let mut told = String::new();
     loop {
         // The notes are there as long as the runtime.
@@ -274,7 +282,7 @@ pub(super) async fn watch(
     slots: Arc<Semaphore>,
     reports: mpsc::Sender<Report>,
 ) {
-    let AttemptKey { task, attempt, .. } = spec.key;
+    let (task, attempt) = task_of(&spec.key);
     let permit = if let Some(permit) = permit {
         permit
     } else {
@@ -291,9 +299,9 @@ pub(super) async fn watch(
         }
         permit
     };
-    let key = spec.key;
+    let key = spec.key.clone();
     let notes = runtime.notes();
-    let ended = until_known(key, notes, || async {
+    let ended = until_known(&key, notes, || async {
         runtime.ensure(spec.clone()).await?;
         runtime.observe(&key).await
     });
@@ -301,13 +309,13 @@ pub(super) async fn watch(
         Some(notes) => tokio::select! {
             // Who listens first misses nothing.
             biased;
-            never = pass_on(notes, key, &reports) => match never {},
+            never = pass_on(notes, &key, &reports) => match never {},
             outcome = ended => outcome,
         },
         None => ended.await,
     };
     drop(permit);
-    tell_end(&reports, key, outcome).await;
+    tell_end(&reports, &key, outcome).await;
 }
 
 /// Stops an attempt and reports its end, whether or not somebody else watches it.
@@ -316,20 +324,20 @@ pub(super) async fn stop(
     key: AttemptKey,
     reports: mpsc::Sender<Report>,
 ) {
-    let outcome = until_known(key, None, || async {
+    let outcome = until_known(&key, None, || async {
         runtime.stop(&key).await?;
         runtime.observe(&key).await
     })
     .await;
-    tell_end(&reports, key, outcome).await;
+    tell_end(&reports, &key, outcome).await;
 }
 
 async fn tell_end(
     reports: &mpsc::Sender<Report>,
-    key: AttemptKey,
+    key: &AttemptKey,
     outcome: Result<Outcome, RuntimeError>,
 ) {
-    let AttemptKey { task, attempt, .. } = key;
+    let (task, attempt) = task_of(key);
     let report = Report::Ended {
         task,
         attempt,

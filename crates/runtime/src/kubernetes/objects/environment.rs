@@ -88,7 +88,7 @@ pub(super) fn task(
     config: &KubernetesConfig,
     home: Option<Home>,
 ) -> Vec<EnvVar> {
-    let mut env = launcher(Some(spec.key), config, home);
+    let mut env = launcher(Some(spec.key.clone()), config, home);
     env.push(plain("KFP_RETRY_INDEX", (spec.key.attempt - 1).to_string()));
     if let Some(traceparent) = &spec.traceparent {
         env.push(plain("TRACEPARENT", traceparent));

@@ -67,7 +67,7 @@ impl Volumes {
     pub(super) fn of(spec: &AttemptSpec, platform: &Platform) -> Self {
         let mut all = Self::own();
         if uses_workspace(spec) {
-            let claim = workspace_claim(spec.key.run);
+            let claim = workspace_claim(&spec.key.owner);
             all.add(claimed("kfp-workspace", &claim), WORKSPACE);
         }
         for secret in &platform.secret_as_volume {

@@ -28,6 +28,7 @@ async fn stored(db: &Db) -> (Run, RunState) {
     let run = run(&experiment("e"), 1);
     let facts = RunFacts {
         run: run.id,
+        namespace: run.namespace.clone(),
         resource_name: run.resource_name(),
         display_name: run.display_name.clone(),
         parameters: run.parameters.clone(),
