@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use ferroflow_artifacts::stores::Stores;
 use ferroflow_pipeline_svc::PipelineSvc;
-use ferroflow_runtime::Runtime;
+use ferroflow_runtime::{Runtime, Site};
 use ferroflow_service::service::{Service as _, Settings as _};
 use tokio::sync::OnceCell;
 
-use crate::config::{Config, RuntimeKind};
+use crate::config::Config;
 use crate::runtimes;
 use crate::service::Wired;
 use crate::settings::is_postgres;
@@ -49,11 +49,6 @@ impl Shared {
         }
     }
 
-    /// Whether commands run as pods.
-    pub fn is_on_kubernetes(&self) -> bool {
-        self.config.runtime == RuntimeKind::Kubernetes
-    }
-
     /// Where commands run. The first service that asks has it made.
     ///
     /// # Errors
@@ -66,15 +61,16 @@ impl Shared {
 
 impl Wired for PipelineSvc {
     async fn deps(shared: &Shared, config: &Self::Config) -> anyhow::Result<Self::Deps> {
-        if is_postgres(config.database().expose()) && !shared.is_on_kubernetes() {
+        let runtime = shared.runtime().await?;
+        let is_alone = runtime.capabilities().site == Site::Machine;
+        if is_postgres(config.database().expose()) && is_alone {
             tracing::warn!(
                 service = Self::NAME,
                 "tasks run on this machine only (runtime): start one replica, others would not find them"
             );
         }
         Ok(Self::Deps {
-            runtime: shared.runtime().await?,
-            kubernetes: shared.is_on_kubernetes(),
+            runtime,
             stores: shared.stores().clone(),
             artifacts: shared.artifacts(),
         })

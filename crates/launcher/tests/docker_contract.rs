@@ -450,7 +450,7 @@ async fn an_importer_follows_no_link_that_a_command_made() {
     };
     let subject = scene.subject();
     let runtime = (subject.reopen)();
-    let shared = runtime.workspace(&subject.owner);
+    let shared = runtime.workspace(&subject.owner).path;
     let secrets = scene.data.path().join("secrets");
     std::fs::create_dir(&secrets).unwrap();
     std::fs::write(secrets.join("key"), "secret").unwrap();

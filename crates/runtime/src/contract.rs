@@ -117,7 +117,7 @@ impl Subject {
         path: &Path,
     ) -> AttemptSpec {
         let mut spec = self.spec(runtime, name, "");
-        spec.fetch_into = Some(runtime.workspace(&self.owner));
+        spec.fetch_into = Some(runtime.workspace(&self.owner).path);
         spec.argv.clear();
         spec.outputs.artifacts.clear();
         spec.workspace = Some(workspace());
@@ -387,7 +387,10 @@ async fn content_is_brought_to_the_workspace(subject: &Subject) {
     let gives = subject.spec(&*runtime, "gives", "printf weights > \"$MODEL\"");
     let uri = gives.outputs.artifacts[0].uri.clone();
     outputs(outcome(&*runtime, gives).await);
-    let place = runtime.workspace(&subject.owner).join(".artifacts/model");
+    let place = runtime
+        .workspace(&subject.owner)
+        .path
+        .join(".artifacts/model");
     let brings = |name: &str, uri: String| subject.brings(&*runtime, name, uri, &place);
 
     let none = brings("brings nothing", format!("{uri}-none"));

@@ -48,7 +48,10 @@ use futures::StreamExt as _;
 
 use crate::fetch::{self, Links};
 use crate::folders::{self, Folders, LOOK, failed_now, of_io, report, unless_stopped};
-use crate::{Layout, LogRequest, LogStream, Notes, Runtime, RuntimeError, remarks};
+use crate::{
+    Capabilities, Destinations, EntryPoints, Layout, LogRequest, LogStream, Notes, Runtime,
+    RuntimeError, SharedFolder, Site, remarks,
+};
 pub use config::DockerConfig;
 pub use engine::DockerError;
 use engine::{Engine, Refused, persist};
@@ -323,20 +326,21 @@ impl Runtime for DockerRuntime {
         self.folders.layout(key)
     }
 
-    fn workspace(&self, owner: &OwnerKey) -> PathBuf {
-        self.folders.workspace(owner)
+    fn workspace(&self, owner: &OwnerKey) -> SharedFolder {
+        let path = self.folders.workspace(owner);
+        SharedFolder { path, claim: None }
     }
 
-    fn knows_entry_points(&self) -> bool {
-        true
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            site: Site::Machine,
+            entry_points: EntryPoints::OfImages,
+            outputs: Destinations::FilesAndStores,
+        }
     }
 
-    fn gives_to_stores(&self) -> bool {
-        true
-    }
-
-    fn notes(&self) -> Option<&Notes> {
-        Some(&self.notes)
+    fn notes(&self) -> &Notes {
+        &self.notes
     }
 
     async fn remarks(&self, spec: &AttemptSpec) -> Vec<String> {

@@ -42,7 +42,10 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client};
 
-use crate::{Layout, LogRequest, LogStream, Notes, Runtime, RuntimeError};
+use crate::{
+    Capabilities, Destinations, EntryPoints, Layout, LogRequest, LogStream, Notes, Runtime,
+    RuntimeError, SharedFolder, Site,
+};
 pub use config::{KubernetesConfig, WarmConfig};
 use index::PodIndex;
 use keeper::Keeper;
@@ -350,16 +353,20 @@ impl Runtime for KubernetesRuntime {
         }
     }
 
-    fn workspace(&self, _owner: &OwnerKey) -> PathBuf {
-        PathBuf::from(objects::WORKSPACE)
+    fn workspace(&self, owner: &OwnerKey) -> SharedFolder {
+        SharedFolder {
+            path: PathBuf::from(objects::WORKSPACE),
+            claim: Some(objects::workspace_claim(owner)),
+        }
     }
 
-    fn workspace_claim(&self, owner: &OwnerKey) -> Option<String> {
-        Some(objects::workspace_claim(owner))
-    }
-
-    fn gives_to_stores(&self) -> bool {
-        true
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            site: Site::Cluster,
+            // The launcher is the pod's first process in their place.
+            entry_points: EntryPoints::Unknown,
+            outputs: Destinations::FilesAndStores,
+        }
     }
 
     async fn ensure(&self, spec: AttemptSpec) -> Result<(), RuntimeError> {
@@ -380,8 +387,8 @@ impl Runtime for KubernetesRuntime {
         self.start_pod(&spec, &remote).await
     }
 
-    fn notes(&self) -> Option<&Notes> {
-        Some(&self.notes)
+    fn notes(&self) -> &Notes {
+        &self.notes
     }
 
     async fn observe(&self, key: &AttemptKey) -> Result<Outcome, RuntimeError> {

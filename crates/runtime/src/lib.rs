@@ -9,6 +9,7 @@
 //! first one did: not begun, at work, or done.
 #![warn(missing_docs)]
 
+mod capabilities;
 mod checks;
 #[cfg(feature = "contract")]
 pub mod contract;
@@ -36,6 +37,7 @@ use bytes::Bytes;
 use ferroflow_launcher::{AttemptKey, AttemptSpec, Outcome, OwnerKey};
 use futures::stream::BoxStream;
 
+pub use capabilities::{Capabilities, Destinations, EntryPoints, SharedFolder, Site};
 #[cfg(feature = "docker")]
 pub use docker::{DockerConfig, DockerError, DockerRuntime};
 #[cfg(feature = "kubernetes")]
@@ -105,22 +107,10 @@ pub trait Runtime: Send + Sync {
     fn layout(&self, key: &AttemptKey) -> Layout;
 
     /// The folder that the attempts of an owner share.
-    fn workspace(&self, owner: &OwnerKey) -> PathBuf;
+    fn workspace(&self, owner: &OwnerKey) -> SharedFolder;
 
-    /// The volume claim that this folder is, where it is one.
-    fn workspace_claim(&self, _owner: &OwnerKey) -> Option<String> {
-        None
-    }
-
-    /// Whether it can run what an image runs by itself, for components without a command.
-    fn knows_entry_points(&self) -> bool {
-        false
-    }
-
-    /// Whether outputs may go to an object store; else they are files of this machine.
-    fn gives_to_stores(&self) -> bool {
-        false
-    }
+    /// What attempts can have here.
+    fn capabilities(&self) -> Capabilities;
 
     /// What interprets a command, where its image does not bring that: kind, version and platform.
     /// Placeholders in the words need not be resolved.
@@ -137,9 +127,7 @@ pub trait Runtime: Send + Sync {
     async fn ensure(&self, spec: AttemptSpec) -> Result<(), RuntimeError>;
 
     /// What waiting attempts say of it.
-    fn notes(&self) -> Option<&Notes> {
-        None
-    }
+    fn notes(&self) -> &Notes;
 
     /// Returns when the attempt has ended, however long ago that was.
     async fn observe(&self, key: &AttemptKey) -> Result<Outcome, RuntimeError>;

@@ -25,7 +25,10 @@ use tokio::sync::watch;
 use crate::checks::check_inputs;
 use crate::fetch::{self, Links};
 use crate::folders::{self, Folders, LOOK, fail, failed_now, of_io, report, unless_stopped};
-use crate::{Layout, LogRequest, LogStream, Notes, Runtime, RuntimeError, environment, remarks};
+use crate::{
+    Capabilities, Destinations, EntryPoints, Layout, LogRequest, LogStream, Notes, Runtime,
+    RuntimeError, SharedFolder, Site, environment, remarks,
+};
 pub use inputs::Inputs;
 
 /// How long a group may take to end after it was asked to.
@@ -79,7 +82,7 @@ impl ProcessRuntime {
     async fn prepare(&self, mut spec: AttemptSpec, files: &AttemptFiles) -> io::Result<()> {
         let dir = files.dir();
         let (home, temp) = (dir.join("home"), dir.join("tmp"));
-        let workspace = self.workspace(&spec.key.owner);
+        let workspace = self.folders.workspace(&spec.key.owner);
         let shared = spec.workspace.is_some().then_some(&workspace);
         for folder in [&home, &temp, &spec.working_dir].into_iter().chain(shared) {
             std::fs::create_dir_all(folder)?;
@@ -233,12 +236,21 @@ impl Runtime for ProcessRuntime {
         }
     }
 
-    fn workspace(&self, owner: &OwnerKey) -> PathBuf {
-        self.folders.workspace(owner)
+    fn workspace(&self, owner: &OwnerKey) -> SharedFolder {
+        let path = self.folders.workspace(owner);
+        SharedFolder { path, claim: None }
     }
 
-    fn notes(&self) -> Option<&Notes> {
-        Some(&self.notes)
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            site: Site::Machine,
+            entry_points: EntryPoints::Unknown,
+            outputs: Destinations::Files,
+        }
+    }
+
+    fn notes(&self) -> &Notes {
+        &self.notes
     }
 
     async fn interpreter(&self, image: &str, argv: &[String]) -> Option<String> {

@@ -25,7 +25,7 @@ use ferroflow_launcher::{Domain, OwnerKey};
 use ferroflow_ownership::Ownership;
 use ferroflow_pipeline_engine::engine::RunFacts;
 use ferroflow_pipeline_engine::plan::Plan;
-use ferroflow_runtime::Runtime;
+use ferroflow_runtime::{EntryPoints, Runtime, Site};
 use ferroflow_schedule::Zone;
 use ferroflow_types::id::IdSource;
 use ferroflow_types::{Clock, Namespace, RunId, Timestamp, ValueLimit};
@@ -65,8 +65,6 @@ pub(crate) struct Settings {
     pub(crate) caching: bool,
     /// Commands that run at once.
     pub(crate) parallel_tasks_max: usize,
-    /// Whether the runtime has what only Kubernetes has.
-    pub(crate) kubernetes: bool,
     /// How large values may be.
     pub(crate) values: ValueLimit,
     /// The zone of cron expressions that name none.
@@ -86,6 +84,7 @@ impl Ctx {
             .workspace
             .as_ref()
             .map(|_| self.runtime.workspace(&owner));
+        let capabilities = self.runtime.capabilities();
         RunFacts {
             run: run.id,
             namespace: run.namespace.clone(),
@@ -95,13 +94,13 @@ impl Ctx {
             pipeline_root: run.root.clone(),
             created_at: run.created_at,
             values: self.settings.values,
-            workspace_claim: workspace
+            workspace_path: workspace
                 .as_ref()
-                .and_then(|_| self.runtime.workspace_claim(&owner)),
-            workspace_path: workspace.map(|path| path.display().to_string()),
+                .map(|folder| folder.path.display().to_string()),
+            workspace_claim: workspace.and_then(|folder| folder.claim),
             caching: run.caching && self.settings.caching,
-            kubernetes: self.settings.kubernetes,
-            entry_points: self.runtime.knows_entry_points(),
+            kubernetes: capabilities.site == Site::Cluster,
+            entry_points: capabilities.entry_points == EntryPoints::OfImages,
         }
     }
 }

@@ -59,8 +59,6 @@ pub struct PipelineSvc;
 pub struct Deps {
     /// Where tasks run.
     pub runtime: Arc<dyn Runtime>,
-    /// Whether that is a cluster, which has what `platforms.kubernetes` asks for.
-    pub kubernetes: bool,
     /// How artifacts are reached.
     pub stores: Stores,
     /// The path or URI where artifacts go unless the settings say otherwise.
@@ -195,7 +193,6 @@ fn context(
             pipeline_root,
             caching: config.caching,
             parallel_tasks_max: config.parallel_tasks(),
-            kubernetes: deps.kubernetes,
             values: common.values,
             zone,
         },

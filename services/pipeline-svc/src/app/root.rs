@@ -1,7 +1,7 @@
 //! Where artifacts may go.
 
 use ferroflow_artifacts::stores::Stores;
-use ferroflow_runtime::Runtime;
+use ferroflow_runtime::{Destinations, Runtime};
 
 /// The root as it is kept: a path, or the URI of a place in a store that tasks can write to.
 ///
@@ -19,10 +19,11 @@ pub(crate) fn checked(
     let named = ["s3://", "minio://"]
         .iter()
         .any(|scheme| root.starts_with(scheme));
-    if runtime.gives_to_stores() && named && stores.open(root).is_ok() {
+    let to_stores = runtime.capabilities().outputs == Destinations::FilesAndStores;
+    if to_stores && named && stores.open(root).is_ok() {
         return Ok(root.to_owned());
     }
-    let places = if runtime.gives_to_stores() {
+    let places = if to_stores {
         "an s3:// or minio:// URI with a bucket, or an absolute path that every task can write to"
     } else {
         "an absolute path or a file:// URI; tasks that are processes of this machine write files, \

@@ -301,18 +301,15 @@ pub(super) async fn watch(
     };
     let key = spec.key.clone();
     let notes = runtime.notes();
-    let ended = until_known(&key, notes, || async {
+    let ended = until_known(&key, Some(notes), || async {
         runtime.ensure(spec.clone()).await?;
         runtime.observe(&key).await
     });
-    let outcome = match notes {
-        Some(notes) => tokio::select! {
-            // Who listens first misses nothing.
-            biased;
-            never = pass_on(notes, &key, &reports) => match never {},
-            outcome = ended => outcome,
-        },
-        None => ended.await,
+    let outcome = tokio::select! {
+        // Who listens first misses nothing.
+        biased;
+        never = pass_on(notes, &key, &reports) => match never {},
+        outcome = ended => outcome,
     };
     drop(permit);
     tell_end(&reports, &key, outcome).await;
