@@ -50,7 +50,7 @@ use crate::fetch::{self, Links};
 use crate::folders::{self, Folders, LOOK, failed_now, of_io, report, unless_stopped};
 use crate::{
     Capabilities, Destinations, EntryPoints, Layout, LogRequest, LogStream, Notes, Runtime,
-    RuntimeError, SharedFolder, Site, remarks,
+    RuntimeError, SharedFolder, Site, Slots, remarks,
 };
 pub use config::DockerConfig;
 pub use engine::DockerError;
@@ -75,6 +75,7 @@ pub struct DockerRuntime {
     stores: Stores,
     contents: Contents,
     notes: Notes,
+    slots: Slots,
     /// Held while a report is decided about.
     concluding: Mutex<HashMap<AttemptKey, Weak<tokio::sync::Mutex<()>>>>,
 }
@@ -109,6 +110,7 @@ impl DockerRuntime {
             contents: Contents::new(stores.clone()),
             stores,
             notes: Notes::default(),
+            slots: Slots::default(),
             concluding: Mutex::default(),
         };
         runtime.sweep().await;
@@ -337,6 +339,10 @@ impl Runtime for DockerRuntime {
             entry_points: EntryPoints::OfImages,
             outputs: Destinations::FilesAndStores,
         }
+    }
+
+    fn slots(&self) -> &Slots {
+        &self.slots
     }
 
     fn notes(&self) -> &Notes {

@@ -44,7 +44,7 @@ use kube::{Api, Client};
 
 use crate::{
     Capabilities, Destinations, EntryPoints, Layout, LogRequest, LogStream, Notes, Runtime,
-    RuntimeError, SharedFolder, Site,
+    RuntimeError, SharedFolder, Site, Slots,
 };
 pub use config::{KubernetesConfig, WarmConfig};
 use index::PodIndex;
@@ -71,6 +71,7 @@ pub struct KubernetesRuntime {
     index: Arc<PodIndex>,
     warm: Arc<WarmPool>,
     notes: Notes,
+    slots: Slots,
     /// The way in for launchers, where there is one.
     door: Option<Door>,
     /// What works for the runtime; it ends with it.
@@ -149,6 +150,7 @@ impl KubernetesRuntime {
             index,
             warm,
             notes: Notes::default(),
+            slots: Slots::default(),
             door,
             _helpers: helpers,
         })
@@ -385,6 +387,10 @@ impl Runtime for KubernetesRuntime {
             return Ok(());
         }
         self.start_pod(&spec, &remote).await
+    }
+
+    fn slots(&self) -> &Slots {
+        &self.slots
     }
 
     fn notes(&self) -> &Notes {

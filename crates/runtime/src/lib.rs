@@ -28,6 +28,7 @@ mod notes;
 pub mod process;
 mod python;
 mod remarks;
+mod slots;
 
 use std::io;
 use std::path::PathBuf;
@@ -44,6 +45,7 @@ pub use docker::{DockerConfig, DockerError, DockerRuntime};
 pub use kubernetes::{KubernetesConfig, KubernetesRuntime};
 pub use notes::Notes;
 pub use process::{Inputs, ProcessConfig, ProcessRuntime};
+pub use slots::{Slot, Slots};
 
 /// Where an attempt finds things; a function of the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,6 +113,10 @@ pub trait Runtime: Send + Sync {
 
     /// What attempts can have here.
     fn capabilities(&self) -> Capabilities;
+
+    /// How many commands run at once here. Whoever ensures an attempt takes one of these before, and
+    /// gives it back at the attempt's end.
+    fn slots(&self) -> &Slots;
 
     /// What interprets a command, where its image does not bring that: kind, version and platform.
     /// Placeholders in the words need not be resolved.

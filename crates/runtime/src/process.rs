@@ -27,7 +27,7 @@ use crate::fetch::{self, Links};
 use crate::folders::{self, Folders, LOOK, fail, failed_now, of_io, report, unless_stopped};
 use crate::{
     Capabilities, Destinations, EntryPoints, Layout, LogRequest, LogStream, Notes, Runtime,
-    RuntimeError, SharedFolder, Site, environment, remarks,
+    RuntimeError, SharedFolder, Site, Slots, environment, remarks,
 };
 pub use inputs::Inputs;
 
@@ -60,6 +60,7 @@ pub struct ProcessRuntime {
     stores: Stores,
     contents: Contents,
     notes: Notes,
+    slots: Slots,
     /// Launchers that are our own children; each says when it has ended.
     children: Arc<Mutex<HashMap<AttemptKey, watch::Receiver<bool>>>>,
 }
@@ -74,6 +75,7 @@ impl ProcessRuntime {
             contents: Contents::new(stores.clone()),
             stores,
             notes: Notes::default(),
+            slots: Slots::default(),
             children: Arc::default(),
         }
     }
@@ -247,6 +249,10 @@ impl Runtime for ProcessRuntime {
             entry_points: EntryPoints::Unknown,
             outputs: Destinations::Files,
         }
+    }
+
+    fn slots(&self) -> &Slots {
+        &self.slots
     }
 
     fn notes(&self) -> &Notes {

@@ -63,8 +63,6 @@ pub(crate) struct Settings {
     pub(crate) pipeline_root: String,
     /// Whether results may be reused.
     pub(crate) caching: bool,
-    /// Commands that run at once.
-    pub(crate) parallel_tasks_max: usize,
     /// How large values may be.
     pub(crate) values: ValueLimit,
     /// The zone of cron expressions that name none.

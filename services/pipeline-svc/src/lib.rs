@@ -129,7 +129,9 @@ impl Service for PipelineSvc {
         let member = Arc::clone(ctx.ownership.member());
         let alive = member.keep_alive(fence, runner.stopping());
         runner.spawn(TaskKind::Critical, "heartbeat", alive);
-        let actors = Actors::new(Arc::clone(&ctx));
+        let actors = Actors {
+            ctx: Arc::clone(&ctx),
+        };
         let supervisor = Supervisor::new(actors, Arc::clone(&ctx.ownership), inbox);
         let stop = runner.stopping();
         runner.spawn(TaskKind::Critical, "runs", supervisor.run(stop));
@@ -172,6 +174,7 @@ fn context(
     deps: Deps,
     (pipeline_root, zone, packages): (String, Zone, Packages),
 ) -> (Arc<app::Ctx>, Inbox<Runs>) {
+    deps.runtime.slots().allow(config.parallel_tasks());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let ids: Arc<dyn IdSource> = Arc::new(RandomIds);
     let member = Member::new(common.db.clone(), Arc::clone(&clock), common.replica);
@@ -192,7 +195,6 @@ fn context(
         settings: app::Settings {
             pipeline_root,
             caching: config.caching,
-            parallel_tasks_max: config.parallel_tasks(),
             values: common.values,
             zone,
         },

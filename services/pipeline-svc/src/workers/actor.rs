@@ -13,7 +13,7 @@ use std::time::Duration;
 use ferroflow_ownership::{State, claim};
 use ferroflow_pipeline_engine::engine::{Event, RunPhase, RunState};
 use ferroflow_types::{Error, RunId};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -37,7 +37,6 @@ pub(crate) struct Actor {
     pub(super) ctx: Arc<Ctx>,
     pub(super) id: RunId,
     pub(super) claim: Claim,
-    pub(super) slots: Arc<Semaphore>,
     /// What is known of the run.
     pub(super) memory: Memory,
     pub(super) reports: mpsc::Sender<Report>,
@@ -75,13 +74,12 @@ pub(crate) enum Woken {
 }
 
 impl Actor {
-    pub(super) fn new(ctx: Arc<Ctx>, claim: Claim, slots: Arc<Semaphore>) -> Self {
+    pub(super) fn new(ctx: Arc<Ctx>, claim: Claim) -> Self {
         let (reports, incoming) = mpsc::channel(EVENTS_MAX);
         Self {
             ctx,
             id: claim.key,
             claim,
-            slots,
             memory: Memory::Unread,
             reports,
             incoming,

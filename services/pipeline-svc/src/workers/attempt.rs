@@ -14,10 +14,10 @@ use ferroflow_pipeline_engine::engine::task::{TaskError, TaskIx};
 use ferroflow_pipeline_engine::engine::{CacheAnswer, RunState};
 use ferroflow_pipeline_engine::invocation::{self, InputPlace, Invocation, Places};
 use ferroflow_pipeline_engine::plan::{ParameterType, ResourceSpec, WorkspaceDecl};
-use ferroflow_runtime::{Layout, Notes, Runtime, RuntimeError};
+use ferroflow_runtime::{Layout, Notes, Runtime, RuntimeError, Slot};
 use ferroflow_types::error::chain;
 use ferroflow_types::{Error, TaskId};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::app::owner;
 
@@ -278,18 +278,14 @@ pub(crate) struct Granted {
 pub(super) async fn watch(
     runtime: Arc<dyn Runtime>,
     spec: AttemptSpec,
-    permit: Option<OwnedSemaphorePermit>,
-    slots: Arc<Semaphore>,
+    slot: Option<Slot>,
     reports: mpsc::Sender<Report>,
 ) {
     let (task, attempt) = task_of(&spec.key);
-    let permit = if let Some(permit) = permit {
-        permit
+    let slot = if let Some(slot) = slot {
+        slot
     } else {
-        // The semaphore is never closed while there is an actor.
-        let Ok(permit) = slots.acquire_owned().await else {
-            return;
-        };
+        let slot = runtime.slots().take().await;
         let (go, told) = oneshot::channel();
         let granted = Granted { task, attempt, go };
         tell(&reports, Report::Granted(granted)).await;
@@ -297,7 +293,7 @@ pub(super) async fn watch(
             // It was cancelled while it waited.
             return;
         }
-        permit
+        slot
     };
     let key = spec.key.clone();
     let notes = runtime.notes();
@@ -311,7 +307,7 @@ pub(super) async fn watch(
         never = pass_on(notes, &key, &reports) => match never {},
         outcome = ended => outcome,
     };
-    drop(permit);
+    drop(slot);
     tell_end(&reports, &key, outcome).await;
 }
 

@@ -4,34 +4,25 @@
 use std::sync::Arc;
 
 use ferroflow_ownership::Factory;
-use tokio::sync::Semaphore;
 
 use crate::app::Ctx;
 use crate::store::ownership::Claim;
 use crate::workers::actor::Actor;
 
-/// Makes the actors of runs, which share the slots for commands.
+/// Makes the actors of runs.
 pub(crate) struct Actors {
-    ctx: Arc<Ctx>,
-    slots: Arc<Semaphore>,
-}
-
-impl Actors {
-    pub(crate) fn new(ctx: Arc<Ctx>) -> Self {
-        let slots = Arc::new(Semaphore::new(ctx.settings.parallel_tasks_max));
-        Self { ctx, slots }
-    }
+    pub(crate) ctx: Arc<Ctx>,
 }
 
 impl Factory for Actors {
     type Actor = Actor;
 
     fn actor(&self, claim: Claim) -> Actor {
-        Actor::new(Arc::clone(&self.ctx), claim, Arc::clone(&self.slots))
+        Actor::new(Arc::clone(&self.ctx), claim)
     }
 
     fn show(&self) {
-        let free = u32::try_from(self.slots.available_permits()).unwrap_or(u32::MAX);
+        let free = u32::try_from(self.ctx.runtime.slots().free()).unwrap_or(u32::MAX);
         metrics::gauge!("ferroflow_pipelines_task_slots_free").set(f64::from(free));
     }
 }

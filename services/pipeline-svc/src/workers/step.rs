@@ -6,9 +6,9 @@ use std::sync::Arc;
 use ferroflow_launcher::AttemptSpec;
 use ferroflow_pipeline_engine::engine::task::{TaskIx, TaskState};
 use ferroflow_pipeline_engine::engine::{AttemptFailure, Effect, Event};
+use ferroflow_runtime::Slot;
 use ferroflow_service::telemetry;
 use ferroflow_types::{Error, Timestamp};
-use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
@@ -20,7 +20,7 @@ use crate::app::step::{Changes, Driver, Stored, delete_run, store_step};
 #[derive(Default)]
 struct Step {
     changes: Changes,
-    launches: Vec<(AttemptSpec, Option<OwnedSemaphorePermit>)>,
+    launches: Vec<(AttemptSpec, Option<Slot>)>,
     stops: Vec<(TaskIx, u32)>,
     timers: Vec<(TaskIx, Timestamp)>,
 }
@@ -159,11 +159,11 @@ impl Actor {
             attempt,
             remarks,
         }];
-        let permit = Arc::clone(&self.slots).try_acquire_owned().ok();
-        if permit.is_some() {
+        let slot = self.ctx.runtime.slots().try_take();
+        if slot.is_some() {
             events.push(Event::SlotGranted { task, attempt });
         }
-        step.launches.push((spec, permit));
+        step.launches.push((spec, slot));
         events
     }
 
@@ -171,12 +171,11 @@ impl Actor {
     fn perform(&mut self, loaded: &Loaded, step: Step) {
         // Finished helpers are let go of, so that long runs do not collect them.
         while self.helpers.try_join_next().is_some() {}
-        for (spec, permit) in step.launches {
+        for (spec, slot) in step.launches {
             let runtime = Arc::clone(&self.ctx.runtime);
-            let slots = Arc::clone(&self.slots);
             let reports = self.reports.clone();
             self.helpers
-                .spawn(attempt::watch(runtime, spec, permit, slots, reports));
+                .spawn(attempt::watch(runtime, spec, slot, reports));
         }
         for granted in self.granted.drain(..) {
             let begins = loaded.state.tasks().any(|(_, task)| {
