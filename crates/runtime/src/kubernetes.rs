@@ -66,8 +66,7 @@ const RETRY_WAITS: [Duration; 5] = [
 pub struct KubernetesRuntime {
     config: KubernetesConfig,
     stores: Stores,
-    pods: Api<Pod>,
-    claims: Api<PersistentVolumeClaim>,
+    client: Client,
     index: Arc<PodIndex>,
     warm: Arc<WarmPool>,
     notes: Notes,
@@ -136,17 +135,16 @@ impl KubernetesRuntime {
         let keeper = Keeper {
             pool: Arc::clone(&warm),
             index: Arc::clone(&index),
-            pods: pods.clone(),
+            pods,
             config: config.clone(),
             stores: stores.clone(),
             door: door.clone(),
         };
         helpers.push(keeper.start());
         Ok(Self {
-            claims: Api::namespaced(client, &config.namespace),
+            client,
             config,
             stores,
-            pods,
             index,
             warm,
             notes: Notes::default(),
@@ -159,6 +157,18 @@ impl KubernetesRuntime {
     /// A runtime over the cluster that the environment names: a pod's own, or a kubeconfig's.
     pub async fn connect(config: KubernetesConfig, stores: Stores) -> Result<Self, OpenError> {
         Self::open(Client::try_default().await?, config, stores)
+    }
+
+    /// Where the pods of an owner's attempts are.
+    fn pods(&self, owner: &OwnerKey) -> Api<Pod> {
+        let namespace = self.config.namespace_of(&owner.namespace);
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// Where its volume claims are.
+    fn claims(&self, owner: &OwnerKey) -> Api<PersistentVolumeClaim> {
+        let namespace = self.config.namespace_of(&owner.namespace);
+        Api::namespaced(self.client.clone(), namespace)
     }
 
     fn remote(&self, key: &AttemptKey) -> Result<RemoteFiles, RuntimeError> {
@@ -212,7 +222,7 @@ impl KubernetesRuntime {
         };
         let patch = Patch::Merge(objects::assignment(spec));
         let labelled = self
-            .pods
+            .pods(&key.owner)
             .patch(&name, &PatchParams::default(), &patch)
             .await;
         if let Err(error) = labelled {
@@ -243,17 +253,14 @@ impl KubernetesRuntime {
             return fail(remote, &key, failure).await.map(drop);
         }
         let parameters = PatchParams::apply(objects::MANAGER).force();
+        let (pods, change) = (self.pods(&key.owner), Patch::Apply(&pod));
         let asked = self
             .persist(&key, || async {
                 // Pods cannot be changed, and one that is there was made from other settings at
                 // worst: an upgrade between two tries.
-                match self.pods.get_opt(&name).await? {
+                match pods.get_opt(&name).await? {
                     Some(there) => Ok(there),
-                    None => {
-                        self.pods
-                            .patch(&name, &parameters, &Patch::Apply(&pod))
-                            .await
-                    }
+                    None => pods.patch(&name, &parameters, &change).await,
                 }
             })
             .await;
@@ -401,7 +408,7 @@ impl Runtime for KubernetesRuntime {
         let remote = self.remote(key)?;
         let name = self.pod_of(key, &remote).await?;
         if let Some(outcome) = remote.read_outcome().await.map_err(of_remote(key))? {
-            self.collect_garbage(&name).await;
+            self.collect_garbage(key, &name).await;
             return Ok(outcome);
         }
         if !remote.is_known().await.map_err(of_remote(key))? {
@@ -412,7 +419,7 @@ impl Runtime for KubernetesRuntime {
             Some(outcome) => outcome,
             None => self.report_for(key, &name, &remote, failure).await?,
         };
-        self.collect_garbage(&name).await;
+        self.collect_garbage(key, &name).await;
         Ok(outcome)
     }
 
@@ -421,7 +428,10 @@ impl Runtime for KubernetesRuntime {
         let done = remote.read_outcome().await.map_err(of_remote(key))?;
         let log = match done {
             Some(_) => self.kept(&remote, request.offset).await,
-            None => self.live(&self.pod_of(key, &remote).await?, request).await,
+            None => {
+                self.live(key, &self.pod_of(key, &remote).await?, request)
+                    .await
+            }
         };
         log.map_err(|source| RuntimeError::Io {
             key: key.clone(),
@@ -434,10 +444,11 @@ impl Runtime for KubernetesRuntime {
         let remote = self.remote(key)?;
         remote.ask_stop().await.map_err(of_remote(key))?;
         let name = self.pod_of(key, &remote).await?;
+        let pods = self.pods(&key.owner);
         let asked = self
             .persist(key, || async {
                 let parameters = DeleteParams::default();
-                gone(self.pods.delete(&name, &parameters).await)
+                gone(pods.delete(&name, &parameters).await)
             })
             .await;
         if let Asked::Refused(said) = asked {
@@ -460,11 +471,11 @@ impl Runtime for KubernetesRuntime {
         let selectors = objects::LABELS.selectors(owner).join(",");
         let selected = ListParams::default().labels(&selectors);
         let parameters = DeleteParams::background();
-        self.pods
+        self.pods(owner)
             .delete_collection(&parameters, &selected)
             .await
             .map_err(of_api)?;
-        self.claims
+        self.claims(owner)
             .delete_collection(&parameters, &selected)
             .await
             .map_err(of_api)?;

@@ -72,7 +72,8 @@ impl KubernetesRuntime {
     }
 
     async fn create_claim(&self, spec: &AttemptSpec) -> Result<Outputs, String> {
-        let claim = claim(spec, &self.config.namespace)?;
+        let namespace = self.config.namespace_of(&spec.key.owner.namespace);
+        let claim = claim(spec, namespace)?;
         let name = claim.metadata.name.clone().unwrap_or_default();
         if let Asked::Refused(said) = self.apply_claim(&spec.key, &name, &claim).await {
             return Err(format!("the cluster refuses the volume claim: {said}"));
@@ -91,17 +92,19 @@ impl KubernetesRuntime {
     ) -> Asked {
         let parameters = PatchParams::apply(objects::MANAGER).force();
         let apply = Patch::Apply(claim);
-        self.persist(key, || self.claims.patch(name, &parameters, &apply))
+        let claims = self.claims(&key.owner);
+        self.persist(key, || claims.patch(name, &parameters, &apply))
             .await
     }
 
     async fn delete_claim(&self, spec: &AttemptSpec) -> Result<Outputs, String> {
         let name = text(spec, "pvc_name").ok_or("pvc_name: it is missing")?;
         let parameters = DeleteParams::default();
+        let claims = self.claims(&spec.key.owner);
         let asked = self
             .persist(&spec.key, || async {
                 // What is gone may be a repeated request, of which the first was carried out.
-                gone(self.claims.delete(&name, &parameters).await)
+                gone(claims.delete(&name, &parameters).await)
             })
             .await;
         match asked {
@@ -121,7 +124,8 @@ impl KubernetesRuntime {
             [] => vec!["ReadWriteOnce".to_owned()],
             given => given.to_vec(),
         };
-        let mut metadata = metadata(&name, &self.config.namespace, BTreeMap::new());
+        let namespace = self.config.namespace_of(&key.owner.namespace);
+        let mut metadata = metadata(&name, namespace, BTreeMap::new());
         let labels = metadata.labels.get_or_insert_default();
         labels.extend(objects::LABELS.of_owner(&key.owner));
         let claim = PersistentVolumeClaim {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ferroflow_types::Namespace;
 use serde::{Deserialize, Serialize};
 
 use crate::image_map;
@@ -10,7 +11,7 @@ use crate::image_map;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct KubernetesConfig {
-    /// Where pods are made.
+    /// Where pods are made, those of all tenants.
     pub namespace: String,
     /// The image that holds `ferroflow-launcher`.
     pub launcher_image: String,
@@ -116,6 +117,12 @@ impl Default for WarmConfig {
 }
 
 impl KubernetesConfig {
+    /// The cluster's namespace in which the attempts of a tenant run: one for all of them (ADR 12).
+    /// Should it ever depend on the tenant, the watch, warm pods and the keeper need one each.
+    pub(super) fn namespace_of(&self, _tenant: &Namespace) -> &str {
+        &self.namespace
+    }
+
     /// The resource that a type of accelerator, or a resource, is.
     pub(super) fn resource<'a>(&'a self, name: &'a str) -> &'a str {
         self.accelerators.get(name).map_or(name, String::as_str)

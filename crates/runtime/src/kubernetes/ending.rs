@@ -58,7 +58,7 @@ impl KubernetesRuntime {
                     return Failure::new(FailureReason::Lost, "its pod was deleted");
                 }
                 Seen::Unknown => {
-                    self.look(name).await;
+                    self.look(key, name).await;
                     // What the API said is there at once; what it could not say comes by the watch.
                     Some(Instant::now() + Duration::from_secs(5))
                 }
@@ -84,8 +84,8 @@ impl KubernetesRuntime {
     }
 
     /// Asks the API for a pod that the watch has not spoken of.
-    pub(super) async fn look(&self, name: &str) {
-        match self.pods.get_opt(name).await {
+    pub(super) async fn look(&self, key: &AttemptKey, name: &str) {
+        match self.pods(&key.owner).get_opt(name).await {
             Ok(Some(pod)) => self.index.note(name, Seen::There(Arc::new(pod))),
             Ok(None) => self.index.note(name, Seen::Gone),
             Err(error) => tracing::warn!(name, %error, "a pod cannot be looked at"),
@@ -111,7 +111,7 @@ impl KubernetesRuntime {
         remote: &RemoteFiles,
         mut failure: Failure,
     ) -> Result<Outcome, RuntimeError> {
-        if let Some(log) = self.pod_log(pod).await {
+        if let Some(log) = self.pod_log(key, pod).await {
             failure.log_tail = logs::tail(&log);
             remote.write_log(log.into()).await.map_err(of_remote(key))?;
         }
@@ -123,8 +123,9 @@ impl KubernetesRuntime {
     }
 
     /// Deletes the pod of an attempt whose report is kept.
-    pub(super) async fn collect_garbage(&self, name: &str) {
-        let deleted = self.pods.delete(name, &DeleteParams::background()).await;
+    pub(super) async fn collect_garbage(&self, key: &AttemptKey, name: &str) {
+        let pods = self.pods(&key.owner);
+        let deleted = pods.delete(name, &DeleteParams::background()).await;
         if let Err(error) = gone(deleted) {
             tracing::warn!(name, %error, "a pod is left behind");
         }

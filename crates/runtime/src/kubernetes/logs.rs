@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
+use ferroflow_launcher::AttemptKey;
 use ferroflow_launcher::remote::RemoteFiles;
 use futures::{AsyncBufReadExt as _, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::Pod;
@@ -16,16 +17,21 @@ use crate::{LogRequest, LogStream};
 
 impl KubernetesRuntime {
     /// What the container printed, as far as the cluster still knows.
-    pub(super) async fn pod_log(&self, name: &str) -> Option<String> {
+    pub(super) async fn pod_log(&self, key: &AttemptKey, name: &str) -> Option<String> {
         let parameters = LogParams {
             container: Some(objects::MAIN.to_owned()),
             ..LogParams::default()
         };
-        self.pods.logs(name, &parameters).await.ok()
+        self.pods(&key.owner).logs(name, &parameters).await.ok()
     }
 
     /// A live log: from the moment when the container runs until it ends.
-    pub(super) async fn live(&self, name: &str, request: LogRequest) -> io::Result<LogStream> {
+    pub(super) async fn live(
+        &self,
+        key: &AttemptKey,
+        name: &str,
+        request: LogRequest,
+    ) -> io::Result<LogStream> {
         let mut known = self.index.subscribe(name);
         let mut parameters = LogParams {
             container: Some(objects::MAIN.to_owned()),
@@ -45,13 +51,14 @@ impl KubernetesRuntime {
                 return Ok(futures::stream::empty().boxed());
             }
             if matches!(self.index.seen(name), Seen::Unknown) {
-                self.look(name).await;
+                self.look(key, name).await;
             }
             let _changed = tokio::time::timeout(Duration::from_secs(5), known.changed())
                 .await
                 .is_ok();
         }
-        let stream = self.pods.log_stream(name, &parameters).await;
+        let pods = self.pods(&key.owner);
+        let stream = pods.log_stream(name, &parameters).await;
         let reader = stream.map_err(io::Error::other)?;
         let mut skip = request.offset;
         let chunks = futures::stream::try_unfold(reader, |mut reader| async move {

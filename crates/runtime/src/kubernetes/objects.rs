@@ -259,7 +259,7 @@ fn metadata(spec: &AttemptSpec, platform: &Platform, config: &KubernetesConfig) 
     annotations.insert(name.to_owned(), spec.task_name.clone());
     ObjectMeta {
         name: Some(pod_name(&spec.key)),
-        namespace: Some(config.namespace.clone()),
+        namespace: Some(config.namespace_of(&spec.key.owner.namespace).to_owned()),
         labels: Some(labels),
         annotations: Some(annotations),
         ..ObjectMeta::default()

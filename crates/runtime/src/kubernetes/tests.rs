@@ -136,12 +136,15 @@ fn pods_of_two_domains_with_the_same_ids_do_not_meet() {
     let task = spec(json!({}));
     let mut trial = task.clone();
     trial.key = key_of("tuning", "train", 2);
+    // Another tenant; the cluster's namespace is the same for all.
+    trial.key.owner.namespace = "team-a".parse().unwrap();
     trial.argv.push(objects::WORKSPACE.to_owned());
 
     let pods = [&task, &trial].map(|spec| objects::pod(spec, &config(), None).unwrap());
 
     let [of_task, of_trial] = pods.each_ref().map(|pod| pod.metadata.clone());
     assert_ne!(of_task.name, of_trial.name);
+    assert_eq!(of_task.namespace, of_trial.namespace);
     let labels = of_trial.labels.unwrap();
     assert_eq!(labels["attempts.ferroflow.ai/domain"], "tuning");
     assert!(!labels.contains_key("pipeline/runid"));
