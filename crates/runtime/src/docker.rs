@@ -217,8 +217,8 @@ impl DockerRuntime {
         files: &AttemptFiles,
         why: impl FnOnce() -> Failure,
     ) -> Result<Outcome, RuntimeError> {
-        let turn = self.turn(key);
-        let _turn = turn.lock().await;
+        let lock = self.lock_of(key);
+        let _held = lock.lock().await;
         let outcome = if let Some(outcome) = report(key, files)? {
             outcome
         } else {
@@ -272,18 +272,19 @@ impl DockerRuntime {
         Duration::from_secs(self.config.image_patience_s)
     }
 
-    fn turn(&self, key: &AttemptKey) -> Arc<tokio::sync::Mutex<()>> {
+    /// The lock under which the report of an attempt is decided about.
+    fn lock_of(&self, key: &AttemptKey) -> Arc<tokio::sync::Mutex<()>> {
         let mut all = self
             .concluding
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        all.retain(|_, turn| turn.strong_count() > 0);
-        if let Some(turn) = all.get(key).and_then(Weak::upgrade) {
-            return turn;
+        all.retain(|_, lock| lock.strong_count() > 0);
+        if let Some(lock) = all.get(key).and_then(Weak::upgrade) {
+            return lock;
         }
-        let turn = Arc::default();
-        all.insert(key.clone(), Arc::downgrade(&turn));
-        turn
+        let lock = Arc::default();
+        all.insert(key.clone(), Arc::downgrade(&lock));
+        lock
     }
 }
 

@@ -49,7 +49,7 @@ use crate::{
 pub use config::{KubernetesConfig, WarmConfig};
 use index::PodIndex;
 use keeper::Keeper;
-use launchers::Door;
+use launchers::Endpoint;
 use tokio_util::task::AbortOnDropHandle;
 use warm::{Class, WarmPool};
 
@@ -71,8 +71,8 @@ pub struct KubernetesRuntime {
     warm: Arc<WarmPool>,
     notes: Notes,
     slots: Slots,
-    /// The way in for launchers, where there is one.
-    door: Option<Door>,
+    /// Where launchers call, if they can.
+    endpoint: Option<Endpoint>,
     /// What works for the runtime; it ends with it.
     _helpers: Vec<AbortOnDropHandle<()>>,
 }
@@ -116,21 +116,22 @@ impl KubernetesRuntime {
         let of_listen = |error| OpenError::Listen(listen.clone(), error);
         let mut helpers = Vec::new();
         let warm = Arc::new(WarmPool::new(config.warm, pool_name().map_err(of_listen)?));
-        let door = if listen.is_empty() {
+        let endpoint = if listen.is_empty() {
             if warm.is_on() {
                 return Err(OpenError::Deaf(config.warm.size));
             }
             None
         } else {
-            let (door, listener) = Door::open(&listen, &config.report_url).map_err(of_listen)?;
+            let (endpoint, listener) =
+                Endpoint::open(&listen, &config.report_url).map_err(of_listen)?;
             let serving = launchers::serve(
-                door.clone(),
+                endpoint.clone(),
                 listener,
                 Arc::clone(&index),
                 Arc::clone(&warm),
             );
             helpers.push(serving.map_err(of_listen)?);
-            Some(door)
+            Some(endpoint)
         };
         let keeper = Keeper {
             pool: Arc::clone(&warm),
@@ -138,7 +139,7 @@ impl KubernetesRuntime {
             pods,
             config: config.clone(),
             stores: stores.clone(),
-            door: door.clone(),
+            endpoint: endpoint.clone(),
         };
         helpers.push(keeper.start());
         Ok(Self {
@@ -149,7 +150,7 @@ impl KubernetesRuntime {
             warm,
             notes: Notes::default(),
             slots: Slots::default(),
-            door,
+            endpoint,
             _helpers: helpers,
         })
     }
@@ -238,7 +239,7 @@ impl KubernetesRuntime {
     ) -> Result<(), RuntimeError> {
         let key = spec.key.clone();
         let name = objects::pod_name(&key);
-        let home = self.door.as_ref().map(|door| door.home(&name));
+        let home = self.endpoint.as_ref().map(|endpoint| endpoint.home(&name));
         let pod = match objects::pod(spec, &self.config, home) {
             Ok(pod) => pod,
             Err(problem) => {

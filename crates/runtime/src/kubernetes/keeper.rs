@@ -17,7 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::config::KubernetesConfig;
 use super::index::{PodIndex, Seen};
-use super::launchers::Door;
+use super::launchers::Endpoint;
 use super::verdict::{Verdict, judge};
 use super::warm::{Class, WarmPool, is_unused};
 use super::{gone, objects};
@@ -36,7 +36,7 @@ pub(super) struct Keeper {
     pub(super) config: KubernetesConfig,
     pub(super) stores: Stores,
     /// Without it there are no warm pods.
-    pub(super) door: Option<Door>,
+    pub(super) endpoint: Option<Endpoint>,
 }
 
 impl Keeper {
@@ -114,10 +114,10 @@ impl Keeper {
     }
 
     async fn make(&self, name: &str, class: &Class) {
-        let Some(door) = &self.door else {
+        let Some(endpoint) = &self.endpoint else {
             return;
         };
-        let pod = objects::warm_pod(name, class, &self.config, door.home(name));
+        let pod = objects::warm_pod(name, class, &self.config, endpoint.home(name));
         let parameters = PatchParams::apply(objects::MANAGER).force();
         let made = self
             .pods

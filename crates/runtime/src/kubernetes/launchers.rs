@@ -29,14 +29,14 @@ const MESSAGE_MAX: usize = 16 * 1024;
 /// How often a silent connection is asked whether it is alive.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// The way in for launchers.
+/// Where launchers call.
 #[derive(Clone)]
-pub(super) struct Door {
+pub(super) struct Endpoint {
     url: String,
     secret: Arc<[u8; 32]>,
 }
 
-impl Door {
+impl Endpoint {
     /// Listens at `listen`; pods come by `url`, or by the address itself where that is empty.
     pub(super) fn open(listen: &str, url: &str) -> io::Result<(Self, TcpListener)> {
         let listener = TcpListener::bind(listen)?;
@@ -94,14 +94,18 @@ fn url_of(address: SocketAddr) -> io::Result<String> {
 
 /// Answers launchers until the handle is dropped.
 pub(super) fn serve(
-    door: Door,
+    endpoint: Endpoint,
     listener: TcpListener,
     index: Arc<PodIndex>,
     warm: Arc<WarmPool>,
 ) -> io::Result<AbortOnDropHandle<()>> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let desk = Desk { door, index, warm };
-    let service = AttemptServiceServer::new(desk)
+    let attempts = Attempts {
+        endpoint,
+        index,
+        warm,
+    };
+    let service = AttemptServiceServer::new(attempts)
         .max_decoding_message_size(MESSAGE_MAX)
         .max_encoding_message_size(MESSAGE_MAX);
     let server = Server::builder()
@@ -117,18 +121,18 @@ pub(super) fn serve(
     })))
 }
 
-struct Desk {
-    door: Door,
+struct Attempts {
+    endpoint: Endpoint,
     index: Arc<PodIndex>,
     warm: Arc<WarmPool>,
 }
 
 #[tonic::async_trait]
-impl AttemptService for Desk {
+impl AttemptService for Attempts {
     async fn take(&self, request: Request<TakeRequest>) -> Result<Response<TakeResponse>, Status> {
         let pod = &request.get_ref().pod;
-        self.door.admit(pod, &request)?;
-        let given = self.warm.sit(pod).await;
+        self.endpoint.admit(pod, &request)?;
+        let given = self.warm.take(pod).await;
         let key = given.ok_or_else(|| Status::not_found("nobody waits for this pod"))?;
         let attempt = key.map(home::message);
         Ok(Response::new(TakeResponse { attempt }))
@@ -139,7 +143,7 @@ impl AttemptService for Desk {
         request: Request<ReportRequest>,
     ) -> Result<Response<ReportResponse>, Status> {
         let pod = &request.get_ref().pod;
-        self.door.admit(pod, &request)?;
+        self.endpoint.admit(pod, &request)?;
         self.index.note_report(pod);
         Ok(Response::new(ReportResponse {}))
     }
@@ -158,23 +162,23 @@ mod tests {
 
     #[test]
     fn a_token_lets_in_its_own_pod_only_and_only_at_the_process_that_gave_it() {
-        let (door, _listener) = Door::open("127.0.0.1:0", "").unwrap();
-        let (other, _listener) = Door::open("127.0.0.1:0", "").unwrap();
-        let token = door.home("ff-a").token;
+        let (endpoint, _listener) = Endpoint::open("127.0.0.1:0", "").unwrap();
+        let (other, _listener) = Endpoint::open("127.0.0.1:0", "").unwrap();
+        let token = endpoint.home("ff-a").token;
 
-        assert!(door.admit("ff-a", &request(&token)).is_ok());
-        assert!(door.admit("ff-b", &request(&token)).is_err());
+        assert!(endpoint.admit("ff-a", &request(&token)).is_ok());
+        assert!(endpoint.admit("ff-b", &request(&token)).is_err());
         assert!(other.admit("ff-a", &request(&token)).is_err());
-        assert!(door.admit("ff-a", &Request::new(())).is_err());
-        assert!(door.admit("ff-a", &request("no hex")).is_err());
+        assert!(endpoint.admit("ff-a", &Request::new(())).is_err());
+        assert!(endpoint.admit("ff-a", &request("no hex")).is_err());
     }
 
     #[test]
     fn an_address_that_pods_cannot_reach_is_refused() {
-        let refused = Door::open("0.0.0.0:0", "").err().unwrap();
+        let refused = Endpoint::open("0.0.0.0:0", "").err().unwrap();
         assert!(refused.to_string().contains("report_url"), "{refused}");
 
-        let (door, _listener) = Door::open("0.0.0.0:0", "http://10.0.0.7:9001").unwrap();
-        assert_eq!(door.home("p").url, "http://10.0.0.7:9001");
+        let (endpoint, _listener) = Endpoint::open("0.0.0.0:0", "http://10.0.0.7:9001").unwrap();
+        assert_eq!(endpoint.home("p").url, "http://10.0.0.7:9001");
     }
 }

@@ -1,12 +1,12 @@
 //! Pods that wait for steps, so that a step need not wait for a pod (ADR 8). Off by default.
 //!
 //! ```text
-//! keeper   class in use ──► pods `ff-warm-…` ──► each asks for its attempt and sits down
-//! ensure   a seat of the class? ──► the pod's name into the store ──► the attempt to its launcher
+//! keeper   class in use ──► pods `ff-warm-…` ──► each asks for its attempt and waits
+//! ensure   one of the class that waits? ──► the pod's name into the store ──► the attempt to its launcher
 //! ```
 //!
 //! A warm pod does one attempt and ends, as every other pod does, so no step sees what another one
-//! left. Nothing counts on a seat: without one, a step gets a pod of its own.
+//! left. Nothing relies on a waiting pod: without one, a step gets a pod of its own.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -63,7 +63,7 @@ struct Use {
 struct Waiting {
     class: Class,
     /// There once its launcher has asked.
-    seat: Option<oneshot::Sender<AttemptKey>>,
+    request: Option<oneshot::Sender<AttemptKey>>,
 }
 
 #[derive(Default)]
@@ -121,10 +121,10 @@ impl WarmPool {
         remote: &RemoteFiles,
     ) -> Result<Option<String>, RemoteError> {
         self.note_use(class, Instant::now());
-        while let Some((pod, seat)) = self.next_seat(class) {
+        while let Some((pod, request)) = self.next_waiting(class) {
             // First the store: whoever observes the attempt must find the pod that has it.
             remote.assign_pod(&pod).await?;
-            if self.seat(&pod, seat, key.clone()) {
+            if self.answer(&pod, request, key.clone()) {
                 return Ok(Some(pod));
             }
             remote.unassign_pod().await?;
@@ -134,13 +134,13 @@ impl WarmPool {
 
     /// Tells a waiting pod what it is to do; `false` if it no longer listens. Nobody looks in
     /// between: a pod that asks again is told the attempt only if it has it.
-    fn seat(&self, pod: &str, seat: oneshot::Sender<AttemptKey>, key: AttemptKey) -> bool {
+    fn answer(&self, pod: &str, request: oneshot::Sender<AttemptKey>, key: AttemptKey) -> bool {
         let mut state = self.state();
-        let seated = seat.send(key.clone()).is_ok();
-        if seated {
+        let heard = request.send(key.clone()).is_ok();
+        if heard {
             state.given.insert(pod.to_owned(), key);
         }
-        seated
+        heard
     }
 
     fn note_use(&self, class: &Class, now: Instant) {
@@ -154,33 +154,37 @@ impl WarmPool {
         self.wake.notify_one();
     }
 
-    fn next_seat(&self, class: &Class) -> Option<(String, oneshot::Sender<AttemptKey>)> {
+    fn next_waiting(&self, class: &Class) -> Option<(String, oneshot::Sender<AttemptKey>)> {
         let mut state = self.state();
         let ready = |pod: &Waiting| {
-            pod.class == *class && pod.seat.as_ref().is_some_and(|seat| !seat.is_closed())
+            pod.class == *class
+                && pod
+                    .request
+                    .as_ref()
+                    .is_some_and(|request| !request.is_closed())
         };
         let mut pods = state.waiting.iter();
         let (name, _) = pods.find(|(_, pod)| ready(pod))?;
         let name = name.clone();
-        let seat = state.waiting.remove(&name)?.seat?;
-        Some((name, seat))
+        let request = state.waiting.remove(&name)?.request?;
+        Some((name, request))
     }
 
     /// A pod asks for its attempt: it is told if there is one within [`TAKE_WAIT`]. The outer `None`
     /// means that there will never be one.
-    pub(super) async fn sit(&self, pod: &str) -> Option<Option<AttemptKey>> {
+    pub(super) async fn take(&self, pod: &str) -> Option<Option<AttemptKey>> {
         let told = {
             let mut state = self.state();
             if let Some(key) = state.given.get(pod) {
                 return Some(Some(key.clone()));
             }
-            let (seat, told) = oneshot::channel();
-            state.waiting.get_mut(pod)?.seat = Some(seat);
+            let (request, told) = oneshot::channel();
+            state.waiting.get_mut(pod)?.request = Some(request);
             told
         };
         match tokio::time::timeout(TAKE_WAIT, told).await {
             Ok(Ok(key)) => Some(Some(key)),
-            // The seat went to a later request of the same pod, or the pod is not wanted any more.
+            // A later request of the same pod took its place, or the pod is not wanted any more.
             Ok(Err(_)) | Err(_) => Some(None),
         }
     }
@@ -201,7 +205,7 @@ impl WarmPool {
             class.last = class.last.min(Instant::now());
         }
         for pod in state.waiting.values_mut() {
-            pod.seat = None;
+            pod.request = None;
         }
         drop(state);
         self.wake.notify_one();
@@ -269,7 +273,13 @@ impl WarmPool {
         }
         for (name, class) in &plan.make {
             let class = class.clone();
-            waiting.insert(name.clone(), Waiting { class, seat: None });
+            waiting.insert(
+                name.clone(),
+                Waiting {
+                    class,
+                    request: None,
+                },
+            );
         }
         plan
     }
@@ -367,28 +377,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_seat_is_given_once() {
+    async fn an_attempt_is_given_to_one_pod() {
         let pool = std::sync::Arc::new(pool(1));
         let now = Instant::now();
         pool.note_use(&class("a"), now);
         pool.plan(now);
-        assert_eq!(pool.sit("ff-warm-of-another").await, None);
+        assert_eq!(pool.take("ff-warm-of-another").await, None);
 
-        let sitting = tokio::spawn({
+        let asking = tokio::spawn({
             let pool = std::sync::Arc::clone(&pool);
-            async move { pool.sit("ff-warm-p-1").await }
+            async move { pool.take("ff-warm-p-1").await }
         });
-        let seat = loop {
-            if let Some(seat) = pool.next_seat(&class("a")) {
-                break seat;
+        let request = loop {
+            if let Some(request) = pool.next_waiting(&class("a")) {
+                break request;
             }
             tokio::task::yield_now().await;
         };
-        assert!(pool.next_seat(&class("a")).is_none());
+        assert!(pool.next_waiting(&class("a")).is_none());
         let key = crate::tests::key("a", 1);
-        seat.1.send(key.clone()).unwrap();
+        request.1.send(key.clone()).unwrap();
 
-        assert_eq!(sitting.await.unwrap(), Some(Some(key)));
+        assert_eq!(asking.await.unwrap(), Some(Some(key)));
     }
 
     #[tokio::test]
