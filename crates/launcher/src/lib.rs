@@ -21,7 +21,6 @@
 //! | [`outcome`] | what came of it |
 //! | [`run`] | the launcher's life |
 //! | `words` | what a command is given, within the kernel's limits |
-//! | `bootstrap` | the SDK's Python bootstrap, which can be given more |
 //! | `command` | one command, its limits and its end |
 //! | `orders` | how it is told to end before that |
 //! | `family` | everything that it started, ended and reaped |
@@ -29,8 +28,8 @@
 //! | [`end_leftovers`] | the same for a launcher that was killed |
 //! | `cause` | why a command failed, out of its log |
 //! | [`mounts`] | what a command may not change |
-//! | `collect` | output parameters and artifacts |
-//! | `values` | the types of output parameters |
+//! | `collect` | the files that it left |
+//! | [`kfp`] | what KFP asks for beside a command that runs |
 //! | [`remote`] | an attempt's files in an object store |
 //! | [`pod`] | the launcher inside a pod |
 //! | [`home`] | the way from a pod to the runtime that made it |
@@ -41,7 +40,6 @@
 //! command made.
 #![warn(missing_docs)]
 
-mod bootstrap;
 mod cause;
 #[cfg(feature = "pod")]
 mod cgroup;
@@ -55,6 +53,7 @@ mod files;
 #[cfg(feature = "pod")]
 pub mod home;
 pub mod key;
+pub mod kfp;
 mod leftovers;
 pub mod mounts;
 mod orders;
@@ -66,7 +65,6 @@ pub mod remote;
 pub mod run;
 pub mod spec;
 mod stamps;
-mod values;
 mod words;
 
 /// What a launcher of this machine is started with: an attempt's folder, or
@@ -96,7 +94,6 @@ pub use mounts::ReadOnly;
 pub use outcome::{AttemptResult, Failure, FailureReason, Outcome, Outputs, ProducedArtifact};
 pub use run::{Surroundings, launch};
 pub use spec::{
-    AttemptSpec, InputArtifact, InputLink, Limits, MODELS, OutputArtifact, OutputParameter,
-    OutputSpec, ParameterKind, Resources, Workspace,
+    AttemptSpec, InputArtifact, InputLink, Limits, MODELS, OutputArtifact, Resources, Workspace,
 };
 pub use stamps::note_stamps;

@@ -110,10 +110,10 @@ pub async fn run() -> Result<(), PodError> {
         .await?
         .ok_or(PodError::Told("spec.json"))?;
     if around == Surroundings::WarmContainer {
-        let retry = ("KFP_RETRY_INDEX".to_owned(), (key.attempt - 1).to_string());
         let trace = spec.traceparent.clone();
         let trace = trace.map(|trace| ("TRACEPARENT".to_owned(), trace));
-        spec.env.splice(0..0, std::iter::once(retry).chain(trace));
+        let own = spec.kfp_retry_index().into_iter().chain(trace);
+        spec.env.splice(0..0, own);
     }
     let files = AttemptFiles::new(&task.folder);
     let mut result = attempt(&spec, &files, &remote, &stores, around).await;
@@ -238,7 +238,7 @@ async fn attempt(
     }
     if let AttemptResult::Succeeded(outputs) = &mut outcome.result {
         give(spec, stores).await?;
-        note_stamps(stores, &spec.outputs, outputs)
+        note_stamps(stores, spec, outputs)
             .await
             .map_err(|error| of_transfer("look at what was put into the store", &error))?;
     }
@@ -314,7 +314,7 @@ async fn command(
 
 /// Puts output artifacts where their URIs say.
 async fn give(spec: &AttemptSpec, stores: &Stores) -> Result<(), Failure> {
-    for artifact in &spec.outputs.artifacts {
+    for artifact in spec.outputs() {
         if Path::new(&artifact.uri) == artifact.path {
             continue;
         }

@@ -183,7 +183,7 @@ fn attempt(
         collect::link(&spec.links)?;
     }
     command::execute(spec, files, around, orders)?;
-    collect::collect(&spec.outputs).map_err(|mut failure| {
+    collect::collect(spec).map_err(|mut failure| {
         failure.log_tail = files.log_tail();
         failure
     })

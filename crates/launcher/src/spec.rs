@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
-use ferroflow_types::ValueLimit;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::kfp::{self, Kfp};
 use crate::{AttemptKey, Failure, FailureReason, ReadOnly, words};
 
 /// Bytes of a variable's value that are large.
@@ -18,8 +18,12 @@ const LARGE: usize = 16 * 1024;
 pub struct AttemptSpec {
     /// Which attempt it is.
     pub key: AttemptKey,
-    /// The task's name, for messages.
-    pub task_name: String,
+    /// Its name for people.
+    #[serde(rename = "task_name")]
+    pub name: String,
+    /// Labels of its pod or container, beside ours.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     /// The image that the command was written for.
     pub image: String,
     /// The program and its arguments.
@@ -33,8 +37,9 @@ pub struct AttemptSpec {
     /// not written down.
     #[serde(default)]
     pub inherited: Vec<String>,
-    /// What it gives.
-    pub outputs: OutputSpec,
+    /// Files and folders that the command leaves, to be kept where their URIs say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<OutputArtifact>,
     /// What it may use.
     pub limits: Limits,
     /// Where it runs.
@@ -63,18 +68,53 @@ pub struct AttemptSpec {
     /// What a cluster is asked for.
     #[serde(default)]
     pub resources: Resources,
-    /// `kfp_kubernetes.KubernetesExecutorConfig` as canonical JSON, every parameter a constant.
-    #[serde(default)]
-    pub platform: Map<String, Value>,
-    /// Input parameters, for operations that have no command.
-    #[serde(default)]
-    pub arguments: Map<String, Value>,
-    /// The folder that the run's tasks share, if the run has one.
+    /// The folder that its owner's attempts share, if they have one.
     #[serde(default)]
     pub workspace: Option<Workspace>,
+    /// What is KFP's, for the attempts of its components.
+    #[serde(flatten, deserialize_with = "kfp::read")]
+    pub kfp: Option<Kfp>,
 }
 
 impl AttemptSpec {
+    /// An attempt that has nothing to do yet.
+    pub fn new(key: AttemptKey, working_dir: PathBuf) -> Self {
+        Self {
+            key,
+            name: String::new(),
+            labels: BTreeMap::new(),
+            image: String::new(),
+            argv: Vec::new(),
+            entry_point: false,
+            env: Vec::new(),
+            inherited: Vec::new(),
+            files: Vec::new(),
+            limits: Limits::default(),
+            working_dir,
+            traceparent: None,
+            inputs: Vec::new(),
+            fetch_into: None,
+            links: Vec::new(),
+            local_inputs: Vec::new(),
+            checked: Vec::new(),
+            read_only: ReadOnly::default(),
+            resources: Resources::default(),
+            workspace: None,
+            kfp: None,
+        }
+    }
+
+    /// All files and folders that are kept of what the command leaves.
+    pub fn outputs(&self) -> impl Iterator<Item = &OutputArtifact> {
+        let of_kfp = self.kfp.iter().flat_map(|kfp| &kfp.outputs.artifacts);
+        self.files.iter().chain(of_kfp)
+    }
+
+    /// Values that may be part of its words and variables, by their names.
+    pub(crate) fn arguments(&self) -> Option<&Map<String, Value>> {
+        self.kfp.as_ref().map(|kfp| &kfp.arguments)
+    }
+
     /// Declared variables that the launcher sets, since they are too large for the object of a pod or
     /// a container. Those that would be changed by [`is_expanded`], or are referred to, stay with the
     /// rest.
@@ -108,7 +148,7 @@ impl AttemptSpec {
     pub fn check_env(&self) -> Result<(), String> {
         let env = self.env.iter();
         let env = env.map(|(name, value)| (OsStr::new(name), OsStr::new(value)));
-        words::check_variables(env, &self.arguments)
+        words::check_variables(env, self.arguments())
     }
 
     /// Whether bringing the inputs is all that is to be done.
@@ -123,7 +163,7 @@ pub fn is_expanded(value: &str) -> bool {
     value.contains("$(") || value.contains("$$")
 }
 
-/// A folder that the tasks of a run share, as a volume claim.
+/// A folder that the attempts of an owner share, as a volume claim.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Workspace {
     /// A Kubernetes quantity.
@@ -195,55 +235,13 @@ pub struct Resources {
     pub limits: BTreeMap<String, String>,
 }
 
-/// Where outputs are to be found once the command has ended.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct OutputSpec {
-    /// The executor's own report; need not exist.
-    pub metadata_file: PathBuf,
-    /// Output parameters.
-    pub parameters: Vec<OutputParameter>,
-    /// Output artifacts.
-    pub artifacts: Vec<OutputArtifact>,
-    /// How large the values may be that it gives: output parameters, metadata of artifacts.
-    #[serde(default)]
-    pub values: ValueLimit,
-}
-
-/// An output parameter.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct OutputParameter {
-    /// Its name.
-    pub name: String,
-    /// Its type.
-    pub kind: ParameterKind,
-    /// The file that holds its text.
-    pub path: PathBuf,
-}
-
-/// The type of an output parameter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ParameterKind {
-    /// A number.
-    Double,
-    /// A whole number.
-    Integer,
-    /// Text, taken as it is.
-    String,
-    /// `true` or `false`.
-    Boolean,
-    /// A JSON list.
-    List,
-    /// A JSON object.
-    Struct,
-}
-
 /// An output artifact.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OutputArtifact {
     /// Its name.
     pub name: String,
-    /// Whether it may be several.
+    /// Whether it may be several, by KFP's report.
+    #[serde(default)]
     pub list: bool,
     /// Its URI.
     pub uri: String,

@@ -4,7 +4,7 @@ use ferroflow_artifacts::stamp;
 use ferroflow_artifacts::stores::Stores;
 use ferroflow_artifacts::transfer::TransferError;
 
-use crate::{OutputSpec, Outputs};
+use crate::{AttemptSpec, Outputs};
 
 /// Notes what stored outputs look like now that they are where they belong. Outputs of this machine,
 /// and those that a command put elsewhere, are left as they are.
@@ -13,10 +13,10 @@ use crate::{OutputSpec, Outputs};
 /// When the store fails or is away.
 pub async fn note_stamps(
     stores: &Stores,
-    spec: &OutputSpec,
+    spec: &AttemptSpec,
     outputs: &mut Outputs,
 ) -> Result<(), TransferError> {
-    for output in &spec.artifacts {
+    for output in spec.outputs() {
         let made = outputs.artifacts.get_mut(&output.name);
         for artifact in made.into_iter().flatten() {
             let rest = artifact.uri.strip_prefix(&output.uri);

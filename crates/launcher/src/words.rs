@@ -11,7 +11,8 @@ use std::path::Path;
 use rustix::process::{Resource, getrlimit};
 use serde_json::{Map, Value};
 
-use crate::{AttemptSpec, Failure, FailureReason, bootstrap};
+use crate::kfp::bootstrap;
+use crate::{AttemptSpec, Failure, FailureReason};
 
 /// The largest word or variable, its end included (`MAX_ARG_STRLEN`: 32 pages; of the smallest pages
 /// that Linux has).
@@ -42,20 +43,23 @@ pub(crate) fn prepare(
     folder: &Path,
 ) -> Result<Words, Failure> {
     let variables = || env.iter().map(|(name, value)| (&**name, &**value));
-    check_variables(variables(), &spec.arguments).map_err(too_large)?;
-    let Err(problem) = check(&spec.argv, variables(), &spec.arguments) else {
+    check_variables(variables(), spec.arguments()).map_err(too_large)?;
+    let Err(problem) = check(&spec.argv, variables(), spec.arguments()) else {
         return Ok(Words {
             argv: spec.argv.clone(),
             env: None,
         });
     };
-    let handed = bootstrap::hand_over(&spec.argv, folder)
-        .map_err(|error| crate::command::of_io("cannot write its large values", &error))?;
+    let handed = match &spec.kfp {
+        Some(_) => bootstrap::hand_over(&spec.argv, folder)
+            .map_err(|error| crate::command::of_io("cannot write its large values", &error))?,
+        None => None,
+    };
     let Some(handed) = handed else {
         return Err(too_large(problem));
     };
     let added = (OsStr::new(&handed.env.0), OsStr::new(&handed.env.1));
-    check(&handed.argv, variables().chain([added]), &spec.arguments).map_err(too_large)?;
+    check(&handed.argv, variables().chain([added]), spec.arguments()).map_err(too_large)?;
     Ok(Words {
         argv: handed.argv,
         env: Some(handed.env),
@@ -72,7 +76,7 @@ fn too_large(problem: String) -> Failure {
 /// Names the variable, and the input parameter in it.
 pub(crate) fn check_variables<'a>(
     env: impl Iterator<Item = (&'a OsStr, &'a OsStr)>,
-    arguments: &Map<String, Value>,
+    arguments: Option<&Map<String, Value>>,
 ) -> Result<(), String> {
     for (name, value) in env {
         // `NAME=value` and its end.
@@ -93,17 +97,23 @@ pub(crate) fn check_variables<'a>(
 fn check<'a>(
     argv: &[String],
     env: impl Iterator<Item = (&'a OsStr, &'a OsStr)>,
-    arguments: &Map<String, Value>,
+    arguments: Option<&Map<String, Value>>,
 ) -> Result<(), String> {
-    const WAY_OUT: &str = "pass the value as an artifact, or use a Python component, which is given \
-        large values in files";
+    // Only components of KFP have input parameters.
+    let way_out = match arguments {
+        Some(_) => {
+            "pass the value as an artifact, or use a Python component, which is given large values \
+             in files"
+        }
+        None => "pass the value in a file",
+    };
     for (at, word) in argv.iter().enumerate() {
         let size = word.len() + 1;
         if size > WORD_MAX {
             let whose = whose(OsStr::new(word), arguments);
             return Err(format!(
                 "word {at} of its command is {size} bytes long{whose}, and Linux gives a command \
-                 words of at most {WORD_MAX}: {WAY_OUT}"
+                 words of at most {WORD_MAX}: {way_out}"
             ));
         }
     }
@@ -119,7 +129,7 @@ fn check<'a>(
         let whose = largest.map(|word| whose(OsStr::new(word), arguments));
         return Err(format!(
             "the words of its command and its environment are {size} bytes long{}, and this machine \
-             gives a command at most {max}, a quarter of the limit of its stack: {WAY_OUT}",
+             gives a command at most {max}, a quarter of the limit of its stack: {way_out}",
             whose.unwrap_or_default()
         ));
     }
@@ -133,9 +143,9 @@ fn total_max() -> u64 {
 }
 
 /// The largest input parameter that is part of a text, in words.
-fn whose(text: &OsStr, arguments: &Map<String, Value>) -> String {
+fn whose(text: &OsStr, arguments: Option<&Map<String, Value>>) -> String {
     let text = text.to_string_lossy();
-    let sizes = arguments.iter().filter_map(|(name, value)| {
+    let sizes = arguments.into_iter().flatten().filter_map(|(name, value)| {
         let value = match value {
             Value::String(value) => value.clone(),
             other => other.to_string(),
@@ -167,20 +177,13 @@ mod tests {
         let run = |word: &str| std::process::Command::new("true").arg(word).status();
 
         assert!(run(&most).is_ok());
-        assert!(
-            check(
-                &["true".to_owned(), most.clone()],
-                std::iter::empty(),
-                &Map::new()
-            )
-            .is_ok()
-        );
+        assert!(check(&["true".to_owned(), most.clone()], std::iter::empty(), None).is_ok());
         let more = format!("{most}x");
         assert!(run(&more).is_err());
         let problem = check(
             &["echo".to_owned(), more.clone()],
             std::iter::empty(),
-            &arguments("text", &more),
+            Some(&arguments("text", &more)),
         );
         let problem = problem.unwrap_err();
         for named in [
@@ -196,7 +199,12 @@ mod tests {
     fn many_words_are_too_much_as_well() {
         let argv: Vec<_> = (0..80).map(|_| "x".repeat(100_000)).collect();
 
-        let problem = check(&argv, std::iter::empty(), &arguments("text", &argv[0])).unwrap_err();
+        let problem = check(
+            &argv,
+            std::iter::empty(),
+            Some(&arguments("text", &argv[0])),
+        )
+        .unwrap_err();
 
         assert!(
             problem.contains("input parameter text of 100000 bytes"),
@@ -209,11 +217,21 @@ mod tests {
     }
 
     #[test]
+    fn a_command_without_parameters_is_not_told_of_components() {
+        let argv = ["x".repeat(WORD_MAX)];
+
+        let problem = check(&argv, std::iter::empty(), None).unwrap_err();
+
+        assert!(problem.ends_with("pass the value in a file"), "{problem}");
+    }
+
+    #[test]
     fn a_large_variable_is_named() {
         let value = "x".repeat(WORD_MAX);
         let env = [(OsStr::new("TEXT"), OsStr::new(&value))];
 
-        let problem = check_variables(env.into_iter(), &arguments("text", &value)).unwrap_err();
+        let problem =
+            check_variables(env.into_iter(), Some(&arguments("text", &value))).unwrap_err();
 
         assert!(problem.contains("environment variable TEXT"), "{problem}");
         assert!(

@@ -17,7 +17,7 @@ use ferroflow_launcher::{
     AttemptKey, AttemptResult, AttemptSpec, Domain, Failure, FailureReason, InputArtifact, Outcome,
     OwnerKey,
 };
-use ferroflow_runtime::contract::{Subject, all, outcome, workspace};
+use ferroflow_runtime::contract::{Subject, all, kfp_of, outcome, workspace};
 use ferroflow_runtime::{DockerConfig, DockerRuntime, Runtime};
 use ferroflow_testkit::cluster::Cluster;
 use ferroflow_testkit::docker::Engine;
@@ -191,8 +191,11 @@ async fn ends_are_told_apart() {
         }
     };
     let asks = |feature: &'static str, value: Value| {
+        let runtime = &runtime;
         move |spec: &mut AttemptSpec| {
-            spec.platform.insert(feature.to_owned(), value.clone());
+            let outputs_dir = runtime.layout(&spec.key).outputs_dir;
+            let kfp = kfp_of(spec, &outputs_dir);
+            kfp.platform.insert(feature.to_owned(), value.clone());
         }
     };
     let of_image =
@@ -342,7 +345,8 @@ async fn commands_are_who_they_should_be_and_little_more() {
     let script = "id -u > \"$FOLDER/who.txt\"; touch \"$HOME/mine\" \"$MODEL\" && \
         ! chroot / true 2>/dev/null && [ ! -e /var/run/docker.sock ]";
     let mut spec = subject.spec(&*runtime, "who", script);
-    spec.platform.insert(
+    let outputs_dir = runtime.layout(&spec.key).outputs_dir;
+    kfp_of(&mut spec, &outputs_dir).platform.insert(
         "securityContext".to_owned(),
         json!({"runAsUser": "65534", "runAsGroup": "65534", "runAsNonRoot": true}),
     );
@@ -383,7 +387,7 @@ async fn artifacts_of_a_store_come_and_go_without_keys_in_the_container() {
     let ((rows, rows_path), (model, model_path)) = (at("rows"), at("model"));
     let give = |name: &str, script: &str, uri: &str, path: &Path| {
         let mut spec = subject.spec(&*runtime, name, script);
-        let output = &mut spec.outputs.artifacts[0];
+        let output = &mut spec.files[0];
         output.uri = uri.to_owned();
         output.path = path.to_path_buf();
         spec

@@ -14,12 +14,15 @@ use std::sync::Arc;
 
 use ferroflow_artifacts::stores::{S3Config, Stores};
 use ferroflow_launcher::{AttemptResult, Domain, FailureReason, Outcome, OwnerKey};
-use ferroflow_runtime::contract::{Subject, all, outcome};
+use ferroflow_runtime::contract::{Subject, all, kfp_of, outcome};
 use ferroflow_runtime::{KubernetesConfig, KubernetesRuntime, Runtime};
 use ferroflow_testkit::cluster::Cluster;
 use ferroflow_types::Namespace;
 use ferroflow_types::id::{IdSource as _, RandomIds};
 use serde_json::{Value, json};
+
+/// Where commands in pods leave their outputs.
+const OUTPUTS: &str = "/ferroflow/attempt/outputs";
 
 async fn subject(cluster: &Cluster, folder: std::path::PathBuf) -> Subject {
     let ids = RandomIds;
@@ -51,7 +54,8 @@ async fn subject(cluster: &Cluster, folder: std::path::PathBuf) -> Subject {
         image,
         adapt: Box::new(move |spec| {
             let mount = json!([{"constant": claim, "mountPath": "/shared"}]);
-            spec.platform.insert("pvcMount".to_owned(), mount);
+            let kfp = kfp_of(spec, OUTPUTS.as_ref());
+            kfp.platform.insert("pvcMount".to_owned(), mount);
         }),
         owner: OwnerKey {
             domain: Domain::PIPELINES,
@@ -108,7 +112,8 @@ async fn ends_are_told_apart(cluster: &Cluster, subject: &Subject) {
 
     let mut spec = subject.spec(&*runtime, "refused", "true");
     let bad: Value = json!({"labels": {"not a label!": "x"}});
-    spec.platform.insert("podMetadata".to_owned(), bad);
+    let kfp = kfp_of(&mut spec, OUTPUTS.as_ref());
+    kfp.platform.insert("podMetadata".to_owned(), bad);
     let ended = outcome(&*runtime, spec).await;
     assert_eq!(reason(&ended), FailureReason::StartFailed, "{ended:?}");
 

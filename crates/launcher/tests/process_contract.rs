@@ -149,7 +149,7 @@ async fn the_first_step_of_all_cannot_change_what_others_keep() {
     // One without outputs there, too, when the folder was removed meanwhile.
     std::fs::remove_dir_all(&subject.artifacts.1).unwrap();
     spec.key.attempt = 2;
-    spec.outputs.artifacts.clear();
+    spec.files.clear();
     spec.argv[2] = format!("mkdir -p {artifacts}/other && exit 3; exit 0");
     let ended = outcome(&*runtime, spec).await;
     assert!(

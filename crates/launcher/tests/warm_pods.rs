@@ -10,15 +10,15 @@
 use std::time::Duration;
 
 use ferroflow_artifacts::stores::{S3Config, Stores};
+use ferroflow_launcher::kfp::{Kfp, OutputParameter, OutputSpec, ParameterKind};
 use ferroflow_launcher::{
-    AttemptKey, AttemptResult, AttemptSpec, Domain, FailureReason, Limits, Outcome,
-    OutputParameter, OutputSpec, Outputs, OwnerKey, ParameterKind, Resources,
+    AttemptKey, AttemptResult, AttemptSpec, Domain, FailureReason, Outcome, Outputs, OwnerKey,
 };
 use ferroflow_runtime::kubernetes::WarmConfig;
 use ferroflow_runtime::{KubernetesConfig, KubernetesRuntime, Runtime};
 use ferroflow_testkit::cluster::Cluster;
 use ferroflow_types::id::{IdSource as _, RandomIds};
-use ferroflow_types::{Namespace, RunId, TaskId, ValueLimit};
+use ferroflow_types::{Namespace, RunId, TaskId};
 
 const SOON: Duration = Duration::from_mins(1);
 
@@ -62,39 +62,26 @@ impl Scene {
         let layout = runtime.layout(&key);
         let said = layout.outputs_dir.join("said");
         AttemptSpec {
-            key,
-            task_name: name.to_owned(),
+            name: name.to_owned(),
             image: self.cluster.task_image().to_owned(),
-            entry_point: false,
-            fetch_into: None,
-            links: Vec::new(),
-            checked: Vec::new(),
-            inherited: Vec::new(),
-            read_only: ferroflow_launcher::ReadOnly::default(),
-            local_inputs: Vec::new(),
             argv: ["sh", "-c", script].map(str::to_owned).to_vec(),
             env: vec![
                 ("WORD".to_owned(), name.to_owned()),
                 ("SAID".to_owned(), said.display().to_string()),
             ],
-            outputs: OutputSpec {
-                metadata_file: layout.metadata_file,
-                parameters: vec![OutputParameter {
-                    name: "said".to_owned(),
-                    kind: ParameterKind::String,
-                    path: said,
-                }],
-                artifacts: Vec::new(),
-                values: ValueLimit::default(),
-            },
-            limits: Limits::default(),
-            working_dir: layout.working_dir,
-            traceparent: None,
-            inputs: Vec::new(),
-            resources: Resources::default(),
-            platform: serde_json::Map::new(),
-            arguments: serde_json::Map::new(),
-            workspace: None,
+            kfp: Some(Kfp {
+                outputs: OutputSpec {
+                    parameters: vec![OutputParameter {
+                        name: "said".to_owned(),
+                        kind: ParameterKind::String,
+                        path: said,
+                    }],
+                    ..OutputSpec::new(&layout.outputs_dir)
+                },
+                platform: serde_json::Map::new(),
+                arguments: serde_json::Map::new(),
+            }),
+            ..AttemptSpec::new(key, layout.working_dir)
         }
     }
 

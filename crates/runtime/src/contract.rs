@@ -17,12 +17,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ferroflow_artifacts::digest;
+use ferroflow_launcher::kfp::{Kfp, OutputParameter, OutputSpec, ParameterKind};
 use ferroflow_launcher::{
-    AttemptKey, AttemptResult, AttemptSpec, FailureReason, InputArtifact, Limits, Outcome,
-    OutputArtifact, OutputParameter, OutputSpec, Outputs, OwnerKey, ParameterKind, ReadOnly,
-    Resources, Workspace,
+    AttemptKey, AttemptResult, AttemptSpec, FailureReason, InputArtifact, Outcome, OutputArtifact,
+    Outputs, OwnerKey, Workspace,
 };
-use ferroflow_types::{RunId, TaskId, ValueLimit};
+use ferroflow_types::{RunId, TaskId};
 use futures::TryStreamExt as _;
 
 use crate::{LogRequest, Runtime};
@@ -65,8 +65,7 @@ impl Subject {
         let file = |name: &str| layout.outputs_dir.join(name);
         let (root, place) = &self.artifacts;
         let mut spec = AttemptSpec {
-            key,
-            task_name: name.to_owned(),
+            name: name.to_owned(),
             image: self.image.clone(),
             argv: ["sh", "-c", script].map(str::to_owned).to_vec(),
             env: vec![
@@ -77,32 +76,13 @@ impl Subject {
                 ),
                 ("FOLDER".to_owned(), self.inside.display().to_string()),
             ],
-            outputs: OutputSpec {
-                metadata_file: layout.metadata_file.clone(),
-                parameters: Vec::new(),
-                artifacts: vec![OutputArtifact {
-                    name: "model".to_owned(),
-                    list: false,
-                    uri: format!("{root}/{name}/model"),
-                    path: place.join(name).join("model"),
-                }],
-                values: ValueLimit::default(),
-            },
-            limits: Limits::default(),
-            working_dir: layout.working_dir,
-            traceparent: None,
-            entry_point: false,
-            fetch_into: None,
-            links: Vec::new(),
-            local_inputs: Vec::new(),
-            checked: Vec::new(),
-            inherited: Vec::new(),
-            read_only: ReadOnly::default(),
-            inputs: Vec::new(),
-            resources: Resources::default(),
-            platform: serde_json::Map::new(),
-            arguments: serde_json::Map::new(),
-            workspace: None,
+            files: vec![OutputArtifact {
+                name: "model".to_owned(),
+                list: false,
+                uri: format!("{root}/{name}/model"),
+                path: place.join(name).join("model"),
+            }],
+            ..AttemptSpec::new(key.clone(), layout.working_dir.clone())
         };
         (self.adapt)(&mut spec);
         spec
@@ -119,7 +99,7 @@ impl Subject {
         let mut spec = self.spec(runtime, name, "");
         spec.fetch_into = Some(runtime.workspace(&self.owner).path);
         spec.argv.clear();
-        spec.outputs.artifacts.clear();
+        spec.files.clear();
         spec.workspace = Some(workspace());
         let (path, digest) = (path.to_owned(), None);
         spec.inputs = vec![InputArtifact {
@@ -176,15 +156,26 @@ impl Subject {
     }
 
     fn with_sum(runtime: &dyn Runtime, mut spec: AttemptSpec) -> AttemptSpec {
-        let path = runtime.layout(&spec.key).outputs_dir.join("sum");
+        let outputs_dir = runtime.layout(&spec.key).outputs_dir;
+        let path = outputs_dir.join("sum");
         let kind = ParameterKind::Integer;
-        spec.outputs.parameters.push(OutputParameter {
+        let kfp = kfp_of(&mut spec, &outputs_dir);
+        kfp.outputs.parameters.push(OutputParameter {
             name: "sum".to_owned(),
             kind,
             path,
         });
         spec
     }
+}
+
+/// What is KFP's of an attempt, which is a component's from now on.
+pub fn kfp_of<'a>(spec: &'a mut AttemptSpec, outputs_dir: &Path) -> &'a mut Kfp {
+    spec.kfp.get_or_insert_with(|| Kfp {
+        outputs: OutputSpec::new(outputs_dir),
+        platform: serde_json::Map::new(),
+        arguments: serde_json::Map::new(),
+    })
 }
 
 /// The smallest folder that tasks of a run share.
@@ -385,7 +376,7 @@ async fn logs_are_followed_and_kept(subject: &Subject) {
 async fn content_is_brought_to_the_workspace(subject: &Subject) {
     let runtime = (subject.reopen)();
     let gives = subject.spec(&*runtime, "gives", "printf weights > \"$MODEL\"");
-    let uri = gives.outputs.artifacts[0].uri.clone();
+    let uri = gives.files[0].uri.clone();
     outputs(outcome(&*runtime, gives).await);
     let place = runtime
         .workspace(&subject.owner)
@@ -416,7 +407,7 @@ pub async fn an_input_stays_what_it_is(subject: &Subject) {
     let runtime = (subject.reopen)();
     let script = "mkdir \"$MODEL\"; printf weights > \"$MODEL/file\"";
     let gives = subject.spec(&*runtime, "input", script);
-    let artifact = gives.outputs.artifacts[0].clone();
+    let artifact = gives.files[0].clone();
     let given = outputs(outcome(&*runtime, gives).await);
 
     let script = "chmod -R 777 \"$INPUT\"; printf other > \"$INPUT/file\"; \

@@ -59,7 +59,6 @@ impl Folders {
         let files = self.files(key);
         let outputs_dir = files.dir().join("outputs");
         Layout {
-            metadata_file: outputs_dir.join("output_metadata.json"),
             outputs_dir,
             working_dir: files.dir().join("work"),
             copies_dir: None,

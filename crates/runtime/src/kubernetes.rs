@@ -356,7 +356,6 @@ impl Runtime for KubernetesRuntime {
         let dir = PathBuf::from(objects::ATTEMPT_DIR);
         let outputs_dir = dir.join("outputs");
         Layout {
-            metadata_file: outputs_dir.join("output_metadata.json"),
             outputs_dir,
             working_dir: dir,
             copies_dir: None,
@@ -388,7 +387,7 @@ impl Runtime for KubernetesRuntime {
         }
         let written = remote.write_spec(spec).await.map_err(of_remote(&key))?;
         let (spec, is_new) = written;
-        if let Some(operation) = claims::operation(&spec) {
+        if let Some(operation) = spec.operation() {
             return self.operate(&spec, operation, &remote).await;
         }
         if self.start_warm(&spec, is_new, &remote).await? {

@@ -20,6 +20,7 @@ mod fetch;
 mod folders;
 #[cfg(any(feature = "docker", feature = "kubernetes"))]
 mod image_map;
+mod kfp;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
 #[cfg(any(feature = "docker", feature = "kubernetes"))]
@@ -52,8 +53,6 @@ pub use slots::{Slot, Slots};
 pub struct Layout {
     /// Output parameters go here, one file each.
     pub outputs_dir: PathBuf,
-    /// The executor's report goes here.
-    pub metadata_file: PathBuf,
     /// The command starts here.
     pub working_dir: PathBuf,
     /// Copies of inputs of this machine go here, where commands get copies.

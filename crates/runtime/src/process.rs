@@ -115,19 +115,14 @@ impl ProcessRuntime {
             spec.inherited = python.inherited;
             spec.argv.drain(..python.start);
         }
-        let task = spec.key.item.to_string();
+        let item = spec.key.item.to_string();
         base.extend([
             ("PATH".to_owned(), path),
             ("HOME".to_owned(), home.display().to_string()),
             ("TMPDIR".to_owned(), temp.display().to_string()),
             ("LANG".to_owned(), "C.UTF-8".to_owned()),
-            ("KFP_POD_NAME".to_owned(), task.clone()),
-            ("KFP_POD_UID".to_owned(), task),
-            (
-                "KFP_RETRY_INDEX".to_owned(),
-                (spec.key.attempt - 1).to_string(),
-            ),
         ]);
+        base.extend(spec.kfp_variables(&item, &item));
         if let Some(traceparent) = &spec.traceparent {
             base.push(("TRACEPARENT".to_owned(), traceparent.clone()));
         }

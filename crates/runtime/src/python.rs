@@ -1,10 +1,9 @@
-//! Recognises lightweight Python components, whose command installs packages and then runs.
-//!
-//! The kfp SDK compiles one to
-//! `sh -c <pip script> sh -ec <run script> <source> …` (reference: `component_factory.py`). The
-//! packages come from a cached environment instead, and the command starts at its fourth element.
+//! What a command needs of Python.
 
+use ferroflow_launcher::AttemptSpec;
 use ferroflow_python_env::{EnvSpec, PipInstall};
+
+use crate::kfp;
 
 /// What a command needs of Python.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,48 +16,40 @@ pub(crate) enum Python {
     Private,
 }
 
-fn env(steps: Vec<PipInstall>) -> EnvSpec {
+pub(crate) fn env(steps: Vec<PipInstall>) -> EnvSpec {
     EnvSpec {
         steps,
         python: None,
     }
 }
 
-/// Elements before the command proper in a component that installs packages.
-const INSTALLER: usize = 3;
+/// Elements before the command proper in a component that installs packages; of any other command,
+/// those that may say that it does.
+pub(crate) const INSTALLER: usize = 3;
 
-/// What `argv` needs.
-pub(crate) fn recognise(argv: &[String]) -> Python {
-    let text = |at: usize| argv.get(at).map_or("", String::as_str);
-    let is_shell = matches!(program(text(0)), "sh" | "bash");
-    if is_shell && text(1) == "-c" && is_executor(argv.get(INSTALLER..).unwrap_or_default()) {
-        return match pip_installs(text(2)) {
-            Some(steps) => Python::Shared {
-                spec: env(steps),
-                start: INSTALLER,
-            },
-            None => Python::Private,
-        };
-    }
-    if is_executor(argv) || is_module_executor(argv) {
-        // The image was to bring kfp; here it comes from PyPI.
-        let kfp = PipInstall {
-            packages: vec!["kfp".to_owned()],
-            no_deps: true,
-            ..PipInstall::default()
-        };
-        return Python::Shared {
-            spec: env(vec![kfp]),
-            start: 0,
-        };
-    }
+/// What an attempt's command needs.
+pub(crate) fn of_attempt(spec: &AttemptSpec) -> Python {
+    let component = spec.kfp.as_ref().and_then(|_| kfp::recognise(&spec.argv));
+    component.unwrap_or_else(|| recognise(&spec.argv))
+}
+
+/// Whether it needs any, of a command that may be a component's.
+pub(crate) fn is_python(argv: &[String]) -> bool {
+    kfp::recognise(argv).is_some() || recognise(argv) != Python::None
+}
+
+/// What a command needs that is no component.
+fn recognise(argv: &[String]) -> Python {
     let words = || argv.iter().take(INSTALLER);
     if words().any(|word| word.contains("pip install") || word.contains("pip3 install")) {
         return Python::Private;
     }
     let mentions = words().any(|word| word.contains("python"));
-    let is_python = matches!(program(text(0)), "python" | "python3" | "pip" | "pip3");
-    if is_python || is_shell && mentions {
+    let is_python = matches!(
+        program(text(argv, 0)),
+        "python" | "python3" | "pip" | "pip3"
+    );
+    if is_python || is_shell(argv) && mentions {
         Python::Shared {
             spec: EnvSpec::default(),
             start: 0,
@@ -68,143 +59,24 @@ pub(crate) fn recognise(argv: &[String]) -> Python {
     }
 }
 
-fn program(path: &str) -> &str {
+pub(crate) fn text(argv: &[String], at: usize) -> &str {
+    argv.get(at).map_or("", String::as_str)
+}
+
+pub(crate) fn is_shell(argv: &[String]) -> bool {
+    matches!(program(text(argv, 0)), "sh" | "bash")
+}
+
+pub(crate) fn program(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
-}
-
-/// `sh -ec <script that runs the executor> …`
-fn is_executor(argv: &[String]) -> bool {
-    let [shell, flag, script, ..] = argv else {
-        return false;
-    };
-    let runs = ["kfp.dsl.executor_main", "kfp.components.executor_main"];
-    matches!(program(shell), "sh" | "bash")
-        && flag == "-ec"
-        && runs.iter().any(|module| script.contains(module))
-}
-
-/// `python3 -m kfp.dsl.executor_main …`
-fn is_module_executor(argv: &[String]) -> bool {
-    matches!(argv, [python, flag, module, ..]
-        if program(python).starts_with("python") && flag == "-m" && module.ends_with("executor_main"))
-}
-
-/// The installations of a pip script, `None` when one has an option that is not known.
-fn pip_installs(script: &str) -> Option<Vec<PipInstall>> {
-    let mut steps = Vec::new();
-    for line in script.lines() {
-        for command in line.split("&&") {
-            if let Some((_, arguments)) = command.split_once("-m pip install") {
-                steps.push(pip_install(arguments)?);
-            }
-        }
-    }
-    Some(steps)
-}
-
-/// Options of pip that change nothing in an environment of its own.
-const IGNORED: [&str; 12] = [
-    "--quiet",
-    "-q",
-    "--no-warn-script-location",
-    "--upgrade",
-    "-U",
-    "--user",
-    "--no-cache-dir",
-    "--no-input",
-    "--disable-pip-version-check",
-    "--prefer-binary",
-    "--break-system-packages",
-    "--progress-bar=off",
-];
-
-fn pip_install(arguments: &str) -> Option<PipInstall> {
-    let mut step = PipInstall::default();
-    let words = shlex::split(arguments)?;
-    // The shell would put something else there.
-    if words.iter().any(|word| word.contains(['$', '`'])) {
-        return None;
-    }
-    let mut words = words.into_iter();
-    while let Some(word) = words.next() {
-        let (option, value) = match word.split_once('=') {
-            Some((option, value)) if option.starts_with("--") => (option, Some(value.to_owned())),
-            _ => (word.as_str(), None),
-        };
-        let mut value = || value.clone().or_else(|| words.next());
-        match option {
-            _ if IGNORED.contains(&word.as_str()) => {}
-            "--no-deps" => step.no_deps = true,
-            "--no-index" => step.no_index = true,
-            "--pre" => step.pre = true,
-            "--index-url" | "-i" => step.index_url = Some(value()?),
-            "--extra-index-url" => step.extra_index_urls.push(value()?),
-            "--find-links" | "-f" => step.find_links.push(value()?),
-            "--trusted-host" => step.trusted_hosts.push(value()?),
-            option if option.starts_with('-') => return None,
-            _ => step.packages.push(word),
-        }
-    }
-    Some(step)
 }
 
 #[cfg(test)]
 mod tests {
+    use ferroflow_launcher::kfp::{Kfp, OutputSpec};
+
     use super::*;
-
-    fn component(script: &str) -> Vec<String> {
-        let run = "_KFP_RUNTIME=true python3 -m kfp.dsl.executor_main \"$@\"";
-        ["sh", "-c", script, "sh", "-ec", run, "source"]
-            .map(str::to_owned)
-            .to_vec()
-    }
-
-    #[test]
-    fn a_lightweight_component_becomes_a_shared_environment() {
-        let script = "\nif ! [ -x \"$(command -v pip)\" ]; then\n    python3 -m ensurepip\nfi\n\n\
-            PIP_DISABLE_PIP_VERSION_CHECK=1 python3 -m pip install --quiet \
-            --no-warn-script-location --index-url https://a/simple 'numpy>=1' && \
-            python3 -m pip install --quiet 'kfp==2.17.0' '--no-deps' \
-            'typing-extensions>=3.7.4,<5; python_version<\"3.9\"' && \"$0\" \"$@\"\n";
-
-        let Python::Shared { spec, start } = recognise(&component(script)) else {
-            panic!("not recognised")
-        };
-
-        assert_eq!(start, 3);
-        assert_eq!(spec.steps[0].packages, ["numpy>=1"]);
-        assert_eq!(spec.steps[0].index_url.as_deref(), Some("https://a/simple"));
-        assert!(spec.steps[1].no_deps);
-        assert_eq!(spec.steps[1].packages.len(), 2);
-    }
-
-    #[test]
-    fn an_unknown_pip_option_gets_an_environment_of_its_own() {
-        for options in [
-            "--target /x six",
-            "--index-url https://$TOKEN@host/simple six",
-        ] {
-            let script = format!("python3 -m pip install {options} && \"$0\" \"$@\"");
-            assert_eq!(recognise(&component(&script)), Python::Private, "{options}");
-        }
-    }
-
-    #[test]
-    fn options_are_read_in_both_forms() {
-        let script = "python3 -m pip install --no-cache-dir --pre --index-url=https://a/simple?x=1 \
-            -f /wheels --trusted-host=host:81 'six==1.16' && \"$0\" \"$@\"";
-
-        let Python::Shared { spec, .. } = recognise(&component(script)) else {
-            panic!("not recognised")
-        };
-
-        let step = &spec.steps[0];
-        assert_eq!(step.index_url.as_deref(), Some("https://a/simple?x=1"));
-        assert_eq!(step.find_links, ["/wheels"]);
-        assert_eq!(step.trusted_hosts, ["host:81"]);
-        assert_eq!(step.packages, ["six==1.16"]);
-        assert!(step.pre);
-    }
+    use crate::tests::key;
 
     #[test]
     fn shell_commands_need_no_python_unless_they_name_it() {
@@ -223,5 +95,31 @@ mod tests {
             recognise(&argv(["sh", "-c", "pip install x"])),
             Python::Private
         );
+    }
+
+    #[test]
+    fn only_the_attempts_of_components_skip_the_installer() {
+        let script = "python3 -m pip install six && \"$0\" \"$@\"";
+        let run = "python3 -m kfp.dsl.executor_main \"$@\"";
+        let argv = ["sh", "-c", script, "sh", "-ec", run].map(str::to_owned);
+        let mut spec = AttemptSpec {
+            argv: argv.to_vec(),
+            ..AttemptSpec::new(key("a", 1), "/work".into())
+        };
+
+        assert_eq!(of_attempt(&spec), Python::Private);
+        assert!(is_python(&spec.argv));
+        spec.kfp = Some(Kfp {
+            outputs: OutputSpec::new("/outputs".as_ref()),
+            platform: serde_json::Map::new(),
+            arguments: serde_json::Map::new(),
+        });
+        assert!(matches!(
+            of_attempt(&spec),
+            Python::Shared {
+                start: INSTALLER,
+                ..
+            }
+        ));
     }
 }

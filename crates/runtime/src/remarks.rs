@@ -54,7 +54,8 @@ fn of_image(image: &str, python: Option<&Python>) -> Option<String> {
 
 /// Settings of pods that the task has and that are not among those that are `followed`.
 pub(crate) fn of_settings(spec: &AttemptSpec, followed: &[&str]) -> Option<String> {
-    let left = spec.platform.iter().filter(|(name, value)| {
+    let asked = spec.kfp.iter().flat_map(|kfp| &kfp.platform);
+    let left = asked.filter(|(name, value)| {
         let name = name.as_str();
         let none = value.is_null() || value.as_array().is_some_and(Vec::is_empty);
         !none && !QUIET.contains(&name) && !followed.contains(&name)

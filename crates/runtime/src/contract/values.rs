@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use ferroflow_launcher::{AttemptSpec, FailureReason, OutputParameter, ParameterKind};
+use ferroflow_launcher::kfp::{OutputParameter, ParameterKind};
+use ferroflow_launcher::{AttemptSpec, FailureReason};
 use ferroflow_types::ValueLimit;
 use serde_json::{Value, json};
 
-use super::{Subject, failure, outcome, outputs};
+use super::{Subject, failure, kfp_of, outcome, outputs};
 use crate::Runtime;
 
 const MIB: usize = 1024 * 1024;
@@ -74,8 +75,9 @@ async fn other_commands_are_told_which_value_is_too_large(subject: &Subject) {
     let text = "x".repeat(200_000);
     let with_text = |name: &str| {
         let mut spec = subject.spec(&*runtime, name, "echo \"$0\"");
-        spec.arguments
-            .insert("text".to_owned(), text.clone().into());
+        let outputs_dir = runtime.layout(&spec.key).outputs_dir;
+        let kfp = kfp_of(&mut spec, &outputs_dir);
+        kfp.arguments.insert("text".to_owned(), text.clone().into());
         spec
     };
     let mut word = with_text("large word");
@@ -109,10 +111,12 @@ async fn outputs_are_as_large_as_a_value_may_be(subject: &Subject) {
     let given = |name: &str, size: u64| {
         let script = format!("head -c {size} /dev/zero | tr '\\0' x > \"$TEXT\"");
         let mut spec = subject.spec(&*runtime, name, &script);
-        let path = runtime.layout(&spec.key).outputs_dir.join("text");
+        let outputs_dir = runtime.layout(&spec.key).outputs_dir;
+        let path = outputs_dir.join("text");
         spec.env
             .push(("TEXT".to_owned(), path.display().to_string()));
-        spec.outputs.parameters.push(OutputParameter {
+        let kfp = kfp_of(&mut spec, &outputs_dir);
+        kfp.outputs.parameters.push(OutputParameter {
             name: "text".to_owned(),
             kind: ParameterKind::String,
             path,

@@ -85,8 +85,8 @@ pub(super) struct Parts<'a> {
 
 /// Folders of this machine that the attempt writes to, beside its own.
 pub(super) fn shared(spec: &AttemptSpec, workspace: &Path) -> Vec<PathBuf> {
-    let outputs = spec.outputs.artifacts.iter();
-    let folders: BTreeSet<PathBuf> = outputs
+    let folders: BTreeSet<PathBuf> = spec
+        .outputs()
         .filter(|artifact| scheme(&artifact.path).is_none())
         .filter_map(|artifact| artifact.path.parent().map(Path::to_path_buf))
         .chain(spec.workspace.is_some().then(|| workspace.to_path_buf()))
@@ -109,7 +109,7 @@ pub(super) fn content(dir: &Path) -> PathBuf {
 pub(super) fn schemes(spec: &AttemptSpec) -> BTreeSet<&'static str> {
     let inputs = spec.inputs.iter().map(|input| &input.path);
     let links = spec.links.iter().map(|link| &link.path);
-    let outputs = spec.outputs.artifacts.iter().map(|output| &output.path);
+    let outputs = spec.outputs().map(|output| &output.path);
     inputs
         .chain(links)
         .chain(outputs)
@@ -155,9 +155,10 @@ pub(super) fn container(parts: &Parts<'_>) -> Result<ContainerCreateBody, String
 fn labels(spec: &AttemptSpec, config: &DockerConfig) -> HashMap<String, String> {
     let key = &spec.key;
     let name = LABELS.names(&key.owner.domain).name;
-    let mut labels = owner_labels(&key.owner, config);
+    let mut labels: HashMap<_, _> = spec.labels.clone().into_iter().collect();
+    labels.extend(owner_labels(&key.owner, config));
     labels.extend(LABELS.of_attempt(key));
-    labels.insert(name.to_owned(), spec.task_name.clone());
+    labels.insert(name.to_owned(), spec.name.clone());
     labels
 }
 
@@ -177,11 +178,7 @@ fn environment(parts: &Parts<'_>) -> Result<Vec<String>, String> {
         ..
     } = parts;
     let pair = |name: &str, value: String| (name.to_owned(), value);
-    let mut base = vec![
-        pair("KFP_POD_NAME", name(&spec.key)),
-        pair("KFP_POD_UID", spec.key.item.to_string()),
-        pair("KFP_RETRY_INDEX", (spec.key.attempt - 1).to_string()),
-    ];
+    let mut base = spec.kfp_variables(&name(&spec.key), &spec.key.item.to_string());
     if user.uid != 0 {
         // The image does not know this user, and programs ask for both.
         base.push(pair("HOME", dir.join("home").display().to_string()));

@@ -3,6 +3,7 @@
 //! Secrets, claims and the like are refused before a runtime is asked (`platform` of the
 //! pipeline engine); where a pod would run and what it is called means nothing here.
 
+use ferroflow_launcher::AttemptSpec;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -22,6 +23,20 @@ pub(super) struct Platform {
     pub(super) security_context: SecurityContext,
     pub(super) enabled_shared_memory: Option<SharedMemory>,
     pub(super) field_path_as_env: Vec<FieldPath>,
+}
+
+impl Platform {
+    /// The settings of an attempt; one that is no component's has none.
+    ///
+    /// # Errors
+    /// Names the member that cannot be understood.
+    pub(super) fn of(spec: &AttemptSpec) -> Result<Self, String> {
+        let Some(kfp) = &spec.kfp else {
+            return Ok(Self::default());
+        };
+        serde_json::from_value(Value::Object(kfp.platform.clone()))
+            .map_err(|error| format!("the task's Kubernetes settings: {error}"))
+    }
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

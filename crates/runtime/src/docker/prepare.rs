@@ -8,7 +8,6 @@ use bollard::query_parameters::CreateContainerOptionsBuilder;
 use ferroflow_artifacts::digest;
 use ferroflow_launcher::{AttemptFiles, AttemptKey, AttemptSpec, Failure, FailureReason, OwnerKey};
 use ferroflow_types::error::chain;
-use serde_json::Value;
 
 use super::engine::{Refused, persist};
 use super::images::{PullPolicy, Wanted};
@@ -28,8 +27,7 @@ impl DockerRuntime {
     ) -> Result<(), Failure> {
         let key = spec.key.clone();
         let wrong = |problem| Failure::new(FailureReason::StartFailed, problem);
-        let platform: Platform = serde_json::from_value(Value::Object(spec.platform.clone()))
-            .map_err(|error| wrong(format!("the task's Kubernetes settings: {error}")))?;
+        let platform = Platform::of(&spec).map_err(wrong)?;
         let own = User::own();
         let rootless = self.engine.rootless;
         let user =

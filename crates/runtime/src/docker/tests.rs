@@ -1,9 +1,7 @@
 //! The container of an attempt, as it is sent to the engine.
 
-use ferroflow_launcher::{
-    AttemptSpec, InputArtifact, Limits, OutputArtifact, OutputSpec, Resources, Workspace,
-};
-use ferroflow_types::ValueLimit;
+use ferroflow_launcher::kfp::{Kfp, OutputSpec};
+use ferroflow_launcher::{AttemptSpec, InputArtifact, OutputArtifact, Workspace};
 use serde_json::{Value, json};
 
 use std::collections::BTreeMap;
@@ -23,40 +21,28 @@ fn spec(platform: Value) -> AttemptSpec {
         panic!("no object")
     };
     AttemptSpec {
-        key: key("train", 2),
-        task_name: "train".to_owned(),
+        name: "train".to_owned(),
         image: "python:3.11".to_owned(),
         argv: vec!["true".to_owned()],
-        entry_point: false,
         env: vec![("A".to_owned(), "$(KFP_RETRY_INDEX)".to_owned())],
-        outputs: OutputSpec {
-            metadata_file: format!("{DIR}/outputs/output_metadata.json").into(),
-            parameters: Vec::new(),
-            artifacts: vec![OutputArtifact {
-                name: "model".to_owned(),
-                list: false,
-                uri: "/data/artifacts/p/train/1/model".to_owned(),
-                path: "/data/artifacts/p/train/1/model".into(),
-            }],
-            values: ValueLimit::default(),
-        },
-        limits: Limits::default(),
-        working_dir: format!("{DIR}/work").into(),
-        traceparent: None,
-        fetch_into: None,
-        links: Vec::new(),
-        checked: Vec::new(),
-        inherited: Vec::new(),
-        read_only: ferroflow_launcher::ReadOnly::default(),
         local_inputs: vec![
             "/elsewhere/data.csv".into(),
             "/data/artifacts/p/prepare/1/rows".into(),
         ],
-        inputs: Vec::new(),
-        resources: Resources::default(),
-        platform,
-        arguments: serde_json::Map::new(),
-        workspace: None,
+        kfp: Some(Kfp {
+            outputs: OutputSpec {
+                artifacts: vec![OutputArtifact {
+                    name: "model".to_owned(),
+                    list: false,
+                    uri: "/data/artifacts/p/train/1/model".to_owned(),
+                    path: "/data/artifacts/p/train/1/model".into(),
+                }],
+                ..OutputSpec::new(format!("{DIR}/outputs").as_ref())
+            },
+            platform,
+            arguments: serde_json::Map::new(),
+        }),
+        ..AttemptSpec::new(key("train", 2), format!("{DIR}/work").into())
     }
 }
 
@@ -67,7 +53,7 @@ fn made(spec: &AttemptSpec, user: User, engine: &Engine) -> Result<Value, String
         images: BTreeMap::from([("python:3.11".to_owned(), "mirror/python:3.11".to_owned())]),
         ..DockerConfig::default()
     };
-    let platform: Platform = serde_json::from_value(Value::Object(spec.platform.clone())).unwrap();
+    let platform = Platform::of(spec)?;
     let body = objects::container(&Parts {
         spec,
         platform: &platform,
@@ -105,8 +91,9 @@ fn all_that_a_task_asks_for_is_in_its_container() {
         "enabledSharedMemory": {"volumeName": "shm", "size": "64Mi"},
         "fieldPathAsEnv": [{"name": "POD", "fieldPath": "metadata.name"}],
     }));
-    spec.outputs.artifacts[0].uri = "s3://bucket/train/model".to_owned();
-    spec.outputs.artifacts[0].path = "/s3/bucket/train/model".into();
+    let model = &mut spec.kfp.as_mut().unwrap().outputs.artifacts[0];
+    model.uri = "s3://bucket/train/model".to_owned();
+    model.path = "/s3/bucket/train/model".into();
     spec.inputs = vec![InputArtifact {
         uri: "minio://bucket/rows".to_owned(),
         path: "/minio/bucket/rows".into(),
@@ -136,15 +123,23 @@ fn containers_of_two_domains_with_the_same_ids_do_not_meet() {
     let task = spec(json!({}));
     let mut trial = task.clone();
     trial.key = key_of("tuning", "train", 2);
+    trial.kfp = None;
+    trial.labels = BTreeMap::from([("team".to_owned(), "vision".to_owned())]);
 
     let made = [&task, &trial].map(|spec| made(spec, SOMEBODY, &engine()).unwrap());
 
     assert_ne!(objects::name(&task.key), objects::name(&trial.key));
-    let labels = made.map(|body| body["Labels"].clone());
+    let labels = made.each_ref().map(|body| body["Labels"].clone());
     assert_eq!(labels[1]["ai.ferroflow.domain"], "tuning");
     assert_eq!(labels[1]["ai.ferroflow.name"], "train");
     assert_eq!(labels[1]["ai.ferroflow.run"], Value::Null);
+    assert_eq!(labels[1]["team"], "vision");
     assert_eq!(labels[0]["ai.ferroflow.owner"], Value::Null);
+    let env = made.each_ref().map(|body| body["Env"].to_string());
+    assert!(
+        env[0].contains("KFP_POD_NAME=") && !env[1].contains("KFP_POD_NAME="),
+        "{env:?}"
+    );
 }
 
 #[test]

@@ -31,8 +31,8 @@ pub(super) async fn fetch(stores: &Stores, spec: &AttemptSpec, dir: &Path) -> Re
 
 /// Whether outputs go to another store.
 pub(super) fn gives(spec: &AttemptSpec) -> bool {
-    let mut outputs = spec.outputs.artifacts.iter();
-    outputs.any(|output| objects::scheme(&output.path).is_some())
+    spec.outputs()
+        .any(|output| objects::scheme(&output.path).is_some())
 }
 
 /// Puts outputs where their URIs say, and notes what they look like there. May be repeated.
@@ -42,7 +42,7 @@ pub(super) async fn give(
     dir: &Path,
     outputs: &mut Outputs,
 ) -> Result<(), Failure> {
-    for output in &spec.outputs.artifacts {
+    for output in spec.outputs() {
         if objects::scheme(&output.path).is_none() {
             continue;
         }
@@ -63,7 +63,7 @@ pub(super) async fn give(
             .await
             .map_err(|error| failed(&what, &error))?;
     }
-    note_stamps(stores, &spec.outputs, outputs)
+    note_stamps(stores, spec, outputs)
         .await
         .map_err(|error| failed("look at what was put into the store", &error))
 }

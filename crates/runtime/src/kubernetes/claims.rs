@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use ferroflow_launcher::kfp::Operation;
 use ferroflow_launcher::remote::RemoteFiles;
 use ferroflow_launcher::{
     AttemptKey, AttemptResult, AttemptSpec, Failure, FailureReason, Outcome, Outputs,
@@ -17,40 +18,26 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, Patch, PatchParams};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{Asked, KubernetesRuntime, fail, gone, objects, of_remote};
 use crate::RuntimeError;
 
-/// An operation on a claim.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Operation {
-    Create,
-    Delete,
-}
-
-/// The operation that an attempt stands for.
-pub(super) fn operation(spec: &AttemptSpec) -> Option<Operation> {
-    match spec.image.as_str() {
-        "argostub/createpvc" => Some(Operation::Create),
-        "argostub/deletepvc" => Some(Operation::Delete),
-        _ => None,
-    }
-}
+type Arguments = Map<String, Value>;
 
 impl KubernetesRuntime {
     /// Does the operation and writes its report.
     pub(super) async fn operate(
         &self,
         spec: &AttemptSpec,
-        operation: Operation,
+        (operation, arguments): (Operation, &Arguments),
         remote: &RemoteFiles,
     ) -> Result<(), RuntimeError> {
         let key = &spec.key;
         let started_at = SystemClock.now();
         let done = match operation {
-            Operation::Create => self.create_claim(spec).await,
-            Operation::Delete => self.delete_claim(spec).await,
+            Operation::CreateClaim => self.create_claim(key, arguments).await,
+            Operation::DeleteClaim => self.delete_claim(key, arguments).await,
         };
         let outputs = match done {
             Ok(outputs) => outputs,
@@ -71,11 +58,15 @@ impl KubernetesRuntime {
             .map_err(of_remote(key))
     }
 
-    async fn create_claim(&self, spec: &AttemptSpec) -> Result<Outputs, String> {
-        let namespace = self.config.namespace_of(&spec.key.owner.namespace);
-        let claim = claim(spec, namespace)?;
+    async fn create_claim(
+        &self,
+        key: &AttemptKey,
+        arguments: &Arguments,
+    ) -> Result<Outputs, String> {
+        let namespace = self.config.namespace_of(&key.owner.namespace);
+        let claim = claim(key, arguments, namespace)?;
         let name = claim.metadata.name.clone().unwrap_or_default();
-        if let Asked::Refused(said) = self.apply_claim(&spec.key, &name, &claim).await {
+        if let Asked::Refused(said) = self.apply_claim(key, &name, &claim).await {
             return Err(format!("the cluster refuses the volume claim: {said}"));
         }
         Ok(Outputs {
@@ -97,12 +88,16 @@ impl KubernetesRuntime {
             .await
     }
 
-    async fn delete_claim(&self, spec: &AttemptSpec) -> Result<Outputs, String> {
-        let name = text(spec, "pvc_name").ok_or("pvc_name: it is missing")?;
+    async fn delete_claim(
+        &self,
+        key: &AttemptKey,
+        arguments: &Arguments,
+    ) -> Result<Outputs, String> {
+        let name = text(arguments, "pvc_name").ok_or("pvc_name: it is missing")?;
         let parameters = DeleteParams::default();
-        let claims = self.claims(&spec.key.owner);
+        let claims = self.claims(&key.owner);
         let asked = self
-            .persist(&spec.key, || async {
+            .persist(key, || async {
                 // What is gone may be a repeated request, of which the first was carried out.
                 gone(claims.delete(&name, &parameters).await)
             })
@@ -145,8 +140,8 @@ impl KubernetesRuntime {
     }
 }
 
-fn text(spec: &AttemptSpec, name: &str) -> Option<String> {
-    spec.arguments.get(name)?.as_str().map(str::to_owned)
+fn text(arguments: &Arguments, name: &str) -> Option<String> {
+    arguments.get(name)?.as_str().map(str::to_owned)
 }
 
 fn storage(size: &str) -> VolumeResourceRequirements {
@@ -172,9 +167,16 @@ fn metadata(name: &str, namespace: &str, annotations: BTreeMap<String, String>) 
 
 /// The claim that a `CreatePVC` asks for. A name that is not given is a function of the attempt, so
 /// that asking twice makes one claim.
-fn claim(spec: &AttemptSpec, namespace: &str) -> Result<PersistentVolumeClaim, String> {
-    let unique = spec.key.name();
-    let name = match (text(spec, "pvc_name"), text(spec, "pvc_name_suffix")) {
+fn claim(
+    key: &AttemptKey,
+    arguments: &Arguments,
+    namespace: &str,
+) -> Result<PersistentVolumeClaim, String> {
+    let unique = key.name();
+    let name = match (
+        text(arguments, "pvc_name"),
+        text(arguments, "pvc_name_suffix"),
+    ) {
         (Some(_), Some(_)) => {
             return Err("pvc_name and pvc_name_suffix: give one of them, not both".to_owned());
         }
@@ -182,8 +184,8 @@ fn claim(spec: &AttemptSpec, namespace: &str) -> Result<PersistentVolumeClaim, S
         (None, Some(suffix)) => format!("{unique}{suffix}"),
         (None, None) => unique,
     };
-    let size = text(spec, "size").ok_or("size: it is missing")?;
-    let modes = spec.arguments.get("access_modes").and_then(Value::as_array);
+    let size = text(arguments, "size").ok_or("size: it is missing")?;
+    let modes = arguments.get("access_modes").and_then(Value::as_array);
     let modes: Vec<String> = modes
         .into_iter()
         .flatten()
@@ -192,12 +194,12 @@ fn claim(spec: &AttemptSpec, namespace: &str) -> Result<PersistentVolumeClaim, S
     if modes.is_empty() {
         return Err("access_modes: it is missing".to_owned());
     }
-    let annotations = spec.arguments.get("annotations").and_then(Value::as_object);
+    let annotations = arguments.get("annotations").and_then(Value::as_object);
     let annotations = annotations
         .into_iter()
         .flatten()
         .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())));
-    let source: Option<TypedLocalObjectReference> = match spec.arguments.get("data_source") {
+    let source: Option<TypedLocalObjectReference> = match arguments.get("data_source") {
         None | Some(Value::Null) => None,
         Some(given) => Some(
             serde_json::from_value(given.clone())
@@ -211,9 +213,9 @@ fn claim(spec: &AttemptSpec, namespace: &str) -> Result<PersistentVolumeClaim, S
         spec: Some(PersistentVolumeClaimSpec {
             access_modes: Some(modes),
             storage_class_name: Some(
-                text(spec, "storage_class_name").unwrap_or_else(|| "standard".to_owned()),
+                text(arguments, "storage_class_name").unwrap_or_else(|| "standard".to_owned()),
             ),
-            volume_name: text(spec, "volume_name").filter(|name| !name.is_empty()),
+            volume_name: text(arguments, "volume_name").filter(|name| !name.is_empty()),
             data_source: source,
             resources: Some(storage(&size)),
             ..PersistentVolumeClaimSpec::default()

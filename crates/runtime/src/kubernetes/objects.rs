@@ -17,7 +17,8 @@ mod volumes;
 use std::collections::{BTreeMap, BTreeSet};
 
 use ferroflow_launcher::home::Home;
-use ferroflow_launcher::{AttemptKey, AttemptSpec, Domain, OwnerKey, Resources};
+use ferroflow_launcher::kfp;
+use ferroflow_launcher::{AttemptKey, AttemptSpec, OwnerKey, Resources};
 use k8s_openapi::api::core::v1::{
     Container, LocalObjectReference, Pod, PodSecurityContext, PodSpec, ResourceRequirements,
     SecurityContext, Toleration, VolumeMount,
@@ -64,8 +65,8 @@ pub(super) const ATTEMPT_DIR: &str = "/ferroflow/attempt";
 const LAUNCHER: &str = "/ferroflow/launcher";
 /// Where the launcher's image is, if it is a volume.
 const IMAGE_MOUNT: &str = "/ferroflow-image";
-/// Where KFP mounts the folder that the tasks of a run share.
-pub(super) const WORKSPACE: &str = "/kfp-workspace";
+/// Where the folder that the attempts of an owner share is mounted.
+pub(super) const WORKSPACE: &str = kfp::WORKSPACE;
 /// The label of pods that are started before they are needed.
 pub(super) const WARM: &str = "pipelines.ferroflow.ai/warm";
 /// The container that runs the task.
@@ -101,8 +102,7 @@ pub(super) fn pod(
     config: &KubernetesConfig,
     home: Option<Home>,
 ) -> Result<Pod, String> {
-    let platform: Platform = serde_json::from_value(Value::Object(spec.platform.clone()))
-        .map_err(|error| format!("the task's Kubernetes settings: {error}"))?;
+    let platform = Platform::of(spec)?;
     check_accelerators(&spec.resources, config)?;
     check_fetched(spec)?;
     spec.check_env()?;
@@ -158,7 +158,7 @@ pub(super) fn warm_pod(name: &str, class: &Class, config: &KubernetesConfig, hom
     let platform = Platform::default();
     let container = Container {
         image_pull_policy: pull_policy(&platform, config),
-        env: Some(environment::launcher(None, config, Some(home))),
+        env: Some(environment::launcher(None, class.kfp, config, Some(home))),
         ..container(config, config.image(&class.image), &class.resources)
     };
     let labels = [(MANAGED, MANAGER), (WARM, "true")];
@@ -227,10 +227,10 @@ fn owned<const N: usize>(labels: [(&str, &str); N]) -> BTreeMap<String, String> 
 }
 
 /// Labels by which the pod of an attempt is found.
-fn attempt_labels(key: &AttemptKey) -> BTreeMap<String, String> {
-    let mut labels = LABELS.of_attempt(key);
-    if key.owner.domain == Domain::PIPELINES {
-        labels.insert(KFP_RUN.to_owned(), key.owner.id.to_string());
+fn attempt_labels(spec: &AttemptSpec) -> BTreeMap<String, String> {
+    let mut labels = LABELS.of_attempt(&spec.key);
+    if spec.kfp.is_some() {
+        labels.insert(KFP_RUN.to_owned(), spec.key.owner.id.to_string());
     }
     labels
 }
@@ -245,18 +245,19 @@ pub(super) fn attempt_of(pod: &Pod) -> Option<AttemptKey> {
 pub(super) fn assignment(spec: &AttemptSpec) -> Value {
     let name = LABELS.names(&spec.key.owner.domain).name;
     json!({"metadata": {
-        "labels": attempt_labels(&spec.key),
-        "annotations": {name: spec.task_name},
+        "labels": attempt_labels(spec),
+        "annotations": {name: spec.name},
     }})
 }
 
 fn metadata(spec: &AttemptSpec, platform: &Platform, config: &KubernetesConfig) -> ObjectMeta {
-    let mut labels = platform.pod_metadata.labels.clone();
-    labels.extend(attempt_labels(&spec.key));
+    let mut labels = spec.labels.clone();
+    labels.extend(platform.pod_metadata.labels.clone());
+    labels.extend(attempt_labels(spec));
     labels.insert(MANAGED.to_owned(), MANAGER.to_owned());
     let mut annotations = platform.pod_metadata.annotations.clone();
     let name = LABELS.names(&spec.key.owner.domain).name;
-    annotations.insert(name.to_owned(), spec.task_name.clone());
+    annotations.insert(name.to_owned(), spec.name.clone());
     ObjectMeta {
         name: Some(pod_name(&spec.key)),
         namespace: Some(config.namespace_of(&spec.key.owner.namespace).to_owned()),

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use ferroflow_launcher::AttemptSpec;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -31,6 +32,20 @@ pub(super) struct Platform {
     pub(super) security_context: Option<SecurityContext>,
     pub(super) enabled_shared_memory: Option<SharedMemory>,
     pub(super) init_containers: Vec<InitContainer>,
+}
+
+impl Platform {
+    /// The settings of an attempt; one that is no component's has none.
+    ///
+    /// # Errors
+    /// Names the member that cannot be understood.
+    pub(super) fn of(spec: &AttemptSpec) -> Result<Self, String> {
+        let Some(kfp) = &spec.kfp else {
+            return Ok(Self::default());
+        };
+        serde_json::from_value(Value::Object(kfp.platform.clone()))
+            .map_err(|error| format!("the task's Kubernetes settings: {error}"))
+    }
 }
 
 /// A secret or a config map as files.

@@ -1,11 +1,10 @@
 //! Pods as they are built: what they look like, and that a real API server takes them.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use ferroflow_launcher::home::Home;
-use ferroflow_launcher::{InputArtifact, Limits, OutputSpec, Resources, Workspace};
-use ferroflow_types::ValueLimit;
+use ferroflow_launcher::kfp::{Kfp, OutputSpec};
+use ferroflow_launcher::{InputArtifact, Limits, Resources, Workspace};
 use serde_json::{Map, Value, json};
 
 use super::*;
@@ -27,31 +26,14 @@ fn spec(platform: Value) -> AttemptSpec {
         panic!("settings are an object");
     };
     AttemptSpec {
-        key: key("train", 2),
-        task_name: "train".to_owned(),
+        name: "train".to_owned(),
         image: "python:3.11".to_owned(),
         argv: vec!["sh".to_owned(), "-c".to_owned(), "true".to_owned()],
         env: vec![("A".to_owned(), "1".to_owned())],
-        outputs: OutputSpec {
-            metadata_file: PathBuf::from("/ferroflow/attempt/outputs/output_metadata.json"),
-            parameters: Vec::new(),
-            artifacts: Vec::new(),
-            values: ValueLimit::default(),
-        },
         limits: Limits {
             timeout_ms: Some(60_000),
             ..Limits::default()
         },
-        working_dir: PathBuf::from("/ferroflow/attempt"),
-        traceparent: None,
-        entry_point: false,
-        fetch_into: None,
-        links: Vec::new(),
-        checked: Vec::new(),
-        inherited: Vec::new(),
-        read_only: ferroflow_launcher::ReadOnly::default(),
-        local_inputs: Vec::new(),
-        inputs: Vec::new(),
         resources: Resources {
             requests: BTreeMap::from([("cpu".to_owned(), "250m".to_owned())]),
             limits: BTreeMap::from([
@@ -59,9 +41,12 @@ fn spec(platform: Value) -> AttemptSpec {
                 ("nvidia.com/gpu".to_owned(), "1".to_owned()),
             ]),
         },
-        platform,
-        arguments: Map::new(),
-        workspace: None,
+        kfp: Some(Kfp {
+            outputs: OutputSpec::new("/ferroflow/attempt/outputs".as_ref()),
+            platform,
+            arguments: Map::new(),
+        }),
+        ..AttemptSpec::new(key("train", 2), "/ferroflow/attempt".into())
     }
 }
 
@@ -138,7 +123,13 @@ fn pods_of_two_domains_with_the_same_ids_do_not_meet() {
     trial.key = key_of("tuning", "train", 2);
     // Another tenant; the cluster's namespace is the same for all.
     trial.key.owner.namespace = "team-a".parse().unwrap();
-    trial.argv.push(objects::WORKSPACE.to_owned());
+    trial.kfp = None;
+    trial.labels = BTreeMap::from([("team".to_owned(), "vision".to_owned())]);
+    trial.workspace = Some(Workspace {
+        size: "1Gi".to_owned(),
+        access_modes: Vec::new(),
+        storage_class: None,
+    });
 
     let pods = [&task, &trial].map(|spec| objects::pod(spec, &config(), None).unwrap());
 
@@ -147,6 +138,7 @@ fn pods_of_two_domains_with_the_same_ids_do_not_meet() {
     assert_eq!(of_task.namespace, of_trial.namespace);
     let labels = of_trial.labels.unwrap();
     assert_eq!(labels["attempts.ferroflow.ai/domain"], "tuning");
+    assert_eq!(labels["team"], "vision");
     assert!(!labels.contains_key("pipeline/runid"));
     assert_eq!(objects::attempt_of(&pods[0]), Some(task.key.clone()));
     assert_eq!(objects::attempt_of(&pods[1]), Some(trial.key.clone()));
@@ -154,6 +146,7 @@ fn pods_of_two_domains_with_the_same_ids_do_not_meet() {
     assert_ne!(claims[0], claims[1]);
     let pod = serde_json::to_string(&pods[1]).unwrap();
     assert!(pod.contains(&claims[1]), "{pod}");
+    assert!(!pod.contains("KFP_"), "{pod}");
 }
 
 fn home() -> Home {
@@ -290,8 +283,8 @@ fn large_values_are_not_in_a_pods_object() {
     let mut spec = spec(json!({}));
     let text = "x".repeat(1024 * 1024);
     spec.argv.push(text.clone());
-    spec.arguments
-        .insert("text".to_owned(), text.clone().into());
+    let kfp = spec.kfp.as_mut().unwrap();
+    kfp.arguments.insert("text".to_owned(), text.clone().into());
     for at in 0..20 {
         spec.env.push((format!("LARGE_{at}"), "x".repeat(100_000)));
     }

@@ -22,7 +22,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use super::config::WarmConfig;
-use super::{claims, objects};
+use super::objects;
 
 /// How long a class gets no new pods after one of them could not start.
 pub(super) const SETBACK: Duration = Duration::from_mins(1);
@@ -32,6 +32,8 @@ pub(super) const SETBACK: Duration = Duration::from_mins(1);
 pub(super) struct Class {
     pub(super) image: String,
     pub(super) resources: Resources,
+    /// Whether the environment has what KFP promises.
+    pub(super) kfp: bool,
 }
 
 impl Class {
@@ -39,14 +41,20 @@ impl Class {
     pub(super) fn of(spec: &AttemptSpec) -> Option<Self> {
         // Nobody would do it here.
         let expands = spec.env.iter().any(|(_, value)| is_expanded(value));
-        let special = !spec.platform.is_empty()
+        let has_settings = spec
+            .kfp
+            .as_ref()
+            .is_some_and(|kfp| !kfp.platform.is_empty());
+        let special = has_settings
+            || !spec.labels.is_empty()
             || expands
             || objects::uses_workspace(spec)
             || objects::uses_images(spec)
-            || claims::operation(spec).is_some();
+            || spec.operation().is_some();
         (!special).then(|| Self {
             image: spec.image.clone(),
             resources: spec.resources.clone(),
+            kfp: spec.kfp.is_some(),
         })
     }
 }
@@ -314,6 +322,7 @@ mod tests {
         Class {
             image: image.to_owned(),
             resources: Resources::default(),
+            kfp: true,
         }
     }
 

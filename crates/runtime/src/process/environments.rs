@@ -5,7 +5,7 @@ use ferroflow_python_env::{EnvError, EnvSpec, Python as Interpreter, PythonEnv, 
 
 use super::ProcessRuntime;
 use crate::folders::unless_stopped;
-use crate::python::{Python, recognise};
+use crate::python::{self, Python};
 
 /// An environment that a command runs in.
 pub(super) struct Prepared {
@@ -26,7 +26,7 @@ impl ProcessRuntime {
         files: &AttemptFiles,
     ) -> Result<Option<Prepared>, Failure> {
         let python = PythonVersion::of_image(&spec.image);
-        let (env, start) = match recognise(&spec.argv) {
+        let (env, start) = match python::of_attempt(spec) {
             Python::None => return Ok(None),
             Python::Shared { spec, start } => (EnvSpec { python, ..spec }, start),
             Python::Private => {
@@ -77,7 +77,7 @@ impl ProcessRuntime {
 
     /// What interprets a command; nothing where that is no Python, or there is none.
     pub(super) async fn interpreter_of(&self, image: &str, argv: &[String]) -> Option<Interpreter> {
-        if recognise(argv) == Python::None {
+        if !python::is_python(argv) {
             return None;
         }
         // Where there is none, the command fails with that.

@@ -61,8 +61,7 @@ async fn try_launcher(launcher: &[OsString], folders: &[&Path]) -> bool {
 /// What is read-only for an attempt: its inputs, and below `artifacts` all but its own outputs.
 /// `own` are folders that are its own wherever they are.
 pub(super) fn read_only(spec: &AttemptSpec, artifacts: Option<&Path>, own: &[&Path]) -> ReadOnly {
-    let outputs = spec.outputs.artifacts.iter();
-    let folders = outputs.filter_map(|output| output.path.parent());
+    let folders = spec.outputs().filter_map(|output| output.path.parent());
     let kept = artifacts.map(Path::to_path_buf);
     ReadOnly {
         paths: spec.local_inputs.iter().cloned().chain(kept).collect(),

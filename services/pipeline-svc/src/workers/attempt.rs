@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferroflow_artifacts::digest;
+use ferroflow_launcher::kfp::{self, Kfp, OutputParameter, OutputSpec, ParameterKind};
 use ferroflow_launcher::{
     AttemptKey, AttemptResult, AttemptSpec, Failure, FailureReason, InputArtifact, InputLink,
-    Limits, Outcome, OutputArtifact, OutputParameter, OutputSpec, ParameterKind, ReadOnly,
-    Resources, Workspace,
+    Limits, Outcome, OutputArtifact, Resources, Workspace,
 };
 use ferroflow_pipeline_engine::engine::task::{TaskError, TaskIx};
 use ferroflow_pipeline_engine::engine::{CacheAnswer, RunState};
@@ -105,36 +105,35 @@ pub(super) fn spec(
         path: place.path.into(),
     });
     Ok(AttemptSpec {
-        key,
-        task_name: state.task_name(ix).to_owned(),
+        name: state.task_name(ix).to_owned(),
         image,
         argv,
         entry_point,
         env,
-        outputs: OutputSpec {
-            metadata_file: layout.metadata_file,
-            parameters: parameters.collect(),
-            artifacts: artifacts.collect(),
-            values,
-        },
         limits: Limits {
             timeout_ms: timeout.and_then(|limit| u64::try_from(limit.as_millis()).ok()),
             cpu_millis,
             memory_bytes,
         },
-        working_dir: layout.working_dir,
         traceparent: ferroflow_service::telemetry::current_traceparent(),
         inputs,
         links: links.into_iter().map(link).collect(),
         fetch_into: fetch_into.map(PathBuf::from),
         local_inputs,
         checked,
-        inherited: Vec::new(),
-        read_only: ReadOnly::default(),
         resources: resources_of(resources),
-        platform: state.platform(ix),
-        arguments: given.into_iter().collect(),
         workspace: state.plan().workspace.clone().map(workspace_of),
+        kfp: Some(Kfp {
+            outputs: OutputSpec {
+                metadata_file: kfp::report_file(&layout.outputs_dir),
+                parameters: parameters.collect(),
+                artifacts: artifacts.collect(),
+                values,
+            },
+            platform: state.platform(ix),
+            arguments: given.into_iter().collect(),
+        }),
+        ..AttemptSpec::new(key, layout.working_dir)
     })
 }
 
@@ -142,7 +141,7 @@ fn places(layout: &Layout) -> Places {
     let copies = layout.copies_dir.as_ref();
     Places {
         outputs_dir: layout.outputs_dir.display().to_string(),
-        metadata_file: layout.metadata_file.display().to_string(),
+        metadata_file: kfp::report_file(&layout.outputs_dir).display().to_string(),
         copies_dir: copies.map(|folder| folder.display().to_string()),
     }
 }

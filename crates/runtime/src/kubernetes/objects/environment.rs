@@ -48,9 +48,11 @@ fn from_secret(name: &str, secret: &str, key: &str, optional: Option<bool>) -> E
     }
 }
 
-/// What the launcher of an attempt is told, or one that waits for an attempt; and what KFP promises.
+/// What the launcher of an attempt is told, or one that waits for an attempt; and what KFP promises
+/// its components.
 pub(super) fn launcher(
     key: Option<AttemptKey>,
+    of_kfp: bool,
     config: &KubernetesConfig,
     home: Option<Home>,
 ) -> Vec<EnvVar> {
@@ -65,12 +67,14 @@ pub(super) fn launcher(
     };
     // A struct of texts and numbers has a JSON form.
     let task = serde_json::to_string(&task).unwrap_or_default();
-    let mut env = vec![
-        plain(TASK, escaped(&task)),
-        from_field("KFP_POD_NAME", "metadata.name"),
-        from_field("KFP_POD_UID", "metadata.uid"),
-        from_field("NAMESPACE", "metadata.namespace"),
-    ];
+    let mut env = vec![plain(TASK, escaped(&task))];
+    if of_kfp {
+        env.extend([
+            from_field("KFP_POD_NAME", "metadata.name"),
+            from_field("KFP_POD_UID", "metadata.uid"),
+            from_field("NAMESPACE", "metadata.namespace"),
+        ]);
+    }
     if !config.store_secret.is_empty() {
         let secret = config.store_secret.as_str();
         let key = |name, key| from_secret(name, secret, key, None);
@@ -88,8 +92,9 @@ pub(super) fn task(
     config: &KubernetesConfig,
     home: Option<Home>,
 ) -> Vec<EnvVar> {
-    let mut env = launcher(Some(spec.key.clone()), config, home);
-    env.push(plain("KFP_RETRY_INDEX", (spec.key.attempt - 1).to_string()));
+    let mut env = launcher(Some(spec.key.clone()), spec.kfp.is_some(), config, home);
+    let retries = spec.kfp_retry_index();
+    env.extend(retries.map(|(name, value)| plain(&name, value)));
     if let Some(traceparent) = &spec.traceparent {
         env.push(plain("TRACEPARENT", traceparent));
     }

@@ -3,7 +3,7 @@
 use ferroflow_types::json::{check_nesting, excerpt, whole};
 use serde_json::{Map, Value};
 
-use crate::ParameterKind;
+use super::ParameterKind;
 
 /// What stands before a number that JSON does not have. No text that a command means begins so.
 const MARK: &str = "\0number:";

@@ -1,0 +1,319 @@
+//! Outputs of a component: the executor's report, parameter files, artifacts.
+//!
+//! Contract: KFP's `ExecutorOutput` and the files named in `ExecutorInput`. A value in the report
+//! wins over the parameter's file.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use ferroflow_artifacts::digest;
+use ferroflow_types::ValueLimit;
+use ferroflow_types::json::check_nesting;
+use ferroflow_types::json_place;
+use ferroflow_types::limit::{bytes_of, bytes_of_map};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::values::{declared, mark_bare_numbers, typed, unmarked};
+use super::{OutputParameter, OutputSpec};
+use crate::collect::{look_at, unreadable};
+use crate::files::open_left;
+use crate::{Failure, FailureReason, OutputArtifact, Outputs, ProducedArtifact};
+
+/// What an executor writes (`ml_pipelines.ExecutorOutput`).
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Report {
+    #[serde(alias = "parameterValues")]
+    parameter_values: BTreeMap<String, Value>,
+    artifacts: BTreeMap<String, ReportedList>,
+    // Written by old SDKs beside parameterValues.
+    #[serde(rename = "parameters")]
+    _old_parameters: Option<Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ReportedList {
+    artifacts: Vec<Reported>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Reported {
+    name: String,
+    uri: String,
+    metadata: Map<String, Value>,
+    #[serde(alias = "customPath")]
+    custom_path: Option<String>,
+}
+
+/// Everything that the component gave.
+pub(crate) fn collect(spec: &OutputSpec) -> Result<Outputs, Failure> {
+    let (report, reported) = read_report(&spec.metadata_file, spec.values)?;
+    let mut outputs = Outputs::default();
+    for parameter in &spec.parameters {
+        let value = match report.parameter_values.get(&parameter.name) {
+            Some(value) => {
+                let value = declared(parameter.kind, value.clone());
+                Some(value.map_err(|problem| wrong(&parameter.name, &problem))?)
+            }
+            None => read_parameter(parameter, spec.values)?,
+        };
+        let size = value.as_ref().map_or(0, bytes_of);
+        let fits = spec.values.check(size);
+        fits.map_err(|problem| wrong(&parameter.name, &problem))?;
+        match value {
+            Some(value) if !value.is_null() => {
+                outputs.parameters.insert(parameter.name.clone(), value);
+            }
+            // A Python component that returns None writes nothing for it.
+            Some(_) => {}
+            None if reported => {}
+            None => return Err(wrong(&parameter.name, "the command wrote no value for it")),
+        }
+    }
+    let mut reported = report.artifacts;
+    for output in &spec.artifacts {
+        let list = reported.remove(&output.name).unwrap_or_default().artifacts;
+        for one in &list {
+            let fits = spec.values.check(bytes_of_map(&one.metadata));
+            fits.map_err(|problem| wrong(&output.name, &format!("its metadata: {problem}")))?;
+        }
+        outputs
+            .artifacts
+            .insert(output.name.clone(), artifacts(output, list)?);
+    }
+    Ok(outputs)
+}
+
+fn wrong(name: &str, problem: &str) -> Failure {
+    Failure::new(FailureReason::Output, format!("output {name}: {problem}"))
+}
+
+/// The text of a file that the command left, if there is one, of at most `most` bytes; `check` says
+/// what is wrong with a longer one.
+fn read_text(
+    path: &Path,
+    most: u64,
+    check: impl Fn(u64) -> Result<(), String>,
+) -> io::Result<Option<String>> {
+    let file = match open_left(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    check(file.metadata()?.len()).map_err(io::Error::other)?;
+    // Files of the kernel's have a length of 0 and may be read without end.
+    let mut bytes = Vec::new();
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    check(bytes.len() as u64).map_err(io::Error::other)?;
+    String::from_utf8(bytes)
+        .map(Some)
+        .map_err(|_| io::Error::other("it is not UTF-8 text"))
+}
+
+/// The executor's report, and whether there is one.
+fn read_report(path: &Path, values: ValueLimit) -> Result<(Report, bool), Failure> {
+    let failed = |error: &dyn std::fmt::Display| {
+        let message = format!("the executor's report {}: {error}", path.display());
+        Failure::new(FailureReason::Output, message)
+    };
+    let check = |bytes| {
+        let most = values.report();
+        let problem = format!(
+            "it is {bytes} bytes, and all values of a task together may have {most} (four times \
+             value_max): write them as artifacts"
+        );
+        (bytes <= most).then_some(()).ok_or(problem)
+    };
+    let Some(text) = read_text(path, values.report(), check).map_err(|error| failed(&error))?
+    else {
+        return Ok((Report::default(), false));
+    };
+    if let Ok(report) = serde_json::from_str(&text) {
+        return Ok((report, true));
+    }
+    // Python writes infinite numbers as bare words, for example in ROC curves.
+    let text = mark_bare_numbers(&text);
+    match serde_json::from_str(&text) {
+        Ok(report) => Ok((report, true)),
+        Err(error) => Err(of_report(&text, &error).unwrap_or_else(|| failed(&error))),
+    }
+}
+
+/// What is wrong with one value of a report, by the output that it is of.
+fn of_report(text: &str, error: &serde_json::Error) -> Option<Failure> {
+    let place = json_place::place(text.as_bytes(), error.line(), error.column());
+    let (values, output) = place.split_once('.')?;
+    if !matches!(values, "parameter_values" | "parameterValues" | "artifacts") {
+        return None;
+    }
+    let problem = error.to_string();
+    let problem = if problem.contains("surrogate") || problem.contains("hex escape") {
+        format!("its text has half of a surrogate pair, which is no character ({problem})")
+    } else {
+        problem
+    };
+    Some(wrong(output, &problem))
+}
+
+fn read_parameter(
+    parameter: &OutputParameter,
+    values: ValueLimit,
+) -> Result<Option<Value>, Failure> {
+    let text = read_text(&parameter.path, values.value(), |bytes| values.check(bytes));
+    let text = text.map_err(|error| wrong(&parameter.name, &error.to_string()))?;
+    let Some(text) = text else { return Ok(None) };
+    typed(parameter.kind, &text)
+        .map(Some)
+        .map_err(|problem| wrong(&parameter.name, &problem))
+}
+
+fn artifacts(
+    output: &OutputArtifact,
+    reported: Vec<Reported>,
+) -> Result<Vec<ProducedArtifact>, Failure> {
+    if output.list {
+        return reported
+            .into_iter()
+            .map(|one| artifact(output, one))
+            .collect();
+    }
+    let one = reported.into_iter().next().unwrap_or_default();
+    Ok(vec![artifact(output, one)?])
+}
+
+fn artifact(output: &OutputArtifact, reported: Reported) -> Result<ProducedArtifact, Failure> {
+    // Where artifacts are in a store, a path that an executor reports (as its SDK's `get_uri` gives
+    // it) says where the content was written, not where it belongs.
+    let remote = digest::local(&output.uri).is_none();
+    let written = digest::local(&reported.uri).filter(|_| remote);
+    let custom = reported.custom_path.or_else(|| {
+        let path = written.as_ref()?;
+        Some(path.display().to_string())
+    });
+    let uri = if reported.uri.is_empty() || written.is_some() {
+        output.uri.clone()
+    } else {
+        reported.uri
+    };
+    let failed = |error: io::Error| unreadable(&output.name, &error);
+    // Several artifacts of one output lie below its place.
+    let below = uri
+        .strip_prefix(&output.uri)
+        .and_then(|rest| rest.strip_prefix('/'))
+        .and_then(|rest| digest::below(&output.path, rest));
+    let place = if uri == output.uri {
+        Some(output.path.clone())
+    } else {
+        below.clone().or_else(|| digest::local(&uri))
+    };
+    let is_own = uri == output.uri || below.is_some();
+    // The content belongs to the artifact's own place, wherever the command wrote it.
+    if let (Some(custom), Some(place)) = (&custom, &place)
+        && Path::new(custom) != place
+    {
+        digest::copy(Path::new(custom), place).map_err(failed)?;
+    }
+    let (stamp, content) = look_at(&output.name, place.as_deref(), is_own && !remote)?;
+    let metadata = unmarked(reported.metadata);
+    for (key, value) in &metadata {
+        check_nesting(value)
+            .map_err(|problem| wrong(&output.name, &format!("metadata {key:?}: {problem}")))?;
+    }
+    Ok(ProducedArtifact {
+        name: if reported.name.is_empty() {
+            output.name.clone()
+        } else {
+            reported.name
+        },
+        uri,
+        metadata,
+        digest: content.as_ref().map(|content| content.digest.clone()),
+        stamp,
+        size_bytes: content.map(|content| content.size_bytes),
+        custom_path: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    use super::*;
+
+    #[test]
+    fn a_value_that_cannot_be_read_is_told_by_its_output() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("report.json");
+        for half in ["\\ud800", "\\udc00", "\\ud800\\u0041"] {
+            let report = format!("{{\"parameterValues\": {{\"a\": NaN, \"text\": \"{half}\"}}}}");
+            std::fs::write(&path, report).unwrap();
+
+            let failure = read_report(&path, ValueLimit::default()).unwrap_err();
+
+            let said = failure.message;
+            let wanted = "output text: its text has half of";
+            assert!(said.starts_with(wanted), "{said}");
+        }
+    }
+
+    #[test]
+    fn an_artifact_that_cannot_be_read_is_a_wrong_output() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("model");
+        mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let output = OutputArtifact {
+            name: "model".to_owned(),
+            list: false,
+            uri: path.display().to_string(),
+            path,
+        };
+
+        let failure = artifact(&output, Reported::default()).unwrap_err();
+
+        assert_eq!(failure.reason, FailureReason::Output);
+        assert!(
+            failure.message.contains("output artifact model: "),
+            "{failure:?}"
+        );
+    }
+
+    #[test]
+    fn what_is_no_file_is_named_and_not_waited_for() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        mknodat(CWD, at("pipe"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        symlink("/dev/zero", at("endless")).unwrap();
+        symlink("/proc/self/status", at("kernel")).unwrap();
+        fs::create_dir(at("folder")).unwrap();
+        let least = ValueLimit::try_from(*ValueLimit::RANGE.start()).unwrap();
+        let read = |name: &str, limit: u64| {
+            let check = |bytes| (bytes <= limit).then_some(()).ok_or("too long".to_owned());
+            let read = read_text(&at(name), limit, check);
+            read.map_err(|error| error.to_string())
+        };
+
+        for name in ["pipe", "endless", "folder"] {
+            let said = read(name, 10).unwrap_err();
+            assert!(said.ends_with("is not a regular file"), "{name}: {said}");
+        }
+        assert_eq!(read("kernel", 10).unwrap_err(), "too long");
+        assert_eq!(read("none", 10), Ok(None));
+        let parameter = OutputParameter {
+            name: "sum".to_owned(),
+            kind: super::super::ParameterKind::Integer,
+            path: at("pipe"),
+        };
+        let failure = read_parameter(&parameter, least).unwrap_err();
+        assert_eq!(failure.reason, FailureReason::Output);
+        assert!(failure.message.starts_with("output sum: "), "{failure:?}");
+        let failure = read_report(&at("pipe"), least).unwrap_err();
+        assert_eq!(failure.reason, FailureReason::Output);
+    }
+}
