@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use uuid::Uuid;
 
 use crate::outcome::no_space;
 use crate::{AttemptSpec, Outcome, family};
@@ -272,7 +273,8 @@ fn read_own(path: &Path) -> io::Result<String> {
 }
 
 fn write_whole(path: &Path, value: &impl Serialize) -> io::Result<()> {
-    let part = path.with_extension("part");
+    // Under a name of its own: a server that came back may write while the former one ends.
+    let part = path.with_extension(format!("{}.part", Uuid::new_v4()));
     let mut file = File::create(&part)?;
     file.write_all(&serde_json::to_vec(value)?)?;
     fs::rename(&part, path)

@@ -106,6 +106,21 @@ async fn an_ordinary_user_ends_what_a_killed_launcher_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn attempts_of_another_domain_keep_the_contract() {
+    let data = tempfile::tempdir().unwrap();
+    let mut subject = subject(data.path(), Inputs::Copied);
+    subject.owner.domain = "tuning".parse().unwrap();
+    all(&subject).await;
+    let attempts = data.path().join("attempts");
+    let entries = std::fs::read_dir(attempts).unwrap();
+    let found: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(found, ["tuning"]);
+
+    (subject.reopen)().delete(&subject.owner).await.unwrap();
+    assert!(walk(data.path(), &subject.owner.id.to_string()).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn copied_inputs_are_the_attempts_own() {
     let data = tempfile::tempdir().unwrap();
     let subject = subject(data.path(), Inputs::Copied);

@@ -48,6 +48,7 @@ use futures::StreamExt as _;
 
 use crate::fetch::{self, Links};
 use crate::folders::{self, Folders, LOOK, failed_now, of_io, report, unless_stopped};
+use crate::preparations::Preparations;
 use crate::{
     Capabilities, Destinations, EntryPoints, Layout, LogRequest, LogStream, Notes, Runtime,
     RuntimeError, SharedFolder, Site, Slots, remarks,
@@ -65,6 +66,12 @@ const UNSTARTED: Duration = Duration::from_secs(5);
 
 /// Attempts as containers.
 pub struct DockerRuntime {
+    containers: Arc<Containers>,
+    preparations: Preparations,
+}
+
+/// What preparations work with as well.
+struct Containers {
     docker: Docker,
     engine: Engine,
     config: DockerConfig,
@@ -99,7 +106,7 @@ impl DockerRuntime {
             })?;
         }
         let (docker, engine) = engine::connect(&config.host).await?;
-        let runtime = Self {
+        let containers = Containers {
             docker,
             engine,
             launcher,
@@ -113,10 +120,15 @@ impl DockerRuntime {
             slots: Slots::default(),
             concluding: Mutex::default(),
         };
-        runtime.sweep().await;
-        Ok(runtime)
+        containers.sweep().await;
+        Ok(Self {
+            containers: Arc::new(containers),
+            preparations: Preparations::default(),
+        })
     }
+}
 
+impl Containers {
     /// Removes containers whose attempts are done or forgotten.
     async fn sweep(&self) {
         let label = format!("{}={}", objects::DATA, self.config.data_dir.display());
@@ -267,6 +279,36 @@ impl DockerRuntime {
         Ok(outcome)
     }
 
+    /// Prepares the attempt and starts its container, as far as that is not done.
+    async fn begin(&self, spec: AttemptSpec) -> Result<(), RuntimeError> {
+        let key = spec.key.clone();
+        let files = self.folders.files(&key);
+        if report(&key, &files)?.is_some() || files.started() {
+            return Ok(());
+        }
+        if let Some(state) = self.state(&key).await? {
+            return match judge(&state, None, false) {
+                Verdict::Created => self.start(&key, &files).await,
+                // It runs, or it has ended and will be judged by who observes it.
+                _ => Ok(()),
+            };
+        }
+        if spec.only_fetches() {
+            return match self.approved(spec) {
+                Ok(spec) => fetch::run(&self.stores, &spec, &files, Links::Kept).await,
+                Err(failure) => self.conclude(&key, &files, || failure).await.map(drop),
+            };
+        }
+        let prepared = unless_stopped(&files, Box::pin(self.prepare(spec, &files))).await;
+        match prepared.and_then(|prepared| prepared) {
+            Ok(()) => self.start(&key, &files).await,
+            Err(failure) => {
+                transfers::forget(files.dir());
+                self.conclude(&key, &files, || failure).await.map(drop)
+            }
+        }
+    }
+
     /// How long a registry that does not answer is tried.
     fn image_patience(&self) -> Duration {
         Duration::from_secs(self.config.image_patience_s)
@@ -326,11 +368,11 @@ fn of_engine(key: &AttemptKey, what: &'static str) -> impl FnOnce(Refused) -> Ru
 #[async_trait]
 impl Runtime for DockerRuntime {
     fn layout(&self, key: &AttemptKey) -> Layout {
-        self.folders.layout(key)
+        self.containers.folders.layout(key)
     }
 
     fn workspace(&self, owner: &OwnerKey) -> SharedFolder {
-        let path = self.folders.workspace(owner);
+        let path = self.containers.folders.workspace(owner);
         SharedFolder { path, claim: None }
     }
 
@@ -343,11 +385,11 @@ impl Runtime for DockerRuntime {
     }
 
     fn slots(&self) -> &Slots {
-        &self.slots
+        &self.containers.slots
     }
 
     fn notes(&self) -> &Notes {
-        &self.notes
+        &self.containers.notes
     }
 
     async fn remarks(&self, spec: &AttemptSpec) -> Vec<String> {
@@ -358,36 +400,21 @@ impl Runtime for DockerRuntime {
 
     async fn ensure(&self, spec: AttemptSpec) -> Result<(), RuntimeError> {
         let key = spec.key.clone();
-        let files = self.folders.files(&key);
+        let files = self.containers.folders.files(&key);
         if report(&key, &files)?.is_some() || files.started() {
             return Ok(());
         }
-        if let Some(state) = self.state(&key).await? {
-            return match judge(&state, None, false) {
-                Verdict::Created => self.start(&key, &files).await,
-                // It runs, or it has ended and will be judged by who observes it.
-                _ => Ok(()),
-            };
-        }
+        // Its log and its end can be asked for from now on.
         std::fs::create_dir_all(files.dir()).map_err(of_io(&key, "make its folder"))?;
-        if spec.only_fetches() {
-            return match self.approved(spec) {
-                Ok(spec) => fetch::run(&self.stores, &spec, &files, Links::Kept).await,
-                Err(failure) => self.conclude(&key, &files, || failure).await.map(drop),
-            };
-        }
-        let prepared = unless_stopped(&files, Box::pin(self.prepare(spec, &files))).await;
-        match prepared.and_then(|prepared| prepared) {
-            Ok(()) => self.start(&key, &files).await,
-            Err(failure) => {
-                transfers::forget(files.dir());
-                self.conclude(&key, &files, || failure).await.map(drop)
-            }
-        }
+        let containers = Arc::clone(&self.containers);
+        let begin = async move { containers.begin(spec).await };
+        self.preparations.begin(&key, begin);
+        Ok(())
     }
 
     async fn observe(&self, key: &AttemptKey) -> Result<Outcome, RuntimeError> {
-        let files = self.folders.known(key)?;
+        let files = self.containers.folders.known(key)?;
+        self.preparations.wait(key).await?;
         let spec = files.read_spec().map_err(of_io(key, "read its spec"))?;
         let failure = match report(key, &files)? {
             Some(_) => Failure::new(FailureReason::Lost, "its report vanished"),
@@ -398,17 +425,17 @@ impl Runtime for DockerRuntime {
                     "the server ended while it brought content",
                 )
             }
-            None => self.ended(key, &files).await?,
+            None => self.containers.ended(key, &files).await?,
         };
-        self.conclude(key, &files, || failure).await
+        self.containers.conclude(key, &files, || failure).await
     }
 
     async fn logs(&self, key: &AttemptKey, request: LogRequest) -> Result<LogStream, RuntimeError> {
-        Ok(folders::log(self.folders.known(key)?, request))
+        Ok(folders::log(self.containers.folders.known(key)?, request))
     }
 
     async fn stop(&self, key: &AttemptKey) -> Result<(), RuntimeError> {
-        let files = self.folders.files(key);
+        let files = self.containers.folders.files(key);
         if !files.dir().exists() {
             return Ok(());
         }
@@ -418,7 +445,9 @@ impl Runtime for DockerRuntime {
             .t(objects::STOP_S)
             .build();
         match persist(key, || {
-            self.docker.stop_container(&name, Some(options.clone()))
+            self.containers
+                .docker
+                .stop_container(&name, Some(options.clone()))
         })
         .await
         {
@@ -432,15 +461,15 @@ impl Runtime for DockerRuntime {
     }
 
     async fn delete(&self, owner: &OwnerKey) -> Result<(), RuntimeError> {
-        let listed = self.list(objects::LABELS.selectors(owner)).await;
+        let listed = self.containers.list(objects::LABELS.selectors(owner)).await;
         let listed = listed.map_err(|error| RuntimeError::Io {
             key: AttemptKey::of_owner(owner),
             what: "find its owner's containers",
             source: io::Error::other(error),
         })?;
         for (name, _) in listed {
-            remove(self.docker.clone(), name).await;
+            remove(self.containers.docker.clone(), name).await;
         }
-        self.folders.delete(owner).await
+        self.containers.folders.delete(owner).await
     }
 }

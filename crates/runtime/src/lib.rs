@@ -5,8 +5,8 @@
 //!              idempotent by key      logs, stop, delete at any time
 //! ```
 //!
-//! A key is one attempt of one item of any domain, so a request that is repeated after a crash finds what the
-//! first one did: not begun, at work, or done.
+//! A key is one attempt of one item of any domain, so a request that is repeated after a crash finds
+//! what the first one did: not begun, at work, or done.
 #![warn(missing_docs)]
 
 mod capabilities;
@@ -26,6 +26,7 @@ pub mod kubernetes;
 #[cfg(any(feature = "docker", feature = "kubernetes"))]
 mod labels;
 mod notes;
+mod preparations;
 pub mod process;
 mod python;
 mod remarks;
@@ -51,7 +52,7 @@ pub use slots::{Slot, Slots};
 /// Where an attempt finds things; a function of the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
-    /// Output parameters go here, one file each.
+    /// What the command leaves goes here. The folders of files that its spec names are made.
     pub outputs_dir: PathBuf,
     /// The command starts here.
     pub working_dir: PathBuf,
@@ -128,7 +129,9 @@ pub trait Runtime: Send + Sync {
         Vec::new()
     }
 
-    /// Sees to it that the attempt runs or has run. Asking twice is asking once.
+    /// Sees to it that the attempt runs or has run. Asking twice is asking once. Does not wait for what
+    /// comes before a command (content that is copied, images, environments): [`Self::observe`] does,
+    /// and tells what went wrong.
     async fn ensure(&self, spec: AttemptSpec) -> Result<(), RuntimeError>;
 
     /// What waiting attempts say of it.

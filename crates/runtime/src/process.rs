@@ -2,6 +2,8 @@
 
 mod environments;
 mod inputs;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -25,6 +27,7 @@ use tokio::sync::watch;
 use crate::checks::check_inputs;
 use crate::fetch::{self, Links};
 use crate::folders::{self, Folders, LOOK, fail, failed_now, of_io, report, unless_stopped};
+use crate::preparations::Preparations;
 use crate::{
     Capabilities, Destinations, EntryPoints, Layout, LogRequest, LogStream, Notes, Runtime,
     RuntimeError, SharedFolder, Site, Slots, environment, remarks,
@@ -54,6 +57,12 @@ pub struct ProcessConfig {
 
 /// Attempts as local processes.
 pub struct ProcessRuntime {
+    processes: Arc<Processes>,
+    preparations: Preparations,
+}
+
+/// What preparations work with as well.
+struct Processes {
     config: ProcessConfig,
     folders: Folders,
     python: PythonEnvs,
@@ -68,7 +77,7 @@ pub struct ProcessRuntime {
 impl ProcessRuntime {
     /// A runtime over a data folder.
     pub fn new(config: ProcessConfig, python: PythonEnvs, stores: Stores) -> Self {
-        Self {
+        let processes = Processes {
             folders: Folders::new(config.data_dir.clone()),
             config,
             python,
@@ -77,9 +86,15 @@ impl ProcessRuntime {
             notes: Notes::default(),
             slots: Slots::default(),
             children: Arc::default(),
+        };
+        Self {
+            processes: Arc::new(processes),
+            preparations: Preparations::default(),
         }
     }
+}
 
+impl Processes {
     /// Makes the attempt's folders, its environment and its spec.
     async fn prepare(&self, mut spec: AttemptSpec, files: &AttemptFiles) -> io::Result<()> {
         let dir = files.dir();
@@ -128,6 +143,39 @@ impl ProcessRuntime {
         }
         spec.env = environment::assemble(base, &spec.env);
         files.write_spec(&spec)
+    }
+
+    /// Prepares the attempt and starts its launcher, as far as that is not done.
+    async fn begin(&self, spec: AttemptSpec) -> Result<(), RuntimeError> {
+        let key = spec.key.clone();
+        let files = self.folders.files(&key);
+        if report(&key, &files)?.is_some() {
+            return Ok(());
+        }
+        if spec.only_fetches() {
+            return fetch::run(&self.stores, &spec, &files, Links::Followed).await;
+        }
+        if !files.dir().join("spec.json").exists() {
+            if let Err(error) = self.prepare(spec, &files).await {
+                // A full disk or a folder that cannot be written is the task's failure, with its
+                // reason; if not even that can be written, it is the caller's to try again.
+                let reason = match error.kind() {
+                    io::ErrorKind::StorageFull => FailureReason::NoSpace,
+                    _ => FailureReason::StartFailed,
+                };
+                let failure = Failure::new(reason, format!("cannot prepare the attempt: {error}"));
+                return fail(&files, failure).map_err(of_io(&key, "write its report"));
+            }
+            if report(&key, &files)?.is_some() {
+                return Ok(());
+            }
+        }
+        if self.lock_children().contains_key(&key) {
+            return Ok(());
+        }
+        // If a launcher is at work already, this one finds the lock taken and ends.
+        self.spawn(key.clone(), &files)
+            .map_err(of_io(&key, "start its launcher"))
     }
 
     async fn inputs_for(&self, spec: &AttemptSpec) -> Result<(), Failure> {
@@ -226,15 +274,15 @@ fn end_group(files: &AttemptFiles, signal: Signal) -> bool {
 #[async_trait]
 impl Runtime for ProcessRuntime {
     fn layout(&self, key: &AttemptKey) -> Layout {
-        let copies = self.folders.files(key).dir().join(COPIES);
+        let copies = self.processes.folders.files(key).dir().join(COPIES);
         Layout {
-            copies_dir: (self.config.inputs == Inputs::Copied).then_some(copies),
-            ..self.folders.layout(key)
+            copies_dir: (self.processes.config.inputs == Inputs::Copied).then_some(copies),
+            ..self.processes.folders.layout(key)
         }
     }
 
     fn workspace(&self, owner: &OwnerKey) -> SharedFolder {
-        let path = self.folders.workspace(owner);
+        let path = self.processes.folders.workspace(owner);
         SharedFolder { path, claim: None }
     }
 
@@ -247,74 +295,58 @@ impl Runtime for ProcessRuntime {
     }
 
     fn slots(&self) -> &Slots {
-        &self.slots
+        &self.processes.slots
     }
 
     fn notes(&self) -> &Notes {
-        &self.notes
+        &self.processes.notes
     }
 
     async fn interpreter(&self, image: &str, argv: &[String]) -> Option<String> {
-        let found = self.interpreter_of(image, argv).await?;
+        let found = self.processes.interpreter_of(image, argv).await?;
         Some(found.identity)
     }
 
     async fn remarks(&self, spec: &AttemptSpec) -> Vec<String> {
-        let python = self.interpreter_of(&spec.image, &spec.argv).await;
+        let python = self.processes.interpreter_of(&spec.image, &spec.argv).await;
         remarks::of_process(spec, python.as_ref())
     }
 
     async fn ensure(&self, spec: AttemptSpec) -> Result<(), RuntimeError> {
         let key = spec.key.clone();
-        let files = self.folders.files(&key);
+        let files = self.processes.folders.files(&key);
         if report(&key, &files)?.is_some() {
             return Ok(());
         }
-        if spec.only_fetches() {
-            return fetch::run(&self.stores, &spec, &files, Links::Followed).await;
-        }
-        if !files.dir().join("spec.json").exists() {
-            if let Err(error) = self.prepare(spec, &files).await {
-                // A full disk or a folder that cannot be written is the task's failure, with its
-                // reason; if not even that can be written, it is the caller's to try again.
-                let reason = match error.kind() {
-                    io::ErrorKind::StorageFull => FailureReason::NoSpace,
-                    _ => FailureReason::StartFailed,
-                };
-                let failure = Failure::new(reason, format!("cannot prepare the attempt: {error}"));
-                return fail(&files, failure).map_err(of_io(&key, "write its report"));
-            }
-            if report(&key, &files)?.is_some() {
-                return Ok(());
-            }
-        }
-        if self.lock_children().contains_key(&key) {
-            return Ok(());
-        }
-        // If a launcher is at work already, this one finds the lock taken and ends.
-        self.spawn(key.clone(), &files)
-            .map_err(of_io(&key, "start its launcher"))
+        // Its log and its end can be asked for from now on.
+        std::fs::create_dir_all(files.dir()).map_err(of_io(&key, "make its folder"))?;
+        let processes = Arc::clone(&self.processes);
+        let begin = async move { processes.begin(spec).await };
+        self.preparations.begin(&key, begin);
+        Ok(())
     }
 
     async fn observe(&self, key: &AttemptKey) -> Result<Outcome, RuntimeError> {
-        let files = self.folders.known(key)?;
-        self.launcher_ended(key, &files)
+        let files = self.processes.folders.known(key)?;
+        self.preparations.wait(key).await?;
+        self.processes
+            .launcher_ended(key, &files)
             .await
             .map_err(of_io(key, "wait for its launcher"))?;
         inputs::forget(&files.dir().join(COPIES));
         if let Some(outcome) = report(key, &files)? {
             return Ok(outcome);
         }
-        self.end_leftovers(key, &files).await?;
-        Ok(failed_now(Self::vanished(&files)))
+        self.processes.end_leftovers(key, &files).await?;
+        Ok(failed_now(Processes::vanished(&files)))
     }
 
     async fn logs(&self, key: &AttemptKey, request: LogRequest) -> Result<LogStream, RuntimeError> {
-        Ok(folders::log(self.folders.known(key)?, request))
+        Ok(folders::log(self.processes.folders.known(key)?, request))
     }
 
     async fn stop(&self, key: &AttemptKey) -> Result<(), RuntimeError> {
-        let files = self.folders.files(key);
+        let files = self.processes.folders.files(key);
         if !files.dir().exists() {
             return Ok(());
         }
@@ -338,10 +370,10 @@ impl Runtime for ProcessRuntime {
             }
             tokio::time::sleep(LOOK).await;
         }
-        self.end_leftovers(key, &files).await
+        self.processes.end_leftovers(key, &files).await
     }
 
     async fn delete(&self, owner: &OwnerKey) -> Result<(), RuntimeError> {
-        self.folders.delete(owner).await
+        self.processes.folders.delete(owner).await
     }
 }

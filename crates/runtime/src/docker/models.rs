@@ -16,9 +16,9 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::engine::{answer, persist};
 use super::images::{self, PullPolicy, Wanted};
-use super::{DockerRuntime, objects, remove, transfers};
+use super::{Containers, objects, remove, transfers};
 
-impl DockerRuntime {
+impl Containers {
     /// Brings the inputs that are in images. May be repeated.
     pub(super) async fn copy_models(
         &self,

@@ -14,11 +14,11 @@ use super::images::{PullPolicy, Wanted};
 use super::objects::Parts;
 use super::platform::Platform;
 use super::user::User;
-use super::{DockerRuntime, UNSTARTED, images, inputs, objects, transfers};
+use super::{Containers, UNSTARTED, images, inputs, objects, transfers};
 use crate::checks::check_inputs;
 use crate::folders::LOOK;
 
-impl DockerRuntime {
+impl Containers {
     /// Makes everything that the container needs, and the container.
     pub(super) async fn prepare(
         &self,
@@ -92,7 +92,7 @@ impl DockerRuntime {
     }
 }
 
-impl DockerRuntime {
+impl Containers {
     /// Why what is at a path may not be an input of an owner's containers, if so.
     fn refused(&self, owner: &OwnerKey, path: &Path) -> Option<Failure> {
         let workspace = self.folders.workspace(owner);

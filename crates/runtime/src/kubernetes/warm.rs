@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! keeper   class in use ──► pods `ff-warm-…` ──► each asks for its attempt and waits
-//! ensure   one of the class that waits? ──► the pod's name into the store ──► the attempt to its launcher
+//! ensure   does one of the class wait? ──► its name into the store ──► the attempt to its launcher
 //! ```
 //!
 //! A warm pod does one attempt and ends, as every other pod does, so no step sees what another one

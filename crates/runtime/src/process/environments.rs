@@ -3,7 +3,7 @@
 use ferroflow_launcher::{AttemptFiles, AttemptSpec, Failure, FailureReason};
 use ferroflow_python_env::{EnvError, EnvSpec, Python as Interpreter, PythonEnv, PythonVersion};
 
-use super::ProcessRuntime;
+use super::Processes;
 use crate::folders::unless_stopped;
 use crate::python::{self, Python};
 
@@ -18,7 +18,7 @@ pub(super) struct Prepared {
     pub(super) variables: Vec<(String, String)>,
 }
 
-impl ProcessRuntime {
+impl Processes {
     /// The environment that the command needs; none for one that needs no Python.
     pub(super) async fn python_for(
         &self,
