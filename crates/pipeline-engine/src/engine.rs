@@ -19,8 +19,8 @@
 //! | `inputs`, `outputs` | values along the edges |
 //! | `causes` | why a task or the run failed |
 //! | `caching` | whether a command has to run |
-//! | `attempts` | results of commands, retries, cancellation |
-//! | `retry` | a run that failed starts again where it failed |
+//! | `attempts` | results of commands, whether a failed attempt is retried, cancellation |
+//! | `resume` | a run that failed starts again where it failed |
 //! | `restore` | the state after a crash |
 
 mod attempts;
@@ -31,7 +31,7 @@ pub(crate) mod inputs;
 mod loops;
 mod outputs;
 mod restore;
-mod retry;
+mod resume;
 pub mod task;
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@
 //! |---|---|
 //! | `api` | one file per gRPC service: decode, call `app`, encode |
 //! | `app` | use cases; each opens the transaction and writes state and event together |
-//! | `domain` | pure: the plan, the engine, expressions, placeholders, fingerprints |
+//! | `domain` | pure: what is stored and shown; how a run gets on is `ferroflow_pipeline_engine` |
 //! | `store` | SQL, one file per aggregate |
 //! | `workers` | the actors that drive runs |
 
