@@ -45,6 +45,7 @@ const GROUPS: &[Group] = &[
             "stores on PostgreSQL",
             &[
                 units(&["store::"]),
+                of(PIPELINES, "lib", &["app::step::"]),
                 of("crates/db", "it", &[]),
                 of("crates/ownership", "lib", &[]),
                 of("crates/bus", "it", &["--skip", "kafka::"]),
@@ -264,9 +265,10 @@ mod tests {
     use super::*;
 
     /// What tests name that use real parts.
-    const USES: [&str; 6] = [
+    const USES: [&str; 7] = [
         "DATABASE_URL",
         "each_db",
+        "databases()",
         "FERROFLOW_TEST_KAFKA",
         "KUBECONFIG",
         "testkit::cluster",

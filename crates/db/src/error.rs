@@ -1,6 +1,6 @@
 //! What can go wrong with a database, as far as a caller can tell the difference.
 
-use ferroflow_types::{Error, ErrorKind};
+use ferroflow_types::{Error, ErrorKind, FieldViolation};
 use sqlx::any::AnyQueryResult;
 use sqlx::error::DatabaseError;
 
@@ -168,6 +168,14 @@ impl From<DbError> for Error {
                 "the database refused a statement",
             ),
         };
-        Self::new(kind, reason, message).caused_by(error)
+        let told = match &error {
+            DbError::PageToken => {
+                let problem = "it is not one that this server gave";
+                let field = FieldViolation::new("page_token", problem);
+                Self::violations(reason, message, vec![field])
+            }
+            _ => Self::new(kind, reason, message),
+        };
+        told.caused_by(error)
     }
 }

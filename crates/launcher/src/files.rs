@@ -275,9 +275,14 @@ fn read_own(path: &Path) -> io::Result<String> {
 fn write_whole(path: &Path, value: &impl Serialize) -> io::Result<()> {
     // Under a name of its own: a server that came back may write while the former one ends.
     let part = path.with_extension(format!("{}.part", Uuid::new_v4()));
-    let mut file = File::create(&part)?;
-    file.write_all(&serde_json::to_vec(value)?)?;
-    fs::rename(&part, path)
+    let written = File::create(&part)
+        .and_then(|mut file| file.write_all(&serde_json::to_vec(value)?))
+        .and_then(|()| fs::rename(&part, path));
+    if written.is_err() {
+        // A full disk: not even a part stays. It may never have been made.
+        let _removed = fs::remove_file(&part).is_ok();
+    }
+    written
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {

@@ -232,7 +232,12 @@ pub async fn all(subject: &Subject) {
 async fn outputs_are_collected(subject: &Subject) {
     let runtime = (subject.reopen)();
     let script = "printf 42 > \"$SUM\"; printf weights > \"$MODEL\"";
-    let spec = Subject::with_sum(&*runtime, subject.spec(&*runtime, "outputs", script));
+    let mut spec = Subject::with_sum(&*runtime, subject.spec(&*runtime, "outputs", script));
+    // As a component gives it; files are what attempts of every domain can have.
+    let outputs_dir = runtime.layout(&spec.key).outputs_dir;
+    let file = spec.files.remove(0);
+    let artifacts = &mut kfp_of(&mut spec, &outputs_dir).outputs.artifacts;
+    artifacts.push(file);
 
     let found = outputs(outcome(&*runtime, spec).await);
 
@@ -302,14 +307,13 @@ async fn ensured_twice_runs_once(subject: &Subject) {
         "once",
         "echo ran >> \"$FOLDER/once.txt\"; sleep 0.2",
     );
+    let other = (subject.reopen)();
 
     runtime.ensure(spec.clone()).await.expect("the first time");
     runtime.ensure(spec.clone()).await.expect("the second time");
-    (subject.reopen)()
-        .ensure(spec.clone())
-        .await
-        .expect("by another server");
+    other.ensure(spec.clone()).await.expect("by another server");
     outputs(observe(&*runtime, &spec.key).await);
+    outputs(observe(&*other, &spec.key).await);
     outputs(outcome(&*runtime, spec).await);
 
     let text = std::fs::read_to_string(subject.folder.join("once.txt")).unwrap();
@@ -321,9 +325,12 @@ async fn a_running_attempt_outlives_the_runtime(subject: &Subject) {
     let spec = subject.spec(
         &*first,
         "outlives",
-        "sleep 1; echo ran >> \"$FOLDER/outlives.txt\"",
+        "echo begun > \"$FOLDER/outlives-begun.txt\"; sleep 1; \
+            echo ran >> \"$FOLDER/outlives.txt\"",
     );
     first.ensure(spec.clone()).await.expect("it is ensured");
+    // What is only prepared ends with the runtime.
+    subject.wait_for("outlives-begun.txt").await;
     drop(first);
 
     let second = (subject.reopen)();

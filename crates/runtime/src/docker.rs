@@ -461,6 +461,8 @@ impl Runtime for DockerRuntime {
     }
 
     async fn delete(&self, owner: &OwnerKey) -> Result<(), RuntimeError> {
+        // Before its folders go: it would make them anew.
+        self.preparations.forget(owner).await;
         let listed = self.containers.list(objects::LABELS.selectors(owner)).await;
         let listed = listed.map_err(|error| RuntimeError::Io {
             key: AttemptKey::of_owner(owner),

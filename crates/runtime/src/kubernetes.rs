@@ -386,7 +386,9 @@ impl Runtime for KubernetesRuntime {
             return Ok(());
         }
         let written = remote.write_spec(spec).await.map_err(of_remote(&key))?;
-        let (spec, is_new) = written;
+        let (mut spec, is_new) = written;
+        // One that a former release wrote names no namespace, and notes are told by the key.
+        spec.key = key;
         if let Some(operation) = spec.operation() {
             return self.operate(&spec, operation, &remote).await;
         }

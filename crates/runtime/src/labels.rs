@@ -36,6 +36,15 @@ impl Labels {
         }
     }
 
+    /// Whether a label is one of those that keys are read from.
+    pub(crate) fn has(&self, label: &str) -> bool {
+        let names = [&self.pipelines, &self.others];
+        let mut of_keys = names
+            .into_iter()
+            .flat_map(|names| [names.owner, names.item, names.attempt]);
+        [self.domain, self.namespace].contains(&label) || of_keys.any(|name| name == label)
+    }
+
     /// What all objects of an owner have, and no other one has all of.
     pub(crate) fn of_owner(&self, owner: &OwnerKey) -> BTreeMap<String, String> {
         let OwnerKey {

@@ -131,7 +131,8 @@ pub trait Runtime: Send + Sync {
 
     /// Sees to it that the attempt runs or has run. Asking twice is asking once. Does not wait for what
     /// comes before a command (content that is copied, images, environments): [`Self::observe`] does,
-    /// and tells what went wrong.
+    /// and tells what went wrong. Kubernetes still has to have taken the pod: a full quota and an API
+    /// server that is away are waited for.
     async fn ensure(&self, spec: AttemptSpec) -> Result<(), RuntimeError>;
 
     /// What waiting attempts say of it.

@@ -9,17 +9,24 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ferroflow_launcher::AttemptKey;
+use ferroflow_launcher::{AttemptKey, OwnerKey};
 use ferroflow_types::error::chain;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tracing::Instrument as _;
 
 use crate::RuntimeError;
 
 /// How a preparation ended; nothing while it goes on.
 type Ended = Option<Result<(), Problem>>;
-type UnderWay = HashMap<AttemptKey, watch::Receiver<Ended>>;
+
+/// One preparation.
+struct Preparation {
+    ended: watch::Receiver<Ended>,
+    abort: AbortHandle,
+}
+
+type UnderWay = HashMap<AttemptKey, Preparation>;
 
 /// The preparations of a runtime.
 #[derive(Default)]
@@ -73,21 +80,19 @@ impl Preparations {
     ) {
         let mut all = lock(&self.all);
         // The sender of one that panicked is gone.
-        let goes_on = |ended: &watch::Receiver<Ended>| {
-            ended.has_changed().is_ok() && ended.borrow().is_none()
+        let goes_on = |known: &Preparation| {
+            known.ended.has_changed().is_ok() && known.ended.borrow().is_none()
         };
         if all.get(key).is_some_and(goes_on) {
             return;
         }
         let (tell, ended) = watch::channel(None);
-        all.insert(key.clone(), ended);
-        drop(all);
-        let (key, all) = (key.clone(), Arc::clone(&self.all));
+        let (whose, others) = (key.clone(), Arc::clone(&self.all));
         let work = async move {
             let result = work.await.map_err(Problem::of);
             if result.is_ok() {
                 // Who comes now finds what it left.
-                lock(&all).remove(&key);
+                lock(&others).remove(&whose);
             }
             tell.send_replace(Some(result));
         };
@@ -97,7 +102,23 @@ impl Preparations {
                 tracing::error!(%error, "a preparation did not end by itself");
             }
         }
-        tasks.spawn(work.in_current_span());
+        // It may end at once, and removes itself then: it waits for the lock that is held here.
+        let abort = tasks.spawn(work.in_current_span());
+        all.insert(key.clone(), Preparation { ended, abort });
+    }
+
+    /// Ends what is under way for an owner, and forgets what was in the way of the rest.
+    pub(crate) async fn forget(&self, owner: &OwnerKey) {
+        let of_owner = |key: &AttemptKey| key.owner == *owner;
+        let gone: Vec<_> = lock(&self.all)
+            .extract_if(|key, _| of_owner(key))
+            .map(|(_, preparation)| preparation)
+            .collect();
+        for mut preparation in gone {
+            preparation.abort.abort();
+            // An error means that it is gone and told nothing.
+            let _ended = preparation.ended.wait_for(Option::is_some).await.is_ok();
+        }
     }
 
     /// Returns when nothing is under way for the attempt.
@@ -105,24 +126,32 @@ impl Preparations {
     /// # Errors
     /// What kept it from being prepared, told once: to begin again helps if that has gone.
     pub(crate) async fn wait(&self, key: &AttemptKey) -> Result<(), RuntimeError> {
-        let found = lock(&self.all).get(key).cloned();
+        let found = lock(&self.all).get(key).map(|known| known.ended.clone());
         let Some(mut ended) = found else {
             return Ok(());
         };
-        let result = match ended.wait_for(Option::is_some).await {
-            Ok(result) => result.clone(),
-            // It panicked; the attempt is judged by what is there.
-            Err(_) => None,
-        };
-        let Some(Err(problem)) = result else {
+        let result = ended
+            .wait_for(Option::is_some)
+            .await
+            .map(|told| told.clone());
+        if let Ok(Some(Ok(()))) = result {
             return Ok(());
-        };
+        }
         let mut all = lock(&self.all);
-        // Somebody may have begun it again meanwhile.
-        if all.get(key).is_some_and(|known| known.same_channel(&ended)) {
+        // Somebody may have begun it again meanwhile, and nothing is there of a deleted owner.
+        let known = all.get(key).map(|known| known.ended.same_channel(&ended));
+        if known == Some(true) {
             all.remove(key);
         }
-        Err(problem.error(key))
+        match (result, known) {
+            (Ok(Some(Err(problem))), _) => Err(problem.error(key)),
+            (_, None) => Err(RuntimeError::Unknown(key.clone())),
+            _ => Err(RuntimeError::Io {
+                key: key.clone(),
+                what: "prepare it",
+                source: io::Error::other("it ended without an answer, the server's log says why"),
+            }),
+        }
     }
 }
 
@@ -138,7 +167,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::tests::key;
+    use crate::tests::{key, key_of};
 
     fn away(key: &AttemptKey) -> RuntimeError {
         RuntimeError::Away {
@@ -202,6 +231,47 @@ mod tests {
 
         all.begin(&key, async { Ok(()) });
 
+        all.wait(&key).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn it_ends_with_its_owner_and_others_go_on() {
+        let all = Preparations::default();
+        let (key, other) = (key_of("pipelines", "a", 1), key_of("tuning", "a", 1));
+        let mut held = Vec::new();
+        for key in [&key, &other] {
+            let (holds, ends) = oneshot::channel::<()>();
+            held.push(ends);
+            all.begin(key, async move {
+                let _holds = holds;
+                std::future::pending().await
+            });
+        }
+        tokio::task::yield_now().await;
+        let waits = all.wait(&key);
+
+        let (told, ()) = futures::future::join(waits, all.forget(&key.owner)).await;
+
+        assert!(matches!(told, Err(RuntimeError::Unknown(_))), "{told:?}");
+        assert!(held.remove(0).await.is_err(), "the work is dropped");
+        assert!(held.remove(0).now_or_never().is_none(), "the other goes on");
+        assert_eq!(lock(&all.all).len(), 1);
+    }
+
+    #[tokio::test]
+    async fn one_that_panics_is_an_error_and_can_be_begun_anew() {
+        let (all, key) = (Preparations::default(), key("a", 1));
+        all.begin(&key, async { panic!("a defect") });
+
+        let told = all.wait(&key).await;
+
+        let told = told.map_err(|error| error.to_string());
+        assert!(
+            told.as_ref().is_err_and(|told| told.contains("prepare it")),
+            "{told:?}"
+        );
+        assert!(lock(&all.all).is_empty());
+        all.begin(&key, async { Ok(()) });
         all.wait(&key).await.unwrap();
     }
 

@@ -374,6 +374,8 @@ impl Runtime for ProcessRuntime {
     }
 
     async fn delete(&self, owner: &OwnerKey) -> Result<(), RuntimeError> {
+        // Before its folders go: it would make them anew.
+        self.preparations.forget(owner).await;
         self.processes.folders.delete(owner).await
     }
 }

@@ -253,6 +253,8 @@ pub(super) fn assignment(spec: &AttemptSpec) -> Value {
 fn metadata(spec: &AttemptSpec, platform: &Platform, config: &KubernetesConfig) -> ObjectMeta {
     let mut labels = spec.labels.clone();
     labels.extend(platform.pod_metadata.labels.clone());
+    // Whose attempt a pod is would be misread by what a user may set.
+    labels.retain(|name, _| !LABELS.has(name));
     labels.extend(attempt_labels(spec));
     labels.insert(MANAGED.to_owned(), MANAGER.to_owned());
     let mut annotations = platform.pod_metadata.annotations.clone();

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use ferroflow_artifacts::stores::S3Config;
 use ferroflow_launcher::{AttemptResult, AttemptSpec, InputArtifact};
 use ferroflow_python_env::PythonConfig;
 
@@ -10,6 +11,10 @@ use super::*;
 use crate::tests::{key, key_of};
 
 fn runtime(data: &Path) -> ProcessRuntime {
+    over(data, Stores::default())
+}
+
+fn over(data: &Path, stores: Stores) -> ProcessRuntime {
     let python = PythonConfig::new(data.join("envs"), "python3".to_owned(), std::iter::empty());
     let config = ProcessConfig {
         data_dir: data.to_path_buf(),
@@ -18,7 +23,7 @@ fn runtime(data: &Path) -> ProcessRuntime {
         inputs: Inputs::Copied,
         artifacts: None,
     };
-    ProcessRuntime::new(config, PythonEnvs::new(python), Stores::default())
+    ProcessRuntime::new(config, PythonEnvs::new(python), stores)
 }
 
 /// An attempt that brings a file of `data` to the folder that its owner's attempts share, and the
@@ -88,18 +93,27 @@ async fn what_ended_with_its_server_is_begun_anew_by_the_next() {
 #[tokio::test]
 async fn one_that_is_stopped_while_it_is_prepared_is_canceled() {
     let data = tempfile::tempdir().unwrap();
-    let runtime = runtime(data.path());
-    let (spec, _) = brings(&runtime, data.path(), key("brings", 1));
+    // A store that takes requests and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", silent.local_addr().unwrap());
+    let stores = Stores::new(S3Config {
+        endpoint,
+        access_key_id: "key".to_owned().into(),
+        secret_access_key: "secret".to_owned().into(),
+        ..S3Config::default()
+    });
+    let runtime = over(data.path(), stores);
+    let (mut spec, _) = brings(&runtime, data.path(), key("brings", 1));
+    "s3://bucket/model".clone_into(&mut spec.inputs[0].uri);
     runtime.ensure(spec.clone()).await.unwrap();
-    let files = runtime.processes.folders.files(&spec.key);
-    files.ask_stop().unwrap();
-    std::fs::remove_file(data.path().join("model")).unwrap();
 
+    runtime.stop(&spec.key).await.unwrap();
     let outcome = runtime.observe(&spec.key).await.unwrap();
 
-    // Whichever of the two is seen first, it has not ended well and is over.
-    assert!(!is_good(&outcome), "{outcome:?}");
-    runtime.stop(&spec.key).await.unwrap();
+    let AttemptResult::Failed(failure) = outcome.result else {
+        panic!("{outcome:?}");
+    };
+    assert_eq!(failure.reason, FailureReason::Canceled, "{failure:?}");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use ferroflow_artifacts::contents::{Noted, State};
 use ferroflow_artifacts::read::{self, Inner, ReadError, Reading};
 use ferroflow_db::page;
 use ferroflow_pipeline_engine::artifact::Artifact;
-use ferroflow_types::{Caller, Error, ErrorKind, RunId, TaskId};
+use ferroflow_types::{Caller, Error, ErrorKind, FieldViolation, RunId, TaskId};
 use futures::StreamExt as _;
 
 use super::{Ctx, runs, tasks};
@@ -15,6 +15,11 @@ use crate::store;
 
 /// The largest page.
 const PAGE_MAX: i64 = 200;
+
+fn negative_size() -> Error {
+    let violations = vec![FieldViolation::new("page_size", "it must not be negative")];
+    Error::violations("LIST_INVALID", "Invalid input error", violations)
+}
 
 /// A page of artifacts, and the token of the next.
 pub(crate) async fn list_artifacts(
@@ -30,7 +35,8 @@ pub(crate) async fn list_artifacts(
         page::decode(page_token)?
     };
     let size = match i64::from(page_size) {
-        ..=0 => PAGE_MAX,
+        ..0 => return Err(negative_size()),
+        0 => PAGE_MAX,
         size => size.min(PAGE_MAX),
     };
     let mut tx = ctx.db.begin_read().await?;
@@ -134,12 +140,7 @@ pub(crate) async fn list_files(
     let size = match usize::try_from(page_size) {
         Ok(0) => FILES_MAX,
         Ok(size) => size.min(FILES_MAX),
-        Err(_) => {
-            return Err(Error::invalid(
-                "LIST_INVALID",
-                "page_size must not be negative",
-            ));
-        }
+        Err(_) => return Err(negative_size()),
     };
     let artifact = get_artifact(ctx, caller, id).await?.artifact;
     let mut files = match read::files(&ctx.stores, &artifact.uri, &after).await {

@@ -48,25 +48,27 @@ async fn urls() -> (tempfile::TempDir, Vec<(&'static str, String)>) {
     let folder = tempfile::tempdir().unwrap();
     let sqlite = format!("sqlite:{}", folder.path().join("test.db").display());
     let mut found = vec![("sqlite", sqlite)];
-    match std::env::var("DATABASE_URL") {
-        Ok(url) => {
-            // A schema of its own for each test, so that they may run at once.
-            let schema = format!("test_{}", Uuid::new_v4().simple());
-            let admin = Db::open(&url, &[]).await.unwrap();
-            let mut tx = admin.begin_write().await.unwrap();
-            let create = sqlx::AssertSqlSafe(format!("CREATE SCHEMA {schema}"));
-            sqlx::query(create)
-                .execute(ferroflow_db::Read::conn(&mut tx))
-                .await
-                .unwrap();
-            tx.commit().await.unwrap();
-            let sign = if url.contains('?') { '&' } else { '?' };
-            found.push((
-                "postgresql",
-                format!("{url}{sign}options=-c%20search_path%3D{schema}"),
-            ));
-        }
-        Err(_) => println!("skipped on PostgreSQL: DATABASE_URL is not set"),
+    if let Ok(url) = std::env::var("DATABASE_URL") {
+        // A schema of its own for each test, so that they may run at once.
+        let schema = format!("test_{}", Uuid::new_v4().simple());
+        let admin = Db::open(&url, &[]).await.unwrap();
+        let mut tx = admin.begin_write().await.unwrap();
+        let create = sqlx::AssertSqlSafe(format!("CREATE SCHEMA {schema}"));
+        sqlx::query(create)
+            .execute(ferroflow_db::Read::conn(&mut tx))
+            .await
+            .unwrap();
+        tx.commit().await.unwrap();
+        let sign = if url.contains('?') { '&' } else { '?' };
+        let url = format!("{url}{sign}options=-c%20search_path%3D{schema}");
+        found.push(("postgresql", url));
+    } else {
+        let required = std::env::var("FERROFLOW_TEST_REQUIRE").unwrap_or_default();
+        assert!(
+            !required.contains("postgres"),
+            "DATABASE_URL names no PostgreSQL"
+        );
+        println!("skipped on PostgreSQL: DATABASE_URL is not set");
     }
     (folder, found)
 }

@@ -236,20 +236,17 @@ where
 /// How long a note has to last before it is told; each one told is a transaction.
 const LASTING: Duration = Duration::from_secs(1);
 
-/// Tells the actor what an attempt says while it waits; ends with the attempt.
+/// Tells the actor what an attempt says while it waits, `told` being what is stored of that; ends with
+/// the attempt.
 async fn pass_on(
     notes: &Notes,
     key: &AttemptKey,
+    mut told: String,
     reports: &mpsc::Sender<Report>,
 ) -> std::convert::Infallible {
     let (task, attempt) = task_of(key);
     let mut said = notes.listen(key);
-    let mut told = String::new();
     loop {
-        // The notes are there as long as the runtime.
-        if said.changed().await.is_err() {
-            return std::future::pending().await;
-        }
         tokio::time::sleep(LASTING).await;
         let note = said.borrow_and_update().clone().unwrap_or_default();
         if note != told {
@@ -261,7 +258,20 @@ async fn pass_on(
             };
             tell(reports, report).await;
         }
+        // The notes are there as long as the runtime.
+        if said.changed().await.is_err() {
+            return std::future::pending().await;
+        }
     }
+}
+
+/// An attempt that is to run.
+pub(super) struct Launch {
+    pub(super) spec: AttemptSpec,
+    /// None when it has to wait for one.
+    pub(super) slot: Option<Slot>,
+    /// What is stored of what it waits for; another actor may have been told so.
+    pub(super) note: String,
 }
 
 /// An attempt that waited for a slot and has one.
@@ -276,10 +286,10 @@ pub(crate) struct Granted {
 /// Waits for a slot, runs the attempt, reports its end.
 pub(super) async fn watch(
     runtime: Arc<dyn Runtime>,
-    spec: AttemptSpec,
-    slot: Option<Slot>,
+    launch: Launch,
     reports: mpsc::Sender<Report>,
 ) {
+    let Launch { spec, slot, note } = launch;
     let (task, attempt) = task_of(&spec.key);
     let slot = if let Some(slot) = slot {
         slot
@@ -303,7 +313,7 @@ pub(super) async fn watch(
     let outcome = tokio::select! {
         // Who listens first misses nothing.
         biased;
-        never = pass_on(notes, &key, &reports) => match never {},
+        never = pass_on(notes, &key, note, &reports) => match never {},
         outcome = ended => outcome,
     };
     drop(slot);

@@ -3,24 +3,22 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use ferroflow_launcher::AttemptSpec;
 use ferroflow_pipeline_engine::engine::task::{TaskIx, TaskState};
 use ferroflow_pipeline_engine::engine::{AttemptFailure, Effect, Event};
-use ferroflow_runtime::Slot;
 use ferroflow_service::telemetry;
 use ferroflow_types::{Error, Timestamp};
 use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::actor::{Actor, Loaded, Memory};
-use super::attempt::{self, Report};
+use super::attempt::{self, Launch, Report};
 use crate::app::step::{Changes, Driver, Stored, delete_run, store_step};
 
 /// What a step changes and asks for.
 #[derive(Default)]
 struct Step {
     changes: Changes,
-    launches: Vec<(AttemptSpec, Option<Slot>)>,
+    launches: Vec<Launch>,
     stops: Vec<(TaskIx, u32)>,
     timers: Vec<(TaskIx, Timestamp)>,
 }
@@ -34,7 +32,7 @@ impl Actor {
         effects: Vec<Effect>,
         answers: Option<Uuid>,
     ) -> Result<(), Error> {
-        let span = tracing::info_span!("run.turn", run.id = %self.id);
+        let span = tracing::info_span!("run.step", run.id = %self.id);
         if let Memory::Loaded(loaded) = &self.memory
             && !loaded.run.traceparent.is_empty()
         {
@@ -163,7 +161,8 @@ impl Actor {
         if slot.is_some() {
             events.push(Event::SlotGranted { task, attempt });
         }
-        step.launches.push((spec, slot));
+        let note = loaded.state.task(ix).note.clone();
+        step.launches.push(Launch { spec, slot, note });
         events
     }
 
@@ -171,11 +170,10 @@ impl Actor {
     fn perform(&mut self, loaded: &Loaded, step: Step) {
         // Finished helpers are let go of, so that long runs do not collect them.
         while self.helpers.try_join_next().is_some() {}
-        for (spec, slot) in step.launches {
+        for launch in step.launches {
             let runtime = Arc::clone(&self.ctx.runtime);
             let reports = self.reports.clone();
-            self.helpers
-                .spawn(attempt::watch(runtime, spec, slot, reports));
+            self.helpers.spawn(attempt::watch(runtime, launch, reports));
         }
         for granted in self.granted.drain(..) {
             let begins = loaded.state.tasks().any(|(_, task)| {

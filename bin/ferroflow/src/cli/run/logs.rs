@@ -112,7 +112,11 @@ fn chosen(all: &[Task], logs: &Logs, run_id: &str, is_over: bool) -> anyhow::Res
     let only = named.len() == 1 && logs.task.is_some();
     let shown = named.into_iter().filter_map(|task| {
         let reused = task.state() == TaskState::Cached && only;
+        // One that waits for a slot has a number and no log yet: an event tells when it begins.
+        let waits = logs.follow && task.state() == TaskState::Pending;
         let attempt = match logs.attempt {
+            Some(attempt) if waits && attempt == task.attempt => return None,
+            None if waits => return None,
             Some(attempt) if attempt <= task.attempt => attempt,
             None if task.attempt > 0 || reused => task.attempt,
             _ => return None,
@@ -324,5 +328,60 @@ impl Reader {
             tokio::time::sleep(LOOK).await;
         }
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(name: &str, state: TaskState, attempt: i32) -> Task {
+        Task {
+            task_id: name.to_owned(),
+            name: name.to_owned(),
+            path: format!("root.{name}"),
+            state: state.into(),
+            attempt,
+            ..Task::default()
+        }
+    }
+
+    fn shown(follow: bool, attempt: Option<i32>) -> Vec<(String, i32)> {
+        let all = [
+            task("done", TaskState::Succeeded, 1),
+            task("waits", TaskState::Pending, 1),
+            task("retried", TaskState::Pending, 2),
+            task("not-reached", TaskState::Pending, 0),
+            task("works", TaskState::Running, 2),
+        ];
+        let logs = Logs {
+            run: "r".to_owned(),
+            task: None,
+            follow,
+            tail: None,
+            attempt,
+            raw: false,
+        };
+        let chosen = chosen(&all, &logs, "r", false).unwrap().into_iter();
+        chosen.map(|shown| (shown.task_id, shown.attempt)).collect()
+    }
+
+    #[test]
+    fn who_waits_for_a_slot_is_followed_once_it_has_begun() {
+        let of = |list: &[(&str, i32)]| -> Vec<_> {
+            let list = list.iter();
+            list.map(|(name, attempt)| ((*name).to_owned(), *attempt))
+                .collect()
+        };
+        assert_eq!(shown(true, None), of(&[("done", 1), ("works", 2)]));
+        // The attempt before has a log.
+        assert_eq!(
+            shown(true, Some(1)),
+            of(&[("done", 1), ("retried", 1), ("works", 1)])
+        );
+        assert_eq!(
+            shown(false, None),
+            of(&[("done", 1), ("waits", 1), ("retried", 2), ("works", 2)])
+        );
     }
 }

@@ -189,8 +189,8 @@ impl Volumes {
 /// Whether the attempt needs the folder that those of its owner share: a component, when its command
 /// speaks of it or an input is there, any other one, when its spec has one.
 pub(in super::super) fn uses_workspace(spec: &AttemptSpec) -> bool {
-    if spec.kfp.is_none() && spec.workspace.is_some() {
-        return true;
+    if spec.kfp.is_none() {
+        return spec.workspace.is_some();
     }
     let inputs = spec.inputs.iter().map(|input| &input.path);
     let mut places = inputs.chain(spec.links.iter().map(|link| &link.target));
