@@ -10,6 +10,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Status, Streaming};
 
 use crate::authorize::Allowed;
+use crate::error::defect;
 use crate::upstream::{Upstreams, unreachable};
 
 /// A message that is bytes already.
@@ -65,7 +66,7 @@ pub(crate) async fn stream(
     let path = format!("/{service}/{}", method.name());
     let path = path
         .parse()
-        .map_err(|_| Status::internal("a method's name is not a path"))?;
+        .map_err(|_| defect("a method's name is not a path"))?;
     let mut client = Grpc::new(backend).max_decoding_message_size(ValueLimit::MESSAGE_MAX);
     let ready = client.ready().await;
     ready.map_err(|error| unreachable(&service, &error))?;
@@ -100,5 +101,5 @@ pub(crate) async fn unary(
     let first = messages.message().await?;
     // The status comes in the trailers, after the message.
     while messages.message().await?.is_some() {}
-    first.ok_or_else(|| Status::internal("the service sent no message"))
+    first.ok_or_else(|| defect("a service sent no message"))
 }

@@ -5,6 +5,8 @@ use axum::http::{HeaderValue, Response, StatusCode, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ferroflow_proto::google::rpc;
+use ferroflow_service::status::to_status;
+use ferroflow_types::{Error, ErrorKind};
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, SerializeOptions};
 use prost_types::Any;
@@ -12,6 +14,18 @@ use serde_json::{Value, json};
 use tonic::{Code, Status};
 
 use crate::contracts::Contracts;
+
+/// A defect that no other error is the cause of: the log says what it is, the caller gets the number of
+/// the request.
+pub(crate) fn defect(what: &str) -> Status {
+    to_status(&Error::new(ErrorKind::Internal, "INTERNAL", what))
+}
+
+/// A service's message that does not follow its contract. What it is instead may be anything, so the
+/// caller does not see it.
+pub(crate) fn broken_message(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Status {
+    to_status(&Error::internal("a service's message is broken", cause))
+}
 
 /// The HTTP status of a gRPC code (google.rpc.Code).
 pub(crate) fn http_status(code: Code) -> StatusCode {
@@ -177,6 +191,19 @@ mod tests {
             let header = response.headers().get(header::RETRY_AFTER);
             assert_eq!(header.map(|value| value.to_str().unwrap()), expected);
             assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+        }
+    }
+
+    #[test]
+    fn a_broken_message_is_told_by_the_number_of_the_request_only() {
+        let cause = "10.1.2.3: \"/secret\" is not UTF-8".to_owned();
+        for status in [broken_message(cause.clone()), defect(&cause)] {
+            let shown = response(&status, &Contracts::default());
+            let json = status_json(&status, &Contracts::default()).to_string();
+
+            assert_eq!(shown.status(), StatusCode::INTERNAL_SERVER_ERROR);
+            assert!(!json.contains(&cause), "{json}");
+            assert!(status.message().starts_with("internal error, request "));
         }
     }
 

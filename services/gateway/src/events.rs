@@ -11,7 +11,7 @@ use ferroflow_proto::events::v1::event_service_server::EventService;
 use ferroflow_proto::json::{map_to_struct, timestamp};
 use ferroflow_service::grpc::caller;
 use ferroflow_service::status::to_status;
-use ferroflow_types::{Access, Caller, CloudEvent, Scope as _};
+use ferroflow_types::{Access, Caller, CloudEvent, Error, ErrorKind, Scope as _};
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
@@ -46,7 +46,13 @@ fn mark(filter: &EventFilter) -> u64 {
 
 fn encode(position: i64, mark: u64) -> Result<String, Status> {
     ferroflow_db::page::encode(&Cursor(position, mark))
-        .map_err(|_| Status::internal("a cursor cannot be written"))
+        .map_err(|error| to_status(&Error::internal("a cursor cannot be written", error)))
+}
+
+/// The status of a log that does not answer now; its database is away, or busy.
+fn unread(sentence: &str, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Status {
+    let error = Error::new(ErrorKind::Unavailable, "LOG_UNAVAILABLE", sentence);
+    to_status(&error.caused_by(cause))
 }
 
 /// A watcher of the log.
@@ -63,8 +69,10 @@ struct Watch {
 impl Watch {
     async fn next(&mut self) -> Result<Option<pb::WatchResponse>, Status> {
         let failed = |error| {
-            tracing::error!(%error, "the event log cannot be read");
-            Status::unavailable("the event log cannot be read, try again from the last cursor")
+            unread(
+                "the event log cannot be read, try again from the last cursor",
+                error,
+            )
         };
         loop {
             if let Some((position, event)) = self.ready.pop_front() {
@@ -157,10 +165,8 @@ impl EventService for Events {
         };
         let mark = mark(&filter);
         check(&caller, &mut filter)?;
-        let oldest = self.bus.oldest().await.map_err(|error| {
-            tracing::error!(%error, "the event log cannot be read");
-            Status::unavailable("the event log cannot be read")
-        })?;
+        let oldest = self.bus.oldest().await;
+        let oldest = oldest.map_err(|error| unread("the event log cannot be read", error))?;
         let position = match given.cursor.as_str() {
             "" => 0,
             text => {

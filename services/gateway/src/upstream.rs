@@ -6,14 +6,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::http::{HeaderMap, HeaderValue, Request, Response};
 use ferroflow_service::grpc::Replicas;
 use ferroflow_service::identity::{HEADER, LIFETIME_S, Signer};
+use ferroflow_service::status::to_status;
 use ferroflow_service::telemetry;
+use ferroflow_types::error::chain;
 use ferroflow_types::time::SystemClock;
-use ferroflow_types::{Access, Caller, Clock as _};
+use ferroflow_types::{Access, Caller, Clock as _, Error, ErrorKind};
 use tonic::body::Body;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt as _};
+
+use crate::error::defect;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -24,9 +28,10 @@ pub(crate) struct BackendError(BoxError);
 
 /// What a caller hears of a service that gives no answer. It is no fault of theirs, may pass, and where the
 /// service is concerns nobody outside.
-pub(crate) fn unreachable(service: &str, error: &BackendError) -> Status {
-    tracing::warn!(%error, service, "a service cannot be reached");
-    Status::unavailable(format!("{service} cannot be reached"))
+pub(crate) fn unreachable(service: &str, cause: &BackendError) -> Status {
+    let sentence = format!("{service} cannot be reached");
+    let error = Error::new(ErrorKind::Unavailable, "SERVICE_UNREACHABLE", sentence);
+    to_status(&error.caused_by(chain(cause)))
 }
 
 /// Whatever answers gRPC: a channel, or a service of the gateway itself.
@@ -135,9 +140,9 @@ impl Upstreams {
         let token = self
             .signer
             .sign(caller, audience, now)
-            .ok()
-            .and_then(|token| HeaderValue::from_str(&token).ok())
-            .ok_or_else(|| Status::internal("cannot sign the caller's identity"))?;
+            .map_err(|error| to_status(&Error::internal("cannot sign an identity", error)))?;
+        let token = HeaderValue::from_str(&token)
+            .map_err(|_| defect("a signed identity is not a header"))?;
         tokens.insert(key, (now, token.clone()));
         Ok(token)
     }

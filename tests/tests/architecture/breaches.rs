@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::budgets::{self, Lines, SERVICE_MAX};
 use crate::crates::{self, CRATES};
 use crate::source::{Source, test_files, without};
-use crate::{layers, sizes, tasks};
+use crate::{causes, layers, sizes, tasks};
 
 const DOMAIN: &str = "services/x-svc/src/domain/a.rs";
 
@@ -209,6 +209,30 @@ fn bare_tasks_and_queues_without_an_end_are_found() {
         0
     );
     assert_eq!(task("fn f() { mpsc::channel::<u8>(1); }"), 0);
+}
+
+#[test]
+fn a_status_by_hand_for_what_is_no_fault_of_the_request_is_found() {
+    let cause = |path: &str, text: &str| causes::breaches(&Source::new(path, text)).len();
+    let api = "services/x-svc/src/api/a.rs";
+
+    for refused in [
+        "fn f() { g().map_err(|error| Status::internal(format!(\"cannot: {error}\"))); }",
+        "fn f() { g().map_err(tonic::Status::unavailable); }",
+        "use tonic::Status; fn f() -> Status { Status::unknown(\"x\") }",
+        "fn f() -> Status { h!(Status::data_loss(\"x\")) }",
+    ] {
+        assert_eq!(cause(api, refused), 1, "{refused}");
+        assert_eq!(cause("bin/ferroflow/src/cli.rs", refused), 0, "{refused}");
+        let tested = format!("#[cfg(test)] mod tests {{ {refused} }}");
+        assert_eq!(cause(api, &tested), 0, "{tested}");
+    }
+    for allowed in [
+        "fn f() -> Status { Status::not_found(\"x\") }",
+        "fn f() -> Status { to_status(&Error::internal(\"x\", y)) }",
+    ] {
+        assert_eq!(cause(api, allowed), 0, "{allowed}");
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! | `crates` | which packages there are, and who may depend on whom |
 //! | `layers` | what a layer of a service may name, and what pure code may not |
 //! | `tasks` | tasks that nobody looks after, queues without an end |
+//! | `causes` | statuses that would tell callers why something failed inside |
 //! | `sizes` | how long files and functions may be, headers |
 //! | `budgets` | how much code a service may have, how many tests a package has at least |
 //! | `source` | files, the names in them, which of their lines are tests |
@@ -21,6 +22,7 @@
 
 mod breaches;
 mod budgets;
+mod causes;
 mod crates;
 mod layers;
 mod sizes;
@@ -66,7 +68,8 @@ fn packages_are_listed_and_depend_only_on_what_they_may() {
 fn files_name_only_what_they_may_and_nothing_is_too_long() {
     let sources = Source::all(&root());
     let tests = test_files(&sources);
-    let (mut layers, mut pure, mut tasks) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut layers, mut pure) = (Vec::new(), Vec::new());
+    let (mut tasks, mut causes) = (Vec::new(), Vec::new());
     let mut breaches = Vec::new();
     for source in &sources {
         layers.extend(layers::layer_breaches(source));
@@ -74,11 +77,13 @@ fn files_name_only_what_they_may_and_nothing_is_too_long() {
         breaches.extend(sizes::breaches(source));
         if source.path.contains("/src/") && !tests.contains(&source.path) {
             tasks.extend(tasks::breaches(source));
+            causes.extend(causes::breaches(source));
         }
     }
     breaches.extend(without(&layers, layers::LAYER_EXCEPTIONS));
     breaches.extend(without(&pure, layers::PURE_EXCEPTIONS));
     breaches.extend(without(&tasks, tasks::EXCEPTIONS));
+    breaches.extend(without(&causes, causes::EXCEPTIONS));
 
     let packages = budgets::lines(&sources, &tests);
     for (package, lines) in &packages {

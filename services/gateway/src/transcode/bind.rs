@@ -13,6 +13,7 @@ use super::body::Content;
 use super::field::{Misnamed, Origin, Place};
 use super::unique::{self, Shape};
 use crate::dialect::Dialect;
+use crate::error::defect;
 use crate::route::{Found, has_good_escapes};
 
 pub(super) fn invalid(message: String) -> Status {
@@ -132,8 +133,8 @@ fn bind_body(
         }
         name => {
             let field = descriptor.get_field_by_name(name);
-            let field = field
-                .ok_or_else(|| Status::internal("the http rule names a field that is not there"))?;
+            let field =
+                field.ok_or_else(|| defect("the http rule names a field that is not there"))?;
             match field.kind() {
                 Kind::Message(inner) if is_http_body(&inner) && !field.is_list() => {
                     message.set_field(&field, Value::Message(raw(&inner, content)));

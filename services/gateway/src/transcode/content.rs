@@ -16,6 +16,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use pulldown_cmark::{Options, Parser, html};
 use tonic::Status;
 
+use crate::error::broken_message;
+
 /// Reports run scripts of their own, and load those of the libraries that drew them.
 const REPORT: &str = "sandbox allow-scripts allow-popups; default-src 'none'; \
     script-src 'unsafe-inline' 'unsafe-eval' blob: https:; style-src 'unsafe-inline' https:; \
@@ -114,8 +116,7 @@ pub(super) async fn respond(
             response.headers_mut().insert(name, value);
         }
     };
-    let kind = HeaderValue::from_str(kind)
-        .map_err(|_| Status::internal("the service's content type is not a header"))?;
+    let kind = HeaderValue::from_str(kind).map_err(broken_message)?;
     set(CONTENT_TYPE, Some(kind));
     set(
         X_CONTENT_TYPE_OPTIONS,

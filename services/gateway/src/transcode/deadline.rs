@@ -7,6 +7,8 @@ use futures::{Stream, StreamExt as _, stream};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
+use crate::error::defect;
+
 const TIMEOUT: &str = "grpc-timeout";
 
 /// No call is bound to end later than that: a longer time is taken for this one.
@@ -45,7 +47,7 @@ impl Deadline {
         if self.end.is_some() {
             let text = format!("{}m", self.timeout.as_millis());
             let value = HeaderValue::from_str(&text);
-            let value = value.map_err(|_| Status::internal("a deadline is not a header"))?;
+            let value = value.map_err(|_| defect("a deadline is not a header"))?;
             metadata.insert(HeaderName::from_static(TIMEOUT), value);
         }
         Ok(())

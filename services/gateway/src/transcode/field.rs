@@ -8,6 +8,7 @@ use tonic::Status;
 use super::bind::invalid;
 use super::value::parse;
 use crate::dialect::Dialect;
+use crate::error::defect;
 
 /// A field somewhere in a message, `a.b.c`.
 #[derive(Debug, Clone, PartialEq)]
@@ -119,7 +120,7 @@ impl Place {
             self.check_choice(at, field)?;
             at = match at.get_field_mut(field) {
                 Value::Message(inner) => inner,
-                _ => return Err(Status::internal("a message field holds no message")),
+                _ => return Err(defect("a message field holds no message")),
             };
         }
         self.check_choice(at, &self.field)?;
@@ -191,7 +192,7 @@ impl Place {
         let name = self.name();
         let kind = self.field.kind();
         let entry = kind.as_message();
-        let entry = entry.ok_or_else(|| Status::internal("a map has no entries"))?;
+        let entry = entry.ok_or_else(|| defect("a map has no entries"))?;
         let key = match entry.map_entry_key_field().kind() {
             Kind::String => Some(MapKey::String(key.to_owned())),
             kind => parse(&kind, key, dialect).and_then(|key| match key {

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tonic::Status;
 
 use crate::dialect::Dialect;
+use crate::error::broken_message;
 
 /// An RPC's encoded answer as clients of a dialect read it.
 pub(crate) fn to_json(
@@ -13,8 +14,7 @@ pub(crate) fn to_json(
     method: &MethodDescriptor,
     bytes: &[u8],
 ) -> Result<Value, Status> {
-    let message = DynamicMessage::decode(method.output(), bytes)
-        .map_err(|error| Status::internal(format!("the service's message is broken: {error}")))?;
+    let message = DynamicMessage::decode(method.output(), bytes).map_err(broken_message)?;
     message_json(dialect, &message)
 }
 
@@ -65,7 +65,7 @@ pub(super) fn message_json(
     message
         .serialize_with_options(serde_json::value::Serializer, &dialect.output())
         .map(whole_numbers)
-        .map_err(|error| Status::internal(format!("the service's message has no JSON: {error}")))
+        .map_err(broken_message)
 }
 
 /// Protobuf's free-form values have doubles only; clients expect `3` where `3` was given.

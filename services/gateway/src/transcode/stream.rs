@@ -25,7 +25,7 @@ use super::deadline::Deadline;
 use super::json::{message_json, shown};
 use crate::contracts::Contracts;
 use crate::dialect::Dialect;
-use crate::error::status_json;
+use crate::error::{broken_message, defect, status_json};
 use crate::route::Found;
 
 /// Proxies close streams on which nothing comes for long.
@@ -59,8 +59,7 @@ fn item(
     field: Option<&FieldDescriptor>,
     bytes: &Bytes,
 ) -> Result<Item, Status> {
-    let message = DynamicMessage::decode(method.output(), bytes.clone())
-        .map_err(|error| Status::internal(format!("the service's message is broken: {error}")))?;
+    let message = DynamicMessage::decode(method.output(), bytes.clone()).map_err(broken_message)?;
     let cursor = match message
         .get_field_by_name(CURSOR)
         .map(std::borrow::Cow::into_owned)
@@ -172,8 +171,7 @@ async fn bodies(
 }
 
 fn body(method: &MethodDescriptor, bytes: &Bytes) -> Result<(String, Bytes), Status> {
-    let message = DynamicMessage::decode(method.output(), bytes.clone())
-        .map_err(|error| Status::internal(format!("the service's message is broken: {error}")))?;
+    let message = DynamicMessage::decode(method.output(), bytes.clone()).map_err(broken_message)?;
     let field = |name| {
         message
             .get_field_by_name(name)
@@ -181,6 +179,6 @@ fn body(method: &MethodDescriptor, bytes: &Bytes) -> Result<(String, Bytes), Sta
     };
     match (field("content_type"), field("data")) {
         (Some(Value::String(kind)), Some(Value::Bytes(data))) => Ok((kind, data)),
-        _ => Err(Status::internal("the service's message is no HttpBody")),
+        _ => Err(defect("a service's message is no HttpBody")),
     }
 }

@@ -12,7 +12,7 @@ use ferroflow_proto::pipelines::v1::task_service_server::TaskService;
 use ferroflow_runtime::LogRequest;
 use ferroflow_service::grpc::caller;
 use ferroflow_service::request::{invalid, natural, parsed, parsed_opt};
-use ferroflow_types::{RunId, TaskId};
+use ferroflow_types::{Error, RunId, TaskId};
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde_json::Value;
@@ -243,7 +243,7 @@ impl TaskService for Api {
             .map_err(failed)?;
         let bodies = log
             .map_ok(|bytes| body("text/plain; charset=utf-8", bytes))
-            .map_err(|error| Status::internal(format!("cannot read the log: {error}")));
+            .map_err(|error| failed(Error::internal("cannot read the log", error)));
         Ok(Response::new(bodies.boxed()))
     }
 
@@ -315,7 +315,7 @@ impl TaskService for Api {
             .await
             .map_err(failed)?;
         let (title, name) = (&found.artifact.schema_title, &found.reading.name);
-        let unread = |error| Status::internal(format!("cannot read the artifact: {error}"));
+        let unread = |error| failed(Error::internal("cannot read the artifact", error));
         let mut bytes = found.reading.bytes;
         let first = bytes.try_next().await.map_err(unread)?.unwrap_or_default();
         let kind = content_type(title, !path.is_empty(), name, &first);
@@ -358,7 +358,7 @@ impl TaskService for Api {
             .bytes
             .try_collect()
             .await
-            .map_err(|error| Status::internal(format!("cannot read the artifact: {error}")))?;
+            .map_err(|error| failed(Error::internal("cannot read the artifact", error)))?;
         Ok(Response::new(pb::ReadRunArtifactResponse {
             data: chunks.concat(),
         }))
