@@ -42,14 +42,16 @@ pub(crate) struct Config {
     pub(crate) telemetry: TelemetryConfig,
 }
 
-/// The keys by which services know that a gateway calls; empty for keys of this process.
+/// The keys by which services know that a gateway calls; keys of this process unless given.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Identity {
     /// A PEM file with the Ed25519 private key (PKCS#8) that gateways sign with.
-    pub(crate) private_key_file: String,
+    #[serde(with = "ferroflow_types::unset::text")]
+    pub(crate) private_key_file: Option<String>,
     /// A PEM file with its public key, or with a certificate of it, that services verify with.
-    pub(crate) public_key_file: String,
+    #[serde(with = "ferroflow_types::unset::text")]
+    pub(crate) public_key_file: Option<String>,
 }
 
 /// Where tasks run.
@@ -69,8 +71,9 @@ pub(crate) enum RuntimeKind {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Artifacts {
-    /// `s3://bucket/folder`, or an absolute path; empty for the data folder.
-    pub(crate) url: String,
+    /// `s3://bucket/folder`, or an absolute path; the data folder unless given.
+    #[serde(with = "ferroflow_types::unset::text")]
+    pub(crate) url: Option<String>,
     /// How S3 is reached.
     pub(crate) s3: S3Config,
 }
@@ -110,8 +113,9 @@ pub(crate) struct Python {
 pub(crate) struct Events {
     /// Days that events are kept.
     pub(crate) retention_days: u32,
-    /// A PostgreSQL URL for the log; empty for a file in the data folder.
-    pub(crate) database: Secret,
+    /// A PostgreSQL URL for the log; a file in the data folder unless given.
+    #[serde(with = "ferroflow_types::unset::text")]
+    pub(crate) database: Option<Secret>,
     /// Kafka, for consumers of their own kind.
     pub(crate) kafka: KafkaConfig,
 }
@@ -147,7 +151,7 @@ impl Default for Events {
     fn default() -> Self {
         Self {
             retention_days: 7,
-            database: Secret::default(),
+            database: None,
             kafka: KafkaConfig::default(),
         }
     }

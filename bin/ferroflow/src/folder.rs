@@ -5,6 +5,7 @@ use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
+use ferroflow_types::Secret;
 use uuid::Uuid;
 
 /// The folder with `~` resolved; it is made if it is not there.
@@ -59,7 +60,7 @@ impl DataFolder {
     }
 
     /// The URL of a database: the one that was given, else that of a file.
-    pub(crate) fn database(&self, given: &str, name: &str) -> String {
+    pub(crate) fn database(&self, given: Option<&Secret>, name: &str) -> String {
         database(&self.data_dir, given, name)
     }
 
@@ -70,10 +71,10 @@ impl DataFolder {
 }
 
 /// The URL of a database: the one that was given, else that of a file in the folder.
-pub(crate) fn database(data_dir: &Path, given: &str, name: &str) -> String {
+pub(crate) fn database(data_dir: &Path, given: Option<&Secret>, name: &str) -> String {
     match given {
-        "" => format!("sqlite:{}", data_dir.join(format!("{name}.db")).display()),
-        given => given.to_owned(),
+        None => format!("sqlite:{}", data_dir.join(format!("{name}.db")).display()),
+        Some(given) => given.expose().to_owned(),
     }
 }
 

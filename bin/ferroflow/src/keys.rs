@@ -7,9 +7,9 @@ use crate::config::Identity;
 
 /// The keys of a process that signs and verifies.
 pub(crate) fn own(identity: &Identity) -> anyhow::Result<Keys> {
-    match identity.private_key_file.as_str() {
-        "" => Ok(Keys::generate()?),
-        file => shared(file),
+    match &identity.private_key_file {
+        None => Ok(Keys::generate()?),
+        Some(file) => shared(file),
     }
 }
 
@@ -22,16 +22,13 @@ pub(crate) fn shared(file: &str) -> anyhow::Result<Keys> {
 
 /// The key by which services verify what gateways sign.
 pub(crate) fn public(identity: &Identity) -> anyhow::Result<PublicKey> {
-    match (
-        identity.public_key_file.as_str(),
-        identity.private_key_file.as_str(),
-    ) {
-        ("", "") => bail!(
+    match (&identity.public_key_file, &identity.private_key_file) {
+        (None, None) => bail!(
             "identity.public_key_file is empty, and gateways are processes of their own: name the \
              public key (or certificate) of the private key that they sign with"
         ),
-        ("", private) => Ok(shared(private)?.public()),
-        (file, _) => {
+        (None, Some(private)) => Ok(shared(private)?.public()),
+        (Some(file), _) => {
             let text = std::fs::read_to_string(file)
                 .with_context(|| format!("identity.public_key_file: cannot read {file}"))?;
             PublicKey::from_pem(&text).with_context(|| format!("identity.public_key_file {file}"))

@@ -26,13 +26,13 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// The event log of a process that alone writes to it.
 pub(crate) async fn log(config: &Events, data_dir: &Path) -> anyhow::Result<Bus> {
-    let url = folder::database(data_dir, config.database.expose(), "events");
+    let url = folder::database(data_dir, config.database.as_ref(), "events");
     Bus::embedded(&url).await.context("events.database")
 }
 
 /// The event log that other processes write as well.
 pub(crate) async fn shared_log(config: &Events, data_dir: &Path) -> anyhow::Result<Bus> {
-    let url = folder::database(data_dir, config.database.expose(), "events");
+    let url = folder::database(data_dir, config.database.as_ref(), "events");
     Bus::shared(&url).await.context("events.database")
 }
 
@@ -64,13 +64,13 @@ pub(crate) async fn start_duties(
 ) -> anyhow::Result<()> {
     let retention = Retention {
         days: config.retention_days,
-        kafka: !config.kafka.brokers.is_empty(),
+        kafka: config.kafka.brokers.is_some(),
     };
     let log = bus.clone();
     let forget = move |lead: Lead| work_until(Forgetting::new(log.clone(), retention), lead.stop);
     let (name, lease) = ("event retention", "relay/retention");
     spawn(runner, name, lease, (bus, instance), forget);
-    if !config.kafka.brokers.is_empty() {
+    if config.kafka.brokers.is_some() {
         // Wrong settings are told at the start, by every replica.
         KafkaRelay::open(&config.kafka, bus.clone())
             .await

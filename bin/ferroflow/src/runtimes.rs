@@ -23,7 +23,7 @@ pub(crate) async fn open(
         RuntimeKind::Process => Ok(Arc::new(processes(config, data_dir, stores).await?)),
         RuntimeKind::Docker => crate::docker::runtime(config, data_dir, stores).await,
         RuntimeKind::Kubernetes => {
-            let root = &config.artifacts.url;
+            let root = config.artifacts.url.as_deref().unwrap_or_default();
             if !root.starts_with("s3://") {
                 bail!(
                     "artifacts.url is {root:?}, and pods share no folder with this machine: give an \
@@ -31,7 +31,7 @@ pub(crate) async fn open(
                 );
             }
             let settings = KubernetesConfig {
-                root: root.clone(),
+                root: root.to_owned(),
                 endpoint: config.artifacts.s3.endpoint.clone(),
                 region: config.artifacts.s3.region.clone(),
                 ..config.kubernetes.clone()
@@ -117,9 +117,9 @@ async fn inputs(
 
 /// The folder that artifacts of all tasks are kept in, if they are kept on this machine.
 pub(crate) fn artifacts_here(config: &Config, data_dir: &Path) -> Option<PathBuf> {
-    match config.artifacts.url.as_str() {
-        "" => Some(data_dir.join("artifacts")),
-        local if local.starts_with('/') => Some(Path::new(local).join("artifacts")),
+    match config.artifacts.url.as_deref() {
+        None => Some(data_dir.join("artifacts")),
+        Some(local) if local.starts_with('/') => Some(Path::new(local).join("artifacts")),
         _ => None,
     }
 }

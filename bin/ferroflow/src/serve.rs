@@ -33,8 +33,8 @@ pub(crate) async fn service(services: &[Row], row: &Row, given: &Given) -> anyho
     let (name, domain) = (row.name, row.domain);
     let _telemetry = telemetry::init(&format!("ferroflow-{name}"), &config.telemetry)?;
     let public_key = keys::public(&config.identity)?;
-    if is_postgres((row.database)(&settings.all)?.expose())
-        && !is_postgres(config.events.database.expose())
+    if is_postgres((row.database)(&settings.all)?.as_ref())
+        && !is_postgres(config.events.database.as_ref())
     {
         bail!(
             "events.database is a file, and {domain}.database is PostgreSQL, which several replicas \
@@ -43,7 +43,7 @@ pub(crate) async fn service(services: &[Row], row: &Row, given: &Given) -> anyho
     }
     let folder = DataFolder::of_service(&config.data_dir, name)?;
     let mut runner = Runner::default();
-    Metrics::start(&config.telemetry.metrics_listen, &mut runner)?;
+    Metrics::start(config.telemetry.metrics_listen.as_deref(), &mut runner)?;
     let bus = relays::shared_log(&config.events, &folder.data_dir).await?;
     let shared = Shared::new(config.clone(), &folder.data_dir);
     let process = Process {
@@ -72,16 +72,16 @@ pub(crate) async fn service(services: &[Row], row: &Row, given: &Given) -> anyho
 pub(crate) async fn gateway(services: &[Row], given: &Given) -> anyhow::Result<()> {
     let mut config = given.load(services)?.platform;
     let _telemetry = telemetry::init("ferroflow-gateway", &config.telemetry)?;
-    let keys = match config.identity.private_key_file.as_str() {
-        "" => bail!(
+    let keys = match &config.identity.private_key_file {
+        None => bail!(
             "identity.private_key_file is empty, and the services are processes of their own: name \
              the Ed25519 private key (PEM, PKCS#8) whose public half they have"
         ),
-        file => keys::shared(file)?,
+        Some(file) => keys::shared(file)?,
     };
     let on_the_network = config.gateway.upstreams();
     if let Some((name, uri)) = on_the_network.iter().next()
-        && !is_postgres(config.events.database.expose())
+        && !is_postgres(config.events.database.as_ref())
     {
         bail!(
             "events.database is empty, and {name} ({uri}) may be on another machine: give the \
@@ -96,7 +96,7 @@ pub(crate) async fn gateway(services: &[Row], given: &Given) -> anyhow::Result<(
         config.data_dir.clone()
     };
     let mut runner = Runner::default();
-    let metrics = Metrics::start(&config.telemetry.metrics_listen, &mut runner)?;
+    let metrics = Metrics::start(config.telemetry.metrics_listen.as_deref(), &mut runner)?;
     let bus = relays::shared_log(&config.events, &data_dir).await?;
     let signer = keys.signer();
     let gateway = gateway::start(

@@ -50,8 +50,8 @@ pub struct Row {
     pub(crate) flags: fn(clap::Command) -> clap::Command,
     /// Those of its flags that were given, in the shape of its section.
     pub(crate) given: fn(&clap::ArgMatches) -> anyhow::Result<Value>,
-    /// The PostgreSQL URL of its database; empty for a file in the data folder.
-    pub(crate) database: fn(&Loaded) -> Result<Secret, ConfigError>,
+    /// The PostgreSQL URL of its database, if it is not a file in the data folder.
+    pub(crate) database: fn(&Loaded) -> Result<Option<Secret>, ConfigError>,
     start: for<'a> fn(&'a Process<'_>, &'a mut Runner) -> Starting<'a>,
 }
 
@@ -74,7 +74,7 @@ impl Row {
             },
             database: |settings| {
                 let config: S::Config = settings.section(S::DOMAIN)?;
-                Ok(config.database().clone())
+                Ok(config.database().cloned())
             },
             start: |process, runner| Box::pin(start::<S>(process, runner)),
         }
@@ -110,10 +110,10 @@ async fn start<S: Wired>(
     let folder = process.folder;
     // Before the database: what cannot start leaves it as the former release reads it.
     let deps = S::deps(process.shared, &config).await?;
-    let url = folder.database(config.database().expose(), S::DOMAIN);
+    let url = folder.database(config.database(), S::DOMAIN);
     let db = Db::open(&url, S::MIGRATIONS).await;
     let db = db.with_context(|| format!("the database of {}", S::NAME))?;
-    let address = if process.alone { config.listen() } else { "" };
+    let address = config.listen().filter(|_| process.alone);
     let (listener, address) = listen::<S>(address, folder).await?;
     let common = Common {
         db: db.clone(),
@@ -131,14 +131,14 @@ async fn start<S: Wired>(
 
 /// Listens at the address, or at the service's socket where none is given; the address that came of it.
 async fn listen<S: Service>(
-    address: &str,
+    address: Option<&str>,
     folder: &DataFolder,
 ) -> anyhow::Result<(Listener, Option<SocketAddr>)> {
-    if address.is_empty() {
+    let Some(address) = address else {
         let listener = grpc::listen(&folder.socket(S::NAME));
         let listener = listener.with_context(|| format!("the socket of {}", S::NAME))?;
         return Ok((listener.into(), None));
-    }
+    };
     let failed = || format!("{}.listen {address}", S::DOMAIN);
     let listener = TcpListener::bind(address).await.with_context(failed)?;
     let address = listener.local_addr().with_context(failed)?;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use ferroflow_service::config::{self, Loaded, Part};
+use ferroflow_types::Secret;
 use serde_json::Value;
 
 use crate::config::Config;
@@ -29,15 +30,15 @@ impl Settings {
             .collect();
         let all = config::load_parts(&parts, file, flags)?;
         let mut platform: Config = all.top()?;
-        if platform.telemetry.otlp_endpoint.is_empty() {
-            platform.telemetry.otlp_endpoint =
-                std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").unwrap_or_default();
+        if platform.telemetry.otlp_endpoint.is_none() {
+            let standard = std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok();
+            platform.telemetry.otlp_endpoint = standard.filter(|endpoint| !endpoint.is_empty());
         }
         Ok(Self { platform, all })
     }
 }
 
 /// Whether it is a database that several processes may share.
-pub(crate) fn is_postgres(url: &str) -> bool {
-    !url.is_empty() && !url.starts_with("sqlite:")
+pub(crate) fn is_postgres(url: Option<&Secret>) -> bool {
+    url.is_some_and(|url| !url.expose().starts_with("sqlite:"))
 }

@@ -43,9 +43,9 @@ impl Shared {
 
     /// The path or URI below which artifacts are kept.
     pub fn artifacts(&self) -> String {
-        match self.config.artifacts.url.as_str() {
-            "" => self.data_dir.join("artifacts").display().to_string(),
-            given => format!("{}/artifacts", given.trim_end_matches('/')),
+        match self.config.artifacts.url.as_deref() {
+            None => self.data_dir.join("artifacts").display().to_string(),
+            Some(given) => format!("{}/artifacts", given.trim_end_matches('/')),
         }
     }
 
@@ -63,7 +63,7 @@ impl Wired for PipelineSvc {
     async fn deps(shared: &Shared, config: &Self::Config) -> anyhow::Result<Self::Deps> {
         let runtime = shared.runtime().await?;
         let is_alone = runtime.capabilities().site == Site::Machine;
-        if is_postgres(config.database().expose()) && is_alone {
+        if is_postgres(config.database()) && is_alone {
             tracing::warn!(
                 service = Self::NAME,
                 "tasks run on this machine only (runtime): start one replica, others would not find them"

@@ -32,7 +32,7 @@ pub(crate) async fn run(services: &[Row], given: &Given) -> anyhow::Result<()> {
     let _telemetry = telemetry::init("ferroflow", &config.telemetry)?;
     let folder = DataFolder::whole(&config.data_dir)?;
     let mut runner = Runner::default();
-    let metrics = Metrics::start(&config.telemetry.metrics_listen, &mut runner)?;
+    let metrics = Metrics::start(config.telemetry.metrics_listen.as_deref(), &mut runner)?;
     let keys = keys::own(&config.identity)?;
     let shared = Shared::new(config.clone(), &folder.data_dir);
     // At once: to try what launchers may do here takes as long as to open the log.

@@ -18,14 +18,18 @@ use crate::digest;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct S3Config {
-    /// `http://minio:9000`; empty for Amazon's own. Plain HTTP is allowed where it says so.
-    pub endpoint: String,
-    /// For example `us-east-1`, which stores of one region take as well.
-    pub region: String,
-    /// The key's name; empty for what the environment of Amazon's machines gives.
-    pub access_key_id: Secret,
+    /// `http://minio:9000`; Amazon's own unless given. Plain HTTP is allowed where it says so.
+    #[serde(with = "ferroflow_types::unset::text")]
+    pub endpoint: Option<String>,
+    /// `us-east-1` unless given, which stores of one region take as well.
+    #[serde(with = "ferroflow_types::unset::text")]
+    pub region: Option<String>,
+    /// The key's name; what the environment of Amazon's machines gives unless given.
+    #[serde(with = "ferroflow_types::unset::text")]
+    pub access_key_id: Option<Secret>,
     /// The key.
-    pub secret_access_key: Secret,
+    #[serde(with = "ferroflow_types::unset::text")]
+    pub secret_access_key: Option<Secret>,
 }
 
 /// Why a URI leads nowhere.
@@ -173,12 +177,12 @@ impl Stores {
             access_key_id,
             secret_access_key,
         } = &self.s3;
+        let is_plain = endpoint
+            .as_ref()
+            .is_some_and(|endpoint| endpoint.starts_with("http://"));
         let mut builder = AmazonS3Builder::new()
             .with_bucket_name(name)
-            .with_region(match region.as_str() {
-                "" => "us-east-1",
-                given => given,
-            })
+            .with_region(region.as_deref().unwrap_or("us-east-1"))
             .with_checksum_algorithm(Checksum::SHA256)
             .with_retry(RetryConfig {
                 backoff: BackoffConfig {
@@ -188,16 +192,15 @@ impl Stores {
                 max_retries: usize::MAX,
                 retry_timeout: self.patience,
             })
-            .with_client_options(
-                ClientOptions::new().with_allow_http(endpoint.starts_with("http://")),
-            );
-        if !endpoint.is_empty() {
+            .with_client_options(ClientOptions::new().with_allow_http(is_plain));
+        if let Some(endpoint) = endpoint {
             builder = builder.with_endpoint(endpoint);
         }
-        if !access_key_id.is_empty() {
+        if let Some(id) = access_key_id {
+            let key = secret_access_key.as_ref().map_or("", Secret::expose);
             builder = builder
-                .with_access_key_id(access_key_id.expose())
-                .with_secret_access_key(secret_access_key.expose());
+                .with_access_key_id(id.expose())
+                .with_secret_access_key(key);
         }
         let store: Arc<dyn ObjectStore> = Arc::new(builder.build()?);
         buckets.insert(name.to_owned(), Arc::clone(&store));
@@ -231,7 +234,7 @@ mod tests {
     #[test]
     fn what_is_unknown_says_so_and_secrets_do_not_show() {
         let stores = Stores::new(S3Config {
-            secret_access_key: "very secret".to_owned().into(),
+            secret_access_key: Some("very secret".to_owned().into()),
             ..S3Config::default()
         });
 

@@ -64,7 +64,7 @@ async fn main() {
     let (count, size): (i64, usize) = (count.parse().unwrap(), size.parse().unwrap());
     let bus = Bus::embedded(database).await.unwrap();
     let config = KafkaConfig {
-        brokers: brokers.clone(),
+        brokers: Some(brokers.clone()),
         ..KafkaConfig::default()
     };
     // The first event makes the topic and the connections.

@@ -10,9 +10,9 @@ use std::time::Duration;
 use ferroflow_artifacts::place;
 use ferroflow_artifacts::stores::{S3Config, Stores};
 use ferroflow_artifacts::transfer::{self, TransferError};
-use ferroflow_types::Timestamp;
 use ferroflow_types::error::chain;
 use ferroflow_types::time::{Clock as _, SystemClock};
+use ferroflow_types::{Secret, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -44,9 +44,11 @@ pub struct PodTask {
     /// Where the files of attempts are.
     pub root: String,
     /// How S3 is reached; keys come apart, from a secret.
-    pub endpoint: String,
+    #[serde(with = "ferroflow_types::unset::text")]
+    pub endpoint: Option<String>,
     /// Its region.
-    pub region: String,
+    #[serde(with = "ferroflow_types::unset::text")]
+    pub region: Option<String>,
     /// Seconds that the store may be away before the attempt is given up.
     pub patience_s: u64,
     /// A folder of the pod's own that both the command and we can write to.
@@ -89,11 +91,16 @@ pub async fn run() -> Result<(), PodError> {
     let task: PodTask = variable(TASK)
         .and_then(|text| serde_json::from_str(&text).ok())
         .ok_or(PodError::Told(TASK))?;
+    let secret = |name| {
+        variable(name)
+            .filter(|text| !text.is_empty())
+            .map(Secret::from)
+    };
     let stores = Stores::new(S3Config {
         endpoint: task.endpoint.clone(),
         region: task.region.clone(),
-        access_key_id: variable(ACCESS_KEY_ID).unwrap_or_default().into(),
-        secret_access_key: variable(SECRET_ACCESS_KEY).unwrap_or_default().into(),
+        access_key_id: secret(ACCESS_KEY_ID),
+        secret_access_key: secret(SECRET_ACCESS_KEY),
     })
     .with_patience(Duration::from_secs(task.patience_s));
     let (key, around) = match task.key {

@@ -93,19 +93,19 @@ impl DockerRuntime {
     /// # Errors
     /// When there is no engine, no launcher, or a setting cannot be understood.
     pub async fn connect(config: DockerConfig, stores: Stores) -> Result<Self, DockerError> {
-        let launcher = launcher::find(&config.launcher)?;
+        let launcher = launcher::find(config.launcher.as_deref())?;
         let setting = |problem| DockerError::Setting(format!("docker.pull_policy: {problem}"));
-        let pull_policy = PullPolicy::parse(&config.pull_policy).map_err(setting)?;
-        let user = match config.user.as_str() {
-            "" => None,
-            given => Some(User::parse(given).map_err(DockerError::Setting)?),
-        };
+        let pull_policy = config.pull_policy.as_deref();
+        let pull_policy = pull_policy.map_or(Ok(PullPolicy::IfNotPresent), PullPolicy::parse);
+        let pull_policy = pull_policy.map_err(setting)?;
+        let user = config.user.as_deref().map(User::parse).transpose();
+        let user = user.map_err(DockerError::Setting)?;
         if let Some(root) = &config.artifacts {
             std::fs::create_dir_all(root).map_err(|error| {
                 DockerError::Setting(format!("cannot make {}: {error}", root.display()))
             })?;
         }
-        let (docker, engine) = engine::connect(&config.host).await?;
+        let (docker, engine) = engine::connect(config.host.as_deref()).await?;
         let containers = Containers {
             docker,
             engine,

@@ -113,17 +113,12 @@ impl KubernetesRuntime {
         let pods = Api::<Pod>::namespaced(client.clone(), &config.namespace);
         let index = Arc::new(PodIndex::start(pods.clone()));
         let listen = config.report_listen.clone();
-        let of_listen = |error| OpenError::Listen(listen.clone(), error);
+        let of_listen = |error| OpenError::Listen(listen.clone().unwrap_or_default(), error);
         let mut helpers = Vec::new();
         let warm = Arc::new(WarmPool::new(config.warm, pool_name().map_err(of_listen)?));
-        let endpoint = if listen.is_empty() {
-            if warm.is_on() {
-                return Err(OpenError::Deaf(config.warm.size));
-            }
-            None
-        } else {
+        let endpoint = if let Some(listen) = &listen {
             let (endpoint, listener) =
-                Endpoint::open(&listen, &config.report_url).map_err(of_listen)?;
+                Endpoint::open(listen, config.report_url.as_deref()).map_err(of_listen)?;
             let serving = launchers::serve(
                 endpoint.clone(),
                 listener,
@@ -132,6 +127,10 @@ impl KubernetesRuntime {
             );
             helpers.push(serving.map_err(of_listen)?);
             Some(endpoint)
+        } else if warm.is_on() {
+            return Err(OpenError::Deaf(config.warm.size));
+        } else {
+            None
         };
         let keeper = Keeper {
             pool: Arc::clone(&warm),

@@ -33,19 +33,19 @@ pub enum MetricsError {
 }
 
 impl Metrics {
-    /// Starts to collect, and to answer scrapers at `listen`, an address and a port, unless it is
-    /// empty. They need no key there.
-    pub fn start(listen: &str, runner: &mut Runner) -> Result<Self, MetricsError> {
+    /// Starts to collect, and to answer scrapers at `listen`, an address and a port, if there is
+    /// one. They need no key there.
+    pub fn start(listen: Option<&str>, runner: &mut Runner) -> Result<Self, MetricsError> {
         let unusable = |error: &dyn std::error::Error| MetricsError::Recorder(error.to_string());
         let builder = PrometheusBuilder::new()
             .set_buckets(&LATENCIES)
             .map_err(|error| unusable(&error))?;
-        if listen.is_empty() {
+        let Some(listen) = listen else {
             return builder
                 .install_recorder()
                 .map(Self)
                 .map_err(|error| unusable(&error));
-        }
+        };
         let address: SocketAddr = listen
             .parse()
             .map_err(|_| MetricsError::Address(listen.to_owned()))?;

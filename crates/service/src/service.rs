@@ -49,11 +49,11 @@ pub trait Service: 'static {
 
 /// What every service has among its settings.
 pub trait Settings: Serialize + DeserializeOwned + Default + Send + Sync {
-    /// The TCP address of its gRPC when it is a process of its own; empty for a UNIX socket in the data
-    /// folder.
-    fn listen(&self) -> &str;
-    /// The PostgreSQL URL of its database; empty for a file in the data folder.
-    fn database(&self) -> &Secret;
+    /// The TCP address of its gRPC when it is a process of its own; a UNIX socket in the data folder
+    /// unless given.
+    fn listen(&self) -> Option<&str>;
+    /// The PostgreSQL URL of its database; a file in the data folder unless given.
+    fn database(&self) -> Option<&Secret>;
 }
 
 /// The settings of a service that has none of its own.
@@ -61,18 +61,20 @@ pub trait Settings: Serialize + DeserializeOwned + Default + Send + Sync {
 #[serde(default, deny_unknown_fields)]
 pub struct BasicSettings {
     /// [`Settings::listen`].
-    pub listen: String,
+    #[serde(with = "ferroflow_types::unset::text")]
+    pub listen: Option<String>,
     /// [`Settings::database`].
-    pub database: Secret,
+    #[serde(with = "ferroflow_types::unset::text")]
+    pub database: Option<Secret>,
 }
 
 impl Settings for BasicSettings {
-    fn listen(&self) -> &str {
-        &self.listen
+    fn listen(&self) -> Option<&str> {
+        self.listen.as_deref()
     }
 
-    fn database(&self) -> &Secret {
-        &self.database
+    fn database(&self) -> Option<&Secret> {
+        self.database.as_ref()
     }
 }
 

@@ -34,11 +34,13 @@ pub struct TelemetryConfig {
     pub log_format: LogFormat,
     /// What is logged, as `tracing` writes filters.
     pub log_filter: String,
-    /// Where traces go, an OTLP gRPC endpoint; empty for nowhere.
-    pub otlp_endpoint: String,
-    /// Where the process shows its metrics, without a key, an address and a port; empty for nowhere
-    /// but `/metrics` of the gateway.
-    pub metrics_listen: String,
+    /// Where traces go, an OTLP gRPC endpoint; nowhere unless given.
+    #[serde(with = "ferroflow_types::unset::text")]
+    pub otlp_endpoint: Option<String>,
+    /// Where the process shows its metrics, without a key, an address and a port. Unless given, only
+    /// `/metrics` of the gateway shows them.
+    #[serde(with = "ferroflow_types::unset::text")]
+    pub metrics_listen: Option<String>,
 }
 
 impl Default for TelemetryConfig {
@@ -46,8 +48,8 @@ impl Default for TelemetryConfig {
         Self {
             log_format: LogFormat::Auto,
             log_filter: "info".to_owned(),
-            otlp_endpoint: String::new(),
-            metrics_listen: String::new(),
+            otlp_endpoint: None,
+            metrics_listen: None,
         }
     }
 }
@@ -85,11 +87,11 @@ pub fn init(service: &str, config: &TelemetryConfig) -> Result<Guard, TelemetryE
         .with_service_name(service.to_owned())
         .build();
     let mut provider = SdkTracerProvider::builder().with_resource(resource);
-    if !config.otlp_endpoint.is_empty() {
+    if let Some(endpoint) = &config.otlp_endpoint {
         use opentelemetry_otlp::WithExportConfig as _;
         let exporter = opentelemetry_otlp::SpanExporter::builder()
             .with_tonic()
-            .with_endpoint(&config.otlp_endpoint)
+            .with_endpoint(endpoint)
             .build()
             .map_err(|error| TelemetryError::Otlp(error.to_string()))?;
         provider = provider.with_batch_exporter(exporter);

@@ -11,6 +11,7 @@
 //! | [`quantity`] | Kubernetes quantities (`500m`, `2Gi`) |
 //! | [`error`] | the one transport-free [`error::Error`] |
 //! | [`event`] | [`event::CloudEvent`], what a service tells the world |
+//! | [`unset`] | settings that need not be given |
 //! | [`json`] | values: whole numbers, how deep they may nest |
 //! | [`caller`] | [`Caller`], who asks and what they may; [`Scope`] |
 //!
@@ -29,6 +30,7 @@ pub mod name;
 pub mod quantity;
 pub mod secret;
 pub mod time;
+pub mod unset;
 
 pub use caller::{Access, Caller, Principal, Scope};
 pub use error::{Error, ErrorKind, FieldViolation, Result};

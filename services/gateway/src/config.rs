@@ -10,18 +10,21 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// Address and port. Without API keys only loopback addresses are allowed.
     pub listen: String,
-    /// The largest JSON body in bytes; 0 for what a run with the largest value needs.
-    pub body_max: usize,
+    /// The largest JSON body in bytes; what a run with the largest value needs, unless given.
+    #[serde(with = "ferroflow_types::unset::count")]
+    pub body_max: Option<usize>,
     /// Host names beside loopback's own that requests may name.
     pub allowed_hosts: Vec<String>,
     /// Where services are, by their names, for a gateway of its own: `http://<host>:<port>`. The host
     /// may have several addresses. A service that is not named has a socket in the data folder.
     pub upstreams: BTreeMap<String, String>,
     /// The former name of `upstreams.pipeline-svc`.
-    pub pipeline_svc: String,
+    #[serde(with = "ferroflow_types::unset::text")]
+    pub pipeline_svc: Option<String>,
     /// A file with a line `principal:<SHA-256 of a key, hexadecimal>` for each key, behind which
-    /// `namespaces=a,b` may limit it; empty for none.
-    pub api_keys_file: String,
+    /// `namespaces=a,b` may limit it. Unless given, there are no keys.
+    #[serde(with = "ferroflow_types::unset::text")]
+    pub api_keys_file: Option<String>,
     /// Seconds between saying at `/readyz` that it stops and taking no further connections; 5 for a
     /// gateway of its own and 0 in one process with all, unless given.
     pub drain_s: Option<u32>,
@@ -31,11 +34,11 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:8080".to_owned(),
-            body_max: 0,
+            body_max: None,
             allowed_hosts: Vec::new(),
             upstreams: BTreeMap::new(),
-            pipeline_svc: String::new(),
-            api_keys_file: String::new(),
+            pipeline_svc: None,
+            api_keys_file: None,
             drain_s: None,
         }
     }
@@ -45,8 +48,8 @@ impl Config {
     /// Where services are that have no sockets here, by their names.
     pub fn upstreams(&self) -> BTreeMap<String, String> {
         let mut given = BTreeMap::new();
-        if !self.pipeline_svc.is_empty() {
-            given.insert("pipeline-svc".to_owned(), self.pipeline_svc.clone());
+        if let Some(uri) = &self.pipeline_svc {
+            given.insert("pipeline-svc".to_owned(), uri.clone());
         }
         // Names of environment variables and flags have no hyphens. `_` is after `-`, so they win.
         let named = self.upstreams.iter();
@@ -58,7 +61,7 @@ impl Config {
     /// All services have sockets here.
     pub fn forget_upstreams(&mut self) {
         self.upstreams.clear();
-        self.pipeline_svc.clear();
+        self.pipeline_svc = None;
     }
 }
 
@@ -69,7 +72,7 @@ mod tests {
     #[test]
     fn upstreams_are_named_with_hyphens_or_as_variables_are_and_by_the_former_setting() {
         let config = Config {
-            pipeline_svc: "http://former:1".to_owned(),
+            pipeline_svc: Some("http://former:1".to_owned()),
             upstreams: BTreeMap::from([
                 ("katib_svc".to_owned(), "http://k:1".to_owned()),
                 ("serving-svc".to_owned(), String::new()),

@@ -146,17 +146,17 @@ pub async fn start(config: &Config, deps: Deps, runner: &mut Runner) -> Result<H
 }
 
 fn body_max(config: &Config, values: ValueLimit) -> usize {
-    if config.body_max == 0 {
+    let Some(body_max) = config.body_max else {
         return values.body();
-    }
-    if (config.body_max as u64) < values.value() {
+    };
+    if (body_max as u64) < values.value() {
         tracing::warn!(
-            body_max = config.body_max,
+            body_max,
             value_max = values.value(),
             "gateway.body_max is less than value_max: requests with larger values are refused"
         );
     }
-    config.body_max
+    body_max
 }
 
 /// Adds the health of every service, and that of the gateway as a whole: while it serves, calls of a
@@ -202,10 +202,9 @@ fn reflected(
 }
 
 fn authenticator(config: &Config) -> Result<Authenticator, StartError> {
-    let path = &config.api_keys_file;
-    let file = (!path.is_empty()).then(|| Path::new(path));
-    Authenticator::load(file).map_err(|problem| StartError::Keys {
-        path: path.clone(),
+    let path = config.api_keys_file.as_deref();
+    Authenticator::load(path.map(Path::new)).map_err(|problem| StartError::Keys {
+        path: path.unwrap_or_default().to_owned(),
         problem,
     })
 }

@@ -8,49 +8,53 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Commands that run at once; 0 for twice the machine's cores, at least 4.
-    pub parallel_tasks: usize,
+    /// Commands that run at once; twice the machine's cores, at least 4, unless given.
+    #[serde(with = "ferroflow_types::unset::count")]
+    pub parallel_tasks: Option<usize>,
     /// Runs that are driven at once; more wait, oldest first.
     pub active_runs: usize,
     /// Whether results of earlier tasks may be reused.
     pub caching: bool,
-    /// Where artifacts go unless a run says otherwise: an absolute path or an `s3://` URI; empty for
-    /// where artifacts are kept.
-    pub pipeline_root: String,
+    /// Where artifacts go unless a run says otherwise: an absolute path or an `s3://` URI. Unless
+    /// given, where artifacts are kept.
+    #[serde(with = "ferroflow_types::unset::text")]
+    pub pipeline_root: Option<String>,
     /// The time zone of cron expressions that name none (`CRON_TZ=`), by its IANA name.
     pub time_zone: String,
     /// Networks, as `10.1.0.0/16`, beside public addresses to which the `package_url` of a version may
     /// lead.
     pub package_networks: Vec<String>,
-    /// The TCP address of its gRPC when it is a process of its own; empty for a UNIX socket in the
-    /// data folder.
-    pub listen: String,
-    /// A PostgreSQL URL; empty for a file in the data folder.
-    pub database: Secret,
+    /// The TCP address of its gRPC when it is a process of its own; a UNIX socket in the data
+    /// folder unless given.
+    #[serde(with = "ferroflow_types::unset::text")]
+    pub listen: Option<String>,
+    /// A PostgreSQL URL; a file in the data folder unless given.
+    #[serde(with = "ferroflow_types::unset::text")]
+    pub database: Option<Secret>,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
-            parallel_tasks: 0,
+            parallel_tasks: None,
             active_runs: 200,
             caching: true,
-            pipeline_root: String::new(),
+            pipeline_root: None,
             time_zone: "UTC".to_owned(),
             package_networks: Vec::new(),
-            listen: String::new(),
-            database: Secret::default(),
+            listen: None,
+            database: None,
         }
     }
 }
 
 impl Settings for Config {
-    fn listen(&self) -> &str {
-        &self.listen
+    fn listen(&self) -> Option<&str> {
+        self.listen.as_deref()
     }
 
-    fn database(&self) -> &Secret {
-        &self.database
+    fn database(&self) -> Option<&Secret> {
+        self.database.as_ref()
     }
 }
 
@@ -89,9 +93,8 @@ pub struct Flags {
 impl Config {
     /// Commands that run at once.
     pub(crate) fn parallel_tasks(&self) -> usize {
-        match self.parallel_tasks {
-            0 => std::thread::available_parallelism().map_or(4, |cores| (2 * cores.get()).max(4)),
-            given => given,
-        }
+        let cores = std::thread::available_parallelism();
+        let usual = || cores.map_or(4, |cores| (2 * cores.get()).max(4));
+        self.parallel_tasks.unwrap_or_else(usual)
     }
 }

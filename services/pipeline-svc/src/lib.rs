@@ -160,9 +160,9 @@ fn packages(config: &Config) -> Result<Packages, StartError> {
 
 /// Where artifacts go unless a run says otherwise.
 fn root(config: &Config, deps: &Deps) -> Result<String, StartError> {
-    let (setting, root) = match config.pipeline_root.as_str() {
-        "" => ("artifacts.url", deps.artifacts.as_str()),
-        given => ("pipelines.pipeline_root", given),
+    let (setting, root) = match config.pipeline_root.as_deref() {
+        None => ("artifacts.url", deps.artifacts.as_str()),
+        Some(given) => ("pipelines.pipeline_root", given),
     };
     app::root::checked(root, &*deps.runtime, &deps.stores)
         .map_err(|problem| StartError::Root { setting, problem })

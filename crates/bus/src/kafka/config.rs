@@ -14,43 +14,52 @@ use super::KafkaError;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct KafkaConfig {
-    /// `host:port` of some brokers, with commas between; empty for no Kafka.
-    pub brokers: String,
-    /// `plaintext`, `ssl`, `sasl_plaintext` or `sasl_ssl`; empty for `plaintext`.
-    pub security_protocol: String,
+    /// `host:port` of some brokers, with commas between; there is no Kafka unless given.
+    #[serde(with = "ferroflow_types::unset::text")]
+    pub brokers: Option<String>,
+    /// `plaintext`, `ssl`, `sasl_plaintext` or `sasl_ssl`; `plaintext` unless given.
+    #[serde(with = "ferroflow_types::unset::text")]
+    pub security_protocol: Option<String>,
     /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`, where the protocol has SASL.
-    pub sasl_mechanism: String,
+    #[serde(with = "ferroflow_types::unset::text")]
+    pub sasl_mechanism: Option<String>,
     /// The user's name for SASL.
-    pub sasl_username: String,
+    #[serde(with = "ferroflow_types::unset::text")]
+    pub sasl_username: Option<String>,
     /// A file with the user's password for SASL.
-    pub sasl_password_file: String,
-    /// A PEM file with the authorities that sign the brokers' certificates; empty for the system's.
-    pub tls_ca_file: String,
+    #[serde(with = "ferroflow_types::unset::text")]
+    pub sasl_password_file: Option<String>,
+    /// A PEM file with the authorities that sign the brokers' certificates; the system's unless given.
+    #[serde(with = "ferroflow_types::unset::text")]
+    pub tls_ca_file: Option<String>,
     /// A PEM file with this client's certificate, where brokers ask for one.
-    pub tls_certificate_file: String,
+    #[serde(with = "ferroflow_types::unset::text")]
+    pub tls_certificate_file: Option<String>,
     /// A PEM file with the key of that certificate.
-    pub tls_key_file: String,
+    #[serde(with = "ferroflow_types::unset::text")]
+    pub tls_key_file: Option<String>,
     /// Partitions of a topic that is made because it is not there.
     pub partitions: u16,
-    /// Copies of such a topic; 0 for what the brokers are set to.
-    pub replication: u16,
+    /// Copies of such a topic; as many as the brokers are set to, unless given.
+    #[serde(with = "ferroflow_types::unset::count")]
+    pub replication: Option<u16>,
 }
 
 impl Default for KafkaConfig {
     fn default() -> Self {
         Self {
-            brokers: String::new(),
-            security_protocol: String::new(),
-            sasl_mechanism: String::new(),
-            sasl_username: String::new(),
-            sasl_password_file: String::new(),
-            tls_ca_file: String::new(),
-            tls_certificate_file: String::new(),
-            tls_key_file: String::new(),
+            brokers: None,
+            security_protocol: None,
+            sasl_mechanism: None,
+            sasl_username: None,
+            sasl_password_file: None,
+            tls_ca_file: None,
+            tls_certificate_file: None,
+            tls_key_file: None,
             // More partitions later would move keys and break their order, so there is room from
             // the start; 12 is shared evenly by 1, 2, 3, 4, 6 and 12 consumers.
             partitions: 12,
-            replication: 0,
+            replication: None,
         }
     }
 }
@@ -104,7 +113,8 @@ impl KafkaConfig {
     /// # Errors
     /// Settings that cannot work together, files that cannot be read, and what this build lacks.
     pub(crate) fn client(&self) -> Result<ClientConfig, KafkaError> {
-        if self.brokers.trim().is_empty() {
+        let brokers = self.brokers.as_deref().unwrap_or_default();
+        if brokers.trim().is_empty() {
             return Err(wrong("brokers", "is empty: name a broker as host:port"));
         }
         if self.partitions == 0 {
@@ -113,7 +123,7 @@ impl KafkaConfig {
         let protocol = self.protocol()?;
         let mut client = ClientConfig::new();
         client
-            .set("bootstrap.servers", &self.brokers)
+            .set("bootstrap.servers", brokers)
             .set("client.id", "ferroflow")
             .set("security.protocol", protocol.name);
         self.sasl(protocol, &mut client)?;
@@ -122,10 +132,7 @@ impl KafkaConfig {
     }
 
     fn protocol(&self) -> Result<Protocol, KafkaError> {
-        let given = match self.security_protocol.as_str() {
-            "" => "plaintext",
-            given => given,
-        };
+        let given = self.security_protocol.as_deref().unwrap_or("plaintext");
         let known = PROTOCOLS.into_iter().find(|known| known.name == given);
         let protocol = known.ok_or_else(|| {
             let problem =
@@ -148,26 +155,22 @@ impl KafkaConfig {
             ("sasl_username", &self.sasl_username),
             ("sasl_password_file", &self.sasl_password_file),
         ];
-        for (setting, value) in given {
-            match (protocol.sasl, value.is_empty()) {
-                (true, true) => {
-                    let problem = format!("is empty, and {} needs it", protocol.name);
-                    return Err(wrong(setting, problem));
-                }
-                (false, false) => {
-                    let problem = format!(
-                        "is set, and security_protocol is {}: use sasl_ssl or sasl_plaintext",
-                        protocol.name
-                    );
-                    return Err(wrong(setting, problem));
-                }
-                _ => {}
-            }
-        }
         if !protocol.sasl {
-            return Ok(());
+            let set = given.into_iter().find(|(_, value)| value.is_some());
+            return set.map_or(Ok(()), |(setting, _)| {
+                let problem = format!(
+                    "is set, and security_protocol is {}: use sasl_ssl or sasl_plaintext",
+                    protocol.name
+                );
+                Err(wrong(setting, problem))
+            });
         }
-        let mechanism = self.sasl_mechanism.as_str();
+        let needed = given.map(|(setting, value)| {
+            let problem = || format!("is empty, and {} needs it", protocol.name);
+            value.as_deref().ok_or_else(|| wrong(setting, problem()))
+        });
+        let [mechanism, username, password_file] = needed;
+        let (mechanism, username, password_file) = (mechanism?, username?, password_file?);
         if !MECHANISMS.contains(&mechanism) {
             let problem = format!("{mechanism:?} is none of {}", MECHANISMS.join(", "));
             return Err(wrong("sasl_mechanism", problem));
@@ -179,15 +182,15 @@ impl KafkaConfig {
             );
             return Err(wrong("sasl_mechanism", problem));
         }
-        let password = read("sasl_password_file", &self.sasl_password_file)?;
+        let password = read("sasl_password_file", password_file)?;
         let password = password.trim_end_matches(['\r', '\n']);
         if password.is_empty() {
-            let problem = format!("{} is empty", self.sasl_password_file);
+            let problem = format!("{password_file} is empty");
             return Err(wrong("sasl_password_file", problem));
         }
         client
             .set("sasl.mechanism", mechanism)
-            .set("sasl.username", &self.sasl_username)
+            .set("sasl.username", username)
             .set("sasl.password", password);
         Ok(())
     }
@@ -200,9 +203,9 @@ impl KafkaConfig {
             ("tls_key_file", key, "PRIVATE KEY-----"),
         ];
         for (setting, path, mark) in files {
-            if path.is_empty() {
+            let Some(path) = path else {
                 continue;
-            }
+            };
             if !protocol.tls {
                 let problem = format!(
                     "is set, and security_protocol is {}: use ssl or sasl_ssl",
@@ -215,29 +218,26 @@ impl KafkaConfig {
                 return Err(wrong(setting, problem));
             }
         }
-        match (certificate.is_empty(), key.is_empty()) {
-            (false, true) => {
+        match (certificate, key) {
+            (Some(_), None) => {
                 let problem =
                     "is empty, and tls_certificate_file is not: a certificate needs its key";
                 return Err(wrong("tls_key_file", problem));
             }
-            (true, false) => {
+            (None, Some(_)) => {
                 let problem = "is empty, and tls_key_file is not: a key needs its certificate";
                 return Err(wrong("tls_certificate_file", problem));
             }
-            (false, false) => {
+            (Some(certificate), Some(key)) => {
                 client
                     .set("ssl.certificate.location", certificate)
                     .set("ssl.key.location", key);
             }
-            (true, true) => {}
+            (None, None) => {}
         }
         if protocol.tls {
             // Our OpenSSL is not the system's: where authorities are kept must be looked for.
-            let authorities = match self.tls_ca_file.as_str() {
-                "" => "probe",
-                given => given,
-            };
+            let authorities = self.tls_ca_file.as_deref().unwrap_or("probe");
             client.set("ssl.ca.location", authorities);
         }
         Ok(())

@@ -31,10 +31,7 @@ impl Topics {
             admin: Arc::new(config.client()?.create()?),
             partitions: config.partitions.into(),
             // The brokers' own setting is asked for by -1.
-            replication: match config.replication {
-                0 => -1,
-                given => given.into(),
-            },
+            replication: config.replication.map_or(-1, i32::from),
             there: Mutex::default(),
         })
     }

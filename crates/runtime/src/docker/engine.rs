@@ -56,8 +56,8 @@ pub(super) struct Engine {
 const USUAL: &str = "/var/run/docker.sock";
 
 /// Where the engine is: as configured, as `docker` would find it, or where desktops have it.
-fn host(configured: &str) -> String {
-    if !configured.is_empty() {
+fn host(configured: Option<&str>) -> String {
+    if let Some(configured) = configured {
         return configured.to_owned();
     }
     if let Ok(given) = std::env::var("DOCKER_HOST")
@@ -79,7 +79,7 @@ fn host(configured: &str) -> String {
 }
 
 /// Finds the engine and asks what it is.
-pub(super) async fn connect(configured: &str) -> Result<(Docker, Engine), DockerError> {
+pub(super) async fn connect(configured: Option<&str>) -> Result<(Docker, Engine), DockerError> {
     let host = host(configured);
     let away = |source| DockerError::Away {
         host: host.clone(),

@@ -24,10 +24,10 @@ pub(super) enum PullPolicy {
 }
 
 impl PullPolicy {
-    /// Reads the policy; empty for what Docker does.
+    /// Reads the policy.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         match text {
-            "" | "IfNotPresent" => Ok(Self::IfNotPresent),
+            "IfNotPresent" => Ok(Self::IfNotPresent),
             "Always" => Ok(Self::Always),
             "Never" => Ok(Self::Never),
             other => Err(format!("{other:?} is not Always, IfNotPresent or Never")),

@@ -37,12 +37,12 @@ pub enum LauncherError {
 const NAME: &str = "ferroflow-launcher";
 
 /// The launcher that is named, or the one beside this program.
-pub(super) fn find(named: &Path) -> Result<PathBuf, LauncherError> {
-    let path = if named.as_os_str().is_empty() {
+pub(super) fn find(named: Option<&Path>) -> Result<PathBuf, LauncherError> {
+    let path = if let Some(named) = named {
+        named.to_path_buf()
+    } else {
         let us = std::env::current_exe().unwrap_or_default();
         us.with_file_name(NAME)
-    } else {
-        named.to_path_buf()
     };
     let missing = |source| LauncherError::Missing {
         path: path.clone(),
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_launcher_that_images_cannot_run_is_refused_with_the_way_out() {
-        let said = |path: &Path| find(path).unwrap_err().to_string();
+        let said = |path: &Path| find(Some(path)).unwrap_err().to_string();
 
         let missing = said(Path::new("/no/such/file"));
         assert!(missing.contains("cargo xtask launcher"), "{missing}");

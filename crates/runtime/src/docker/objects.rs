@@ -224,7 +224,7 @@ fn host(parts: &Parts<'_>, shared: &[PathBuf]) -> Result<HostConfig, String> {
     let mut host = HostConfig {
         mounts: Some(mounts(parts, shared)),
         binds: (!config.mounts.is_empty()).then(|| config.mounts.clone()),
-        network_mode: (!config.network.is_empty()).then(|| config.network.clone()),
+        network_mode: config.network.clone(),
         restart_policy: Some(RestartPolicy {
             name: Some(RestartPolicyNameEnum::NO),
             maximum_retry_count: None,

@@ -19,22 +19,27 @@ pub struct KubernetesConfig {
     /// init containers that copy. Needs a cluster with image volumes (Kubernetes 1.35, or the gate
     /// `ImageVolume` from 1.33 on, with containerd 2.1 or CRI-O).
     pub image_volume: bool,
-    /// The service account of tasks; empty for none, and then a task cannot talk to the API.
-    pub service_account: String,
-    /// The secret with `access-key-id` and `secret-access-key` for the object store; empty where
-    /// pods have an identity of their own.
-    pub store_secret: String,
+    /// The service account of tasks; without one a task cannot talk to the API.
+    #[serde(with = "ferroflow_types::unset::text")]
+    pub service_account: Option<String>,
+    /// The secret with `access-key-id` and `secret-access-key` for the object store; not given
+    /// where pods have an identity of their own.
+    #[serde(with = "ferroflow_types::unset::text")]
+    pub store_secret: Option<String>,
     /// The user that brings content to the folder which the tasks of a run share; root by default,
-    /// as most tasks are. Negative for the launcher image's own (65532), where policies refuse root,
-    /// or for the one that the cluster chooses.
-    pub workspace_user: i64,
-    /// The group (fsGroup) that may write there, whichever user a task runs as; negative where the
-    /// cluster chooses.
-    pub workspace_group: i64,
+    /// as most tasks are. A negative number is no user: that of the launcher's image (65532), where
+    /// policies refuse root, or the one that the cluster chooses.
+    #[serde(with = "ferroflow_types::unset::id")]
+    pub workspace_user: Option<i64>,
+    /// The group (fsGroup) that may write there, whichever user a task runs as. A negative number is
+    /// no group: the cluster chooses.
+    #[serde(with = "ferroflow_types::unset::id")]
+    pub workspace_group: Option<i64>,
     /// Secrets of the namespace by which pods pull images, that of the launcher first of all.
     pub image_pull_secrets: Vec<String>,
-    /// When images are pulled: Always, IfNotPresent or Never; empty for Kubernetes' own rule.
-    pub image_pull_policy: String,
+    /// When images are pulled: Always, IfNotPresent or Never; Kubernetes' own rule unless given.
+    #[serde(with = "ferroflow_types::unset::text")]
+    pub image_pull_policy: Option<String>,
     /// Images that stand for others, for clusters without a way to the registries of pipelines; the
     /// one for `*` stands for all that are not named.
     pub images: BTreeMap<String, String>,
@@ -43,15 +48,18 @@ pub struct KubernetesConfig {
     pub accelerators: BTreeMap<String, String>,
     /// Seconds that a pod may wait for its image before its attempt fails.
     pub image_patience_s: u64,
-    /// Seconds that a pod may wait for a node before its attempt fails; 0 for ever.
-    pub schedule_patience_s: u64,
+    /// Seconds that a pod may wait for a node before its attempt fails; for ever unless given.
+    #[serde(with = "ferroflow_types::unset::count")]
+    pub schedule_patience_s: Option<u64>,
     /// Seconds that a pod waits for an object store that is away before its attempt is lost.
     pub store_patience_s: u64,
     /// Address and port where launchers in pods say that their attempt has ended, so that nobody
-    /// waits for the pod's end; empty for nowhere.
-    pub report_listen: String,
-    /// How pods reach that, for example `http://10.0.0.7:9001`; empty for the address itself.
-    pub report_url: String,
+    /// waits for the pod's end; nowhere unless given.
+    #[serde(with = "ferroflow_types::unset::text")]
+    pub report_listen: Option<String>,
+    /// How pods reach that, for example `http://10.0.0.7:9001`; by the address itself unless given.
+    #[serde(with = "ferroflow_types::unset::text")]
+    pub report_url: Option<String>,
     /// Pods that wait for steps.
     pub warm: WarmConfig,
     /// Where the files of attempts are: set from the artifacts' settings.
@@ -59,10 +67,10 @@ pub struct KubernetesConfig {
     pub root: String,
     /// The store's endpoint as pods reach it: set from the artifacts' settings.
     #[serde(skip)]
-    pub endpoint: String,
+    pub endpoint: Option<String>,
     /// The store's region: set from the artifacts' settings.
     #[serde(skip)]
-    pub region: String,
+    pub region: Option<String>,
 }
 
 impl Default for KubernetesConfig {
@@ -71,23 +79,23 @@ impl Default for KubernetesConfig {
             namespace: "ferroflow".to_owned(),
             launcher_image: String::new(),
             image_volume: false,
-            service_account: String::new(),
-            store_secret: String::new(),
-            workspace_user: 0,
-            workspace_group: 65532,
+            service_account: None,
+            store_secret: None,
+            workspace_user: Some(0),
+            workspace_group: Some(65532),
             image_pull_secrets: Vec::new(),
-            image_pull_policy: String::new(),
+            image_pull_policy: None,
             images: BTreeMap::new(),
             accelerators: BTreeMap::new(),
             image_patience_s: 120,
-            schedule_patience_s: 0,
+            schedule_patience_s: None,
             store_patience_s: 600,
-            report_listen: String::new(),
-            report_url: String::new(),
+            report_listen: None,
+            report_url: None,
             warm: WarmConfig::default(),
             root: String::new(),
-            endpoint: String::new(),
-            region: String::new(),
+            endpoint: None,
+            region: None,
         }
     }
 }

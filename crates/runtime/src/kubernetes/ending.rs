@@ -95,9 +95,8 @@ impl KubernetesRuntime {
     /// How long an attempt may be stuck for this reason.
     fn patience(&self, failure: &Failure) -> Option<Duration> {
         match failure.reason {
-            FailureReason::Unschedulable if self.config.schedule_patience_s == 0 => None,
             FailureReason::Unschedulable => {
-                Some(Duration::from_secs(self.config.schedule_patience_s))
+                self.config.schedule_patience_s.map(Duration::from_secs)
             }
             _ => Some(Duration::from_secs(self.config.image_patience_s)),
         }

@@ -37,13 +37,13 @@ pub(super) struct Endpoint {
 }
 
 impl Endpoint {
-    /// Listens at `listen`; pods come by `url`, or by the address itself where that is empty.
-    pub(super) fn open(listen: &str, url: &str) -> io::Result<(Self, TcpListener)> {
+    /// Listens at `listen`; pods come by `url`, or else by the address itself.
+    pub(super) fn open(listen: &str, url: Option<&str>) -> io::Result<(Self, TcpListener)> {
         let listener = TcpListener::bind(listen)?;
         listener.set_nonblocking(true)?;
         let url = match url {
-            "" => url_of(listener.local_addr()?)?,
-            given => given.to_owned(),
+            None => url_of(listener.local_addr()?)?,
+            Some(given) => given.to_owned(),
         };
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).map_err(|error| io::Error::other(error.to_string()))?;
@@ -162,8 +162,8 @@ mod tests {
 
     #[test]
     fn a_token_lets_in_its_own_pod_only_and_only_at_the_process_that_gave_it() {
-        let (endpoint, _listener) = Endpoint::open("127.0.0.1:0", "").unwrap();
-        let (other, _listener) = Endpoint::open("127.0.0.1:0", "").unwrap();
+        let (endpoint, _listener) = Endpoint::open("127.0.0.1:0", None).unwrap();
+        let (other, _listener) = Endpoint::open("127.0.0.1:0", None).unwrap();
         let token = endpoint.home("ff-a").token;
 
         assert!(endpoint.admit("ff-a", &request(&token)).is_ok());
@@ -175,10 +175,11 @@ mod tests {
 
     #[test]
     fn an_address_that_pods_cannot_reach_is_refused() {
-        let refused = Endpoint::open("0.0.0.0:0", "").err().unwrap();
+        let refused = Endpoint::open("0.0.0.0:0", None).err().unwrap();
         assert!(refused.to_string().contains("report_url"), "{refused}");
 
-        let (endpoint, _listener) = Endpoint::open("0.0.0.0:0", "http://10.0.0.7:9001").unwrap();
+        let (endpoint, _listener) =
+            Endpoint::open("0.0.0.0:0", Some("http://10.0.0.7:9001")).unwrap();
         assert_eq!(endpoint.home("p").url, "http://10.0.0.7:9001");
     }
 }

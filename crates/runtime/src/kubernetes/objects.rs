@@ -196,10 +196,9 @@ fn pod_spec(
         restart_policy: Some("Never".to_owned()),
         termination_grace_period_seconds: Some(GRACE_S),
         image_pull_secrets: pull_secrets(config, std::iter::empty()),
-        service_account_name: (!config.service_account.is_empty())
-            .then(|| config.service_account.clone()),
+        service_account_name: config.service_account.clone(),
         // A step talks to the API only if its service account is one that was made for it.
-        automount_service_account_token: Some(!config.service_account.is_empty()),
+        automount_service_account_token: Some(config.service_account.is_some()),
         enable_service_links: Some(false),
         ..PodSpec::default()
     }
@@ -309,10 +308,9 @@ fn small(cpu: &str, memory: &str) -> ResourceRequirements {
 /// The launcher in its own image, which brings content to the folder that the run's tasks share. No
 /// author can say what it needs.
 fn fetching(config: &KubernetesConfig) -> Container {
-    let user = config.workspace_user;
     Container {
         image_pull_policy: Some(LAUNCHER_PULL.to_owned()),
-        security_context: (user >= 0).then(|| SecurityContext {
+        security_context: config.workspace_user.map(|user| SecurityContext {
             run_as_user: Some(user),
             ..SecurityContext::default()
         }),
@@ -323,8 +321,8 @@ fn fetching(config: &KubernetesConfig) -> Container {
 
 /// Whom that folder belongs to: new volumes are often root's alone.
 fn workspace_group(spec: &AttemptSpec, config: &KubernetesConfig) -> Option<PodSecurityContext> {
-    let group = config.workspace_group;
-    (uses_workspace(spec) && group >= 0).then(|| PodSecurityContext {
+    let group = config.workspace_group.filter(|_| uses_workspace(spec));
+    group.map(|group| PodSecurityContext {
         fs_group: Some(group),
         fs_group_change_policy: Some("OnRootMismatch".to_owned()),
         ..PodSecurityContext::default()
@@ -347,8 +345,8 @@ fn pull_secrets(
 }
 
 fn pull_policy(platform: &Platform, config: &KubernetesConfig) -> Option<String> {
-    let asked = [&platform.image_pull_policy, &config.image_pull_policy];
-    asked.into_iter().find(|policy| !policy.is_empty()).cloned()
+    let asked = Some(&platform.image_pull_policy).filter(|policy| !policy.is_empty());
+    asked.or(config.image_pull_policy.as_ref()).cloned()
 }
 
 /// Whether Kubernetes takes it for a resource's name.

@@ -14,9 +14,9 @@ fn config() -> KubernetesConfig {
     KubernetesConfig {
         namespace: "default".to_owned(),
         launcher_image: "registry/ferroflow:1".to_owned(),
-        store_secret: "store".to_owned(),
+        store_secret: Some("store".to_owned()),
         root: "s3://bucket/root".to_owned(),
-        endpoint: "http://minio:9000".to_owned(),
+        endpoint: Some("http://minio:9000".to_owned()),
         ..KubernetesConfig::default()
     }
 }
@@ -276,6 +276,43 @@ fn content_for_the_workspace_is_brought_by_the_launcher_alone() {
     assert!(Class::of(&spec).is_none());
     let error = objects::pod(&fetching("file:///data/x"), &config(), None).unwrap_err();
     assert!(error.contains("use an s3:// URI"), "{error}");
+}
+
+#[test]
+fn what_is_not_given_is_left_to_the_cluster() {
+    let former = json!({
+        "launcher_image": "l:1", "service_account": "", "store_secret": "", "workspace_user": -1,
+        "workspace_group": -1, "image_pull_policy": "", "schedule_patience_s": 0,
+        "report_listen": "", "report_url": "",
+    });
+    let config: KubernetesConfig = serde_json::from_value(former).unwrap();
+    let fetching = fetching("s3://bucket/x");
+
+    let pod = objects::pod(&fetching, &config, None).unwrap();
+    let pod = pod.spec.unwrap();
+
+    assert_eq!(config.schedule_patience_s, None);
+    assert!(config.report_listen.is_none() && config.report_url.is_none());
+    assert!(pod.containers[0].security_context.is_none());
+    assert!(pod.security_context.is_none());
+    assert!(pod.service_account_name.is_none());
+    assert_eq!(pod.automount_service_account_token, Some(false));
+    let env = serde_json::to_string(&pod.containers[0].env).unwrap();
+    assert!(!env.contains("secretKeyRef"), "{env}");
+
+    let given = KubernetesConfig {
+        service_account: Some("steps".to_owned()),
+        image_pull_policy: Some("Never".to_owned()),
+        ..config
+    };
+    let pod = objects::pod(&spec(json!({})), &given, None).unwrap();
+    let pod = pod.spec.unwrap();
+    assert_eq!(pod.service_account_name.as_deref(), Some("steps"));
+    assert_eq!(pod.automount_service_account_token, Some(true));
+    assert_eq!(
+        pod.containers[0].image_pull_policy.as_deref(),
+        Some("Never")
+    );
 }
 
 #[test]

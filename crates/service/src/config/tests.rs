@@ -173,3 +173,38 @@ fn settings_of_one_type_need_no_parts() {
     let told = super::load::<Top>(None, &json!({"pipelines": {}})).unwrap_err();
     assert!(told.to_string().contains("known are data_dir"), "{told}");
 }
+
+/// Settings of which none need be given.
+#[derive(Debug, Default, Serialize, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+struct Unset {
+    #[serde(with = "ferroflow_types::unset::text")]
+    user: Option<String>,
+    #[serde(with = "ferroflow_types::unset::count")]
+    size: Option<u32>,
+    #[serde(with = "ferroflow_types::unset::id")]
+    group: Option<i64>,
+}
+
+#[test]
+fn a_variable_may_give_a_setting_that_has_no_default_or_take_it_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ferroflow.toml");
+    fs::write(&path, "user = \"1:2\"\nsize = 3\ngroup = 4\n").unwrap();
+    let read = |user: &str, size: &str, group: &str| {
+        let variables = [("USER", user), ("SIZE", size), ("GROUP", group)];
+        let variables =
+            variables.map(|(name, value)| (format!("{PREFIX}{name}"), value.to_owned()));
+        let parts = [Part::top::<Unset>()];
+        let loaded = load_from(&parts, Some(&path), variables.into_iter(), &json!({})).unwrap();
+        loaded.top::<Unset>().unwrap()
+    };
+
+    let given = Unset {
+        user: Some("1000".to_owned()),
+        size: Some(8),
+        group: Some(0),
+    };
+    assert_eq!(read("1000", "8", "0"), given);
+    assert_eq!(read("", "0", "-1"), Unset::default());
+}

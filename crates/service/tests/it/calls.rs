@@ -95,7 +95,7 @@ async fn an_error_arrives_with_its_kind_and_reason() {
 
 #[tokio::test]
 async fn calls_are_counted_by_how_they_ended_and_unknown_methods_under_one_name() {
-    let metrics = Metrics::start("", &mut Runner::default()).unwrap();
+    let metrics = Metrics::start(None, &mut Runner::default()).unwrap();
     let served = serve();
     let channel = connect(served.socket.clone());
 

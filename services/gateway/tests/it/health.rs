@@ -29,7 +29,7 @@ fn with_keys(folder: &tempfile::TempDir) -> Scene {
     let keys = folder.path().join("keys");
     std::fs::write(&keys, format!("ann:{}\n", "0".repeat(64))).unwrap();
     Scene::with(Config {
-        api_keys_file: keys.display().to_string(),
+        api_keys_file: Some(keys.display().to_string()),
         drain_s: Some(3),
         ..Config::default()
     })

@@ -54,7 +54,7 @@ impl Scene {
         let contracts = Contracts::default().with(&echo::descriptors()).unwrap();
         let config = Config {
             listen: "127.0.0.1:0".to_owned(),
-            body_max: BODY_MAX,
+            body_max: Some(BODY_MAX),
             ..config
         };
         let bus = format!("sqlite:{}", folder.path().join("events.db").display());

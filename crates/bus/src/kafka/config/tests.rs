@@ -23,7 +23,7 @@ impl Scene {
     /// What the settings (`name=value`, `@` for a file of the folder) are answered with.
     fn answer(&self, settings: &str) -> String {
         let mut config = KafkaConfig {
-            brokers: "kafka:9092".to_owned(),
+            brokers: Some("kafka:9092".to_owned()),
             ..KafkaConfig::default()
         };
         for pair in settings.split_whitespace() {
@@ -43,7 +43,7 @@ impl Scene {
                 "key" => &mut config.tls_key_file,
                 other => panic!("{other}"),
             };
-            *place = value;
+            *place = Some(value).filter(|value| !value.is_empty());
         }
         match config.client() {
             Ok(client) => client.get("security.protocol").unwrap().to_owned(),

@@ -273,7 +273,7 @@ async fn a_consumer_whose_brokers_are_away_stops_when_it_is_told_to() {
     }
     let scene = Scene::with(KafkaConfig {
         // Nobody listens there.
-        brokers: "127.0.0.1:1".to_owned(),
+        brokers: Some("127.0.0.1:1".to_owned()),
         ..KafkaConfig::default()
     });
     let (_, handler) = noting();

@@ -90,7 +90,7 @@ async fn a_relay_that_waits_stores_its_position_a_moment_later() {
 async fn a_topic_that_cannot_be_made_says_how_it_can() {
     let Some(scene) = Scene::open() else { return };
     let config = KafkaConfig {
-        replication: 7,
+        replication: Some(7),
         ..scene.config.clone()
     };
     let bus = scene.bus().await;

@@ -39,7 +39,7 @@ impl Scene {
             return None;
         };
         let config = KafkaConfig {
-            brokers,
+            brokers: Some(brokers),
             partitions: 4,
             ..KafkaConfig::default()
         };
@@ -100,7 +100,7 @@ impl Scene {
 
     pub(crate) fn client(&self) -> ClientConfig {
         let mut client = ClientConfig::new();
-        client.set("bootstrap.servers", &self.config.brokers);
+        client.set("bootstrap.servers", self.config.brokers.as_deref().unwrap());
         client
     }
 

@@ -40,12 +40,12 @@ impl Secure {
 
     fn scram(&self, mechanism: &str) -> KafkaConfig {
         KafkaConfig {
-            brokers: self.sasl_ssl.clone(),
-            security_protocol: "sasl_ssl".to_owned(),
-            sasl_mechanism: mechanism.to_owned(),
-            sasl_username: "ferroflow".to_owned(),
-            sasl_password_file: self.file("password"),
-            tls_ca_file: self.file("ca.crt"),
+            brokers: Some(self.sasl_ssl.clone()),
+            security_protocol: Some("sasl_ssl".to_owned()),
+            sasl_mechanism: Some(mechanism.to_owned()),
+            sasl_username: Some("ferroflow".to_owned()),
+            sasl_password_file: Some(self.file("password")),
+            tls_ca_file: Some(self.file("ca.crt")),
             partitions: 4,
             ..KafkaConfig::default()
         }
@@ -53,11 +53,11 @@ impl Secure {
 
     fn certificate(&self) -> KafkaConfig {
         KafkaConfig {
-            brokers: self.ssl.clone(),
-            security_protocol: "ssl".to_owned(),
-            tls_ca_file: self.file("ca.crt"),
-            tls_certificate_file: self.file("client.crt"),
-            tls_key_file: self.file("client.key"),
+            brokers: Some(self.ssl.clone()),
+            security_protocol: Some("ssl".to_owned()),
+            tls_ca_file: Some(self.file("ca.crt")),
+            tls_certificate_file: Some(self.file("client.crt")),
+            tls_key_file: Some(self.file("client.key")),
             partitions: 4,
             ..KafkaConfig::default()
         }
@@ -91,7 +91,7 @@ async fn events_go_and_come_over_tls_with_scram_and_with_a_certificate() {
         );
         let config = &scene.config;
         println!(
-            "{} {}: 20 events",
+            "{:?} {:?}: 20 events",
             config.security_protocol, config.sasl_mechanism
         );
     }
@@ -104,12 +104,12 @@ async fn a_wrong_password_and_an_unknown_authority_are_not_let_in() {
     let wrong = folder.path().join("password");
     std::fs::write(&wrong, "guessed").unwrap();
     let mut guessed = secure.scram("SCRAM-SHA-512");
-    guessed.sasl_password_file = wrong.display().to_string();
+    guessed.sasl_password_file = Some(wrong.display().to_string());
     let mut strange = secure.scram("SCRAM-SHA-512");
-    strange.tls_ca_file = secure.file("other-ca.crt");
+    strange.tls_ca_file = Some(secure.file("other-ca.crt"));
     let mut without = secure.certificate();
-    without.tls_certificate_file.clear();
-    without.tls_key_file.clear();
+    without.tls_certificate_file = None;
+    without.tls_key_file = None;
 
     for config in [guessed, strange, without] {
         let scene = Scene::with(config);

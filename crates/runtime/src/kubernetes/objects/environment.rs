@@ -75,8 +75,7 @@ pub(super) fn launcher(
             from_field("NAMESPACE", "metadata.namespace"),
         ]);
     }
-    if !config.store_secret.is_empty() {
-        let secret = config.store_secret.as_str();
+    if let Some(secret) = &config.store_secret {
         let key = |name, key| from_secret(name, secret, key, None);
         env.push(key(ACCESS_KEY_ID, "access-key-id"));
         env.push(key(SECRET_ACCESS_KEY, "secret-access-key"));

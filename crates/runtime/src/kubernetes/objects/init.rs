@@ -68,11 +68,10 @@ fn container(asked: &InitContainer, config: &KubernetesConfig) -> Container {
         mount_path: mount.mount_path.clone(),
         ..VolumeMount::default()
     });
-    let policy = config.image_pull_policy.clone();
     Container {
         name: asked.name.clone(),
         image: Some(config.image(&asked.image)),
-        image_pull_policy: Some(policy).filter(|policy| !policy.is_empty()),
+        image_pull_policy: config.image_pull_policy.clone(),
         command: list(&asked.command),
         args: list(&asked.args),
         env: Some(env.collect::<Vec<_>>()).filter(|list| !list.is_empty()),
