@@ -1,6 +1,6 @@
 //! The launcher as the first process of a container that shares its attempt's folder with the server.
 //!
-//! Everything is in that folder already, and the report goes there: nothing is transferred here, and
+//! Everything is in that folder already, and the outcome goes there: nothing is transferred here, and
 //! no keys are needed. Being told to end means that the place goes away, unless a stop was asked.
 
 use std::fs;
@@ -19,7 +19,7 @@ use crate::run::{Prepared, Surroundings, launch_with};
 /// belongs to, so that a server that is not root can remove what a container's root made.
 ///
 /// # Errors
-/// Only when not even a report can be written.
+/// Only when not even an outcome can be written.
 pub fn run(dir: &Path, shared: &[PathBuf]) -> io::Result<()> {
     let because =
         "its container was told to end (the engine stopped, or somebody stopped the container)";

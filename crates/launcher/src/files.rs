@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::outcome::no_space;
 use crate::{AttemptSpec, Outcome, family};
 
-/// How much of a log's end goes into a report.
+/// How much of a log's end goes into an outcome.
 const TAIL_MAX: u64 = 4096;
 
 /// Refuses to open a link, and does not wait for the other end of a pipe.
@@ -26,7 +26,7 @@ const NO_LINK_NO_WAIT: i32 = OFlags::NOFOLLOW
     .bits()
     .cast_signed();
 
-/// Room for a report with a log's end; a longer one needs more disk.
+/// Room for an outcome with a log's end; a longer one needs more disk.
 const RESERVE: usize = 16 * 1024;
 
 /// The folder of an attempt and what is in it.
@@ -61,13 +61,13 @@ impl AttemptFiles {
         read_json(&self.dir.join("spec.json"))
     }
 
-    /// Sets room for the report aside, so that a command that fills the disk can be told of.
+    /// Sets room for the outcome aside, so that a command that fills the disk can be told of.
     pub fn reserve(&self) -> io::Result<()> {
         fs::write(self.dir.join("outcome.part"), [b' '; RESERVE])
     }
 
-    /// Writes the report; a reader sees all of it or nothing. What was set aside is written over; a
-    /// report that is longer, and that a full disk has no room for, gives way to one that says so.
+    /// Writes the outcome; a reader sees all of it or nothing. What was set aside is written over; an
+    /// outcome that is longer, and that a full disk has no room for, gives way to one that says so.
     pub fn write_outcome(&self, outcome: &Outcome) -> io::Result<()> {
         let bytes = serde_json::to_vec(outcome)?;
         match self.put_outcome(&bytes) {
@@ -107,7 +107,7 @@ impl AttemptFiles {
         fs::rename(&part, self.dir.join("outcome.json"))
     }
 
-    /// The report, once there is one.
+    /// The outcome, once there is one.
     pub fn read_outcome(&self) -> io::Result<Option<Outcome>> {
         read_json(&self.dir.join("outcome.json"))
     }
@@ -307,7 +307,7 @@ mod tests {
 
     #[test]
     #[allow(clippy::print_stdout, reason = "says what was left out")]
-    fn a_report_that_a_full_disk_has_no_room_for_says_so() {
+    fn an_outcome_that_a_full_disk_has_no_room_for_says_so() {
         let temp = tempfile::tempdir().unwrap();
         let disk = temp.path().to_owned();
         // The mount is this thread's alone.

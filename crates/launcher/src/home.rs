@@ -62,7 +62,7 @@ pub enum HomeError {
 }
 
 impl Home {
-    /// Says that the report is in the store.
+    /// Says that the outcome is in the store.
     ///
     /// # Errors
     /// When nobody takes the word; nothing is lost by that.

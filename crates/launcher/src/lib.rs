@@ -1,7 +1,7 @@
 //! Runs a user's command beside it: prepares, executes, collects, reports.
 //!
 //! One launcher per attempt, a small process in a session of its own. It outlives the server: a
-//! server that is killed finds, when it comes back, either a launcher at work or its report.
+//! server that is killed finds, when it comes back, either a launcher at work or its outcome.
 //!
 //! ```text
 //! <attempt dir>/
@@ -11,7 +11,7 @@
 //!   cgroup        where the control group of what the command started is, if there is one
 //!   stop          somebody asked for the end
 //!   log.txt       what the command prints
-//!   outcome.json  the report, written whole or not at all
+//!   outcome.json  how it ended, written whole or not at all
 //! ```
 //!
 //! | module | holds |
@@ -76,16 +76,16 @@ pub fn main(arguments: &[std::ffi::OsString]) -> std::process::ExitCode {
         [first, folders @ ..] if first == mounts::TRY_READ_ONLY => mounts::try_read_only(folders),
         _ => return ExitCode::from(2),
     };
-    // The runtime finds no report of one that fails and says that the launcher vanished.
+    // The runtime finds no outcome of one that fails and says that the launcher vanished.
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-/// The code with which a launcher in a pod ends when it could give no report, because the store was
+/// The code with which a launcher in a pod ends when it could write no outcome, because the store was
 /// away for longer than its patience; its last words are in the container's termination message.
-pub const NO_REPORT: u8 = 75;
+pub const NO_OUTCOME: u8 = 75;
 
 pub use files::{AttemptFiles, open_own};
 pub use key::{AttemptKey, Domain, OwnerKey};

@@ -6,7 +6,7 @@ use ferroflow_types::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// The report of a launcher.
+/// How an attempt ended, as its launcher saw it, or its runtime where the launcher left nothing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
     /// When the command was started.

@@ -58,7 +58,7 @@ pub struct PodTask {
     pub home: Option<Home>,
 }
 
-/// Why not even a report could be given.
+/// Why not even an outcome could be written.
 #[derive(Debug, thiserror::Error)]
 pub enum PodError {
     /// The variables are missing or wrong.
@@ -85,7 +85,7 @@ impl PodError {
 /// Does what the variables say.
 ///
 /// # Errors
-/// Only when not even a report could be given; the runtime then judges by the pod's end.
+/// Only when not even an outcome could be written; the runtime then judges by the pod's end.
 pub async fn run() -> Result<(), PodError> {
     let variable = |name| std::env::var(name).ok();
     let task: PodTask = variable(TASK)
@@ -129,7 +129,7 @@ pub async fn run() -> Result<(), PodError> {
     {
         result = Err(of_transfer("keep the log", &error));
     }
-    report(&remote, started_at, result).await?;
+    write_outcome(&remote, started_at, result).await?;
     if let Some(home) = &task.home
         && let Err(error) = home.report().await
     {
@@ -157,7 +157,7 @@ fn tell(error: &HomeError) {
     eprintln!("ferroflow-launcher: the end is not reported, it will be found out: {cause}");
 }
 
-async fn report(
+async fn write_outcome(
     remote: &RemoteFiles,
     started_at: Timestamp,
     result: Result<Outcome, Failure>,

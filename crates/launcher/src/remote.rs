@@ -8,7 +8,7 @@
 //!   started       made just before the command    (exclusively: it never runs twice)
 //!   stop          somebody asked for the end
 //!   log.txt       what the command printed        (once it has ended)
-//!   outcome.json  the report                      (exclusively: the first one counts)
+//!   outcome.json  how it ended                     (exclusively: the first one counts)
 //! ```
 
 use std::path::Path;
@@ -165,7 +165,7 @@ impl RemoteFiles {
         self.exists("stop").await
     }
 
-    /// Writes the report unless there is one; the one that counts.
+    /// Writes the outcome unless there is one; the one that counts.
     pub async fn write_outcome(&self, outcome: Outcome) -> Result<Outcome, RemoteError> {
         let file = "outcome.json";
         let bytes =
@@ -176,7 +176,7 @@ impl RemoteFiles {
         Ok(self.read_outcome().await?.unwrap_or(outcome))
     }
 
-    /// The report, once there is one.
+    /// The outcome, once there is one.
     pub async fn read_outcome(&self) -> Result<Option<Outcome>, RemoteError> {
         self.read("outcome.json").await
     }

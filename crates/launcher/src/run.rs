@@ -1,4 +1,4 @@
-//! The launcher's life: once per attempt, from the spec to the report.
+//! The launcher's life: once per attempt, from the spec to the outcome.
 
 use std::fs::File;
 use std::io;
@@ -33,11 +33,11 @@ impl Surroundings {
     }
 }
 
-/// Runs the attempt in `dir` on this machine and writes its report; see [`launch_with`]. SIGTERM ends
+/// Runs the attempt in `dir` on this machine and writes its outcome; see [`launch_with`]. SIGTERM ends
 /// the command.
 ///
 /// # Errors
-/// Only when not even a report can be written.
+/// Only when not even an outcome can be written.
 pub fn launch(dir: &Path) -> io::Result<()> {
     let prepared = Prepared::of(dir)?;
     // Before this process enters a user namespace: from there it could not look into processes that
@@ -66,7 +66,7 @@ impl Prepared {
     /// The attempt in `dir`.
     ///
     /// # Errors
-    /// When there is no spec that can be read. What else is wrong is for the report.
+    /// When there is no spec that can be read. What else is wrong is for the outcome.
     pub(crate) fn of(dir: &Path) -> io::Result<Self> {
         let spec = AttemptFiles::new(dir)
             .read_spec()?
@@ -92,10 +92,10 @@ struct Claim {
 }
 
 impl Claim {
-    /// Takes the attempt in `dir`; `None` when another launcher has it, or when there is a report.
+    /// Takes the attempt in `dir`; `None` when another launcher has it, or when there is an outcome.
     ///
     /// Where the command was started before, nobody can know what it did, and running it again is
-    /// not for a launcher to decide: what is left of it is ended, and that is the report.
+    /// not for a launcher to decide: what is left of it is ended, and that is the outcome.
     ///
     /// # Errors
     /// When the attempt's files cannot be read.
@@ -121,11 +121,11 @@ impl Claim {
         }))
     }
 
-    /// Runs the attempt, if all is ready, and writes its report, after `look` had its say about the
+    /// Runs the attempt, if all is ready, and writes its outcome, after `look` had its say about the
     /// result.
     ///
     /// # Errors
-    /// Only when not even a report can be written.
+    /// Only when not even an outcome can be written.
     fn run(
         self,
         around: Surroundings,
@@ -133,19 +133,19 @@ impl Claim {
         Prepared { spec, ready }: Prepared,
         look: impl FnOnce(&AttemptSpec, Result<Outputs, Failure>) -> Result<Outputs, Failure>,
     ) -> io::Result<()> {
-        // Only now: one that is told to end before it listens would end without a report.
+        // Only now: one that is told to end before it listens would end without an outcome.
         AttemptFiles::write_launcher(&self.lock)?;
         let ready = self.begun.and(ready);
         let result = ready.and_then(|()| attempt(&spec, &self.files, around, orders));
-        report(&self.files, self.started_at, look(&spec, result))
+        write_outcome(&self.files, self.started_at, look(&spec, result))
     }
 }
 
-/// Runs the attempt in `dir`, if all is ready, and writes its report, after `look` had its say about
+/// Runs the attempt in `dir`, if all is ready, and writes its outcome, after `look` had its say about
 /// the result. Does nothing when another launcher has it; see [`Claim::take`].
 ///
 /// # Errors
-/// Only when not even a report can be written.
+/// Only when not even an outcome can be written.
 pub(crate) fn launch_with(
     dir: &Path,
     around: Surroundings,
@@ -189,7 +189,7 @@ fn attempt(
     })
 }
 
-fn report(
+fn write_outcome(
     files: &AttemptFiles,
     started_at: Timestamp,
     result: Result<Outputs, Failure>,

@@ -6,10 +6,10 @@
 //! ```
 //!
 //! The attempt's folder is the one of a local process, mounted at the path that it has outside, and
-//! it decides: an attempt with a report is done, whatever became of its container, the engine or us;
-//! one without is judged by what the engine says, and that becomes its report. `started` in the
+//! it decides: an attempt with an outcome is done, whatever became of its container, the engine or us;
+//! one without is judged by what the engine says, and that becomes its outcome. `started` in the
 //! folder keeps a command from running twice under one attempt. Containers are removed once their
-//! report is read; those of a server that died, when the next one starts.
+//! outcome is read; those of a server that died, when the next one starts.
 
 mod config;
 mod engine;
@@ -47,7 +47,7 @@ use ferroflow_launcher::{
 use futures::StreamExt as _;
 
 use crate::fetch::{self, Links};
-use crate::folders::{self, Folders, LOOK, failed_now, of_io, report, unless_stopped};
+use crate::folders::{self, Folders, LOOK, failed_now, of_io, read_outcome, unless_stopped};
 use crate::preparations::Preparations;
 use crate::{
     Capabilities, Destinations, EntryPoints, Layout, LogRequest, LogStream, Notes, Runtime,
@@ -83,7 +83,7 @@ struct Containers {
     contents: Contents,
     notes: Notes,
     slots: Slots,
-    /// Held while a report is decided about.
+    /// Held while an outcome is decided about.
     concluding: Mutex<HashMap<AttemptKey, Weak<tokio::sync::Mutex<()>>>>,
 }
 
@@ -135,7 +135,7 @@ impl Containers {
         for (name, key) in self.list(vec![label]).await.unwrap_or_default() {
             let files = key.map(|key| self.folders.files(&key));
             let needed = files.is_some_and(|files| {
-                files.dir().exists() && !files.read_outcome().is_ok_and(|report| report.is_some())
+                files.dir().exists() && !files.read_outcome().is_ok_and(|outcome| outcome.is_some())
             });
             if !needed {
                 remove(self.docker.clone(), name).await;
@@ -176,7 +176,7 @@ impl Containers {
     async fn start(&self, key: &AttemptKey, files: &AttemptFiles) -> Result<(), RuntimeError> {
         let name = objects::name(key);
         match persist(key, || self.docker.start_container(&name, None)).await {
-            // 404, 409: it was stopped and removed meanwhile; there is a report, or soon will be.
+            // 404, 409: it was stopped and removed meanwhile; there is an outcome, or soon will be.
             Ok(())
             | Err(Refused {
                 status: 404 | 409, ..
@@ -189,7 +189,7 @@ impl Containers {
         }
     }
 
-    /// Waits until the container has ended or is gone; why, should there be no report.
+    /// Waits until the container has ended or is gone; why, should there be no outcome.
     async fn ended(&self, key: &AttemptKey, files: &AttemptFiles) -> Result<Failure, RuntimeError> {
         let name = objects::name(key);
         let mut seen = false;
@@ -222,7 +222,7 @@ impl Containers {
         }
     }
 
-    /// The report that counts: the launcher's, or the one that follows from what was seen.
+    /// The outcome that counts: the launcher's, or the one that follows from what was seen.
     async fn conclude(
         &self,
         key: &AttemptKey,
@@ -231,7 +231,7 @@ impl Containers {
     ) -> Result<Outcome, RuntimeError> {
         let lock = self.lock_of(key);
         let _held = lock.lock().await;
-        let outcome = if let Some(outcome) = report(key, files)? {
+        let outcome = if let Some(outcome) = read_outcome(key, files)? {
             outcome
         } else {
             let outcome = failed_now(blamed(files, why()));
@@ -283,7 +283,7 @@ impl Containers {
     async fn begin(&self, spec: AttemptSpec) -> Result<(), RuntimeError> {
         let key = spec.key.clone();
         let files = self.folders.files(&key);
-        if report(&key, &files)?.is_some() || files.started() {
+        if read_outcome(&key, &files)?.is_some() || files.started() {
             return Ok(());
         }
         if let Some(state) = self.state(&key).await? {
@@ -314,7 +314,7 @@ impl Containers {
         Duration::from_secs(self.config.image_patience_s)
     }
 
-    /// The lock under which the report of an attempt is decided about.
+    /// The lock under which the outcome of an attempt is decided about.
     fn lock_of(&self, key: &AttemptKey) -> Arc<tokio::sync::Mutex<()>> {
         let mut all = self
             .concluding
@@ -330,7 +330,7 @@ impl Containers {
     }
 }
 
-/// What is said of an attempt without a report.
+/// What is said of an attempt without an outcome.
 fn blamed(files: &AttemptFiles, mut failure: Failure) -> Failure {
     if files.stop_asked() && failure.reason != FailureReason::Canceled {
         failure.reason = FailureReason::Canceled;
@@ -401,7 +401,7 @@ impl Runtime for DockerRuntime {
     async fn ensure(&self, spec: AttemptSpec) -> Result<(), RuntimeError> {
         let key = spec.key.clone();
         let files = self.containers.folders.files(&key);
-        if report(&key, &files)?.is_some() || files.started() {
+        if read_outcome(&key, &files)?.is_some() || files.started() {
             return Ok(());
         }
         // Its log and its end can be asked for from now on.
@@ -416,7 +416,7 @@ impl Runtime for DockerRuntime {
         let files = self.containers.folders.known(key)?;
         self.preparations.wait(key).await?;
         let spec = files.read_spec().map_err(of_io(key, "read its spec"))?;
-        let failure = match report(key, &files)? {
+        let failure = match read_outcome(key, &files)? {
             Some(_) => Failure::new(FailureReason::Lost, "its report vanished"),
             None if spec.is_some_and(|spec| spec.only_fetches()) => {
                 fetch::ended(key, &files).await?;

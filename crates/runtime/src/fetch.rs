@@ -31,11 +31,11 @@ pub(crate) enum Links {
     Kept,
 }
 
-/// Brings every input and writes the report. May be repeated; does nothing while another server is
+/// Brings every input and writes the outcome. May be repeated; does nothing while another server is
 /// at it.
 ///
 /// # Errors
-/// When a store is away, and when no report can be written.
+/// When a store is away, and when no outcome can be written.
 pub(crate) async fn run(
     stores: &Stores,
     spec: &AttemptSpec,

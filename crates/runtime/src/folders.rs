@@ -81,20 +81,20 @@ impl Folders {
     }
 }
 
-/// The report of an attempt, once there is one.
-pub(crate) fn report(
+/// The outcome of an attempt, once there is one.
+pub(crate) fn read_outcome(
     key: &AttemptKey,
     files: &AttemptFiles,
 ) -> Result<Option<Outcome>, RuntimeError> {
     files.read_outcome().map_err(of_io(key, "read its report"))
 }
 
-/// The report of an attempt whose command never ran, or ended unseen.
+/// The outcome of an attempt whose command never ran, or ended unseen.
 pub(crate) fn fail(files: &AttemptFiles, failure: Failure) -> io::Result<()> {
     files.write_outcome(&failed_now(failure))
 }
 
-/// A failure as a report of this moment.
+/// A failure as an outcome of this moment.
 pub(crate) fn failed_now(failure: Failure) -> Outcome {
     let now = SystemClock.now();
     Outcome {
@@ -164,7 +164,7 @@ impl Following {
             if self.ended || !self.follow {
                 return Ok(None);
             }
-            // What was printed before the report is there once more after this look.
+            // What was printed before the outcome is there once more after this look.
             self.ended = self.files.read_outcome()?.is_some() || self.launcher_vanished()?;
             if !self.ended {
                 tokio::time::sleep(LOOK).await;

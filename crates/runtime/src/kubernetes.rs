@@ -6,8 +6,8 @@
 //!          ──► outcome.json from the store
 //! ```
 //!
-//! The store decides: an attempt with a report is done, whatever became of its pod, its node or of
-//! us; one without is judged by its pod's status, and that becomes its report. `started` in the
+//! The store decides: an attempt with an outcome is done, whatever became of its pod, its node or of
+//! us; one without is judged by its pod's status, and that becomes its outcome. `started` in the
 //! store keeps a command from running twice under one attempt.
 
 mod affinity;
@@ -334,7 +334,7 @@ fn of_remote(key: &AttemptKey) -> impl FnOnce(RemoteError) -> RuntimeError {
     }
 }
 
-/// Writes the report of an attempt that has none of its launcher; the one that counts.
+/// Writes the outcome of an attempt that has none of its launcher; the one that counts.
 async fn fail(
     remote: &RemoteFiles,
     key: &AttemptKey,
@@ -418,7 +418,7 @@ impl Runtime for KubernetesRuntime {
         let failure = self.pod_ended(key, &name).await;
         let outcome = match remote.read_outcome().await.map_err(of_remote(key))? {
             Some(outcome) => outcome,
-            None => self.report_for(key, &name, &remote, failure).await?,
+            None => self.outcome_for(key, &name, &remote, failure).await?,
         };
         self.collect_garbage(key, &name).await;
         Ok(outcome)

@@ -26,7 +26,7 @@ use tokio::sync::watch;
 
 use crate::checks::check_inputs;
 use crate::fetch::{self, Links};
-use crate::folders::{self, Folders, LOOK, fail, failed_now, of_io, report, unless_stopped};
+use crate::folders::{self, Folders, LOOK, fail, failed_now, of_io, read_outcome, unless_stopped};
 use crate::preparations::Preparations;
 use crate::{
     Capabilities, Destinations, EntryPoints, Layout, LogRequest, LogStream, Notes, Runtime,
@@ -149,7 +149,7 @@ impl Processes {
     async fn begin(&self, spec: AttemptSpec) -> Result<(), RuntimeError> {
         let key = spec.key.clone();
         let files = self.folders.files(&key);
-        if report(&key, &files)?.is_some() {
+        if read_outcome(&key, &files)?.is_some() {
             return Ok(());
         }
         if spec.only_fetches() {
@@ -166,7 +166,7 @@ impl Processes {
                 let failure = Failure::new(reason, format!("cannot prepare the attempt: {error}"));
                 return fail(&files, failure).map_err(of_io(&key, "write its report"));
             }
-            if report(&key, &files)?.is_some() {
+            if read_outcome(&key, &files)?.is_some() {
                 return Ok(());
             }
         }
@@ -220,7 +220,7 @@ impl Processes {
         self.children.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is said of an attempt that left no report.
+    /// What is said of an attempt that left no outcome.
     fn vanished(files: &AttemptFiles) -> Failure {
         let (reason, message) = if files.stop_asked() {
             (FailureReason::Canceled, "it was stopped")
@@ -233,13 +233,13 @@ impl Processes {
         failure
     }
 
-    /// Ends what a launcher that was killed left; one that gave its report left nothing.
+    /// Ends what a launcher that was killed left; one that wrote its outcome left nothing.
     async fn end_leftovers(
         &self,
         key: &AttemptKey,
         files: &AttemptFiles,
     ) -> Result<(), RuntimeError> {
-        if !files.started() || report(key, files)?.is_some() {
+        if !files.started() || read_outcome(key, files)?.is_some() {
             return Ok(());
         }
         let (files, whose) = (files.clone(), key.clone());
@@ -315,7 +315,7 @@ impl Runtime for ProcessRuntime {
     async fn ensure(&self, spec: AttemptSpec) -> Result<(), RuntimeError> {
         let key = spec.key.clone();
         let files = self.processes.folders.files(&key);
-        if report(&key, &files)?.is_some() {
+        if read_outcome(&key, &files)?.is_some() {
             return Ok(());
         }
         // Its log and its end can be asked for from now on.
@@ -334,7 +334,7 @@ impl Runtime for ProcessRuntime {
             .await
             .map_err(of_io(key, "wait for its launcher"))?;
         inputs::forget(&files.dir().join(COPIES));
-        if let Some(outcome) = report(key, &files)? {
+        if let Some(outcome) = read_outcome(key, &files)? {
             return Ok(outcome);
         }
         self.processes.end_leftovers(key, &files).await?;

@@ -59,7 +59,7 @@ fn ended(done: &Result<(), ferroflow_launcher::pod::PodError>) -> ExitCode {
     let _unsaid = std::fs::write("/dev/termination-log", said).is_err();
     let code = told(done);
     if error.is_away() {
-        ExitCode::from(ferroflow_launcher::NO_REPORT)
+        ExitCode::from(ferroflow_launcher::NO_OUTCOME)
     } else {
         code
     }

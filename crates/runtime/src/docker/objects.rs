@@ -49,7 +49,7 @@ const LAUNCHER: &str = "/ferroflow/launcher";
 /// Schemes of URIs and where KFP's executors look for them.
 const SCHEMES: [&str; 4] = ["s3", "minio", "gcs", "oci"];
 
-/// Seconds between being told to end and being ended: the launcher's patience and its report.
+/// Seconds between being told to end and being ended: the launcher's patience and its outcome.
 pub(super) const STOP_S: i32 = 8;
 
 /// What package managers and changes of the user need; the rest of Docker's default is dropped.

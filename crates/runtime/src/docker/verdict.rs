@@ -1,4 +1,4 @@
-//! What the engine says of an attempt that left no report.
+//! What the engine says of an attempt that left no outcome.
 
 use bollard::models::{ContainerState, ContainerStateStatusEnum};
 use ferroflow_launcher::{AttemptSpec, Failure, FailureReason};
@@ -10,7 +10,7 @@ pub(super) enum Verdict {
     Created,
     /// It is at work.
     AtWork,
-    /// It has ended; if there is no report, this is why.
+    /// It has ended; if there is no outcome, this is why.
     Ended(Failure),
 }
 

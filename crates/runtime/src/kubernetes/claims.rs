@@ -26,7 +26,7 @@ use crate::RuntimeError;
 type Arguments = Map<String, Value>;
 
 impl KubernetesRuntime {
-    /// Does the operation and writes its report.
+    /// Does the operation and writes its outcome.
     pub(super) async fn operate(
         &self,
         spec: &AttemptSpec,

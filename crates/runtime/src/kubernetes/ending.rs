@@ -1,4 +1,4 @@
-//! How an attempt's end is noticed, judged where its launcher gave no report, and cleaned up after.
+//! How an attempt's end is noticed, judged where its launcher left no outcome, and cleaned up after.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,7 @@ impl KubernetesRuntime {
     }
 
     /// Waits until the launcher has reported, or the pod has ended, cannot start, or is gone; why,
-    /// should there be no report.
+    /// should there be no outcome.
     pub(super) async fn pod_ended(&self, key: &AttemptKey, name: &str) -> Failure {
         let mut pod = self.index.subscribe(name);
         let begun = Instant::now();
@@ -102,8 +102,8 @@ impl KubernetesRuntime {
         }
     }
 
-    /// The report of an attempt whose launcher gave none, with what its container printed.
-    pub(super) async fn report_for(
+    /// The outcome of an attempt whose launcher left none, with what its container printed.
+    pub(super) async fn outcome_for(
         &self,
         key: &AttemptKey,
         pod: &str,
@@ -121,7 +121,7 @@ impl KubernetesRuntime {
         fail(remote, key, failure).await
     }
 
-    /// Deletes the pod of an attempt whose report is kept.
+    /// Deletes the pod of an attempt whose outcome is kept.
     pub(super) async fn collect_garbage(&self, key: &AttemptKey, name: &str) {
         let pods = self.pods(&key.owner);
         let deleted = pods.delete(name, &DeleteParams::background()).await;

@@ -30,7 +30,7 @@ pub(super) enum Seen {
 pub(super) struct Known {
     /// As it was seen last.
     pub(super) seen: Seen,
-    /// Its launcher has said that the attempt's report is in the store.
+    /// Its launcher has said that the attempt's outcome is in the store.
     pub(super) reported: bool,
     /// A direct answer of the API told of it while pods are listed: the list may be older.
     noted: bool,

@@ -1,7 +1,7 @@
 //! Keeps order among pods: fills the pool of warm ones, and deletes what nobody needs any more.
 //!
 //! A pod is deleted by whoever observed its attempt. If that one died in between, the pod is found
-//! here: it has ended, its report is in the store, and nobody has looked after it for a while.
+//! here: it has ended, its outcome is in the store, and nobody has looked after it for a while.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -82,7 +82,7 @@ impl Keeper {
         }
     }
 
-    /// Deletes pods of attempts that ended `ENDED_PATIENCE` ago and have a report; `ended` remembers
+    /// Deletes pods of attempts that ended `ENDED_PATIENCE` ago and have an outcome; `ended` remembers
     /// since when each has been seen like that.
     async fn sweep(&self, ended: &mut HashMap<String, Instant>) {
         let over = self.index.find(|pod| {
@@ -95,15 +95,15 @@ impl Keeper {
             let since = ended.get(&name).copied().unwrap_or(now);
             if now.saturating_duration_since(since) < ENDED_PATIENCE {
                 seen.insert(name, since);
-            } else if self.is_reported(&pod).await {
+            } else if self.has_outcome(&pod).await {
                 self.delete(&name).await;
             }
         }
         *ended = seen;
     }
 
-    /// Whether the store has the report of the pod's attempt; no while that cannot be known.
-    async fn is_reported(&self, pod: &Pod) -> bool {
+    /// Whether the store has the outcome of the pod's attempt; no while that cannot be known.
+    async fn has_outcome(&self, pod: &Pod) -> bool {
         let Some(key) = objects::attempt_of(pod) else {
             return false;
         };

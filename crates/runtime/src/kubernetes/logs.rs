@@ -75,7 +75,7 @@ impl KubernetesRuntime {
         Ok(chunks.boxed())
     }
 
-    /// The log that is kept with the report.
+    /// The log that is kept with the outcome.
     pub(super) async fn kept(&self, remote: &RemoteFiles, offset: u64) -> io::Result<LogStream> {
         let log = remote.log();
         let found = match log.store.get_opts(&log.path, GetOptions::default()).await {

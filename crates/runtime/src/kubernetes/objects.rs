@@ -77,7 +77,7 @@ const LAUNCHER_NAME: &str = "launcher";
 /// When the launcher's image is pulled.
 const LAUNCHER_PULL: &str = "IfNotPresent";
 
-/// Seconds between being told to end and being ended: the launcher's patience and its report.
+/// Seconds between being told to end and being ended: the launcher's patience and its outcome.
 pub(super) const GRACE_S: i64 = 15;
 
 /// Seconds that a pod may take beside its command's limit before the node ends it.

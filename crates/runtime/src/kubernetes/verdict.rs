@@ -1,6 +1,6 @@
-//! What a pod's status says of an attempt that left no report.
+//! What a pod's status says of an attempt that left no outcome.
 
-use ferroflow_launcher::{Failure, FailureReason, NO_REPORT};
+use ferroflow_launcher::{Failure, FailureReason, NO_OUTCOME};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
 use super::objects::MAIN;
@@ -13,7 +13,7 @@ const KILLED: [i32; 2] = [128 + 9, 128 + 15];
 pub(super) enum Verdict {
     /// It is at work, or about to be.
     AtWork,
-    /// It has ended; if there is no report, this is why.
+    /// It has ended; if there is no outcome, this is why.
     Ended(Failure),
     /// It cannot start; it may yet, when somebody helps.
     Stuck(Failure),
@@ -182,7 +182,7 @@ fn ended_container(pod: &Pod) -> Option<Failure> {
     }
     let said = state.message.clone().unwrap_or_default();
     let name = &container.name;
-    if name == MAIN && code == i32::from(NO_REPORT) {
+    if name == MAIN && code == i32::from(NO_OUTCOME) {
         return Some(Failure::new(
             FailureReason::StoreAway,
             format!(

@@ -24,7 +24,7 @@ use crate::domain::request::{Refusal, Request};
 use crate::domain::run::Run;
 use crate::store;
 use crate::store::ownership::{Claim, Runs};
-use crate::workers::attempt::{Granted, Report};
+use crate::workers::attempt::{Granted, Message};
 
 /// Events that attempts may have waiting; more make them wait before they go on.
 const EVENTS_MAX: usize = 1024;
@@ -39,8 +39,8 @@ pub(crate) struct Actor {
     pub(super) claim: Claim,
     /// What is known of the run.
     pub(super) memory: Memory,
-    pub(super) reports: mpsc::Sender<Report>,
-    incoming: mpsc::Receiver<Report>,
+    pub(super) mailbox: mpsc::Sender<Message>,
+    incoming: mpsc::Receiver<Message>,
     /// Attempts that are watched and timers that tick.
     pub(super) helpers: JoinSet<()>,
     /// Attempts that got a slot, and go on once that is stored.
@@ -51,7 +51,7 @@ pub(crate) struct Actor {
 pub(super) struct Loaded {
     pub(super) run: Run,
     pub(super) state: RunState,
-    /// Artifacts of reports that the next step stores.
+    /// Artifacts of outcomes that the next step stores.
     pub(super) fresh: Vec<StoredArtifact>,
 }
 
@@ -69,36 +69,36 @@ pub(super) enum Memory {
 
 /// Why an actor goes on by itself.
 pub(crate) enum Woken {
-    Report(Report),
+    Message(Message),
     Deadline,
 }
 
 impl Actor {
     pub(super) fn new(ctx: Arc<Ctx>, claim: Claim) -> Self {
-        let (reports, incoming) = mpsc::channel(EVENTS_MAX);
+        let (mailbox, incoming) = mpsc::channel(EVENTS_MAX);
         Self {
             ctx,
             id: claim.key,
             claim,
             memory: Memory::Unread,
-            reports,
+            mailbox,
             incoming,
             helpers: JoinSet::new(),
             granted: Vec::new(),
         }
     }
 
-    /// One batch of reports.
-    async fn take(&mut self, first: Report) -> Result<(), Error> {
+    /// One batch of messages.
+    async fn take(&mut self, first: Message) -> Result<(), Error> {
         let mut batch = vec![first];
         while batch.len() < BATCH_MAX
-            && let Ok(report) = self.incoming.try_recv()
+            && let Ok(message) = self.incoming.try_recv()
         {
-            batch.push(report);
+            batch.push(message);
         }
         let mut events = Vec::with_capacity(batch.len());
-        for report in batch {
-            events.push(self.event_of(report).await?);
+        for message in batch {
+            events.push(self.event_of(message).await?);
         }
         self.step(events, Vec::new(), None).await
     }
@@ -180,14 +180,14 @@ impl ferroflow_ownership::Actor for Actor {
             }
         };
         tokio::select! {
-            Some(report) = self.incoming.recv() => Woken::Report(report),
+            Some(message) = self.incoming.recv() => Woken::Message(message),
             () = passed => Woken::Deadline,
         }
     }
 
     async fn handle(&mut self, event: Woken) -> Result<(), Error> {
         match event {
-            Woken::Report(report) => self.take(report).await,
+            Woken::Message(message) => self.take(message).await,
             Woken::Deadline => {
                 let events = vec![Event::DeadlinePassed];
                 self.step(events, Vec::new(), None).await

@@ -23,8 +23,8 @@ use crate::app::owner;
 
 /// What an actor is told by those who work for it.
 #[derive(Debug)]
-pub(crate) enum Report {
-    /// A slot is taken, the command waits for the word to start.
+pub(crate) enum Message {
+    /// A slot is taken; the command starts once the actor has stored that.
     Granted(Granted),
     /// The command has not begun: what it waits for, empty for nothing.
     Noted {
@@ -47,7 +47,7 @@ pub(crate) enum Report {
     RetryDue { task: TaskId },
 }
 
-/// The runtime's name for an attempt.
+/// The key by which the runtime finds an attempt again.
 pub(super) fn key(state: &RunState, ix: TaskIx, attempt: u32) -> AttemptKey {
     let facts = state.facts();
     AttemptKey {
@@ -57,7 +57,7 @@ pub(super) fn key(state: &RunState, ix: TaskIx, attempt: u32) -> AttemptKey {
     }
 }
 
-/// The engine's name for it.
+/// The task and number that a key was made of.
 fn task_of(key: &AttemptKey) -> (TaskId, u32) {
     (TaskId::new(key.item), key.attempt)
 }
@@ -206,7 +206,8 @@ fn kind_of(kind: ParameterType) -> ParameterKind {
     }
 }
 
-/// The wait before what is away is asked again; its own client has been patient by then.
+/// The wait before a store that is away is asked again. Its client has retried for a while by then, so a
+/// shorter wait would only add load to a store that comes back.
 const AWAY: Duration = Duration::from_secs(5);
 
 /// Asks until somebody knows how the attempt ended. A store that is away says nothing of a command
@@ -242,7 +243,7 @@ async fn pass_on(
     notes: &Notes,
     key: &AttemptKey,
     mut told: String,
-    reports: &mpsc::Sender<Report>,
+    mailbox: &mpsc::Sender<Message>,
 ) -> std::convert::Infallible {
     let (task, attempt) = task_of(key);
     let mut said = notes.listen(key);
@@ -251,12 +252,12 @@ async fn pass_on(
         let note = said.borrow_and_update().clone().unwrap_or_default();
         if note != told {
             told.clone_from(&note);
-            let report = Report::Noted {
+            let message = Message::Noted {
                 task,
                 attempt,
                 note,
             };
-            tell(reports, report).await;
+            tell(mailbox, message).await;
         }
         // The notes are there as long as the runtime.
         if said.changed().await.is_err() {
@@ -279,15 +280,15 @@ pub(super) struct Launch {
 pub(crate) struct Granted {
     pub(super) task: TaskId,
     pub(super) attempt: u32,
-    /// Lets it begin; dropped when it must not.
+    /// Sent once the grant is stored, and the command starts; dropped if it must not start.
     pub(super) go: oneshot::Sender<()>,
 }
 
-/// Waits for a slot, runs the attempt, reports its end.
+/// Waits for a slot, runs the attempt, tells its end.
 pub(super) async fn watch(
     runtime: Arc<dyn Runtime>,
     launch: Launch,
-    reports: mpsc::Sender<Report>,
+    mailbox: mpsc::Sender<Message>,
 ) {
     let Launch { spec, slot, note } = launch;
     let (task, attempt) = task_of(&spec.key);
@@ -297,7 +298,7 @@ pub(super) async fn watch(
         let slot = runtime.slots().take().await;
         let (go, told) = oneshot::channel();
         let granted = Granted { task, attempt, go };
-        tell(&reports, Report::Granted(granted)).await;
+        tell(&mailbox, Message::Granted(granted)).await;
         if told.await.is_err() {
             // It was cancelled while it waited.
             return;
@@ -311,47 +312,49 @@ pub(super) async fn watch(
         runtime.observe(&key).await
     });
     let outcome = tokio::select! {
-        // Who listens first misses nothing.
+        // A note that is said before `pass_on` subscribes is not seen, and `ensure` may say one at once:
+        // `biased` polls `pass_on` first.
         biased;
-        never = pass_on(notes, &key, note, &reports) => match never {},
+        never = pass_on(notes, &key, note, &mailbox) => match never {},
         outcome = ended => outcome,
     };
     drop(slot);
-    tell_end(&reports, &key, outcome).await;
+    tell_end(&mailbox, &key, outcome).await;
 }
 
-/// Stops an attempt and reports its end, whether or not somebody else watches it.
+/// Stops an attempt and tells its end, whether or not somebody else watches it.
 pub(super) async fn stop(
     runtime: Arc<dyn Runtime>,
     key: AttemptKey,
-    reports: mpsc::Sender<Report>,
+    mailbox: mpsc::Sender<Message>,
 ) {
     let outcome = until_known(&key, None, || async {
         runtime.stop(&key).await?;
         runtime.observe(&key).await
     })
     .await;
-    tell_end(&reports, &key, outcome).await;
+    tell_end(&mailbox, &key, outcome).await;
 }
 
 async fn tell_end(
-    reports: &mpsc::Sender<Report>,
+    mailbox: &mpsc::Sender<Message>,
     key: &AttemptKey,
     outcome: Result<Outcome, RuntimeError>,
 ) {
     let (task, attempt) = task_of(key);
-    let report = Report::Ended {
+    let message = Message::Ended {
         task,
         attempt,
         outcome,
     };
-    tell(reports, report).await;
+    tell(mailbox, message).await;
 }
 
-/// Tells the actor; one that is gone needs no report.
-pub(super) async fn tell(reports: &mpsc::Sender<Report>, report: Report) {
-    if reports.send(report).await.is_err() {
-        tracing::debug!("the actor is gone, its report is found at the next start");
+/// Sends a message. An actor that has stopped reads the outcome from the runtime at its next start, so a
+/// message to it may be lost.
+pub(super) async fn tell(mailbox: &mpsc::Sender<Message>, message: Message) {
+    if mailbox.send(message).await.is_err() {
+        tracing::debug!("the actor is gone, the outcome is found at the next start");
     }
 }
 

@@ -11,7 +11,7 @@ use ferroflow_types::error::chain;
 use ferroflow_types::{Error, Namespace};
 
 use super::actor::{Actor, Loaded};
-use super::attempt::{self, Report};
+use super::attempt::{self, Message};
 use crate::app::Ctx;
 use crate::app::artifacts::noted;
 use crate::store;
@@ -21,7 +21,7 @@ use crate::store;
 const AT_ONCE: Duration = Duration::from_millis(50);
 
 impl Actor {
-    /// Asks the cache; the answer comes now, or as a report.
+    /// Asks the cache; the answer comes now, or as a message.
     pub(super) async fn look_up(
         &mut self,
         loaded: &Loaded,
@@ -38,10 +38,10 @@ impl Actor {
             let answer = answer?;
             return Ok(Some(Event::CacheAnswered { task, answer }));
         }
-        let reports = self.reports.clone();
+        let mailbox = self.mailbox.clone();
         self.helpers.spawn(async move {
             let answer = work.await;
-            attempt::tell(&reports, Report::Looked { task, answer }).await;
+            attempt::tell(&mailbox, Message::Looked { task, answer }).await;
         });
         Ok(None)
     }

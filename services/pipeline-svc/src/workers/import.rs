@@ -13,7 +13,7 @@ use ferroflow_types::{Error, TaskId, Timestamp};
 use serde_json::{Map, Value};
 
 use super::actor::{Actor, Loaded, Memory};
-use super::attempt::{self, Report};
+use super::attempt::{self, Message};
 use crate::domain::artifact::StoredArtifact;
 use crate::store;
 
@@ -21,15 +21,15 @@ use crate::store;
 type Imported = Result<(Arc<Artifact>, Option<StoredArtifact>), TaskError>;
 
 impl Actor {
-    /// A report as an event; artifacts get their numbers here.
-    pub(super) async fn event_of(&mut self, report: Report) -> Result<Event, Error> {
-        let (task, attempt, outcome) = match report {
-            Report::Granted(granted) => {
+    /// A message as an event; artifacts get their numbers here.
+    pub(super) async fn event_of(&mut self, message: Message) -> Result<Event, Error> {
+        let (task, attempt, outcome) = match message {
+            Message::Granted(granted) => {
                 let (task, attempt) = (granted.task, granted.attempt);
                 self.granted.push(granted);
                 return Ok(Event::SlotGranted { task, attempt });
             }
-            Report::Noted {
+            Message::Noted {
                 task,
                 attempt,
                 note,
@@ -40,12 +40,12 @@ impl Actor {
                     note,
                 });
             }
-            Report::Looked { task, answer } => {
+            Message::Looked { task, answer } => {
                 let answer = answer?;
                 return Ok(Event::CacheAnswered { task, answer });
             }
-            Report::RetryDue { task } => return Ok(Event::RetryDue { task }),
-            Report::Ended {
+            Message::RetryDue { task } => return Ok(Event::RetryDue { task }),
+            Message::Ended {
                 task,
                 attempt,
                 outcome,
@@ -68,7 +68,7 @@ impl Actor {
         })
     }
 
-    /// Gives numbers to what an attempt made, unless its report comes too late to count.
+    /// Gives numbers to what an attempt made, unless its outcome comes too late to count.
     async fn number(
         &mut self,
         id: TaskId,

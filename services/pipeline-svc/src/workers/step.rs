@@ -11,7 +11,7 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::actor::{Actor, Loaded, Memory};
-use super::attempt::{self, Launch, Report};
+use super::attempt::{self, Launch, Message};
 use crate::app::step::{Changes, Driver, Stored, delete_run, store_step};
 
 /// What a step changes and asks for.
@@ -172,8 +172,8 @@ impl Actor {
         while self.helpers.try_join_next().is_some() {}
         for launch in step.launches {
             let runtime = Arc::clone(&self.ctx.runtime);
-            let reports = self.reports.clone();
-            self.helpers.spawn(attempt::watch(runtime, launch, reports));
+            let mailbox = self.mailbox.clone();
+            self.helpers.spawn(attempt::watch(runtime, launch, mailbox));
         }
         for granted in self.granted.drain(..) {
             let begins = loaded.state.tasks().any(|(_, task)| {
@@ -189,15 +189,15 @@ impl Actor {
             let key = attempt::key(&loaded.state, ix, attempt);
             let runtime = Arc::clone(&self.ctx.runtime);
             self.helpers
-                .spawn(attempt::stop(runtime, key, self.reports.clone()));
+                .spawn(attempt::stop(runtime, key, self.mailbox.clone()));
         }
         for (ix, at) in step.timers {
             let task = loaded.state.task(ix).id;
             let wait = at.since(self.ctx.clock.now());
-            let reports = self.reports.clone();
+            let mailbox = self.mailbox.clone();
             self.helpers.spawn(async move {
                 tokio::time::sleep(wait).await;
-                attempt::tell(&reports, Report::RetryDue { task }).await;
+                attempt::tell(&mailbox, Message::RetryDue { task }).await;
             });
         }
     }
@@ -214,7 +214,7 @@ impl Actor {
             .filter(|(_, task)| task.state == TaskState::Running);
         let stops: Vec<_> = running
             .map(|(ix, task)| attempt::key(&loaded.state, ix, task.attempt))
-            .map(|key| attempt::stop(Arc::clone(&self.ctx.runtime), key, self.reports.clone()))
+            .map(|key| attempt::stop(Arc::clone(&self.ctx.runtime), key, self.mailbox.clone()))
             .collect();
         futures::future::join_all(stops).await;
         let (db, now) = (&self.ctx.db, self.ctx.now());
