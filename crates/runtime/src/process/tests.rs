@@ -97,9 +97,9 @@ async fn one_that_is_stopped_while_it_is_prepared_is_canceled() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", silent.local_addr().unwrap());
     let stores = Stores::new(S3Config {
-        endpoint,
-        access_key_id: "key".to_owned().into(),
-        secret_access_key: "secret".to_owned().into(),
+        endpoint: Some(endpoint),
+        access_key_id: Some("key".to_owned().into()),
+        secret_access_key: Some("secret".to_owned().into()),
         ..S3Config::default()
     });
     let runtime = over(data.path(), stores);
