@@ -157,25 +157,18 @@ impl From<DbError> for Error {
                 "DATA_INCONSISTENT",
                 "stored data is inconsistent",
             ),
-            DbError::PageToken => (
-                ErrorKind::Invalid,
-                "PAGE_TOKEN_INVALID",
-                "Invalid page token",
-            ),
+            DbError::PageToken => {
+                let problem = "it is not one that this server gave";
+                let field = FieldViolation::new("page_token", problem);
+                return Self::violations("PAGE_TOKEN_INVALID", "Invalid page token", vec![field])
+                    .caused_by(error);
+            }
             DbError::Migration { .. } | DbError::Statement(_) => (
                 ErrorKind::Internal,
                 "INTERNAL",
                 "the database refused a statement",
             ),
         };
-        let told = match &error {
-            DbError::PageToken => {
-                let problem = "it is not one that this server gave";
-                let field = FieldViolation::new("page_token", problem);
-                Self::violations(reason, message, vec![field])
-            }
-            _ => Self::new(kind, reason, message),
-        };
-        told.caused_by(error)
+        Self::new(kind, reason, message).caused_by(error)
     }
 }

@@ -28,16 +28,24 @@ fn wrong(field: &str, problem: impl Into<String>) -> Error {
     Error::violations("LIST_INVALID", "Invalid input error", violations)
 }
 
+/// Entries on a page: `default` of them where the request says 0, and at most `max`.
+///
+/// # Errors
+/// Invalid for a negative size.
+pub fn page_size(given: i32, default: i64, max: i64) -> Result<i64, Error> {
+    match i64::from(given) {
+        0 => Ok(default),
+        size @ 1.. => Ok(size.min(max)),
+        size => Err(wrong("page_size", format!("{size} must not be negative"))),
+    }
+}
+
 /// The listing that a request asks for.
 ///
 /// # Errors
 /// Invalid, with the field that is wrong.
 pub fn listing(request: &ListRequest) -> Result<Listing, Error> {
-    let page_size = match i64::from(request.page_size) {
-        0 => PAGE_DEFAULT,
-        size @ 1.. => size.min(PAGE_MAX),
-        size => return Err(wrong("page_size", format!("{size} must not be negative"))),
-    };
+    let page_size = page_size(request.page_size, PAGE_DEFAULT, PAGE_MAX)?;
     let predicates = match request.filter.as_str() {
         "" => Vec::new(),
         text => predicates(text)?,

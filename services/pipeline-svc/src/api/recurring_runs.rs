@@ -12,7 +12,7 @@ use ferroflow_proto::pipelines::v1::{ListDueTimesRequest, ListDueTimesResponse};
 use ferroflow_schedule::{Limits, Trigger, When};
 use ferroflow_service::grpc::caller;
 use ferroflow_service::listing::ListRequest;
-use ferroflow_service::request::{invalid, parsed, parsed_opt, time_opt};
+use ferroflow_service::request::{invalid, natural, parsed, parsed_opt, time_opt};
 use ferroflow_types::{Caller, Timestamp};
 use serde_json::Value;
 use tonic::{Request, Response, Status};
@@ -24,8 +24,8 @@ use crate::app::recurring_runs::{self, CreateRecurringRun};
 use crate::domain::recurring::{PipelineChoice, RecurringRun};
 
 /// Due times in one answer.
-const DUE_TIMES_MAX: i32 = 1000;
-const DUE_TIMES_DEFAULT: i32 = 5;
+const DUE_TIMES_MAX: usize = 1000;
+const DUE_TIMES_DEFAULT: usize = 5;
 
 const RECURRING_RUN: &str = "recurring_run";
 
@@ -297,12 +297,10 @@ impl ScheduleService for Api {
         let caller = caller(&request)?;
         let given = request.get_ref();
         let id = parsed("recurring_run_id", &given.recurring_run_id)?;
-        let count = match given.page_size {
+        let count = match natural("page_size", given.page_size)? {
             0 => DUE_TIMES_DEFAULT,
-            size @ 1.. => size.min(DUE_TIMES_MAX),
-            _ => return Err(invalid("page_size", "it must not be negative")),
+            size => DUE_TIMES_MAX.min(size),
         };
-        let count = usize::try_from(count).unwrap_or_default();
         let found = recurring_runs::due_times(&self.ctx, &caller, id, count)
             .await
             .map_err(failed)?;

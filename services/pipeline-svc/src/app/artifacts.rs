@@ -6,7 +6,8 @@ use ferroflow_artifacts::contents::{Noted, State};
 use ferroflow_artifacts::read::{self, Inner, ReadError, Reading};
 use ferroflow_db::page;
 use ferroflow_pipeline_engine::artifact::Artifact;
-use ferroflow_types::{Caller, Error, ErrorKind, FieldViolation, RunId, TaskId};
+use ferroflow_service::listing;
+use ferroflow_types::{Caller, Error, ErrorKind, RunId, TaskId};
 use futures::StreamExt as _;
 
 use super::{Ctx, runs, tasks};
@@ -15,11 +16,6 @@ use crate::store;
 
 /// The largest page.
 const PAGE_MAX: i64 = 200;
-
-fn negative_size() -> Error {
-    let violations = vec![FieldViolation::new("page_size", "it must not be negative")];
-    Error::violations("LIST_INVALID", "Invalid input error", violations)
-}
 
 /// A page of artifacts, and the token of the next.
 pub(crate) async fn list_artifacts(
@@ -34,11 +30,7 @@ pub(crate) async fn list_artifacts(
     } else {
         page::decode(page_token)?
     };
-    let size = match i64::from(page_size) {
-        ..0 => return Err(negative_size()),
-        0 => PAGE_MAX,
-        size => size.min(PAGE_MAX),
-    };
+    let size = listing::page_size(page_size, PAGE_MAX, PAGE_MAX)?;
     let mut tx = ctx.db.begin_read().await?;
     let mut found = store::artifacts::list(&mut tx, caller, maker, after, size + 1).await?;
     if found.is_empty() {
@@ -122,7 +114,7 @@ fn unread(error: ReadError) -> Error {
 }
 
 /// The largest page of files.
-const FILES_MAX: usize = 1000;
+const FILES_MAX: i64 = 1000;
 
 /// A page of the files of an artifact that is a folder, and the token of the next.
 pub(crate) async fn list_files(
@@ -137,11 +129,8 @@ pub(crate) async fn list_files(
     } else {
         page::decode(page_token)?
     };
-    let size = match usize::try_from(page_size) {
-        Ok(0) => FILES_MAX,
-        Ok(size) => size.min(FILES_MAX),
-        Err(_) => return Err(negative_size()),
-    };
+    let size = listing::page_size(page_size, FILES_MAX, FILES_MAX)?;
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
     let artifact = get_artifact(ctx, caller, id).await?.artifact;
     let mut files = match read::files(&ctx.stores, &artifact.uri, &after).await {
         // What is not in a store of ours has no files that could be listed.

@@ -34,8 +34,8 @@ fn later(key: &str, kind: Type, direction: Direction, predicates: Vec<Predicate>
 
 #[tokio::test]
 async fn sorted_pages_are_read_in_the_order_of_an_index_that_begins_with_the_namespace() {
-    let (_folder, databases) = databases().await;
-    let (_, db) = &databases[0];
+    let databases = databases().await;
+    let db = &databases[0].db;
     let within = Within::namespace(&Namespace::single_user());
     let of_pipeline = Within::parent("pipeline_id", "p");
     for (table, within, begins) in [
@@ -62,8 +62,8 @@ async fn sorted_pages_are_read_in_the_order_of_an_index_that_begins_with_the_nam
 
 #[tokio::test]
 async fn filtered_lists_are_counted_and_read_by_an_index_alone() {
-    let (_folder, databases) = databases().await;
-    let (_, db) = &databases[0];
+    let databases = databases().await;
+    let db = &databases[0].db;
     let of = Within::namespace(&Namespace::single_user());
     for key in [
         "display_name",

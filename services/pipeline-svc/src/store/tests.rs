@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ferroflow_db::list::{self, Within};
+use ferroflow_db::testing::{TestDb, each_db};
 use ferroflow_db::{Db, DbError};
 use ferroflow_pipeline_engine::artifact::Artifact;
 use ferroflow_pipeline_engine::engine::TaskRow;
@@ -34,43 +35,8 @@ fn here() -> Within {
 }
 
 /// Every database at hand, each empty.
-pub(crate) async fn databases() -> (tempfile::TempDir, Vec<(&'static str, Db)>) {
-    let (folder, urls) = urls().await;
-    let mut found = Vec::new();
-    for (name, url) in urls {
-        found.push((name, Db::open(&url, MIGRATIONS).await.unwrap()));
-    }
-    (folder, found)
-}
-
-/// Where databases can be made: a file, and a schema of PostgreSQL's where there is one.
-async fn urls() -> (tempfile::TempDir, Vec<(&'static str, String)>) {
-    let folder = tempfile::tempdir().unwrap();
-    let sqlite = format!("sqlite:{}", folder.path().join("test.db").display());
-    let mut found = vec![("sqlite", sqlite)];
-    if let Ok(url) = std::env::var("DATABASE_URL") {
-        // A schema of its own for each test, so that they may run at once.
-        let schema = format!("test_{}", Uuid::new_v4().simple());
-        let admin = Db::open(&url, &[]).await.unwrap();
-        let mut tx = admin.begin_write().await.unwrap();
-        let create = sqlx::AssertSqlSafe(format!("CREATE SCHEMA {schema}"));
-        sqlx::query(create)
-            .execute(ferroflow_db::Read::conn(&mut tx))
-            .await
-            .unwrap();
-        tx.commit().await.unwrap();
-        let sign = if url.contains('?') { '&' } else { '?' };
-        let url = format!("{url}{sign}options=-c%20search_path%3D{schema}");
-        found.push(("postgresql", url));
-    } else {
-        let required = std::env::var("FERROFLOW_TEST_REQUIRE").unwrap_or_default();
-        assert!(
-            !required.contains("postgres"),
-            "DATABASE_URL names no PostgreSQL"
-        );
-        println!("skipped on PostgreSQL: DATABASE_URL is not set");
-    }
-    (folder, found)
+pub(crate) async fn databases() -> Vec<TestDb> {
+    each_db(MIGRATIONS).await
 }
 
 pub(crate) fn experiment(name: &str) -> Experiment {
@@ -129,8 +95,7 @@ fn held(run: &Run) -> Claim {
 
 #[tokio::test]
 async fn what_is_stored_reads_back_the_same() {
-    let (_folder, databases) = databases().await;
-    for (name, db) in databases {
+    for TestDb { kind: name, db, .. } in databases().await {
         println!("on {name}");
         let experiment = experiment("e");
         let mut run = run(&experiment, 1);
@@ -164,8 +129,7 @@ async fn what_is_stored_reads_back_the_same() {
 
 #[tokio::test]
 async fn a_name_that_is_taken_is_told_apart() {
-    let (_folder, databases) = databases().await;
-    for (name, db) in databases {
+    for TestDb { kind: name, db, .. } in databases().await {
         let mut tx = db.begin_write().await.unwrap();
         experiments::put(&mut tx, &experiment("same"))
             .await
@@ -179,8 +143,7 @@ async fn a_name_that_is_taken_is_told_apart() {
 
 #[tokio::test]
 async fn pages_show_every_entry_once_in_order() {
-    let (_folder, databases) = databases().await;
-    for (name, db) in databases {
+    for TestDb { kind: name, db, .. } in databases().await {
         let experiment = experiment("e");
         let mut tx = db.begin_write().await.unwrap();
         for number in 0..25 {
@@ -226,8 +189,7 @@ async fn pages_show_every_entry_once_in_order() {
 
 #[tokio::test]
 async fn filters_take_texts_as_they_are() {
-    let (_folder, databases) = databases().await;
-    for (name, db) in databases {
+    for TestDb { kind: name, db, .. } in databases().await {
         let experiment = experiment("e");
         let mut tx = db.begin_write().await.unwrap();
         runs::insert(&mut tx, &run(&experiment, 1), "me")
@@ -276,8 +238,7 @@ async fn filters_take_texts_as_they_are() {
 
 #[tokio::test]
 async fn pipelines_are_found_by_tag_and_go_with_their_versions() {
-    let (_folder, databases) = databases().await;
-    for (name, db) in databases {
+    for TestDb { kind: name, db, .. } in databases().await {
         let pipeline = Pipeline {
             id: PipelineId::new(Uuid::new_v4()),
             namespace: Namespace::single_user(),
@@ -384,8 +345,7 @@ fn running(run: &Run) -> TaskRow {
 
 #[tokio::test]
 async fn tasks_artifacts_and_results_are_kept() {
-    let (_folder, databases) = databases().await;
-    for (name, db) in databases {
+    for TestDb { kind: name, db, .. } in databases().await {
         let run = run(&experiment("e"), 1);
         let artifact = model();
         let mut task = running(&run);

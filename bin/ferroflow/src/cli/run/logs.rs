@@ -113,10 +113,11 @@ fn chosen(all: &[Task], logs: &Logs, run_id: &str, is_over: bool) -> anyhow::Res
     let shown = named.into_iter().filter_map(|task| {
         let reused = task.state() == TaskState::Cached && only;
         // One that waits for a slot has a number and no log yet: an event tells when it begins.
-        let waits = logs.follow && task.state() == TaskState::Pending;
+        let is_latest = logs.attempt.is_none_or(|attempt| attempt == task.attempt);
+        if logs.follow && is_latest && task.state() == TaskState::Pending {
+            return None;
+        }
         let attempt = match logs.attempt {
-            Some(attempt) if waits && attempt == task.attempt => return None,
-            None if waits => return None,
             Some(attempt) if attempt <= task.attempt => attempt,
             None if task.attempt > 0 || reused => task.attempt,
             _ => return None,

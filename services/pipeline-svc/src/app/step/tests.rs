@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ferroflow_db::testing::TestDb;
 use ferroflow_ownership::Member;
 use ferroflow_pipeline_engine::engine::{Event, RunFacts, RunPhase};
 use ferroflow_types::id::RandomIds;
@@ -62,8 +63,7 @@ async fn written(db: &Db, run: &Run) -> (Vec<String>, usize) {
 
 #[tokio::test]
 async fn what_changed_and_its_events_are_written_together() {
-    let (_folder, databases) = databases().await;
-    for (name, db) in databases {
+    for TestDb { kind: name, db, .. } in databases().await {
         let (run, mut state) = stored(&db).await;
         let ownership = ownership(&db);
         let driver = Driver {
@@ -95,8 +95,7 @@ async fn what_changed_and_its_events_are_written_together() {
 
 #[tokio::test]
 async fn a_step_of_another_drivers_or_a_deleted_run_writes_nothing() {
-    let (_folder, databases) = databases().await;
-    for (name, db) in databases {
+    for TestDb { kind: name, db, .. } in databases().await {
         let (run, mut state) = stored(&db).await;
         let ownership = ownership(&db);
         let driver = |fence: i64| {

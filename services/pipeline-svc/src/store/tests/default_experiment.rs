@@ -49,15 +49,13 @@ async fn default_of(db: &Db) -> Option<ExperimentId> {
 
 #[tokio::test]
 async fn an_installation_whose_name_is_taken_is_mended() {
-    let (_folder, urls) = urls().await;
-    for (name, url) in urls {
-        println!("on {name}");
+    for former in each_db(before()).await {
+        println!("on {}", former.kind);
         let (taken, other) = (experiment("Default"), experiment("other"));
-        let old = Db::open(&url, before()).await.unwrap();
-        put_before(&old, &taken).await;
-        put_before(&old, &other).await;
+        put_before(&former.db, &taken).await;
+        put_before(&former.db, &other).await;
 
-        let db = Db::open(&url, MIGRATIONS).await.unwrap();
+        let db = Db::open(&former.url, MIGRATIONS).await.unwrap();
 
         assert_eq!(default_of(&db).await, Some(taken.id));
         let mut tx = db.begin_read().await.unwrap();
@@ -74,14 +72,12 @@ async fn an_installation_whose_name_is_taken_is_mended() {
 
 #[tokio::test]
 async fn an_installation_that_has_one_keeps_it() {
-    let (_folder, urls) = urls().await;
-    for (name, url) in urls {
-        println!("on {name}");
+    for former in each_db(before()).await {
+        println!("on {}", former.kind);
         let first = default_experiment("Default");
-        let old = Db::open(&url, before()).await.unwrap();
-        put_before(&old, &first).await;
+        put_before(&former.db, &first).await;
 
-        let db = Db::open(&url, MIGRATIONS).await.unwrap();
+        let db = Db::open(&former.url, MIGRATIONS).await.unwrap();
 
         assert_eq!(default_of(&db).await, Some(first.id));
     }
@@ -89,8 +85,7 @@ async fn an_installation_that_has_one_keeps_it() {
 
 #[tokio::test]
 async fn one_that_a_client_made_is_taken() {
-    let (_folder, databases) = databases().await;
-    for (name, db) in databases {
+    for TestDb { kind: name, db, .. } in databases().await {
         println!("on {name}");
         let clients = experiment("Default");
         let mut tx = db.begin_write().await.unwrap();
@@ -105,8 +100,7 @@ async fn one_that_a_client_made_is_taken() {
 
 #[tokio::test]
 async fn of_many_who_ask_first_all_get_the_same() {
-    let (_folder, databases) = databases().await;
-    for (name, db) in databases {
+    for TestDb { kind: name, db, .. } in databases().await {
         println!("on {name}");
         let ask = |db: Db| async move {
             let mut tx = db.begin_write().await.unwrap();

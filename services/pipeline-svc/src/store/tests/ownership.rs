@@ -26,8 +26,7 @@ async fn take(db: &Db, owner: &str, me: &str) -> Vec<Claim> {
 
 #[tokio::test]
 async fn who_lost_a_run_writes_nothing_of_it() {
-    let (_folder, databases) = databases().await;
-    for (name, db) in databases {
+    for TestDb { kind: name, db, .. } in databases().await {
         let mut run = stored(&db, "a").await;
         let before = held(&run);
         let taken = take(&db, "a", "b").await;
@@ -52,8 +51,7 @@ async fn who_lost_a_run_writes_nothing_of_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_many_that_want_a_run_one_gets_it() {
-    let (_folder, databases) = databases().await;
-    for (name, db) in databases {
+    for TestDb { kind: name, db, .. } in databases().await {
         stored(&db, "").await;
         let wanting: Vec<_> = (0..8)
             .map(|number| {
@@ -71,8 +69,7 @@ async fn of_many_that_want_a_run_one_gets_it() {
 
 #[tokio::test]
 async fn a_run_that_is_given_back_is_anybodys_and_one_that_ended_is_not_looked_for() {
-    let (_folder, databases) = databases().await;
-    for (name, db) in databases {
+    for TestDb { kind: name, db, .. } in databases().await {
         let ended = {
             let mut run = stored(&db, "a").await;
             run.enter(RunStatus::Succeeded, None, NOW);
@@ -108,8 +105,7 @@ async fn a_run_that_is_given_back_is_anybodys_and_one_that_ended_is_not_looked_f
 
 #[tokio::test]
 async fn a_request_is_answered_once_and_one_that_was_taken_back_never() {
-    let (_folder, databases) = databases().await;
-    for (name, db) in databases {
+    for TestDb { kind: name, db, .. } in databases().await {
         let run = stored(&db, "a").await;
         let (first, second) = (Uuid::new_v4(), Uuid::new_v4());
         let later = Timestamp::from_millis(NOW.millis() + 1);
@@ -167,8 +163,8 @@ async fn a_request_is_answered_once_and_one_that_was_taken_back_never() {
 async fn runs_to_be_driven_are_found_by_an_index() {
     use ferroflow_db::Read as _;
     use sqlx::Row as _;
-    let (_folder, databases) = databases().await;
-    let (_, db) = &databases[0];
+    let databases = databases().await;
+    let db = &databases[0].db;
     let mut tx = db.begin_read().await.unwrap();
     let query = "EXPLAIN QUERY PLAN SELECT id, owner, fence FROM runs WHERE owner = '' \
         AND finished_at = 0 ORDER BY created_at, id LIMIT 10";

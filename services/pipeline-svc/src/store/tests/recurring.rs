@@ -1,6 +1,7 @@
 //! Recurring runs in the store.
 
 use ferroflow_db::WriteTx;
+use ferroflow_db::testing::TestDb;
 use ferroflow_schedule::{Limits, Progress, Trigger, When};
 use ferroflow_service::listing::{ListRequest, listing};
 use ferroflow_types::{Caller, Namespace, Timestamp};
@@ -55,8 +56,7 @@ fn recurring(experiment: ExperimentId, when: When, next_due: i64) -> RecurringRu
 
 #[tokio::test]
 async fn what_is_stored_reads_back_the_same() {
-    let (_folder, databases) = databases().await;
-    for (name, db) in databases {
+    for TestDb { kind: name, db, .. } in databases().await {
         let pipeline = PipelineId::new(Uuid::new_v4());
         let choices = [
             PipelineChoice::Latest { pipeline },
@@ -125,8 +125,7 @@ async fn due(tx: &mut WriteTx, seconds: i64) -> Vec<RecurringRunId> {
 
 #[tokio::test]
 async fn due_ones_are_read_in_pages_those_that_wait_longest_first() {
-    let (_folder, databases) = databases().await;
-    for (name, db) in databases {
+    for TestDb { kind: name, db, .. } in databases().await {
         let folder = experiment("e");
         let mut tx = db.begin_write().await.unwrap();
         let mut expected = Vec::new();
@@ -144,8 +143,7 @@ async fn due_ones_are_read_in_pages_those_that_wait_longest_first() {
 
 #[tokio::test]
 async fn due_ones_are_those_with_a_slot() {
-    let (_folder, databases) = databases().await;
-    for (name, db) in databases {
+    for TestDb { kind: name, db, .. } in databases().await {
         let folder = experiment("e");
         let free = recurring(folder.id, When::Periodic(7), 20);
         let busy = recurring(folder.id, When::Periodic(7), 10);
