@@ -41,6 +41,7 @@ mod openapi;
 mod pages;
 mod prefix;
 mod proxy;
+mod reflection;
 mod route;
 mod server;
 mod transcode;

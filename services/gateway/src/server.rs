@@ -30,6 +30,7 @@ use crate::events::Events;
 use crate::handle::{Gateway, handle};
 use crate::health::Health;
 use crate::hygiene::Hosts;
+use crate::reflection::reflected;
 use crate::route::Routes;
 use crate::upstream::{Upstream, Upstreams, backend};
 
@@ -96,12 +97,6 @@ const HEALTH: &str = "grpc.health.v1.Health";
 
 const HEALTHZ: &str = "kubeflow.pipelines.backend.api.v2beta1.HealthzService";
 
-/// gRPC reflection, in the version of today and in the one that older clients ask for.
-const REFLECTION: [&str; 2] = [
-    "grpc.reflection.v1.ServerReflection",
-    "grpc.reflection.v1alpha.ServerReflection",
-];
-
 /// Starts the gateway; its tasks belong to `runner`.
 pub async fn start(config: &Config, deps: Deps, runner: &mut Runner) -> Result<Handle, StartError> {
     let contracts = deps.contracts;
@@ -124,8 +119,7 @@ pub async fn start(config: &Config, deps: Deps, runner: &mut Runner) -> Result<H
         )
         .with(HEALTHZ, backend(HealthzServiceServer::new(Health)));
     let (health, upstreams) = with_health(upstreams);
-    let upstreams = reflected(upstreams, &contracts)
-        .map_err(|error| StartError::Contracts(error.to_string()))?;
+    let upstreams = reflected(upstreams, &contracts);
     tell(&health, &upstreams, ServingStatus::Serving).await;
     let gateway = Arc::new(Gateway {
         hosts: Hosts::new(&config.listen, &config.allowed_hosts),
@@ -171,34 +165,6 @@ async fn tell(reporter: &HealthReporter, upstreams: &Upstreams, status: ServingS
     for service in upstreams.services().chain([""]) {
         reporter.set_service_status(service, status).await;
     }
-}
-
-/// Adds the services that describe what can be called, and nothing else.
-fn reflected(
-    upstreams: Upstreams,
-    contracts: &Contracts,
-) -> Result<Upstreams, tonic_reflection::server::Error> {
-    let encoded = contracts.encoded();
-    let builder = || {
-        let mut builder = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(&encoded)
-            // The contracts have it, with its rule of access.
-            .include_reflection_service(false);
-        for service in upstreams.services().chain(REFLECTION) {
-            builder = builder.with_service_name(service);
-        }
-        builder
-    };
-    let v1 = builder()
-        .build_v1()?
-        .max_decoding_message_size(UNKNOWN_BYTES_MAX);
-    let v1alpha = builder()
-        .build_v1alpha()?
-        .max_decoding_message_size(UNKNOWN_BYTES_MAX);
-    let [v1_name, v1alpha_name] = REFLECTION;
-    Ok(upstreams
-        .with(v1_name, backend(v1))
-        .with(v1alpha_name, backend(v1alpha)))
 }
 
 fn authenticator(config: &Config) -> Result<Authenticator, StartError> {
