@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ferroflow_db::lead::Lead;
 use ferroflow_db::signal::Topic;
-use ferroflow_db::{Db, DbError, Migration, Read as _};
+use ferroflow_db::{Db, DbError, Migration, Read as _, Sql};
 use ferroflow_types::{CloudEvent, Timestamp};
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
@@ -17,17 +17,17 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration {
         version: 1,
         name: "log",
-        sql: include_str!("../migrations/0001_log.sql"),
+        sql: Sql::Both(include_str!("../migrations/0001_log.sql")),
     },
     Migration {
         version: 2,
         name: "relay_cursors",
-        sql: include_str!("../migrations/0002_relay_cursors.sql"),
+        sql: Sql::Both(include_str!("../migrations/0002_relay_cursors.sql")),
     },
     Migration {
         version: 3,
         name: "log_head",
-        sql: include_str!("../migrations/0003_log_head.sql"),
+        sql: Sql::Both(include_str!("../migrations/0003_log_head.sql")),
     },
 ];
 

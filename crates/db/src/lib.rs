@@ -40,7 +40,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyConnection, AnyPool, Transaction};
 
 pub use error::{DbError, ensure_one};
-pub use migrate::Migration;
+pub use migrate::{Migration, Sql};
 use signal::{OUTBOX, Signals, Topic};
 
 /// Connections that PostgreSQL gives one service at most.

@@ -14,8 +14,32 @@ pub struct Migration {
     pub version: u32,
     /// Its name, for people.
     pub name: &'static str,
-    /// Statements that both databases accept, each ended by `;`.
-    pub sql: &'static str,
+    /// Its statements.
+    pub sql: Sql,
+}
+
+/// Statements of a migration, each ended by `;`.
+#[derive(Debug, Clone, Copy)]
+pub enum Sql {
+    /// Those that both databases accept.
+    Both(&'static str),
+    /// For what only one of them has, such as an index of its own kind.
+    Each {
+        /// Those of SQLite.
+        sqlite: &'static str,
+        /// Those of PostgreSQL.
+        postgres: &'static str,
+    },
+}
+
+impl Sql {
+    fn text(self, postgres: bool) -> &'static str {
+        match self {
+            Self::Both(text) => text,
+            Self::Each { postgres: text, .. } if postgres => text,
+            Self::Each { sqlite, .. } => sqlite,
+        }
+    }
 }
 
 /// Steps that every database has, numbered apart from the service's own.
@@ -23,12 +47,12 @@ const BASE: [Migration; 2] = [
     Migration {
         version: 1,
         name: "base",
-        sql: include_str!("../migrations/0001_base.sql"),
+        sql: Sql::Both(include_str!("../migrations/0001_base.sql")),
     },
     Migration {
         version: 2,
         name: "leases",
-        sql: include_str!("../migrations/0002_leases.sql"),
+        sql: Sql::Both(include_str!("../migrations/0002_leases.sql")),
     },
 ];
 
@@ -82,6 +106,7 @@ impl Db {
 
     async fn run_steps(&self, part: &str, steps: &[Migration]) -> Result<(), DbError> {
         ensure_numbered(steps)?;
+        let postgres = self.is_postgres();
         let mut tx = self.begin_write().await?;
         sqlx::query(
             "CREATE TABLE IF NOT EXISTS schema_migrations (part TEXT NOT NULL, \
@@ -104,7 +129,9 @@ impl Db {
             let known = steps.iter().find(|step| i64::from(step.version) == version);
             let problem = match known {
                 None => "the database was written by a newer version of this program",
-                Some(step) if step.checksum() != checksum => "it was changed after it was run",
+                Some(step) if checksum_of(step.sql.text(postgres)) != checksum => {
+                    "it was changed after it was run"
+                }
                 Some(_) => continue,
             };
             return Err(DbError::Migration {
@@ -131,24 +158,23 @@ impl Db {
         if done.is_some() {
             return Ok(());
         }
-        for statement in statements(step.sql) {
-            // Our own text, out of a constant.
-            sqlx::query(AssertSqlSafe(statement))
-                .execute(tx.conn())
-                .await
-                .map_err(|error| DbError::Migration {
-                    version: i64::from(step.version),
-                    name: step.name.to_owned(),
-                    problem: error.to_string(),
-                })?;
-        }
+        let text = step.sql.text(self.is_postgres());
+        // Our own text, out of a constant.
+        sqlx::raw_sql(AssertSqlSafe(text))
+            .execute(tx.conn())
+            .await
+            .map_err(|error| DbError::Migration {
+                version: i64::from(step.version),
+                name: step.name.to_owned(),
+                problem: error.to_string(),
+            })?;
         sqlx::query(
             "INSERT INTO schema_migrations (part, version, name, checksum) VALUES ($1, $2, $3, $4)",
         )
         .bind(part)
         .bind(i64::from(step.version))
         .bind(step.name)
-        .bind(step.checksum())
+        .bind(checksum_of(text))
         .execute(tx.conn())
         .await?;
         tx.commit().await
@@ -169,44 +195,10 @@ fn ensure_numbered(steps: &[Migration]) -> Result<(), DbError> {
     Ok(())
 }
 
-impl Migration {
-    /// FNV-1a over the text: it guards against slips, not against malice.
-    fn checksum(&self) -> String {
-        let hash = self
-            .sql
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-            });
-        format!("{hash:016x}")
-    }
-}
-
-/// The statements of a migration, without comments; texts in them hold no `;`.
-fn statements(sql: &str) -> Vec<String> {
-    let lines = sql
-        .lines()
-        .filter(|line| !line.trim_start().starts_with("--"));
-    let text: Vec<&str> = lines.collect();
-    let statements = text.join("\n");
-    let statements = statements.split(';').map(str::trim);
-    statements
-        .filter(|statement| !statement.is_empty())
-        .map(str::to_owned)
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_comment_may_hold_a_semicolon() {
-        let sql = "-- one; two\nCREATE TABLE a (\n    -- x; y\n    b TEXT\n);\nCREATE INDEX c;\n";
-
-        assert_eq!(
-            statements(sql),
-            ["CREATE TABLE a (\n    b TEXT\n)", "CREATE INDEX c"]
-        );
-    }
+/// FNV-1a over the text: it guards against slips, not against malice.
+fn checksum_of(sql: &str) -> String {
+    let hash = sql.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{hash:016x}")
 }

@@ -166,7 +166,12 @@ impl Platform {
 
     /// A GET: status and JSON.
     pub fn get(&self, path: &str) -> (u16, Value) {
-        answer(agent().get(format!("{}{path}", self.url)).call())
+        self.get_by(&agent(), path)
+    }
+
+    /// The same by a client that keeps its connection, as whoever measures wants.
+    pub fn get_by(&self, agent: &ureq::Agent, path: &str) -> (u16, Value) {
+        answer(agent.get(format!("{}{path}", self.url)).call())
     }
 
     /// A POST of JSON: status and JSON.
@@ -285,7 +290,8 @@ impl Drop for Platform {
     }
 }
 
-fn agent() -> ureq::Agent {
+/// An HTTP client; no status is an error to it.
+pub fn agent() -> ureq::Agent {
     ureq::Agent::config_builder()
         .http_status_as_error(false)
         .build()

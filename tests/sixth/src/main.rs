@@ -9,7 +9,7 @@ use ferroflow::{Row, Shared, Wired};
 use ferroflow_db::lead::{Lead, lead};
 use ferroflow_db::row::Cells;
 use ferroflow_db::signal::{Subscription, Topic};
-use ferroflow_db::{Db, DbError, Migration, Read as _};
+use ferroflow_db::{Db, DbError, Migration, Read as _, Sql};
 use ferroflow_service::grpc::caller;
 use ferroflow_service::runner::Runner;
 use ferroflow_service::service::{BasicSettings, Common, NoFlags, Service};
@@ -38,8 +38,10 @@ impl Service for Notes {
     const MIGRATIONS: &'static [Migration] = &[Migration {
         version: 1,
         name: "notes",
-        sql: "CREATE TABLE notes (id TEXT PRIMARY KEY, namespace TEXT NOT NULL, \
+        sql: Sql::Both(
+            "CREATE TABLE notes (id TEXT PRIMARY KEY, namespace TEXT NOT NULL, \
               text TEXT NOT NULL, handled_by TEXT NOT NULL);",
+        ),
     }];
 
     type Config = BasicSettings;

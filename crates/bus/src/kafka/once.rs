@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use ferroflow_db::{Db, DbError, Migration, Read as _, WriteTx};
+use ferroflow_db::{Db, DbError, Migration, Read as _, Sql, WriteTx};
 use ferroflow_types::time::SystemClock;
 use ferroflow_types::{Clock as _, Timestamp};
 
@@ -15,7 +15,9 @@ use super::received::ReceivedEvent;
 const MIGRATIONS: &[Migration] = &[Migration {
     version: 1,
     name: "seen_events",
-    sql: include_str!("../../migrations/consumer/0001_seen_events.sql"),
+    sql: Sql::Both(include_str!(
+        "../../migrations/consumer/0001_seen_events.sql"
+    )),
 }];
 
 /// Notes that are forgotten at once, so that the writer is never held for long.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use ferroflow_bus::{Bus, EventFilter, Relay};
 use ferroflow_db::lead::{Lead, lead};
 use ferroflow_db::testing::each_db;
-use ferroflow_db::{Db, DbError, Migration, Read as _};
+use ferroflow_db::{Db, DbError, Migration, Read as _, Sql};
 use ferroflow_types::id::EventId;
 use ferroflow_types::{CloudEvent, Timestamp};
 use sqlx::Row as _;
@@ -29,16 +29,20 @@ const LIMIT: Duration = Duration::from_mins(3);
 const SERVICE: &[Migration] = &[Migration {
     version: 1,
     name: "told",
-    sql: "CREATE TABLE told (id BIGINT PRIMARY KEY, events BIGINT NOT NULL); \
+    sql: Sql::Both(
+        "CREATE TABLE told (id BIGINT PRIMARY KEY, events BIGINT NOT NULL); \
           INSERT INTO told (id, events) VALUES (1, 0);",
+    ),
 }];
 
 /// What the duties of a log leave behind: what was fed to elsewhere, and who did what when.
 const DUTIES: &[Migration] = &[Migration {
     version: 1,
     name: "duties",
-    sql: "CREATE TABLE fed (at BIGINT PRIMARY KEY, position BIGINT NOT NULL); \
+    sql: Sql::Both(
+        "CREATE TABLE fed (at BIGINT PRIMARY KEY, position BIGINT NOT NULL); \
           CREATE TABLE ticks (at BIGINT PRIMARY KEY, holder TEXT NOT NULL);",
+    ),
 }];
 
 /// The variables that a service is started with.

@@ -2,21 +2,39 @@
 
 use std::collections::BTreeSet;
 
-use ferroflow_db::list::{Table, Type, Within, list};
+use ferroflow_db::list::{Table, Texts, Type, Within, list};
 use ferroflow_db::row::Cells;
 use ferroflow_db::testing::each_db;
-use ferroflow_db::{Db, DbError, Migration, Read as _, page};
+use ferroflow_db::{Db, DbError, Migration, Read as _, Sql, page};
 use ferroflow_types::listing::{Direction, Listing, Operand, Operation, Page, Predicate, Start};
 use ferroflow_types::{Error, Namespace};
 use sqlx::any::AnyRow;
 
-const TABLES: &[Migration] = &[Migration {
-    version: 1,
-    name: "models",
-    sql: "CREATE TABLE models (id TEXT PRIMARY KEY, namespace TEXT NOT NULL, \
-          name TEXT NOT NULL, created_at BIGINT NOT NULL, kind TEXT NOT NULL, parent TEXT);\n\
-          CREATE TABLE tags (owner_id TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL);",
-}];
+const TABLES: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "models",
+        sql: Sql::Both(
+            "CREATE TABLE models (id TEXT PRIMARY KEY, namespace TEXT NOT NULL, \
+             name TEXT NOT NULL, created_at BIGINT NOT NULL, kind TEXT NOT NULL, parent TEXT);\n\
+             CREATE TABLE tags (owner_id TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL);",
+        ),
+    },
+    Migration {
+        version: 2,
+        name: "texts of models",
+        sql: Sql::Each {
+            sqlite: "CREATE TABLE models_texts_rows (number INTEGER PRIMARY KEY, id TEXT, name TEXT);\n\
+                     CREATE VIRTUAL TABLE models_texts USING fts5(name, tokenize = 'trigram', \
+                     content = 'models_texts_rows', content_rowid = 'number');\n\
+                     CREATE TRIGGER models_texts_insert AFTER INSERT ON models BEGIN \
+                     INSERT INTO models_texts_rows (id, name) VALUES (new.id, new.name); \
+                     INSERT INTO models_texts (rowid, name) \
+                     VALUES (last_insert_rowid(), new.name); END;",
+            postgres: "CREATE INDEX models_by_name ON models (namespace, name);",
+        },
+    },
+];
 
 const MODELS: Table = Table {
     name: "models",
@@ -29,6 +47,10 @@ const MODELS: Table = Table {
         ("parent", "parent", Type::Optional),
     ],
     tagged: true,
+    texts: Some(Texts {
+        table: "models_texts",
+        columns: &["name"],
+    }),
 };
 
 type Model = (String, i64);
@@ -56,6 +78,7 @@ async fn filled() -> Vec<(&'static str, Db, ferroflow_db::testing::TestDb)> {
             put(&mut tx, &format!("{number}"), "mine", name, seconds, kind).await;
         }
         put(&mut tx, "other", "others", "ant", 1, "x").await;
+        put(&mut tx, "first", "another", "ant", 1, "x").await;
         sqlx::query("INSERT INTO tags (owner_id, key, value) VALUES ('0', 'team', 'a')")
             .execute(tx.conn())
             .await
@@ -126,21 +149,29 @@ fn start(page: &Page<Model>) -> Option<Start> {
 }
 
 /// Names of a whole list, read one entry a page.
-async fn leafed(db: &Db, listing: &Listing) -> Vec<Model> {
-    let mut listing = Listing {
-        page_size: 1,
-        ..listing.clone()
-    };
+/// Page after page.
+async fn pages(db: &Db, listing: &Listing) -> Vec<Page<Model>> {
+    let mut listing = listing.clone();
     let mut found = Vec::new();
     loop {
         let page = read(db, &listing).await.unwrap();
-        assert_eq!(page.total, i64::try_from(GIVEN.len()).unwrap());
         listing.start = start(&page);
-        found.extend(page.entries);
+        found.push(page);
         if listing.start.is_none() {
             return found;
         }
     }
+}
+
+async fn leafed(db: &Db, listing: &Listing) -> Vec<Model> {
+    let listing = Listing {
+        page_size: 1,
+        ..listing.clone()
+    };
+    let pages = pages(db, &listing).await;
+    let whole = i64::try_from(GIVEN.len()).unwrap();
+    assert!(pages.iter().all(|page| page.total == whole));
+    pages.into_iter().flat_map(|page| page.entries).collect()
 }
 
 #[tokio::test]
@@ -250,6 +281,61 @@ async fn every_operation_finds_what_it_means() {
                 usize::try_from(*expected).unwrap(),
                 "{told}"
             );
+        }
+    }
+}
+
+/// Names of which a substring finds none, few, some and more than are looked up.
+fn many_names() -> Vec<String> {
+    let mut names: Vec<_> = (0..2_500).map(|number| format!("Train-{number}")).collect();
+    names.extend((0..500).map(|number| format!("night{number}ly")));
+    names.extend(["say \"night\"", "50% of_it", "50x of it", "a\\b", "Äpfel"].map(str::to_owned));
+    names
+}
+
+#[tokio::test]
+async fn a_substring_finds_the_same_whatever_index_is_used() {
+    let names = many_names();
+    for test in each_db(TABLES).await {
+        let mut tx = test.db.begin_write().await.unwrap();
+        for (number, name) in (0..).zip(&names) {
+            put(&mut tx, &format!("{number:05}"), "mine", name, number, "x").await;
+        }
+        put(&mut tx, "other", "others", "Train-1", 1, "x").await;
+        tx.commit().await.unwrap();
+        for (part, found) in [
+            ("train", 2_500),
+            ("TRAIN-12", 111),
+            ("night", 501),
+            ("nowhere", 0),
+            ("\"night\"", 1),
+            ("50% of_it", 1),
+            ("a\\b", 1),
+            ("ly", 500),
+            ("Äpf", 1),
+        ] {
+            let told = format!("{}: {part}", test.kind);
+            let (lower, lowered) = (part.to_lowercase(), names.iter().map(|n| n.to_lowercase()));
+            let mut expected: Vec<_> = (0_i64..)
+                .zip(lowered)
+                .filter(|(_, name)| name.contains(&lower))
+                .map(|(number, _)| number * 1000)
+                .collect();
+            assert_eq!(expected.len(), found, "{told}");
+            for direction in [Direction::Ascending, Direction::Descending] {
+                let listing = Listing {
+                    direction,
+                    page_size: 400,
+                    ..only("name", Operation::IsSubstring, vec![word(part)])
+                };
+                let pages = pages(&test.db, &listing).await;
+                let total = i64::try_from(found).unwrap();
+                assert!(pages.iter().all(|page| page.total == total), "{told}");
+                let entries = pages.into_iter().flat_map(|page| page.entries);
+                let times: Vec<_> = entries.map(|(_, at)| at).collect();
+                assert_eq!(times, expected, "{told} {direction:?}");
+                expected.reverse();
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ mod sharing;
 mod signals;
 mod transactions;
 
-use ferroflow_db::{Db, DbError, Migration, Read as _};
+use ferroflow_db::{Db, DbError, Migration, Read as _, Sql};
 use sqlx::Row as _;
 
 /// The second table's references are checked at the end of a transaction, which lets a test make a
@@ -22,9 +22,11 @@ use sqlx::Row as _;
 const MIGRATIONS: &[Migration] = &[Migration {
     version: 1,
     name: "notes",
-    sql: "CREATE TABLE notes (id BIGINT PRIMARY KEY, text TEXT NOT NULL);\n\
+    sql: Sql::Both(
+        "CREATE TABLE notes (id BIGINT PRIMARY KEY, text TEXT NOT NULL);\n\
           CREATE TABLE replies (id BIGINT PRIMARY KEY, note BIGINT NOT NULL \
           REFERENCES notes (id) DEFERRABLE INITIALLY DEFERRED);",
+    ),
 }];
 
 /// A transaction of one note.

@@ -1,14 +1,14 @@
 //! Migrations: run once, in order, and refused when they do not fit.
 
 use ferroflow_db::testing::each_db;
-use ferroflow_db::{Db, DbError, Migration};
+use ferroflow_db::{Db, DbError, Migration, Sql};
 
 use crate::{MIGRATIONS, ids, write};
 
 const EDITED: &[Migration] = &[Migration {
     version: 1,
     name: "notes",
-    sql: "CREATE TABLE notes (id BIGINT PRIMARY KEY);",
+    sql: Sql::Both("CREATE TABLE notes (id BIGINT PRIMARY KEY);"),
 }];
 
 const BROKEN: &[Migration] = &[
@@ -16,7 +16,9 @@ const BROKEN: &[Migration] = &[
     Migration {
         version: 2,
         name: "broken",
-        sql: "CREATE TABLE more (id BIGINT PRIMARY KEY); CREATE TABLE notes (id BIGINT);",
+        sql: Sql::Both(
+            "CREATE TABLE more (id BIGINT PRIMARY KEY); CREATE TABLE notes (id BIGINT);",
+        ),
     },
 ];
 
@@ -25,7 +27,7 @@ const MENDED: &[Migration] = &[
     Migration {
         version: 2,
         name: "mended",
-        sql: "CREATE TABLE more (id BIGINT PRIMARY KEY);",
+        sql: Sql::Both("CREATE TABLE more (id BIGINT PRIMARY KEY);"),
     },
 ];
 
@@ -34,7 +36,7 @@ const GAP: &[Migration] = &[
     Migration {
         version: 3,
         name: "gap",
-        sql: "CREATE TABLE more (id BIGINT PRIMARY KEY);",
+        sql: Sql::Both("CREATE TABLE more (id BIGINT PRIMARY KEY);"),
     },
 ];
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ferroflow_db::signal::Topic;
 use ferroflow_db::testing::TestDb;
-use ferroflow_db::{Db, Migration, Read as _, WriteTx};
+use ferroflow_db::{Db, Migration, Read as _, Sql, WriteTx};
 use ferroflow_types::id::RandomIds;
 use ferroflow_types::time::SystemClock;
 use ferroflow_types::{Clock, Error, Timestamp};
@@ -28,11 +28,13 @@ use crate::{
 const MIGRATIONS: &[Migration] = &[Migration {
     version: 1,
     name: "counters",
-    sql: "CREATE TABLE counters (id TEXT PRIMARY KEY, value BIGINT NOT NULL, \
+    sql: Sql::Both(
+        "CREATE TABLE counters (id TEXT PRIMARY KEY, value BIGINT NOT NULL, \
         finished BIGINT NOT NULL, owner TEXT NOT NULL, fence BIGINT NOT NULL); \
         CREATE TABLE counter_requests (id TEXT PRIMARY KEY, counter TEXT NOT NULL, \
         request TEXT NOT NULL, created_at BIGINT NOT NULL, answered_at BIGINT NOT NULL, \
         answer TEXT NOT NULL);",
+    ),
 }];
 
 /// The name of a counter.

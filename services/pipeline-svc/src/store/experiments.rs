@@ -27,6 +27,7 @@ pub(crate) const TABLE: Table = Table {
         ("storage_state", "storage_state", Type::Text),
     ],
     tagged: false,
+    texts: None,
 };
 
 const GET: &str = "SELECT id, namespace, display_name, description, storage_state, is_default, \

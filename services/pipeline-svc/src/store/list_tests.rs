@@ -98,3 +98,37 @@ async fn filtered_lists_are_counted_and_read_by_an_index_alone() {
         );
     }
 }
+
+#[tokio::test]
+async fn all_runs_are_counted_in_the_narrowest_index() {
+    let databases = databases().await;
+    let db = &databases[0].db;
+    let of = Within::namespace(&Namespace::single_user());
+    let listing = later("created_at", Type::Time, Direction::Descending, Vec::new());
+    let [counting, _] = plans(db, &runs::TABLE, &of, &listing).await.unwrap();
+    assert!(
+        counting.contains("COVERING INDEX runs_by_namespace"),
+        "{counting}"
+    );
+}
+
+#[tokio::test]
+async fn what_a_substring_finds_is_looked_up() {
+    let databases = databases().await;
+    let db = &databases[0].db;
+    let of = Within::namespace(&Namespace::single_user());
+    for key in ["name", "description", "pipeline_name"] {
+        let part = Predicate {
+            key: key.to_owned(),
+            operation: Operation::IsSubstring,
+            values: vec![Operand::Text("night".to_owned())],
+        };
+        let listing = later("created_at", Type::Time, Direction::Descending, vec![part]);
+        let [counting, page] = plans(db, &runs::TABLE, &of, &listing).await.unwrap();
+        assert!(
+            counting.contains("COVERING INDEX runs_by_id (namespace=? AND id=?)"),
+            "{key}: {counting}"
+        );
+        assert!(page.contains("(namespace=? AND id=?"), "{key}: {page}");
+    }
+}

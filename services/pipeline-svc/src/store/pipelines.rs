@@ -23,6 +23,7 @@ pub(crate) const TABLE: Table = Table {
         ("namespace", "namespace", Type::Text),
     ],
     tagged: true,
+    texts: None,
 };
 
 const GET: &str = "SELECT id, namespace, name, display_name, description, tags, created_at, \

@@ -30,6 +30,7 @@ pub(crate) const TABLE: Table = Table {
         ("namespace", "namespace", Type::Text),
     ],
     tagged: false,
+    texts: None,
 };
 
 /// Every column, as `concat!` takes it.

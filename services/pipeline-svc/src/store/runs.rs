@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ferroflow_db::list::{Table, Type};
+use ferroflow_db::list::{Table, Texts, Type};
 use ferroflow_db::row::{Cells, json_text, seen};
 use ferroflow_db::{DbError, Read, WriteTx};
 use ferroflow_types::{RunId, Scope, Timestamp};
@@ -22,6 +22,10 @@ pub(crate) const TABLE: Table = Table {
     columns: COLUMNS,
     keys: KEYS,
     tagged: false,
+    texts: Some(Texts {
+        table: "runs_texts",
+        columns: &["display_name", "description", "pipeline_name"],
+    }),
 };
 
 const KEYS: &[(&str, &str, Type)] = &[

@@ -4,6 +4,7 @@ mod default_experiment;
 pub(crate) mod outbox;
 mod ownership;
 mod recurring;
+mod texts;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

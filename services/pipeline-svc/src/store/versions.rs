@@ -25,6 +25,7 @@ pub(crate) const TABLE: Table = Table {
         ("description", "description", Type::Text),
     ],
     tagged: true,
+    texts: None,
 };
 
 const GET: &str = "SELECT id, pipeline_id, name, display_name, description, code_source_url, \

@@ -10,7 +10,7 @@ use std::time::Duration;
 use ferroflow_bus::kafka::once::{Effect, Once};
 use ferroflow_bus::kafka::{Delivery, Failure, Handler, KafkaConfig, KafkaRelay};
 use ferroflow_db::testing::each_db;
-use ferroflow_db::{Db, Migration, Read as _, WriteTx};
+use ferroflow_db::{Db, Migration, Read as _, Sql, WriteTx};
 use ferroflow_testkit::parts::Away;
 use sqlx::Row as _;
 
@@ -24,7 +24,7 @@ const LAST: i64 = 10;
 const MIGRATIONS: &[Migration] = &[Migration {
     version: 1,
     name: "effects",
-    sql: "CREATE TABLE effects (n BIGINT NOT NULL);",
+    sql: Sql::Both("CREATE TABLE effects (n BIGINT NOT NULL);"),
 }];
 
 /// An effect that would be seen twice if it happened twice.

@@ -1,0 +1,118 @@
+//! Filters by a substring, found by trigrams on SQLite.
+//!
+//! PostgreSQL uses its GIN index of `pg_trgm` by itself. SQLite has trigrams in a table of its own (FTS5),
+//! of which its planner cannot know how many rows it finds. So those are read first. Measured on
+//! 100,000 runs:
+//!
+//! | rows found | counted | a page is read | without the index |
+//! |---|---|---|---|
+//! | up to [`FEW`] | in an index of ids, 4 µs a row | by looking each up, 13 µs a row | count 28 ms, page 80 ms |
+//! | up to [`SOME`] | the same | in its order, past rows that do not match | the same |
+//! | more | in an index that has the column, 28 ms | in its order, where most rows match | the same |
+
+use ferroflow_types::listing::{Listing, Operand, Operation, Predicate};
+use sqlx::Row as _;
+use sqlx::{AnyConnection, AssertSqlSafe};
+
+use super::Table;
+use super::filter::{contains, pattern};
+use crate::DbError;
+
+/// A full-text index of some columns of a table.
+///
+/// On SQLite it is an FTS5 table with the tokenizer `trigram` over a table `…_rows`, which has `number`, `id`
+/// and the columns; triggers keep both. On PostgreSQL it is a GIN index of `pg_trgm`.
+#[derive(Debug)]
+pub struct Texts {
+    /// The FTS5 table.
+    pub table: &'static str,
+    /// The columns of the listed table that are in it.
+    pub columns: &'static [&'static str],
+}
+
+/// The shortest part that FTS5 finds, in characters.
+const TRIGRAM: usize = 3;
+
+const SOME: i64 = 2_000;
+const FEW: i64 = 300;
+
+/// The rows that one of the predicates matches.
+pub(super) struct Found {
+    /// Which of the predicates.
+    pub(super) predicate: usize,
+    /// Their ids, as JSON.
+    pub(super) ids: String,
+    /// Whether a page is read by looking each up.
+    pub(super) few: bool,
+}
+
+/// What the first predicate that the index answers matches; nothing when there is none, or when it
+/// matches more than [`SOME`].
+pub(super) async fn find(
+    conn: &mut AnyConnection,
+    table: &Table,
+    listing: &Listing,
+) -> Result<Option<Found>, DbError> {
+    let Some(texts) = &table.texts else {
+        return Ok(None);
+    };
+    let mut predicates = listing.predicates.iter().enumerate();
+    let answered = predicates.find_map(|(at, predicate)| {
+        let (column, part) = answered(table, texts, predicate)?;
+        Some((at, column, part))
+    });
+    let Some((predicate, column, part)) = answered else {
+        return Ok(None);
+    };
+    let index = texts.table;
+    // FTS5 takes letters of any alphabet for the same in both cases, LIKE those of ASCII only, and what is
+    // found must not depend on how many there are.
+    let also = if part.is_ascii() {
+        String::new()
+    } else {
+        format!(
+            "AND {}",
+            contains(&format!("{index}_rows.{column}"), "$2", true)
+        )
+    };
+    // One row, as each costs a message from the thread of the connection.
+    let query = format!(
+        "SELECT COUNT(*) AS found, json_group_array(id) AS ids FROM (SELECT id \
+         FROM {index} CROSS JOIN {index}_rows ON number = {index}.rowid \
+         WHERE {index} MATCH $1 {also} LIMIT {limit})",
+        limit = SOME + 1
+    );
+    // The text is made of the table's own words and placeholders.
+    let phrase = format!("{column} : \"{}\"", part.replace('"', "\"\""));
+    let mut query = sqlx::query(AssertSqlSafe(query)).bind(phrase);
+    if !part.is_ascii() {
+        query = query.bind(pattern(part));
+    }
+    let row = query.fetch_one(conn).await?;
+    let found: i64 = row.try_get("found")?;
+    if found > SOME {
+        return Ok(None);
+    }
+    Ok(Some(Found {
+        predicate,
+        ids: row.try_get("ids")?,
+        few: found <= FEW,
+    }))
+}
+
+/// The column and the text of a predicate that the index answers.
+fn answered<'a>(
+    table: &Table,
+    texts: &Texts,
+    predicate: &'a Predicate,
+) -> Option<(&'static str, &'a str)> {
+    let [Operand::Text(part)] = predicate.values.as_slice() else {
+        return None;
+    };
+    if predicate.operation != Operation::IsSubstring || part.chars().count() < TRIGRAM {
+        return None;
+    }
+    let mut keys = table.keys.iter();
+    let (_, column, _) = keys.find(|(key, _, _)| *key == predicate.key)?;
+    texts.columns.contains(column).then_some((*column, part))
+}
