@@ -9,6 +9,7 @@ fn main() -> Result<(), AnyError> {
     println!("cargo::rerun-if-changed={}", root.display());
     let mut files = Vec::new();
     collect(&root, &mut files)?;
+    // Folders are read in no order, and the same sources must give the same set.
     files.sort();
 
     let mut compiler = protox::Compiler::new([&root])?;

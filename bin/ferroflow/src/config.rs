@@ -20,9 +20,9 @@ pub(crate) struct Config {
     /// Bytes of the largest value of a parameter, and of an artifact's metadata. Everything that
     /// carries values has room for it.
     pub(crate) value_max: ValueLimit,
-    /// The front door.
+    /// Where the gateway listens, and who may call it.
     pub(crate) gateway: ferroflow_gateway::Config,
-    /// Who calls, among processes.
+    /// The keys by which services know that a gateway calls.
     pub(crate) identity: Identity,
     /// Where tasks run.
     pub(crate) runtime: RuntimeKind,
@@ -116,7 +116,7 @@ pub(crate) struct Events {
     /// A PostgreSQL URL for the log; a file in the data folder unless given.
     #[serde(with = "ferroflow_types::unset::text")]
     pub(crate) database: Option<Secret>,
-    /// Kafka, for consumers of their own kind.
+    /// The brokers that events are sent to as well; none unless given.
     pub(crate) kafka: KafkaConfig,
 }
 

@@ -138,7 +138,8 @@ impl Given {
         for service in services {
             let name = service.name;
             if let Some(url) = matches.get_one::<String>(name) {
-                // As variables have it: of two spellings of one name this one wins over the file's.
+                // Spelled with `_` as in variables: of two spellings of one name, this one wins
+                // over the file's.
                 settings["gateway"]["upstreams"][name.replace('-', "_")] = url.as_str().into();
             }
         }

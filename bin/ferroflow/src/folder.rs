@@ -107,12 +107,14 @@ fn lock_part(data_dir: &Path, service: &str) -> anyhow::Result<[File; 2]> {
     }
     let what = format!("ferroflow serve {service}");
     sign(&mut part, &what)?;
+    // Of several services, the last one that started is named here.
     sign(&mut whole, &what)?;
     Ok([whole, part])
 }
 
 fn lock_file(data_dir: &Path, name: &str) -> anyhow::Result<File> {
     let path = data_dir.join(name);
+    // Not truncated: until the lock is taken, the file names who holds it.
     let options = File::options()
         .create(true)
         .truncate(false)

@@ -18,6 +18,7 @@ use crate::service::Row;
 fn upstreams(config: &Config, services: &[Row], data_dir: &Path) -> anyhow::Result<Vec<Upstream>> {
     let given = config.gateway.upstreams();
     for name in given.keys() {
+        // A name that is written wrong would leave its service to a socket that nobody listens at.
         if !services.iter().any(|service| service.name == name) {
             let known: Vec<_> = services.iter().map(|service| service.name).collect();
             bail!(

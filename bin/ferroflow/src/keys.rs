@@ -8,6 +8,7 @@ use crate::config::Identity;
 /// The keys of a process that signs and verifies.
 pub(crate) fn own(identity: &Identity) -> anyhow::Result<Keys> {
     match &identity.private_key_file {
+        // Whoever verifies is in this process too, so nobody else needs the key.
         None => Ok(Keys::generate()?),
         Some(file) => shared(file),
     }

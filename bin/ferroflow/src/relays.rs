@@ -150,12 +150,13 @@ async fn feed_until(
         match opened {
             Ok(kafka) => tokio::select! {
                 () = stop.cancelled() => break kafka,
-                // Its client is of no more use.
+                // It returned after a fatal error: a new client is opened.
                 () = feed(&kafka) => {}
             },
             Err(error) => again("events for Kafka cannot be read", error).await,
         }
     };
+    // Stores how far it came; otherwise the next one sends the last events again.
     if let Err(error) = kafka.close().await {
         let error = format!("{:#}", anyhow::Error::new(error));
         tracing::warn!(error, "the last events will be sent to Kafka once more");

@@ -78,6 +78,7 @@ async fn look(bus: &Bus, retention: Retention, seldom: bool) -> Result<(), DbErr
 fn tell(backlog: Backlog, now: Timestamp, kept: Duration, aloud: bool) {
     let age = backlog.oldest.map_or(Duration::ZERO, |at| now.since(at));
     let events = u32::try_from(backlog.events).unwrap_or(u32::MAX);
+    // Set in every period, while warnings are repeated seldom.
     metrics::gauge!("ferroflow_events_kafka_backlog_events").set(events);
     metrics::gauge!("ferroflow_events_kafka_backlog_seconds").set(age.as_secs_f64());
     if aloud && age > OLD {

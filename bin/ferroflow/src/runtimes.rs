@@ -57,10 +57,12 @@ async fn processes(
         config.python.interpreter.clone(),
         std::env::vars(),
     );
+    // The launcher is this program too, so that there is one file to install.
     let launcher: Vec<OsString> = vec![program.into(), crate::LAUNCH.into()];
     let artifacts = artifacts_here(config, data_dir);
     if let Some(folder) = &artifacts {
-        // Steps are kept from changing what is in it, which has to be there to be tried.
+        // Steps see it mounted read-only where that is possible, and only a folder that is there
+        // can be tried.
         let made = std::fs::create_dir_all(folder);
         made.with_context(|| format!("cannot make {}", folder.display()))?;
     }
@@ -119,6 +121,7 @@ async fn inputs(
 pub(crate) fn artifacts_here(config: &Config, data_dir: &Path) -> Option<PathBuf> {
     match config.artifacts.url.as_deref() {
         None => Some(data_dir.join("artifacts")),
+        // The same folder as in `Shared::artifacts`.
         Some(local) if local.starts_with('/') => Some(Path::new(local).join("artifacts")),
         _ => None,
     }

@@ -33,6 +33,8 @@ pub(crate) async fn service(services: &[Row], row: &Row, given: &Given) -> anyho
     let (name, domain) = (row.name, row.domain);
     let _telemetry = telemetry::init(&format!("ferroflow-{name}"), &config.telemetry)?;
     let public_key = keys::public(&config.identity)?;
+    // Each replica over its own file would publish its events where the others and the gateway do
+    // not read.
     if is_postgres((row.database)(&settings.all)?.as_ref())
         && !is_postgres(config.events.database.as_ref())
     {
@@ -61,6 +63,7 @@ pub(crate) async fn service(services: &[Row], row: &Row, given: &Given) -> anyho
         Some(address) => address.to_string(),
         None => "its socket".to_owned(),
     };
+    // Last: whoever waits for this sends requests at once.
     given.announce(&address)?;
     tracing::info!(address, replica = folder.replica, data_dir = %folder.data_dir.display(), "ready");
     println!("{name} listens on {address}");
@@ -88,6 +91,7 @@ pub(crate) async fn gateway(services: &[Row], given: &Given) -> anyhow::Result<(
              PostgreSQL URL of its event log"
         );
     }
+    // Only here: `up` has no load balancer in front and stops at once.
     config.gateway.drain_s.get_or_insert(DRAIN_S);
     // With all services on the network nothing is kept here, and no folder is needed.
     let data_dir = if on_the_network.len() < services.len() {

@@ -113,6 +113,7 @@ async fn start<S: Wired>(
     let url = folder.database(config.database(), S::DOMAIN);
     let db = Db::open(&url, S::MIGRATIONS).await;
     let db = db.with_context(|| format!("the database of {}", S::NAME))?;
+    // In one process with all others, the gateway reaches it by its socket.
     let address = config.listen().filter(|_| process.alone);
     let (listener, address) = listen::<S>(address, folder).await?;
     let common = Common {
@@ -123,6 +124,7 @@ async fn start<S: Wired>(
     let routes = S::start(&config, common, deps, runner).await?;
     let verifier = process.public_key.verifier(S::NAME);
     let serving = grpc::serve(listener, routes, verifier, runner.stopping());
+    // A process whose service takes no calls any more is of no use, so it ends.
     runner.spawn(TaskKind::Critical, S::NAME, serving);
     let instance = folder.instance(S::NAME);
     relays::start_relay(S::DOMAIN, db, process.bus, &instance, runner);

@@ -30,6 +30,7 @@ impl Settings {
             .collect();
         let all = config::load_parts(&parts, file, flags)?;
         let mut platform: Config = all.top()?;
+        // The variable that OpenTelemetry defines for every program; a setting of ours wins.
         if platform.telemetry.otlp_endpoint.is_none() {
             let standard = std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok();
             platform.telemetry.otlp_endpoint = standard.filter(|endpoint| !endpoint.is_empty());

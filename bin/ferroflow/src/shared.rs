@@ -62,6 +62,7 @@ impl Shared {
 impl Wired for PipelineSvc {
     async fn deps(shared: &Shared, config: &Self::Config) -> anyhow::Result<Self::Deps> {
         let runtime = shared.runtime().await?;
+        // A replica on another machine does not find the folders of attempts that run here.
         let is_alone = runtime.capabilities().site == Site::Machine;
         if is_postgres(config.database()) && is_alone {
             tracing::warn!(

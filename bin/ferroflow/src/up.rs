@@ -31,15 +31,17 @@ pub(crate) async fn run(services: &[Row], given: &Given) -> anyhow::Result<()> {
     let mut config = settings.platform.clone();
     let _telemetry = telemetry::init("ferroflow", &config.telemetry)?;
     let folder = DataFolder::whole(&config.data_dir)?;
-    // The gateway needs it at last: to link it takes 14 of the 57 ms of a start, in which this thread
-    // waits for databases.
+    // Linked on another thread while this one waits for databases: the gateway needs the
+    // descriptors at the end of the start, and linking took 14 of its 57 ms.
     drop(tokio::task::spawn_blocking(ferroflow_proto::pool));
     let mut runner = Runner::default();
     let metrics = Metrics::start(config.telemetry.metrics_listen.as_deref(), &mut runner)?;
     let keys = keys::own(&config.identity)?;
     let shared = Shared::new(config.clone(), &folder.data_dir);
-    // At once: to try what launchers may do here takes as long as to open the log.
+    // Both at once: the runtime starts a launcher to try read-only mounts, which takes as long as
+    // opening the log.
     let log = relays::log(&config.events, &folder.data_dir);
+    // The runtime stays in `shared`, where services get it.
     let (bus, _runtime) = tokio::try_join!(log, shared.runtime())?;
     let public_key = keys.public();
     let process = Process {
@@ -50,6 +52,7 @@ pub(crate) async fn run(services: &[Row], given: &Given) -> anyhow::Result<()> {
         public_key: &public_key,
         alone: false,
     };
+    // Before the gateway, which forwards requests as soon as it listens.
     for service in services {
         service.start(&process, &mut runner).await?;
     }
@@ -69,6 +72,7 @@ pub(crate) async fn run(services: &[Row], given: &Given) -> anyhow::Result<()> {
     );
     let gateway = gateway.await?;
     let address = gateway.address;
+    // Last: whoever waits for this sends requests at once.
     given.announce(&address.to_string())?;
     tracing::info!(%address, data_dir = %folder.data_dir.display(), "ready");
     println!("listening on http://{address}");

@@ -93,6 +93,8 @@ impl Contents {
             Some(place) => digest_of_place(place).await?,
         };
         if let Some(read) = &read {
+            // Under the stamp from before the reading: if the content changed in between, its stamp is
+            // another one, and it is read again.
             self.remember(noted.uri, now, read.clone());
         }
         Ok(read)
@@ -122,6 +124,7 @@ impl Contents {
     fn remember(&self, uri: &str, stamp: String, read: String) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= KNOWN_MAX {
+            // Only a cache: what is forgotten is read once more.
             known.clear();
         }
         known.insert(uri.to_owned(), (stamp, read));

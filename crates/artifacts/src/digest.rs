@@ -70,6 +70,7 @@ fn of_folder(root: &Path) -> io::Result<Content> {
                 size_bytes += content.size_bytes;
                 (content.digest, file)
             }
+            // A link that leads nowhere has no content but still tells one folder from another.
             Entry::Link(link, target) => (format!("link:{}", target.display()), link),
         };
         hasher.update(line_of(&digest, &entries::inner(&path, root)));
@@ -104,6 +105,7 @@ pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
         if entry.file_type().is_dir() {
             fs::create_dir_all(&target)?;
         } else if !entry.file_type().is_file() {
+            // Opening a pipe would wait for a writer, and a device may have no end.
             if entry.depth() == 0 {
                 return Err(no_content(from));
             }

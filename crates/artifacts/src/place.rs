@@ -19,6 +19,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 /// Opens what is there, whatever it is, without waiting and without following a link.
+/// `NONBLOCK`, because opening a pipe would wait for a writer.
 const LOOK: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::NONBLOCK)
@@ -37,7 +38,7 @@ const PASS: OFlags = LOOK.union(OFlags::DIRECTORY);
 /// How often content is moved to its place while others move content there as well.
 const TRIES: u32 = 10;
 
-/// Bytes that are copied between two looks at whether anybody waits for them.
+/// Bytes that are copied between two calls of `goes_on`.
 const CHUNK: u64 = 64 * 1024 * 1024;
 
 /// Moves `staged` to `root/inner`, in the place of what is there; folders between are made. Both are
@@ -46,7 +47,7 @@ const CHUNK: u64 = 64 * 1024 * 1024;
 /// # Errors
 /// When something between `root` and there is not a folder, links included.
 pub fn place(staged: &Path, root: &Path, inner: &Path) -> io::Result<()> {
-    // How the root itself is reached is its owner's matter.
+    // The root itself may be a link: its path comes from the server and not from a command.
     let mut parent = openat(CWD, root, PASS.difference(OFlags::NOFOLLOW), Mode::empty())?;
     let mut parts: Vec<_> = inner.components().collect();
     let Some(Component::Normal(name)) = parts.pop() else {
@@ -56,6 +57,8 @@ pub fn place(staged: &Path, root: &Path, inner: &Path) -> io::Result<()> {
         let Component::Normal(part) = part else {
             return Err(io::ErrorKind::InvalidFilename.into());
         };
+        // Each part is opened from the one before, so a link that is put in the way later is not
+        // followed.
         match mkdirat(&parent, part, Mode::from_raw_mode(0o777)) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(error) => return Err(error.into()),
@@ -83,13 +86,17 @@ fn put(staged: &Path, parent: &OwnedFd, name: &OsStr) -> Result<(), Errno> {
         Err(Errno::NOTEMPTY | Errno::EXIST | Errno::ISDIR | Errno::NOTDIR) => {}
         moved => return moved,
     }
+    // Exchanged, so that readers find one content or the other at every moment.
     match renameat_with(CWD, staged, parent, name, RenameFlags::EXCHANGE) {
         Ok(()) => {
+            // The new content is in its place; what cannot be removed of the old one does no harm
+            // there.
             let _left = remove(staged).is_err();
             Ok(())
         }
         // Network file systems cannot do both at once.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            // For a moment nothing is there.
             let old = beside(staged, "old");
             renameat(parent, name, CWD, &old)?;
             let moved = renameat(CWD, staged, parent, name);
@@ -131,6 +138,7 @@ pub fn copy_as_it_is(from: &Path, to: &Path, goes_on: &dyn Fn() -> bool) -> io::
     let mut source = openat(CWD, "/", PASS, Mode::empty())?;
     let mut parts = from.components().peekable();
     while let Some(part) = parts.next() {
+        // From `/` on, part by part: `NOFOLLOW` holds for the last part of a path only.
         let how = if parts.peek().is_some() { PASS } else { LOOK };
         match part {
             Component::RootDir => {}
@@ -152,7 +160,8 @@ fn copy(source: OwnedFd, to: &Path, inner: &Path, goes_on: &dyn Fn() -> bool) ->
     match FileType::from_raw_mode(found.st_mode) {
         FileType::Directory => copy_folder(&source, to, inner, goes_on),
         FileType::RegularFile => {
-            // Not what a link leads to that was listed under the same name.
+            // Only a new file: a folder that changes while it is read may list a name twice, and a link
+            // that was made for the first one is not followed.
             let mut target = File::create_new(to)?;
             let source = File::from(source);
             while io::copy(&mut (&source).take(CHUNK), &mut target)? > 0 {
@@ -160,6 +169,7 @@ fn copy(source: OwnedFd, to: &Path, inner: &Path, goes_on: &dyn Fn() -> bool) ->
                     return Err(io::ErrorKind::Interrupted.into());
                 }
             }
+            // Without the bits for set-user-ID, set-group-ID and sticky.
             target.set_permissions(Permissions::from_mode(found.st_mode & 0o777))
         }
         _ => Err(refused(inner, "is neither a file nor a folder")),

@@ -122,6 +122,7 @@ pub async fn files(stores: &Stores, uri: &str, after: &str) -> Result<Vec<Inner>
             files.push(Inner { path, size_bytes });
         }
     }
+    // Stores list in orders of their own, the local file system in none.
     files.sort_by(|one, other| one.path.cmp(&other.path));
     Ok(files)
 }

@@ -19,6 +19,7 @@ use crate::transfer::{TransferError, of_store};
 
 /// The stamp of what is at a path of this machine; `None` when nothing is there.
 pub fn of_path(path: &Path) -> io::Result<Option<String>> {
+    // Walking a path that is not there is an error like any other, so it is asked for first.
     match std::fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),

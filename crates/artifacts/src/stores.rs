@@ -128,6 +128,7 @@ impl Stores {
     pub fn with_patience(self, patience: Duration) -> Self {
         Self {
             patience,
+            // Clients have their patience built in, so these are not shared.
             buckets: Arc::default(),
             ..self
         }
@@ -167,6 +168,7 @@ impl Stores {
     }
 
     fn bucket(&self, name: &str) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
+        // Held while the client is built, which only reads settings: a bucket has one client.
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(store) = buckets.get(name) {
             return Ok(Arc::clone(store));
@@ -189,6 +191,7 @@ impl Stores {
                     max_backoff: WAIT_MAX,
                     ..BackoffConfig::default()
                 },
+                // Time ends the retries, not their number.
                 max_retries: usize::MAX,
                 retry_timeout: self.patience,
             })

@@ -13,6 +13,7 @@ use crate::stores::{self, Place, StoreError, Stores};
 use crate::{digest, place};
 
 /// Files up to this size go in one request; larger ones in parts of this size.
+/// S3 takes no part below 5 MiB but the last one.
 const PART: usize = 8 * 1024 * 1024;
 
 /// Parts of one file, and files of one folder, that are under way at once.
@@ -114,6 +115,7 @@ async fn upload_file(
     to: &StorePath,
 ) -> Result<(), TransferError> {
     let mut file = fs::File::open(from).await.map_err(of_file(from))?;
+    // Grows up to `PART` only for files that need it; several files are under way at once.
     let mut buffer = Vec::with_capacity(64 * 1024);
     let mut first = (&mut file).take(PART as u64);
     first
@@ -170,6 +172,7 @@ pub async fn download(
         return Ok(true);
     };
     let path = to.to_path_buf();
+    // Files are read back from here: what counts is what a command will find.
     let content = tokio::task::spawn_blocking(move || digest::of_path(&path));
     let content = content
         .await
@@ -221,6 +224,7 @@ async fn download_file(
     if let Some(parent) = to.parent() {
         fs::create_dir_all(parent).await.map_err(of_file(parent))?;
     }
+    // A transfer that ends early must not leave a part of the file under its name.
     let part = place::beside(to, PART_ENDING);
     let mut file = fs::File::create(&part).await.map_err(of_file(&part))?;
     let mut bytes = found.into_stream();

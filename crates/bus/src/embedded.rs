@@ -98,11 +98,15 @@ impl EmbeddedBus {
         if let Some(lead) = lead {
             lead.guard(&mut tx).await?;
         }
+        // Locked before the position is read: two that publish would else give the same one, or a
+        // reader would pass an event that becomes visible later.
         sqlx::query(LOCK_HEAD).execute(tx.conn()).await?;
         let mut next = position(&mut tx, HEAD).await?;
         for event in events {
             let text = serde_json::to_string(event)
                 .map_err(|error| DbError::inconsistent("event_log", "event", error.to_string()))?;
+            // Only a known id is left out. A release without `log_head` does not take the lock and may
+            // give the same position: that is an error, and the relay tries again.
             let done = sqlx::query(INSERT)
                 .bind(next + 1)
                 .bind(event.id.to_string())
@@ -116,6 +120,7 @@ impl EmbeddedBus {
         ferroflow_db::ensure_one(&set.execute(tx.conn()).await?, "log_head")?;
         tx.signal(EVENTS);
         tx.commit().await?;
+        // Those who wait in this process need no signal.
         advance(&self.head, next);
         Ok(())
     }
@@ -142,6 +147,8 @@ impl EmbeddedBus {
         for row in &rows {
             let (position, event) = decode(row)?;
             batch.scanned = position;
+            // `scanned` moves on for events that do not match too, so that the reader does not get them
+            // again.
             if filter.matches(&event) {
                 batch.events.push((position, event));
             }
@@ -207,6 +214,8 @@ impl EmbeddedBus {
         relay: Option<&str>,
     ) -> Result<u64, DbError> {
         let mut tx = self.db.begin_write().await?;
+        // Read in the transaction that deletes. The position only rises, so what is deleted has been
+        // moved.
         let relayed = match relay {
             Some(relay) => relayed(&mut tx, relay).await?,
             None => i64::MAX,
@@ -250,6 +259,7 @@ async fn look(db: Db, head: Weak<watch::Sender<i64>>, period: Duration) {
             position(&mut tx, HEAD).await
         };
         let newest = newest.await;
+        // The bus is gone, and with it everybody who waits.
         let Some(head) = head.upgrade() else {
             return;
         };

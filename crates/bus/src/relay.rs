@@ -35,6 +35,8 @@ impl Relay {
     pub async fn tick(&self, lead: &Lead) -> Result<usize, DbError> {
         let events = outbox::waiting(&self.db, BATCH).await?;
         if !events.is_empty() {
+            // In this order: a crash in between leaves the events in the outbox, and the bus knows
+            // their ids.
             self.bus.publish_as(lead, &events).await?;
             outbox::remove(&self.db, &events).await?;
         }

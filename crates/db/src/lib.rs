@@ -159,14 +159,14 @@ pub struct WriteTx {
 }
 
 enum Writing {
-    Sqlite(sqlite::Turn),
+    Sqlite(sqlite::Savepoint),
     Postgres(Transaction<'static, Any>),
 }
 
 impl Read for WriteTx {
     fn conn(&mut self) -> &mut AnyConnection {
         match &mut self.inner {
-            Writing::Sqlite(turn) => turn.conn(),
+            Writing::Sqlite(savepoint) => savepoint.conn(),
             Writing::Postgres(tx) => tx,
         }
     }
@@ -202,7 +202,7 @@ impl WriteTx {
         } = self;
         let commit = async move {
             match inner {
-                Writing::Sqlite(turn) => turn.commit().await?,
+                Writing::Sqlite(savepoint) => savepoint.commit().await?,
                 Writing::Postgres(tx) => tx.commit().await?,
             }
             for topic in topics {

@@ -31,18 +31,20 @@ enum Fate {
     Failed(String),
 }
 
-/// The writing connection and the group that is open on it.
+/// The one connection that writes.
 pub(crate) struct Writer {
-    line: Arc<Mutex<Seat>>,
+    /// First come, first served: tokio's mutex is fair.
+    state: Arc<Mutex<State>>,
     /// Writers that wait for the connection or have it.
     wanted: AtomicUsize,
 }
 
-struct Seat {
+/// The connection, and what is open on it.
+struct State {
     path: String,
     conn: Option<AnyConnection>,
     group: Option<Group>,
-    /// A turn was dropped inside its savepoint.
+    /// A savepoint was dropped before it was released.
     dirty: bool,
 }
 
@@ -51,9 +53,10 @@ struct Group {
     fate: watch::Sender<Fate>,
 }
 
-/// One writer's turn.
-pub(crate) struct Turn {
-    seat: Option<OwnedMutexGuard<Seat>>,
+/// A transaction of one writer: a savepoint inside the transaction of the group.
+pub(crate) struct Savepoint {
+    /// None once it is released.
+    state: Option<OwnedMutexGuard<State>>,
     writer: Arc<Writer>,
 }
 
@@ -73,14 +76,14 @@ pub(crate) async fn open(path: &str) -> Result<(AnyPool, Arc<Writer>), DbError> 
         })
         .connect_with(options)
         .await?;
-    let seat = Seat {
+    let state = State {
         path: path.to_owned(),
         conn: Some(conn),
         group: None,
         dirty: false,
     };
     let writer = Writer {
-        line: Arc::new(Mutex::new(seat)),
+        state: Arc::new(Mutex::new(state)),
         wanted: AtomicUsize::new(0),
     };
     Ok((readers, Arc::new(writer)))
@@ -109,7 +112,7 @@ async fn connect(path: &str) -> Result<AnyConnection, DbError> {
     Ok(conn)
 }
 
-/// Counts a writer until it has its turn or gives up waiting.
+/// Counts a writer until it has the connection or gives up waiting.
 struct Wanted<'a>(&'a AtomicUsize);
 
 impl Drop for Wanted<'_> {
@@ -120,25 +123,25 @@ impl Drop for Wanted<'_> {
 
 impl Writer {
     /// Waits for the connection and opens a savepoint on it.
-    pub(crate) async fn begin(self: Arc<Self>) -> Result<Turn, DbError> {
+    pub(crate) async fn begin(self: Arc<Self>) -> Result<Savepoint, DbError> {
         self.wanted.fetch_add(1, Ordering::AcqRel);
         let wanted = Wanted(&self.wanted);
-        let seat = Arc::clone(&self.line).lock_owned().await;
+        let state = Arc::clone(&self.state).lock_owned().await;
         drop(wanted);
         // A caller that stops waiting must not stop a statement half way: what the connection is
         // in the middle of would not be known.
-        tokio::spawn(Turn::open(seat, Arc::clone(&self)))
+        tokio::spawn(Savepoint::open(state, Arc::clone(&self)))
             .await
             .map_err(error::interrupted)?
     }
 }
 
-impl Seat {
-    /// Makes the connection usable: cleans up after a dropped turn, opens the group's transaction.
+impl State {
+    /// Makes the connection usable: cleans up after a dropped savepoint, opens the group's transaction.
     async fn ready(&mut self) -> Result<(), DbError> {
         if self.dirty {
             let rolled_back = match &mut self.conn {
-                Some(conn) => roll_back_turn(conn).await,
+                Some(conn) => roll_back(conn).await,
                 None => Ok(()),
             };
             self.dirty = false;
@@ -192,34 +195,39 @@ impl Seat {
     }
 }
 
-async fn roll_back_turn(conn: &mut AnyConnection) -> Result<(), sqlx::Error> {
-    sqlx::query("ROLLBACK TO turn").execute(&mut *conn).await?;
-    sqlx::query("RELEASE turn").execute(&mut *conn).await?;
+async fn roll_back(conn: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("ROLLBACK TO writer")
+        .execute(&mut *conn)
+        .await?;
+    sqlx::query("RELEASE writer").execute(&mut *conn).await?;
     Ok(())
 }
 
-impl Turn {
+impl Savepoint {
     pub(crate) fn conn(&mut self) -> &mut AnyConnection {
-        let seat = self
-            .seat
+        let state = self
+            .state
             .as_mut()
-            .expect("a turn has its seat until it is committed");
-        seat.conn
+            .expect("a savepoint has the connection until it is released");
+        state
+            .conn
             .as_mut()
-            .expect("a seat is ready before it is given")
+            .expect("the connection is ready before a savepoint is opened")
     }
 
-    async fn open(mut seat: OwnedMutexGuard<Seat>, writer: Arc<Writer>) -> Result<Self, DbError> {
-        seat.ready().await?;
-        let mut turn = Self {
-            seat: Some(seat),
+    async fn open(mut state: OwnedMutexGuard<State>, writer: Arc<Writer>) -> Result<Self, DbError> {
+        state.ready().await?;
+        let mut savepoint = Self {
+            state: Some(state),
             writer,
         };
-        sqlx::query("SAVEPOINT turn").execute(turn.conn()).await?;
-        Ok(turn)
+        sqlx::query("SAVEPOINT writer")
+            .execute(savepoint.conn())
+            .await?;
+        Ok(savepoint)
     }
 
-    /// Returns once the group that this turn belongs to is on disk. Must not be dropped half way.
+    /// Returns once the group that this savepoint belongs to is on disk. Must not be dropped half way.
     pub(crate) async fn commit(self) -> Result<(), DbError> {
         let mut fate = self.close().await?;
         let problem = match fate.wait_for(|fate| *fate != Fate::Open).await.as_deref() {
@@ -232,35 +240,35 @@ impl Turn {
 
     /// Joins the group, and flushes it or sees to it that somebody does.
     async fn close(mut self) -> Result<watch::Receiver<Fate>, DbError> {
-        sqlx::query("RELEASE turn").execute(self.conn()).await?;
-        let mut seat = self
-            .seat
+        sqlx::query("RELEASE writer").execute(self.conn()).await?;
+        let mut state = self
+            .state
             .take()
-            .expect("a turn has its seat until it is committed");
-        let group = seat.group.as_mut().expect("a turn is inside a group");
+            .expect("a savepoint has the connection until it is released");
+        let group = state.group.as_mut().expect("a savepoint is inside a group");
         group.members += 1;
         let members = group.members;
         let fate = group.fate.subscribe();
         if members >= GROUP_MAX || self.writer.wanted.load(Ordering::Acquire) == 0 {
-            seat.flush().await;
+            state.flush().await;
         } else if members == 1 {
-            // The line is first come, first served: this flush comes after those who wait now.
-            let line = Arc::clone(&self.writer.line);
-            tokio::spawn(async move { line.lock().await.flush_group().await });
+            // The mutex is first come, first served: this flush runs after every writer that waits now.
+            let state = Arc::clone(&self.writer.state);
+            tokio::spawn(async move { state.lock().await.flush_group().await });
         }
         Ok(fate)
     }
 }
 
-impl Drop for Turn {
+impl Drop for Savepoint {
     fn drop(&mut self) {
-        let Some(mut seat) = self.seat.take() else {
+        let Some(mut state) = self.state.take() else {
             return;
         };
-        seat.dirty = true;
+        state.dirty = true;
         // The open transaction must end even if no further writer comes.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { seat.flush_group().await });
+            runtime.spawn(async move { state.flush_group().await });
         }
     }
 }

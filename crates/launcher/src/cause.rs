@@ -42,6 +42,7 @@ fn shown(line: &str) -> &str {
 /// The exception of the last traceback: `Name: message`. A program that ends with another code than
 /// the interpreter's may have survived it, unless it is the last thing that was printed.
 fn exception(lines: &[&str], code: i32) -> Option<String> {
+    // The last frame of the last traceback: what follows its lines of source names the exception.
     let frame = lines
         .iter()
         .rposition(|line| in_group(line).starts_with("  File \""))?;
@@ -55,6 +56,7 @@ fn exception(lines: &[&str], code: i32) -> Option<String> {
     if !names_exception(first) {
         return None;
     }
+    // A message that begins with a line break is on the next line.
     let more = first.ends_with(':').then(|| rest.next()).flatten();
     if code != UNCAUGHT && rest.next().is_some() {
         return None;

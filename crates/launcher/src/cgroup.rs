@@ -5,6 +5,7 @@ use crate::{AttemptSpec, Failure, FailureReason};
 /// How many processes of this container the kernel has killed for want of memory, where the control
 /// group of either version says it.
 pub(crate) fn memory_kills() -> u64 {
+    // Of version 2, then of version 1.
     const FILES: [&str; 2] = [
         "/sys/fs/cgroup/memory.events",
         "/sys/fs/cgroup/memory/memory.oom_control",

@@ -60,6 +60,7 @@ pub(crate) fn collect(spec: &AttemptSpec) -> Result<Outputs, Failure> {
 
 /// A file or folder that the command left at its place.
 fn kept(file: &OutputArtifact) -> Result<ProducedArtifact, Failure> {
+    // What is put into a store has a stamp of its own there (`note_stamps`).
     let stamped = digest::local(&file.uri).is_some();
     let (stamp, content) = look_at(&file.name, Some(&file.path), stamped)?;
     Ok(ProducedArtifact {

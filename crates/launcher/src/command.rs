@@ -26,7 +26,8 @@ use crate::{
 /// How long a command may take to end after it was asked to.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How long a command runs before what it started is put into a control group.
+/// How long a command runs before what it started is put into a control group: many take less time
+/// than the move does (`control_group`).
 const BRIEF: Duration = Duration::from_millis(100);
 
 /// Runs the command until it has ended, and nothing of what it started is left.
@@ -45,19 +46,25 @@ pub(crate) fn execute(
             "it was stopped before it began",
         ));
     }
+    // Before the command starts: what loses its parent earlier becomes a child of init, and is not
+    // found.
     family::adopt_orphans().map_err(|error| of_io("cannot become a subreaper", &error))?;
     let (child, echo) = start(spec, files, around)?;
     let because = orders.because;
     let command = Pid::from_child(&child);
     let watchdog = Watchdog::start(command, spec, files, orders);
     let status = family::wait_for(command);
+    // Whatever the command left is ended before its outputs are collected, so that nothing writes
+    // to them any more.
     let (cut, group) = watchdog.end();
     family::end(group.as_ref())?;
     if let Some(echo) = echo {
-        // What it could not write is lost to readers, not to us.
+        // It ends when nobody holds the pipe any more, which is so by now. What it could not write
+        // is lost to readers, but says nothing of the command.
         let _panicked = echo.join().is_err();
     }
     let status = status.map_err(|error| of_io("cannot wait for the command", &error))?;
+    // A stop that was asked for is a cancellation, also when the command ended by itself meanwhile.
     let cut = match cut {
         None | Some(Cut::Told) if files.stop_asked() => Some(Cut::Stopped),
         cut => cut,
@@ -104,7 +111,7 @@ impl Watchdog {
 
     /// Stops watching; why it had to act, and the control group that it made.
     fn end(self) -> (Option<Cut>, Option<ControlGroup>) {
-        // One that is gone needs no order.
+        // A watchdog that has ended needs no order.
         let _unheard = self.over.send(Order::Over).is_err();
         self.thread.join().unwrap_or_default()
     }
@@ -196,6 +203,7 @@ fn start(
             "there is no command to run",
         ));
     };
+    // The file that was found is executed, and the command sees its name as it is written.
     let mut command = Command::new(located(program, &env));
     command
         .arg0(program)
@@ -264,6 +272,8 @@ fn environment(spec: &AttemptSpec, around: Surroundings) -> Vec<(OsString, OsStr
             let inherited = spec.inherited.iter();
             let inherited =
                 inherited.filter_map(|name| Some((name.into(), std::env::var_os(name)?)));
+            // What a killed launcher leaves is found by this. In a container everything ends with
+            // the launcher, which is the first process there.
             let mark = (MARK.into(), spec.key.to_string().into());
             let declared = spec.env.iter().map(declared);
             inherited.chain(declared).chain([mark]).collect()
@@ -316,6 +326,7 @@ fn keep_to_cores(millis: u64) -> io::Result<()> {
     let wanted = usize::try_from(millis.div_ceil(1000))
         .unwrap_or(usize::MAX)
         .max(1);
+    // The launcher itself may be kept to some of the machine's cores.
     let allowed = sched_getaffinity(None)?;
     let cores: Vec<usize> = (0..CpuSet::MAX_CPU)
         .filter(|core| allowed.is_set(*core))
@@ -340,6 +351,7 @@ fn judge(
     because: &str,
 ) -> Result<(), Failure> {
     let (reason, message) = match (cut, status.code(), status.signal()) {
+        // A command that ends well before its place goes away has done what it should.
         (None | Some(Cut::Told), Some(0), _) => return Ok(()),
         (Some(Cut::Told), ..) => (FailureReason::Evicted, because.to_owned()),
         (Some(Cut::TimedOut), ..) => {

@@ -31,6 +31,8 @@ pub fn run(dir: &Path, shared: &[PathBuf]) -> io::Result<()> {
         orders,
         Prepared::of(dir)?,
         |spec, result| {
+            // Before the outcome is written: its file is set aside by then, and given away with the
+            // rest.
             hand_over(dir, shared);
             result.map_err(|mut failure| {
                 if cgroup::memory_kills() > killed_before {
@@ -61,7 +63,7 @@ fn give(path: &Path, (uid, gid): (u32, u32)) {
     };
     if (found.uid(), found.gid()) != (uid, gid) {
         let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-        // What cannot be given away stays; the command's result does not hang on it.
+        // What cannot be given away stays: the command's result does not depend on it.
         let _kept = chownat(CWD, path, uid, gid, AtFlags::SYMLINK_NOFOLLOW).is_err();
     }
     if found.is_dir() {

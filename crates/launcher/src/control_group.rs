@@ -33,7 +33,7 @@ impl ControlGroup {
     /// Puts everything below this process into a new group; nothing where that is not possible.
     pub(crate) fn hold(files: &AttemptFiles, key: &AttemptKey) -> Option<Self> {
         let group = Self::make(&own_dir()?, key)?;
-        // Who comes after a launcher that was killed finds it by this.
+        // If this launcher is killed, `left_behind` finds the group by this.
         files.write_group(&group.dir).ok()?;
         // What is not moved is killed one by one.
         let _moved = group.take_all().is_ok();
@@ -47,7 +47,7 @@ impl ControlGroup {
             _ => {}
         }
         let group = Self { dir };
-        // Since Linux 5.14.
+        // The file is there since Linux 5.14.
         group.dir.join("cgroup.kill").exists().then_some(group)
     }
 
@@ -75,6 +75,7 @@ impl ControlGroup {
             }
             for pid in new {
                 match fs::write(&procs, pid.to_string()) {
+                    // `ESRCH`: the process has ended meanwhile.
                     Err(error) if error.raw_os_error() != Some(Errno::SRCH.raw_os_error()) => {
                         return Err(error);
                     }
@@ -99,7 +100,7 @@ impl ControlGroup {
 
 impl Drop for ControlGroup {
     fn drop(&mut self) {
-        // One that is not empty stays; an empty one that stays does no harm.
+        // A group with processes cannot be removed, and an empty one that stays does no harm.
         let _left = fs::remove_dir(&self.dir).is_err();
     }
 }

@@ -67,6 +67,7 @@ pub(crate) fn end(group: Option<&ControlGroup>) -> Result<(), Failure> {
     let begun = Instant::now();
     let mut pause = WAITS.0;
     while !all_reaped().map_err(failed)? {
+        // The group first: a process that forks fast could be ahead of the search below for long.
         if let Some(group) = group {
             group.kill().map_err(failed)?;
         }
@@ -119,7 +120,7 @@ pub(crate) fn below(roots: HashSet<i32>) -> io::Result<Vec<Process>> {
     let here = getpid().as_raw_nonzero().get();
     let mut children: HashMap<i32, Vec<Process>> = HashMap::new();
     for process in all_processes().map_err(io::Error::other)? {
-        // One that ends while we look is none.
+        // A process that ends meanwhile is left out.
         let Ok(process) = process else { continue };
         if let Ok(stat) = process.stat() {
             children.entry(stat.ppid).or_default().push(process);

@@ -90,7 +90,7 @@ impl AttemptFiles {
                 .open(&part)
         };
         let mut file = match open() {
-            // Somebody put a link or a pipe there.
+            // The command may have put a link or a pipe there.
             Err(error)
                 if matches!(
                     Errno::from_io_error(&error),
@@ -102,6 +102,7 @@ impl AttemptFiles {
             }
             opened => opened?,
         };
+        // Cut only afterwards: on a full disk there are no blocks but those that were set aside.
         file.write_all(bytes)?;
         file.set_len(bytes.len() as u64)?;
         fs::rename(&part, self.dir.join("outcome.json"))
@@ -143,6 +144,7 @@ impl AttemptFiles {
     /// Takes the launcher's lock; `None` while another launcher lives. Held until the file closes.
     pub fn try_lock(&self) -> io::Result<Option<File>> {
         let file = self.open_lock()?;
+        // The kernel releases it when the launcher ends, however it does.
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(file)),
             Err(Errno::WOULDBLOCK) => Ok(None),
@@ -153,6 +155,7 @@ impl AttemptFiles {
     /// Returns when no launcher lives (blocking).
     pub fn wait_unlocked(&self) -> io::Result<()> {
         let file = self.open_lock()?;
+        // Shared, so that those who wait do not wait for each other.
         flock(&file, FlockOperation::LockShared)?;
         Ok(())
     }
@@ -235,7 +238,7 @@ fn tail(path: &Path, limit: u64) -> io::Result<String> {
     let mut bytes = Vec::new();
     file.take(limit).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);
-    // A cut first line says nothing.
+    // The first line is cut somewhere in the middle.
     let text = match (start, text.split_once('\n')) {
         (1.., Some((_, rest))) => rest,
         _ => &text,
@@ -279,7 +282,7 @@ fn write_whole(path: &Path, value: &impl Serialize) -> io::Result<()> {
         .and_then(|mut file| file.write_all(&serde_json::to_vec(value)?))
         .and_then(|()| fs::rename(&part, path));
     if written.is_err() {
-        // A full disk: not even a part stays. It may never have been made.
+        // Nothing is to stay on a full disk. The part may not even have been made.
         let _removed = fs::remove_file(&part).is_ok();
     }
     written

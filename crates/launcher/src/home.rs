@@ -1,7 +1,8 @@
-//! The way from a pod to the runtime that made it: what is my attempt, and: it has ended.
+//! Calls from a pod to the runtime that made it: one asks for the pod's attempt, one reports its
+//! end.
 //!
-//! Nothing here decides anything. A runtime that cannot be reached learns of an end by the pod's;
-//! a warm pod that hears nothing for long ends by itself.
+//! Nothing here decides anything. A runtime that cannot be reached learns of an end by the pod's; a
+//! warm pod that gets no answer for long ends by itself.
 
 use std::time::Duration;
 
@@ -21,19 +22,20 @@ use crate::{AttemptKey, Domain, OwnerKey};
 const CALL_PATIENCE: Duration = Duration::from_secs(3);
 /// How long the runtime keeps a launcher waiting for an attempt before it must ask again.
 pub const TAKE_WAIT: Duration = Duration::from_secs(20);
-/// How long a warm pod goes on without a word of the runtime that made it.
+/// How long a warm pod goes on without an answer of the runtime that made it. Longer than one call
+/// may take, so that a call whose answer is lost is made again.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// The wait between tries.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// Where the runtime is, and what this pod says to be let in.
+/// Where the runtime is, and by what it knows this pod.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Home {
     /// For example `http://10.0.0.7:9001`.
     pub url: String,
     /// The pod's name.
     pub pod: String,
-    /// What only this pod knows.
+    /// A secret of this pod's; the runtime can compute it.
     pub token: String,
 }
 
@@ -65,7 +67,7 @@ impl Home {
     /// Says that the outcome is in the store.
     ///
     /// # Errors
-    /// When nobody takes the word; nothing is lost by that.
+    /// When the runtime does not answer; nothing is lost by that.
     pub async fn report(&self) -> Result<(), HomeError> {
         let (mut client, bearer) = self.client()?;
         let pod = self.pod.clone();
@@ -111,6 +113,7 @@ impl Home {
         let bearer = format!("Bearer {}", self.token)
             .parse()
             .map_err(|_| HomeError::Told("the token"))?;
+        // Connects at each call that finds no connection, so a runtime that comes back is found.
         Ok((AttemptServiceClient::new(endpoint.connect_lazy()), bearer))
     }
 

@@ -74,6 +74,7 @@ pub fn main(arguments: &[std::ffi::OsString]) -> std::process::ExitCode {
     let done = match arguments {
         [dir] => launch(dir.as_ref()),
         [first, folders @ ..] if first == mounts::TRY_READ_ONLY => mounts::try_read_only(folders),
+        // The Docker runtime takes this code for a launcher of another version.
         _ => return ExitCode::from(2),
     };
     // The runtime finds no outcome of one that fails and says that the launcher vanished.
@@ -91,7 +92,9 @@ pub use files::{AttemptFiles, open_own};
 pub use key::{AttemptKey, Domain, OwnerKey};
 pub use leftovers::{MARK, end_leftovers};
 pub use mounts::ReadOnly;
-pub use outcome::{AttemptResult, Failure, FailureReason, Outcome, Outputs, ProducedArtifact};
+pub use outcome::{
+    AttemptResult, Failure, FailureReason, Outcome, Outputs, ProducedArtifact, no_space,
+};
 pub use run::{Surroundings, launch};
 pub use spec::{
     AttemptSpec, InputArtifact, InputLink, Limits, MODELS, OutputArtifact, Resources, Workspace,

@@ -80,6 +80,7 @@ pub(crate) fn protect(read_only: &ReadOnly) -> io::Result<()> {
         let source = format!("/proc/self/fd/{}", opened.as_raw_fd());
         bind(Path::new(&source), &view.path)?;
         if !view.writable {
+            // A remount changes one mount, and the recursive bind brought those below it along.
             for mounted in mounted_in(&view.path)? {
                 remount_read_only(&mounted)?;
             }
@@ -123,6 +124,7 @@ fn enter() -> io::Result<()> {
     if unshare(CloneFlags::CLONE_NEWNS).is_err() {
         let (user, group) = (geteuid(), getegid());
         unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)?;
+        // Without this, a process without privileges may not write `gid_map` (user_namespaces(7)).
         fs::write("/proc/self/setgroups", "deny")?;
         fs::write("/proc/self/uid_map", format!("{user} {user} 1"))?;
         fs::write("/proc/self/gid_map", format!("{group} {group} 1"))?;

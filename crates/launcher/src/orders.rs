@@ -42,7 +42,7 @@ impl Orders {
         let mut signals = Signals::new([SIGTERM])?;
         std::thread::spawn(move || {
             for _ in signals.forever() {
-                // Who is no longer there has ended its command.
+                // The receiver is gone when the command has ended.
                 let _unheard = ender.send(Order::End).is_err();
             }
         });

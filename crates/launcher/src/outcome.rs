@@ -41,7 +41,7 @@ impl Outcome {
 }
 
 /// Whether the disk is full, or the user's share of it.
-pub(crate) fn no_space(error: &std::io::Error) -> bool {
+pub fn no_space(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded)
 }

@@ -120,16 +120,20 @@ pub async fn run() -> Result<(), PodError> {
         let trace = spec.traceparent.clone();
         let trace = trace.map(|trace| ("TRACEPARENT".to_owned(), trace));
         let own = spec.kfp_retry_index().into_iter().chain(trace);
+        // A pod of its own has these from its object. In front, so that declared variables win as
+        // they do there.
         spec.env.splice(0..0, own);
     }
     let files = AttemptFiles::new(&task.folder);
     let mut result = attempt(&spec, &files, &remote, &stores, around).await;
+    // The log before the outcome: whoever sees an outcome finds everything.
     if files.log().exists()
         && let Err(error) = transfer::upload(&files.log(), &remote.log()).await
     {
         result = Err(of_transfer("keep the log", &error));
     }
     write_outcome(&remote, started_at, result).await?;
+    // Only a hint that saves the wait for the pod's end: the outcome is in the store.
     if let Some(home) = &task.home
         && let Err(error) = home.report().await
     {
@@ -211,11 +215,13 @@ async fn attempt(
             result: AttemptResult::Succeeded(Outputs::default()),
         });
     }
-    // What is in images is here before us. A command decides itself what it means that nothing is
-    // there.
+    // What is in images was copied or mounted before. Whether a missing input is an error is the
+    // command's to say.
     for input in spec.inputs.iter().filter(|input| input.image().is_none()) {
         fetch(input, &input.path, stores).await?;
     }
+    // Asked after the inputs, which may take long, and before the mark: from then on the command
+    // counts as started.
     if remote
         .stop_asked()
         .await
@@ -231,6 +237,7 @@ async fn attempt(
         .await
         .map_err(|error| of_remote(&error))?
     {
+        // This pod is another one for the attempt: nobody knows what the command did in the first.
         return Err(Failure::new(
             FailureReason::Lost,
             "its pod vanished while the command ran",
@@ -267,7 +274,7 @@ async fn bring(
 ) -> Result<(), Failure> {
     let staged = |attempt: u32| folder.join(format!(".ferroflow-{}-{attempt}", key.item));
     let failed = |error: std::io::Error| crate::command::of_io("cannot keep the content", &error);
-    // Earlier attempts may have been killed at it.
+    // Earlier attempts may have been killed while they fetched.
     for attempt in 1..=key.attempt {
         transfer::discard(&staged(attempt)).map_err(failed)?;
     }
@@ -281,7 +288,7 @@ async fn bring(
     };
     let brought = brought.await;
     if brought.is_err() {
-        // What it was is said; the room is for the next one.
+        // The failure is told; what was fetched would only take space from the next attempt.
         let _left = transfer::discard(&staged).is_err();
     }
     brought
@@ -322,6 +329,7 @@ async fn command(
 /// Puts output artifacts where their URIs say.
 async fn give(spec: &AttemptSpec, stores: &Stores) -> Result<(), Failure> {
     for artifact in spec.outputs() {
+        // Its URI is the path itself: there is no store that it could be put into.
         if Path::new(&artifact.uri) == artifact.path {
             continue;
         }

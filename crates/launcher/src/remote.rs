@@ -147,7 +147,9 @@ impl RemoteFiles {
 
     /// Marks the command as started; `false` if somebody else did that before.
     pub async fn mark_started(&self) -> Result<bool, RemoteError> {
-        // Who asks again because an answer was lost finds a mark, and has to know whose it is.
+        // A request that is repeated because its answer was lost finds a mark, and the text says
+        // whether it is its own. Of two pods for one attempt, only the one whose text is there may
+        // run the command.
         let ours = Bytes::from(Uuid::new_v4().to_string());
         if self.create("started", ours.clone()).await? {
             return Ok(true);

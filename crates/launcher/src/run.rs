@@ -50,7 +50,8 @@ pub fn launch(dir: &Path) -> io::Result<()> {
         let what = "its inputs cannot be mounted read-only (set processes.inputs to \"copy\")";
         mounts::protect(&spec.read_only).map_err(|error| command::of_io(what, &error))
     });
-    // A user namespace takes a process of one thread, and orders come in by another one.
+    // After the mounts: only a process of one thread can enter a user namespace, and this starts
+    // another.
     let because = "its launcher was told to end (a shutdown, or somebody ended it)";
     let orders = Orders::from_signals(because)?;
     claim.run(Surroundings::Machine, orders, prepared, |_, r| r)
@@ -108,6 +109,7 @@ impl Claim {
             return Ok(None);
         }
         let started_at = SystemClock.now();
+        // The room for the outcome first: a command whose end could not be told must not begin.
         let begun = match files.reserve().and_then(|()| files.mark_started()) {
             Ok(true) => Ok(()),
             Ok(false) => Err(lost(spec, &files)),
@@ -121,8 +123,7 @@ impl Claim {
         }))
     }
 
-    /// Runs the attempt, if all is ready, and writes its outcome, after `look` had its say about the
-    /// result.
+    /// Runs the attempt, if all is ready, and writes its outcome: the result as `look` returns it.
     ///
     /// # Errors
     /// Only when not even an outcome can be written.
@@ -133,7 +134,7 @@ impl Claim {
         Prepared { spec, ready }: Prepared,
         look: impl FnOnce(&AttemptSpec, Result<Outputs, Failure>) -> Result<Outputs, Failure>,
     ) -> io::Result<()> {
-        // Only now: one that is told to end before it listens would end without an outcome.
+        // Only now: a launcher that gets SIGTERM before it handles it would end without an outcome.
         AttemptFiles::write_launcher(&self.lock)?;
         let ready = self.begun.and(ready);
         let result = ready.and_then(|()| attempt(&spec, &self.files, around, orders));
@@ -141,8 +142,8 @@ impl Claim {
     }
 }
 
-/// Runs the attempt in `dir`, if all is ready, and writes its outcome, after `look` had its say about
-/// the result. Does nothing when another launcher has it; see [`Claim::take`].
+/// Runs the attempt in `dir`, if all is ready, and writes its outcome: the result as `look` returns
+/// it. Does nothing when another launcher has it; see [`Claim::take`].
 ///
 /// # Errors
 /// Only when not even an outcome can be written.

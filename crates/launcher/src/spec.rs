@@ -10,7 +10,8 @@ use serde_json::{Map, Value};
 use crate::kfp::{self, Kfp};
 use crate::{AttemptKey, Failure, FailureReason, ReadOnly, words};
 
-/// Bytes of a variable's value that are large.
+/// Bytes from which on the launcher sets a variable: an API server refuses objects of more than 1.5
+/// MiB.
 const LARGE: usize = 16 * 1024;
 
 /// A command and everything around it, placeholders resolved.
@@ -128,6 +129,8 @@ impl AttemptSpec {
             .enumerate()
             .filter_map(move |(at, variable)| {
                 let (name, value) = variable;
+                // Of several with one name the last counts, and the launcher's come after all
+                // others.
                 let is_last = self.env[at + 1..].iter().all(|(other, _)| other != name);
                 let large = value.len() > LARGE && is_last && !is_expanded(value) && !refers(name);
                 large.then_some(variable)

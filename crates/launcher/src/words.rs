@@ -117,7 +117,7 @@ fn check<'a>(
             ));
         }
     }
-    // Each takes a pointer beside.
+    // The kernel counts the pointer to each as well.
     let pointer = size_of::<usize>();
     let words: usize = argv.iter().map(|word| word.len() + 1 + pointer).sum();
     let variables: usize = env
@@ -150,7 +150,7 @@ fn whose(text: &OsStr, arguments: Option<&Map<String, Value>>) -> String {
             Value::String(value) => value.clone(),
             other => other.to_string(),
         };
-        // JSON in a text of JSON is written with escapes.
+        // As part of a JSON text, the value is written with escapes.
         let escaped = || serde_json::to_string(&value).unwrap_or_default();
         let is_part = text.contains(&*value) || text.contains(escaped().trim_matches('"'));
         is_part.then_some((value.len(), name))

@@ -32,7 +32,7 @@ pub trait Actor: Send + 'static {
     /// What it waits for by itself: that its work goes on, that a time has come.
     type Event: Send;
 
-    /// What it is up to.
+    /// What it has to do next.
     fn state(&self) -> State;
 
     /// Drops what it knows, as a step failed; the state is [`State::Unread`] then.
@@ -64,7 +64,7 @@ pub type RefusalOf<A> = <<A as Actor>::Owned as Owned>::Refusal;
 /// What tells the objects of actors from each other.
 pub type KeyOf<A> = <<A as Actor>::Owned as Owned>::Key;
 
-/// What an actor is up to.
+/// What an actor has to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// It has to read its object.
@@ -154,12 +154,15 @@ pub(crate) async fn drive<A: Actor>(mut actor: A, mut context: Context<A::Owned>
             tracing::error!(%key, error, ?wait, "a step failed, the {one} is read again");
             failures += 1;
             actor.reset();
+            // Messages wait in the mailbox meanwhile, and are refused once it is full.
             tokio::time::sleep(wait).await;
             continue;
         }
         if proven {
             failures = 0;
         }
+        // Once for each number of messages: the supervisor ignores it while a message is on its way
+        // here, and after that message it is said again.
         if actor.state() == State::Idle && announced != Some(served) {
             announced = Some(served);
             let actor = task::id();
@@ -188,6 +191,7 @@ async fn wait<A: Actor>(
 /// Ends without a claim; what was not answered goes back.
 async fn lose<O: Owned>(mut context: Context<O>, mut messages: Vec<Message<O>>) {
     let (key, actor) = (context.claim.key, task::id());
+    // Closed first, so that no message comes in behind those that are given back.
     context.mailbox.close();
     while let Some(message) = context.mailbox.recv().await {
         messages.push(message);
@@ -209,6 +213,7 @@ async fn serve<A: Actor>(
     message: Message<A::Owned>,
     context: &Context<A::Owned>,
 ) -> Result<Option<Message<A::Owned>>, Error> {
+    // `Order::Drive` only had the actor started, which it is.
     let Order::Answer(request, reply) = &message.order else {
         return Ok(None);
     };
@@ -229,6 +234,7 @@ async fn serve<A: Actor>(
         return Ok(Some(message));
     }
     let (told, outcome) = match answered {
+        // The caller may try again; the causes are for the log, which `drive` writes them to.
         Err(error) if error.kind() == ErrorKind::Internal => {
             let told = Error::new(
                 ErrorKind::Unavailable,

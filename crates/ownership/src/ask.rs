@@ -50,6 +50,7 @@ impl<O: Owned> Ownership<O> {
                 Some(Route::Stored(id)) => id,
             };
             let timing = self.member.timing;
+            // A replica that stops has a few seconds left for its calls.
             let patience = if self.is_stopping() {
                 timing.last_answer
             } else {
@@ -63,6 +64,7 @@ impl<O: Owned> Ownership<O> {
                 }
                 tokio::select! {
                     () = answers.changed() => {}
+                    // A signal may be lost.
                     () = tokio::time::sleep(timing.look) => {}
                 }
             }
@@ -110,11 +112,13 @@ impl<O: Owned> Ownership<O> {
         request: &O::Request,
     ) -> Result<Option<Route<O::Key>>, Error> {
         loop {
+            // Who drives the object is found and claimed in one transaction.
             let mut tx = self.member.db.begin_write().await?;
             let Some(found) = claim::find::<O>(&mut tx, key).await? else {
                 return Ok(None);
             };
             let elsewhere = self.member.is_other_alive(&mut tx, &found.owner).await?;
+            // A replica that stops claims nothing more: the next driver answers.
             if elsewhere || self.is_stopping() {
                 let id = self.ids.uuid();
                 request::insert::<O>(&mut tx, id, key, request, self.member.now()).await?;
@@ -125,6 +129,7 @@ impl<O: Owned> Ownership<O> {
             if found.owner == self.member.id() {
                 return Ok(Some(Route::Here(found.claim)));
             }
+            // If another one was faster, the object is looked at anew.
             if let Some(claim) = claim::claim::<O>(&mut tx, &found, self.member.id()).await? {
                 tx.commit().await?;
                 return Ok(Some(Route::Here(claim)));
@@ -145,6 +150,8 @@ impl<O: Owned> Ownership<O> {
             return Ok(None);
         }
         let mut tx = self.member.db.begin_write().await?;
+        // Only a request without an answer can be withdrawn, and one that was withdrawn cannot be
+        // answered: the caller and the driver never disagree.
         if answer.is_none() && request::withdraw::<O>(&mut tx, id).await? {
             tx.commit().await?;
             let one = O::ONE;
@@ -176,6 +183,7 @@ impl<O: Owned> Ownership<O> {
                     ours.push((request, found.claim));
                 }
                 Some(found) => {
+                    // The request of a dead driver is answered by whoever claims its object first.
                     if !self.member.is_other_alive(&mut tx, &found.owner).await? {
                         others.push((request, Some(found)));
                     }
@@ -244,6 +252,7 @@ impl<O: Owned> Ownership<O> {
     ) -> Result<bool, Error> {
         let mut tx = self.member.db.begin_write().await?;
         let found = claim::find::<O>(&mut tx, claim.key).await?;
+        // An object that is gone has no other driver, so the refusal is stored.
         if found.is_some_and(|found| found.claim != claim) {
             return Ok(false);
         }

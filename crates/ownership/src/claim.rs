@@ -75,6 +75,7 @@ pub async fn claim<O: Owned>(
         .bind(fence)
         .execute(tx.conn())
         .await?;
+    // The statement raises it in the row, on the condition that owner and fence are as they were found.
     let fence = fence + 1;
     Ok((done.rows_affected() == 1).then_some(Claim { key, fence }))
 }

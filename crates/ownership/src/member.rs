@@ -61,8 +61,8 @@ pub struct Member {
 }
 
 impl Member {
-    /// A replica that no other one is called like. One that comes back under its id has what it drove
-    /// at once. Over SQLite it is alone.
+    /// This replica, under an id that no other one has. A replica that comes back under its former id
+    /// gets what it drove at once. Over SQLite it is alone, as no other process uses the database.
     pub fn new(db: Db, clock: Arc<dyn Clock>, id: String) -> Self {
         let alone = !db.is_postgres();
         Self {
@@ -86,7 +86,7 @@ impl Member {
         }
     }
 
-    /// What no other replica is called.
+    /// Its id, which no other replica has.
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -120,6 +120,7 @@ impl Member {
     /// Gives the lease up; its row stays, so that what this replica is made the owner of in the same
     /// moment is found by it.
     pub(crate) async fn give_lease_up(&self, tx: &mut WriteTx) -> Result<(), DbError> {
+        // The task that renews the lease knows its fence; taking the lease again gives one to release.
         if let Some(fence) = self.take_lease(tx).await? {
             lease::release(tx, &self.lease(), fence).await?;
         }
@@ -208,7 +209,10 @@ impl Member {
                 () = tokio::time::sleep(renewal) => {}
             }
             let asked = Instant::now();
+            // After this time the lease has run out anyway.
             match tokio::time::timeout(lease, self.renew(fence)).await {
+                // A slower renewal counts as a gap: the database was hardly there, so others may not
+                // have renewed.
                 Ok(Ok(renewed)) if asked.elapsed() < lease / 2 => {
                     fence = renewed;
                     let since = *well_since.get_or_insert(asked);

@@ -70,6 +70,7 @@ impl<O: Owned> Ownership<O> {
     /// What the database says.
     pub async fn enter(&self) -> Result<Option<Fence>, Error> {
         let mut tx = self.member.db.begin_write().await?;
+        // Alone, whatever has an owner was this replica's, under whichever id it ran then.
         let (fence, released) = if self.member.is_alone() {
             (None, claim::release_all::<O>(&mut tx).await?)
         } else {
@@ -89,6 +90,8 @@ impl<O: Owned> Ownership<O> {
     pub(crate) async fn leave(&self) -> Result<u64, Error> {
         let mut tx = self.member.db.begin_write().await?;
         let released = claim::release::<O>(&mut tx, self.member.id()).await?;
+        // In the transaction that gives the objects back: one that is made this replica's own
+        // afterwards is found by the lease, which has run out.
         if !self.member.is_alone() {
             self.member.give_lease_up(&mut tx).await?;
         }
@@ -103,6 +106,7 @@ impl<O: Owned> Ownership<O> {
     /// Insert the row with this owner and [`Claim::FIRST_FENCE`]. Then [`Ownership::wake`] the owner
     /// after the commit; if there is none, [`Ownership::tell_unowned`] in the transaction.
     pub fn owner_of_new(&self) -> &str {
+        // With a backlog the object is nobody's, so that it is not driven before older ones.
         let room = !self.is_stopping()
             && !self.backlog.load(Ordering::Acquire)
             && self.load.load(Ordering::Acquire) < self.active_max;
@@ -173,6 +177,7 @@ impl<O: Owned> Ownership<O> {
         let dead = self.member.dead(&mut tx).await?;
         drop(tx);
         for owner in dead {
+            // Without room nothing is taken, but it is known whether there is more.
             let room = limit.saturating_sub(claims.len());
             let taken = match self.take_of(&owner, room).await {
                 Ok(taken) => taken,
@@ -221,6 +226,7 @@ impl<O: Owned> Ownership<O> {
     async fn take_of(&self, owner: &str, limit: usize) -> Result<Taken<O::Key>, Error> {
         // Most often there is nothing, and a transaction that reads says so.
         let mut tx = self.member.db.begin_read().await?;
+        // One more than is taken tells whether there are more.
         let found = claim::of_owner::<O>(&mut tx, owner, limit.saturating_add(1)).await?;
         drop(tx);
         let more = found.len() > limit;

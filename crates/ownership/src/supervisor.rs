@@ -22,10 +22,10 @@ use crate::message::{Answer, Inbox, Message, Order, Reply};
 use crate::ownership::Taken;
 use crate::{Claim, Owned, Ownership};
 
-/// Looks between two at what is ours and has no actor.
+/// Every so many looks what is ours and has no actor is taken up: every 6 seconds.
 const RECONCILE_EVERY: u32 = 4;
 
-/// Looks between two at what is long past.
+/// Every so many looks what is long past is deleted: every 10 minutes.
 const FORGET_EVERY: u32 = 400;
 
 /// Messages that may wait for one actor; further requests are refused.
@@ -114,6 +114,7 @@ impl<F: Factory> Supervisor<F> {
         let mut unowned = signals.subscribe(topics.unowned);
         let mut requests = signals.subscribe(topics.requests);
         let mut period = tokio::time::interval(self.ownership.member.timing.renewal);
+        // After a slow look the next one comes a whole period later, and not several at once.
         period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.show();
         // There may be objects from before.
@@ -139,6 +140,7 @@ impl<F: Factory> Supervisor<F> {
         self.ownership.stop();
         // Whoever waits for an answer asks the next driver.
         self.inbox.close();
+        // Actors end before their objects are given back, so that nobody else drives these meanwhile.
         self.tasks.shutdown().await;
         self.actors.clear();
         match self.ownership.leave().await {
@@ -257,6 +259,8 @@ impl<F: Factory> Supervisor<F> {
         let pending: HashSet<Uuid> = ours.iter().map(|(pending, _)| pending.id).collect();
         self.asked.retain(|id, _| pending.contains(id));
         for (pending, claim) in ours {
+            // A request is found at every look until it is answered: an actor that has it does not get
+            // it again.
             if !self.asked.contains_key(&pending.id) {
                 let message = Message {
                     key: pending.key,
@@ -283,6 +287,7 @@ impl<F: Factory> Supervisor<F> {
         let Some(claim) = known.or(message.claim).or(waiting) else {
             return self.send_back(message);
         };
+        // Driving can wait for room, a request cannot: its actor is started even above the limit.
         if matches!(message.order, Order::Drive) && known.is_none() {
             if waiting.is_none() {
                 self.waiting.push_back(claim);
@@ -295,6 +300,8 @@ impl<F: Factory> Supervisor<F> {
             _ => None,
         };
         let mailbox = self.mailbox(claim);
+        // Never waits: the supervisor serves all actors, and one that is busy must not hold up the
+        // others.
         match mailbox.messages.try_send(message) {
             Ok(()) => {
                 mailbox.sent += 1;
@@ -370,8 +377,8 @@ impl<F: Factory> Supervisor<F> {
         }
     }
 
-    /// Closes the mailbox of an actor, unless the object has another actor by now: without a mailbox
-    /// that one would be joined by a third while it works.
+    /// Closes the mailbox of an actor, unless the object has another actor by now: if that one lost its
+    /// mailbox, the next message would start one more beside it.
     fn let_go(&mut self, key: Key<F>, actor: task::Id) {
         let mailbox = self.actors.get(&key);
         if mailbox.is_some_and(|mailbox| mailbox.actor == actor) {

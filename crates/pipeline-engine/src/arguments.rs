@@ -39,6 +39,7 @@ pub(crate) fn resolve_args(
 /// The structure that a word is the JSON text of.
 fn structure(word: &str) -> Option<Value> {
     let trimmed = word.trim_start();
+    // The SDK's compiler writes structures like this. Other text is a plain word, JSON or not.
     if !trimmed.starts_with("{\"IfPresent\"") && !trimmed.starts_with("{\"Concat\"") {
         return None;
     }
@@ -80,6 +81,7 @@ fn expand(
             };
             match choice.get(branch) {
                 Some(branch) => expand(branch, present, context),
+                // Without `Else` the argument is dropped; an empty word would be another argument.
                 None => Ok(Vec::new()),
             }
         }

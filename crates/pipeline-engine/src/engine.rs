@@ -376,6 +376,7 @@ impl RunState {
             task_id: self.task(ix).id.to_string(),
             pipeline_root: facts.pipeline_root.clone(),
             create_time: facts.created_at.to_string(),
+            // The engine knows no due time; upstream falls back to the creation time as well.
             schedule_time: facts.created_at.to_string(),
             workspace_path: facts.workspace_path.clone(),
         }
@@ -384,6 +385,8 @@ impl RunState {
 
 impl Step<'_> {
     fn take(&mut self, event: Event) {
+        // Timers, late answers and repeated reports still come after the end; only a retry opens a run
+        // again.
         if matches!(self.run.phase, RunPhase::Ended(_)) && !matches!(event, Event::Retry) {
             return;
         }
@@ -449,6 +452,7 @@ impl Step<'_> {
     fn enter(&mut self, ix: TaskIx, state: TaskState) {
         let now = self.now;
         let task = self.change(ix);
+        // A command that asked the cache is queued already: its launch is no second transition.
         if task.state == state {
             return;
         }

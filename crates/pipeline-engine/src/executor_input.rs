@@ -114,6 +114,8 @@ pub(crate) fn local_path(uri: &str) -> String {
     if let Some(path) = uri.strip_prefix("file://") {
         return path.to_owned();
     }
+    // The SDK's `artifact.path` maps these schemes to the same folders and leaves other URIs as they
+    // are.
     for (scheme, folder) in [
         ("gs://", "/gcs/"),
         ("s3://", "/s3/"),

@@ -49,6 +49,7 @@ impl Expr {
             .iter()
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
+        // The compiler writes the field's name in the proto; its name in JSON is understood as well.
         let scope = json!({"inputs": {"parameter_values": values, "parameterValues": values}});
         match eval::eval(&self.0, &scope)? {
             Value::Bool(holds) => Ok(holds),
@@ -66,6 +67,8 @@ impl Expr {
             "string_value".to_owned(),
             Value::String(values::to_text(value)),
         );
+        // The fields of `google.protobuf.Value`, over which upstream evaluates selectors. A text is in
+        // `string_value` already, and `text_value` keeps it from being put there twice.
         let kind = match value {
             Value::Null => "null_value",
             Value::Bool(_) => "bool_value",

@@ -150,6 +150,8 @@ fn reads_workspace(content: &Value, inputs: &Values, facts: &TaskFacts) -> bool 
 /// The fingerprint of a computation.
 pub fn compute(inputs: &CacheInputs, seen: &Seen) -> String {
     let identity = |artifact: &Arc<Artifact>| {
+        // What the content is now comes before what was noted of it. Content that cannot be read here
+        // (`gs://`, `oci://`) counts by the artifact's id.
         let noted = || artifact.digest.clone();
         let content = seen.contents.get(&artifact.id).cloned().or_else(noted);
         let content = content.unwrap_or_else(|| format!("id:{}", artifact.id));
@@ -166,6 +168,7 @@ pub fn compute(inputs: &CacheInputs, seen: &Seen) -> String {
 
 /// The fingerprint that a pipeline's author chose; nothing else counts.
 pub(crate) fn custom(component: &str, key: &str) -> String {
+    // Upstream's formula: the name of the component, a NUL byte, the key.
     hex(&format!("{component}\0{key}"))
 }
 

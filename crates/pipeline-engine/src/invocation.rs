@@ -146,6 +146,7 @@ pub fn build(run: &RunState, ix: TaskIx, places: &Places) -> Result<Invocation, 
     let wrong = |error: String| TaskError::new("Input", error);
     let text = |template: &str| resolve_text(template, &context).map_err(|e| wrong(e.to_string()));
 
+    // `IfPresent` asks for what was given; in `input` the defaults are filled in as well.
     let given = &run.task(ix).inputs;
     let present = given
         .parameters
@@ -163,6 +164,7 @@ pub fn build(run: &RunState, ix: TaskIx, places: &Places) -> Result<Invocation, 
         return Err(no_command(&container.image));
     }
     let passthroughs = &component.passthroughs;
+    // After `fill_in_config`, which needs what the task's own pod may not get.
     let env = passthroughs.kept(ConfigField::Env, env);
     let resources = passthroughs.kept(ConfigField::Resources, resources);
     let (cpu_millis, memory_bytes) = limits(&resources)?;
@@ -256,7 +258,7 @@ fn input_links(run: &RunState, ix: TaskIx) -> Vec<(String, String)> {
     let links = lists.filter_map(|artifact| {
         let path = local_path(&artifact.uri);
         let target = artifact.custom_path.clone()?;
-        // Content of this machine is at its own path as well.
+        // A path and a `file://` URI stand for themselves, so nothing has to lead there.
         (!artifact.uri.ends_with(&path)).then_some((path, target))
     });
     links.collect()
@@ -266,8 +268,11 @@ fn input_links(run: &RunState, ix: TaskIx) -> Vec<(String, String)> {
 fn output_places(run: &RunState, ix: TaskIx, component: &Component) -> Vec<OutputPlace> {
     let facts = run.facts();
     let task = run.task(ix);
+    // Each attempt has a folder of its own. Its name is derived and not random, so that an attempt
+    // which is asked for again after a restart has the same places.
     let salt = TaskId::derive(facts.run, &format!("{}#{}", task.path, task.attempt));
     let task = run.task_name(ix);
+    // KFP's roots may carry settings of the store, `?region=…`; they are no part of artifacts' URIs.
     let (root, _query) = facts
         .pipeline_root
         .split_once('?')

@@ -35,7 +35,8 @@ impl Macros<'_> {
 
     /// Takes time in proportion to the line, whatever is in it.
     fn line(&self, line: &str) -> String {
-        // Where the last macro of each kind can end, counted from the end of the line.
+        // Where the last macro of each kind can end, counted from the end of the line. Behind it no end
+        // is searched for: a line of openings alone would take quadratic time.
         let last = |end: &str| line.rfind(end).map_or(usize::MAX, |at| line.len() - at);
         let (brackets, braces) = (last("]]"), last("')}}"));
         let mut result = String::with_capacity(line.len());

@@ -65,6 +65,7 @@ pub fn outline<'r>(plan: &Plan, rows: &'r [TaskRow]) -> Vec<Outlined<'r>> {
             places.insert(row.id, inside(TaskKind::Root, plan.root));
             continue;
         };
+        // A task that the plan does not know is listed under its path, without a kind.
         let Some(around) = places.get(&parent) else {
             continue;
         };
@@ -133,6 +134,7 @@ fn planned<'p>(
 
 fn task_at<'p>(dag: &'p Dag, around: &str, path: &str) -> Option<&'p TaskSpec> {
     let find = |key: &str| {
+        // `Dag::tasks` is ordered by key.
         let place = dag
             .tasks
             .binary_search_by(|task| task.key.as_str().cmp(key));

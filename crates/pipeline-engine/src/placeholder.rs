@@ -199,6 +199,7 @@ fn parts(text: &str) -> Vec<Part<'_>> {
     let mut rest = text;
     while let Some(begin) = rest.find(OPEN) {
         let inner = &rest[begin + OPEN.len()..];
+        // Without an end it is text like any other.
         let Some(end) = inner.find(CLOSE) else { break };
         if begin > 0 {
             parts.push(Part::Plain(&rest[..begin]));
@@ -335,7 +336,7 @@ fn escaped(input: &Value, times: &str, budget: &Budget) -> Result<String, String
         .ok_or("at most 8 times")?;
     let mut text = input.to_string();
     for _ in 0..times {
-        // Each time may double it.
+        // Each time may double it, so it is refused before it is put together.
         budget.check(text.len() as u64)?;
         let quoted = Value::String(text).to_string();
         text = quoted[1..quoted.len() - 1].to_owned();
@@ -354,6 +355,7 @@ fn of_artifact(list: &Value, name: &str, field: &str, side: &str) -> Result<Opti
     if field.is_empty() {
         return Ok(Some(Value::Array(artifacts.clone())));
     }
+    // A field of a list is that of its first artifact, as upstream.
     let Some(artifact) = artifacts.first() else {
         return Ok(Some(Value::Null));
     };
@@ -362,6 +364,7 @@ fn of_artifact(list: &Value, name: &str, field: &str, side: &str) -> Result<Opti
         ".path" => Value::String(artifact_path(artifact)),
         ".uri" => artifact["uri"].clone(),
         ".name" => artifact["name"].clone(),
+        // `properties` is what specifications of old SDKs say for metadata.
         ".metadata" | ".properties" => metadata.clone(),
         _ => {
             let key = [".metadata", ".properties"]

@@ -88,6 +88,8 @@ pub(crate) fn check_local(
 }
 
 fn is_wanted(item: &Value, parameter: &str, lookup: impl Fn(&Source) -> Option<Value>) -> bool {
+    // A feature whose name is a parameter without a value is dropped, as upstream does. One without
+    // such a parameter is always wanted.
     item.get(parameter)
         .is_none_or(|input| value_of(input, &lookup).is_some_and(|value| !value.is_null()))
 }
@@ -173,6 +175,7 @@ pub(crate) fn is_operation(image: &str) -> bool {
 /// How long an attempt may take, `activeDeadlineSeconds`.
 pub(crate) fn timeout(container: &Container) -> Option<Duration> {
     let seconds = match container.platform.get("activeDeadlineSeconds")? {
+        // Protobuf's JSON writes 64-bit integers as texts.
         Value::String(text) => text.parse().ok()?,
         other => other.as_u64()?,
     };

@@ -21,6 +21,7 @@ pub fn check(
     let field = |name: &str| format!("runtime_config.parameters.{name}");
     let mut faults = Vec::new();
     let mut accepted = BTreeMap::new();
+    // Clients know these messages: they are upstream's, all unknown names in one.
     let unknown: Vec<_> = given
         .keys()
         .filter(|name| !root.parameters.contains_key(*name))
@@ -70,7 +71,8 @@ fn accept(name: &str, decl: &ParameterInputDecl, value: &Value) -> Result<Value,
     };
     values::check_nesting(value).map_err(|problem| format!("input parameter {name}: {problem}"))?;
     let value = values::normalize(value.clone());
-    // Inside a pipeline anything becomes text; what a user gives must be meant.
+    // Inside a pipeline any value becomes text where text is declared. What a run is given is refused
+    // instead, as upstream does.
     let is_text = value.is_string();
     if (decl.kind == ParameterType::String) != is_text {
         return Err(mismatch(name, wanted, &value));

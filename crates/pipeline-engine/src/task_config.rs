@@ -120,6 +120,7 @@ pub(crate) fn value(passthroughs: &Passthroughs, asked: &Asked<'_>) -> Value {
             Value::Null
         }
     };
+    // Upstream's struct always has an object here; parts that are not passed are null.
     let resources = match part(ConfigField::Resources, &|| {
         parts::resources(asked.resources)
     }) {

@@ -45,6 +45,7 @@ pub(crate) fn coerce(kind: ParameterType, value: Value) -> Result<Value, String>
         ParameterType::String => {
             return Ok(match value {
                 Value::String(_) => value,
+                // KFP converts any value to its JSON text where text is declared.
                 other => Value::String(other.to_string()),
             });
         }

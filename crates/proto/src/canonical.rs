@@ -94,9 +94,12 @@ impl Check {
                 }
                 continue;
             };
+            // In protobuf's JSON, null is a field that is not set, but for a `Value`, which may be
+            // null.
             if value.is_null() && !is_free(&field) {
                 continue;
             }
+            // An `optional` field is in a oneof of its own (synthetic), where there is no other.
             if let Some(oneof) = field
                 .containing_oneof()
                 .filter(|oneof| !oneof.is_synthetic())

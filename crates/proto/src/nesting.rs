@@ -60,6 +60,8 @@ fn scan(message: &MessageDescriptor, bytes: &[u8]) -> Result<(), Fault> {
             continue;
         }
         let key = varint(bytes, &mut at, end)?;
+        // By the wire type. A group (3 to 4) has no length: prost would recurse over one to skip
+        // it.
         let skip = match key & 7 {
             0 => {
                 varint(bytes, &mut at, end)?;
@@ -74,9 +76,11 @@ fn scan(message: &MessageDescriptor, bytes: &[u8]) -> Result<(), Fault> {
         if skip > end - at {
             return Err(Fault::Broken);
         }
+        // Only a field with a length (wire type 2) can be a message.
         let field = u32::try_from(key >> 3).ok().filter(|_| key & 7 == 2);
         let field = field.and_then(|number| message.get_field(number));
         match field.map(|field| field.kind()) {
+            // Messages that are too short to nest too deep are passed over as a whole.
             Some(Kind::Message(inner)) if !is_shallow(skip, open.len() + 1) => {
                 if open.len() == MESSAGES_MAX {
                     return Err(Fault::Deep);

@@ -26,6 +26,8 @@ impl Builder<'_> {
         let failed = |error: io::Error| EnvError::Io(error.to_string());
         let root = &self.config.root;
         let lock = root.join(format!("{key}.lock"));
+        // Other processes over the same folder may build it too; waiting for the lock blocks a
+        // thread.
         let _held = tokio::task::spawn_blocking(move || lock_file(&lock))
             .await
             .map_err(|error| EnvError::Io(error.to_string()))?
@@ -36,6 +38,7 @@ impl Builder<'_> {
             return Ok(());
         }
         tracing::info!(key, "building a Python environment");
+        // Without its mark it is what a build left that was cut off.
         if dir.exists() {
             fs::remove_dir_all(&dir).map_err(failed)?;
         }
@@ -64,6 +67,8 @@ impl Builder<'_> {
         let around = pip.installer(&PipInstall::default(), &self.config.tool_env);
         let venv = |how: &str| {
             let mut create = tool(self.config, self.uv);
+            // `--native-tls`: the authorities that this machine trusts count, and not only those
+            // that uv brings.
             create.args(["venv", "--quiet", "--native-tls", how, "--python"]);
             create.arg(&self.python.path).arg(dir);
             create.envs(around.env.clone());
@@ -73,6 +78,7 @@ impl Builder<'_> {
         if seeded.status.success() {
             return Ok(());
         }
+        // The failed try may have left a venv without pip.
         let bare = venv("--clear").output().await.map_err(failed)?;
         let python = dir.join("bin/python3");
         let own = tool(self.config, python)
@@ -113,7 +119,7 @@ impl Builder<'_> {
         let mut child = command.spawn().map_err(failed)?;
         if let Some(mut input) = child.stdin.take() {
             let lines = packages.join("\n") + "\n";
-            // One that ends without reading says why.
+            // An installer that ends without reading all says why.
             let _unread = input.write_all(lines.as_bytes()).await.is_err();
         }
         let output = child.wait_with_output().await.map_err(failed)?;

@@ -56,6 +56,7 @@ fn split(package: &str) -> Option<(String, (String, String))> {
     let (before, url) = package.split_at(at);
     let (scheme, rest) = url.split_once("://")?;
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    // At the last one: a password may have a `@` in it.
     let (userinfo, host) = rest[..end].rsplit_once('@')?;
     let path = rest[end..]
         .split(['@', '?', '#'])

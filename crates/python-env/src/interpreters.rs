@@ -77,6 +77,7 @@ pub(crate) async fn choose(
         .ok()
         .cloned()
         .filter(|own| is_near(own, wanted));
+    // First what is on this machine; uv's mirror, if there is one, only for a version that is not.
     for mirrored in [false, true] {
         if mirrored && !fetch(config, wanted).await {
             break;
@@ -122,6 +123,7 @@ fn candidates(config: &PythonConfig, wanted: PythonVersion) -> Vec<String> {
             .into_iter()
             .filter(|(version, _)| version.minor == wanted.minor)
             .collect();
+        // The patch level that is wanted, then the newest.
         versions.sort_by_key(|(version, _)| std::cmp::Reverse((wanted.fits(*version), *version)));
         let paths = versions.into_iter().map(|(_, path)| path);
         found.extend(paths.map(|path| path.join("bin/python3").display().to_string()));

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <root>/<key>/        a venv, built where it stays (venvs cannot be moved)
-//! <root>/<key>.ready   made last; without it the folder is a ruin and is built again
+//! <root>/<key>.ready   made last; without it the folder is incomplete and built again
 //! <root>/<key>.lock    held while it is built, across processes
 //! <root>/tools/        uv, when it is not on the PATH
 //! ```
@@ -202,12 +202,13 @@ impl PythonEnvs {
     /// The environment for `spec`, built if need be. Those who ask at the same time share one
     /// building; a failed one is tried again by the next who asks.
     pub async fn ensure(&self, spec: &EnvSpec) -> Result<PythonEnv, EnvError> {
+        // A failed build leaves the cell empty, so whoever asks next tries again.
         let slot = Arc::clone(self.known.lock().await.entry(spec.clone()).or_default());
         let env = slot.get_or_try_init(|| self.find_or_build(spec)).await?;
         if env.bin.join("python3").exists() {
             return Ok(env.clone());
         }
-        // Somebody cleaned the folder up.
+        // The environment was removed after it had been built.
         self.known.lock().await.remove(spec);
         self.find_or_build(spec).await
     }
@@ -240,6 +241,7 @@ impl PythonEnvs {
             bin: dir.join("bin"),
             dir,
         };
+        // Without the lock: the mark is made last, so what has it is whole.
         if env.bin.join("python3").exists()
             && self.config.root.join(format!("{key}.ready")).exists()
         {
@@ -265,6 +267,7 @@ impl PythonEnvs {
         &self,
         wanted: Option<PythonVersion>,
     ) -> Result<tool::Interpreter, EnvError> {
+        // Looked for once: a Python that is installed later is found after the next start.
         let slot = Arc::clone(self.interpreters.lock().await.entry(wanted).or_default());
         let found = slot.get_or_try_init(|| interpreters::choose(&self.config, wanted));
         found.await.cloned()

@@ -33,12 +33,11 @@ const LIST: &str = "import ast, json, subprocess, sys\n\
 const SECTIONS: [&str; 3] = ["global", "install", ":env:"];
 
 /// Options that change nothing in an environment of its own, or mean nothing to uv.
-const IGNORED: [&str; 29] = [
+const IGNORED: [&str; 27] = [
     "break-system-packages",
     "cache-dir",
     "compile",
     "debug",
-    "default-timeout",
     "disable-pip-version-check",
     "exists-action",
     "log",
@@ -56,7 +55,6 @@ const IGNORED: [&str; 29] = [
     "require-virtualenv",
     "root-user-action",
     "src",
-    "timeout",
     "upgrade",
     "upgrade-strategy",
     "use-deprecated",
@@ -66,10 +64,11 @@ const IGNORED: [&str; 29] = [
 ];
 
 /// Options that are handed on.
-const KNOWN: [&str; 16] = [
+const KNOWN: [&str; 18] = [
     "cert",
     "client-cert",
     "constraint",
+    "default-timeout",
     "extra-index-url",
     "find-links",
     "index-url",
@@ -82,6 +81,7 @@ const KNOWN: [&str; 16] = [
     "pre",
     "proxy",
     "retries",
+    "timeout",
     "trusted-host",
 ];
 
@@ -112,6 +112,7 @@ impl PipConfig {
     }
 
     fn of(pairs: &[(String, String)]) -> Self {
+        // Stronger sections come later and replace what weaker ones say.
         let mut options = BTreeMap::new();
         for section in SECTIONS {
             for (key, value) in pairs {
@@ -173,6 +174,7 @@ impl PipConfig {
             self.text("index-url").map(str::to_owned),
         );
         set("UV_DEFAULT_INDEX", step.index_url.clone().or(index));
+        // uv splits this one at blanks, and the next one at commas.
         let more = own("UV_INDEX", Some(self.list("extra-index-url").join(" ")));
         let more = step.extra_index_urls.iter().cloned().chain(more);
         set(
@@ -191,15 +193,17 @@ impl PipConfig {
         // pip takes these two where its option does not say otherwise; uv does not know them.
         let bundles = ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"].map(given);
         let bundle = bundles.into_iter().flatten().find(|file| !file.is_empty());
+        // pip's other name of the same option.
+        let other_timeout = self.text("default-timeout").map(str::to_owned);
         for (uv, pip, other) in [
             ("SSL_CERT_FILE", "cert", bundle),
             ("SSL_CLIENT_CERT", "client-cert", None),
             ("HTTP_PROXY", "proxy", None),
             ("HTTPS_PROXY", "proxy", None),
             ("UV_HTTP_RETRIES", "retries", None),
-            ("UV_HTTP_TIMEOUT", "timeout", None),
-            ("UV_HTTP_TIMEOUT", "default-timeout", None),
+            ("UV_HTTP_TIMEOUT", "timeout", other_timeout),
         ] {
+            // Proxies are variables in either case.
             if given(uv)
                 .or_else(|| given(&uv.to_ascii_lowercase()))
                 .is_none()

@@ -106,6 +106,7 @@ fn without<'a>(text: &'a str, spans: impl Iterator<Item = &'a str>) -> String {
             let start = span.as_ptr() as usize - text.as_ptr() as usize;
             (start, start + span.len())
         })
+        // An empty user or password is no secret, and would put the mask where nothing was.
         .filter(|(start, end)| start < end)
         .collect();
     spans.sort_unstable();

@@ -38,6 +38,8 @@ impl PythonConfig {
         let mut tool_env: Vec<(String, String)> =
             inherited.filter(|(name, _)| wanted(name)).collect();
         if !tool_env.iter().any(|(name, _)| name == "UV_CACHE_DIR") {
+            // Beside the environments: uv links packages out of it, and links do not lead to other
+            // file systems.
             let cache = root.join("cache").display().to_string();
             tool_env.push(("UV_CACHE_DIR".to_owned(), cache));
         }
@@ -52,6 +54,8 @@ impl PythonConfig {
     /// variables of this process, whose values may be secrets, and paths of files of this user.
     pub fn for_pip(&self) -> (Vec<String>, Vec<(String, String)>) {
         let is_pips = |name: &&String| {
+            // A step has its own home, PATH and the like, and pip does not read what is uv's or
+            // pyenv's.
             let of_tools = ["UV_", "PYENV_", "XDG_DATA"];
             let own = ["PATH", "HOME", "USER", "LOGNAME", "LANG", "TMPDIR"];
             !own.contains(&name.as_str()) && !of_tools.iter().any(|start| name.starts_with(start))
@@ -59,6 +63,7 @@ impl PythonConfig {
         let names = self.tool_env.iter().map(|(name, _)| name).filter(is_pips);
         let home = self.variable("HOME").map(PathBuf::from);
         let files = [
+            // The variable names one file: where both are there, the one that pip prefers.
             ("PIP_CONFIG_FILE", ".config/pip/pip.conf"),
             ("PIP_CONFIG_FILE", ".pip/pip.conf"),
             ("NETRC", ".netrc"),

@@ -26,6 +26,7 @@ pub(crate) fn tool(config: &PythonConfig, program: impl AsRef<std::ffi::OsStr>) 
         .env_clear()
         .envs(config.tool_env.iter().map(|(name, value)| (name, value)));
     command
+        // A stopped attempt drops the future that waits for the tool, which must not go on then.
         .stdin(std::process::Stdio::null())
         .kill_on_drop(true);
     command
@@ -36,6 +37,7 @@ pub(crate) async fn find_python(
     config: &PythonConfig,
     program: &str,
 ) -> Result<Interpreter, EnvError> {
+    // The program may be a link or a shim: what it is, the interpreter says itself.
     let script = "import sys, sysconfig; \
         print(sys.executable); \
         print(sys.implementation.cache_tag, sys.version.split()[0], sysconfig.get_platform())";
@@ -58,6 +60,7 @@ pub(crate) async fn find_uv(
     config: &PythonConfig,
     python: &Interpreter,
 ) -> Result<PathBuf, EnvError> {
+    // One that is on the PATH and cannot be started is as good as none.
     if works(config, Path::new("uv")).await {
         return Ok(PathBuf::from("uv"));
     }

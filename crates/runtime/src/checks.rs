@@ -12,7 +12,7 @@ pub(crate) async fn check_inputs(contents: &Contents, spec: &AttemptSpec) -> Res
     let copied = spec.inputs.iter();
     let copied = copied.filter(|input| digest::local(&input.uri).is_some());
     for input in spec.checked.iter().chain(copied) {
-        // Without a stamp nobody promised that the content stays.
+        // Without a stamp there is nothing to compare with: such content may change.
         let Some(stamp) = &input.stamp else { continue };
         let noted = Noted {
             uri: &input.uri,
@@ -20,6 +20,8 @@ pub(crate) async fn check_inputs(contents: &Contents, spec: &AttemptSpec) -> Res
             stamp: Some(stamp),
         };
         match contents.state(noted).await {
+            // KFP registers an output without content as well, so an input may be missing from the
+            // start.
             Ok(State::Same | State::Missing) => {}
             Ok(State::Changed) => return Err(input.is_changed()),
             Err(error) => return Err(failed(&format!("read {}", input.uri), &error)),

@@ -100,6 +100,7 @@ impl DockerRuntime {
         let pull_policy = pull_policy.map_err(setting)?;
         let user = config.user.as_deref().map(User::parse).transpose();
         let user = user.map_err(DockerError::Setting)?;
+        // Every container mounts it, and the engine refuses a mount whose source is not there.
         if let Some(root) = &config.artifacts {
             std::fs::create_dir_all(root).map_err(|error| {
                 DockerError::Setting(format!("cannot make {}: {error}", root.display()))
@@ -132,7 +133,11 @@ impl Containers {
     /// Removes containers whose attempts are done or forgotten.
     async fn sweep(&self) {
         let label = format!("{}={}", objects::DATA, self.config.data_dir.display());
+        // An engine that cannot list does not stop the start: what is left is swept at the next
+        // one.
         for (name, key) in self.list(vec![label]).await.unwrap_or_default() {
+            // A container without the labels of an attempt held an image for a copy
+            // (`models::Holder`), which ended with its server.
             let files = key.map(|key| self.folders.files(&key));
             let needed = files.is_some_and(|files| {
                 files.dir().exists() && !files.read_outcome().is_ok_and(|outcome| outcome.is_some())
@@ -205,6 +210,8 @@ impl Containers {
                     let message = "it was stopped before it began";
                     return Ok(Failure::new(FailureReason::Canceled, message));
                 }
+                // The engine counts a container that never started as not running, so its next exit
+                // is waited for. That one may be over already, or never come: hence the patience.
                 Verdict::Created => ("next-exit", UNSTARTED),
                 Verdict::AtWork => ("not-running", Duration::MAX),
             };
@@ -212,10 +219,12 @@ impl Containers {
                 .condition(condition)
                 .build();
             let mut answers = self.docker.wait_container(&name, Some(options));
-            // Whatever it says, or if the engine goes away meanwhile: the container is looked at.
+            // The answer does not matter, nor whether the engine goes away: the container is looked
+            // at again.
             let _said = tokio::time::timeout(patience, answers.next()).await.is_ok();
             if seen {
-                // It said so before, and the container has not ended: not too often.
+                // The engine answered before, and the container has not ended: it is not asked in a
+                // tight loop.
                 tokio::time::sleep(LOOK).await;
             }
             seen = true;
@@ -229,6 +238,8 @@ impl Containers {
         files: &AttemptFiles,
         why: impl FnOnce() -> Failure,
     ) -> Result<Outcome, RuntimeError> {
+        // `begin`, a stop and several observers may conclude at once: the first outcome counts, and
+        // outputs are given once.
         let lock = self.lock_of(key);
         let _held = lock.lock().await;
         let outcome = if let Some(outcome) = read_outcome(key, files)? {
@@ -274,6 +285,7 @@ impl Containers {
                 .write_outcome(&outcome)
                 .map_err(of_io(key, "write its report"))?;
         }
+        // Last: a crash before this repeats the transfer, which writes the same objects again.
         std::fs::write(&given, []).map_err(of_io(key, "note that its outputs are kept"))?;
         transfers::forget(files.dir());
         Ok(outcome)
@@ -287,9 +299,10 @@ impl Containers {
             return Ok(());
         }
         if let Some(state) = self.state(&key).await? {
+            // Only `Created` matters here, for which neither the spec nor the start mark counts.
             return match judge(&state, None, false) {
                 Verdict::Created => self.start(&key, &files).await,
-                // It runs, or it has ended and will be judged by who observes it.
+                // It runs, or it has ended, which `observe` judges.
                 _ => Ok(()),
             };
         }
@@ -417,6 +430,7 @@ impl Runtime for DockerRuntime {
         self.preparations.wait(key).await?;
         let spec = files.read_spec().map_err(of_io(key, "read its spec"))?;
         let failure = match read_outcome(key, &files)? {
+            // `conclude` reads the outcome again; this counts only if it is gone by then.
             Some(_) => Failure::new(FailureReason::Lost, "its report vanished"),
             None if spec.is_some_and(|spec| spec.only_fetches()) => {
                 fetch::ended(key, &files).await?;
@@ -439,6 +453,8 @@ impl Runtime for DockerRuntime {
         if !files.dir().exists() {
             return Ok(());
         }
+        // Before the container is told: whoever concludes meanwhile must see a cancellation, not a
+        // loss.
         files.ask_stop().map_err(of_io(key, "ask it to stop"))?;
         let name = objects::name(key);
         let options = StopContainerOptionsBuilder::new()
@@ -451,7 +467,7 @@ impl Runtime for DockerRuntime {
         })
         .await
         {
-            // It was told, it has ended, or it was never made.
+            // 304: it has ended already. 404: it was never made, or is removed.
             Ok(())
             | Err(Refused {
                 status: 304 | 404, ..
@@ -461,7 +477,7 @@ impl Runtime for DockerRuntime {
     }
 
     async fn delete(&self, owner: &OwnerKey) -> Result<(), RuntimeError> {
-        // Before its folders go: it would make them anew.
+        // Before the folders go: a preparation would make them again.
         self.preparations.forget(owner).await;
         let listed = self.containers.list(objects::LABELS.selectors(owner)).await;
         let listed = listed.map_err(|error| RuntimeError::Io {

@@ -8,6 +8,7 @@ pub(crate) fn assemble(
 ) -> Vec<(String, String)> {
     let mut env = base;
     for (name, value) in declared {
+        // Before the former value is removed: `PATH=$(PATH):/x` refers to it.
         let value = expand(value, &env);
         env.retain(|(known, _)| known != name);
         env.push((name.clone(), value));

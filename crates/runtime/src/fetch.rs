@@ -15,6 +15,7 @@ use ferroflow_artifacts::transfer::{self, TransferError};
 use ferroflow_artifacts::{digest, place};
 use ferroflow_launcher::{
     AttemptFiles, AttemptKey, AttemptResult, AttemptSpec, Failure, FailureReason, Outcome, Outputs,
+    no_space,
 };
 use ferroflow_types::error::chain;
 use ferroflow_types::time::{Clock as _, SystemClock};
@@ -45,9 +46,13 @@ pub(crate) async fn run(
     let key = spec.key.clone();
     std::fs::create_dir_all(files.dir()).map_err(of_io(&key, "make its folder"))?;
     let lock = files.try_lock().map_err(of_io(&key, "take its lock"))?;
+    // Shared with the blocking copy, which goes on when this task is aborted: until it has ended,
+    // no other server may begin.
     let Some(lock) = lock.map(Arc::new) else {
         return Ok(());
     };
+    // `observe` of containers tells by the spec that there is no container to ask, also after a
+    // crash.
     files
         .write_spec(spec)
         .map_err(of_io(&key, "write its spec"))?;
@@ -56,6 +61,7 @@ pub(crate) async fn run(
     let result = match brought.and_then(|brought| brought) {
         Ok(()) => AttemptResult::Succeeded(Outputs::default()),
         Err(failure) if failure.reason == FailureReason::StoreAway => {
+            // Without an outcome the attempt is not over: the next `ensure` fetches again.
             return Err(away(&key, "bring its inputs", failure));
         }
         Err(failure) => AttemptResult::Failed(failure),
@@ -117,6 +123,7 @@ async fn bring(
         if !there {
             return Err(input.is_missing());
         }
+        // A path that is not in the folder stays absolute, and `place` refuses it.
         let inner = input.path.strip_prefix(folder).unwrap_or(&input.path);
         place::place(&staged, folder, inner).map_err(of_io)?;
     }
@@ -154,8 +161,7 @@ async fn copy(from: PathBuf, to: PathBuf, links: Links, lock: Arc<File>) -> io::
 
 /// What a transfer that did not work means for the attempt.
 pub(crate) fn failed(what: &str, error: &TransferError) -> Failure {
-    let full = matches!(error, TransferError::File { source, .. }
-        if source.kind() == io::ErrorKind::StorageFull);
+    let full = matches!(error, TransferError::File { source, .. } if no_space(source));
     let reason = match (error.is_away(), full) {
         (true, _) => FailureReason::StoreAway,
         (false, true) => FailureReason::NoSpace,

@@ -109,6 +109,7 @@ pub(crate) async fn unless_stopped<T>(
     files: &AttemptFiles,
     work: impl Future<Output = T>,
 ) -> Result<T, Failure> {
+    // Looked for and not signalled: the server that is asked to stop may be another process.
     let stopped = async {
         while !files.stop_asked() {
             tokio::time::sleep(LOOK * 4).await;
@@ -164,7 +165,8 @@ impl Following {
             if self.ended || !self.follow {
                 return Ok(None);
             }
-            // What was printed before the outcome is there once more after this look.
+            // Then it is read once more: the command may have printed between the last read and its
+            // end.
             self.ended = self.files.read_outcome()?.is_some() || self.launcher_vanished()?;
             if !self.ended {
                 tokio::time::sleep(LOOK).await;
@@ -173,6 +175,8 @@ impl Following {
     }
 
     fn launcher_vanished(&self) -> io::Result<bool> {
+        // A started attempt whose lock is free has lost its launcher. Without the mark, the
+        // launcher may not have taken its lock yet.
         Ok(self.files.started() && self.files.try_lock()?.is_some())
     }
 

@@ -25,7 +25,8 @@ pub(crate) fn recognise(argv: &[String]) -> Option<Python> {
     if !is_executor(argv) && !is_module_executor(argv) {
         return None;
     }
-    // The image was to bring kfp; here it comes from PyPI.
+    // The image would bring kfp; here it comes from PyPI, without dependencies: its executor needs
+    // none.
     let kfp = PipInstall {
         packages: vec!["kfp".to_owned()],
         no_deps: true,
@@ -42,6 +43,7 @@ fn is_executor(argv: &[String]) -> bool {
     let [shell, flag, script, ..] = argv else {
         return false;
     };
+    // The second is where betas of SDK 2.0 had it.
     let runs = ["kfp.dsl.executor_main", "kfp.components.executor_main"];
     matches!(program(shell), "sh" | "bash")
         && flag == "-ec"
@@ -58,6 +60,7 @@ fn is_module_executor(argv: &[String]) -> bool {
 fn pip_installs(script: &str) -> Option<Vec<PipInstall>> {
     let mut steps = Vec::new();
     for line in script.lines() {
+        // The SDK joins one installation of the component's packages and one of kfp itself.
         for command in line.split("&&") {
             if let Some((_, arguments)) = command.split_once("-m pip install") {
                 steps.push(pip_install(arguments)?);
@@ -86,12 +89,13 @@ const IGNORED: [&str; 12] = [
 fn pip_install(arguments: &str) -> Option<PipInstall> {
     let mut step = PipInstall::default();
     let words = shlex::split(arguments)?;
-    // The shell would put something else there.
+    // The shell replaces these before pip sees them, so what is installed cannot be read here.
     if words.iter().any(|word| word.contains(['$', '`'])) {
         return None;
     }
     let mut words = words.into_iter();
     while let Some(word) = words.next() {
+        // Only of options: a requirement has a `=` as well (`kfp==2.0`).
         let (option, value) = match word.split_once('=') {
             Some((option, value)) if option.starts_with("--") => (option, Some(value.to_owned())),
             _ => (word.as_str(), None),
@@ -106,6 +110,8 @@ fn pip_install(arguments: &str) -> Option<PipInstall> {
             "--extra-index-url" => step.extra_index_urls.push(value()?),
             "--find-links" | "-f" => step.find_links.push(value()?),
             "--trusted-host" => step.trusted_hosts.push(value()?),
+            // It may change what is installed: the command runs pip itself, in an environment of
+            // its own.
             option if option.starts_with('-') => return None,
             _ => step.packages.push(word),
         }

@@ -225,6 +225,7 @@ impl KubernetesRuntime {
             .pods(&key.owner)
             .patch(&name, &PatchParams::default(), &patch)
             .await;
+        // The store names the pod already; labels are for people and for the keeper.
         if let Err(error) = labelled {
             tracing::warn!(name, %key, %error, "a warm pod is not labelled with its attempt");
         }
@@ -256,8 +257,8 @@ impl KubernetesRuntime {
         let (pods, change) = (self.pods(&key.owner), Patch::Apply(&pod));
         let asked = self
             .persist(&key, || async {
-                // Pods cannot be changed, and one that is there was made from other settings at
-                // worst: an upgrade between two tries.
+                // A pod cannot be changed. One that is there is this attempt's, at worst made with
+                // other settings: an upgrade between two tries.
                 match pods.get_opt(&name).await? {
                     Some(there) => Ok(there),
                     None => pods.patch(&name, &parameters, &change).await,
@@ -300,8 +301,8 @@ fn is_quota(status: &kube::core::Status) -> bool {
     status.message.contains("exceeded quota")
 }
 
-/// Whether the API server would say the same for ever. A quota is not: others may make room. Nor is
-/// a conflict (409): of pods that are made at once, all but one meet it at the quota's own object.
+/// Whether the API server would answer the same for ever. A full quota is emptied when others end.
+/// A conflict (409) passes too: of pods that are made at once, all but one meet it at the quota.
 fn is_final(status: &kube::core::Status) -> bool {
     matches!(status.code, 400 | 403 | 404 | 405 | 413 | 422) && !is_quota(status)
 }
@@ -371,7 +372,7 @@ impl Runtime for KubernetesRuntime {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             site: Site::Cluster,
-            // The launcher is the pod's first process in their place.
+            // A pod starts the launcher instead of the image's entry point, which nobody reads.
             entry_points: EntryPoints::Unknown,
             outputs: Destinations::FilesAndStores,
         }
@@ -386,7 +387,7 @@ impl Runtime for KubernetesRuntime {
         }
         let written = remote.write_spec(spec).await.map_err(of_remote(&key))?;
         let (mut spec, is_new) = written;
-        // One that a former release wrote names no namespace, and notes are told by the key.
+        // A spec of a former release has no namespace in its key, and notes are found by the key.
         spec.key = key;
         if let Some(operation) = spec.operation() {
             return self.operate(&spec, operation, &remote).await;
@@ -443,6 +444,8 @@ impl Runtime for KubernetesRuntime {
 
     async fn stop(&self, key: &AttemptKey) -> Result<(), RuntimeError> {
         let remote = self.remote(key)?;
+        // First: a launcher whose pod has to end asks for this mark, and reports a cancellation or
+        // an eviction by it.
         remote.ask_stop().await.map_err(of_remote(key))?;
         let name = self.pod_of(key, &remote).await?;
         let pods = self.pods(&key.owner);

@@ -30,6 +30,7 @@ impl Notes {
     /// Hears what an attempt says from now on.
     pub fn listen(&self, key: &AttemptKey) -> watch::Receiver<Option<String>> {
         let mut listeners = self.listeners();
+        // Entries of attempts that nobody listens to any more go when another one is listened to.
         listeners.retain(|_, listener| !listener.is_closed());
         listeners.entry(key.clone()).or_default().subscribe()
     }

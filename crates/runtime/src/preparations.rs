@@ -31,12 +31,12 @@ type UnderWay = HashMap<AttemptKey, Preparation>;
 /// The preparations of a runtime.
 #[derive(Default)]
 pub(crate) struct Preparations {
-    /// Those that go on, and those that could not be ended well and that nobody has heard of.
+    /// Those that go on, and those that failed until somebody is told of it.
     all: Arc<Mutex<UnderWay>>,
     tasks: Mutex<JoinSet<()>>,
 }
 
-/// A [`RuntimeError`], for all who wait.
+/// A [`RuntimeError`] for all who wait; an I/O error cannot be cloned.
 #[derive(Debug, Clone)]
 struct Problem {
     away: bool,
@@ -79,7 +79,7 @@ impl Preparations {
         work: impl Future<Output = Result<(), RuntimeError>> + Send + 'static,
     ) {
         let mut all = lock(&self.all);
-        // The sender of one that panicked is gone.
+        // After a panic the sender is gone, and has told nothing.
         let goes_on = |known: &Preparation| {
             known.ended.has_changed().is_ok() && known.ended.borrow().is_none()
         };
@@ -91,18 +91,23 @@ impl Preparations {
         let work = async move {
             let result = work.await.map_err(Problem::of);
             if result.is_ok() {
-                // Who comes now finds what it left.
+                // Whoever asks from now on finds what it left in the attempt's folder.
                 lock(&others).remove(&whose);
             }
             tell.send_replace(Some(result));
         };
         let mut tasks = lock(&self.tasks);
         while let Some(ended) = tasks.try_join_next() {
-            if let Err(error) = ended {
-                tracing::error!(%error, "a preparation did not end by itself");
+            match ended {
+                Err(error) if !error.is_cancelled() => {
+                    tracing::error!(%error, "a preparation panicked");
+                }
+                // Those of deleted owners are cancelled.
+                Ok(()) | Err(_) => {}
             }
         }
-        // It may end at once, and removes itself then: it waits for the lock that is held here.
+        // The task may end at once and remove its entry: it waits for `all`, which is held until
+        // there is one.
         let abort = tasks.spawn(work.in_current_span());
         all.insert(key.clone(), Preparation { ended, abort });
     }
@@ -115,8 +120,9 @@ impl Preparations {
             .map(|(_, preparation)| preparation)
             .collect();
         for mut preparation in gone {
+            // Waited for, so that nothing of it is at work in the folders that are removed next.
             preparation.abort.abort();
-            // An error means that it is gone and told nothing.
+            // An error means that it was aborted before it told anything.
             let _ended = preparation.ended.wait_for(Option::is_some).await.is_ok();
         }
     }
@@ -138,7 +144,8 @@ impl Preparations {
             return Ok(());
         }
         let mut all = lock(&self.all);
-        // Somebody may have begun it again meanwhile, and nothing is there of a deleted owner.
+        // The entry is another one if it was begun again meanwhile, and gone if its owner was
+        // deleted.
         let known = all.get(key).map(|known| known.ended.same_channel(&ended));
         if known == Some(true) {
             all.remove(key);

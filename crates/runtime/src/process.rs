@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use ferroflow_artifacts::contents::Contents;
 use ferroflow_artifacts::stores::Stores;
 use ferroflow_launcher::{
-    AttemptFiles, AttemptKey, AttemptSpec, Failure, FailureReason, Outcome, OwnerKey,
+    AttemptFiles, AttemptKey, AttemptSpec, Failure, FailureReason, Outcome, OwnerKey, no_space,
 };
 use ferroflow_python_env::PythonEnvs;
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -104,6 +104,8 @@ impl Processes {
         for folder in [&home, &temp, &spec.working_dir].into_iter().chain(shared) {
             std::fs::create_dir_all(folder)?;
         }
+        // A failure becomes the attempt's outcome, and no error: `begin` finds it and starts no
+        // launcher.
         let ready = unless_stopped(files, self.inputs_for(&spec)).await;
         if let Err(failure) = ready.flatten() {
             return fail(files, failure);
@@ -142,6 +144,7 @@ impl Processes {
             base.push(("TRACEPARENT".to_owned(), traceparent.clone()));
         }
         spec.env = environment::assemble(base, &spec.env);
+        // Last: a spec that is there means that all of this is done.
         files.write_spec(&spec)
     }
 
@@ -159,9 +162,10 @@ impl Processes {
             if let Err(error) = self.prepare(spec, &files).await {
                 // A full disk or a folder that cannot be written is the task's failure, with its
                 // reason; if not even that can be written, it is the caller's to try again.
-                let reason = match error.kind() {
-                    io::ErrorKind::StorageFull => FailureReason::NoSpace,
-                    _ => FailureReason::StartFailed,
+                let reason = if no_space(&error) {
+                    FailureReason::NoSpace
+                } else {
+                    FailureReason::StartFailed
                 };
                 let failure = Failure::new(reason, format!("cannot prepare the attempt: {error}"));
                 return fail(&files, failure).map_err(of_io(&key, "write its report"));
@@ -195,6 +199,7 @@ impl Processes {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
+            // Ctrl-C in a terminal reaches the server's group only, so steps go on.
             .process_group(0)
             .spawn()?;
         let (ended, watch) = watch::channel(false);
@@ -257,7 +262,7 @@ impl Processes {
             // An error means that the sender is gone, so the launcher has ended as well.
             let _ended = child.wait_for(|ended| *ended).await.is_err();
         }
-        // A launcher that another server started: its lock tells.
+        // A launcher that another server started is no child of this process: its lock tells.
         let files = files.clone();
         tokio::task::spawn_blocking(move || files.wait_unlocked())
             .await
@@ -337,6 +342,7 @@ impl Runtime for ProcessRuntime {
         if let Some(outcome) = read_outcome(key, &files)? {
             return Ok(outcome);
         }
+        // Before the attempt counts as lost: the next one must not meet what its command started.
         self.processes.end_leftovers(key, &files).await?;
         Ok(failed_now(Processes::vanished(&files)))
     }
@@ -353,16 +359,19 @@ impl Runtime for ProcessRuntime {
         files.ask_stop().map_err(of_io(key, "ask it to stop"))?;
         let asked = Instant::now();
         let (mut told, mut group_told) = (false, false);
+        // The launcher may be a child of another server: its lock tells when it has ended.
         while files
             .try_lock()
             .map_err(of_io(key, "look at its lock"))?
             .is_none()
         {
             if !told {
+                // `false` while a launcher has not noted itself yet, and always of one up to 0.1.0.
                 told = files
                     .tell_launcher()
                     .map_err(of_io(key, "tell its launcher"))?;
             }
+            // A launcher that was told ends its command itself, and kills what does not end.
             if !told && asked.elapsed() > GRACE {
                 end_group(&files, Signal::KILL);
             } else if !told && !group_told {
@@ -374,7 +383,7 @@ impl Runtime for ProcessRuntime {
     }
 
     async fn delete(&self, owner: &OwnerKey) -> Result<(), RuntimeError> {
-        // Before its folders go: it would make them anew.
+        // Before the folders go: a preparation would make them again.
         self.preparations.forget(owner).await;
         self.processes.folders.delete(owner).await
     }

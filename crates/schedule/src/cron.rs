@@ -80,6 +80,7 @@ impl Cron {
 /// The first of `begin + n * seconds`, n from 1, after `after`.
 pub fn every(seconds: i64, after: Timestamp, begin: Timestamp) -> Option<Timestamp> {
     let step = seconds.checked_mul(1000).filter(|step| *step > 0)?;
+    // Before `begin` no period has passed, so the first time is one period after it.
     let passed = after.millis().saturating_sub(begin.millis()).max(0) / step;
     let next = step.checked_mul(passed + 1)?.checked_add(begin.millis())?;
     Some(Timestamp::from_millis(next))
@@ -98,6 +99,7 @@ fn nickname(name: &str, zone: Zone) -> Result<Cron, CronError> {
                 return Err(unknown(format!("@{name} is not known")));
             };
             let read = length.trim().parse::<SignedDuration>();
+            // As robfig/cron, without parts of a second.
             let seconds = read.map_or(0, |length| length.as_secs());
             if seconds < 1 {
                 let problem = format!("{length:?} is not a length of time of one second or more");
@@ -137,6 +139,7 @@ fn pattern(fields: &[String]) -> Result<croner::Cron, String> {
     if !(5..=6).contains(&fields.len()) {
         return Err(format!("it has {} fields", fields.len()));
     }
+    // With sloppy ranges the library takes `/10` for `*/10`, which robfig/cron refuses.
     let parts = fields.iter().flat_map(|field| field.split(','));
     if parts
         .into_iter()
@@ -147,7 +150,7 @@ fn pattern(fields: &[String]) -> Result<croner::Cron, String> {
     let parser = CronParser::builder()
         .seconds(Seconds::Optional)
         .year(Year::Disallowed)
-        // `10/20` is every twentieth from the tenth on.
+        // Else the library refuses `10/20`, every twentieth from the tenth on.
         .sloppy_ranges(true)
         // Days of month and week: either matches, unless one of them begins with a star.
         .dom_and_dow(starred(days) || starred(weekdays))
@@ -165,6 +168,7 @@ fn pattern(fields: &[String]) -> Result<croner::Cron, String> {
 
 /// The field that is wrong by itself.
 fn wrong_field(fields: &[String]) -> Option<String> {
+    // 1 where the fields begin with seconds.
     let seconds = fields
         .len()
         .checked_sub(NAMES.len())

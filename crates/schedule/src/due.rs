@@ -54,6 +54,7 @@ pub fn advance(
     let mut progress = progress;
     let mut due = Vec::new();
     while room > 0 {
+        // The cursor goes to the newest time at once, and so past those that are not caught up.
         let found = if limits.no_catchup {
             schedule.newest(progress.cursor, now)
         } else {

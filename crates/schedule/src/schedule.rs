@@ -82,6 +82,7 @@ impl Schedule {
         let begin = trigger.start.unwrap_or(created_at);
         Ok(Self {
             rule,
+            // Whole seconds, as in KFP's API and in cron expressions.
             begin: Timestamp::from_millis(begin.seconds().saturating_mul(1000)),
             end: trigger.end,
         })
@@ -99,7 +100,7 @@ impl Schedule {
     /// Where the cursor of a new recurring run stands: before the first due time.
     pub fn cursor(&self) -> Timestamp {
         match self.rule {
-            // Due at its creation.
+            // `begin` itself is due, and due times are after the cursor.
             Rule::Once => Timestamp::from_millis(self.begin.millis() - 1),
             _ => self.begin,
         }

@@ -65,6 +65,7 @@ impl Part {
     }
 
     fn check(&self, all: &Dict, sections: &[&str]) -> Result<(), Fault> {
+        // Types refuse fields that they do not know, so each is shown its own settings only.
         let own = match self.section {
             Some(section) => only(all, |key| key == section),
             None => only(all, |key| !sections.contains(&key)),
@@ -176,7 +177,7 @@ fn load_from(
     for part in parts {
         if let Err(first) = part.check(&all, &sections) {
             let faults = faults(&figment, &all, &known, parts);
-            // What no single setting is to blame for.
+            // No setting is wrong by itself: then the error of all together is told.
             let whole = || first.to_string();
             return Err(ConfigError::Wrong(if faults.is_empty() {
                 whole()

@@ -94,7 +94,7 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
         let path = path.display();
         Err(io::Error::new(kind, format!("{path} {problem}")))
     };
-    // sockaddr_un has room for 108 bytes.
+    // sockaddr_un has 108 bytes for a path, the last of them for NUL.
     if path.as_os_str().len() > 107 {
         let problem = "is too long for a socket: use a shorter folder";
         return refuse(io::ErrorKind::InvalidInput, problem);
@@ -104,7 +104,7 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
             .recursive(true)
             .mode(0o700)
             .create(folder)?;
-        // Not ours to change: it may be a folder that others use as well.
+        // Refused and not changed: others may use the folder as well.
         if fs::metadata(folder)?.permissions().mode() & 0o077 != 0 {
             let problem = "is in a folder that others may enter: use one of mode 0700";
             return refuse(io::ErrorKind::PermissionDenied, problem);
@@ -116,12 +116,15 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
         Ok(found) if !found.file_type().is_socket() => {
             return refuse(io::ErrorKind::AlreadyExists, "is there and is no socket");
         }
+        // The file of a socket outlives its process: only a connection shows whether somebody
+        // listens.
         Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
             return refuse(io::ErrorKind::AddrInUse, "is listened on by somebody else");
         }
         Ok(_) => fs::remove_file(path)?,
     }
     let listener = UnixListener::bind(path)?;
+    // Between `bind` and this, the mode of the folder keeps others out.
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
     Ok(listener)
 }
@@ -136,8 +139,11 @@ pub async fn serve(
 ) -> Result<(), tonic::transport::Error> {
     let listener = listener.into();
     let (health, health_service) = tonic_health::server::health_reporter();
+    // No descriptor of ours checks how deep its messages nest, so they have to be short
+    // (`nesting`).
     let health_service = health_service.max_decoding_message_size(UNKNOWN_BYTES_MAX);
     let notice = match listener {
+        // Health is watched over the network only (`Replicas`).
         Listener::Unix(_) => Duration::ZERO,
         Listener::Tcp(_) => NOTICE,
     };
@@ -150,7 +156,7 @@ pub async fn serve(
     };
     let stopping = async move {
         stop.cancelled_owned().await;
-        // Who asks from now on is sent elsewhere.
+        // Gateways that watch it make no further calls here.
         health
             .set_service_status("", ServingStatus::NotServing)
             .await;
@@ -192,7 +198,7 @@ pub async fn serve(
 
 /// A channel to the service behind a socket; it connects when it is first used.
 pub fn connect(path: PathBuf) -> Channel {
-    // The address is only a name here, and it is a valid one.
+    // HTTP/2 needs a host, which the connector ignores. Names in `.invalid` never exist (RFC 2606).
     let endpoint = Endpoint::from_static("http://socket.invalid");
     with_windows(endpoint).connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
         let path = path.clone();
@@ -214,6 +220,8 @@ pub fn connect_tcp(uri: &str) -> Result<Channel, tonic::transport::Error> {
 }
 
 fn with_windows(endpoint: Endpoint) -> Endpoint {
+    // In HTTP/2 the receiver sets a window: these are for answers, those of the server for
+    // requests.
     endpoint
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)

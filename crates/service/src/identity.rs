@@ -123,10 +123,14 @@ impl PublicKey {
 
     /// The verifier for the service called `audience`.
     pub fn verifier(&self, audience: &str) -> Verifier {
+        // The only algorithm that is accepted, whatever the header of a token names.
         let mut validation = Validation::new(Algorithm::EdDSA);
         validation.set_issuer(&[ISSUER]);
         validation.set_audience(&[audience]);
+        // By default only `exp` is required, and a claim that is missing is not compared with
+        // anything.
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+        // Seconds that clocks may differ. The default of 60 would double the life of a token.
         validation.leeway = 5;
         let key = DecodingKey::from_ed_der(&self.0);
         Verifier {

@@ -20,6 +20,7 @@ pub struct ListRequest {
     pub filter: String,
 }
 
+// Those of upstream, which shows 200 entries to whoever asks for more.
 const PAGE_DEFAULT: i64 = 20;
 const PAGE_MAX: i64 = 200;
 
@@ -61,6 +62,7 @@ pub fn listing(request: &ListRequest) -> Result<Listing, Error> {
         });
     }
     let start: Start = page::decode(&request.page_token)?;
+    // As upstream: with a token, order and filter may be left out, but not be others.
     let same_order =
         request.sort_by.is_empty() || (sort_key == start.sort_key && direction == start.direction);
     let same_filter = request.filter.is_empty() || predicates == start.predicates;
@@ -81,6 +83,7 @@ pub fn listing(request: &ListRequest) -> Result<Listing, Error> {
 
 fn sorting(text: &str) -> Result<(String, Direction), Error> {
     let mut words = text.split_whitespace();
+    // Upstream's default, and its reading of both words in any case.
     let key = words.next().unwrap_or("created_at").to_lowercase();
     let direction = match words.next().map(str::to_lowercase).as_deref() {
         None | Some("asc") => Direction::Ascending,
@@ -169,6 +172,7 @@ fn predicate(place: &str, fields: &Map<String, Value>) -> Result<Predicate, Erro
 
 fn operation(place: &str, value: &Value) -> Result<Operation, Error> {
     let number = value.as_f64().and_then(whole);
+    // Names and numbers of `Predicate.Operation` in KFP's contract, which has no 4.
     Ok(match (value.as_str(), number) {
         (Some("EQUALS"), _) | (_, Some(1)) => Operation::Equals,
         (Some("NOT_EQUALS"), _) | (_, Some(2)) => Operation::NotEquals,
@@ -193,6 +197,7 @@ fn operands(place: &str, name: &str, value: &Value) -> Result<Vec<Operand>, Erro
     let text = |value: &Value| value.as_str().map(|text| Operand::Text(text.to_owned()));
     let time = |value: &Value| {
         let at: Timestamp = value.as_str()?.parse().ok()?;
+        // Upstream compares times in whole seconds.
         Some(Operand::Number(at.seconds()))
     };
     let several = |one: &dyn Fn(&Value) -> Option<Operand>| {

@@ -66,6 +66,8 @@ impl Metrics {
 
     /// The text that a scraper reads.
     pub fn render(&self) -> String {
+        // Without a listener of its own, the exporter leaves it to its caller to move samples of
+        // histograms into their buckets.
         self.0.run_upkeep();
         self.0.render()
     }

@@ -1,7 +1,7 @@
-//! Named tasks and how they stop: nothing runs detached, nothing dies unseen.
+//! Named tasks and how they stop: none is detached, and no end of one goes unnoticed.
 //!
-//! A stop is soft first: tasks see the token and finish what they are at. After [`PATIENCE`], or at
-//! a second signal, it is hard: what still runs is aborted.
+//! A stop is soft first: tasks see the token and finish what they are doing. After [`PATIENCE`], or
+//! at a second signal, it is hard: what still runs is aborted.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -105,6 +105,8 @@ impl Runner {
             let mut failures = 0;
             loop {
                 let begun = Instant::now();
+                // A panic is caught in there: `JoinSet` would report it, and a panic stops the
+                // process.
                 let Some(problem) = problem(make()).await else {
                     return Ok(());
                 };
@@ -132,6 +134,7 @@ impl Runner {
     /// Which task failed, and why.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), String> {
         let again = async {
+            // Without a handler no second signal can come; the patience ends the wait.
             if signal().await.is_err() {
                 std::future::pending::<()>().await;
             }
@@ -155,6 +158,7 @@ impl Runner {
                 },
             }
         }
+        // After a failure too: the other tasks may still finish what they are doing.
         self.stop.cancel();
         let patience = self.patience;
         tokio::select! {
@@ -217,6 +221,7 @@ impl Runner {
 async fn problem<E: std::fmt::Display>(
     task: impl Future<Output = Result<(), E>>,
 ) -> Option<String> {
+    // The future is dropped after a panic, so nothing sees what it left half done.
     match AssertUnwindSafe(task).catch_unwind().await {
         Ok(ended) => ended.err().map(|error| error.to_string()),
         Err(panic) => Some(format!("panicked: {}", message(&*panic).unwrap_or("?"))),

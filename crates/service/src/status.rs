@@ -52,6 +52,7 @@ pub fn kind(code: Code) -> Option<ErrorKind> {
         Code::Unauthenticated => ErrorKind::Unauthenticated,
         Code::PermissionDenied => ErrorKind::Forbidden,
         Code::ResourceExhausted => ErrorKind::Exhausted,
+        // Calls that wait for a connection which breaks fail as CANCELLED.
         Code::Unavailable | Code::Cancelled => ErrorKind::Unavailable,
         Code::DeadlineExceeded => ErrorKind::Deadline,
         Code::Unimplemented => ErrorKind::Unimplemented,
@@ -71,6 +72,7 @@ struct Told {
 impl Told {
     fn of(error: &Error) -> Self {
         let hidden = matches!(error.kind(), ErrorKind::Internal | ErrorKind::DataLoss);
+        // That a part is unavailable is for the log as well, but its sentence may be shown.
         if !hidden && error.kind() != ErrorKind::Unavailable {
             return Self {
                 bare: error.message().to_owned(),

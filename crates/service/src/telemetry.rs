@@ -86,6 +86,8 @@ pub fn init(service: &str, config: &TelemetryConfig) -> Result<Guard, TelemetryE
     let resource = Resource::builder()
         .with_service_name(service.to_owned())
         .build();
+    // Without a collector too: errors that are shown to callers are found in the log by the trace's
+    // id.
     let mut provider = SdkTracerProvider::builder().with_resource(resource);
     if let Some(endpoint) = &config.otlp_endpoint {
         use opentelemetry_otlp::WithExportConfig as _;

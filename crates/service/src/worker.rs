@@ -86,6 +86,8 @@ pub async fn work<W: Worker>(mut worker: W, stop: &CancellationToken) {
                         "still fails, trying again"
                     );
                 }
+                // `wake` is not asked: a source that wakes often would have failures tried without
+                // a pause.
                 tokio::select! {
                     () = stop.cancelled() => return,
                     () = tokio::time::sleep(wait) => {}

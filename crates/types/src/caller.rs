@@ -68,6 +68,7 @@ impl Caller {
     /// caller has not exactly one.
     pub fn namespace(&self, asked: &str) -> Result<Namespace, Error> {
         let allowed = match &self.access {
+            // As upstream for one user: the SDK sends a namespace, and it is ignored.
             Access::SingleUser => return Ok(Namespace::single_user()),
             Access::Namespaces(allowed) => allowed,
         };

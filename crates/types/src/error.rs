@@ -19,13 +19,13 @@ pub enum ErrorKind {
     Precondition,
     /// Somebody else changed it meanwhile, or it is busy (409, `ABORTED`).
     Conflict,
-    /// Nobody says who is calling (401).
+    /// The request does not show who calls (401).
     Unauthenticated,
     /// The caller may not do this (403).
     Forbidden,
     /// A limit is reached (429).
     Exhausted,
-    /// A part that is needed is away; try again (503).
+    /// A part that is needed does not answer; another try may succeed (503).
     Unavailable,
     /// It took too long (504).
     Deadline,

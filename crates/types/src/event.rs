@@ -1,4 +1,4 @@
-//! What a service tells the world: CloudEvents 1.0, written in the transaction of the change.
+//! What a service publishes: CloudEvents 1.0, written in the transaction of the change.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -47,7 +47,7 @@ pub struct CloudEvent {
     pub data: serde_json::Value,
 }
 
-/// A service, as the one that tells what happened.
+/// A service, as the source of events.
 #[derive(Debug, Clone, Copy)]
 pub struct Publisher {
     /// Its name, for example `pipeline-svc`.
@@ -87,6 +87,8 @@ impl Publisher {
         } = subject;
         let source = format!("//ferroflow/{}", self.service);
         let key = format!("{namespace}/{key}");
+        // With the source, as two services may have the same key. A change of this would give
+        // events that are published again new ids.
         let unique = format!("{source}/{key}/{sequence}");
         CloudEvent {
             id: EventId::new(Uuid::new_v5(&Uuid::NAMESPACE_URL, unique.as_bytes())),

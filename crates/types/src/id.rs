@@ -5,7 +5,7 @@
 
 use uuid::Uuid;
 
-/// For the code that [`id!`](crate::id!) writes.
+/// For the code that [`id!`](crate::id!) writes, in crates that need not depend on these two.
 #[doc(hidden)]
 pub mod of_macro {
     pub use serde::{Deserialize, Deserializer, Serialize, Serializer};

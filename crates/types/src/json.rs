@@ -52,6 +52,7 @@ fn normalize_number(number: Number) -> Number {
 
 /// How many objects and lists of `value` are inside one another; 0 for a text or a number.
 pub fn nesting(value: &Value) -> usize {
+    // Without recursion: a value that is too deep must not overflow the stack here.
     let mut open = vec![(value, 1)];
     let mut deepest = 0;
     while let Some((value, depth)) = open.pop() {

@@ -27,7 +27,8 @@ pub fn place(text: &[u8], line: usize, column: usize) -> String {
 pub fn bare_number(text: &[u8], line: usize, column: usize) -> Option<&'static str> {
     let at = offset(text, line, column);
     let found = ["NaN", "Infinity"].into_iter();
-    // The reader of `-Infinity` has taken its sign for one of a number.
+    // serde_json reads the sign of `-Infinity` as that of a number, so the word may begin one byte
+    // off.
     let near = |word: &&str| {
         (at.saturating_sub(1)..=at + 1).any(|from| {
             text.get(from..)
@@ -40,6 +41,7 @@ pub fn bare_number(text: &[u8], line: usize, column: usize) -> Option<&'static s
 
 /// Where the error is, in bytes.
 fn offset(text: &[u8], line: usize, column: usize) -> usize {
+    // Line 0 is serde_json's for an error without a position, as of a value that was parsed before.
     if line == 0 {
         return 0;
     }
@@ -51,6 +53,7 @@ fn offset(text: &[u8], line: usize, column: usize) -> usize {
             .nth(line - 2)
             .unwrap_or(text.len()),
     };
+    // Columns are bytes, from 1.
     (begin + column.saturating_sub(1)).min(text.len())
 }
 
@@ -77,6 +80,7 @@ fn path(text: &[u8]) -> Vec<Inside> {
                     return open;
                 };
                 at = end + 1;
+                // The first text after `{` or `,` is a key; the next one is its value.
                 if let Some(Inside::Object(key @ None)) = open.last_mut() {
                     *key = Some(String::from_utf8_lossy(&text[begin..end]).into_owned());
                 }

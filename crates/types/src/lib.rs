@@ -10,7 +10,7 @@
 //! | [`time`] | [`time::Timestamp`] (milliseconds) and the [`time::Clock`] that tells it |
 //! | [`quantity`] | Kubernetes quantities (`500m`, `2Gi`) |
 //! | [`error`] | the one transport-free [`error::Error`] |
-//! | [`event`] | [`event::CloudEvent`], what a service tells the world |
+//! | [`event`] | [`event::CloudEvent`], what a service publishes |
 //! | [`unset`] | settings that need not be given |
 //! | [`json`] | values: whole numbers, how deep they may nest |
 //! | [`caller`] | [`Caller`], who asks and what they may; [`Scope`] |

@@ -17,7 +17,8 @@ impl ValueLimit {
     /// What can be set, in bytes.
     pub const RANGE: std::ops::RangeInclusive<u64> = 64 * 1024..=64 * MIB;
 
-    /// The largest message of the largest limit, for clients that do not know which one is set.
+    /// The largest message of the largest limit, for clients that do not know which one is set:
+    /// [`Self::message`] of 64 MiB.
     pub const MESSAGE_MAX: usize = 480 * 1024 * 1024;
 
     /// The largest value.
@@ -96,7 +97,7 @@ pub fn bytes_of_map(fields: &Map<String, Value>) -> u64 {
 
 fn json_bytes(value: &impl Serialize) -> u64 {
     let mut counter = Counter(0);
-    // Counting does not fail, and JSON has JSON.
+    // A counter takes every write, and what is counted is JSON already.
     let _counted = serde_json::to_writer(&mut counter, value).is_ok();
     counter.0
 }

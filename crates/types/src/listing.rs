@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What is compared with what, in words that no SQL is in.
+/// What is compared with what, by keys of the API and without SQL.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Predicate {
     /// The key as the client named it.

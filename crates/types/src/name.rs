@@ -14,6 +14,7 @@ pub struct InvalidNamespace {
 
 /// A tenant: a DNS-1123 label, as Kubernetes asks of a namespace.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+// Not checked again when it is read from what is stored or signed.
 #[serde(transparent)]
 pub struct Namespace(String);
 

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// A text that is not shown.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+// Serialized as it is: settings are merged in that form before they are read.
 #[serde(transparent)]
 pub struct Secret(String);
 

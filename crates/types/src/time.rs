@@ -55,6 +55,7 @@ impl Timestamp {
 
     /// The same moment as jiff's, for printing in other formats.
     pub fn to_jiff(self) -> jiff::Timestamp {
+        // What no calendar has is shown as the end of the year 9999.
         jiff::Timestamp::from_millisecond(self.0).unwrap_or(jiff::Timestamp::MAX)
     }
 }

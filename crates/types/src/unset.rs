@@ -1,9 +1,9 @@
-//! Settings that need not be given: an `Option` in code, in files, variables and flags a value that stands
-//! for none.
+//! Settings that need not be given: an `Option` in code, in files, variables and flags a value that
+//! stands for none.
 //!
-//! Helpers for `#[serde(with = "…")]`. They write `None` as that value too: variables have no types, so
-//! they are read by the kind of the default, and a default that is nothing would make a number of
-//! `FERROFLOW_DOCKER__USER=1000`.
+//! Helpers for `#[serde(with = "…")]`. They write `None` as that value too: variables have no
+//! types, so they are read by the kind of the default, and a default that is nothing would make a
+//! number of `FERROFLOW_DOCKER__USER=1000`.
 
 /// Texts, paths and secrets: the empty text is none.
 pub mod text {

@@ -63,6 +63,7 @@ impl Composer {
 
     fn take(&mut self, event: Event<'_>) -> Result<(), String> {
         match event {
+            // An alias cannot refer to another document.
             Event::DocumentStart(..) => self.anchors.clear(),
             Event::Scalar(text, style, anchor, tag) => {
                 let plain = style == ScalarStyle::Plain;
@@ -141,6 +142,7 @@ impl Composer {
                 anchor,
                 ..
             }) => {
+                // The object's own fields replace what `<<` brings, wherever it stands.
                 merged.extend(fields);
                 self.put(Value::Object(merged), anchor)
             }

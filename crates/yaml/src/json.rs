@@ -21,6 +21,7 @@ pub(crate) fn read(text: &str) -> Result<Value, serde_json::Error> {
 /// Whether the text is JSON, and something else is wrong with it.
 pub(crate) fn is_ours(error: &serde_json::Error) -> bool {
     let text = error.to_string();
+    // serde_json tells no kinds of syntax errors apart; the last two texts are its own.
     let known = [TWICE, DEEP, "recursion limit", "out of range"];
     known.iter().any(|known| text.contains(known))
 }

@@ -9,6 +9,8 @@ fn pattern(text: &str) -> Regex {
     Regex::new(&format!("^(?:{text})$")).expect("a valid expression")
 }
 
+// PyYAML's expressions: a float has a point, and a sign in its exponent (`1e3` and `1.5e3` are
+// texts); without digits before the point it has no sign (`-.5` is a text).
 static FLOAT: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
         r"[-+]?(?:[0-9][0-9_]*)\.[0-9_]*(?:[eE][-+][0-9]+)?|\.[0-9][0-9_]*(?:[eE][-+][0-9]+)?|[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+\.[0-9_]*|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
@@ -96,6 +98,7 @@ fn integer(text: &str) -> Result<Value, String> {
     } else if digits.contains(':') {
         sixties(&digits)
     } else if digits.len() > 1 && digits.starts_with('0') {
+        // YAML 1.1 has octal numbers without `o`.
         i128::from_str_radix(&digits, 8).ok()
     } else {
         digits.parse().ok()

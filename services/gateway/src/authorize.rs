@@ -18,13 +18,14 @@ struct Rule {
     verb: String,
     /// `pipelines`, `runs`, …
     resource: String,
-    /// Whether it is for those whom nobody knows as well.
+    /// Whether callers without a key may call it as well.
     anonymous: bool,
 }
 
 impl Rule {
     /// Whether a call changes nothing, so that it may be made twice.
     fn only_reads(&self) -> bool {
+        // A verb that is not listed counts as one that changes something.
         matches!(
             self.verb.as_str(),
             "get" | "list" | "logs" | "readArtifact" | "reflect" | "watch"
@@ -54,7 +55,7 @@ pub(crate) struct Allowed {
 pub(crate) enum Denied {
     /// There is no such RPC, or it states no rule.
     NoRule,
-    /// Nobody knows who calls.
+    /// The request shows no key that is known.
     Unauthenticated,
 }
 
@@ -91,6 +92,8 @@ impl Rules {
             None if self.is_for_all(rpc) => anonymous(),
             None => return Err(Denied::Unauthenticated),
         };
+        // A rule is enough: what the caller finds is limited by namespaces, and there are no grants
+        // yet.
         let (method, rule) = self.of.get(rpc).ok_or(Denied::NoRule)?;
         Ok(Allowed {
             caller,
@@ -100,7 +103,7 @@ impl Rules {
     }
 }
 
-/// Somebody whom nobody knows, in no namespace.
+/// The caller of an RPC that is for everybody. It is in no namespace, so it finds nothing.
 fn anonymous() -> Caller {
     let principal = Principal {
         subject: "anonymous".to_owned(),

@@ -67,21 +67,25 @@ pub(crate) async fn stream(
     let path = path
         .parse()
         .map_err(|_| defect("a method's name is not a path"))?;
+    // tonic's own limit is 4 MiB, less than one value may have.
     let mut client = Grpc::new(backend).max_decoding_message_size(ValueLimit::MESSAGE_MAX);
     let ready = client.ready().await;
     ready.map_err(|error| unreachable(&service, &error))?;
     let mut request = tonic::Request::new(futures::stream::iter([request]));
     *request.metadata_mut() = MetadataMap::from_headers(headers);
+    // For services of the gateway itself, as in `proxy::call`.
     request.extensions_mut().insert(caller.clone());
     if allowed.repeatable {
         request.extensions_mut().insert(Repeatable);
     }
+    // On the wire, a unary call is a stream of one message each way, so this makes every call.
     let answer = client.streaming(request, path, Raw).await;
     answer.map_err(|status| told(status, &service))
 }
 
 /// The status that the service gave; one that was made of an error of the way to it is told as such.
 fn told(status: Status, service: &str) -> Status {
+    // tonic turns an error of the transport into a status, and keeps the error as its source.
     let source = std::error::Error::source(&status);
     match source.and_then(|source| source.downcast_ref()) {
         Some(error) => unreachable(service, error),
@@ -99,7 +103,7 @@ pub(crate) async fn unary(
     let call = stream(upstreams, allowed, request, extra).await?;
     let mut messages = call.into_inner();
     let first = messages.message().await?;
-    // The status comes in the trailers, after the message.
+    // The status comes in the trailers, so a call may still fail after its message.
     while messages.message().await?.is_some() {}
     first.ok_or_else(|| defect("a service sent no message"))
 }

@@ -51,14 +51,15 @@ impl Config {
         if let Some(uri) = &self.pipeline_svc {
             given.insert("pipeline-svc".to_owned(), uri.clone());
         }
-        // Names of environment variables and flags have no hyphens. `_` is after `-`, so they win.
+        // Environment variables and flags spell the hyphen of a name as `_`, which the map has
+        // after `-`: so they win over the file.
         let named = self.upstreams.iter();
         let named = named.map(|(name, uri)| (name.replace('_', "-"), uri.clone()));
         given.extend(named.filter(|(_, uri)| !uri.is_empty()));
         given
     }
 
-    /// All services have sockets here.
+    /// Forgets where services are: in one process with all, each has a socket.
     pub fn forget_upstreams(&mut self) {
         self.upstreams.clear();
         self.pipeline_svc = None;

@@ -31,7 +31,9 @@ pub(crate) fn broken_message(cause: impl Into<Box<dyn std::error::Error + Send +
 pub(crate) fn http_status(code: Code) -> StatusCode {
     match code {
         Code::Ok => StatusCode::OK,
+        // google.rpc.Code has 499 (client closed request), for which there is no constant.
         Code::Cancelled => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
+        // Also a failed precondition: 412 would be about conditional requests.
         Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => {
             StatusCode::BAD_REQUEST
         }
@@ -76,6 +78,7 @@ fn detail_json(any: &Any, contracts: &Contracts) -> Value {
                 .serialize_with_options(serde_json::value::Serializer, &options)
                 .ok()
         });
+    // KFP's generated client fails on a `value` that is not standard base64.
     json.unwrap_or_else(|| json!({"@type": any.type_url, "value": STANDARD.encode(&any.value)}))
 }
 
@@ -87,6 +90,7 @@ fn retry_after(status: &Status) -> Option<HeaderValue> {
     let delay = rpc::RetryInfo::decode(info.value.as_slice())
         .ok()?
         .retry_delay?;
+    // Rounded up, so that nobody comes back too early.
     let seconds = delay.seconds + i64::from(delay.nanos > 0);
     HeaderValue::from_str(&seconds.max(0).to_string()).ok()
 }
@@ -95,6 +99,7 @@ fn retry_after(status: &Status) -> Option<HeaderValue> {
 pub(crate) fn response(status: &Status, contracts: &Contracts) -> Response<Body> {
     let mut response = json_response(http_status(status.code()), &status_json(status, contracts));
     let headers = response.headers_mut();
+    // A 401 has to name a way to authenticate (RFC 9110 §15.5.2).
     if status.code() == Code::Unauthenticated {
         let challenge = HeaderValue::from_static("Bearer");
         headers.insert(header::WWW_AUTHENTICATE, challenge);

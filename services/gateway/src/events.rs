@@ -87,8 +87,11 @@ impl Watch {
                 .read_after(self.position, &self.filter, BATCH)
                 .await
                 .map_err(failed)?;
+            // The position passes events that the filter leaves out, so that they are not read
+            // again.
             let moved = batch.scanned > self.position;
             self.position = batch.scanned;
+            // A filter that names no namespace matches events of all of them.
             let seen = batch.events.into_iter().filter(|(_, event)| {
                 let namespace = event.namespace.parse();
                 namespace.is_ok_and(|namespace| self.caller.covers(&namespace))
@@ -163,6 +166,7 @@ impl EventService for Events {
             namespaces: given.namespaces,
             subject_prefix: given.subject_prefix,
         };
+        // Before `check` changes the filter: a cursor is bound to what the client gave.
         let mark = mark(&filter);
         check(&caller, &mut filter)?;
         let oldest = self.bus.oldest().await;
@@ -177,6 +181,8 @@ impl EventService for Events {
                         "cursor: it belongs to another filter; watch without one, or with its own",
                     ));
                 }
+                // Retention has deleted events after the cursor, and going on would skip them in
+                // silence.
                 if position + 1 < oldest {
                     let first = encode(oldest - 1, mark)?;
                     return Err(Status::out_of_range(format!(
@@ -197,6 +203,7 @@ impl EventService for Events {
             follow,
             ready,
         };
+        // An error ends the stream; the client goes on from its last cursor.
         let events = futures::stream::try_unfold(watch, |mut watch| async move {
             Ok(watch.next().await?.map(|event| (event, watch)))
         });

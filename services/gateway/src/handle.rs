@@ -39,8 +39,10 @@ pub(crate) async fn handle(
     State(gateway): State<Arc<Gateway>>,
     mut request: Request,
 ) -> Response<Body> {
+    // First, so that everything that follows sees one path.
     prefix::strip(request.uri_mut());
     let draining = gateway.draining.load(Ordering::Acquire);
+    // Before the host is checked: an orchestrator probes by an address, and has no key.
     if let Some(answer) = pages::probe(request.method(), request.uri().path(), draining) {
         return answer;
     }
@@ -52,7 +54,7 @@ pub(crate) async fn handle(
     if let Some(traceparent) = traceparent {
         telemetry::continue_trace(&span, traceparent);
     }
-    // As the probes above: orchestrators call us by an address.
+    // gRPC health checks come by an address as well, like the probes above.
     let for_all = route::native(&request).is_some_and(|rpc| gateway.rules.is_for_all(&rpc));
     let checked = gateway
         .hosts
@@ -63,6 +65,8 @@ pub(crate) async fn handle(
         hygiene::drain(request.into_body()).await;
         return error::refuse(status, Code::PermissionDenied, &message);
     }
+    // Before the caller is looked for: from here on, no header says who it is but that of an API
+    // key.
     hygiene::clean(request.headers_mut());
     let begun = std::time::Instant::now();
     let method = request.method().to_string();
@@ -82,11 +86,13 @@ async fn answer(gateway: &Gateway, request: Request) -> Response<Body> {
         return page;
     }
     let dialect = dialect::of(&path);
+    // Both are found before either is judged: there are RPCs for callers without a key.
     let caller = gateway.authenticator.caller(request.headers());
     let target = route::target(&gateway.routes, &request);
     let rpc = match (target, &caller) {
         (Ok(Target::Rpc(rpc)), _) => rpc,
-        // Who is not known does not learn what there is.
+        // A caller without a valid key gets 401 before any 404 or 405, so it does not learn which
+        // paths there are.
         (_, None) => return denied(gateway, dialect, Denied::Unauthenticated, request).await,
         (Ok(Target::Page(page)), Some(_)) => {
             hygiene::drain(request.into_body()).await;
@@ -130,9 +136,12 @@ async fn denied(
     let native = route::is_grpc(request.headers());
     let status = match why {
         Denied::Unauthenticated => unauthenticated(),
+        // To a client of gRPC, an RPC that cannot be called is one that is not there
+        // (UNIMPLEMENTED).
         Denied::NoRule if native => no_method(request.uri().path()),
         Denied::NoRule => Status::permission_denied("there is no rule for this request"),
     };
+    // The body is not read: it may be a stream without end, and over HTTP/2 the connection goes on.
     if native {
         return proxy::refused(&status);
     }

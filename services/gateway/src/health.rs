@@ -51,9 +51,12 @@ impl Version {
 
 /// The page of a version.
 pub(crate) fn page(version: Version) -> Value {
+    // A client of the SDK asks for `multi_user` first. Where it is true, the client takes its
+    // namespace from a file that pods have.
     let mut page = json!({
         "commit_sha": COMMIT, "tag_name": env!("CARGO_PKG_VERSION"), "multi_user": false,
     });
+    // As upstream, whose page of v1beta1 has no such field.
     if version == Version::V2beta1 {
         page["pipeline_store"] = json!(STORE);
     }

@@ -19,7 +19,9 @@ const DROPPED: [&str; 6] = [
     "x-real-ip",
 ];
 
-/// Dropped by the beginning of their name.
+/// Dropped by the beginning of their name: what proxies say of users and addresses, and what would
+/// override the method or the path of the request line (`X-HTTP-Method-Override`,
+/// `X-Original-URL`).
 const DROPPED_PREFIXES: [&str; 5] = [
     "x-auth-",
     "x-forwarded-",
@@ -30,6 +32,8 @@ const DROPPED_PREFIXES: [&str; 5] = [
 
 /// Drops what only a gateway may say, and what belongs to one connection.
 pub(crate) fn clean(headers: &mut HeaderMap) {
+    // What `Connection` names is for one hop only (RFC 9110 §7.6.1). Headers that the gateway sets
+    // are added later, so that no client can have them removed.
     let named: Vec<String> = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -40,6 +44,8 @@ pub(crate) fn clean(headers: &mut HeaderMap) {
                 .map(|name| name.trim().to_ascii_lowercase())
         })
         .collect();
+    // Names with `_` go too: a server that takes `_` for `-` would read `kubeflow_userid` as
+    // `kubeflow-userid`.
     let dropped: Vec<HeaderName> = headers
         .keys()
         .filter(|name| {
@@ -86,14 +92,16 @@ impl Hosts {
         self.names.contains(&host)
     }
 
-    /// Checks where a request comes from and where it thinks it goes.
+    /// Checks which host a request names, and that no page of another origin sends it.
     pub(crate) fn check(
         &self,
         method: &Method,
         uri: &Uri,
         headers: &HeaderMap,
     ) -> Result<(), Refusal> {
+        // A value that is no text becomes `?`, which no host is called, and is refused.
         let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+        // HTTP/2 has `:authority` instead of Host.
         let host =
             text(header::HOST).or_else(|| uri.authority().map(axum::http::uri::Authority::as_str));
         match host {
@@ -106,6 +114,8 @@ impl Hosts {
                 return Err((StatusCode::MISDIRECTED_REQUEST, message));
             }
         }
+        // Browsers add `Sec-Fetch-*` themselves, and scripts cannot set it; other clients do not
+        // send it.
         let site = headers
             .get("sec-fetch-site")
             .and_then(|value| value.to_str().ok());
@@ -143,6 +153,7 @@ pub(crate) async fn drain(body: Body) {
 
 fn host_of(authority: &str) -> &str {
     match authority.rfind(':') {
+        // A colon inside brackets is part of an IPv6 address.
         Some(at) if !authority[at..].contains(']') => &authority[..at],
         _ => authority,
     }

@@ -79,6 +79,8 @@ fn operation(
             "name": name, "in": "path", "required": true, "schema": {"type": "string"},
         }));
     }
+    // Fields of inner messages can be parameters too (`a.b`); only those of the request are
+    // described.
     let leaf = |field: &FieldDescriptor| {
         !in_path(field.name()) && field.name() != binding.body && !field.is_map()
     };
@@ -232,6 +234,7 @@ fn kind_schema(kind: &Kind, schemas: &mut BTreeMap<String, Value>) -> Value {
         Kind::Double | Kind::Float => json!({"type": "number"}),
         Kind::String => json!({"type": "string"}),
         Kind::Bytes => json!({"type": "string", "format": "byte"}),
+        // In protobuf's JSON, integers of 64 bits are texts.
         Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 | Kind::Uint64 | Kind::Fixed64 => {
             json!({"type": "string", "format": "int64"})
         }

@@ -30,7 +30,8 @@ const UI_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
     frame-ancestors 'none'";
 
-/// What an orchestrator asks, whoever it is and by whatever name it calls us.
+/// The probes of an orchestrator: for everybody, without a key and under any host name. While the
+/// gateway drains it is not ready, but stays healthy, so that nobody restarts it.
 pub(crate) fn probe(method: &Method, path: &str, draining: bool) -> Option<Response<Body>> {
     if !reads(method) {
         return None;
@@ -61,7 +62,8 @@ pub(crate) fn ui(method: &Method, path: &str) -> Option<Response<Body>> {
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, UI_POLICY),
         (header::REFERRER_POLICY, "no-referrer"),
-        // Another version of the gateway has other pages.
+        // Asked for again each time: another version of the gateway has other pages under these
+        // paths.
         (header::CACHE_CONTROL, "no-cache"),
     ] {
         response

@@ -1,4 +1,5 @@
-//! The path under which Kubeflow's front serves pipelines: scripts carry it in their `host`.
+//! The path below which Kubeflow's UI server passes on calls of the API: scripts have it in their
+//! `host`.
 
 use axum::http::Uri;
 use axum::http::uri::PathAndQuery;
@@ -20,7 +21,7 @@ pub(crate) fn strip(uri: &mut Uri) {
         None => path.to_owned(),
     };
     let mut parts = uri.clone().into_parts();
-    // What is left of a valid path is a valid one.
+    // What is left of a valid path is valid, so neither step fails.
     parts.path_and_query = target.parse::<PathAndQuery>().ok();
     if let Ok(stripped) = Uri::from_parts(parts) {
         *uri = stripped;

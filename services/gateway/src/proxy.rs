@@ -21,9 +21,12 @@ pub(crate) async fn call(
         Ok(open) => open,
         Err(status) => return refused(&status),
     };
+    // The backend has an authority of its own, and the API key is for the gateway only.
     request.headers_mut().remove(header::HOST);
     request.headers_mut().remove(header::AUTHORIZATION);
     request.headers_mut().extend(headers);
+    // For services of the gateway itself, in front of which nothing verifies a token (`events`).
+    // Extensions do not leave the process.
     request.extensions_mut().insert(allowed.caller);
     if allowed.repeatable {
         request.extensions_mut().insert(Repeatable);

@@ -44,8 +44,8 @@ impl Described {
 
 /// Adds the services that describe what can be called, and nothing else.
 ///
-/// Each is made at its first call: it encodes and decodes every descriptor once more, which took 9 of the
-/// 57 ms in which the platform starts, and few clients ask.
+/// Each is made at its first call: it encodes and decodes every descriptor once more, which took 9
+/// of the 57 ms in which the platform starts, and few clients ask.
 pub(crate) fn reflected(upstreams: Upstreams, contracts: &Contracts) -> Upstreams {
     let described = Arc::new(Described {
         contracts: contracts.clone(),
@@ -58,6 +58,8 @@ pub(crate) fn reflected(upstreams: Upstreams, contracts: &Contracts) -> Upstream
     let v1 = Arc::clone(&described);
     let v1 = at_first_call(move || {
         v1.backend(|builder| {
+            // Short messages only, as for health checks: no descriptor of ours checks how they
+            // nest.
             let service = builder.build_v1()?;
             Ok(backend(
                 service.max_decoding_message_size(UNKNOWN_BYTES_MAX),
@@ -79,6 +81,7 @@ pub(crate) fn reflected(upstreams: Upstreams, contracts: &Contracts) -> Upstream
 fn at_first_call(make: impl FnOnce() -> Result<Backend, String> + Send + 'static) -> Backend {
     let made = Arc::new(LazyLock::new(make));
     backend(service_fn(move |request: Request<Body>| {
+        // The first call holds its thread while this is made, for some milliseconds.
         let made = LazyLock::force(&made).clone();
         async move {
             match made {

@@ -53,6 +53,8 @@ pub(crate) fn target<'r>(
     request: &Request<Body>,
 ) -> Result<Target<'r>, RouteError> {
     let (method, path) = (request.method(), request.uri().path());
+    // The content type decides before the path: `/package.Service/Rpc` may match a template as
+    // well.
     if is_grpc(request.headers()) {
         let rpc = native(request).ok_or(RouteError::Unknown)?;
         return Ok(Target::Rpc(Rpc::Native(rpc)));
@@ -60,6 +62,7 @@ pub(crate) fn target<'r>(
     if let Some(page) = Page::of(method, path) {
         return Ok(Target::Page(page));
     }
+    // Before bindings, to which the `upload` of this path is the id of a pipeline.
     if let Some(upload) = Upload::of(method, path) {
         return Ok(Target::Rpc(Rpc::Upload(upload)));
     }
@@ -72,6 +75,7 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     headers
         .get(header::CONTENT_TYPE)
         .and_then(|kind| kind.to_str().ok())
+        // `application/grpc-web` is another protocol, which is not served.
         .is_some_and(|kind| kind == "application/grpc" || kind.starts_with("application/grpc+"))
 }
 
@@ -84,6 +88,7 @@ pub(crate) fn native(request: &Request<Body>) -> Option<String> {
 /// `/package.Service/Rpc` as `package.Service.Rpc`.
 fn full_name(path: &str) -> Option<String> {
     let (service, rpc) = path.strip_prefix('/')?.split_once('/')?;
+    // One path for each method: `/a.b/c.d` must not be taken for `/a.b.c/d`.
     let named = !service.is_empty() && !rpc.is_empty() && !rpc.contains(['/', '.']);
     named.then(|| format!("{service}.{rpc}"))
 }

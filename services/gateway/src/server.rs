@@ -109,6 +109,7 @@ pub async fn start(config: &Config, deps: Deps, runner: &mut Runner) -> Result<H
     let listener = TcpListener::bind(&config.listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     let authenticator = authenticator(config)?;
+    // By the address that is bound and not by the setting: a host name may resolve to any address.
     if !authenticator.has_keys() && !address.ip().is_loopback() {
         return Err(StartError::Open(address));
     }
@@ -119,6 +120,7 @@ pub async fn start(config: &Config, deps: Deps, runner: &mut Runner) -> Result<H
         )
         .with(HEALTHZ, backend(HealthzServiceServer::new(Health)));
     let (health, upstreams) = with_health(upstreams);
+    // After all others: reflection lists the services that are there by now.
     let upstreams = reflected(upstreams, &contracts);
     tell(&health, &upstreams, ServingStatus::Serving).await;
     let gateway = Arc::new(Gateway {
@@ -133,6 +135,7 @@ pub async fn start(config: &Config, deps: Deps, runner: &mut Runner) -> Result<H
         draining: AtomicBool::new(false),
     });
     let drain = Duration::from_secs(config.drain_s.unwrap_or(0).into());
+    // A second more than `serve` takes, so that the runner does not abort it before it ends.
     runner.allow(drain + PATIENCE + Duration::from_secs(1));
     let serving = serve(gateway, health, listener, drain, runner.stopping());
     runner.spawn(TaskKind::Critical, "gateway", serving);
@@ -157,6 +160,8 @@ fn body_max(config: &Config, values: ValueLimit) -> usize {
 /// service are taken.
 fn with_health(upstreams: Upstreams) -> (HealthReporter, Upstreams) {
     let (reporter, service) = tonic_health::server::health_reporter();
+    // No descriptor of ours checks how deep its messages nest, so they have to be short
+    // (`nesting`).
     let service = service.max_decoding_message_size(UNKNOWN_BYTES_MAX);
     (reporter, upstreams.with(HEALTH, backend(service)))
 }
@@ -201,11 +206,14 @@ async fn serve(
         .into_future();
     let cut = async {
         stop.cancelled().await;
+        // Load balancers have `drain` to learn of it by `/readyz` or health checks. Until
+        // `closing`, connections and requests are still taken.
         gateway.draining.store(true, Ordering::Release);
         tell(&health, &gateway.upstreams, ServingStatus::NotServing).await;
         tokio::time::sleep(drain).await;
         closing.cancel();
-        // One who stops it by hand does not want to wait for streams.
+        // Without `drain_s` it is one process with everything, and somebody stops it by hand: they
+        // do not wait for streams, which never end.
         let patience = if drain.is_zero() {
             SHORT_PATIENCE
         } else {

@@ -17,7 +17,7 @@ use crate::dialect::Dialect;
 use crate::upstream::Upstreams;
 use crate::{call, error};
 
-/// The largest file.
+/// The largest file, as upstream has it.
 const FILE_MAX: usize = 32 * 1024 * 1024;
 
 /// What a form may have besides the file.
@@ -77,6 +77,7 @@ impl Upload {
                 ("code_source_url", "where the first version's source is"),
             ],
             Self::Version => &[
+                // Without an underscore, as upstream.
                 ("pipelineid", "the pipeline"),
                 (
                     "name",
@@ -131,6 +132,7 @@ async fn answer(
     let mut given: HashMap<String, String> = form_urlencoded::parse(query.as_bytes())
         .into_owned()
         .collect();
+    // Clients send empty parameters for what they leave out.
     let tags = match given.remove("tags").filter(|tags| !tags.is_empty()) {
         None => HashMap::new(),
         Some(text) => serde_json::from_str(&text).map_err(|error| {

@@ -26,8 +26,8 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 #[error(transparent)]
 pub(crate) struct BackendError(BoxError);
 
-/// What a caller hears of a service that gives no answer. It is no fault of theirs, may pass, and where the
-/// service is concerns nobody outside.
+/// What a caller hears of a service that gives no answer. It is no fault of theirs, may pass, and
+/// where the service is concerns nobody outside.
 pub(crate) fn unreachable(service: &str, cause: &BackendError) -> Status {
     let sentence = format!("{service} cannot be reached");
     let error = Error::new(ErrorKind::Unavailable, "SERVICE_UNREACHABLE", sentence);
@@ -61,7 +61,7 @@ type TokenKey = (String, Access, &'static str);
 /// When it was signed, and the token.
 type SignedToken = (i64, HeaderValue);
 
-/// All of them.
+/// The services that can be called, and the tokens that were signed for calls to them.
 #[derive(Clone)]
 pub(crate) struct Upstreams {
     by_service: Arc<HashMap<String, (&'static str, Backend)>>,
@@ -131,6 +131,7 @@ impl Upstreams {
             caller.access.clone(),
             audience,
         );
+        // Nothing is ever removed: there are no more tokens than API keys times services.
         let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((signed_at, token)) = tokens.get(&key)
             && now - signed_at < LIFETIME_S / 2

@@ -37,7 +37,7 @@ use crate::store::ownership::Runs;
 use packages::Packages;
 use plans::Plans;
 
-/// What use cases and workers work with; passed, never found.
+/// What use cases and workers work with; it is passed to them as an argument.
 pub(crate) struct Ctx {
     pub(crate) db: Db,
     pub(crate) clock: Arc<dyn Clock>,
@@ -45,7 +45,7 @@ pub(crate) struct Ctx {
     pub(crate) runtime: Arc<dyn Runtime>,
     /// Where artifacts are.
     pub(crate) stores: Stores,
-    /// What is there now, compared with what was noted.
+    /// Compares the content of artifacts with what was noted of it.
     pub(crate) contents: Contents,
     /// How compiled pipelines are fetched by URL.
     pub(crate) packages: Packages,
@@ -124,6 +124,8 @@ const BLOCK: i64 = 1000;
 impl Numbers {
     /// A number that no other artifact has.
     pub(crate) async fn next(&self, db: &Db) -> Result<i64, ferroflow_types::Error> {
+        // Held over the transaction: others wait for this block instead of each
+        // taking one of their own.
         let mut block = self.block.lock().await;
         if let Some(number) = block.next() {
             return Ok(number);
@@ -131,6 +133,8 @@ impl Numbers {
         let mut tx = db.begin_write().await?;
         let first = store::artifacts::take_numbers(&mut tx, BLOCK).await?;
         tx.commit().await?;
+        // Only after the commit: the database hands out a block again that was rolled back. A caller
+        // that goes away just before this line leaves a gap.
         *block = first + 1..first + BLOCK;
         Ok(first)
     }

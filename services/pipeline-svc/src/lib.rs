@@ -85,7 +85,7 @@ pub enum StartError {
     /// The experiment of runs that name none.
     #[error("the default experiment of pipeline-svc")]
     Experiments(#[source] ferroflow_types::Error),
-    /// What it begins with.
+    /// The lease of this replica, and the runs that it drove before a restart.
     #[error("the runs of pipeline-svc")]
     Runs(#[source] ferroflow_types::Error),
 }
@@ -122,9 +122,13 @@ impl Service for PipelineSvc {
             .map_err(|error| StartError::TimeZone(error.to_string()))?;
         let packages = packages(config)?;
         let (ctx, inbox) = context(config, common, deps, (root, zone, packages));
+        // Before the service listens: `kfp.Client` creates an experiment called `Default` where there
+        // is none, and the name would then be taken when a run without an experiment comes.
         app::experiments::prepare_default(&ctx)
             .await
             .map_err(StartError::Experiments)?;
+        // `enter` gives back what this replica drove before a restart. After the supervisor has
+        // begun, it would give back what that one has just taken.
         let fence = ctx.ownership.enter().await.map_err(StartError::Runs)?;
         let member = Arc::clone(ctx.ownership.member());
         let alive = member.keep_alive(fence, runner.stopping());
@@ -146,6 +150,8 @@ fn schedules(ctx: &Arc<app::Ctx>, runner: &mut Runner) {
     let (ctx, stop) = (Arc::clone(ctx), runner.stopping());
     let schedules = async move {
         let work = |lead| workers::schedules::fire_while(Arc::clone(&ctx), lead);
+        // Named by the replica: after a crash it gets its own lease back at once,
+        // without waiting for its end.
         let (db, holder) = (ctx.db.clone(), ctx.ownership.member().id().to_owned());
         lead(db, workers::schedules::LEASE, &holder, stop, work).await
     };
@@ -174,11 +180,14 @@ fn context(
     deps: Deps,
     (pipeline_root, zone, packages): (String, Zone, Packages),
 ) -> (Arc<app::Ctx>, Inbox<Runs>) {
+    // The slots are those of the runtime, which all services of this process share: the service that
+    // allows most decides how many there are.
     deps.runtime.slots().allow(config.parallel_tasks());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let ids: Arc<dyn IdSource> = Arc::new(RandomIds);
     let member = Member::new(common.db.clone(), Arc::clone(&clock), common.replica);
     let member = Arc::new(member);
+    // With 0, runs would be accepted and never driven.
     let active_runs_max = config.active_runs.max(1);
     let (ownership, inbox) = Ownership::new(member, Arc::clone(&ids), active_runs_max);
     let ctx = app::Ctx {
@@ -203,6 +212,8 @@ fn context(
 }
 
 fn routes(api: api::Api, message_max: usize) -> Routes {
+    // tonic decodes at most 4 MiB unless it is told otherwise, and one value alone may
+    // be larger (`value_max`).
     macro_rules! server {
         ($server:ident) => {
             $server::new(api.clone())

@@ -129,7 +129,7 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
             print,
         } => {
             let id = number(&channel, &artifact).await?;
-            // One that is not there is told here, not by a page.
+            // A missing artifact is an error of the command, and not a page in the browser.
             fetch(&channel, id).await?;
             let files = download::files(&channel, id).await?;
             let files: Vec<_> = files.iter().map(|file| file.path.as_str()).collect();
@@ -231,6 +231,7 @@ pub(super) async fn of_tasks(
         .flat_map(|task| task.output_artifacts.values())
         .flat_map(|refs| refs.ids.iter().copied())
         .collect();
+    // A reused result belongs to the run that made it, so the list of this run does not have it.
     for id in given.difference(&known) {
         artifacts.push(fetch(channel, *id).await?);
     }

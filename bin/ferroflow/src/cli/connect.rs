@@ -56,7 +56,7 @@ pub(super) fn target(global: &Global) -> anyhow::Result<Target> {
 fn merge(global: &Global, file: File) -> Target {
     let trim = |endpoint: &str| endpoint.trim_end_matches('/').to_owned();
     let of_file = trim(file.endpoint.as_deref().unwrap_or(DEFAULT_ENDPOINT));
-    // A variable that is set to nothing says nothing.
+    // A variable that is empty counts as one that is not set.
     let given = global.endpoint.as_deref().filter(|given| !given.is_empty());
     let endpoint = given.map_or(of_file.clone(), trim);
     // The file's key is for the file's platform: another one must not learn it.
@@ -143,6 +143,8 @@ pub(super) async fn connect(global: &Global) -> anyhow::Result<Channel> {
 
 /// Why there is no connection.
 fn unreachable(endpoint: &str, secure: bool, error: transport::Error) -> anyhow::Error {
+    // What rustls says of an answer that is no TLS, and of a connection that is closed instead of
+    // one.
     let speaks_no_tls = foreign::says(&error, &["InvalidContentType", "tls handshake eof"]);
     let said = match endpoint.strip_prefix("https://") {
         Some(rest) if secure && speaks_no_tls => {
@@ -175,6 +177,7 @@ fn tls(ca_file: Option<&Path>) -> anyhow::Result<ClientTlsConfig> {
 fn bearer(key: &str) -> anyhow::Result<HeaderValue> {
     let value = HeaderValue::try_from(format!("Bearer {key}"));
     let mut value = value.context("--api-key: it holds what no header may hold")?;
+    // Hidden where requests are printed for debugging.
     value.set_sensitive(true);
     Ok(value)
 }

@@ -165,6 +165,7 @@ pub(super) async fn run(consume: Consume, services: &[Row]) -> anyhow::Result<Ex
     let done = tokio::select! {
         done = &mut consuming => done,
         signal = runner::signal() => {
+            // Not dropped at once: it commits what is done and leaves the group.
             signal.context("signals cannot be waited for")?;
             stop.cancel();
             consuming.await

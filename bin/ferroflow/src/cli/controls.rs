@@ -48,7 +48,7 @@ fn sequence(text: &str) -> (&str, &str) {
             chars.next();
             kind
         }
-        // One character stands for both.
+        // C1 controls: one character stands for ESC and what follows it.
         (Some('\u{9b}'), _) => '[',
         (Some('\u{9d}' | '\u{90}' | '\u{98}' | '\u{9e}' | '\u{9f}'), _) => ']',
         _ => return text.split_at(chars.offset()),
@@ -73,13 +73,13 @@ fn sequence(text: &str) -> (&str, &str) {
             let ends = ends.filter_map(|end| rest[..line].find(end).map(|at| at + end.len()));
             text.split_at(begun + ends.min().unwrap_or(line))
         }
-        // Sets of characters have a third one.
+        // Those that choose a set of characters have a third character.
         ' '..='/' => {
             chars.next();
             text.split_at(chars.offset())
         }
         '0'..='~' => text.split_at(chars.offset()),
-        // What follows is no part of it.
+        // ESC alone: what follows is text.
         _ => text.split_at(1),
     }
 }

@@ -108,9 +108,12 @@ async fn resolve(channel: &Channel, kind: &Kind, reference: &str) -> anyhow::Res
             kind.word()
         );
     }
+    // Not looked up: the call that takes the id says whether there is such an object.
     if let Ok(id) = Uuid::try_parse(reference) {
         return Ok(id.hyphenated().to_string());
     }
+    // What people see comes first. Of pipelines and versions, KFP has a second name that need not
+    // be the same.
     for key in ["display_name", "name"] {
         let found = list(channel, kind, &named(key, reference)).await?;
         if !found.is_empty() {

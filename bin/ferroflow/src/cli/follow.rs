@@ -10,7 +10,7 @@ use tonic::{Code, Status, Streaming};
 use super::output::{note, refused};
 use super::{Channel, clients};
 
-/// So long is a platform that is away waited for.
+/// How long a platform that is away is waited for.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Between two attempts to reach it.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -50,6 +50,8 @@ impl RunEvents {
     pub(super) fn new(channel: Channel, run_id: &str) -> Self {
         let request = WatchRequest {
             topics: vec!["ferroflow.pipelines.v1".to_owned()],
+            // `-` stands for every namespace of the caller's: a client does not know which one the
+            // run is in.
             subject_prefix: format!("namespaces/-/runs/{run_id}"),
             ..WatchRequest::default()
         };
@@ -67,6 +69,7 @@ impl RunEvents {
             match self.receive().await {
                 Ok(Some(response)) => {
                     self.away = None;
+                    // A stream that is opened again goes on behind this event.
                     self.request.cursor = response.cursor;
                     return Ok(response.event.unwrap_or_default());
                 }

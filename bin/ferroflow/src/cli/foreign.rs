@@ -75,7 +75,7 @@ pub(super) fn of_error(endpoint: &str, error: impl Into<BoxError>) -> CallError 
     }
     let cause = root_cause(error.as_ref());
     let status = match Status::try_from_error(error) {
-        // Calls that waited for a connection which broke are told so.
+        // Calls that waited for a connection which broke fail with this code.
         Ok(status) if status.code() != Code::Cancelled => status,
         // A platform that stops breaks connections, and so do servers of HTTP/1, which close before
         // the page that they answer with was read: which of them it is can't be seen.

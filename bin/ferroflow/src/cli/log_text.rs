@@ -80,6 +80,7 @@ impl Lines {
             let text = String::from_utf8_lossy(&line);
             let text = text.trim_end_matches(['\n', '\r']);
             let output = filter.output(text)?;
+            // A line of which nothing is left out keeps its bytes, be they text or not.
             if output.len() < text.len() {
                 line = format!("{output}\n").into_bytes();
             }

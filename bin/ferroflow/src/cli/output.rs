@@ -122,6 +122,7 @@ pub(crate) fn json_of(name: &str, message: &impl Message) -> anyhow::Result<Valu
         .get_message_by_name(name)
         .ok_or_else(|| anyhow::anyhow!("there is no message {name}"))?;
     let dynamic = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())?;
+    // KFP's REST API writes names of fields as they are in the contracts, with underscores.
     let options = SerializeOptions::new().use_proto_field_name(true);
     Ok(dynamic.serialize_with_options(serde_json::value::Serializer, &options)?)
 }

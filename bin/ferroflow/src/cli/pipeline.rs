@@ -166,6 +166,7 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
             let mut client = clients::pipelines(&channel);
             let deleted = client.delete_pipeline(request).await;
             deleted.map_err(|status| {
+                // The platform names the field of its API; whoever types a command needs the flag.
                 if status.message().contains("cascade=true") {
                     anyhow::anyhow!(
                         "pipeline {pipeline_id} has versions: --cascade deletes them as well"

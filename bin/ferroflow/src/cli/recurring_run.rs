@@ -161,6 +161,7 @@ async fn chosen(
     let parameters = spec::parameters(&chosen.document, file, &create.parameters)?;
     let source = match chosen.stored {
         Some(mut reference) => {
+            // Without a version, the newest one counts at each due time, not the one of now.
             if version.is_none() {
                 reference.pipeline_version_id.clear();
             }

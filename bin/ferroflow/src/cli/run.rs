@@ -224,6 +224,7 @@ pub(super) fn state(run: &pb::Run) -> &'static str {
         run.state(),
         run.error.as_ref().map_or(0, |error| error.code),
     ) {
+        // KFP has FAILED for a run that was cancelled; the code is CANCELLED (google.rpc.Code).
         (pb::RuntimeState::Failed, 1) => "canceled",
         (pb::RuntimeState::Pending, _) => "pending",
         (pb::RuntimeState::Running, _) => "running",

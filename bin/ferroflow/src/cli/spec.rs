@@ -48,6 +48,8 @@ impl Compiler {
             let bytes = std::fs::read(file).with_context(|| format!("cannot read {shown}"))?;
             (name.into_owned(), bytes)
         };
+        // By the code of the service: what an upload would be refused for is told before anything
+        // is sent.
         let (pipeline, platform) = package::read(&filename, &bytes).map_err(|error| {
             anyhow::anyhow!("{shown}: {}", error.to_string().replace("; ", "\n  "))
         })?;
@@ -93,6 +95,7 @@ pub(super) fn without_cache(document: &mut Value) {
     match document {
         Value::Object(fields) => {
             if let Some(options) = fields.get_mut("cachingOptions") {
+                // A message of proto3 whose `enableCache` is not given has it off.
                 *options = json!({});
             }
             fields.values_mut().for_each(without_cache);

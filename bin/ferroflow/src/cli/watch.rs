@@ -51,7 +51,7 @@ pub(super) async fn wait(
     let retried = retried_at(&run);
     let mut is_past = retried.is_some();
     if ended && !quiet {
-        // It was quicker than this client: every result was reused, for example.
+        // It ended before it could be watched, for example because every result was reused.
         for text in outcomes(&in_order(tasks(channel.clone(), &run_id).await?)) {
             note(&text);
         }
@@ -102,6 +102,7 @@ fn retried_at(run: &Run) -> Option<i64> {
 }
 
 async fn report(channel: Channel, run: &Run, format: Format) -> anyhow::Result<ExitCode> {
+    // The exit codes that the help of `run wait` promises.
     let (verdict, code) = match state(run) {
         "succeeded" => ("succeeded", 0),
         "canceled" => ("canceled", 3),
@@ -264,6 +265,7 @@ impl Picture {
         match &self.bars {
             _ if self.quiet => {}
             Some((all, _)) => {
+                // Above the bars; a line that is written past them would be drawn over.
                 if all.println(text).is_err() {
                     note(text);
                 }

@@ -10,7 +10,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// An event of the log, read where it lies.
+/// An event of the log, which borrows its texts from the stored JSON.
 #[derive(Debug, Deserialize)]
 pub(super) struct LoggedEvent<'a> {
     #[serde(borrow)]
@@ -63,8 +63,11 @@ impl<'a> LoggedEvent<'a> {
             ("ce_time", &time),
             ("ce_sequence", &sequence),
             ("ce_namespace", self.namespace.as_ref()),
+            // The binding maps `datacontenttype` to this header, which has no prefix.
             ("content-type", "application/json"),
         ];
+        // Once as the extension of CloudEvents, once under the name that tracing libraries read from
+        // messages.
         let traced = self.traceparent.as_deref().map(|traceparent| {
             [
                 ("ce_traceparent", traceparent),

@@ -175,6 +175,7 @@ impl KafkaConfig {
             let problem = format!("{mechanism:?} is none of {}", MECHANISMS.join(", "));
             return Err(wrong("sasl_mechanism", problem));
         }
+        // librdkafka does PLAIN by itself, and the hashes of SCRAM with OpenSSL.
         if mechanism != "PLAIN" && !TLS {
             let problem = format!(
                 "{mechanism} needs OpenSSL, which this build of ferroflow leaves out: build it \
@@ -183,6 +184,7 @@ impl KafkaConfig {
             return Err(wrong("sasl_mechanism", problem));
         }
         let password = read("sasl_password_file", password_file)?;
+        // Editors and `echo` end a file with a newline, which is no part of the password.
         let password = password.trim_end_matches(['\r', '\n']);
         if password.is_empty() {
             let problem = format!("{password_file} is empty");
@@ -236,7 +238,8 @@ impl KafkaConfig {
             (None, None) => {}
         }
         if protocol.tls {
-            // Our OpenSSL is not the system's: where authorities are kept must be looked for.
+            // OpenSSL is linked statically and does not know where the system keeps its authorities:
+            // `probe` has librdkafka look in the usual places.
             let authorities = self.tls_ca_file.as_deref().unwrap_or("probe");
             client.set("ssl.ca.location", authorities);
         }

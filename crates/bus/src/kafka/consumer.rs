@@ -32,7 +32,7 @@ const POLL: Duration = Duration::from_millis(20);
 /// How long a consumer waits before it asks brokers again that are away.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// What a consumer reads, and how patiently.
+/// What a consumer reads, and how often it tries again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsumerOptions {
     /// Members of one group share the partitions; each event goes to one of them.
@@ -50,7 +50,7 @@ pub struct ConsumerOptions {
 }
 
 impl ConsumerOptions {
-    /// The usual patience, from the beginning.
+    /// From the beginning of the topics, five attempts with pauses of one second to one minute.
     pub fn new(group: impl Into<String>, topics: Vec<String>) -> Self {
         Self {
             group: group.into(),
@@ -66,13 +66,13 @@ impl ConsumerOptions {
 /// An event for a handler.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Delivery {
-    /// Where it was.
+    /// The topic that it was read from.
     pub topic: String,
-    /// Where it was.
+    /// The partition of that topic.
     pub partition: i32,
-    /// Where it was.
+    /// The offset in that partition.
     pub offset: i64,
-    /// The how manieth attempt this is, from 1.
+    /// The number of the attempt, from 1. It does not rise while what the handler needs is away.
     pub attempt: u32,
     /// The event.
     pub event: ReceivedEvent,
@@ -92,8 +92,9 @@ pub enum Failure {
     Poison(String),
 }
 
-/// Does what events ask for. Dropped at any await when its partition is lost or the consumer stops
-/// for longer than the patience; the event then comes again, here or elsewhere.
+/// Does what events ask for. The future is dropped at any await if it takes longer than 30 seconds
+/// after its partition was given away or the consumer was stopped; the event then comes again, here or
+/// elsewhere.
 pub trait Handler: Send + Sync + 'static {
     /// Handles one event; it is committed after this returned.
     fn handle(&self, delivery: &Delivery) -> impl Future<Output = Result<(), Failure>> + Send;
@@ -140,8 +141,11 @@ impl<H: Handler> Consumer<H> {
         let mut client = self.config.client()?;
         client
             .set("group.id", &self.options.group)
+            // Offsets are committed by hand: librdkafka's own commits would count what was only
+            // delivered.
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
+            // Partitions that stay with a member go on while others move.
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("session.timeout.ms", "15000")
             .set(
@@ -158,6 +162,8 @@ impl<H: Handler> Consumer<H> {
             // A topic that is not there yet is looked for this often.
             .set("topic.metadata.refresh.interval.ms", "10000");
         let dead_letters = DeadLetters::new(&self.config, &self.options.group)?;
+        // Before anything is read: a message that cannot be handled would block its partition if its
+        // dead letter had no topic to go to.
         if !prepare(&dead_letters, &self.options, &stop).await? {
             return Ok(());
         }
@@ -175,11 +181,13 @@ impl<H: Handler> Consumer<H> {
         let consumer = BaseConsumer::from_config_and_context(&client, group)?;
         let topics: Vec<&str> = self.options.topics.iter().map(String::as_str).collect();
         consumer.subscribe(&topics)?;
+        // A thread that blocks cannot be aborted: only `stop` ends it.
         let polling = tokio::task::spawn_blocking({
             let stop = stop.clone();
             move || poll(&consumer, &stop)
         });
         let tidying = tidy(Arc::clone(&self.handler));
+        // Errors of tidying are only logged, so it never ends the consumer.
         let polled = tokio::select! {
             polled = polling => polled,
             never = tidying => match never {},
@@ -240,6 +248,7 @@ fn poll(consumer: &BaseConsumer<Group>, stop: &CancellationToken) -> Result<(), 
             break Err(stopped);
         }
     };
+    // After an error too: what was done until then is committed.
     group.finish(consumer);
     polled
 }

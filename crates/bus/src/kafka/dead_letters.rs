@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// What the added headers begin with; a message that is sent back loses them.
 pub(super) const PREFIX: &str = "dlq-";
 
-/// The topic of what `topic` could not be rid of.
+/// The topic of dead letters of `topic`.
 pub(super) fn topic_of(topic: &str) -> String {
     format!("{topic}.dlq")
 }
@@ -36,6 +36,8 @@ impl DeadLetters {
             .client()?
             .set("enable.idempotence", "true")
             .set("acks", "all")
+            // What its own topic takes must not fail here at the client's limit of 1 MB; the brokers'
+            // decides.
             .set("message.max.bytes", "100000000")
             .set("message.timeout.ms", PATIENCE.as_millis().to_string())
             .create()?;
@@ -70,7 +72,8 @@ impl DeadLetters {
         ];
         let mut headers = OwnedHeaders::new();
         if let Some(original) = message.headers() {
-            // A letter that died again tells of its last death.
+            // A message that was sent back and failed again has such headers from before: the last
+            // failure counts.
             for header in original.iter().filter(|one| !one.key.starts_with(PREFIX)) {
                 headers = headers.insert(header);
             }

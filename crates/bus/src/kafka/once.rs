@@ -51,7 +51,8 @@ impl<E: Effect> Once<E> {
             db,
             consumer: consumer.into(),
             effect,
-            // Twice what Kafka keeps by itself: nothing older can come again.
+            // Twice the 7 days for which Kafka keeps messages unless it is told otherwise: nothing
+            // older can come again.
             keep: Duration::from_hours(14 * 24),
         })
     }
@@ -105,6 +106,8 @@ impl<E: Effect> Handler for Once<E> {
     async fn handle(&self, delivery: &Delivery) -> Result<(), Failure> {
         let mut tx = self.db.begin_write().await.map_err(failure)?;
         if self.note(&mut tx, &delivery.event).await.map_err(failure)? {
+            // Where it fails, the transaction is dropped and the note with it: the next attempt finds
+            // neither.
             self.effect.apply(&mut tx, delivery).await?;
             tx.commit().await.map_err(failure)?;
         }

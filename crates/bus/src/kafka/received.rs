@@ -70,6 +70,8 @@ impl ReceivedEvent {
         } else {
             binary(&named, content_type, payload)?
         };
+        // The binding maps the message's key to the extension `partitionkey`. One that the event has
+        // itself wins; a key that is no text is left out.
         if let Some(Ok(key)) = message.key().map(std::str::from_utf8) {
             event
                 .attributes
@@ -159,6 +161,7 @@ fn data(content_type: &str, payload: Option<&[u8]>) -> Result<Data, Undecodable>
         return Ok(Data::None);
     };
     let media = content_type.split(';').next().unwrap_or_default().trim();
+    // Without a type data are JSON, as in CloudEvents' JSON format.
     if media.is_empty() || media == "application/json" || media.ends_with("+json") {
         return serde_json::from_slice(payload)
             .map(Data::Json)

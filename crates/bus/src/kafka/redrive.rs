@@ -1,7 +1,7 @@
-//! Dead letters back to where they came from, once what killed them is mended.
+//! Sends dead letters back to the topics that they came from, once the cause is fixed.
 //!
-//! What is there at the start is sent back, oldest first, without the headers that told of its
-//! death; the position is a group's, so a second call sends only what died since.
+//! What is there at the start is sent back, oldest first, without the headers that were added. The
+//! position is kept as the offset of a group, so a second call sends only what came since.
 
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ pub async fn redrive(config: &KafkaConfig, topic: &str) -> Result<u64, KafkaErro
                 let message = message?.detach();
                 at = message.offset() + 1;
                 runtime.block_on(send_back(&producer, &message))?;
-                // Each for itself: what was sent back must not be sent back again.
+                // After each message, so that a crash sends one of them again at most.
                 consumer.commit(&place(&topic, partition, at)?, CommitMode::Sync)?;
                 moved += 1;
             }
@@ -78,6 +78,7 @@ fn place(topic: &str, partition: i32, offset: i64) -> Result<TopicPartitionList,
 
 /// The partitions that hold something, from where to where.
 fn waiting(consumer: &BaseConsumer, topic: &str) -> Result<Vec<(i32, i64, i64)>, KafkaError> {
+    // All topics are asked for: naming one would make it, where brokers make topics by themselves.
     let metadata = consumer.fetch_metadata(None, PATIENCE)?;
     let found = metadata.topics().iter().find(|one| one.name() == topic);
     let found = found.ok_or_else(|| KafkaError::Topic {
@@ -99,6 +100,7 @@ fn waiting(consumer: &BaseConsumer, topic: &str) -> Result<Vec<(i32, i64, i64)>,
     for element in consumer.committed_offsets(all, PATIENCE)?.elements() {
         let partition = element.partition();
         let (low, high) = consumer.fetch_watermarks(topic, partition, PATIENCE)?;
+        // Retention may have removed what comes after the committed offset.
         let from = match element.offset() {
             Offset::Offset(done) => done.max(low),
             _ => low,

@@ -79,6 +79,7 @@ impl KafkaRelay {
     pub async fn open(config: &KafkaConfig, bus: Bus) -> Result<Self, KafkaError> {
         let mut client = config.client()?;
         client
+            // Keeps the order of a partition when a request is sent again, with several under way.
             .set("enable.idempotence", "true")
             .set("acks", "all")
             .set("compression.type", "lz4")
@@ -123,6 +124,7 @@ impl KafkaRelay {
         for batch in under_way {
             batch.reports.ended().await;
         }
+        // After an error too: what was moved until then is not to be repeated by the next relay.
         if progress.due() || moved.is_err() {
             self.store(&mut progress).await?;
         }
@@ -180,6 +182,7 @@ impl KafkaRelay {
             first.reports.ended().await;
             first.reports.outcome()?;
             moved += first.count;
+            // Batches are passed in their order, and only when the brokers have all of one.
             progress.position = first.up_to;
             self.position.store(first.up_to, Ordering::Relaxed);
             under_way.pop_front();
@@ -195,6 +198,7 @@ impl KafkaRelay {
         for (_, text) in texts {
             let event = LoggedEvent::of(text)
                 .map_err(|error| DbError::inconsistent("event_log", "event", error.to_string()))?;
+            // Made before its first message, for the reason that `topics` gives.
             if !self.topics.has(&event.topic) {
                 self.topics.ensure(&event.topic).await?;
             }
@@ -268,6 +272,7 @@ impl BatchReports {
                 *first = failed;
             }
         }
+        // Counted after the failure is noted, so that who sees zero sees the failure as well.
         if self.missing.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.ended.notify_one();
         }

@@ -59,6 +59,7 @@ impl Topics {
         let options = AdminOptions::new()
             .request_timeout(Some(PATIENCE))
             .operation_timeout(Some(PATIENCE));
+        // For a topic that is there the answer is `TopicAlreadyExists`, so nobody has to look first.
         let results = self.admin.create_topics([&new], &options).await?;
         for result in results {
             match result {
@@ -71,7 +72,8 @@ impl Topics {
         Ok(())
     }
 
-    /// One who may not make topics is refused before it is looked whether there is anything to make.
+    /// Brokers refuse a user that may not make topics before they look whether the topic is there, so
+    /// that is asked here.
     async fn refused(&self, topic: &str, code: RDKafkaErrorCode) -> Result<(), KafkaError> {
         let problem = match code {
             RDKafkaErrorCode::TopicAuthorizationFailed

@@ -56,6 +56,7 @@ fn ended(done: &Result<(), ferroflow_launcher::pod::PodError>) -> ExitCode {
         return ExitCode::SUCCESS;
     };
     let said = ferroflow_types::error::chain(error);
+    // The file that Kubernetes reads a container's termination message from, by default.
     let _unsaid = std::fs::write("/dev/termination-log", said).is_err();
     let code = told(done);
     if error.is_away() {

@@ -92,6 +92,7 @@ fn recognise(argv: &[String]) -> Option<Recognised> {
     }
     let installs = is_shell(argv, 0, "-c") && is_shell(argv, INSTALLER, "-ec");
     let start = if installs { INSTALLER } else { 0 };
+    // `sh -ec <script> <source>` are four words, and `--executor_input` comes before its value.
     if !is_shell(argv, start, "-ec") || input.0 < start + 5 {
         return None;
     }

@@ -21,7 +21,8 @@ use crate::collect::{look_at, unreadable};
 use crate::files::open_left;
 use crate::{Failure, FailureReason, OutputArtifact, Outputs, ProducedArtifact};
 
-/// What an executor writes (`ml_pipelines.ExecutorOutput`).
+/// What an executor writes (`ml_pipelines.ExecutorOutput`). As upstream, a field that is not known
+/// fails the task.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Report {
@@ -54,6 +55,7 @@ pub(crate) fn collect(spec: &OutputSpec) -> Result<Outputs, Failure> {
     let (report, reported) = read_report(&spec.metadata_file, spec.values)?;
     let mut outputs = Outputs::default();
     for parameter in &spec.parameters {
+        // As upstream: a value in the report wins over the parameter's file.
         let value = match report.parameter_values.get(&parameter.name) {
             Some(value) => {
                 let value = declared(parameter.kind, value.clone());
@@ -105,7 +107,7 @@ fn read_text(
         Err(error) => return Err(error),
     };
     check(file.metadata()?.len()).map_err(io::Error::other)?;
-    // Files of the kernel's have a length of 0 and may be read without end.
+    // A link may lead to a file of the kernel's, which has a length of 0 and no end.
     let mut bytes = Vec::new();
     file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     check(bytes.len() as u64).map_err(io::Error::other)?;
@@ -181,6 +183,7 @@ fn artifacts(
             .map(|one| artifact(output, one))
             .collect();
     }
+    // As upstream: of an output that is no list, only the first artifact that is reported counts.
     let one = reported.into_iter().next().unwrap_or_default();
     Ok(vec![artifact(output, one)?])
 }

@@ -14,6 +14,7 @@ pub(crate) fn mark_bare_numbers(text: &str) -> String {
     let mut result = String::with_capacity(text.len());
     let (mut rest, mut in_text) = (text, false);
     while let Some(first) = rest.chars().next() {
+        // Together: an escaped quote does not end the text.
         if in_text && first == '\\' {
             let end = rest.char_indices().nth(2).map_or(rest.len(), |(at, _)| at);
             result.push_str(&rest[..end]);
@@ -81,6 +82,7 @@ pub(crate) fn declared(kind: ParameterKind, value: Value) -> Result<Value, Strin
     let value = match value {
         // Python writes a whole float with a fraction.
         Value::Number(number) if kind == ParameterKind::Integer && number.is_f64() => {
+            // The sum makes 0.0 of -0.0, which is no whole number otherwise.
             match number.as_f64().map(|number| number + 0.0).and_then(whole) {
                 Some(whole) => whole.into(),
                 None => Value::Number(number),
@@ -115,6 +117,7 @@ pub(crate) fn typed(kind: ParameterKind, text: &str) -> Result<Value, String> {
     let trimmed = text.trim();
     let not = |what: &str| format!("{} is not {what}", excerpt(&format!("{trimmed:?}")));
     let value = match kind {
+        // As upstream: blanks around a text belong to it.
         ParameterKind::String => Value::String(text.to_owned()),
         ParameterKind::Integer => trimmed
             .parse::<i64>()
@@ -126,6 +129,7 @@ pub(crate) fn typed(kind: ParameterKind, text: &str) -> Result<Value, String> {
                 .map(Value::Number)
                 .ok_or_else(|| not("a finite number"))?
         }
+        // The words of Go's `ParseBool`, by which upstream reads the file.
         ParameterKind::Boolean => match trimmed {
             "1" | "t" | "T" | "TRUE" | "true" | "True" => Value::Bool(true),
             "0" | "f" | "F" | "FALSE" | "false" | "False" => Value::Bool(false),

@@ -23,6 +23,8 @@ impl Step<'_> {
             return;
         };
         let task = self.task(ix);
+        // An attempt can end while it is queued: its specification could not be made, so it took no
+        // slot.
         let current = matches!(task.state, TaskState::Running | TaskState::Queued);
         // A late report of an attempt that was given up changes nothing.
         if task.attempt != attempt || !current {
@@ -31,11 +33,15 @@ impl Step<'_> {
         let plan = Arc::clone(&self.run.plan);
         let body = &plan.component(task.component).body;
         match result {
+            // The attempt brought the content; now the artifact is found or made, as for every
+            // importer.
             Ok(_) if let Body::Importer(importer) = body => self.import(ix, importer),
             Ok(outputs) => {
                 self.change(ix).outputs = outputs;
                 self.enter(ix, TaskState::Succeeded);
             }
+            // The run is stopping: this is the end of a command that was stopped, and it is not
+            // retried.
             Err(failure) if !self.going_on() => {
                 self.change(ix).error = Some(failure.error);
                 self.enter(ix, TaskState::Canceled);
@@ -72,6 +78,8 @@ impl Step<'_> {
         let policy = self.run.spec(ix).and_then(|spec| spec.retry);
         let now = self.now;
         let task = self.change(ix);
+        // Where the launcher vanished, nothing is known of the command: it neither waits nor uses up a
+        // retry of its policy.
         let wait = if failure.lost {
             task.lost += 1;
             (task.lost <= LOST_MAX).then_some(Duration::ZERO)
@@ -107,6 +115,7 @@ impl Step<'_> {
             RunPhase::Running => {}
             // Cancelled before anything began: there is still a root to end.
             RunPhase::New => self.start(),
+            // The first reason to stop decides how the run ends.
             RunPhase::Canceling | RunPhase::Expiring | RunPhase::Ended(_) => return,
         }
         self.run.phase = phase;
@@ -118,12 +127,14 @@ impl Step<'_> {
             .collect();
         for ix in open {
             let task = self.task(ix);
+            // The root, DAGs and loops that run end with their children.
             if task.role == Role::Root || self.has_children(ix) && task.state == TaskState::Running
             {
                 continue;
             }
             let attempt = task.attempt;
             match task.state {
+                // The task stays running until the runtime reports that its command has ended.
                 TaskState::Running => self.effect(Effect::Stop { task: ix, attempt }),
                 TaskState::Pending | TaskState::Queued | TaskState::Backoff => {
                     self.enter(ix, TaskState::Canceled);
@@ -150,6 +161,8 @@ impl Step<'_> {
     /// A task that is to run (again) waits like a new one; ids and attempt numbers go on.
     pub(super) fn renew(&mut self, ix: TaskIx) {
         let task = self.change(ix);
+        // The attempt number goes on: it names the attempt's folder or pod, and the runtime would take
+        // a number that was used before for the former attempt.
         task.inputs = Values::default();
         task.outputs = Values::default();
         task.error = None;
@@ -178,6 +191,7 @@ impl RetryPolicy {
         }
         let exponent = i32::try_from(failures.saturating_sub(1)).unwrap_or(i32::MAX);
         let seconds = self.backoff.as_secs_f64() * self.factor.max(0.0).powi(exponent);
+        // The power may be infinite, which is no `Duration`.
         let wait = Duration::try_from_secs_f64(seconds).unwrap_or(self.backoff_max);
         Some(wait.min(self.backoff_max))
     }

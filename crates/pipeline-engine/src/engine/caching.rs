@@ -40,9 +40,13 @@ impl Step<'_> {
         }
         let looking = "looking for an earlier result".to_owned();
         self.note_cache(ix, String::new(), looking, None);
+        // Stored with the task, so that a restart asks the cache again instead of waiting for its
+        // answer.
         if let Some(note) = &mut self.change(ix).cache {
             note.looking = true;
         }
+        // An effect, and its answer an event: contents of input artifacts may have to be read for it,
+        // and the run does not stand still meanwhile.
         let key = self.run.cache_key(ix);
         self.effect(Effect::LookUpCache { task: ix, key });
     }

@@ -14,6 +14,7 @@ impl RunState {
     /// Why the run failed: the task that failed first, or what the run's time was spent on.
     pub fn failure(&self) -> Option<String> {
         let root = TaskIx(0);
+        // The root has an error of its own only when the run's time was up (`end_run`).
         if self.phase == RunPhase::Ended(RunEnd::Failed)
             && let Some(error) = self.tasks.first().and_then(|root| root.error.as_ref())
         {
@@ -28,7 +29,7 @@ impl RunState {
             .tasks()
             .filter(|(ix, task)| task.state == TaskState::Failed && self.is_in(*ix, within))
             .filter_map(|(_, task)| task.error.as_ref().map(|error| (task, error)));
-        // Of those that ended in one step, the first in the plan.
+        // Tasks that ended in one step have the same time: of these the first in the plan is named.
         let (first, count) = failed.fold((None::<(&Task, _)>, 0), |(first, count), this| {
             let first = first.filter(|(task, _)| task.finished_at <= this.0.finished_at);
             (Some(first.unwrap_or(this)), count + 1)
@@ -87,6 +88,8 @@ impl RunState {
     /// `PipelineTaskFinalStatus` of a task, with KFP's state words.
     pub(super) fn final_status(&self, producer: TaskIx) -> Value {
         let task = self.task(producer);
+        // The words are those of upstream's metadata store and not of its API: components compare with
+        // `COMPLETE`, as a critical test of upstream does.
         let state = match task.state {
             TaskState::Succeeded | TaskState::Cached => "COMPLETE",
             TaskState::Failed => "FAILED",
@@ -99,6 +102,7 @@ impl RunState {
             TaskState::Failed => {
                 let cause = self.failure_in(producer);
                 let cause = cause.unwrap_or_else(|| format!("task {} failed", place(task)));
+                // 13 is INTERNAL of `google.rpc.Code`. Upstream leaves the error empty.
                 json!({"code": 13, "message": cause})
             }
             _ => json!({}),

@@ -33,6 +33,8 @@ impl Step<'_> {
             return;
         };
         self.enter(ix, TaskState::Running);
+        // The children lie one behind another in the order of the plan: the task of a place is `first +
+        // place`.
         let first = match self.task(ix).children {
             Some(first) => self.renew_children(first, dag),
             None => self.add_children(ix, dag),
@@ -45,6 +47,7 @@ impl Step<'_> {
                 self.work.push_back(Work::Ready(TaskIx(first.0 + place)));
             }
         }
+        // No child will end it.
         if dag.tasks.is_empty() {
             self.end_dag(ix);
         }
@@ -84,6 +87,8 @@ impl Step<'_> {
         let Some((parent, spec)) = self.run.planned(&plan, ix) else {
             return;
         };
+        // KFP's order: first the strategy, then the inputs, and only then the condition, which sees
+        // resolved inputs.
         if spec.strategy == TriggerStrategy::AllSucceeded && !self.upstream_succeeded(parent, spec)
         {
             self.enter(ix, TaskState::Omitted);
@@ -124,7 +129,8 @@ impl Step<'_> {
         match &plan.component(self.task(ix).component).body {
             Body::Dag(_) => self.start_dag(ix),
             Body::Importer(importer) if importer.download_to_workspace => {
-                // The artifact is made when its content is there.
+                // The artifact is made when its content is there. What cannot be copied fails before it
+                // takes a slot.
                 let request = self.run.import_request(ix, importer);
                 match request.and_then(|(uri, _)| self.run.place_in_workspace(&uri)) {
                     Ok(_) => self.launch(ix),
@@ -203,7 +209,8 @@ impl Step<'_> {
             Role::Task(place) => {
                 self.release_downstream(parent, place);
                 let open = self.task(parent).open_children.saturating_sub(1);
-                // Not stored (it follows from the children), so the task need not be either.
+                // `task_mut` and not `change`: the number follows from the children and is not stored,
+                // so the parent's row need not be written for each child.
                 self.run.task_mut(parent).open_children = open;
                 if open == 0 {
                     self.end_dag(parent);
@@ -222,6 +229,7 @@ impl Step<'_> {
         };
         for next in &dag.task(place).downstream {
             let child = TaskIx(first.0 + next.0);
+            // `waiting` follows from the upstream tasks and is not stored either.
             let task = self.run.task_mut(child);
             task.waiting = task.waiting.saturating_sub(1);
             if task.waiting == 0 {
@@ -238,6 +246,8 @@ impl Step<'_> {
         let outputs = self.run.dag_outputs(ix);
         let (failed, canceled) = self.run.verdict_of_children(ix);
         self.change(ix).outputs = outputs;
+        // Tasks that were skipped (omitted, not triggered) do not fail their DAG. One that failed does,
+        // whatever succeeded after it, exit tasks included.
         let state = match (failed, canceled) {
             (true, _) => TaskState::Failed,
             (false, true) => TaskState::Canceled,
@@ -250,6 +260,7 @@ impl Step<'_> {
         let end = match (self.run.phase, self.task(root).state) {
             (RunPhase::Canceling, _) => RunEnd::Canceled,
             (RunPhase::Running, TaskState::Succeeded) => RunEnd::Succeeded,
+            // A run whose time was up has failed, whatever became of its root.
             _ => RunEnd::Failed,
         };
         if self.run.phase == RunPhase::Expiring {

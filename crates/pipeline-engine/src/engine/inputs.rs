@@ -61,7 +61,7 @@ impl RunState {
                 if matches!(input.source, ParameterSource::Constant(_)) == constants
                     && let Some(value) = self.parameter(ix, parent, input, &parameters, &budget)?
                 {
-                    // What a constant names was counted as it was put in.
+                    // What a constant names was counted while it was resolved.
                     if !constants {
                         let room = budget.take(bytes_of(&value));
                         room.map_err(|problem| {
@@ -81,11 +81,13 @@ impl RunState {
                 Some(value) => {
                     parameters.insert(name.clone(), checked(component, name, decl, value)?);
                 }
-                // The configuration is made for each attempt.
+                // A `TASK_CONFIG` is filled in for each attempt, when its command is built.
                 None if decl.optional || decl.kind == ParameterType::TaskConfig => {}
                 None => return Err(wrong(format!("input parameter {name} has no value"))),
             }
         }
+        // The defaults of a command are filled in when it is built: until then a default differs from
+        // the same value that was given, for `IfPresent` and for the fingerprint.
         if matches!(component.body, Body::Dag(_)) {
             fill_defaults(component, &mut parameters);
         }
@@ -111,6 +113,7 @@ impl RunState {
                 Some(resolved.map_err(|error| wrong(error.to_string()))?)
             }
             ParameterSource::Parent(name) => self.scope_parameter(parent, name).cloned(),
+            // A producer that failed or was skipped gave nothing: the input is absent.
             ParameterSource::Task { task, output } => self
                 .sibling(parent, *task)
                 .and_then(|task| task.outputs.parameters.get(output))
@@ -119,6 +122,7 @@ impl RunState {
                 .sibling_ix(parent, *task)
                 .map(|producer| self.final_status(producer)),
         };
+        // Null is no value: an optional input is left out, and the caller refuses a missing one.
         let Some(value) = value.filter(|value| !value.is_null()) else {
             return Ok(None);
         };
@@ -217,6 +221,8 @@ impl RunState {
             return Ok(Values::default());
         };
         let component = self.plan.component(own.component);
+        // Tasks of a DAG look up everything but the item at the loop (`scope_parameter`). A command has
+        // its inputs in itself.
         let mut inputs = match component.body {
             Body::Dag(_) => Values::default(),
             Body::Container(_) | Body::Importer(_) => own.inputs.clone(),
@@ -332,6 +338,7 @@ impl RunState {
 
     /// A value in the scope around a task.
     fn around(&self, ix: TaskIx, source: &platform::Source) -> Option<Value> {
+        // Upstream resolves these in the scope of the DAG around the task, and not among its inputs.
         let (parent, _) = self.planned(&self.plan, self.task_task(ix))?;
         match source {
             platform::Source::Parent(name) => self.scope_parameter(parent, name).cloned(),

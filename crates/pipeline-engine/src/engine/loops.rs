@@ -26,6 +26,8 @@ impl Step<'_> {
             Ok(items) => items,
             Err(error) => return self.fail(ix, error),
         };
+        // A loop that starts again renews the tasks of its former iterations: ids follow from paths, so
+        // new tasks would have the ids of these.
         let iterations = self
             .change(ix)
             .progress
@@ -59,6 +61,7 @@ impl Step<'_> {
         let Some(progress) = &self.task(ix).progress else {
             return;
         };
+        // After a failed iteration no further one starts, as upstream; those under way end first.
         let over = progress.failed || progress.started == progress.items.len() || !self.going_on();
         if progress.open == 0 && over {
             self.end_loop(ix);
@@ -83,6 +86,7 @@ impl Step<'_> {
         } else {
             self.add_iteration(ix, count(number))
         };
+        // Progress is not stored, as it follows from the iterations: the loop's row stays as it is.
         if let Some(progress) = self.run.task_mut(ix).progress.as_deref_mut() {
             if known.is_none() {
                 progress.iterations.push(iteration);
@@ -124,7 +128,8 @@ impl Step<'_> {
 
     fn end_loop(&mut self, ix: TaskIx) {
         let outputs = self.run.loop_outputs(ix);
-        // Each loop around a value adds a list to it.
+        // Each loop around a value wraps it in one more list, so a value that was accepted may now nest
+        // too deep.
         for (name, value) in &outputs.parameters {
             if let Err(problem) = values::check_nesting(value) {
                 let message = format!("output {name} of the loop: {problem}");
@@ -206,6 +211,7 @@ impl RunState {
 fn list_of(value: &Value) -> Option<Vec<Value>> {
     match value {
         Value::Array(items) => Some(items.clone()),
+        // KFP lets a loop iterate over the text of a JSON list as well.
         Value::String(text) => match serde_json::from_str(text).ok()? {
             Value::Array(items) => Some(items),
             _ => None,

@@ -45,6 +45,7 @@ impl RunState {
     pub(super) fn loop_outputs(&self, ix: TaskIx) -> Values {
         let mut outputs = Values::default();
         let component = self.component(ix);
+        // A loop without items succeeds with empty lists, and not without outputs.
         for name in component.output_parameters.keys() {
             outputs
                 .parameters
@@ -56,6 +57,8 @@ impl RunState {
         let Some(progress) = &self.task(ix).progress else {
             return outputs;
         };
+        // Iterations after these are of an earlier start of the loop, which had more items. Parameters
+        // of nested loops nest one list per loop; artifacts stay one flat list.
         for &iteration in progress.iterations.iter().take(progress.started) {
             let given = &self.task(iteration).outputs;
             for (name, value) in &given.parameters {

@@ -113,7 +113,8 @@ impl RunState {
     ) -> Result<TaskIx, Inconsistent> {
         let mut row = rows.remove(&path).ok_or(Inconsistent(path))?;
         if let (TaskState::Queued, 0, Some(note)) = (row.state, row.attempt, &mut row.cache) {
-            // Older releases did not note it; that there was no attempt says the same.
+            // Former releases stored no `looking`. A queued task that has a note and no attempt waits
+            // for the cache.
             note.looking = true;
         }
         let ix = TaskIx(count(self.tasks.len()));
@@ -160,6 +161,7 @@ impl RunState {
             return Ok(Vec::new());
         };
         let prefix = self.task(ix).path.clone();
+        // The tasks of a DAG are stored in one transaction: if the first is there, all are.
         let started = dag
             .tasks
             .first()
@@ -203,6 +205,7 @@ impl RunState {
         let prefix = self.task(ix).path.clone();
         let component = self.task(ix).component;
         let mut iterations = Vec::new();
+        // Iterations are made in the order of their numbers: after the first missing one there is none.
         for number in 0u32.. {
             let path = format!("{prefix}.{number}");
             if !rows.contains_key(&path) {
@@ -246,6 +249,8 @@ impl RunState {
                 Body::Dag(_) => false,
             };
         let attempt = task.attempt;
+        // A run that stops starts nothing. What waited was cancelled in the step that began to stop it;
+        // commands that ran then may not have been stopped yet.
         if self.phase != RunPhase::Running {
             let running = task.state == TaskState::Running && has_attempts;
             return running.then_some(Effect::Stop { task: ix, attempt });
@@ -255,10 +260,14 @@ impl RunState {
                 task: ix,
                 key: self.cache_key(ix),
             }),
+            // A command that runs is asked for again as well: the runtime finds its attempt, reports on
+            // it, and starts nothing a second time.
             (TaskState::Queued | TaskState::Running, _) if has_attempts => {
                 Some(Effect::Launch { task: ix, attempt })
             }
             (TaskState::Running, Body::Importer(importer)) if self.loop_spec(ix).is_none() => {
+                // An importer runs only after its request was resolved, and the same inputs resolve
+                // again.
                 let (uri, metadata) = self.import_request(ix, importer).ok()?;
                 Some(Effect::Import {
                     task: ix,
@@ -303,6 +312,7 @@ impl RunState {
     /// Lets go of what only a running command needs, once the tasks are stored.
     pub fn forget_inputs(&mut self, stored: &[TaskIx]) {
         for &ix in stored {
+            // DAGs and loops keep their inputs: tasks inside them may still take values from there.
             let is_command = self.loop_spec(ix).is_none()
                 && matches!(self.component(ix).body, Body::Container(_));
             if is_command && self.task(ix).state.ended() {

@@ -20,13 +20,14 @@ impl Step<'_> {
         self.resume_dag(TaskIx(0));
     }
 
-    /// Brings an ended DAG back to life; its tasks that did not succeed run again.
+    /// Opens a DAG that has ended; its tasks that did not succeed run again.
     fn resume_dag(&mut self, ix: TaskIx) {
         let plan = Arc::clone(&self.run.plan);
         let Body::Dag(dag) = &plan.component(self.task(ix).component).body else {
             return;
         };
         self.reopen(ix);
+        // It was cancelled before it started, so it has no tasks yet.
         let Some(first) = self.task(ix).children else {
             return self.start_dag(ix);
         };
@@ -44,6 +45,8 @@ impl Step<'_> {
                 self.task(child).state,
                 TaskState::Failed | TaskState::Canceled
             );
+            // A failed DAG or loop goes on inside and keeps what succeeded there. One that waits for a
+            // task which runs again gets other inputs, so it begins anew.
             if waiting == 0 && stopped {
                 self.resume_task(child);
             } else {
@@ -62,6 +65,8 @@ impl Step<'_> {
     /// What did not succeed, and everything downstream of it.
     fn tasks_to_repeat(&self, first: TaskIx, dag: &Dag) -> BTreeSet<TaskSpecIx> {
         let place = |ix: u32| TaskSpecIx(ix);
+        // A condition that was false is evaluated again only if something that it depends on runs
+        // again.
         let kept = |state: TaskState| state.succeeded() || state == TaskState::NotTriggered;
         let mut open: Vec<TaskSpecIx> = (0..super::flow::count(dag.tasks.len()))
             .filter(|ix| !kept(self.task(TaskIx(first.0 + ix)).state))
@@ -101,6 +106,7 @@ impl Step<'_> {
             .into_iter()
             .filter(|&iteration| !self.task(iteration).state.succeeded())
             .collect();
+        // Iterations that were begun are resumed here; `advance_loop` starts those that were not.
         if let Some(progress) = self.run.task_mut(ix).progress.as_deref_mut() {
             progress.failed = false;
             progress.started = progress.iterations.len();

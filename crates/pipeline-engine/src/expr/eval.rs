@@ -184,6 +184,7 @@ fn as_f64(number: &Number) -> f64 {
 
 fn contains(list: &Value, item: &Value) -> Result<bool> {
     match (list, item) {
+        // An item of another kind is not the one that is looked for; only `==` with it is an error.
         (Value::Array(items), _) => Ok(items.iter().any(|one| equal(one, item) == Ok(true))),
         (Value::Object(fields), Value::String(key)) => Ok(fields.contains_key(key)),
         _ => error(format!("{item} cannot be looked for in {list}")),
@@ -191,6 +192,7 @@ fn contains(list: &Value, item: &Value) -> Result<bool> {
 }
 
 fn double(number: f64) -> Result<Value> {
+    // CEL has infinities and NaN, JSON has neither: such a result is an error here.
     match Number::from_f64(number) {
         Some(number) => Ok(Value::Number(number)),
         None => error(format!("{number} is not a finite number")),
@@ -237,6 +239,7 @@ fn call(name: &str, arguments: &[Value]) -> Result<Value> {
             .map_err(|problem| ExprError(format!("parseJson: {problem}: {text}"))),
         ("int", [Value::String(text)]) => text.parse::<i64>().map(Value::from).map_err(|_| unfit()),
         ("int", [Value::Number(number)]) => {
+            // CEL rounds towards zero.
             let whole = number
                 .as_i64()
                 .or_else(|| values::whole(as_f64(number).trunc()));
@@ -249,6 +252,7 @@ fn call(name: &str, arguments: &[Value]) -> Result<Value> {
         ("string", [value]) => Ok(Value::String(values::to_text(value))),
         ("bool", [Value::Bool(flag)]) => Ok(Value::Bool(*flag)),
         ("bool", [Value::String(text)]) => text.parse().map(Value::Bool).map_err(|_| unfit()),
+        // CEL counts code points, not bytes.
         ("size", [Value::String(text)]) => Ok(Value::from(text.chars().count())),
         ("size", [Value::Array(items)]) => Ok(Value::from(items.len())),
         ("size", [Value::Object(fields)]) => Ok(Value::from(fields.len())),

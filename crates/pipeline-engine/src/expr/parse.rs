@@ -100,6 +100,7 @@ impl Parser {
     fn take(&mut self, symbol: &str) -> bool {
         let found = match self.peek() {
             Some(Kind::Symbol(found)) => *found == symbol,
+            // `in` is the one operator that is written like a name.
             Some(Kind::Name(name)) => symbol == "in" && name == "in",
             _ => false,
         };
@@ -154,7 +155,7 @@ impl Parser {
         let mut length = 0;
         while let Some((_, operator)) = operators.iter().find(|(symbol, _)| self.take(symbol)) {
             length += 1;
-            // A long chain is a deep tree.
+            // Operators bind to the left, so a long chain is a deep tree without being nested.
             if length > DEPTH_MAX {
                 return Err(ExprError(format!(
                     "more than {DEPTH_MAX} operators in a row"
@@ -173,6 +174,7 @@ impl Parser {
         if self.take("-") {
             return self.deeper(|parser| {
                 Ok(match parser.unary()? {
+                    // A literal is never negative, so this cannot overflow.
                     Node::Int(number) => Node::Int(-number),
                     Node::Double(number) => Node::Double(-number),
                     other => Node::Negate(Box::new(other)),

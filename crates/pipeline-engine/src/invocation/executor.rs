@@ -60,8 +60,8 @@ pub(super) fn executor_input(
     }
 }
 
-/// Resolves constants of the task that name the executor's own input or output. Where one holds the
-/// whole input, its own value in there is as it is written.
+/// Resolves constants of the task that name the executor's own input or output. Where one contains
+/// the whole input, that copy has the constant as the pipeline wrote it.
 pub(super) fn fill_in_executor(
     run: &RunState,
     ix: TaskIx,
@@ -147,6 +147,7 @@ pub(super) fn fill_in_config(
     }
     let facts = run.facts();
     let folder = facts.workspace_path.clone();
+    // Upstream mounts the workspace only in tasks that are given its path.
     let folder = folder.filter(|folder| written.to_string().contains(folder));
     let asked = task_config::Asked {
         env,
@@ -169,6 +170,7 @@ fn resources(
     let written = &container.resources;
     let resolved = |template: &Option<String>| -> Result<Option<String>, TaskError> {
         let amount = template.as_deref().map(&text).transpose()?;
+        // A placeholder of an optional parameter without a value is empty: nothing is asked for.
         Ok(amount.filter(|amount| !amount.is_empty()))
     };
     let accelerator = match &written.accelerator {

@@ -99,6 +99,7 @@ pub(crate) fn build(
         return Err(faults.0);
     };
     let names: Vec<&str> = spec.components.keys().map(String::as_str).collect();
+    // The root is component 0, the others follow in the order of `spec.components`.
     let places = names
         .iter()
         .zip(1u32..)
@@ -125,6 +126,7 @@ pub(crate) fn build(
                 .map(|(name, spec)| (format!("components.{name}"), spec)),
         )
         .collect();
+    // Before the bodies: these check that inputs which are not optional are given.
     used::relax(&source, &mut components);
     let mut bodies = Vec::with_capacity(specs.len());
     for (place, spec) in &specs {
@@ -141,6 +143,7 @@ pub(crate) fn build(
     }
     graph::check_recursion(&components, &mut faults);
     if faults.0.is_empty() {
+        // In a component that contains itself, counting would not end.
         graph::check_size(&components, &mut faults);
     }
     if faults.0.is_empty() {
@@ -166,6 +169,7 @@ fn plan(
         components,
         root: ComponentIx(0),
         default_pipeline_root: (!default_root.is_empty()).then(|| default_root.clone()),
+        // 0 is an unset field in proto3.
         run_timeout: timeout
             .filter(|seconds| *seconds > 0)
             .map(Duration::from_secs),
@@ -187,6 +191,7 @@ fn workspace(declared: &Value) -> WorkspaceDecl {
 }
 
 fn check_head(spec: &ir::PipelineSpec, faults: &mut Faults) {
+    // Where upstream has a message for a fault, these are its words.
     let name = &spec.pipeline_info.name;
     let inside = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     if name.is_empty() {

@@ -122,6 +122,7 @@ pub(super) fn env(asked: &Asked<'_>) -> Value {
 
 pub(super) fn node_selector(platform: &Map<String, Value>) -> Value {
     let selector = platform.get("nodeSelector").cloned().unwrap_or_default();
+    // JSON wins over single labels, as upstream.
     match selector.get("nodeSelectorJson") {
         Some(json) => json.clone(),
         None => filled(&selector, "labels").unwrap_or_default(),
@@ -134,6 +135,7 @@ pub(super) fn tolerations(platform: &Map<String, Value>) -> Value {
         match asked.get("tolerationJson") {
             Some(Value::Array(several)) => all.extend(several.iter().cloned()),
             Some(Value::Object(one)) if !one.is_empty() => all.push(Value::Object(one.clone())),
+            // Empty JSON asks for nothing.
             Some(_) => {}
             None => all.push(object([
                 ("key", filled(asked, "key")),
@@ -162,6 +164,7 @@ pub(super) fn affinity(platform: &Map<String, Value>) -> Value {
     let mut node = Terms::default();
     for asked in uses(platform, "nodeAffinity") {
         if let Some(given) = asked.get("nodeAffinityJson") {
+            // Kubernetes takes terms for alternatives, so those of several uses go into one list.
             let terms = given.pointer(&format!("/{REQUIRED}/nodeSelectorTerms"));
             let terms = terms.and_then(Value::as_array);
             node.required.extend(terms.into_iter().flatten().cloned());
@@ -254,6 +257,7 @@ pub(super) fn volumes(asked: &Asked<'_>) -> (Vec<Value>, Vec<Value>) {
     let (mut volumes, mut mounts) = (Vec::new(), Vec::new());
     let mut add = |name: String, source: (&str, Value), path: Value, sub_path: Option<Value>| {
         let volume = json!({"name": name, source.0: source.1});
+        // Two mounts of one claim share its volume: names of volumes are unique in a pod.
         if !volumes.contains(&volume) {
             volumes.push(volume);
         }

@@ -92,6 +92,7 @@ pub(super) async fn connect(configured: Option<&str>) -> Result<(Docker, Engine)
             source,
         },
     })?;
+    // An engine that is older than this client refuses requests of the newest version of the API.
     let docker = docker.negotiate_version().await.map_err(away)?;
     let info = docker.info().await.map_err(away)?;
     let options = info.security_options.unwrap_or_default();
@@ -102,6 +103,7 @@ pub(super) async fn connect(configured: Option<&str>) -> Result<(Docker, Engine)
     let engine = Engine {
         rootless: has("rootless"),
         selinux: has("selinux"),
+        // Where the engine does not say it, no CPU limit is cut down to it (`objects::limit`).
         cores: info
             .ncpu
             .and_then(|cores| u64::try_from(cores).ok())
@@ -128,7 +130,7 @@ impl Refused {
 
 /// What the engine answered; nothing when it is away, or about to go.
 pub(super) fn answer(error: &EngineError) -> Option<Refused> {
-    // Said by an engine that stops, or whose containerd does.
+    // An engine that is stopping, or whose containerd is, answers with 500 and one of these.
     const GOING: [&str; 4] = [
         "context canceled",
         "shutting down",
@@ -185,6 +187,8 @@ where
     F: Future<Output = Result<T, EngineError>>,
 {
     let mut waits = Waits::new();
+    // Without end: that the engine is away says nothing of the attempt, whose container may be at
+    // work.
     loop {
         let error = match ask().await {
             Ok(answer) => return Ok(answer),

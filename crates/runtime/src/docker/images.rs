@@ -110,7 +110,7 @@ async fn pull(docker: &Docker, key: &AttemptKey, wanted: &Wanted<'_>) -> Result<
             Some(why) if is_final(&why) || begun.elapsed() >= wanted.patience => {
                 return Err(cannot_be_had(image, &why));
             }
-            // The registry may come back, and so may the engine.
+            // A registry is tried again within its patience, an engine that is away without end.
             _ => waits.wait(key, &error).await,
         }
     }
@@ -126,6 +126,7 @@ fn why_not(error: &EngineError) -> Option<String> {
 
 /// Whether the registry would say the same for ever.
 fn is_final(said: &str) -> bool {
+    // A pull fails in the middle of a stream that began with status 200: its error is text only.
     const WORDS: [&str; 8] = [
         "not found",
         "manifest unknown",
@@ -158,6 +159,7 @@ async fn pull_once(docker: &Docker, wanted: &Wanted<'_>) -> Result<(), EngineErr
 
 /// Without a tag the engine would pull every one.
 fn with_tag(image: &str) -> String {
+    // Only the last part has a tag; a colon before it is that of the registry's port.
     let name = image.rsplit('/').next().unwrap_or(image);
     if name.contains(':') || name.contains('@') {
         image.to_owned()
@@ -198,7 +200,7 @@ impl Progress {
                 layer.bytes = layer.total;
                 layer.done = true;
             }
-            // The tag is announced like a layer.
+            // The engine announces the tag by an event like that of a layer.
             other if other.starts_with("Pulling from") => layer.done = true,
             _ => {}
         }
@@ -237,6 +239,8 @@ fn tell(log: &Path, line: &str) {
 
 /// The words that are run: the component's own, or the image's where the component has none.
 pub(super) fn argv(spec: &AttemptSpec, image: &ImageConfig) -> Result<Vec<String>, Failure> {
+    // As in a pod: without a command the image's entry point is run, and arguments replace the
+    // image's own.
     let mut argv = Vec::new();
     if spec.entry_point {
         argv.extend(image.entrypoint.iter().flatten().cloned());

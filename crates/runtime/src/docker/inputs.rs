@@ -14,14 +14,17 @@ const SYSTEM: [&str; 5] = ["/dev", "/proc", "/run", "/sys", "/var/run"];
 /// container sees anyway; the path is there.
 pub(super) fn refused(path: &Path, data: &Path, open: &[&Path]) -> Option<String> {
     let shown = path.display();
+    // What counts is where links lead: one in an allowed folder may point anywhere.
     let real = match path.canonicalize() {
         Ok(real) => real,
         Err(error) => return Some(format!("{shown} cannot be an input: {error}")),
     };
     let real_of = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    // First, as artifacts and workspaces are usually below the data folder, which is refused next.
     if open.iter().any(|folder| real.starts_with(real_of(folder))) {
         return None;
     }
+    // A folder above a closed one would show it as well.
     let is_over = |below: &Path| below.starts_with(&real) || real.starts_with(below);
     let system = SYSTEM.iter().map(|folder| real_of(Path::new(folder)));
     let closed = system.chain([real_of(data)]).find(|below| is_over(below));
@@ -71,6 +74,7 @@ fn leading_out(folder: &Path) -> std::io::Result<Option<PathBuf>> {
             if kind.is_dir() {
                 folders.push(entry.path());
             } else if kind.is_symlink() {
+                // A link that cannot be resolved here leads to what only the container could see.
                 let inside = entry.path().canonicalize();
                 if !inside.is_ok_and(|target| target.starts_with(&real)) {
                     return Ok(Some(entry.path()));

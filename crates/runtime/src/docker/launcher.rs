@@ -52,6 +52,7 @@ pub(super) fn find(named: Option<&Path>) -> Result<PathBuf, LauncherError> {
     if let Some(what) = linked {
         return Err(LauncherError::NotStatic { path, what });
     }
+    // The engine mounts it, and takes absolute paths only.
     path.canonicalize().map_err(missing)
 }
 
@@ -83,6 +84,8 @@ fn linked(path: &Path) -> io::Result<Option<&'static str>> {
         .rev()
         .fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
     let size = word(PROGRAM_HEADER_SIZE_AT);
+    // A program with a PT_INTERP header needs the dynamic loader that it names, which an image may
+    // lack.
     for index in 0..word(PROGRAM_HEADER_COUNT_AT) {
         file.seek(SeekFrom::Start(start + index * size))?;
         let mut kind = [0; 4];

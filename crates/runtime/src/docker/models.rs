@@ -30,6 +30,7 @@ impl Containers {
         for input in &spec.inputs {
             let Some(image) = input.image() else { continue };
             let to = transfers::outside(dir, &input.path);
+            // It appears by a rename once all of it is copied, so what is there is whole.
             if to.exists() {
                 continue;
             }
@@ -57,7 +58,8 @@ impl Containers {
     async fn hold(&self, key: &AttemptKey, image: &str) -> Result<Holder, String> {
         let body = ContainerCreateBody {
             image: Some(image.to_owned()),
-            // It has to have one.
+            // The engine refuses a container without a command, and an image of a model need not
+            // have one.
             cmd: Some(vec![MODELS.to_owned()]),
             labels: Some(objects::owner_labels(&key.owner, &self.config)),
             ..ContainerCreateBody::default()
@@ -79,6 +81,8 @@ struct Holder {
 
 impl Drop for Holder {
     fn drop(&mut self) {
+        // A drop cannot wait for the engine. What is not removed by then is swept at the next
+        // start.
         tokio::spawn(remove(self.docker.clone(), std::mem::take(&mut self.name)));
     }
 }
@@ -125,6 +129,7 @@ fn unpack(archive: &Path, to: &Path) -> io::Result<()> {
     let mut entries = tar::Archive::new(std::fs::File::open(archive)?);
     entries.set_preserve_ownerships(false);
     entries.unpack(&part)?;
+    // The engine packs a folder under its own name.
     let name = PathBuf::from(MODELS.trim_start_matches('/'));
     std::fs::rename(part.join(name), to)?;
     std::fs::remove_dir_all(&part)?;

@@ -49,7 +49,8 @@ const LAUNCHER: &str = "/ferroflow/launcher";
 /// Schemes of URIs and where KFP's executors look for them.
 const SCHEMES: [&str; 4] = ["s3", "minio", "gcs", "oci"];
 
-/// Seconds between being told to end and being ended: the launcher's patience and its outcome.
+/// Seconds between SIGTERM and SIGKILL. The launcher gives its command 5 and uses the rest to
+/// collect and to write the outcome.
 pub(super) const STOP_S: i32 = 8;
 
 /// What package managers and changes of the user need; the rest of Docker's default is dropped.
@@ -180,7 +181,7 @@ fn environment(parts: &Parts<'_>) -> Result<Vec<String>, String> {
     let pair = |name: &str, value: String| (name.to_owned(), value);
     let mut base = spec.kfp_variables(&name(&spec.key), &spec.key.item.to_string());
     if user.uid != 0 {
-        // The image does not know this user, and programs ask for both.
+        // The image need not know this user, and programs ask for both.
         base.push(pair("HOME", dir.join("home").display().to_string()));
         base.push(pair("USER", "ferroflow".to_owned()));
     }
@@ -218,6 +219,8 @@ fn host(parts: &Parts<'_>, shared: &[PathBuf]) -> Result<HostConfig, String> {
         ..
     } = parts;
     let mut security = vec!["no-new-privileges".to_owned()];
+    // SELinux lets containers touch only what is labelled for them, and the mounted folders are
+    // not.
     if engine.selinux {
         security.push("label=disable".to_owned());
     }
@@ -225,6 +228,7 @@ fn host(parts: &Parts<'_>, shared: &[PathBuf]) -> Result<HostConfig, String> {
         mounts: Some(mounts(parts, shared)),
         binds: (!config.mounts.is_empty()).then(|| config.mounts.clone()),
         network_mode: config.network.clone(),
+        // A command runs at most once under an attempt; trying again is a new attempt.
         restart_policy: Some(RestartPolicy {
             name: Some(RestartPolicyNameEnum::NO),
             maximum_retry_count: None,
@@ -250,6 +254,8 @@ fn host(parts: &Parts<'_>, shared: &[PathBuf]) -> Result<HostConfig, String> {
 /// Requests weigh, limits hold.
 fn limit(host: &mut HostConfig, spec: &AttemptSpec, engine: &Engine) -> Result<(), String> {
     const NANOS: f64 = 1e9;
+    // As Kubernetes converts requests: 1024 shares for a core, and no fewer than the kernel's
+    // minimum of 2.
     const SHARES: f64 = 1024.0;
     for (name, amount) in &spec.resources.requests {
         let field = format!("resources.requests.{name}");
@@ -271,7 +277,8 @@ fn limit(host: &mut HostConfig, spec: &AttemptSpec, engine: &Engine) -> Result<(
             "memory" => {
                 let bytes = whole(&field, amount, 1.0)?;
                 host.memory = Some(bytes);
-                // As much again on disk would make the limit a slow one.
+                // The sum of memory and swap, so no swap: by default the engine allows as much
+                // again, and a command over its limit would become slow instead of failing.
                 host.memory_swap = Some(bytes);
             }
             "nvidia.com/gpu" => {
@@ -319,11 +326,12 @@ fn mounts(parts: &Parts<'_>, shared: &[PathBuf]) -> Vec<Mount> {
     let mut all = vec![
         bind(parts.launcher, Path::new(LAUNCHER), true),
         bind(dir, dir, false),
-        // By which its outputs are taken afterwards: the command must not change it.
+        // The server takes outputs by it afterwards, so the command must not change it.
         bind(&dir.join("spec.json"), &dir.join("spec.json"), true),
     ];
     let artifacts = config.artifacts.as_deref();
     all.extend(artifacts.map(|root| bind(root, root, true)));
+    // What lies in a folder that is mounted anyway needs no mount of its own.
     let inputs: BTreeSet<&PathBuf> = spec
         .local_inputs
         .iter()

@@ -7,7 +7,8 @@ use ferroflow_launcher::AttemptSpec;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// Their names.
+/// The members of `KubernetesExecutorConfig` that containers follow. A task with others runs
+/// without them and says so (`remarks`).
 pub(super) const FOLLOWED: [&str; 4] = [
     "imagePullPolicy",
     "securityContext",

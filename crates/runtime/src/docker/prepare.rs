@@ -6,7 +6,9 @@ use std::time::Instant;
 
 use bollard::query_parameters::CreateContainerOptionsBuilder;
 use ferroflow_artifacts::digest;
-use ferroflow_launcher::{AttemptFiles, AttemptKey, AttemptSpec, Failure, FailureReason, OwnerKey};
+use ferroflow_launcher::{
+    AttemptFiles, AttemptKey, AttemptSpec, Failure, FailureReason, OwnerKey, no_space,
+};
 use ferroflow_types::error::chain;
 
 use super::engine::{Refused, persist};
@@ -27,6 +29,7 @@ impl Containers {
     ) -> Result<(), Failure> {
         let key = spec.key.clone();
         let wrong = |problem| Failure::new(FailureReason::StartFailed, problem);
+        // Settings that cannot be followed are told before an image is pulled for them.
         let platform = Platform::of(&spec).map_err(wrong)?;
         let own = User::own();
         let rootless = self.engine.rootless;
@@ -54,8 +57,10 @@ impl Containers {
             .await?;
         check_inputs(&self.contents, &spec).await?;
         transfers::fetch(&self.stores, &spec, files.dir()).await?;
+        // Root may write anywhere, and the root of a rootless engine is the server's own user.
         let gift = (user.needs_gift(own) && !rootless).then_some(user);
         make_folders(&spec, files, &workspace, gift).map_err(|error| of_folder(&error))?;
+        // The engine refuses a mount whose source is not there; the command judges a missing input.
         let present = spec.local_inputs.iter().filter(|path| path.exists());
         let spec = AttemptSpec {
             local_inputs: present.cloned().collect(),
@@ -76,6 +81,7 @@ impl Containers {
             workspace: &workspace,
         })
         .map_err(wrong)?;
+        // First: whoever finds the container after a crash starts it, and its launcher reads this.
         files.write_spec(&spec).map_err(|error| of_folder(&error))?;
         let name = objects::name(&key);
         let options = CreateContainerOptionsBuilder::new().name(&name).build();
@@ -85,7 +91,7 @@ impl Containers {
         });
         match made.await {
             Ok(_) => Ok(()),
-            // Somebody was faster, or we were, before an answer was lost.
+            // Another server's request has the name, or an earlier one whose answer was lost.
             Err(Refused { status: 409, .. }) => self.appears(&key).await,
             Err(refused) => Err(wrong(format!("no container can be made: {}", refused.said))),
         }
@@ -116,7 +122,8 @@ impl Containers {
         Ok(spec)
     }
 
-    /// Waits for a container whose name is taken: the engine knows the name first.
+    /// Waits for a container whose name is taken: the engine reserves a name before the container
+    /// can be inspected.
     async fn appears(&self, key: &AttemptKey) -> Result<(), Failure> {
         let wrong = |problem| Failure::new(FailureReason::StartFailed, problem);
         let begun = Instant::now();
@@ -152,6 +159,7 @@ fn make_folders(
     for folder in own.chain(shared.iter().cloned()) {
         std::fs::create_dir_all(folder)?;
     }
+    // A launcher that is root would make it as root's, and the server could not open it to wait.
     files.make_lock()?;
     if let Some(user) = gift {
         for folder in shared.iter().map(PathBuf::as_path).chain([dir]) {
@@ -172,9 +180,10 @@ fn give_to(path: &Path, user: User) -> io::Result<()> {
 }
 
 fn of_folder(error: &io::Error) -> Failure {
-    let reason = match error.kind() {
-        io::ErrorKind::StorageFull => FailureReason::NoSpace,
-        _ => FailureReason::StartFailed,
+    let reason = if no_space(error) {
+        FailureReason::NoSpace
+    } else {
+        FailureReason::StartFailed
     };
     Failure::new(reason, format!("cannot prepare the attempt: {error}"))
 }

@@ -47,7 +47,8 @@ pub(super) async fn give(
             continue;
         }
         let from = outside(dir, &output.path);
-        // A link to what is not there is one to what the container alone could see.
+        // Not `exists`: a link whose target is not here led to what only the container could see.
+        // It is no missing output, and is refused below.
         if from.symlink_metadata().is_err() {
             continue;
         }

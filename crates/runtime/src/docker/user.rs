@@ -74,6 +74,9 @@ impl User {
                     .to_owned(),
             );
         }
+        // A rootless engine's root is the server's user, and nobody else of the container is. A
+        // server that is root can give folders to anybody. Any other can share one with itself, or
+        // with root, whose launcher gives back what it made.
         let shares = match (rootless, own.uid) {
             (true, _) => user.uid == 0,
             (false, 0) => true,

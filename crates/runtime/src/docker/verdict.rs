@@ -20,6 +20,7 @@ const NOT_UNDERSTOOD: i64 = 2;
 /// Judges a container. `started` says whether the command was, or was about to be, executed.
 pub(super) fn judge(state: &ContainerState, spec: Option<&AttemptSpec>, started: bool) -> Verdict {
     match state.status {
+        // A container that the engine could not start stays as created, with an error.
         Some(ContainerStateStatusEnum::CREATED) if said(state).is_empty() => Verdict::Created,
         Some(
             ContainerStateStatusEnum::RUNNING
@@ -37,6 +38,7 @@ fn said(state: &ContainerState) -> &str {
 
 fn ended(state: &ContainerState, spec: Option<&AttemptSpec>, started: bool) -> Failure {
     let code = state.exit_code.unwrap_or_default();
+    // First: exit code 137 alone may be anybody's SIGKILL.
     if state.oom_killed == Some(true) {
         let limit = spec.and_then(|spec| spec.resources.limits.get("memory"));
         let limit = limit

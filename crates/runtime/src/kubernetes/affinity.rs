@@ -25,6 +25,7 @@ fn node(platform: &Platform) -> Result<Option<NodeAffinity>, String> {
     let (mut required, mut preferred) = (Vec::new(), Vec::new());
     for term in &platform.node_affinity {
         match &term.node_affinity_json {
+            // A parameter without a value leaves out what it is for, as upstream does.
             Some(Value::Null) => {}
             Some(given) => {
                 let given: NodeAffinity = serde_json::from_value(given.clone())

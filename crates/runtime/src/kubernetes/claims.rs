@@ -98,7 +98,8 @@ impl KubernetesRuntime {
         let claims = self.claims(&key.owner);
         let asked = self
             .persist(key, || async {
-                // What is gone may be a repeated request, of which the first was carried out.
+                // Upstream fails here when the claim is gone. A repeated request must not: the
+                // first one may have been carried out.
                 gone(claims.delete(&name, &parameters).await)
             })
             .await;
@@ -122,6 +123,7 @@ impl KubernetesRuntime {
         let namespace = self.config.namespace_of(&key.owner.namespace);
         let mut metadata = metadata(&name, namespace, BTreeMap::new());
         let labels = metadata.labels.get_or_insert_default();
+        // By these it is deleted with its owner.
         labels.extend(objects::LABELS.of_owner(&key.owner));
         let claim = PersistentVolumeClaim {
             metadata,
@@ -212,6 +214,7 @@ fn claim(
         metadata: metadata(&name, namespace, annotations.collect()),
         spec: Some(PersistentVolumeClaimSpec {
             access_modes: Some(modes),
+            // Upstream's rule: `standard` where none is given, while an empty text stays empty.
             storage_class_name: Some(
                 text(arguments, "storage_class_name").unwrap_or_else(|| "standard".to_owned()),
             ),

@@ -14,7 +14,8 @@ use super::verdict::{Verdict, judge, waits_for};
 use super::{KubernetesRuntime, fail, gone, logs, objects, of_remote};
 use crate::RuntimeError;
 
-/// What a container takes to be there where nothing is to be pulled; longer is worth a word.
+/// After this long a pod that has not begun says what it waits for. Where nothing is to be pulled,
+/// a container is there sooner.
 const LONG: Duration = Duration::from_secs(5);
 
 impl KubernetesRuntime {
@@ -35,6 +36,8 @@ impl KubernetesRuntime {
         let begun = Instant::now();
         loop {
             let known = pod.borrow_and_update().clone();
+            // The caller reads the outcome from the store; this failure counts only if it is not
+            // there.
             if known.reported {
                 return Failure::new(FailureReason::Lost, "its launcher's report is not there");
             }
@@ -43,6 +46,8 @@ impl KubernetesRuntime {
                     Verdict::Ended(failure) => return failure,
                     Verdict::Stuck(failure) => {
                         self.notes.say(key, Some(&failure.message));
+                        // Waiting warm pods hold what they request, which may be just what this pod
+                        // lacks.
                         if failure.reason == FailureReason::Unschedulable {
                             self.warm.make_room();
                         }
@@ -59,7 +64,8 @@ impl KubernetesRuntime {
                 }
                 Seen::Unknown => {
                     self.look(key, name).await;
-                    // What the API said is there at once; what it could not say comes by the watch.
+                    // `look` notes the API's answer, which wakes this loop. If the API is away, the
+                    // watch or the next look tells.
                     Some(Instant::now() + Duration::from_secs(5))
                 }
             };
@@ -110,6 +116,7 @@ impl KubernetesRuntime {
         remote: &RemoteFiles,
         mut failure: Failure,
     ) -> Result<Outcome, RuntimeError> {
+        // The log before the outcome: an attempt with an outcome is read from the store only.
         if let Some(log) = self.pod_log(key, pod).await {
             failure.log_tail = logs::tail(&log);
             remote.write_log(log.into()).await.map_err(of_remote(key))?;
@@ -125,6 +132,7 @@ impl KubernetesRuntime {
     pub(super) async fn collect_garbage(&self, key: &AttemptKey, name: &str) {
         let pods = self.pods(&key.owner);
         let deleted = pods.delete(name, &DeleteParams::background()).await;
+        // The keeper deletes what stays (`Keeper::sweep`).
         if let Err(error) = gone(deleted) {
             tracing::warn!(name, %error, "a pod is left behind");
         }

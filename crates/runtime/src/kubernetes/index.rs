@@ -96,6 +96,7 @@ impl PodIndex {
         let mut pods = lock(&self.pods);
         tell(&mut pods, name, seen);
         if let Some(sender) = pods.get(name) {
+            // `false`: nobody has to be woken for this mark.
             sender.send_if_modified(|known| {
                 known.noted = true;
                 false
@@ -112,6 +113,8 @@ fn tell(pods: &mut Pods, name: &str, seen: Seen) {
     if let Some(sender) = pods.get(name) {
         sender.send_modify(|known| known.seen = seen);
     } else if matches!(seen, Seen::There(_)) {
+        // Only pods that are there get an entry unasked: one that is gone needs none if nobody
+        // waits for it.
         let known = Known {
             seen,
             ..Known::default()
@@ -145,6 +148,7 @@ fn take(pods: &Mutex<Pods>, event: Event<Pod>, listed: &mut HashSet<String>) {
     match event {
         Event::Init => {
             listed.clear();
+            // Direct answers that came before this list are older than it.
             for sender in pods.values() {
                 sender.send_if_modified(|known| {
                     known.noted = false;
@@ -160,7 +164,8 @@ fn take(pods: &Mutex<Pods>, event: Event<Pod>, listed: &mut HashSet<String>) {
         Event::InitDone => {
             for (name, sender) in pods.iter() {
                 let known = sender.borrow().clone();
-                // One that was made after the list was is told of by the watch that follows it.
+                // A pod that a direct answer told of meanwhile may be newer than the list. The
+                // watch that follows tells what becomes of it.
                 let missing = !listed.contains(name) && !known.noted;
                 if missing && matches!(known.seen, Seen::There(_)) {
                     sender.send_modify(|known| known.seen = Seen::Gone);
@@ -174,7 +179,7 @@ fn take(pods: &Mutex<Pods>, event: Event<Pod>, listed: &mut HashSet<String>) {
         }
         Event::Delete(pod) => tell(&mut pods, &pod.name_any(), Seen::Gone),
     }
-    // Who waits holds a receiver; what is gone and waited for by nobody is forgotten.
+    // Whoever waits for a pod holds a receiver. One that is gone and has none is forgotten.
     pods.retain(|_, sender| !sender.is_closed() || matches!(sender.borrow().seen, Seen::There(_)));
 }
 

@@ -59,7 +59,8 @@ impl Keeper {
         for name in self.pool.pods() {
             match self.index.seen(&name) {
                 Seen::There(pod) if matches!(judge(&pod), Verdict::AtWork) => {}
-                // Made just now, or forgotten by the watch: it is asked for, and known next time.
+                // The watch has not told of it yet, or it is gone: the index forgets pods that are
+                // gone when nobody waits for them.
                 Seen::Unknown => {}
                 Seen::There(_) | Seen::Gone => self.pool.lose(&name, Instant::now()),
             }
@@ -96,6 +97,7 @@ impl Keeper {
             if now.saturating_duration_since(since) < ENDED_PATIENCE {
                 seen.insert(name, since);
             } else if self.has_outcome(&pod).await {
+                // Only with an outcome: without one the attempt is still to be judged by this pod.
                 self.delete(&name).await;
             }
         }

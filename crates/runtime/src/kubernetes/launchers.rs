@@ -51,7 +51,7 @@ impl Endpoint {
         Ok((Self { url, secret }, listener))
     }
 
-    /// What a pod is told, so that it finds here and is let in.
+    /// The address and the token that a pod is given.
     pub(super) fn home(&self, pod: &str) -> Home {
         Home {
             url: self.url.clone(),
@@ -65,6 +65,7 @@ impl Endpoint {
         let given = request.metadata().get("authorization");
         let given = given.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
         let given = given.and_then(|token| hex::decode(token).ok());
+        // `verify_slice` compares in constant time.
         let known = given.is_some_and(|token| self.mac(pod).verify_slice(&token).is_ok());
         if known {
             Ok(())
@@ -133,6 +134,7 @@ impl AttemptService for Attempts {
         let pod = &request.get_ref().pod;
         self.endpoint.admit(pod, &request)?;
         let given = self.warm.take(pod).await;
+        // On this answer the launcher ends, and its pod with it (`Home::take`).
         let key = given.ok_or_else(|| Status::not_found("nobody waits for this pod"))?;
         let attempt = key.map(home::message);
         Ok(Response::new(TakeResponse { attempt }))

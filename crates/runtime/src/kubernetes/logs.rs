@@ -53,6 +53,7 @@ impl KubernetesRuntime {
             if matches!(self.index.seen(name), Seen::Unknown) {
                 self.look(key, name).await;
             }
+            // Looked at again after a while, as the watch may be away.
             let _changed = tokio::time::timeout(Duration::from_secs(5), known.changed())
                 .await
                 .is_ok();
@@ -60,6 +61,7 @@ impl KubernetesRuntime {
         let pods = self.pods(&key.owner);
         let stream = pods.log_stream(name, &parameters).await;
         let reader = stream.map_err(io::Error::other)?;
+        // The API knows no offset in bytes: what was read before is sent again, and dropped here.
         let mut skip = request.offset;
         let chunks = futures::stream::try_unfold(reader, |mut reader| async move {
             let chunk = reader.fill_buf().await?.to_vec();

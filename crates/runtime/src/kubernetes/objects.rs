@@ -77,7 +77,8 @@ const LAUNCHER_NAME: &str = "launcher";
 /// When the launcher's image is pulled.
 const LAUNCHER_PULL: &str = "IfNotPresent";
 
-/// Seconds between being told to end and being ended: the launcher's patience and its outcome.
+/// Seconds between SIGTERM and SIGKILL. The launcher may wait 5 for the store to say whether a stop
+/// was asked, gives its command 5, and writes the outcome in the rest.
 pub(super) const GRACE_S: i64 = 15;
 
 /// Seconds that a pod may take beside its command's limit before the node ends it.
@@ -106,6 +107,7 @@ pub(super) fn pod(
     check_accelerators(&spec.resources, config)?;
     check_fetched(spec)?;
     spec.check_env()?;
+    // The launcher keeps to the limit itself; this is for a pod whose launcher cannot.
     let deadline = spec
         .limits
         .timeout_ms
@@ -184,6 +186,7 @@ fn pod_spec(
     if config.image_volume {
         volumes.launcher(config);
     } else {
+        // First: containers that copy models run the launcher that this one brings.
         before.insert(0, launcher(config));
     }
     PodSpec {
@@ -193,12 +196,14 @@ fn pod_spec(
             ..main
         }],
         volumes: Some(volumes.volumes),
+        // A command runs at most once under an attempt; trying again is a new attempt.
         restart_policy: Some("Never".to_owned()),
         termination_grace_period_seconds: Some(GRACE_S),
         image_pull_secrets: pull_secrets(config, std::iter::empty()),
         service_account_name: config.service_account.clone(),
         // A step talks to the API only if its service account is one that was made for it.
         automount_service_account_token: Some(config.service_account.is_some()),
+        // Else every service of the namespace adds variables to the command's environment.
         enable_service_links: Some(false),
         ..PodSpec::default()
     }
@@ -252,7 +257,7 @@ pub(super) fn assignment(spec: &AttemptSpec) -> Value {
 fn metadata(spec: &AttemptSpec, platform: &Platform, config: &KubernetesConfig) -> ObjectMeta {
     let mut labels = spec.labels.clone();
     labels.extend(platform.pod_metadata.labels.clone());
-    // Whose attempt a pod is would be misread by what a user may set.
+    // A user's label must not name another attempt: keys are read from these (`attempt_of`).
     labels.retain(|name, _| !LABELS.has(name));
     labels.extend(attempt_labels(spec));
     labels.insert(MANAGED.to_owned(), MANAGER.to_owned());
@@ -324,6 +329,7 @@ fn workspace_group(spec: &AttemptSpec, config: &KubernetesConfig) -> Option<PodS
     let group = config.workspace_group.filter(|_| uses_workspace(spec));
     group.map(|group| PodSecurityContext {
         fs_group: Some(group),
+        // Else the kubelet gives every file of the volume to the group each time a pod mounts it.
         fs_group_change_policy: Some("OnRootMismatch".to_owned()),
         ..PodSecurityContext::default()
     })
@@ -410,6 +416,7 @@ fn security(platform: &Platform) -> Option<SecurityContext> {
 
 fn node_selector(platform: &Platform) -> Option<BTreeMap<String, String>> {
     let selector = &platform.node_selector;
+    // As upstream: the JSON wins over labels.
     let labels = match &selector.node_selector_json {
         Some(Value::Object(labels)) => labels
             .iter()

@@ -216,6 +216,31 @@ fn a_task_that_uses_the_workspace_mounts_it() {
     );
 }
 
+#[test]
+fn a_secret_and_a_claim_of_one_name_are_two_volumes() {
+    let asked = json!({
+        "secretAsVolume": [{"secretName": "data", "mountPath": "/secret"}],
+        "pvcMount": [
+            {"constant": "data", "mountPath": "/claim"},
+            {"constant": "data", "mountPath": "/again"},
+        ],
+    });
+
+    let pod = objects::pod(&spec(asked), &config(), None).unwrap();
+
+    let pod = pod.spec.unwrap();
+    let mounts = pod.containers[0].volume_mounts.as_ref().unwrap();
+    let volume_at = |path: &str| {
+        let mount = mounts.iter().find(|mount| mount.mount_path == path);
+        let name = &mount.unwrap().name;
+        let volumes = pod.volumes.as_ref().unwrap();
+        volumes.iter().find(|volume| volume.name == *name).unwrap()
+    };
+    assert!(volume_at("/secret").secret.is_some());
+    assert!(volume_at("/claim").persistent_volume_claim.is_some());
+    assert_eq!(volume_at("/claim"), volume_at("/again"));
+}
+
 fn input(uri: &str, path: &str) -> InputArtifact {
     InputArtifact {
         uri: uri.to_owned(),

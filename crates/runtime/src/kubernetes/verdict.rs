@@ -78,6 +78,7 @@ fn waiting(pod: &Pod, container: &ContainerStatus) -> Option<Failure> {
     let said = state.message.clone().unwrap_or_default();
     let reason = state.reason.as_deref()?;
     let image = &container.image;
+    // The kubelet's words. A container that waits for others, or is being made, has different ones.
     match reason {
         "ErrImagePull"
         | "ImagePullBackOff"
@@ -134,6 +135,8 @@ fn disruption(pod: &Pod) -> Option<Failure> {
 }
 
 fn ended(pod: &Pod, reason: &str, message: &str) -> Failure {
+    // First: the containers of a pod that was taken away end with a code as well, which is not the
+    // command's fault.
     if let Some(failure) = disruption(pod) {
         return failure;
     }
@@ -162,7 +165,8 @@ fn ended(pod: &Pod, reason: &str, message: &str) -> Failure {
 
 /// Why the pod's container that failed did so.
 fn ended_container(pod: &Pod) -> Option<Failure> {
-    // One that runs beside the task is ended with it, which says nothing.
+    // The task's container first: one that runs beside it is killed when it ends, which says
+    // nothing.
     let (main, others): (Vec<_>, Vec<_>) =
         containers(pod).partition(|container| container.name == MAIN);
     let (container, state) = main.into_iter().chain(others).find_map(|container| {

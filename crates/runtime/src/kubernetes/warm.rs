@@ -39,7 +39,7 @@ pub(super) struct Class {
 impl Class {
     /// The class of an attempt; none for one that needs a pod made for it.
     pub(super) fn of(spec: &AttemptSpec) -> Option<Self> {
-        // Nobody would do it here.
+        // Kubernetes expands `$(NAME)` when a pod is made, and a warm one was made before.
         let expands = spec.env.iter().any(|(_, value)| is_expanded(value));
         let has_settings = spec
             .kfp
@@ -130,18 +130,20 @@ impl WarmPool {
     ) -> Result<Option<String>, RemoteError> {
         self.note_use(class, Instant::now());
         while let Some((pod, request)) = self.next_waiting(class) {
-            // First the store: whoever observes the attempt must find the pod that has it.
+            // First the store: whoever observes the attempt must find the pod that has it. If this
+            // process ends in between, the attempt is lost with the pod, and tried again.
             remote.assign_pod(&pod).await?;
             if self.answer(&pod, request, key.clone()) {
                 return Ok(Some(pod));
             }
+            // The launcher has given up its request meanwhile: another pod is looked for.
             remote.unassign_pod().await?;
         }
         Ok(None)
     }
 
-    /// Tells a waiting pod what it is to do; `false` if it no longer listens. Nobody looks in
-    /// between: a pod that asks again is told the attempt only if it has it.
+    /// Tells a waiting pod what it is to do; `false` if it no longer listens. Both changes are made
+    /// under one lock, so a pod that asks again is told the attempt only if it has it.
     fn answer(&self, pod: &str, request: oneshot::Sender<AttemptKey>, key: AttemptKey) -> bool {
         let mut state = self.state();
         let heard = request.send(key.clone()).is_ok();
@@ -183,6 +185,7 @@ impl WarmPool {
     pub(super) async fn take(&self, pod: &str) -> Option<Option<AttemptKey>> {
         let told = {
             let mut state = self.state();
+            // It asks again when the answer was lost.
             if let Some(key) = state.given.get(pod) {
                 return Some(Some(key.clone()));
             }
@@ -210,9 +213,9 @@ impl WarmPool {
         let later = Instant::now() + SETBACK;
         for class in state.classes.values_mut() {
             class.not_before = later;
-            class.last = class.last.min(Instant::now());
         }
         for pod in state.waiting.values_mut() {
+            // Its launcher is answered without an attempt; the next plan deletes the pod.
             pod.request = None;
         }
         drop(state);

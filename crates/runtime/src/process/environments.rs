@@ -37,6 +37,8 @@ impl Processes {
                 let dir = files.dir().join("venv");
                 let made = self.python.private(&dir, &env);
                 let env = self.told(spec, files, &env, made).await?;
+                // The command runs pip itself, with an empty HOME: it is told where this user's
+                // configuration is.
                 let (inherited, variables) = self.python.for_pip();
                 return Ok(Some(Prepared {
                     env,
@@ -80,7 +82,7 @@ impl Processes {
         if !python::is_python(argv) {
             return None;
         }
-        // Where there is none, the command fails with that.
+        // Without an interpreter the command itself fails, and says so.
         self.python
             .python(PythonVersion::of_image(image))
             .await

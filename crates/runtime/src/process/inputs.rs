@@ -94,6 +94,7 @@ fn copy_whole(from: &Path, to: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => return Ok(()),
     }
+    // One that is there was left by a server that was killed.
     let part = place::beside(to, "part");
     place::remove(&part)?;
     digest::copy(from, &part)?;

@@ -1,4 +1,5 @@
-//! How a call ended: known only when the last of its answer is out, which is where it is counted.
+//! Counts calls by how they ended, which is known at the end of an answer only: gRPC has its status
+//! in the trailers.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -107,6 +108,7 @@ impl http_body::Body for Counted {
         if this.panicked {
             return Poll::Ready(None);
         }
+        // The future of the call has returned by now, and with it the span that it was in.
         let polled = this.span.in_scope(|| {
             let poll = AssertUnwindSafe(|| Pin::new(&mut this.body).poll_frame(cx));
             catch_unwind(poll).map_err(|panic| panicked(panic.as_ref()))
@@ -116,7 +118,7 @@ impl http_body::Body for Counted {
             Err(status) => {
                 this.panicked = true;
                 let mut trailers = HeaderMap::new();
-                // Its texts are ours and fit into headers.
+                // This does not fail: the texts are ours and fit into headers.
                 status.add_header(&mut trailers)?;
                 Some(Ok(Frame::trailers(trailers)))
             }
@@ -144,7 +146,7 @@ impl http_body::Body for Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        // Nobody wants the rest.
+        // The client is gone or has cancelled the call, unless the end was counted before.
         self.end(Code::Cancelled);
     }
 }

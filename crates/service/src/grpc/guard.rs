@@ -95,11 +95,13 @@ where
         if let Err(status) = self.admit(&call, &mut request) {
             return Box::pin(async move { Ok(answered(call, status.into_http())) });
         }
-        // The one that is ready answers; its copy gets ready for the next call.
+        // tower allows a call only of the instance whose `poll_ready` has returned; a clone is not
+        // ready.
         let next = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, next);
         let answer = async move {
             let begun = Instant::now();
+            // A panic becomes the error of this call; the connection and its other calls go on.
             let answer = AssertUnwindSafe(async move { inner.call(request).await });
             let response = match answer.catch_unwind().await {
                 Ok(answer) => answer?,

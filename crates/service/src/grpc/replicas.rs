@@ -36,7 +36,8 @@ const RESOLVE: Duration = Duration::from_secs(2);
 /// The wait before a broken connection is made again.
 const RECONNECT: Duration = Duration::from_millis(250);
 const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
-/// How soon a silent connection is found to be dead.
+/// Time between two pings of a connection, and for the answer to one: within twice that, a dead one
+/// is found.
 const KEEPALIVE: Duration = Duration::from_secs(3);
 /// How long a call waits for a replica that is ready.
 const READY_PATIENCE: Duration = Duration::from_secs(10);
@@ -81,6 +82,7 @@ struct Watching(AbortHandle);
 
 impl Drop for Watching {
     fn drop(&mut self) {
+        // This drops the `JoinSet` in `resolve`, which aborts the followers.
         self.0.abort();
     }
 }
@@ -172,6 +174,7 @@ impl Ready {
         self.with(|replicas| {
             let count = replicas.len().max(1);
             let begin = turn % count;
+            // `min_by_key` takes the first of equals, so each call begins with another replica.
             let (late, early) = replicas.split_at(begin.min(replicas.len()));
             early
                 .iter()
@@ -183,6 +186,7 @@ impl Ready {
     }
 
     async fn wait(&self, tried: &[u64], deadline: Instant) -> Option<Arc<Replica>> {
+        // Before the first look, so that a replica which is added after it is not missed.
         let mut changes = self.changes.subscribe();
         loop {
             if let Some(replica) = self.pick(tried) {
@@ -218,6 +222,7 @@ async fn resolve(names: Vec<(String, u16)>, ready: Weak<Ready>) {
                     .or_insert_with(|| following.spawn(follow(address, ready.clone())));
             }
         }
+        // Else the set would keep the followers that were aborted.
         while following.try_join_next().is_some() {}
         tokio::time::sleep(RESOLVE).await;
     }
@@ -275,7 +280,7 @@ async fn stay(address: SocketAddr, ready: &Weak<Ready>) -> Result<(), String> {
         if told.status() == ServingStatus::Serving {
             ready.add(address, channel.clone());
         } else {
-            // It ends once its calls have, and a watch is one: so it is let go of.
+            // A replica that stops waits for its calls to end. This watch is one, so it is dropped.
             ready.remove(address);
             break;
         }
@@ -316,7 +321,11 @@ async fn call(ready: Arc<Ready>, parts: Parts, body: Bytes) -> Result<Response<B
             Ok(response) => return Ok(response),
             Err(error) => error,
         };
+        // The id and not the address: a replica that is ready again has a new one, and may be
+        // tried.
         tried.push(replica.id);
+        // A call that changes something and may have begun is not made again: it could be done
+        // twice.
         if tried.len() >= TRIES || !(repeatable || was_not_taken_up(&error)) {
             return Err(error.into());
         }
@@ -329,6 +338,8 @@ async fn call(ready: Arc<Ready>, parts: Parts, body: Bytes) -> Result<Response<B
 fn was_not_taken_up(error: &(dyn StdError + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
+        // Both mean that the request was not processed (RFC 9113 §8.7): a stream that is refused,
+        // and one that is newer than the last of a GOAWAY.
         let refused = error.downcast_ref::<h2::Error>().is_some_and(|error| {
             error.reason() == Some(h2::Reason::REFUSED_STREAM)
                 || (error.is_go_away() && error.is_remote())
@@ -354,11 +365,11 @@ impl Service<Request<Body>> for Replicas {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        // The watcher lives as long as a call needs it.
+        // The clone keeps the followers alive until the call has ended.
         let this = self.clone();
         Box::pin(async move {
             let (parts, body) = request.into_parts();
-            // A message has a head of five bytes.
+            // gRPC has five bytes before a message: a flag and the length.
             let body = Limited::new(body, this.message_max + 5).collect().await?;
             call(Arc::clone(&this.ready), parts, body.to_bytes()).await
         })

@@ -69,6 +69,7 @@ fn section(text: &str) -> Result<(String, Vec<u8>), String> {
 fn key_of_certificate(der: &[u8]) -> Option<&[u8]> {
     let mut certificate = Reader(Reader(der).take(SEQUENCE)?);
     let mut signed = Reader(certificate.take(SEQUENCE)?);
+    // It is missing in certificates of version 1, the default (RFC 5280 §4.1).
     if signed.0.first() == Some(&VERSION) {
         signed.take(VERSION)?;
     }
@@ -84,6 +85,7 @@ fn key_of_certificate(der: &[u8]) -> Option<&[u8]> {
 fn key_of_info(der: &[u8]) -> Option<Key> {
     let mut info = Reader(Reader(der).take(SEQUENCE)?);
     algorithm(&mut info)?;
+    // The first byte of a BIT STRING says how many bits of the last one are not used.
     let (unused, key) = info.take(BIT_STRING)?.split_first()?;
     (*unused == 0).then_some(key)?.try_into().ok()
 }

@@ -2,8 +2,8 @@
 //!
 //! The file has a line `principal:<SHA-256 of the key, hexadecimal>` for each key; `#` begins a
 //! comment. Behind the hash there may be `namespaces=a,b`: the key is good for these and no others;
-//! without it, it is the single user's. A key is looked for by its hash, compared with every line in the same time, so that
-//! neither the file nor the time of an answer tells a key.
+//! without it, it is the single user's. A key is looked for by its hash, which is compared with
+//! every line in the same time, so that neither the file nor the time of an answer tells a key.
 
 use std::path::Path;
 
@@ -65,11 +65,14 @@ impl ApiKeys {
     /// Who calls, if the request carries a key of ours.
     pub(crate) fn caller(&self, headers: &HeaderMap) -> Option<&Caller> {
         let given = headers.get(header::AUTHORIZATION)?.as_bytes();
+        // The name of a scheme is the same in either case (RFC 9110 §11.1).
         let (scheme, key) = given.split_at_checked(7)?;
         if !scheme.eq_ignore_ascii_case(b"bearer ") {
             return None;
         }
         let hash: Hash = Sha256::digest(key.trim_ascii()).into();
+        // Every line is compared to its end, also after a match: the time of an answer must not
+        // tell a key.
         let mut found = None;
         for (caller, known) in &self.0 {
             let difference = known

@@ -65,7 +65,7 @@ impl Dialect for Kfp {
         metadata
     }
 
-    /// As grpc-gateway.
+    /// 501 as grpc-gateway, where HTTP has 405.
     fn wrong_method(&self) -> StatusCode {
         StatusCode::NOT_IMPLEMENTED
     }
@@ -77,6 +77,7 @@ fn go_duration(text: &str) -> Option<String> {
         Some(rest) => ("-", rest),
         None => ("", text.strip_prefix('+').unwrap_or(text)),
     };
+    // Go takes a zero without a unit.
     if rest == "0" {
         return Some("0s".to_owned());
     }
@@ -88,6 +89,7 @@ fn go_duration(text: &str) -> Option<String> {
         let (unit, next) = after.split_at(end.unwrap_or(after.len()));
         let scale: i128 = match unit {
             "ns" => 1,
+            // The micro sign (U+00B5), and the Greek letter (U+03BC).
             "us" | "µs" | "μs" => 1_000,
             "ms" => 1_000_000,
             "s" => 1_000_000_000,

@@ -75,7 +75,10 @@ impl Routes {
         {
             bindings.extend(bindings_of(&method, &extension)?);
         }
+        // The first match counts: special templates before general ones, one method before all
+        // methods.
         bindings.sort_by_key(|binding| (rank(&binding.template), binding.http.is_none()));
+        // Of two bindings that match alike, the order of the files would choose.
         let mut taken = HashSet::new();
         for binding in &bindings {
             let Template { segments, verb, .. } = &binding.template;
@@ -100,6 +103,7 @@ impl Routes {
         if !is_canonical(raw) {
             return Err(RouteError::Path);
         }
+        // The server leaves out the body of an answer to HEAD.
         let wanted = if method == Method::HEAD {
             &Method::GET
         } else {
@@ -112,7 +116,8 @@ impl Routes {
                 is_verb |= takes && binding.template.has_bare_verb(raw);
                 continue;
             };
-            // Those with verbs come first, so it is known by now what the end of the path is.
+            // Templates with verbs came first: by now it is known that the path ends with a verb
+            // and has no value before it (`/v1/items/:archive`). The verb is not a value either.
             if is_verb && binding.template.verb.is_none() {
                 continue;
             }

@@ -37,7 +37,8 @@ impl Template {
         let rest = text
             .strip_prefix('/')
             .ok_or_else(|| wrong("it must begin with /"))?;
-        // A colon inside braces would belong to a variable; there is no such thing.
+        // The verb follows the last colon. With a `/` or `}` behind it, the colon is part of a
+        // segment.
         let (path, verb) = match rest.rsplit_once(':') {
             Some((path, verb)) if !verb.contains(['/', '}']) => (path, Some(verb.to_owned())),
             _ => (rest, None),
@@ -128,8 +129,10 @@ impl Template {
         let mut parts = raw.split('/');
         for segment in &self.segments {
             let fits = match segment {
+                // The last one: it takes whatever is left, also nothing.
                 Segment::Rest => return true,
                 Segment::One => parts.next().is_some_and(|part| !part.is_empty()),
+                // A literal may come with escapes: `%6Citeral`.
                 Segment::Literal(text) => parts.next().is_some_and(|part| {
                     part == text || (part.contains('%') && decode(part).as_deref() == Some(text))
                 }),
@@ -202,6 +205,7 @@ pub(crate) fn has_good_escapes(raw: &str) -> bool {
 /// Whether a raw path is one that every layer reads the same way: no dot segments, no bad escapes,
 /// no NUL.
 pub(super) fn is_canonical(raw: &str) -> bool {
+    // Browsers take `\` for `/`. What is refused here cannot be read in another way by a proxy.
     has_good_escapes(raw)
         && !raw.contains('\\')
         && raw.split('/').all(|part| {

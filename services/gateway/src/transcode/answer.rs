@@ -47,6 +47,7 @@ impl Transcoder<'_> {
         request: Request<Body>,
     ) -> Result<Response<Body>, Status> {
         let (parts, body) = request.into_parts();
+        // The time begins here, so that it includes the arrival of the body.
         let deadline = Deadline::of(&parts.headers)?;
         let content = Content::read(&parts.headers, body, self.body_max).await?;
         if takes_json(found) && !self.understands(&content) {
@@ -63,6 +64,7 @@ impl Transcoder<'_> {
         let mut message = bind(found, query, &content, self.dialect)?;
         let mut metadata = self.dialect.metadata(&parts.method, &content.bytes);
         deadline.tell(&mut metadata)?;
+        // A single HttpBody goes the way of a stream of them, which passes bytes on.
         let raw = is_http_body(&allowed.method.output());
         if raw || allowed.method.is_server_streaming() {
             stream::take_cursor(&mut message, &parts.headers);

@@ -30,6 +30,7 @@ pub(super) fn bind(
     let binding = found.binding;
     let descriptor = binding.method.input();
     let mut message = DynamicMessage::new(descriptor.clone());
+    // First, as a body of `*` replaces the whole message.
     bind_body(&mut message, &binding.body, content, dialect)?;
     let mut given = HashSet::new();
     for (path, text) in &found.variables {
@@ -37,6 +38,7 @@ pub(super) fn bind(
         place.set(&mut message, text, Origin::Path, dialect)?;
         given.insert(place.name());
     }
+    // What the path gives; `given` goes on to collect the names of the query.
     let elsewhere = given.clone();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -75,6 +77,8 @@ pub(super) fn bind(
         if value.is_empty() && !place.is_list() && dialect.empty_is_absent(&place.kind()) {
             continue;
         }
+        // Without explicit presence a default counts as not set, so KFP's dialect takes a value
+        // after it.
         let again = !given.insert(place.name()) && !place.is_list();
         if again && (place.is_set(&message) || !dialect.takes_after_default()) {
             return Err(invalid(format!("parameter {name} is given twice")));
@@ -100,6 +104,7 @@ fn decoded(text: &str) -> Option<String> {
     if !has_good_escapes(text) {
         return None;
     }
+    // Before escapes are decoded, so that `%2B` stays a plus.
     let text = text.replace('+', " ");
     let decoded = percent_decode_str(&text).decode_utf8().ok()?;
     Some(decoded.into_owned())
@@ -176,6 +181,7 @@ fn decode_field(
         .map_err(|error| wrong(format!("{name}: {}", problem(body, &error))))?;
     let value: serde_json::Value = serde_json::from_slice(body)
         .map_err(|error| wrong(format!("{name}: {}", problem(body, &error))))?;
+    // JSON is decoded into messages only, so the value is put into one that has nothing else.
     let whole = serde_json::Value::Object([(name.to_owned(), value)].into_iter().collect());
     DynamicMessage::deserialize_with_options(descriptor.clone(), whole, &dialect.input())
         .map_err(|error| wrong(format!("{name}: {error}")))

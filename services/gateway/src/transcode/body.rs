@@ -26,7 +26,7 @@ impl Content {
     }
 }
 
-/// How many times the largest body is read of one that is larger.
+/// Of a body that is too large, no more is read than this many times the largest one.
 const READ_ON: usize = 8;
 
 /// The body of a request. Clients hear an answer only when they have sent everything, so what is too

@@ -64,7 +64,7 @@ fn disposition(inline: bool, name: &str) -> Option<HeaderValue> {
     if name.is_empty() {
         return HeaderValue::from_str(kind).ok();
     }
-    // For readers that know no other form, a name of plain characters.
+    // For readers that do not know `filename*` (RFC 6266), a name of plain characters.
     let plain: String = name
         .chars()
         .map(|c| {
@@ -94,7 +94,7 @@ pub(super) async fn respond(
         .and_then(|accept| accept.to_str().ok())
         .is_some_and(|accept| accept.contains("text/html"));
     let (kind, policy, body) = if essence(kind) == "text/markdown" && for_people {
-        // Of Markdown only what it says is shown: no script comes along in it.
+        // HTML in Markdown is kept as it is: the policy `STILL` lets no script in it run.
         match whole(&mut bytes).await? {
             Ok(text) => (
                 "text/html; charset=utf-8",
@@ -116,6 +116,7 @@ pub(super) async fn respond(
             response.headers_mut().insert(name, value);
         }
     };
+    // The type comes from whoever made the content; one with a line break is refused here.
     let kind = HeaderValue::from_str(kind).map_err(broken_message)?;
     set(CONTENT_TYPE, Some(kind));
     set(
@@ -126,6 +127,7 @@ pub(super) async fn respond(
         REFERRER_POLICY,
         Some(HeaderValue::from_static("no-referrer")),
     );
+    // Markdown is a page or a text, by the request's `Accept`.
     set(VARY, Some(HeaderValue::from_static("accept")));
     set(
         CONTENT_SECURITY_POLICY,

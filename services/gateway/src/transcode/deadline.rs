@@ -45,6 +45,7 @@ impl Deadline {
     /// Tells the service, which then need not go on for nobody.
     pub(super) fn tell(self, metadata: &mut HeaderMap) -> Result<(), Status> {
         if self.end.is_some() {
+            // The milliseconds of `MAX` have eight digits, and gRPC allows no more.
             let text = format!("{}m", self.timeout.as_millis());
             let value = HeaderValue::from_str(&text);
             let value = value.map_err(|_| defect("a deadline is not a header"))?;
@@ -101,6 +102,7 @@ fn exceeded() -> Status {
 /// `TimeoutValue TimeoutUnit` of gRPC over HTTP/2.
 fn timeout(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    // `parse` alone would take a sign.
     let is_number = (1..=8).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
     let number: u64 = digits.parse().ok().filter(|_| is_number)?;
     match unit {

@@ -20,12 +20,12 @@ pub(super) struct Place {
     key: Option<String>,
 }
 
-/// Why a name is none of a field.
+/// Why a name is not that of a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Misnamed {
     /// No field is called like this.
     Unknown,
-    /// What has no fields, and is said to have one.
+    /// This field is followed by a further name, and is no message that could have it.
     NoFields(String),
 }
 
@@ -39,6 +39,7 @@ pub(super) enum Origin {
 impl Place {
     /// The place of a name; each part as in the contract or as in JSON.
     pub(super) fn find(message: &MessageDescriptor, name: &str) -> Result<Self, Misnamed> {
+        // Before the path is split: a key may have dots of its own.
         let (path, key) = match name.strip_suffix(']').and_then(|name| name.split_once('[')) {
             Some((path, key)) => (path, Some(key.to_owned())),
             None => (name, None),
@@ -141,6 +142,7 @@ impl Place {
             }
             return Ok(());
         }
+        // The body may repeat what the path says, but not contradict it.
         let differs = at.has_field(&self.field) && *at.get_field(&self.field) != value;
         if origin == Origin::Path && differs {
             let name = self.name();
@@ -165,7 +167,7 @@ impl Place {
         })
     }
 
-    /// Of the fields of a `oneof`, one is set, and not by the last that comes.
+    /// Refuses a second field of a `oneof`: setting it would clear the first in silence.
     fn check_choice(&self, at: &DynamicMessage, field: &FieldDescriptor) -> Result<(), Status> {
         let Some(choice) = field.containing_oneof() else {
             return Ok(());

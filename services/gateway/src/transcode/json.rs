@@ -43,6 +43,7 @@ fn only(whole: Value, field: &FieldDescriptor) -> Value {
         Value::Object(fields) => fields,
         _ => serde_json::Map::new(),
     };
+    // Under the name that the dialect writes. Defaults are not written at all.
     let found = fields.remove(field.name());
     let found = found.or_else(|| fields.remove(field.json_name()));
     found.unwrap_or_else(|| match field.kind() {

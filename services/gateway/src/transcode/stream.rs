@@ -100,6 +100,7 @@ pub(super) async fn respond(
     if accepts("text/event-stream") {
         return Ok(events(items, contracts));
     }
+    // Frames on our own paths too: clients of former releases ask for no form and read frames.
     let (kind, frames) = if accepts("application/x-ndjson") {
         ("application/x-ndjson", false)
     } else {
@@ -139,6 +140,7 @@ fn events(
                 .data(status_json(&status, &contracts).to_string()),
         })
     });
+    // Clients tell by it an end from a broken connection, after which a browser connects again.
     let end = stream::iter([Ok(Event::default().event("end").data("{}"))]);
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
     Sse::new(events.chain(end))
@@ -159,12 +161,14 @@ async fn bodies(
         .and_then(|name| name.to_bytes().ok())
         .unwrap_or_default();
     let mut messages = deadline.limit_stream(call.into_inner());
+    // Awaited before the response begins: an error here is still answered with its status.
     let first = messages.next().await.transpose()?;
     let (kind, data) = match &first {
         Some(bytes) => body(method, bytes)?,
         None => ("text/plain; charset=utf-8".to_owned(), Bytes::new()),
     };
     let method = method.clone();
+    // An error from here on cuts the body, as the status 200 has been sent.
     let rest = messages.map(move |message| message.and_then(|bytes| Ok(body(&method, &bytes)?.1)));
     let bytes = stream::iter([Ok(data)]).chain(rest);
     content::respond(&kind, &String::from_utf8_lossy(&name), bytes, headers).await

@@ -19,7 +19,7 @@ pub(super) enum Shape {
 
 impl Shape {
     pub(super) fn of_message(message: &MessageDescriptor) -> Self {
-        // These have a JSON form of their own.
+        // Well-known types have JSON forms of their own: the keys of a `Struct` are no fields.
         let own = message.full_name().starts_with("google.protobuf.");
         if own {
             Self::Free
@@ -110,6 +110,7 @@ impl<'de> Visitor<'de> for Unique<'_> {
         while let Some(key) = entries.next_key::<String>()? {
             let (key, shape) = self.0.entry(key);
             if seen.contains(&key) {
+                // The error is then placed behind the value, where `json_place` knows the key.
                 entries.next_value::<IgnoredAny>()?;
                 return Err(A::Error::custom(format_args!("{key} is given twice")));
             }

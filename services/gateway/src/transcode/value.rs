@@ -31,6 +31,7 @@ fn double(text: &str) -> Option<f64> {
         "NaN" => Some(f64::NAN),
         "Infinity" => Some(f64::INFINITY),
         "-Infinity" => Some(f64::NEG_INFINITY),
+        // Rust reads `inf` and `nan` as well, and 1e999 as an infinity.
         text => text.parse().ok().filter(|number: &f64| number.is_finite()),
     }
 }
@@ -98,6 +99,7 @@ fn snake(path: &str) -> Option<String> {
         spelled.push(letter.to_ascii_lowercase());
     }
     let is_known = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_.".contains(c);
+    // JSON has camel case: a `_` that no small letter follows is lost there (`a__b`, `a_1`).
     let words = spelled.split('_').skip(1);
     let reversible = words
         .into_iter()

@@ -136,6 +136,7 @@ pub(super) fn run(found: &Run, spec: Option<&Value>) -> pb::Run {
         parameters: struct_fields(&found.parameters_given),
         pipeline_root: found.root_given.clone(),
     };
+    // As upstream, there is no runtime_config where neither parameters nor a root were given.
     let has_config = !config.parameters.is_empty() || !config.pipeline_root.is_empty();
     pb::Run {
         experiment_id: found.experiment.to_string(),
@@ -148,6 +149,7 @@ pub(super) fn run(found: &Run, spec: Option<&Value>) -> pb::Run {
         service_account: found.service_account.clone(),
         created_at: time(found.created_at),
         scheduled_at: time(found.scheduled_at),
+        // KFP always sends this time: the epoch until the run has ended.
         finished_at: time(found.finished_at.unwrap_or(Timestamp::EPOCH)),
         state: run_state(found.status) as i32,
         error: found
@@ -241,7 +243,8 @@ fn task_detail(
         error: None,
     });
     let mut history: Vec<_> = history.collect();
-    // The contract has errors of states that are not final for what stands in the way.
+    // KFP allows an error at a state that is not final, which says here what the task
+    // waits for; 14 is UNAVAILABLE.
     if !task.note.is_empty()
         && let Some(now) = history.last_mut()
     {
@@ -255,6 +258,7 @@ fn task_detail(
         start_time: task.started_at.and_then(time),
         end_time: task.finished_at.and_then(time),
         state: task_state(task.state) as i32,
+        // KFP has no field for the end of the log, so it follows the message; 13 is INTERNAL.
         error: task.error.as_ref().map(|error| {
             let mut message = error.message.clone();
             if !error.log_tail.is_empty() {

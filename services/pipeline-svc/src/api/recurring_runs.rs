@@ -51,6 +51,7 @@ fn trigger_of(given: Option<pb::Trigger>) -> Result<Trigger, Status> {
             given.start_time,
             given.end_time,
         ),
+        // As upstream, a recurring run without a trigger makes one run, when it is created.
         None => (When::Once, "", None, None),
     };
     let field = |name: &str| format!("recurring_run.trigger.{place}.{name}");
@@ -62,6 +63,7 @@ fn trigger_of(given: Option<pb::Trigger>) -> Result<Trigger, Status> {
 }
 
 fn create_of(given: pb::RecurringRun) -> Result<CreateRecurringRun, Status> {
+    // As upstream, a mode that is left out disables it.
     let enabled = given.mode() == Mode::Enable;
     let config = given.runtime_config.unwrap_or_default();
     Ok(CreateRecurringRun {
@@ -195,6 +197,7 @@ impl RecurringRunService for Api {
             .into_inner()
             .recurring_run
             .ok_or_else(|| invalid("recurring_run", "RecurringRun is missing"))?;
+        // The answer shows the specification as it was sent.
         let spec = match &given.pipeline_source {
             Some(Given::PipelineSpec(spec)) => Some(Value::Object(struct_to_map(spec))),
             _ => None,
@@ -276,7 +279,7 @@ impl RecurringRunService for Api {
         let caller = caller(&request)?;
         let given = request.get_ref();
         let id = parsed("recurring_run_id", &given.recurring_run_id)?;
-        // Every policy spares the runs, see the contract.
+        // The runs stay whatever the policy says (recurring_run.proto), so only its name is checked.
         pb::DeletePropagationPolicy::try_from(given.propagation_policy).map_err(|_| {
             let problem = "it is one of FOREGROUND, BACKGROUND and ORPHAN";
             invalid("propagation_policy", problem)

@@ -63,6 +63,7 @@ impl RunService for Api {
             .into_inner()
             .run
             .ok_or_else(|| invalid("run", "Run is missing"))?;
+        // The answer shows the specification as it was sent.
         let spec = match &run.pipeline_source {
             Some(Given::PipelineSpec(spec)) => Some(Value::Object(struct_to_map(spec))),
             _ => None,

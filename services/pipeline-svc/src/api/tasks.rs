@@ -25,7 +25,8 @@ use crate::app::{artifacts, tasks};
 use crate::domain::artifact::{Maker, StoredArtifact};
 use crate::domain::content_type::content_type;
 
-/// Artifacts whose content is a whole message are limited to this.
+/// The largest content in bytes that `read_run_artifact` answers with: KFP has it in one message, and
+/// not in a stream.
 const WHOLE_MAX: u64 = 32 * 1024 * 1024;
 
 fn kind(kind: TaskKind) -> pb::TaskType {
@@ -152,6 +153,7 @@ fn body(content_type: &str, bytes: bytes::Bytes) -> HttpBody {
 
 /// A value as it is read: JSON, in parts.
 fn json_parts(value: &Value) -> BodyStream {
+    // Far below what a message may have, however large the value is.
     const PART: usize = 256 * 1024;
     let bytes = bytes::Bytes::from(value.to_string());
     let parts = (0..bytes.len()).step_by(PART).map(move |start| {
@@ -193,6 +195,8 @@ impl TaskService for Api {
         let caller = caller(&request)?;
         let run = parsed("run_id", &request.get_ref().run_id)?;
         let wanted = request.into_inner().task_id;
+        // All of them are read for one: what it waits for and how many iterations
+        // it has is in other rows.
         let (rows, plan) = tasks::list_tasks(&self.ctx, &caller, run)
             .await
             .map_err(failed)?;
@@ -317,6 +321,8 @@ impl TaskService for Api {
         let (title, name) = (&found.artifact.schema_title, &found.reading.name);
         let unread = |error| failed(Error::internal("cannot read the artifact", error));
         let mut bytes = found.reading.bytes;
+        // Before the answer begins: the first bytes may decide the content type, and a failure can
+        // still be the status of the call.
         let first = bytes.try_next().await.map_err(unread)?.unwrap_or_default();
         let kind = content_type(title, !path.is_empty(), name, &first);
         let bodies = futures::stream::iter([Ok(first)])
@@ -324,6 +330,8 @@ impl TaskService for Api {
             .map_ok(move |bytes| body(kind, bytes))
             .map_err(unread);
         let mut response = Response::new(bodies.boxed());
+        // A name may have any characters. In gRPC only metadata with the ending
+        // `-bin` has more than ASCII.
         let name = MetadataValue::from_bytes(name.as_bytes());
         response.metadata_mut().insert_bin("file-name-bin", name);
         Ok(response)

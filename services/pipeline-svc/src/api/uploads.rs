@@ -26,6 +26,7 @@ impl UploadService for Api {
         let caller = caller(&request)?;
         let given = request.into_inner();
         let file = read(given.filename.clone(), given.content).await?;
+        // As upstream, a file that comes without a name is called as the file, its ending included.
         let named = !given.name.is_empty() || !given.display_name.is_empty();
         let create = CreatePipeline {
             name: if named { given.name } else { given.filename },
@@ -47,6 +48,7 @@ impl UploadService for Api {
     ) -> Result<Response<PipelineVersion>, Status> {
         let caller = caller(&request)?;
         let given = request.into_inner();
+        // The query parameter of KFP is spelled without an underscore.
         let pipeline = parsed("pipelineid", &given.pipeline_id)?;
         let file = read(given.filename.clone(), given.content).await?;
         let named = !given.name.is_empty() || !given.display_name.is_empty();

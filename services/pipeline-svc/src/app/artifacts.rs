@@ -25,6 +25,7 @@ pub(crate) async fn list_artifacts(
     page_token: &str,
     page_size: i32,
 ) -> Result<(Vec<StoredArtifact>, String), Error> {
+    // Ids begin with 1 (`store::artifacts::take_numbers`), so all of them come after 0.
     let after: i64 = if page_token.is_empty() {
         0
     } else {
@@ -32,9 +33,11 @@ pub(crate) async fn list_artifacts(
     };
     let size = listing::page_size(page_size, PAGE_MAX, PAGE_MAX)?;
     let mut tx = ctx.db.begin_read().await?;
+    // One more than the page shows, which tells whether there is a next page.
     let mut found = store::artifacts::list(&mut tx, caller, maker, after, size + 1).await?;
     if found.is_empty() {
-        // Artifacts outlive their run; one that has none must be there.
+        // Artifacts outlive their run, so a run is looked for only where there are none: an id that
+        // nobody knows is an error and not an empty page.
         match maker {
             Maker::Run(run) => drop(runs::find(&mut tx, caller, *run).await?),
             Maker::Task(task) => tasks::check(&mut tx, caller, *task).await?,
@@ -133,7 +136,7 @@ pub(crate) async fn list_files(
     let size = usize::try_from(size).unwrap_or(usize::MAX);
     let artifact = get_artifact(ctx, caller, id).await?.artifact;
     let mut files = match read::files(&ctx.stores, &artifact.uri, &after).await {
-        // What is not in a store of ours has no files that could be listed.
+        // Metrics may be values without a file, and their URI then leads to no store.
         Err(ReadError::Store(_)) if artifact.is_metrics() => Vec::new(),
         listed => listed.map_err(unread)?,
     };
@@ -160,6 +163,8 @@ pub(crate) fn noted(artifact: &Artifact) -> Noted<'_> {
 async fn check(ctx: &Ctx, artifact: &Artifact) -> Result<(), Error> {
     let uri = &artifact.uri;
     let noted = noted(artifact);
+    // Content without a stamp may change: a component chose its place, or a release that kept no
+    // stamps stored it.
     if noted.stamp.is_none() || !matches!(ctx.contents.state(noted).await, Ok(State::Changed)) {
         return Ok(());
     }

@@ -125,9 +125,12 @@ pub(crate) async fn create_run(
             faults,
         ));
     }
+    // Before the transaction: on SQLite one writes at a time, and plans of large
+    // specifications take a while.
     let checked = check(ctx, caller, request).await?;
     match store_run(ctx, caller, &checked).await {
-        // Another request made the same run in this moment.
+        // Another request with this id was faster, and now its run is found. One of another namespace
+        // is not seen there, and the id is refused as taken.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             store_run(ctx, caller, &checked).await
         }
@@ -183,6 +186,8 @@ async fn store_run(ctx: &Ctx, caller: &Caller, checked: &Checked) -> Result<Run,
     let change = Change::of(caller, ctx.now());
     let request = &checked.request;
     let mut tx = ctx.db.begin_write().await?;
+    // An id of its own lets a client repeat a request whose answer was lost: the first run is the
+    // answer, whatever the second request says.
     if let Some(id) = request.id
         && let Some(first) = store::runs::get(&mut tx, caller, id).await?
     {
@@ -199,6 +204,8 @@ async fn store_run(ctx: &Ctx, caller: &Caller, checked: &Checked) -> Result<Run,
     };
     let (run, claim) = add(ctx, &mut tx, checked, &experiment, instance, change).await?;
     tx.commit().await?;
+    // After the commit, because the actor reads the run. If the process dies before that, the row
+    // names this replica as the owner, and it is found by that (`Ownership::wake`).
     if let Some(claim) = claim {
         ctx.ownership.wake(claim).await;
     }
@@ -223,6 +230,8 @@ pub(super) async fn add(
         index: instance.index,
     };
     let mut run = new_run(checked, experiment, instance, now);
+    // `check` has seen the others: to measure all values again costs time
+    // inside the write transaction.
     let grown = run_parameters::expand_macros(&mut run.parameters, &macros);
     if grown {
         check_sizes(&run.parameters, ctx.settings.values)?;
@@ -230,6 +239,7 @@ pub(super) async fn add(
     if let Some(text) = &checked.specified.text {
         store::specs::put(tx, text).await?;
     }
+    // Before the insert: it raises the number of events, which the row keeps.
     let event = events::run_changed(&mut run, change);
     let owner = ctx.ownership.owner_of_new();
     let here = !owner.is_empty();
@@ -311,6 +321,7 @@ async fn stored(
 ) -> Result<Specified, Error> {
     let mut tx = ctx.db.begin_read().await?;
     let found = match (version, pipeline) {
+        // As upstream, a version that is named goes before the newest one of the pipeline.
         (Some(id), _) => versions::find(&mut tx, scope, id).await?,
         (None, Some(id)) => {
             let pipeline = pipelines::find(&mut tx, scope, id).await?;
@@ -336,6 +347,7 @@ async fn stored(
         );
         return Err(Error::invalid("VERSION_OF_ANOTHER_PIPELINE", message));
     }
+    // Given back first, as `of_digest` takes a connection of its own.
     drop(tx);
     let plan = ctx.plans.of_digest(&ctx.db, &found.spec_digest).await?;
     let source = Source::Version {

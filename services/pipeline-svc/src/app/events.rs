@@ -84,6 +84,7 @@ pub(crate) fn run_event(run: &mut Run, change: Change<'_>, verb: &str) -> CloudE
 pub(crate) fn run_changed(run: &mut Run, change: Change<'_>) -> CloudEvent {
     let verb = match run.status {
         RunStatus::Pending => "created",
+        // Only a retry leads from a final status back to RUNNING.
         RunStatus::Running if run.history.iter().any(|change| change.status.ended()) => "retried",
         RunStatus::Running => "started",
         RunStatus::Succeeded => "succeeded",

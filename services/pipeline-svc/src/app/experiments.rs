@@ -15,6 +15,8 @@ use crate::domain::id::ExperimentId;
 use crate::domain::run::StorageState;
 use crate::store;
 
+// The words of upstream. The SDK, too, puts runs into an experiment of this
+// name unless told otherwise.
 const DEFAULT_NAME: &str = "Default";
 const DEFAULT_DESCRIPTION: &str =
     "All runs created without specifying an experiment will be grouped here.";
@@ -98,6 +100,7 @@ fn new(
         storage: StorageState::Available,
         is_default: false,
         created_at: change.at,
+        // KFP always sends this time: the epoch stands for "no run yet".
         last_run_created_at: Timestamp::EPOCH,
         event_sequence: 0,
         created_by: change.author(),
@@ -112,6 +115,7 @@ async fn tell(
 ) -> Result<(), Error> {
     let event = told(experiment, verb, change);
     tx.publish(&event).await?;
+    // Stores the number of the event. `put` is an upsert: it would bring a deleted row back.
     if verb != "deleted" {
         store::experiments::put(tx, experiment).await?;
     }
@@ -168,7 +172,8 @@ pub(super) async fn within(
     let found = store::experiments::get(tx, caller, experiment).await?;
     let namespace = match (found, &caller.access) {
         (Some(found), _) => found.namespace,
-        // Runs outlive their experiment, and all of them are the single user's.
+        // Runs outlive their experiment, which is the only one to know the namespace. A single user
+        // has one namespace only, so these runs can still be listed.
         (None, Access::SingleUser) => caller.namespace(namespace)?,
         (None, Access::Namespaces(_)) => return Err(missing(experiment)),
     };
@@ -271,6 +276,8 @@ pub(crate) async fn default_experiment(
         let message = "the default experiment was stored and is not there";
         Error::new(ErrorKind::Internal, "DEFAULT_EXPERIMENT_MISSING", message)
     })?;
+    // It is another one if a client had made one of this name, or another transaction was faster.
+    // Then nothing new is to be told.
     if experiment.id == new.id {
         tell(tx, &mut experiment, "created", change).await?;
     }

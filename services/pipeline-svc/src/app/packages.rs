@@ -25,10 +25,10 @@ use crate::domain::address::is_public;
 /// The field that names the URL.
 pub(crate) const FIELD: &str = "pipeline_version.package_url.pipeline_url";
 
-/// The setting that lets URLs lead inside.
+/// The setting that names networks, other than public ones, from which may be fetched.
 const SETTING: &str = "pipelines.package_networks";
 
-/// How long fetching may take, redirects included.
+/// How long fetching may take, redirects included; as long as upstream.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Redirects that are followed.
@@ -57,12 +57,15 @@ struct Gate {
 
 impl Gate {
     fn admits(&self, address: IpAddr) -> bool {
+        // `::ffff:10.0.0.1` is 10.0.0.1, also for an IPv4 network that the settings name.
         let address = address.to_canonical();
         is_public(address) || self.networks.iter().any(|net| net.contains(&address))
     }
 
     /// Refuses a host that is an address itself: such a one is never resolved.
     fn check(&self, url: &Url) -> Result<(), Error> {
+        // `Url` has brought spellings such as `2130706433` and `0x7f.1` into dotted form; IPv6 hosts
+        // keep their brackets.
         let literal = url.host_str().map(|host| host.trim_matches(['[', ']']));
         match literal.and_then(|host| host.parse::<IpAddr>().ok()) {
             Some(address) if !self.admits(address) => Err(inside(url)),
@@ -150,6 +153,7 @@ impl Packages {
             .user_agent(concat!("ferroflow/", env!("CARGO_PKG_VERSION")))
             .dns_resolver(Arc::clone(&self.resolver))
             .no_proxy()
+            // `follow` does it by hand, so that each target is checked before it is asked.
             .redirect(Policy::none())
             .pool_max_idle_per_host(0)
             .build()
@@ -204,6 +208,7 @@ fn redirected(from: &Url, location: &str) -> Result<Url, Error> {
     let joined = from.join(location).ok();
     let to = joined.ok_or_else(|| refused(format!("{} redirects to no URL", origin(from))))?;
     let to = checked(to.as_str())?;
+    // Whoever named an https URL counts on TLS; the redirect must not take it away.
     if from.scheme() == "https" && to.scheme() != "https" {
         let problem = format!("{} redirects from https to {}", origin(from), origin(&to));
         return Err(refused(problem));
@@ -239,6 +244,8 @@ async fn body(url: &Url, mut response: Response) -> Result<Vec<u8>, Error> {
         ))
     };
     let limit = u64::try_from(SIZE_MAX).unwrap_or(u64::MAX);
+    // The header may be missing or wrong: it only saves reading what is too large, and what arrives
+    // is counted below.
     if response.content_length().is_some_and(|size| size > limit) {
         return Err(too_large());
     }
@@ -258,7 +265,9 @@ fn origin(url: &Url) -> String {
 }
 
 fn failed(url: &Url, error: reqwest::Error) -> Error {
+    // The path and query may hold what is secret, see `origin`.
     let error = error.without_url();
+    // reqwest wraps what the resolver said, so a refused name is found among the causes.
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
     let mut last = String::new();
     while let Some(one) = cause {

@@ -47,6 +47,7 @@ pub(crate) async fn create_pipeline(
     mut request: CreatePipeline,
     file: Option<&SpecFile>,
 ) -> Result<Pipeline, Error> {
+    // As upstream, either name stands in for the other one.
     if request.name.is_empty() {
         request.name.clone_from(&request.display_name);
     }
@@ -103,6 +104,7 @@ pub(crate) async fn create_pipeline(
             tags: request.version_tags,
         };
         versions::add(ctx, &mut tx, &pipeline, new, &spec, change).await?;
+        // A plan follows from its digest alone, so it may stay in memory if the commit fails.
         ctx.plans.keep(&spec.digest, plan);
     }
     tx.commit().await?;
@@ -128,6 +130,7 @@ pub(crate) async fn tell(
     });
     tx.publish(&events::event(subject, change, ("pipeline", verb), data))
         .await?;
+    // Stores the number of the event. `put` is an upsert: it would bring a deleted row back.
     if verb != "deleted" {
         store::pipelines::put(tx, pipeline).await?;
     }

@@ -35,6 +35,7 @@ pub(crate) fn check(file: &SpecFile) -> Result<(SpecText, Plan), Error> {
     let plan = Plan::from_documents(&file.pipeline, file.platform.as_ref())?;
     let mut hasher = Sha256::new();
     hasher.update(&pipeline);
+    // JSON has no zero byte, so that no other two documents come to the same bytes.
     hasher.update([0]);
     hasher.update(platform.as_deref().unwrap_or_default());
     let digest = format!("sha256:{}", hex::encode(hasher.finalize()));
@@ -53,6 +54,7 @@ impl Plans {
     pub(crate) fn keep(&self, digest: &str, plan: Plan) -> Arc<Plan> {
         let plan = Arc::new(plan);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        // No order of use is kept, so all of them go.
         if known.len() >= PLANS_MAX {
             known.clear();
         }
@@ -71,6 +73,8 @@ impl Plans {
         if let Some(plan) = known {
             return Ok(plan);
         }
+        // Two callers that come here at once both build the plan, and one of the
+        // two equal plans is kept.
         let mut tx = db.begin_read().await?;
         let text = store::specs::get(&mut tx, digest).await?;
         drop(tx);

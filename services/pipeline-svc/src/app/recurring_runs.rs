@@ -106,6 +106,7 @@ pub(crate) async fn create_recurring_run(
     let event = told(&mut made, "created", change);
     store::recurring_runs::insert(&mut tx, &made).await?;
     tx.publish(&event).await?;
+    // Whoever fires schedules may sleep until a later due time.
     tx.signal(SCHEDULES);
     tx.commit().await?;
     Ok(made)
@@ -116,6 +117,7 @@ fn checked(ctx: &Ctx, request: &CreateRecurringRun, now: Timestamp) -> Result<Sc
     let mut faults = Vec::new();
     let (field, name) = ("recurring_run.display_name", &request.run.display_name);
     check_name("Recurring run name", field, name, NAME_MAX, &mut faults);
+    // Upstream has these limits too. A client that leaves the field out sends 0, which is refused.
     let most = request.limits.max_concurrency;
     if !(1..=10).contains(&most) {
         let problem = format!(
@@ -270,6 +272,7 @@ pub(crate) async fn due_times(
     let run = found.ok_or_else(|| missing(id))?;
     drop(tx);
     let schedule = schedule_of(ctx, &run)?;
+    // What is due already and waits for a slot is not told as a time to come.
     let from = run.progress.cursor.max(ctx.now());
     let due = |at: &Timestamp| schedule.next_after(*at);
     let times = std::iter::successors(due(&from), due);
@@ -298,10 +301,13 @@ pub(crate) async fn set_enabled(
     let mut tx = ctx.db.begin_write().await?;
     let found = store::recurring_runs::lock(&mut tx, caller, id).await?;
     let mut run = found.ok_or_else(|| missing(id))?;
+    // As upstream, asking for the state that it has is no error; no event is told.
     if run.enabled == enabled {
         return Ok(());
     }
     if enabled {
+        // A deleted experiment leaves its schedules behind, disabled. A run needs one to be created
+        // in, so the next due time would stop the schedule again.
         if store::experiments::get(&mut tx, caller, run.experiment)
             .await?
             .is_none()
@@ -314,6 +320,8 @@ pub(crate) async fn set_enabled(
             let kind = ErrorKind::Precondition;
             return Err(Error::new(kind, "EXPERIMENT_NOT_FOUND", message));
         }
+        // From the cursor and not from now: times that were missed while it was
+        // disabled are caught up with.
         run.next_due = schedule_of(ctx, &run)?.next_after(run.progress.cursor);
         run.error = None;
     }
@@ -360,7 +368,8 @@ pub(super) async fn stop(
     {
         return Ok(());
     }
-    // The numbers of gRPC.
+    // gRPC's NOT_FOUND, FAILED_PRECONDITION and INVALID_ARGUMENT. No error of another kind is a
+    // reason to stop (`schedules::is_final`).
     let code = match reason.kind() {
         ErrorKind::NotFound => 5,
         ErrorKind::Precondition => 9,
@@ -385,6 +394,8 @@ pub(super) async fn disable_of_experiment(
 ) -> Result<(), Error> {
     for id in store::recurring_runs::enabled_of_experiment(tx, experiment).await? {
         let found = store::recurring_runs::lock(tx, caller, id).await?;
+        // Looked at again under its lock: it may have been disabled or deleted
+        // since the ids were read.
         if let Some(mut run) = found.filter(|run| run.enabled) {
             switch(tx, &mut run, false, "disabled", Change::of(caller, now)).await?;
         }

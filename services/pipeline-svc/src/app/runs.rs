@@ -76,6 +76,7 @@ pub(crate) async fn retry_run(ctx: &Ctx, caller: &Caller, id: RunId) -> Result<(
 /// Asks whoever drives the run, if the caller may see it; the run as it was before.
 async fn ask(ctx: &Ctx, caller: &Caller, id: RunId, request: Request) -> Result<Run, Error> {
     let mut tx = ctx.db.begin_read().await?;
+    // The driver is not told who asks, so whether the caller may see the run is decided here.
     let run = find(&mut tx, caller, id).await?;
     drop(tx);
     let answer = ctx.ownership.ask(run.id, request).await?;
@@ -105,9 +106,11 @@ fn refused(run: RunId, refusal: Refusal) -> Error {
 /// Removes a run and its logs; artifacts stay.
 pub(crate) async fn delete_run(ctx: &Ctx, caller: &Caller, id: RunId) -> Result<(), Error> {
     let run = ask(ctx, caller, id, Request::Delete).await?;
+    // After the run is removed: its driver has stopped the attempts, and none
+    // begins in these folders.
     let owner = super::owner(id, &run.namespace);
     if let Err(error) = ctx.runtime.delete(&owner).await {
-        // The run is gone for its user; what is left on the disk is ours to see.
+        // The run is deleted for its user all the same; what is left of it is told to the operator.
         tracing::warn!(run = %id, %error, "the folders of a deleted run are left");
     }
     Ok(())
@@ -147,9 +150,11 @@ pub(crate) async fn set_storage(
         StorageState::Archived => "archived",
         StorageState::Available => "unarchived",
     };
-    // The actor of an unfinished run counts its events; only one that is over is told of here.
+    // The driver of an unfinished run numbers its events from what it has in memory, so a number that
+    // is taken here would be given twice: only a run that has ended gets an event.
     if run.status.ended() {
         let event = events::run_event(&mut run, Change::of(caller, now), verb);
+        // Meets no row if the run was retried meanwhile, as its driver has taken this number then.
         if !store::runs::set_event_sequence(&mut tx, &run).await? {
             return Err(DbError::Conflict { table: "runs" }.into());
         }

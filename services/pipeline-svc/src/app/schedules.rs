@@ -42,6 +42,8 @@ pub(crate) async fn next_due(ctx: &Ctx) -> Result<Option<Timestamp>, Error> {
 /// The request that a run of this schedule is made from.
 fn request(run: &RecurringRun) -> CreateRun {
     let pipeline = match &run.pipeline {
+        // A pinned version is run by its stored specification, which stays
+        // when the version is deleted.
         PipelineChoice::Version {
             pipeline,
             version,
@@ -62,6 +64,7 @@ fn request(run: &RecurringRun) -> CreateRun {
             digest: digest.clone(),
         },
     };
+    // Ids, names and due times of the single runs are in their `Instance`.
     CreateRun {
         id: None,
         display_name: run.display_name.clone(),
@@ -88,6 +91,8 @@ pub(crate) async fn fire(
     let Some(run) = found.filter(|run| run.enabled) else {
         return Ok(0);
     };
+    // Without the lock, since what runs are made of never changes once the schedule is stored. `make`
+    // reads again what may change.
     let made = match prepare(ctx, scope, &run).await {
         Ok((schedule, checked)) => make(ctx, scope, id, &schedule, &checked).await,
         Err(error) => Err(error),
@@ -133,7 +138,8 @@ async fn make(
     };
     let experiment = experiments::find(&mut tx, scope, run.experiment).await?;
     let active = store::runs::count_active(&mut tx, &run).await?;
-    // Read under the lock: who waited for it must not go by an older time.
+    // Read after the lock was waited for: a replica must not decide by an older time than the one
+    // that held the lock before it.
     let now = ctx.now();
     let decided = advance(schedule, run.limits, run.progress, now, active);
     if decided.due.is_empty() && decided.next == run.next_due {
@@ -141,7 +147,9 @@ async fn make(
     }
     let mut claims: Vec<Claim> = Vec::new();
     for &due in &decided.due {
-        // A client may have given a run of its own the id of this due time.
+        // The id follows from schedule and due time, so a client can work it out and use it
+        // for a run of its own. If one does so after this look, the insert fails and the
+        // schedule is tried again.
         let free = !store::runs::is_taken(&mut tx, run.run_id(due.at)).await?;
         let made = if free {
             run.run_id(due.at)
@@ -209,6 +217,7 @@ async fn note_next(
     run: &RecurringRun,
     schedule: &Schedule,
 ) -> Result<(), Error> {
+    // Most are as they were, and then no row is locked.
     if schedule.next_after(run.progress.cursor) == run.next_due {
         return Ok(());
     }

@@ -21,7 +21,7 @@ pub(crate) struct SpecFile {
     pub platform: Option<Value>,
 }
 
-/// The largest upload, and the largest document inside one.
+/// The largest upload in bytes, as upstream, and the largest document inside one.
 pub(crate) const SIZE_MAX: usize = 32 * 1024 * 1024;
 
 /// What names of files may end with.
@@ -35,6 +35,7 @@ static READING: Semaphore = Semaphore::const_new(2);
 pub(crate) async fn aside(
     read: impl FnOnce() -> Result<SpecFile, Error> + Send + 'static,
 ) -> Result<SpecFile, Error> {
+    // It fails only for a semaphore that is closed, and nobody closes this one.
     let _permit = READING.acquire().await;
     tokio::task::spawn_blocking(read)
         .await
@@ -46,6 +47,7 @@ pub(crate) fn read(filename: &str, bytes: &[u8]) -> Result<SpecFile, Error> {
     if bytes.len() > SIZE_MAX {
         return Err(invalid(format!("the file is larger than {SIZE_MAX} bytes")));
     }
+    // As upstream, the name decides first, and the first bytes only where it says nothing.
     if is_text(filename) {
         return parse(bytes);
     }
@@ -72,6 +74,7 @@ pub(crate) fn from_json(value: Value) -> Result<SpecFile, Error> {
         return Err(invalid("pipeline_spec must be an object".to_owned()));
     };
     refuse_workflow(&fields)?;
+    // The SDK writes the first spelling; JSON of protobuf allows the second one as well.
     let mut take = |names: [&str; 2]| names.iter().find_map(|name| fields.remove(*name));
     match take(["pipeline_spec", "pipelineSpec"]) {
         Some(pipeline) => {
@@ -99,6 +102,7 @@ fn parse(bytes: &[u8]) -> Result<SpecFile, Error> {
     let mut pipeline = None;
     let mut platform = None;
     for document in documents {
+        // As upstream, an empty document between others is skipped.
         let Value::Object(fields) = &document else {
             continue;
         };
@@ -106,7 +110,7 @@ fn parse(bytes: &[u8]) -> Result<SpecFile, Error> {
         let place = match (is_pipeline(fields), is_platform(fields)) {
             (true, _) => &mut pipeline,
             (false, true) => &mut platform,
-            // Other documents are not ours to judge.
+            // As upstream, other documents are ignored.
             (false, false) => continue,
         };
         if place.replace(document).is_some() {
@@ -136,6 +140,8 @@ fn refuse_workflow(fields: &Map<String, Value>) -> Result<(), Error> {
 }
 
 fn is_pipeline(fields: &Map<String, Value>) -> bool {
+    // One of these is enough: a specification that lacks others is refused with its faults, and not
+    // ignored as a document of another kind.
     [
         "pipelineInfo",
         "pipeline_info",
@@ -169,7 +175,8 @@ fn check(pipeline: Value, platform: Option<Value>) -> Result<SpecFile, Error> {
     ));
     if let Some(deployment) = pipeline.get("deploymentSpec") {
         let name = "ml_pipelines.PipelineDeploymentConfig";
-        // Other platforms leave marks of their own here, `@type` for one.
+        // As upstream, unknown fields are dropped here and not refused: compilers for other platforms
+        // leave some, for example `@type`.
         let checked = keep(canonical(
             name,
             deployment,

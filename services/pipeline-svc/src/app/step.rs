@@ -66,7 +66,7 @@ impl Changes {
         self.tasks.is_empty() && !self.phase_changed && self.answers.is_none()
     }
 
-    /// Counts what has ended, for those who watch.
+    /// Counts what has ended, for the metrics.
     fn count(&self, status: RunStatus, before: RunStatus) {
         let ends = self.transitions.iter().map(|transition| transition.state);
         for state in ends.filter(|state| state.ended()) {
@@ -110,8 +110,12 @@ pub(crate) async fn store_step(
     let before = run.status;
     let mut run = run.clone();
     let mut tx = db.begin_write().await?;
+    // The events come first, because the row of the run keeps their number. Where the claim is lost,
+    // `tx` is dropped without a commit, and the events with it.
     tell(&mut tx, &mut run, state, changes, now).await?;
     driver.answer(&mut tx, changes.answers).await?;
+    // The row is written in any case: this is what checks the fence, and no other replica can take
+    // the run before the commit.
     let kept = if changes.phase_changed {
         store::runs::set_progress(&mut tx, &run, driver.claim).await?
     } else {
@@ -122,6 +126,7 @@ pub(crate) async fn store_step(
     }
     write_tasks(&mut tx, &run, state, changes, now).await?;
     tx.commit().await?;
+    // After the commit, as counters cannot be rolled back.
     changes.count(run.status, before);
     Ok(Stored::Yes(Box::new(run)))
 }
@@ -136,6 +141,8 @@ async fn write_tasks(
     for &ix in &changes.tasks {
         let row = state.row(ix);
         store::tasks::upsert(tx, run.id, &row).await?;
+        // A reused result is `Cached` and is not entered again: the entry stays that
+        // of the task that made it.
         if let (TaskState::Succeeded, Some(note)) = (row.state, &row.cache)
             && !note.fingerprint.is_empty()
         {
@@ -157,6 +164,7 @@ async fn tell(
     now: Timestamp,
 ) -> Result<(), Error> {
     let own = Change::own(now);
+    // A run that ends in its first step is started as well, so that history and events have both.
     if changes.phase_changed && run.status == RunStatus::Pending {
         run.enter(RunStatus::Running, None, now);
         tx.publish(&events::run_changed(run, own)).await?;
@@ -190,6 +198,8 @@ pub(crate) async fn delete_run(
 ) -> Result<bool, Error> {
     let mut run = run.clone();
     let mut tx = db.begin_write().await?;
+    // Also for a run that is gone already: whoever asked gets the answer, and
+    // only the event is left out.
     driver.answer(&mut tx, answers).await?;
     if store::runs::delete(&mut tx, driver.claim).await? {
         let event = events::run_event(&mut run, Change::own(now), "deleted");
@@ -225,6 +235,7 @@ fn error_of(state: &RunState) -> Option<RunError> {
             let message = state
                 .failure()
                 .unwrap_or_else(|| "the run failed".to_owned());
+            // The engine puts this reason at the root of a run whose time was up (`end_run`).
             let root = state.tasks().next();
             let expired = root.is_some_and(|(_, task)| {
                 task.error

@@ -109,6 +109,7 @@ pub(crate) async fn stream_logs(
         (owner, found) = find(&mut tx, caller, run, task).await?;
     }
     drop(tx);
+    // 0 asks for the latest one. A task that has not begun has none yet, and is asked for its first.
     let attempt = if attempt == 0 {
         found.attempt.max(1)
     } else {

@@ -52,6 +52,7 @@ pub(crate) async fn create_version(
     mut new: NewVersion,
     file: &SpecFile,
 ) -> Result<FullVersion, Error> {
+    // As upstream, either name stands in for the other one.
     if new.name.is_empty() {
         new.name.clone_from(&new.display_name);
     }
@@ -150,6 +151,7 @@ async fn tell(
         data,
     ))
     .await?;
+    // Stores the number of the event. `put` is an upsert: it would bring a deleted row back.
     if verb != "deleted" {
         store::versions::put(tx, version).await?;
     }
@@ -264,6 +266,7 @@ pub(crate) async fn update_version(
     )
     .await?;
     tx.commit().await?;
+    // Read back, because the answer shows the specification as well.
     get_version(ctx, caller, id).await
 }
 

@@ -72,6 +72,7 @@ fn is_text(first: &[u8]) -> bool {
         Err(error) if error.error_len().is_none() => error.valid_up_to(),
         Err(_) => return false,
     };
+    // Control characters that are binary data by WHATWG MIME Sniffing; form feed and escape are not.
     let control = |byte: &u8| *byte < 0x20 && !matches!(byte, b'\t' | b'\n' | b'\r' | 0x0c | 0x1b);
     !first[..whole].iter().any(control)
 }

@@ -94,6 +94,7 @@ pub(crate) const VERSION_NAME_MAX: usize = 127;
 /// Bytes; every event of a run carries it.
 pub(crate) const RUN_NAME_MAX: usize = 1024;
 
+// Upstream's limits: how many tags, and characters of a key and of a value.
 const TAGS_MAX: usize = 20;
 const TAG_MAX: usize = 63;
 

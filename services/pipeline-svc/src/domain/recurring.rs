@@ -89,5 +89,6 @@ impl RecurringRun {
     }
 }
 
-/// Bytes of a recurring run's name: its runs' names have a number behind it.
+/// Bytes of a recurring run's name: a hyphen and a number of at most 19 digits follow it in the names
+/// of its runs, which have [`RUN_NAME_MAX`].
 pub(crate) const NAME_MAX: usize = RUN_NAME_MAX - 21;

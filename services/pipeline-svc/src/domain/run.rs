@@ -105,6 +105,8 @@ impl RunStatus {
     pub(crate) fn phase(self) -> RunPhase {
         match self {
             Self::Pending => RunPhase::New,
+            // Also a run whose time was up, as `of` has no status for it: its deadline is past, so it
+            // passes again at once.
             Self::Running => RunPhase::Running,
             Self::Canceling => RunPhase::Canceling,
             Self::Succeeded => RunPhase::Ended(RunEnd::Succeeded),

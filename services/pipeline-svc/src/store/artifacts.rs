@@ -38,6 +38,7 @@ const KNOWN: &str = "SELECT id, run_id, task_id, name, schema_title, schema_vers
     AND pipeline_name = $2 AND uri = $3 AND schema_title = $4 AND metadata = $5 \
     ORDER BY id DESC LIMIT 1";
 
+// `next` is the last number that was handed out.
 const TAKE_NUMBERS: &str = "INSERT INTO number_blocks (name, next) VALUES ('artifacts', $1) \
     ON CONFLICT (name) DO UPDATE SET next = number_blocks.next + $1 RETURNING next";
 

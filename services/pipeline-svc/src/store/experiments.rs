@@ -42,6 +42,8 @@ const ENSURE_DEFAULT: &str = "INSERT INTO experiments (id, namespace, display_na
     VALUES ($1, $2, $3, $4, $5, 1, $6, $7, $8) \
     ON CONFLICT DO NOTHING";
 
+// For an experiment that a client made under this name: the insert above does nothing
+// then, as the name is taken.
 const MAKE_DEFAULT: &str = "UPDATE experiments SET is_default = 1 \
     WHERE namespace = $1 AND display_name = $2 AND NOT EXISTS (SELECT 1 FROM experiments AS others \
     WHERE others.namespace = $1 AND others.is_default = 1)";

@@ -103,6 +103,8 @@ pub(crate) async fn by_name(
 /// Removes a pipeline with its versions and tags.
 pub(crate) async fn delete(tx: &mut WriteTx, id: PipelineId) -> Result<bool, DbError> {
     let text = id.to_string();
+    // The owners of tags are in two tables, so there is no foreign key that would remove them. Tags
+    // of versions come first, since they are found through the versions.
     for statement in [
         "DELETE FROM tags WHERE owner_id IN (SELECT id FROM pipeline_versions WHERE pipeline_id = $1)",
         "DELETE FROM tags WHERE owner_id = $1",

@@ -61,7 +61,8 @@ const ENABLED_AFTER: &str = concat!(
     " FROM recurring_runs WHERE status = 'ENABLED' AND id > $1 ORDER BY id LIMIT $2"
 );
 
-// A write and not a read, because it locks the row on PostgreSQL.
+// An update that changes nothing locks the row on PostgreSQL until the transaction ends, and is a
+// statement of SQLite too, which has no `SELECT … FOR UPDATE`.
 const LOCK: &str = "UPDATE recurring_runs SET event_sequence = event_sequence WHERE id = $1";
 
 const SET: &str = "UPDATE recurring_runs SET status = $2, error_code = $3, error_message = $4, \
@@ -71,6 +72,8 @@ const SET: &str = "UPDATE recurring_runs SET status = $2, error_code = $3, error
 const ENABLED_OF_EXPERIMENT: &str = "SELECT id FROM recurring_runs \
     WHERE namespace = $1 AND experiment_id = $2 AND status = 'ENABLED' ORDER BY id";
 
+// `$2` and `$3` are the last entry of the page before. A schedule with `max_concurrency` runs under
+// way is left out; the end of one of them is a signal to look again.
 const DUE: &str = "SELECT id, next_due_at, namespace FROM recurring_runs WHERE status = 'ENABLED' \
     AND next_due_at <= $1 AND (next_due_at > $2 OR (next_due_at = $2 AND id > $3)) \
     AND (SELECT COUNT(*) FROM runs WHERE runs.recurring_run_id = recurring_runs.id \

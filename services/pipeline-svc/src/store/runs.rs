@@ -69,23 +69,29 @@ const GET: &str = "SELECT id, namespace, experiment_id, display_name, descriptio
     service_account, caching, created_at, scheduled_at, started_at, finished_at, error_code, \
     error_message, state_history, traceparent, event_sequence, created_by FROM runs WHERE id = $1";
 
+// The fence in the condition is the check of the claim: a driver that has lost it meets no row.
 const SET_PROGRESS: &str = "UPDATE runs SET state = $2, started_at = $3, finished_at = $4, \
     error_code = $5, error_message = $6, state_history = $7, event_sequence = $8 WHERE id = $1 AND fence = $9";
 
 const SET_DRIVEN_EVENT_SEQUENCE: &str =
     "UPDATE runs SET event_sequence = $2 WHERE id = $1 AND fence = $3";
 
+// Nobody drives a run that has ended, so no claim guards it: if the number was taken meanwhile, this
+// meets no row.
 const SET_EVENT_SEQUENCE: &str =
     "UPDATE runs SET event_sequence = $2 WHERE id = $1 AND event_sequence = $2 - 1";
 
+// Without a fence, as drivers never write this column.
 const SET_STORAGE: &str = "UPDATE runs SET storage_state = $2 WHERE id = $1";
 
 const ARCHIVE_OF_EXPERIMENT: &str =
     "UPDATE runs SET storage_state = 'ARCHIVED' WHERE namespace = $1 AND experiment_id = $2";
 
+// `finished_at = 0` is the condition of the partial index `runs_under_way_by_recurring`.
 const COUNT_ACTIVE: &str =
     "SELECT COUNT(*) AS n FROM runs WHERE recurring_run_id = $1 AND finished_at = 0";
 
+// Tasks go with their run by `ON DELETE CASCADE`. Artifacts and cached results do not refer to it.
 const DELETE: &str = "DELETE FROM runs WHERE id = $1 AND fence = $2";
 
 /// Adds a run that `owner` drives under the first fence, or nobody yet when it is empty.
@@ -107,6 +113,7 @@ pub(crate) async fn insert(tx: &mut WriteTx, run: &Run, owner: &str) -> Result<(
         .bind(run.status.as_str())
         .bind(pipeline)
         .bind(version)
+        // Empty and not NULL where there is none, since lists can be sorted by it.
         .bind(
             run.recurring_run
                 .map_or_else(String::new, |id| id.to_string()),
@@ -122,6 +129,7 @@ pub(crate) async fn insert(tx: &mut WriteTx, run: &Run, owner: &str) -> Result<(
         .bind(run.created_at.millis())
         .bind(run.scheduled_at.millis())
         .bind(run.started_at.map(Timestamp::millis))
+        // 0 and not NULL until it ends, since lists can be sorted by it.
         .bind(run.finished_at.map_or(0, Timestamp::millis))
         .bind(code)
         .bind(message)

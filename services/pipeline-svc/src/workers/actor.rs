@@ -32,7 +32,7 @@ const EVENTS_MAX: usize = 1024;
 /// Events that become one transaction at most.
 const BATCH_MAX: usize = 256;
 
-/// One run and those who work for it.
+/// The actor of one run, with its helpers.
 pub(crate) struct Actor {
     pub(super) ctx: Arc<Ctx>,
     pub(super) id: RunId,
@@ -96,6 +96,8 @@ impl Actor {
         {
             batch.push(message);
         }
+        // If one message fails, the whole batch is dropped with what the actor knows; `load` then
+        // asks again for what these messages said.
         let mut events = Vec::with_capacity(batch.len());
         for message in batch {
             events.push(self.event_of(message).await?);
@@ -110,6 +112,7 @@ impl Actor {
         };
         let limit = loaded.state.plan().run_timeout?;
         let started = loaded.run.started_at?;
+        // A run that is stopping is past its deadline, and a wait of zero would end again and again.
         let running = loaded.state.phase() == RunPhase::Running;
         running.then(|| limit.saturating_sub(self.ctx.clock.now().since(started)))
     }
@@ -135,6 +138,8 @@ impl ferroflow_ownership::Actor for Actor {
     }
 
     async fn load(&mut self) -> Result<(), Error> {
+        // This ends those who watch, and not the attempts, which live outside of this process: the
+        // effects that `restore` repeats find them again.
         self.helpers.abort_all();
         self.granted.clear();
         let mut tx = self.ctx.db.begin_read().await?;
@@ -142,6 +147,8 @@ impl ferroflow_ownership::Actor for Actor {
             self.memory = Memory::Gone;
             return Ok(());
         };
+        // Each write checks the fence, but a step that changes nothing writes nothing
+        // and still does its effects.
         let found = claim::find::<Runs>(&mut tx, self.id).await?;
         if found.is_none_or(|found| found.claim != self.claim) {
             self.memory = Memory::Lost;
@@ -179,6 +186,8 @@ impl ferroflow_ownership::Actor for Actor {
                 None => pending().await,
             }
         };
+        // A message of a use case may end this wait at any time. Nothing is lost then: `recv` takes
+        // no message before it is ready, and the deadline is computed anew.
         tokio::select! {
             Some(message) = self.incoming.recv() => Woken::Message(message),
             () = passed => Woken::Deadline,
@@ -211,6 +220,8 @@ impl ferroflow_ownership::Actor for Actor {
             Request::Cancel => self.step(vec![Event::Cancel], Vec::new(), stored).await?,
             Request::Retry => self.step(vec![Event::Retry], Vec::new(), stored).await?,
             Request::Delete => {
+                // The stored request is answered by the transaction that deletes. After a crash
+                // between the two, the next driver finds the request and deletes the run.
                 if !status.ended() {
                     self.step(vec![Event::Cancel], Vec::new(), None).await?;
                 }

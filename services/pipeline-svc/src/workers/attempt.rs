@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::app::owner;
 
-/// What an actor is told by those who work for it.
+/// What an actor is told by its helpers.
 #[derive(Debug)]
 pub(crate) enum Message {
     /// A slot is taken; the command starts once the actor has stored that.
@@ -210,8 +210,8 @@ fn kind_of(kind: ParameterType) -> ParameterKind {
 /// shorter wait would only add load to a store that comes back.
 const AWAY: Duration = Duration::from_secs(5);
 
-/// Asks until somebody knows how the attempt ended. A store that is away says nothing of a command
-/// that runs, so the attempt is not given up for it.
+/// Asks until it is known how the attempt ended. That a store is away says nothing of the command, which
+/// may run on, so the attempt is not given up.
 async fn until_known<F>(
     key: &AttemptKey,
     notes: Option<&Notes>,
@@ -259,7 +259,7 @@ async fn pass_on(
             };
             tell(mailbox, message).await;
         }
-        // The notes are there as long as the runtime.
+        // The sender is dropped with the runtime only, and then nothing more is said.
         if said.changed().await.is_err() {
             return std::future::pending().await;
         }
@@ -296,6 +296,8 @@ pub(super) async fn watch(
         slot
     } else {
         let slot = runtime.slots().take().await;
+        // The command must not begin before its task is stored as RUNNING: a task that still waits is
+        // cancelled without stopping anything.
         let (go, told) = oneshot::channel();
         let granted = Granted { task, attempt, go };
         tell(&mailbox, Message::Granted(granted)).await;
@@ -308,6 +310,8 @@ pub(super) async fn watch(
     let key = spec.key.clone();
     let notes = runtime.notes();
     let ended = until_known(&key, Some(notes), || async {
+        // Repeated as well: asking twice is asking once, and preparations that failed while the store
+        // was away have to begin anew.
         runtime.ensure(spec.clone()).await?;
         runtime.observe(&key).await
     });
@@ -318,6 +322,7 @@ pub(super) async fn watch(
         never = pass_on(notes, &key, note, &mailbox) => match never {},
         outcome = ended => outcome,
     };
+    // First, so that the next command does not wait until this run has read the message.
     drop(slot);
     tell_end(&mailbox, &key, outcome).await;
 }
@@ -367,6 +372,8 @@ pub(super) fn result_of(
             AttemptResult::Succeeded(outputs) => Ok(outputs),
             AttemptResult::Failed(failure) => Err(failure),
         },
+        // Nobody knows how it ended. The engine makes a lost attempt anew, and does
+        // not count that as a retry.
         Err(error @ RuntimeError::Unknown(_)) => {
             Err(Failure::new(FailureReason::Lost, error.to_string()))
         }

@@ -38,6 +38,7 @@ impl Actor {
             let answer = answer?;
             return Ok(Some(Event::CacheAnswered { task, answer }));
         }
+        // The time was up for waiting only: the same search goes on, and does not begin anew.
         let mailbox = self.mailbox.clone();
         self.helpers.spawn(async move {
             let answer = work.await;
@@ -89,6 +90,7 @@ async fn see(ctx: &Ctx, inputs: &CacheInputs) -> Seen {
     for artifact in inputs.artifacts() {
         match ctx.contents.identity(noted(artifact)).await {
             Ok(content) => {
+                // An input that is gone is a content of its own: it differs from every digest.
                 let content = content.unwrap_or_else(|| "nothing".to_owned());
                 seen.contents.insert(artifact.id, content);
             }
@@ -113,8 +115,10 @@ async fn changed(ctx: &Ctx, found: &CachedResult) -> Option<String> {
                     "the earlier result {uri} is not what its task left there"
                 ));
             }
-            // Nobody here reads such a store: as upstream does, it is taken to be there.
+            // This installation does not read such a store. As upstream does, the
+            // result is taken to be there.
             Err(error) if error.is_foreign() => {}
+            // What cannot be compared is not reused; the task runs instead.
             Err(error) => {
                 let error = chain(&error);
                 tracing::warn!(uri, error, "an earlier result cannot be looked at");

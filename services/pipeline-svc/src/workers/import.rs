@@ -41,6 +41,8 @@ impl Actor {
                 });
             }
             Message::Looked { task, answer } => {
+                // A failed search fails the step: the run is read again then, and
+                // the cache is asked again.
                 let answer = answer?;
                 return Ok(Event::CacheAnswered { task, answer });
             }
@@ -83,6 +85,7 @@ impl Actor {
             return Ok(Values::default());
         };
         let task = loaded.state.task(ix);
+        // The engine ignores such an outcome, and rows of its artifacts would be outputs of no task.
         if task.attempt != attempt || task.state.ended() {
             return Ok(Values::default());
         }
@@ -126,6 +129,8 @@ impl Actor {
         let Body::Importer(importer) = &loaded.state.component(ix).body else {
             return Ok(Err(TaskError::new("Internal", "the task is no importer")));
         };
+        // As upstream, `reimport` makes a new artifact; without it, one of the same pipeline with the
+        // same URI, type and metadata is taken.
         let known = if importer.reimport {
             None
         } else {
@@ -151,7 +156,8 @@ impl Actor {
         if !importer.download_to_workspace {
             return Ok(Ok((artifact, fresh)));
         }
-        // An attempt has brought the content there.
+        // The attempt that downloads has ended before the engine asks for the import,
+        // so the content is there.
         let place = loaded.state.place_in_workspace(&artifact.uri);
         Ok(place.map(|path| {
             let artifact = Artifact {
@@ -187,6 +193,7 @@ fn produced(one: ProducedArtifact) -> Produced {
 fn imported(importer: &Importer, id: i64, uri: String, metadata: Map<String, Value>) -> Artifact {
     Artifact {
         id,
+        // The only output of an importer has this name in every PipelineSpec.
         name: "artifact".to_owned(),
         schema_title: importer.kind.schema_title.clone(),
         schema_version: importer.kind.schema_version.clone(),

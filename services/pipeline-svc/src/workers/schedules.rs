@@ -29,7 +29,10 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// Fires schedules for as long as this replica leads.
 pub(crate) async fn fire_while(ctx: Arc<Ctx>, lead: Lead) -> Result<(), Error> {
+    // The lease saves work only, so nothing is written under its fence: the lock of a schedule's row
+    // keeps two replicas that both lead for a moment from making a run twice.
     let worker = Schedules {
+        // Before the first look, so that no change after it is missed.
         changed: ctx.db.signals().subscribe(schedules::SCHEDULES),
         is_refreshed: false,
         ctx,
@@ -69,7 +72,8 @@ impl Worker for Schedules {
 async fn fire_due(ctx: &Ctx) -> Result<Duration, Error> {
     loop {
         let (mut made, mut last) = (0, None);
-        // To the end, whatever comes of each: those that fail must not stand before the others.
+        // All pages, whatever comes of each schedule: those that keep failing are the oldest and
+        // would otherwise hold up all others.
         loop {
             let due = schedules::due(ctx, &AllNamespaces(()), last).await?;
             let Some(&end) = due.last() else { break };

@@ -50,6 +50,8 @@ impl Actor {
         answers: Option<Uuid>,
     ) -> Result<(), Error> {
         let now = self.ctx.clock.now();
+        // Whatever fails below leaves `Unread` behind: the state that `decide` has changed is
+        // dropped, and the run is read again.
         let Memory::Loaded(mut loaded) = std::mem::replace(&mut self.memory, Memory::Unread) else {
             return Ok(());
         };
@@ -80,6 +82,8 @@ impl Actor {
             }
         }
         loaded.state.forget_inputs(&step.changes.tasks);
+        // Commands are started and stopped after the commit, so that none runs that is not stored. After
+        // a crash in between, the stored state asks for the same again (`RunState::restore`).
         self.perform(&loaded, step);
         self.memory = Memory::Loaded(loaded);
         Ok(())
@@ -157,6 +161,9 @@ impl Actor {
             attempt,
             remarks,
         }];
+        // Taken before the step is stored, which then has the task as RUNNING already:
+        // the command starts without a second transaction. If the step is not stored, the
+        // slot is dropped with it.
         let slot = self.ctx.runtime.slots().try_take();
         if slot.is_some() {
             events.push(Event::SlotGranted { task, attempt });
@@ -176,6 +183,7 @@ impl Actor {
             self.helpers.spawn(attempt::watch(runtime, launch, mailbox));
         }
         for granted in self.granted.drain(..) {
+            // A grant that came too late is dropped, which ends its watcher without a command.
             let begins = loaded.state.tasks().any(|(_, task)| {
                 task.id == granted.task
                     && task.attempt == granted.attempt
@@ -207,7 +215,7 @@ impl Actor {
         let Memory::Loaded(loaded) = &self.memory else {
             return Ok(());
         };
-        // Nobody could stop these once the run is forgotten.
+        // Before the rows go: nothing would lead to these commands any more.
         let running = loaded
             .state
             .tasks()

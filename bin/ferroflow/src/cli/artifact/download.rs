@@ -111,6 +111,7 @@ fn usual_name(artifact: &Artifact, inner: &str) -> String {
 
 /// The path of one of the artifact's files below `to`.
 fn below(to: &Path, inner: &str) -> anyhow::Result<PathBuf> {
+    // The names come from whoever made the artifact, and must not lead out of the folder.
     let inner = Path::new(inner);
     if !inner
         .components()
@@ -143,6 +144,7 @@ async fn write(
         _ => Path::new("."),
     };
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    // In the same folder: a rename cannot lead to another file system.
     let mut file = tempfile::NamedTempFile::new_in(folder)
         .with_context(|| format!("cannot write to {}", folder.display()))?;
     let mut length = 0;
@@ -152,6 +154,7 @@ async fn write(
         length += i64::try_from(piece.data.len()).unwrap_or(i64::MAX);
     }
     readable(&file).with_context(|| format!("cannot write {shown}"))?;
+    // Somebody may have made the file since it was looked for.
     let kept = if force {
         file.persist(to)
     } else {

@@ -105,6 +105,7 @@ async fn start(opener: &str, address: &str) -> Result<(), String> {
         .stderr(Stdio::null())
         .spawn();
     let mut browser = started.map_err(|error| error.to_string())?;
+    // `xdg-open` and its like hand the address on and end; a browser itself may stay for hours.
     match tokio::time::timeout(STARTED, browser.wait()).await {
         Ok(Ok(status)) if !status.success() => Err(format!("it ended with {status}")),
         _ => Ok(()),

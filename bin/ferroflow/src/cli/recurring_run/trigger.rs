@@ -126,6 +126,8 @@ fn moment(flag: &str, text: Option<&str>, clock: &TimeZone) -> anyhow::Result<Op
 
 /// The seconds of `--every`.
 fn interval(every: &str) -> anyhow::Result<i64> {
+    // Days are no part of an exact duration, since clocks change: an interval counts 24 hours for
+    // each.
     let days_of_24_hours = || {
         let span: Span = every.parse()?;
         span.to_duration(SpanRelativeTo::days_are_24_hours())

@@ -95,7 +95,7 @@ fn parameters(run: &pb::Run, root: Option<&Task>) -> Map<String, Value> {
     let mut all: Map<String, Value> = given
         .map(|(name, value)| (name.clone(), to_json(value)))
         .collect();
-    // The root has them as they count: with defaults, and with macros filled in.
+    // The root task has the values that count: with defaults, and with macros filled in.
     let effective = root.and_then(|root| root.input_parameters.as_ref());
     all.extend(effective.map(struct_to_map).unwrap_or_default());
     all
@@ -151,7 +151,7 @@ fn values(title: &str, values: &Map<String, Value>, large: &[(&str, String)]) {
         let room = width().map_or(VALUE_MAX, |width| width.saturating_sub(before));
         line(&format!("  {name:column$}  {}", shown(value, room)));
     }
-    // A run has its own parameters whole.
+    // The run has its own parameters whole; those are listed above.
     for (name, place) in large.iter().filter(|(name, _)| !values.contains_key(*name)) {
         line(&format!("  {name:column$}  is large, read it whole:"));
         line(&format!("    GET {place}"));
@@ -189,6 +189,7 @@ fn columns(text: &str) -> usize {
 }
 
 fn columns_of(c: char) -> usize {
+    // Hangul Jamo, the first block with wide characters, begins here.
     if c >= '\u{1100}' { 2 } else { 1 }
 }
 
@@ -316,6 +317,7 @@ fn metrics(tasks: &[Task], artifacts: &[Artifact]) {
             .map_or_else(Map::new, struct_to_map);
         for (name, value) in &values {
             let scalar = !value.is_object() && !value.is_array();
+            // KFP adds these two to the metadata of every artifact.
             if scalar && name != "display_name" && name != "store_session_info" {
                 let of = place(makers.get(&artifact.artifact_id));
                 rows.push(vec![of, name.clone(), shown(value, VALUE_MAX)]);

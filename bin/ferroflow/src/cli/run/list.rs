@@ -76,6 +76,7 @@ pub(super) async fn run(channel: Channel, list: List, global: &Global) -> anyhow
         .await
         .map_err(refused)?
         .into_inner();
+    // The API has tokens and no numbers of pages: those before are read to get to this one.
     for page in 1..list.page {
         if found.next_page_token.is_empty() {
             bail!(

@@ -150,6 +150,7 @@ async fn follow(
     chosen: Vec<Shown>,
     logs: Logs,
 ) -> anyhow::Result<ExitCode> {
+    // An attempt may be in the first list, in an event and in the last list; it is shown once.
     let mut known: HashSet<(String, i32)> = HashSet::new();
     let mut readers = JoinSet::new();
     let mut show = |shown: Shown, readers: &mut JoinSet<anyhow::Result<()>>| {
@@ -166,6 +167,7 @@ async fn follow(
     while !has_ended(&run) {
         let event = tokio::select! {
             event = events.next() => event?,
+            // A log that cannot be read ends the command, instead of being left out.
             Some(done) = readers.join_next() => {
                 done??;
                 continue;
@@ -322,6 +324,7 @@ impl Reader {
         ) {
             return false;
         }
+        // A minute in all, as for events (`follow`).
         for _ in 0..200 {
             if fetch(self.channel.clone(), &self.run_id).await.is_ok() {
                 return true;

@@ -99,6 +99,7 @@ pub(in crate::cli) async fn experiment(channel: &Channel, name: String) -> anyho
     if let Some(found) = find::experiment_named(channel, &name).await? {
         return Ok(found);
     }
+    // An id is taken as well; the call that uses it says whether there is such an experiment.
     if uuid::Uuid::try_parse(&name).is_ok() {
         return Ok(name);
     }
@@ -111,7 +112,7 @@ pub(in crate::cli) async fn experiment(channel: &Channel, name: String) -> anyho
     };
     match client.create_experiment(request).await {
         Ok(made) => Ok(made.into_inner().experiment_id),
-        // Somebody else made it in this moment.
+        // Another client made it between the two calls.
         Err(status) if status.code() == Code::AlreadyExists => {
             match find::experiment_named(channel, &name).await? {
                 Some(found) => Ok(found),

@@ -1,7 +1,7 @@
 //! A member's partitions: they come and go with rebalances, fill, pause, and are committed.
 //!
-//! Everything here runs on the thread that polls, callbacks of librdkafka too, so nothing is
-//! committed while it changes hands.
+//! Everything here runs on the thread that polls, callbacks of librdkafka too, so no offset is
+//! committed while its partition goes to another member.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -23,6 +23,8 @@ use super::lane::Lane;
 const COMMIT_EVERY: Duration = Duration::from_millis(500);
 
 /// How long the event at hand may go on when its partition is given away.
+/// Polling stands still meanwhile, which a group bears for `max.poll.interval.ms`: five minutes unless
+/// it is set.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 type Key = (String, i32);
@@ -101,6 +103,7 @@ impl Group {
                 .iter_mut()
                 .filter_map(|(key, working)| Some((key.clone(), working.news()?)))
                 .collect();
+            // The callback of a commit takes the lock as well.
             drop(state);
             commit(consumer, &new, CommitMode::Async);
         }
@@ -124,9 +127,11 @@ impl Group {
             }
         }
         drop(state);
+        // All lanes were told to stop before the first one is waited for, so they share one wait.
         let until = Instant::now() + PATIENCE;
         let mut done = Vec::new();
         for (key, mut working) in leaving {
+            // A thread of `spawn_blocking` may wait for a task of the runtime.
             let ended = self.runtime.block_on(async {
                 let left = until.saturating_duration_since(Instant::now());
                 let ended = tokio::time::timeout(left, &mut working.task).await;
@@ -181,6 +186,8 @@ impl ConsumerContext for Group {
     fn post_rebalance(&self, _consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         match rebalance {
             Rebalance::Assign(partitions) => {
+                // With `cooperative-sticky` these are only the partitions that are new here: lanes of
+                // the others go on.
                 let keys = keys(partitions);
                 tracing::info!(group = self.name, ?keys, "partitions come");
                 let mut state = self.state();
@@ -237,6 +244,7 @@ fn commit(consumer: &BaseConsumer<Group>, done: &[(Key, i64)], mode: CommitMode)
         .and_then(|list| consumer.commit(&list, mode));
     match committed {
         Ok(()) => {}
+        // There was nothing to commit.
         Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::NoOffset) => {}
         Err(error) => tracing::warn!(%error, "what is done could not be committed; it comes again"),
     }

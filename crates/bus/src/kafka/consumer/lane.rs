@@ -57,6 +57,8 @@ impl Lane {
         queue.messages.push_back(message);
         let full = queue.messages.len() >= MESSAGES || queue.bytes >= BYTES;
         drop(queue);
+        // A permit stays if nobody waits yet, so a message that comes between `pop` and `notified` is
+        // not missed.
         self.filled.notify_one();
         full
     }
@@ -82,6 +84,7 @@ impl Lane {
     /// The next message; `None` when the lane is to end.
     async fn next(&self) -> Option<OwnedMessage> {
         loop {
+            // Before the queue: what is still in there belongs to the next owner of the partition.
             if self.stop.is_cancelled() {
                 return None;
             }
@@ -124,14 +127,16 @@ impl<H: Handler> Worker<H> {
             if !self.process(&lane, &message).await {
                 return;
             }
+            // Kafka's committed offset is that of the next message to read.
             lane.done.store(message.offset() + 1, Ordering::Release);
         }
     }
 
-    /// Handles one message to its end; whether it came to one.
+    /// Handles one message until it succeeds or is a dead letter; `false` if the lane is to end before.
     async fn process(&self, lane: &Lane, message: &OwnedMessage) -> bool {
         let event = match ReceivedEvent::of(message) {
             Ok(event) => event,
+            // No attempt will read it: it is a dead letter at once.
             Err(undecodable) => {
                 let dead = Dead {
                     reason: undecodable.to_string(),

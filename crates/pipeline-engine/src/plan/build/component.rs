@@ -131,6 +131,7 @@ fn parameter_type(
     definition: &ir::ParameterDefinition,
     faults: &mut Faults,
 ) -> Option<ParameterType> {
+    // Old compilers wrote the primitive `type` instead of `parameterType`.
     let kind = match (
         definition.parameter_type.as_str(),
         definition.r#type.as_str(),
@@ -381,6 +382,7 @@ fn resources(spec: &ir::ResourcesSpec) -> ResourceSpec {
     };
     ResourceSpec {
         cpu_limit: pick(&spec.resource_cpu_limit, spec.cpu_limit, ""),
+        // The old numbers are gigabytes; upstream gives them to Kubernetes as `G`.
         memory_limit: pick(&spec.resource_memory_limit, spec.memory_limit, "G"),
         cpu_request: pick(&spec.resource_cpu_request, spec.cpu_request, ""),
         memory_request: pick(&spec.resource_memory_request, spec.memory_request, "G"),

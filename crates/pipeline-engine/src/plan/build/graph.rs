@@ -99,6 +99,7 @@ fn visit(
             format!("the component contains itself: {}", names.join(" → ")),
         );
     }
+    // The walk is recursive, and its depth is the client's to choose.
     if path.len() >= DEPTH_MAX {
         let place = format!("components.{}", component.name);
         return faults.add(
@@ -146,6 +147,8 @@ fn unfolded(
             tasks = tasks.saturating_add(unfolded(components, task.component, known));
         }
     }
+    // Each component is counted once: one DAG used twice at each of many levels would take exponential
+    // time.
     known.insert(at, tasks);
     tasks
 }

@@ -61,6 +61,7 @@ pub(super) fn task(
         return None;
     };
     let component = &scope.components[at.0 as usize];
+    // Compilers list most producers of inputs in `dependentTasks`, not all: each source adds its own.
     let mut upstream = BTreeSet::new();
     for dependency in &spec.dependent_tasks {
         match scope.order.get(dependency.as_str()) {
@@ -140,6 +141,7 @@ fn parameters(
     let mut parameters = BTreeMap::new();
     for (name, input) in &spec.inputs.parameters {
         let place = format!("{place}.inputs.parameters.{name}");
+        // The SDK's compiler gives inputs that nothing in a DAG uses from inputs that are not there.
         if let Some(parent) = &input.component_input_parameter
             && !scope.own.parameters.contains_key(parent)
             && scope.source.is_unused(&component.name, name)
@@ -248,6 +250,7 @@ fn source(
         faults.add(place, "not supported: use componentInputParameter");
         return None;
     }
+    // The type of a constant is checked in the run: its placeholders may stand for any value.
     let constant = constant(runtime).unwrap_or(Value::Null);
     Some((ParameterSource::Constant(constant), None))
 }
@@ -452,6 +455,7 @@ fn retry(place: &str, spec: &ir::RetryPolicySpec, faults: &mut Faults) -> Option
             Duration::ZERO
         })
     };
+    // The defaults are those that the SDK writes.
     let backoff = seconds("backoffDuration", &spec.backoff_duration, 0);
     let backoff_max = seconds("backoffMaxDuration", &spec.backoff_max_duration, 3600);
     let factor = if spec.backoff_factor > 0.0 {

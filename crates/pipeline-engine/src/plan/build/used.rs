@@ -26,6 +26,7 @@ pub(super) struct Used<'s> {
 
 /// Makes the inputs of nested DAGs that nothing inside uses optional.
 pub(super) fn relax(source: &Source<'_>, components: &mut [Component]) {
+    // Not the root: its inputs are parameters of the run, which must be given, used or not.
     for component in components.iter_mut().skip(1) {
         let name = component.name.as_str();
         if source.dag(name).is_none() {
@@ -192,6 +193,8 @@ const QUOTES: [char; 3] = ['\'', '"', '\\'];
 
 /// What a text may name: whatever is between two quotes, and its words.
 fn words(text: &str) -> impl Iterator<Item = &str> {
+    // Finds too much rather than too little: a word that names no placeholder only keeps an input of
+    // that name required.
     let quoted = text.split(QUOTES);
     let bare = text.split(|c: char| !c.is_alphanumeric() && c != '_');
     quoted.chain(bare)

@@ -18,6 +18,7 @@ pub(super) fn containers(
     platform: &Platform,
     config: &KubernetesConfig,
 ) -> Result<Vec<Container>, String> {
+    // The checks are those of upstream's driver.
     let mut all: Vec<Container> = Vec::new();
     for (at, asked) in platform.init_containers.iter().enumerate() {
         let place = |member: &str| format!("initContainers[{at}].{member}");

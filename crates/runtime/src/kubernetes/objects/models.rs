@@ -39,7 +39,7 @@ pub(super) fn of(spec: &AttemptSpec) -> Result<Vec<Model<'_>>, String> {
         }
         match all.iter().find(|known| known.path == path) {
             Some(known) if known.image == image => {}
-            // The SDK makes one path of them.
+            // The SDK's path has `_` for each `/` of an image's name, so two images may have one.
             Some(known) => {
                 return Err(format!(
                     "oci://{image} and oci://{} have one path, {}: rename one of the images",
@@ -72,7 +72,8 @@ pub(super) fn containers(
             args: Some(words.to_vec()),
             volume_mounts: Some(vec![super::own_mount(), content_mount("oci")]),
             resources: Some(super::small("1", "128Mi")),
-            // Nobody else says why it failed.
+            // Its last lines say why it failed, and then become the message that the pod's status
+            // has.
             termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
             ..Container::default()
         }

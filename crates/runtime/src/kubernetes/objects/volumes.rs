@@ -96,13 +96,27 @@ impl Volumes {
         all
     }
 
-    fn add(&mut self, volume: Volume, mount_path: &str) {
+    fn add(&mut self, mut volume: Volume, mount_path: &str) {
+        let name = volume.name.clone();
+        let mut others = 1;
+        let known = loop {
+            match self.volumes.iter().find(|known| known.name == volume.name) {
+                None => break false,
+                // One object may be mounted at several paths.
+                Some(known) if *known == volume => break true,
+                // A secret and a claim may have one name, and long names one beginning.
+                Some(_) => {
+                    others += 1;
+                    volume.name = numbered(&name, others);
+                }
+            }
+        };
         self.mounts.push(VolumeMount {
             name: volume.name.clone(),
             mount_path: mount_path.to_owned(),
             ..VolumeMount::default()
         });
-        if !self.volumes.iter().any(|known| known.name == volume.name) {
+        if !known {
             self.volumes.push(volume);
         }
     }
@@ -231,4 +245,10 @@ fn claimed(name: &str, claim: &str) -> Volume {
 fn volume_name(object: &str) -> String {
     let name: String = object.replace('.', "-").chars().take(63).collect();
     name.trim_end_matches('-').to_owned()
+}
+
+/// The name of a volume whose first choice is taken.
+fn numbered(name: &str, number: usize) -> String {
+    let name: String = name.chars().take(58).collect();
+    format!("{}-{number}", name.trim_end_matches('-'))
 }

@@ -21,7 +21,7 @@ pub(super) enum Kind {
 /// Archives with more members are refused.
 const MEMBERS_MAX: usize = 1000;
 
-/// An archive that grows by more than this is a bomb.
+/// An archive that unpacks to more than this many times its size is refused.
 const RATIO_MAX: u64 = 100;
 
 /// The member that is taken if it is there; else the first one.
@@ -29,6 +29,7 @@ const NAME: &str = "pipeline.yaml";
 
 /// What the first bytes say.
 pub(super) fn kind_of(bytes: &[u8]) -> Option<Kind> {
+    // Upstream tells them apart by these two bytes as well.
     match bytes {
         [b'P', b'K', ..] => Some(Kind::Zip),
         [0x1f, 0x8b, ..] => Some(Kind::TarGz),
@@ -75,8 +76,11 @@ fn check_first(name: &str) -> Result<(), Error> {
 
 /// Reads a member, but no more of it than a pipeline may have.
 fn limited(name: &str, member: impl Read, packed: usize) -> Result<Vec<u8>, Error> {
+    // An archive below 1 KiB counts as 1 KiB, so that a small one may unpack to
+    // 100 KiB whatever its ratio.
     let limit = (SIZE_MAX as u64).min(RATIO_MAX.saturating_mul(packed.max(1024) as u64));
     let mut bytes = Vec::new();
+    // One byte beyond the limit tells an end that was cut off from one that just fits.
     member
         .take(limit + 1)
         .read_to_end(&mut bytes)
@@ -120,7 +124,8 @@ fn of_zip(bytes: &[u8]) -> Result<Vec<u8>, Error> {
 }
 
 fn of_tar(bytes: &[u8]) -> Result<Vec<u8>, Error> {
-    // The whole stream counts: a bomb may hide in a member that is skipped.
+    // A tar file has no index: members before the pipeline are unpacked too, so the limit is that of
+    // the whole stream.
     let unpacked = limited("(all)", GzDecoder::new(bytes), bytes.len())?;
     let mut archive = tar::Archive::new(unpacked.as_slice());
     let mut first: Option<(String, Vec<u8>)> = None;
@@ -141,7 +146,9 @@ fn of_tar(bytes: &[u8]) -> Result<Vec<u8>, Error> {
         if !kind.is_file() {
             continue;
         }
+        // `tar czf file.tgz .` puts `./` before each name.
         let is_named = path.strip_prefix(".").unwrap_or(&path) == Path::new(NAME);
+        // The first file is kept for the case that no `pipeline.yaml` follows.
         if is_named || first.is_none() {
             let mut bytes = Vec::new();
             entry.read_to_end(&mut bytes).map_err(broken)?;
