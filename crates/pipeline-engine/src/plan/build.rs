@@ -129,10 +129,11 @@ pub(crate) fn build(
     // Before the bodies: these check that inputs which are not optional are given.
     used::relax(&source, &mut components);
     let mut bodies = Vec::with_capacity(specs.len());
-    for (place, spec) in &specs {
+    for ((place, spec), own) in specs.iter().zip(&components) {
         bodies.push(component::body(
             &source,
             &components,
+            own,
             place,
             spec,
             &mut faults,

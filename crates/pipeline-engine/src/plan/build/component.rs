@@ -177,22 +177,13 @@ fn artifact_type(schema: &ir::ArtifactTypeSchema) -> ArtifactType {
 pub(super) fn body(
     source: &Source<'_>,
     components: &[Component],
+    own: &Component,
     place: &str,
     spec: &ir::ComponentSpec,
     faults: &mut Faults,
 ) -> Body {
     match (&spec.dag, &spec.executor_label) {
-        (Some(dag_spec), None) => {
-            let own = components
-                .iter()
-                .find(|one| place.ends_with(one.name.as_str()));
-            let own =
-                own.filter(|one| place == "root" || place == format!("components.{}", one.name));
-            match own {
-                Some(own) => Body::Dag(dag(source, components, own, place, dag_spec, faults)),
-                None => unfinished(),
-            }
-        }
+        (Some(dag_spec), None) => Body::Dag(dag(source, components, own, place, dag_spec, faults)),
         (None, Some(label)) => executor(source, place, label, faults),
         (Some(_), Some(_)) => {
             faults.add(

@@ -43,6 +43,30 @@ fn a_good_pipeline_has_its_edges_both_ways() {
 }
 
 #[test]
+fn a_dag_is_found_by_its_whole_name() {
+    for name in ["root", "comp-root", "x.c", "c-c"] {
+        let mut spec = spec();
+        spec["components"][name] =
+            json!({"dag": {"tasks": {"inner": {"componentRef": {"name": "c"}}}}});
+        spec["root"]["dag"]["tasks"]["x"] = json!({"componentRef": {"name": name}});
+        let spec: ir::PipelineSpec = serde_json::from_value(spec).unwrap();
+
+        let plan = build(&spec, None).unwrap();
+
+        let Body::Dag(root) = &plan.component(plan.root).body else {
+            panic!("the root is a DAG")
+        };
+        assert_eq!(root.tasks.len(), 3, "{name}");
+        let outer = root.tasks.iter().find(|task| task.key == "x").unwrap();
+        let Body::Dag(dag) = &plan.component(outer.component).body else {
+            panic!("{name} is a DAG")
+        };
+        let tasks: Vec<_> = dag.tasks.iter().map(|task| task.key.as_str()).collect();
+        assert_eq!(tasks, ["inner"], "{name}");
+    }
+}
+
+#[test]
 fn each_fault_is_told_with_its_place() {
     type Change = fn(&mut Value);
     let task = "/root/dag/tasks/b";
