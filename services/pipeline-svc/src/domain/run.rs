@@ -229,4 +229,11 @@ impl Run {
         }
         self.finished_at = status.ended().then_some(now);
     }
+
+    /// When it began to run, or began again by a retry: its time limit counts from there, as Argo's does.
+    pub(crate) fn running_since(&self) -> Option<Timestamp> {
+        let mut changes = self.history.iter().rev();
+        let begun = changes.find(|change| change.status == RunStatus::Running);
+        begun.map(|change| change.at).or(self.started_at)
+    }
 }

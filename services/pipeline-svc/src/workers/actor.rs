@@ -40,7 +40,7 @@ pub(crate) struct Actor {
     /// What is known of the run.
     pub(super) memory: Memory,
     pub(super) mailbox: mpsc::Sender<Message>,
-    incoming: mpsc::Receiver<Message>,
+    pub(super) incoming: mpsc::Receiver<Message>,
     /// Attempts that are watched and timers that tick.
     pub(super) helpers: JoinSet<()>,
     /// Attempts that got a slot, and go on once that is stored.
@@ -111,7 +111,7 @@ impl Actor {
             return None;
         };
         let limit = loaded.state.plan().run_timeout?;
-        let started = loaded.run.started_at?;
+        let started = loaded.run.running_since()?;
         // A run that is stopping is past its deadline, and a wait of zero would end again and again.
         let running = loaded.state.phase() == RunPhase::Running;
         running.then(|| limit.saturating_sub(self.ctx.clock.now().since(started)))

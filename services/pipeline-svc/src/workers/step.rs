@@ -224,7 +224,15 @@ impl Actor {
             .map(|(ix, task)| attempt::key(&loaded.state, ix, task.attempt))
             .map(|key| attempt::stop(Arc::clone(&self.ctx.runtime), key, self.mailbox.clone()))
             .collect();
-        futures::future::join_all(stops).await;
+        let mut stops = std::pin::pin!(futures::future::join_all(stops));
+        // All of them tell their end in the mailbox, which has an end and no other reader meanwhile. If what
+        // follows fails, the run is read again, and with it what is dropped here.
+        loop {
+            tokio::select! {
+                _ = &mut stops => break,
+                Some(_) = self.incoming.recv() => {}
+            }
+        }
         let (db, now) = (&self.ctx.db, self.ctx.now());
         let deleted = delete_run(db, &self.driver(), &loaded.run, answers, now).await?;
         self.memory = if deleted { Memory::Gone } else { Memory::Lost };

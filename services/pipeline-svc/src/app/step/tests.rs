@@ -126,3 +126,17 @@ async fn a_step_of_another_drivers_or_a_deleted_run_writes_nothing() {
         assert_eq!(written(&db, &run).await, (Vec::new(), 0), "{name}");
     }
 }
+
+#[test]
+fn the_time_of_a_run_begins_again_with_a_retry() {
+    let mut run = run(&experiment("e"), 1);
+    let at = Timestamp::from_millis;
+    assert_eq!(run.running_since(), None);
+    run.enter(RunStatus::Running, None, at(1_000));
+    run.enter(RunStatus::Failed, None, at(9_000));
+    assert_eq!(run.running_since(), Some(at(1_000)));
+    run.enter(RunStatus::Running, None, at(20_000));
+
+    assert_eq!(run.started_at, Some(at(1_000)));
+    assert_eq!(run.running_since(), Some(at(20_000)));
+}
