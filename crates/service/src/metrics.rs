@@ -1,6 +1,8 @@
 //! Metrics in Prometheus' text format. Names: `ferroflow_<service>_<noun>_<unit>`.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use metrics_exporter_prometheus::{ExporterFuture, PrometheusBuilder, PrometheusHandle};
 
@@ -12,6 +14,9 @@ pub struct Metrics(PrometheusHandle);
 
 /// Seconds; from a fast call inside one machine to a slow one.
 const LATENCIES: [f64; 10] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0];
+
+/// How often samples are moved.
+const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Why metrics cannot be collected or shown.
 #[derive(Debug, thiserror::Error)]
@@ -41,10 +46,11 @@ impl Metrics {
             .set_buckets(&LATENCIES)
             .map_err(|error| unusable(&error))?;
         let Some(listen) = listen else {
-            return builder
+            let handle = builder
                 .install_recorder()
-                .map(Self)
-                .map_err(|error| unusable(&error));
+                .map_err(|error| unusable(&error))?;
+            keep_up(handle.clone(), runner);
+            return Ok(Self(handle));
         };
         let address: SocketAddr = listen
             .parse()
@@ -66,11 +72,25 @@ impl Metrics {
 
     /// The text that a scraper reads.
     pub fn render(&self) -> String {
-        // Without a listener of its own, the exporter leaves it to its caller to move samples of
-        // histograms into their buckets.
+        // What came since the last upkeep is shown too.
         self.0.run_upkeep();
         self.0.render()
     }
+}
+
+/// Without a listener of its own, the exporter leaves it to its caller to move samples of histograms into
+/// their buckets. They would pile up where nobody asks for `/metrics`.
+fn keep_up(handle: PrometheusHandle, runner: &mut Runner) {
+    let stop = runner.stopping();
+    runner.spawn(TaskKind::Helper, "metrics", async move {
+        let mut due = tokio::time::interval(UPKEEP);
+        loop {
+            tokio::select! {
+                _ = due.tick() => handle.run_upkeep(),
+                () = stop.cancelled() => return Ok::<(), Infallible>(()),
+            }
+        }
+    });
 }
 
 fn answer(answering: ExporterFuture, runner: &mut Runner) {

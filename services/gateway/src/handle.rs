@@ -69,7 +69,7 @@ pub(crate) async fn handle(
     // key.
     hygiene::clean(request.headers_mut());
     let begun = std::time::Instant::now();
-    let method = request.method().to_string();
+    let method = known(request.method()).to_owned();
     let response = answer(&gateway, request).instrument(span).await;
     let labels = [
         ("method", method),
@@ -78,6 +78,24 @@ pub(crate) async fn handle(
     metrics::counter!("ferroflow_gateway_requests_total", &labels).increment(1);
     metrics::histogram!("ferroflow_gateway_request_seconds").record(begun.elapsed().as_secs_f64());
     response
+}
+
+/// A method as a label. A client may send any word, and each would be a time series for ever.
+fn known(method: &Method) -> &str {
+    let all = [
+        Method::GET,
+        Method::HEAD,
+        Method::POST,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+        Method::OPTIONS,
+    ];
+    if all.contains(method) {
+        method.as_str()
+    } else {
+        "other"
+    }
 }
 
 async fn answer(gateway: &Gateway, request: Request) -> Response<Body> {
@@ -183,4 +201,16 @@ async fn unroutable(
         }
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_method_that_a_client_made_up_is_no_label() {
+        assert_eq!(known(&Method::PATCH), "PATCH");
+        let made_up = Method::from_bytes(b"X-7F3A").unwrap();
+        assert_eq!(known(&made_up), "other");
+    }
 }

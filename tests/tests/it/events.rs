@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use ferroflow_proto::events::v1::event_service_client::EventServiceClient;
 use ferroflow_proto::events::v1::{WatchRequest, WatchResponse};
-use ferroflow_testkit::{Platform, shell_pipeline};
+use ferroflow_testkit::{Platform, agent, shell_pipeline};
 use serde_json::{Value, json};
 
 fn pipeline() -> Value {
@@ -86,6 +86,14 @@ async fn streams_go_on_from_a_cursor_after_a_restart() {
         .collect();
     assert_eq!(cursors, expected);
     assert!(sse.contains("event: end"), "{sse}");
+    // As an `EventSource` comes back: by the URL that it began with.
+    let last = &rest[rest.len() - 2].cursor;
+    let again = agent()
+        .get(format!("{}{path}", platform.url()))
+        .header("accept", "text/event-stream")
+        .header("last-event-id", last);
+    let again = again.call().unwrap().body_mut().read_to_string().unwrap();
+    assert_eq!(again.matches("id: ").count(), 1, "{again}");
 
     let (status, refused) = platform.get(&format!(
         "/apis/ferroflow/v1/events?follow=false&cursor={}",

@@ -341,6 +341,35 @@ async fn a_substring_finds_the_same_whatever_index_is_used() {
 }
 
 #[tokio::test]
+async fn a_substring_and_other_filters_hold_at_once() {
+    let part = |text: &str| only("name", Operation::IsSubstring, vec![word(text)]).predicates;
+    let of_kind = |kind: &str| only("kind", Operation::Equals, vec![word(kind)]).predicates;
+    for (kind, db, _test) in filled().await {
+        for (predicates, found) in [
+            (vec![part("100"), part("000")], 1),
+            (vec![part("100"), part("0")], 2),
+            (vec![part("100"), of_kind("x")], 1),
+            (vec![of_kind("y"), part("ant")], 1),
+            (vec![part("ant"), part("bee")], 0),
+        ] {
+            let predicates = predicates.concat();
+            let told = format!("{kind}: {predicates:?}");
+            let listing = Listing {
+                predicates,
+                ..by("name", Direction::Descending)
+            };
+            let page = read(&db, &listing).await.unwrap();
+            assert_eq!(page.total, found, "{told}");
+            assert_eq!(
+                page.entries.len(),
+                usize::try_from(found).unwrap(),
+                "{told}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_does_not_fit_is_refused_with_its_field() {
     let cases = [
         (

@@ -1,7 +1,7 @@
 //! Migrations: run once, in order, and refused when they do not fit.
 
 use ferroflow_db::testing::each_db;
-use ferroflow_db::{Db, DbError, Migration, Sql};
+use ferroflow_db::{Db, DbError, Migration, Read as _, Sql};
 
 use crate::{MIGRATIONS, ids, write};
 
@@ -90,5 +90,31 @@ async fn replicas_that_start_together_migrate_once() {
                 .unwrap()
                 .unwrap_or_else(|error| panic!("{error} on {}", test.kind));
         }
+    }
+}
+
+const EACH: &[Migration] = &[
+    MIGRATIONS[0],
+    Migration {
+        version: 2,
+        name: "each its own",
+        sql: Sql::Each {
+            sqlite: "CREATE TABLE own (kind TEXT); CREATE TRIGGER said AFTER INSERT ON own BEGIN \
+                     UPDATE own SET kind = 'sqlite'; END; INSERT INTO own (kind) VALUES ('x');",
+            postgres: "CREATE TABLE own (kind TEXT); DO $$ BEGIN \
+                       INSERT INTO own (kind) VALUES ('postgresql'); END; $$;",
+        },
+    },
+];
+
+#[tokio::test]
+async fn a_database_runs_the_statements_of_its_kind_and_knows_them_again() {
+    for test in each_db(EACH).await {
+        let mut tx = test.db.begin_read().await.unwrap();
+        let query = sqlx::query_scalar("SELECT kind FROM own");
+        let found: String = query.fetch_one(tx.conn()).await.unwrap();
+        assert_eq!(found, test.kind);
+
+        assert!(Db::open(&test.url, EACH).await.is_ok(), "{}", test.kind);
     }
 }

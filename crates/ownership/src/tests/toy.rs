@@ -29,11 +29,10 @@ const MIGRATIONS: &[Migration] = &[Migration {
     version: 1,
     name: "counters",
     sql: Sql::Both(
-        "CREATE TABLE counters (id TEXT PRIMARY KEY, value BIGINT NOT NULL, \
-        finished BIGINT NOT NULL, owner TEXT NOT NULL, fence BIGINT NOT NULL); \
-        CREATE TABLE counter_requests (id TEXT PRIMARY KEY, counter TEXT NOT NULL, \
-        request TEXT NOT NULL, created_at BIGINT NOT NULL, answered_at BIGINT NOT NULL, \
-        answer TEXT NOT NULL);",
+        "CREATE TABLE counters (id TEXT PRIMARY KEY, value BIGINT NOT NULL, finished BIGINT NOT NULL, \
+        owner TEXT NOT NULL, fence BIGINT NOT NULL); \
+        CREATE TABLE counter_requests (id TEXT PRIMARY KEY, counter TEXT NOT NULL, request TEXT NOT \
+        NULL, created_at BIGINT NOT NULL, answered_at BIGINT NOT NULL, answer TEXT NOT NULL);",
     ),
 }];
 

@@ -37,11 +37,12 @@ const FILE_NAME: &str = "file-name-bin";
 /// The field by which a stream can be resumed.
 const CURSOR: &str = "cursor";
 
-/// A client that comes back says with `Last-Event-ID` what it has.
+/// A client that comes back says with `Last-Event-ID` what it has. Its URL, which an `EventSource` repeats,
+/// may name an older cursor.
 pub(super) fn take_cursor(request: &mut DynamicMessage, headers: &HeaderMap) {
     if let Some(id) = headers.get("last-event-id").and_then(|id| id.to_str().ok())
+        && !id.is_empty()
         && request.get_field_by_name(CURSOR).is_some()
-        && !request.has_field_by_name(CURSOR)
     {
         request.set_field_by_name(CURSOR, Value::String(id.to_owned()));
     }
