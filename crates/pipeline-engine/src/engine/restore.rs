@@ -198,10 +198,6 @@ impl RunState {
         rows: &mut HashMap<String, TaskRow>,
         ix: TaskIx,
     ) -> Result<Vec<TaskIx>, Inconsistent> {
-        let state = self.task(ix).state;
-        if state == TaskState::Pending {
-            return Ok(Vec::new());
-        }
         let prefix = self.task(ix).path.clone();
         let component = self.task(ix).component;
         let mut iterations = Vec::new();
@@ -213,6 +209,16 @@ impl RunState {
             }
             let role = Role::Iteration(number);
             iterations.push(self.restore_task(rows, path, Some(ix), role, component)?);
+        }
+        if self.task(ix).state == TaskState::Pending {
+            // After a retry a loop may wait for its inputs once more. Its iterations go on counting their
+            // attempts when it starts: a number that was used before names the former attempt.
+            let progress = LoopProgress {
+                iterations: iterations.clone(),
+                ..LoopProgress::default()
+            };
+            self.task_mut(ix).progress = (!iterations.is_empty()).then(|| Box::new(progress));
+            return Ok(iterations);
         }
         let items = match self.loop_spec(ix).map(|spec| self.loop_items(ix, spec)) {
             Some(Ok(items)) => items,

@@ -3,6 +3,7 @@
 mod causes;
 mod imports;
 mod outline;
+mod retries;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
