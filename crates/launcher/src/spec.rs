@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 use crate::kfp::{self, Kfp};
 use crate::{AttemptKey, Failure, FailureReason, ReadOnly, words};
 
-/// Bytes from which on the launcher sets a variable: an API server refuses objects of more than 1.5
-/// MiB.
+/// A variable whose value has more bytes is set by the launcher and left out of the pod: an API server
+/// refuses objects of more than 1.5 MiB.
 const LARGE: usize = 16 * 1024;
 
 /// A command and everything around it, placeholders resolved.

@@ -67,8 +67,8 @@ impl Expr {
             "string_value".to_owned(),
             Value::String(values::to_text(value)),
         );
-        // The fields of `google.protobuf.Value`, over which upstream evaluates selectors. A text is in
-        // `string_value` already, and `text_value` keeps it from being put there twice.
+        // The fields of `google.protobuf.Value`, over which upstream evaluates selectors. `text_value`
+        // is not one of them: a text is in `string_value` already.
         let kind = match value {
             Value::Null => "null_value",
             Value::Bool(_) => "bool_value",

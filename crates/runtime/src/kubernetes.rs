@@ -225,7 +225,8 @@ impl KubernetesRuntime {
             .pods(&key.owner)
             .patch(&name, &PatchParams::default(), &patch)
             .await;
-        // The store names the pod already; labels are for people and for the keeper.
+        // The attempt does not need the labels, as the store names its pod. By them, the keeper,
+        // `delete` and people find the pod.
         if let Err(error) = labelled {
             tracing::warn!(name, %key, %error, "a warm pod is not labelled with its attempt");
         }
@@ -301,8 +302,8 @@ fn is_quota(status: &kube::core::Status) -> bool {
     status.message.contains("exceeded quota")
 }
 
-/// Whether the API server would answer the same for ever. A full quota is emptied when others end.
-/// A conflict (409) passes too: of pods that are made at once, all but one meet it at the quota.
+/// Whether the API server would answer the same for ever. A full quota has room again when other pods
+/// end. A conflict (409) passes too: of pods that are made at once, all but one meet it at the quota.
 fn is_final(status: &kube::core::Status) -> bool {
     matches!(status.code, 400 | 403 | 404 | 405 | 413 | 422) && !is_quota(status)
 }
@@ -372,7 +373,7 @@ impl Runtime for KubernetesRuntime {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             site: Site::Cluster,
-            // A pod starts the launcher instead of the image's entry point, which nobody reads.
+            // A pod starts the launcher in place of the image's entry point, which is not looked up.
             entry_points: EntryPoints::Unknown,
             outputs: Destinations::FilesAndStores,
         }
@@ -444,8 +445,8 @@ impl Runtime for KubernetesRuntime {
 
     async fn stop(&self, key: &AttemptKey) -> Result<(), RuntimeError> {
         let remote = self.remote(key)?;
-        // First: a launcher whose pod has to end asks for this mark, and reports a cancellation or
-        // an eviction by it.
+        // First: a launcher whose pod has to end looks for this mark. With it the launcher reports a
+        // cancellation, without it an eviction.
         remote.ask_stop().await.map_err(of_remote(key))?;
         let name = self.pod_of(key, &remote).await?;
         let pods = self.pods(&key.owner);

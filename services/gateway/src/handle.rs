@@ -159,7 +159,8 @@ async fn denied(
         Denied::NoRule if native => no_method(request.uri().path()),
         Denied::NoRule => Status::permission_denied("there is no rule for this request"),
     };
-    // The body is not read: it may be a stream without end, and over HTTP/2 the connection goes on.
+    // The body of a gRPC call is not read: it may be a stream without end, and over HTTP/2 the
+    // connection goes on.
     if native {
         return proxy::refused(&status);
     }

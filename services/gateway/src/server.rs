@@ -212,8 +212,8 @@ async fn serve(
         tell(&health, &gateway.upstreams, ServingStatus::NotServing).await;
         tokio::time::sleep(drain).await;
         closing.cancel();
-        // Without `drain_s` it is one process with everything, and somebody stops it by hand: they
-        // do not wait for streams, which never end.
+        // Without `drain_s`, all services are in this process and somebody stops it by hand, who is
+        // not to wait for streams that never end.
         let patience = if drain.is_zero() {
             SHORT_PATIENCE
         } else {

@@ -123,7 +123,7 @@ impl Service for PipelineSvc {
         let packages = packages(config)?;
         let (ctx, inbox) = context(config, common, deps, (root, zone, packages));
         // Before the service listens: `kfp.Client` creates an experiment called `Default` where there
-        // is none, and the name would then be taken when a run without an experiment comes.
+        // is none, and so finds this one. One that a client made would become the default instead.
         app::experiments::prepare_default(&ctx)
             .await
             .map_err(StartError::Experiments)?;
@@ -150,8 +150,8 @@ fn schedules(ctx: &Arc<app::Ctx>, runner: &mut Runner) {
     let (ctx, stop) = (Arc::clone(ctx), runner.stopping());
     let schedules = async move {
         let work = |lead| workers::schedules::fire_while(Arc::clone(&ctx), lead);
-        // Named by the replica: after a crash it gets its own lease back at once,
-        // without waiting for its end.
+        // The replica's id is the holder: after a crash it gets its own lease back at once, without
+        // waiting until the lease has run out.
         let (db, holder) = (ctx.db.clone(), ctx.ownership.member().id().to_owned());
         lead(db, workers::schedules::LEASE, &holder, stop, work).await
     };

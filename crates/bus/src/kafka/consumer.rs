@@ -50,7 +50,7 @@ pub struct ConsumerOptions {
 }
 
 impl ConsumerOptions {
-    /// From the beginning of the topics, five attempts with pauses of one second to one minute.
+    /// From the beginning of the topics; five attempts, with pauses from one second on that double.
     pub fn new(group: impl Into<String>, topics: Vec<String>) -> Self {
         Self {
             group: group.into(),

@@ -40,7 +40,7 @@ impl Step<'_> {
                 self.change(ix).outputs = outputs;
                 self.enter(ix, TaskState::Succeeded);
             }
-            // The run is stopping: this is the end of a command that was stopped, and it is not
+            // The run is stopping: however its command failed, the task counts as cancelled and is not
             // retried.
             Err(failure) if !self.going_on() => {
                 self.change(ix).error = Some(failure.error);
@@ -78,8 +78,8 @@ impl Step<'_> {
         let policy = self.run.spec(ix).and_then(|spec| spec.retry);
         let now = self.now;
         let task = self.change(ix);
-        // Where the launcher vanished, nothing is known of the command: it neither waits nor uses up a
-        // retry of its policy.
+        // A lost attempt says nothing of the command (its launcher vanished, its pod was evicted): the
+        // next one begins at once and uses up no retry of the task's policy.
         let wait = if failure.lost {
             task.lost += 1;
             (task.lost <= LOST_MAX).then_some(Duration::ZERO)

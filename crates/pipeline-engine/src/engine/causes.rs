@@ -89,7 +89,7 @@ impl RunState {
     pub(super) fn final_status(&self, producer: TaskIx) -> Value {
         let task = self.task(producer);
         // The words are those of upstream's metadata store and not of its API: components compare with
-        // `COMPLETE`, as a critical test of upstream does.
+        // `COMPLETE`, as one of upstream's test pipelines does.
         let state = match task.state {
             TaskState::Succeeded | TaskState::Cached => "COMPLETE",
             TaskState::Failed => "FAILED",

@@ -260,7 +260,7 @@ impl Step<'_> {
         let end = match (self.run.phase, self.task(root).state) {
             (RunPhase::Canceling, _) => RunEnd::Canceled,
             (RunPhase::Running, TaskState::Succeeded) => RunEnd::Succeeded,
-            // A run whose time was up has failed, whatever became of its root.
+            // The root did not succeed, or the run's time was up, whatever became of its root.
             _ => RunEnd::Failed,
         };
         if self.run.phase == RunPhase::Expiring {

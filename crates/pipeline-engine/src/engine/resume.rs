@@ -27,7 +27,7 @@ impl Step<'_> {
             return;
         };
         self.reopen(ix);
-        // It was cancelled before it started, so it has no tasks yet.
+        // A DAG that was restored has no first child if its plan has no tasks. Starting it ends it.
         let Some(first) = self.task(ix).children else {
             return self.start_dag(ix);
         };

@@ -126,7 +126,7 @@ pub(crate) fn build(
                 .map(|(name, spec)| (format!("components.{name}"), spec)),
         )
         .collect();
-    // Before the bodies: these check that inputs which are not optional are given.
+    // Before the bodies, which check that every input is given that is not optional.
     used::relax(&source, &mut components);
     let mut bodies = Vec::with_capacity(specs.len());
     for ((place, spec), own) in specs.iter().zip(&components) {

@@ -14,8 +14,8 @@ use super::verdict::{Verdict, judge, waits_for};
 use super::{KubernetesRuntime, fail, gone, logs, objects, of_remote};
 use crate::RuntimeError;
 
-/// After this long a pod that has not begun says what it waits for. Where nothing is to be pulled,
-/// a container is there sooner.
+/// After this long it is told what a pod that has not begun waits for. A container for which nothing
+/// has to be pulled starts sooner.
 const LONG: Duration = Duration::from_secs(5);
 
 impl KubernetesRuntime {

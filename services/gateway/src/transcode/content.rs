@@ -116,7 +116,7 @@ pub(super) async fn respond(
             response.headers_mut().insert(name, value);
         }
     };
-    // The type comes from whoever made the content; one with a line break is refused here.
+    // The type comes from the service; one that cannot be a header is an error.
     let kind = HeaderValue::from_str(kind).map_err(broken_message)?;
     set(CONTENT_TYPE, Some(kind));
     set(

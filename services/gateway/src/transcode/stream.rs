@@ -141,7 +141,8 @@ fn events(
                 .data(status_json(&status, &contracts).to_string()),
         })
     });
-    // Clients tell by it an end from a broken connection, after which a browser connects again.
+    // Browsers connect again after every end of a stream. By this event a client knows that nothing
+    // more comes, and that the connection did not break.
     let end = stream::iter([Ok(Event::default().event("end").data("{}"))]);
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
     Sse::new(events.chain(end))

@@ -153,7 +153,7 @@ fn body(content_type: &str, bytes: bytes::Bytes) -> HttpBody {
 
 /// A value as it is read: JSON, in parts.
 fn json_parts(value: &Value) -> BodyStream {
-    // Far below what a message may have, however large the value is.
+    // Each part is far below the limit of a message, however large the value is.
     const PART: usize = 256 * 1024;
     let bytes = bytes::Bytes::from(value.to_string());
     let parts = (0..bytes.len()).step_by(PART).map(move |start| {

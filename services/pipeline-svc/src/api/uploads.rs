@@ -26,7 +26,7 @@ impl UploadService for Api {
         let caller = caller(&request)?;
         let given = request.into_inner();
         let file = read(given.filename.clone(), given.content).await?;
-        // As upstream, a file that comes without a name is called as the file, its ending included.
+        // As upstream, without a name the name of the file is taken, its ending included.
         let named = !given.name.is_empty() || !given.display_name.is_empty();
         let create = CreatePipeline {
             name: if named { given.name } else { given.filename },

@@ -230,8 +230,8 @@ pub(super) async fn add(
         index: instance.index,
     };
     let mut run = new_run(checked, experiment, instance, now);
-    // `check` has seen the others: to measure all values again costs time
-    // inside the write transaction.
+    // `check` has measured the values. Measuring takes time inside the write transaction, so it is done
+    // again only if a macro made a value longer.
     let grown = run_parameters::expand_macros(&mut run.parameters, &macros);
     if grown {
         check_sizes(&run.parameters, ctx.settings.values)?;

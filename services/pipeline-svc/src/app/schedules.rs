@@ -91,8 +91,8 @@ pub(crate) async fn fire(
     let Some(run) = found.filter(|run| run.enabled) else {
         return Ok(0);
     };
-    // Without the lock, since what runs are made of never changes once the schedule is stored. `make`
-    // reads again what may change.
+    // Without the lock, since the source, the parameters and the trigger of a schedule never change once
+    // it is stored. `make` reads again what may change.
     let made = match prepare(ctx, scope, &run).await {
         Ok((schedule, checked)) => make(ctx, scope, id, &schedule, &checked).await,
         Err(error) => Err(error),

@@ -102,7 +102,7 @@ fn parse(bytes: &[u8]) -> Result<SpecFile, Error> {
     let mut pipeline = None;
     let mut platform = None;
     for document in documents {
-        // As upstream, an empty document between others is skipped.
+        // As upstream, an empty document between others is skipped. So are lists and single values.
         let Value::Object(fields) = &document else {
             continue;
         };

@@ -89,6 +89,6 @@ impl RecurringRun {
     }
 }
 
-/// Bytes of a recurring run's name: a hyphen and a number of at most 19 digits follow it in the names
-/// of its runs, which have [`RUN_NAME_MAX`].
+/// Bytes of a recurring run's name. In the names of its runs, which have [`RUN_NAME_MAX`], a hyphen
+/// and an `i64` follow it: 21 bytes at most.
 pub(crate) const NAME_MAX: usize = RUN_NAME_MAX - 21;

@@ -34,7 +34,8 @@ const GET: &str = "SELECT id, pipeline_id, name, display_name, description, code
     (SELECT namespace FROM pipelines WHERE pipelines.id = pipeline_id) AS namespace \
     FROM pipeline_versions WHERE id = $1";
 
-// As upstream: the newest, and of two with the same time the one with the larger id.
+// The newest, as upstream. Of two with the same time, of which upstream takes either, the one with
+// the larger id.
 const LATEST: &str = "SELECT id, pipeline_id, name, display_name, description, code_source_url, \
     package_url, tags, status, spec_digest, created_at, event_sequence, created_by FROM pipeline_versions \
     WHERE pipeline_id = $1 ORDER BY created_at DESC, id DESC LIMIT 1";

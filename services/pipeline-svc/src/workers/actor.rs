@@ -112,7 +112,8 @@ impl Actor {
         };
         let limit = loaded.state.plan().run_timeout?;
         let started = loaded.run.running_since()?;
-        // A run that is stopping is past its deadline, and a wait of zero would end again and again.
+        // Only while it runs: a run that stops because its time was up is past its deadline, and a
+        // wait of zero would end again and again.
         let running = loaded.state.phase() == RunPhase::Running;
         running.then(|| limit.saturating_sub(self.ctx.clock.now().since(started)))
     }
@@ -138,8 +139,8 @@ impl ferroflow_ownership::Actor for Actor {
     }
 
     async fn load(&mut self) -> Result<(), Error> {
-        // This ends those who watch, and not the attempts, which live outside of this process: the
-        // effects that `restore` repeats find them again.
+        // This ends the helpers that watch attempts, and not the attempts, which run outside of this
+        // process: the effects that `restore` repeats find them again.
         self.helpers.abort_all();
         self.granted.clear();
         let mut tx = self.ctx.db.begin_read().await?;
@@ -220,8 +221,9 @@ impl ferroflow_ownership::Actor for Actor {
             Request::Cancel => self.step(vec![Event::Cancel], Vec::new(), stored).await?,
             Request::Retry => self.step(vec![Event::Retry], Vec::new(), stored).await?,
             Request::Delete => {
-                // The stored request is answered by the transaction that deletes. After a crash
-                // between the two, the next driver finds the request and deletes the run.
+                // The stored request is answered by the transaction that deletes, and not by the one
+                // that cancels. After a crash between the two, the next driver finds the request and
+                // deletes the run.
                 if !status.ended() {
                     self.step(vec![Event::Cancel], Vec::new(), None).await?;
                 }

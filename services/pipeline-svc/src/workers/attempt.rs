@@ -310,8 +310,8 @@ pub(super) async fn watch(
     let key = spec.key.clone();
     let notes = runtime.notes();
     let ended = until_known(&key, Some(notes), || async {
-        // Repeated as well: asking twice is asking once, and preparations that failed while the store
-        // was away have to begin anew.
+        // `ensure` is repeated as well: it starts nothing a second time, and preparations that failed
+        // while the store was away have to begin anew.
         runtime.ensure(spec.clone()).await?;
         runtime.observe(&key).await
     });

@@ -61,7 +61,7 @@ pub(super) fn task(
         return None;
     };
     let component = &scope.components[at.0 as usize];
-    // Compilers list most producers of inputs in `dependentTasks`, not all: each source adds its own.
+    // `dependentTasks` need not list every producer of an input: each source adds its own.
     let mut upstream = BTreeSet::new();
     for dependency in &spec.dependent_tasks {
         match scope.order.get(dependency.as_str()) {
@@ -141,7 +141,8 @@ fn parameters(
     let mut parameters = BTreeMap::new();
     for (name, input) in &spec.inputs.parameters {
         let place = format!("{place}.inputs.parameters.{name}");
-        // The SDK's compiler gives inputs that nothing in a DAG uses from inputs that are not there.
+        // The SDK's compiler may fill an unused input of a nested DAG from an input that the DAG around
+        // it does not have (`used`).
         if let Some(parent) = &input.component_input_parameter
             && !scope.own.parameters.contains_key(parent)
             && scope.source.is_unused(&component.name, name)
