@@ -11,7 +11,6 @@ use ferroflow_artifacts::digest::{self, Content};
 use ferroflow_artifacts::stamp;
 use serde_json::Map;
 
-use crate::command::of_io;
 use crate::{
     AttemptSpec, Failure, FailureReason, InputLink, OutputArtifact, Outputs, ProducedArtifact, kfp,
 };
@@ -22,8 +21,9 @@ pub(crate) fn prepare(spec: &AttemptSpec) -> Result<(), Failure> {
     let of_kfp = spec.kfp.iter().flat_map(|kfp| kfp.outputs.files());
     for path in artifacts.chain(of_kfp) {
         if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent)
-                .map_err(|error| of_io(&format!("cannot make {}", parent.display()), &error))?;
+            fs::create_dir_all(parent).map_err(|error| {
+                Failure::of_io(&format!("cannot make {}", parent.display()), &error)
+            })?;
         }
     }
     Ok(())
@@ -37,7 +37,10 @@ pub(crate) fn link(links: &[InputLink]) -> Result<(), Failure> {
         match made {
             // Two inputs may be the same artifact.
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(of_io(&format!("cannot make {}", path.display()), &error));
+                return Err(Failure::of_io(
+                    &format!("cannot make {}", path.display()),
+                    &error,
+                ));
             }
             _ => {}
         }
@@ -95,7 +98,7 @@ pub(crate) fn look_at(
 
 /// The command ended well: what is wrong is what it left, or there is no room for it.
 pub(crate) fn unreadable(name: &str, error: &io::Error) -> Failure {
-    let failure = of_io(&format!("output artifact {name}"), error);
+    let failure = Failure::of_io(&format!("output artifact {name}"), error);
     match failure.reason {
         FailureReason::NoSpace => failure,
         _ => Failure::new(FailureReason::Output, failure.message),

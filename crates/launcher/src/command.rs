@@ -17,7 +17,6 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::control_group::ControlGroup;
 use crate::orders::{Order, Orders};
-use crate::outcome::no_space;
 use crate::{
     AttemptFiles, AttemptKey, AttemptSpec, Failure, FailureReason, Limits, MARK, Surroundings,
     cause, family, words,
@@ -48,7 +47,7 @@ pub(crate) fn execute(
     }
     // Before the command starts: what loses its parent earlier becomes a child of init, and is not
     // found.
-    family::adopt_orphans().map_err(|error| of_io("cannot become a subreaper", &error))?;
+    family::adopt_orphans().map_err(|error| Failure::of_io("cannot become a subreaper", &error))?;
     let (child, echo) = start(spec, files, around)?;
     let because = orders.because;
     let command = Pid::from_child(&child);
@@ -63,7 +62,7 @@ pub(crate) fn execute(
         // is lost to readers, but says nothing of the command.
         let _panicked = echo.join().is_err();
     }
-    let status = status.map_err(|error| of_io("cannot wait for the command", &error))?;
+    let status = status.map_err(|error| Failure::of_io("cannot wait for the command", &error))?;
     // A stop that was asked for is a cancellation, also when the command ended by itself meanwhile.
     let cut = match cut {
         None | Some(Cut::Told) if files.stop_asked() => Some(Cut::Stopped),
@@ -194,7 +193,7 @@ fn start(
         .create(true)
         .append(true)
         .open(files.log())
-        .map_err(|error| of_io("cannot open the log", &error))?;
+        .map_err(|error| Failure::of_io("cannot open the log", &error))?;
     let env = environment(spec, around);
     let words = words::prepare(spec, &env, &files.dir().join("values"))?;
     let Some((program, args)) = words.argv.split_first() else {
@@ -215,10 +214,10 @@ fn start(
         .process_group(0);
     let echo = match around {
         Surroundings::Machine => {
-            limit(&spec.limits).map_err(|error| of_io("cannot set its limits", &error))?;
+            limit(&spec.limits).map_err(|error| Failure::of_io("cannot set its limits", &error))?;
             let errors = log
                 .try_clone()
-                .map_err(|error| of_io("cannot open the log", &error))?;
+                .map_err(|error| Failure::of_io("cannot open the log", &error))?;
             command
                 .current_dir(&spec.working_dir)
                 .stdout(log)
@@ -226,10 +225,11 @@ fn start(
             None
         }
         Surroundings::Container | Surroundings::WarmContainer => {
-            let (reader, writer) = pipe().map_err(|error| of_io("cannot open a pipe", &error))?;
+            let (reader, writer) =
+                pipe().map_err(|error| Failure::of_io("cannot open a pipe", &error))?;
             let errors = writer
                 .try_clone()
-                .map_err(|error| of_io("cannot open a pipe", &error))?;
+                .map_err(|error| Failure::of_io("cannot open a pipe", &error))?;
             command.stdout(writer).stderr(errors);
             Some(std::thread::spawn(move || echo(reader, log)))
         }
@@ -406,15 +406,5 @@ fn start_failed(spec: &AttemptSpec, around: Surroundings, error: &io::Error) -> 
             ),
         );
     }
-    of_io(&format!("cannot start {program:?}"), error)
-}
-
-/// A failure of the file system or the kernel.
-pub(crate) fn of_io(what: &str, error: &io::Error) -> Failure {
-    let reason = if no_space(error) {
-        FailureReason::NoSpace
-    } else {
-        FailureReason::StartFailed
-    };
-    Failure::new(reason, format!("{what}: {error}"))
+    Failure::of_io(&format!("cannot start {program:?}"), error)
 }

@@ -63,7 +63,7 @@ pub(crate) fn signal(signal: Signal) -> io::Result<()> {
 /// # Errors
 /// Names what does not end.
 pub(crate) fn end(group: Option<&ControlGroup>) -> Result<(), Failure> {
-    let failed = |error: io::Error| crate::command::of_io("cannot end what it started", &error);
+    let failed = |error: io::Error| Failure::of_io("cannot end what it started", &error);
     let begun = Instant::now();
     let mut pause = WAITS.0;
     while !all_reaped().map_err(failed)? {

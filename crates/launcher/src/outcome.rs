@@ -108,6 +108,16 @@ impl Failure {
             log_tail: String::new(),
         }
     }
+
+    /// A failure of the file system or the kernel: `what` was not possible.
+    pub fn of_io(what: &str, error: &std::io::Error) -> Self {
+        let reason = if no_space(error) {
+            FailureReason::NoSpace
+        } else {
+            FailureReason::StartFailed
+        };
+        Self::new(reason, format!("{what}: {error}"))
+    }
 }
 
 /// Why an attempt failed, as a stable word.

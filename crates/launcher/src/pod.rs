@@ -201,7 +201,7 @@ async fn attempt(
     stores: &Stores,
     around: Surroundings,
 ) -> Result<Outcome, Failure> {
-    let failed = |error: std::io::Error| crate::command::of_io("cannot begin", &error);
+    let failed = |error: std::io::Error| Failure::of_io("cannot begin", &error);
     std::fs::create_dir_all(files.dir()).map_err(failed)?;
     files.write_spec(spec).map_err(failed)?;
     let started_at = SystemClock.now();
@@ -273,7 +273,7 @@ async fn bring(
     stores: &Stores,
 ) -> Result<(), Failure> {
     let staged = |attempt: u32| folder.join(format!(".ferroflow-{}-{attempt}", key.item));
-    let failed = |error: std::io::Error| crate::command::of_io("cannot keep the content", &error);
+    let failed = |error: std::io::Error| Failure::of_io("cannot keep the content", &error);
     // Earlier attempts may have been killed while they fetched.
     for attempt in 1..=key.attempt {
         transfer::discard(&staged(attempt)).map_err(failed)?;

@@ -48,7 +48,7 @@ pub fn launch(dir: &Path) -> io::Result<()> {
     let prepared = prepared.and_then(|spec| {
         claim.begun.clone()?;
         let what = "its inputs cannot be mounted read-only (set processes.inputs to \"copy\")";
-        mounts::protect(&spec.read_only).map_err(|error| command::of_io(what, &error))
+        mounts::protect(&spec.read_only).map_err(|error| Failure::of_io(what, &error))
     });
     // After the mounts: only a process of one thread can enter a user namespace, and this starts
     // another.
@@ -113,7 +113,7 @@ impl Claim {
         let begun = match files.reserve().and_then(|()| files.mark_started()) {
             Ok(true) => Ok(()),
             Ok(false) => Err(lost(spec, &files)),
-            Err(error) => Err(command::of_io("cannot begin", &error)),
+            Err(error) => Err(Failure::of_io("cannot begin", &error)),
         };
         Ok(Some(Self {
             files,

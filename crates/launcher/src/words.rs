@@ -52,7 +52,7 @@ pub(crate) fn prepare(
     };
     let handed = match &spec.kfp {
         Some(_) => bootstrap::hand_over(&spec.argv, folder)
-            .map_err(|error| crate::command::of_io("cannot write its large values", &error))?,
+            .map_err(|error| Failure::of_io("cannot write its large values", &error))?,
         None => None,
     };
     let Some(handed) = handed else {

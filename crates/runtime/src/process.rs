@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use ferroflow_artifacts::contents::Contents;
 use ferroflow_artifacts::stores::Stores;
 use ferroflow_launcher::{
-    AttemptFiles, AttemptKey, AttemptSpec, Failure, FailureReason, Outcome, OwnerKey, no_space,
+    AttemptFiles, AttemptKey, AttemptSpec, Failure, FailureReason, Outcome, OwnerKey,
 };
 use ferroflow_python_env::PythonEnvs;
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -162,12 +162,7 @@ impl Processes {
             if let Err(error) = self.prepare(spec, &files).await {
                 // A full disk or a folder that cannot be written is the task's failure, with its
                 // reason; if not even that can be written, it is the caller's to try again.
-                let reason = if no_space(&error) {
-                    FailureReason::NoSpace
-                } else {
-                    FailureReason::StartFailed
-                };
-                let failure = Failure::new(reason, format!("cannot prepare the attempt: {error}"));
+                let failure = Failure::of_io("cannot prepare the attempt", &error);
                 return fail(&files, failure).map_err(of_io(&key, "write its report"));
             }
             if read_outcome(&key, &files)?.is_some() {

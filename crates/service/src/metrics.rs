@@ -7,6 +7,7 @@ use std::time::Duration;
 use metrics_exporter_prometheus::{ExporterFuture, PrometheusBuilder, PrometheusHandle};
 
 use crate::runner::{Runner, TaskKind};
+use crate::worker::{Next, Worker, work};
 
 /// Renders every metric of the process.
 #[derive(Clone)]
@@ -49,7 +50,11 @@ impl Metrics {
             let handle = builder
                 .install_recorder()
                 .map_err(|error| unusable(&error))?;
-            keep_up(handle.clone(), runner);
+            let (upkeep, stop) = (Upkeep(handle.clone()), runner.stopping());
+            runner.spawn(TaskKind::Helper, "metrics", async move {
+                work(upkeep, &stop).await;
+                Ok::<(), Infallible>(())
+            });
             return Ok(Self(handle));
         };
         let address: SocketAddr = listen
@@ -80,17 +85,19 @@ impl Metrics {
 
 /// Without a listener of its own, the exporter leaves it to its caller to move samples of histograms into
 /// their buckets. They would pile up where nobody asks for `/metrics`.
-fn keep_up(handle: PrometheusHandle, runner: &mut Runner) {
-    let stop = runner.stopping();
-    runner.spawn(TaskKind::Helper, "metrics", async move {
-        let mut due = tokio::time::interval(UPKEEP);
-        loop {
-            tokio::select! {
-                _ = due.tick() => handle.run_upkeep(),
-                () = stop.cancelled() => return Ok::<(), Infallible>(()),
-            }
-        }
-    });
+struct Upkeep(PrometheusHandle);
+
+impl Worker for Upkeep {
+    type Error = Infallible;
+
+    fn name(&self) -> &'static str {
+        "metrics"
+    }
+
+    async fn tick(&mut self) -> Result<Next, Infallible> {
+        self.0.run_upkeep();
+        Ok(Next::After(UPKEEP))
+    }
 }
 
 fn answer(answering: ExporterFuture, runner: &mut Runner) {

@@ -131,6 +131,22 @@ impl KafkaConfig {
         Ok(client)
     }
 
+    /// What every producer starts from: messages are stored in order, each once, by all in-sync replicas.
+    ///
+    /// # Errors
+    /// As [`KafkaConfig::client`].
+    pub(crate) fn producer(&self) -> Result<ClientConfig, KafkaError> {
+        let mut client = self.client()?;
+        client
+            // Keeps the order of a partition when a request is sent again, with several under way.
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            // The client's own limit is 1 MB. What is too large is for the brokers to say: what a topic took
+            // must be taken by that of its dead letters and back, and their limit can be raised meanwhile.
+            .set("message.max.bytes", "100000000");
+        Ok(client)
+    }
+
     fn protocol(&self) -> Result<Protocol, KafkaError> {
         let given = self.security_protocol.as_deref().unwrap_or("plaintext");
         let known = PROTOCOLS.into_iter().find(|known| known.name == given);

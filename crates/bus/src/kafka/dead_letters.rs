@@ -33,12 +33,7 @@ pub(super) struct DeadLetters {
 impl DeadLetters {
     pub(super) fn new(config: &KafkaConfig, group: &str) -> Result<Self, KafkaError> {
         let producer = config
-            .client()?
-            .set("enable.idempotence", "true")
-            .set("acks", "all")
-            // What its own topic takes must not fail here at the client's limit of 1 MB; the brokers'
-            // decides.
-            .set("message.max.bytes", "100000000")
+            .producer()?
             .set("message.timeout.ms", PATIENCE.as_millis().to_string())
             .create()?;
         Ok(Self {

@@ -29,11 +29,7 @@ fn group_of(topic: &str) -> String {
 /// whatever the brokers refuse.
 pub async fn redrive(config: &KafkaConfig, topic: &str) -> Result<u64, KafkaError> {
     let producer: FutureProducer = config
-        .client()?
-        .set("enable.idempotence", "true")
-        .set("acks", "all")
-        // What the topic of dead letters took must not fail at the client's limit of 1 MB.
-        .set("message.max.bytes", "100000000")
+        .producer()?
         .set("message.timeout.ms", PATIENCE.as_millis().to_string())
         .create()?;
     let consumer: BaseConsumer = config

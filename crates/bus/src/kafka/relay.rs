@@ -77,17 +77,12 @@ impl KafkaRelay {
     /// # Errors
     /// Settings that cannot be used, and a log that cannot be read.
     pub async fn open(config: &KafkaConfig, bus: Bus) -> Result<Self, KafkaError> {
-        let mut client = config.client()?;
+        let mut client = config.producer()?;
         client
-            // Keeps the order of a partition when a request is sent again, with several under way.
-            .set("enable.idempotence", "true")
-            .set("acks", "all")
             .set("compression.type", "lz4")
             .set("linger.ms", "5")
             // Never given up: a message that is dropped would let a later one of its key pass.
             .set("message.timeout.ms", "0")
-            // What is too large is for the brokers to say: their limit can be raised meanwhile.
-            .set("message.max.bytes", "100000000")
             .set("queue.buffering.max.kbytes", "65536");
         let producer = ThreadedProducer::from_config_and_context(&client, Reports)?;
         let db = bus.db().clone();

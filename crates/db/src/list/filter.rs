@@ -48,12 +48,15 @@ pub(super) fn filter(
             }
         });
     }
-    let condition = match predicate.operation {
-        Operation::IsSubstring => substring_condition(column, &values, sqlite, conditions),
-        operation => condition(operation, column, *kind, values, conditions),
-    };
-    let condition =
-        condition.ok_or_else(|| wrong(key, "the operation and its value do not fit together"))?;
+    let condition = condition(
+        predicate.operation,
+        column,
+        *kind,
+        values,
+        sqlite,
+        conditions,
+    )
+    .ok_or_else(|| wrong(key, "the operation and its value do not fit together"))?;
     conditions.and(condition);
     Ok(())
 }
@@ -74,24 +77,12 @@ pub(super) fn pattern(part: &str) -> String {
     format!("%{escaped}%")
 }
 
-fn substring_condition(
-    column: &str,
-    values: &[Operand],
-    sqlite: bool,
-    conditions: &mut Conditions,
-) -> Option<String> {
-    let [Operand::Text(part)] = values else {
-        return None;
-    };
-    let place = conditions.bind(Operand::Text(pattern(part)));
-    Some(contains(column, &place, sqlite))
-}
-
 fn condition(
     operation: Operation,
     column: &str,
     kind: Type,
     values: Vec<Operand>,
+    sqlite: bool,
     conditions: &mut Conditions,
 ) -> Option<String> {
     let sign = match operation {
@@ -108,7 +99,13 @@ fn condition(
                 .collect();
             return (!places.is_empty()).then(|| format!("{column} IN ({})", places.join(", ")));
         }
-        Operation::IsSubstring => return None,
+        Operation::IsSubstring => {
+            let [Operand::Text(part)] = values.as_slice() else {
+                return None;
+            };
+            let place = conditions.bind(Operand::Text(pattern(part)));
+            return Some(contains(column, &place, sqlite));
+        }
     };
     // Clients speak of whole seconds, columns hold milliseconds.
     let column = match (kind, operation) {

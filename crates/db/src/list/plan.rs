@@ -138,7 +138,7 @@ impl<'a> Plan<'a> {
         let columns = self.order.columns();
         let columns: Vec<_> = columns.iter().map(|name| format!("{plus}{name}")).collect();
         if let Some(start) = &self.listing.start {
-            let values = self.order.values(start).map_err(Error::from)?;
+            let values = self.order.values(start)?;
             let places: Vec<_> = values
                 .into_iter()
                 .map(|value| conditions.bind(value))

@@ -6,9 +6,7 @@ use std::time::Instant;
 
 use bollard::query_parameters::CreateContainerOptionsBuilder;
 use ferroflow_artifacts::digest;
-use ferroflow_launcher::{
-    AttemptFiles, AttemptKey, AttemptSpec, Failure, FailureReason, OwnerKey, no_space,
-};
+use ferroflow_launcher::{AttemptFiles, AttemptKey, AttemptSpec, Failure, FailureReason, OwnerKey};
 use ferroflow_types::error::chain;
 
 use super::engine::{Refused, persist};
@@ -180,10 +178,5 @@ fn give_to(path: &Path, user: User) -> io::Result<()> {
 }
 
 fn of_folder(error: &io::Error) -> Failure {
-    let reason = if no_space(error) {
-        FailureReason::NoSpace
-    } else {
-        FailureReason::StartFailed
-    };
-    Failure::new(reason, format!("cannot prepare the attempt: {error}"))
+    Failure::of_io("cannot prepare the attempt", error)
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use ferroflow_db::list::{self, Within};
 use ferroflow_db::testing::{TestDb, each_db};
-use ferroflow_db::{Db, DbError};
+use ferroflow_db::{Db, DbError, Migration};
 use ferroflow_pipeline_engine::artifact::Artifact;
 use ferroflow_pipeline_engine::engine::TaskRow;
 use ferroflow_pipeline_engine::engine::task::{Change, TaskState, Values};
@@ -38,6 +38,12 @@ fn here() -> Within {
 /// Every database at hand, each empty.
 pub(crate) async fn databases() -> Vec<TestDb> {
     each_db(MIGRATIONS).await
+}
+
+/// The schema before a migration.
+fn before(name: &str) -> &'static [Migration] {
+    let steps = MIGRATIONS.iter();
+    &MIGRATIONS[..steps.take_while(|step| step.name != name).count()]
 }
 
 pub(crate) fn experiment(name: &str) -> Experiment {

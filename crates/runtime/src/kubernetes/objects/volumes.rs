@@ -243,12 +243,15 @@ fn claimed(name: &str, claim: &str) -> Volume {
 
 /// An object's name as a volume's, which must be a label of 63 characters at most (RFC 1123).
 fn volume_name(object: &str) -> String {
-    let name: String = object.replace('.', "-").chars().take(63).collect();
-    name.trim_end_matches('-').to_owned()
+    cut(&object.replace('.', "-"), 63)
 }
 
 /// The name of a volume whose first choice is taken.
 fn numbered(name: &str, number: usize) -> String {
-    let name: String = name.chars().take(58).collect();
-    format!("{}-{number}", name.trim_end_matches('-'))
+    format!("{}-{number}", cut(name, 58))
+}
+
+fn cut(name: &str, max: usize) -> String {
+    let name: String = name.chars().take(max).collect();
+    name.trim_end_matches('-').to_owned()
 }

@@ -1,16 +1,7 @@
 //! The default experiment: there is one, whoever asks first, and whatever was there before.
 
-use ferroflow_db::Migration;
-
 use super::*;
 use crate::domain::id::ExperimentId;
-
-/// The schema before the default experiment was there from the start.
-fn before() -> &'static [Migration] {
-    let steps = MIGRATIONS.iter();
-    let count = steps.take_while(|step| step.name != "default experiment");
-    &MIGRATIONS[..count.count()]
-}
 
 fn default_experiment(name: &str) -> Experiment {
     Experiment {
@@ -49,7 +40,7 @@ async fn default_of(db: &Db) -> Option<ExperimentId> {
 
 #[tokio::test]
 async fn an_installation_whose_name_is_taken_is_mended() {
-    for former in each_db(before()).await {
+    for former in each_db(before("default experiment")).await {
         println!("on {}", former.kind);
         let (taken, other) = (experiment("Default"), experiment("other"));
         put_before(&former.db, &taken).await;
@@ -72,7 +63,7 @@ async fn an_installation_whose_name_is_taken_is_mended() {
 
 #[tokio::test]
 async fn an_installation_that_has_one_keeps_it() {
-    for former in each_db(before()).await {
+    for former in each_db(before("default experiment")).await {
         println!("on {}", former.kind);
         let first = default_experiment("Default");
         put_before(&former.db, &first).await;

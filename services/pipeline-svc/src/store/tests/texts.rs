@@ -1,15 +1,8 @@
 //! Runs that are found by a part of a text.
 
-use ferroflow_db::{Migration, Read as _};
+use ferroflow_db::Read as _;
 
 use super::*;
-
-/// The schema before texts had an index.
-fn before() -> &'static [Migration] {
-    let steps = MIGRATIONS.iter();
-    let count = steps.take_while(|step| step.name != "texts of runs");
-    &MIGRATIONS[..count.count()]
-}
 
 /// The names of the runs whose `key` contains `part`, by their names.
 async fn found(db: &Db, key: &str, part: &str) -> Vec<String> {
@@ -45,7 +38,7 @@ async fn runs_of_former_releases_and_new_ones_are_found_until_they_are_deleted()
         display_name: name.to_owned(),
         ..run(&experiment, 1)
     };
-    for former in each_db(before()).await {
+    for former in each_db(before("texts of runs")).await {
         let told = former.kind;
         let (old, gone) = (named("nightly 1"), named("nightly 2"));
         add(&former.db, &[old, gone.clone(), named("other")]).await;
