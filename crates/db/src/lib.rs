@@ -159,14 +159,14 @@ pub struct WriteTx {
 }
 
 enum Writing {
-    Sqlite(sqlite::Savepoint),
+    Sqlite(sqlite::Member),
     Postgres(Transaction<'static, Any>),
 }
 
 impl Read for WriteTx {
     fn conn(&mut self) -> &mut AnyConnection {
         match &mut self.inner {
-            Writing::Sqlite(savepoint) => savepoint.conn(),
+            Writing::Sqlite(member) => member.conn(),
             Writing::Postgres(tx) => tx,
         }
     }
@@ -202,7 +202,7 @@ impl WriteTx {
         } = self;
         let commit = async move {
             match inner {
-                Writing::Sqlite(savepoint) => savepoint.commit().await?,
+                Writing::Sqlite(member) => member.commit().await?,
                 Writing::Postgres(tx) => tx.commit().await?,
             }
             for topic in topics {

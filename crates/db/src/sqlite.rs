@@ -1,9 +1,10 @@
 //! SQLite: readers as many as like, one writer with group commit.
 //!
 //! A commit costs a flush to disk. Writers that wait while one is at work share the next flush:
-//! each works inside a savepoint of one open transaction and, when done, hands the connection to
-//! the next in line; the flush comes after those who waited (or after [`GROUP_MAX`]), and only then
-//! do their `commit()` calls return. A writer that gives up rolls back to its own savepoint.
+//! each works in one open transaction and, when done, hands the connection to the next in line; the
+//! flush comes after those who waited (or after [`GROUP_MAX`]), and only then do their `commit()`
+//! calls return. A writer that gives up rolls back what it did: the whole transaction when nobody
+//! wrote before it, else to a savepoint of its own, which costs SQLite a copy of each page it changes.
 //!
 //! Invariants: nobody reads what is not committed (readers have connections of their own); a failed
 //! commit fails every writer of the group; a dropped writer never blocks the next.
@@ -44,18 +45,19 @@ struct State {
     path: String,
     conn: Option<AnyConnection>,
     group: Option<Group>,
-    /// A savepoint was dropped before it was released.
+    /// A writer gave up: what it did must be undone.
     dirty: bool,
 }
 
 struct Group {
+    /// Writers that are done; the one at work has a savepoint if there are any.
     members: usize,
     fate: watch::Sender<Fate>,
 }
 
-/// A transaction of one writer: a savepoint inside the transaction of the group.
-pub(crate) struct Savepoint {
-    /// None once it is released.
+/// What one writer does in the transaction of the group.
+pub(crate) struct Member {
+    /// None once it is done.
     state: Option<OwnedMutexGuard<State>>,
     writer: Arc<Writer>,
 }
@@ -122,33 +124,40 @@ impl Drop for Wanted<'_> {
 }
 
 impl Writer {
-    /// Waits for the connection and opens a savepoint on it.
-    pub(crate) async fn begin(self: Arc<Self>) -> Result<Savepoint, DbError> {
+    /// Waits for the connection and joins the group on it.
+    pub(crate) async fn begin(self: Arc<Self>) -> Result<Member, DbError> {
         self.wanted.fetch_add(1, Ordering::AcqRel);
         let wanted = Wanted(&self.wanted);
         let state = Arc::clone(&self.state).lock_owned().await;
         drop(wanted);
         // A caller that stops waiting must not stop a statement half way: what the connection is
         // in the middle of would not be known.
-        tokio::spawn(Savepoint::open(state, Arc::clone(&self)))
+        tokio::spawn(Member::open(state, Arc::clone(&self)))
             .await
             .map_err(error::interrupted)?
     }
 }
 
 impl State {
-    /// Makes the connection usable: cleans up after a dropped savepoint, opens the group's transaction.
-    async fn ready(&mut self) -> Result<(), DbError> {
-        if self.dirty {
-            let rolled_back = match &mut self.conn {
-                Some(conn) => roll_back(conn).await,
-                None => Ok(()),
-            };
-            self.dirty = false;
-            if let Err(error) = rolled_back {
-                self.give_up(&error);
-            }
+    /// The connection, if the writer that has it works in a savepoint.
+    fn savepoint(&mut self) -> Option<&mut AnyConnection> {
+        let in_savepoint = self.group.as_ref().is_some_and(|group| group.members > 0);
+        self.conn.as_mut().filter(|_| in_savepoint)
+    }
+
+    /// Undoes what a writer did that gave up.
+    async fn clean_up(&mut self) {
+        if !std::mem::take(&mut self.dirty) {
+            return;
         }
+        if let Err(error) = self.roll_back().await {
+            self.give_up(&error);
+        }
+    }
+
+    /// Makes the connection usable, and opens the group's transaction.
+    async fn ready(&mut self) -> Result<(), DbError> {
+        self.clean_up().await;
         if self.conn.is_none() {
             self.group = None;
             self.conn = Some(connect(&self.path).await?);
@@ -165,9 +174,8 @@ impl State {
 
     /// Flushes if there is something to flush, after cleaning up.
     async fn flush_group(&mut self) {
-        if self.group.is_some() && self.ready().await.is_ok() {
-            self.flush().await;
-        }
+        self.clean_up().await;
+        self.flush().await;
     }
 
     /// Ends the group's transaction and tells its members what became of it.
@@ -187,6 +195,19 @@ impl State {
         group.fate.send_replace(fate);
     }
 
+    async fn roll_back(&mut self) -> Result<(), sqlx::Error> {
+        if let Some(conn) = self.savepoint() {
+            sqlx::query("ROLLBACK TO writer")
+                .execute(&mut *conn)
+                .await?;
+            sqlx::query("RELEASE writer").execute(conn).await?;
+        } else if let Some(conn) = &mut self.conn {
+            self.group = None;
+            sqlx::query("ROLLBACK").execute(conn).await?;
+        }
+        Ok(())
+    }
+
     fn give_up(&mut self, error: &sqlx::Error) {
         self.conn = None;
         if let Some(group) = self.group.take() {
@@ -195,39 +216,30 @@ impl State {
     }
 }
 
-async fn roll_back(conn: &mut AnyConnection) -> Result<(), sqlx::Error> {
-    sqlx::query("ROLLBACK TO writer")
-        .execute(&mut *conn)
-        .await?;
-    sqlx::query("RELEASE writer").execute(&mut *conn).await?;
-    Ok(())
-}
-
-impl Savepoint {
+impl Member {
     pub(crate) fn conn(&mut self) -> &mut AnyConnection {
         let state = self
             .state
             .as_mut()
-            .expect("a savepoint has the connection until it is released");
+            .expect("a writer has the connection until it is done");
         state
             .conn
             .as_mut()
-            .expect("the connection is ready before a savepoint is opened")
+            .expect("the connection is ready before a writer has it")
     }
 
     async fn open(mut state: OwnedMutexGuard<State>, writer: Arc<Writer>) -> Result<Self, DbError> {
         state.ready().await?;
-        let mut savepoint = Self {
+        if let Some(conn) = state.savepoint() {
+            sqlx::query("SAVEPOINT writer").execute(conn).await?;
+        }
+        Ok(Self {
             state: Some(state),
             writer,
-        };
-        sqlx::query("SAVEPOINT writer")
-            .execute(savepoint.conn())
-            .await?;
-        Ok(savepoint)
+        })
     }
 
-    /// Returns once the group that this savepoint belongs to is on disk. Must not be dropped half way.
+    /// Returns once the group that this writer belongs to is on disk. Must not be dropped half way.
     pub(crate) async fn commit(self) -> Result<(), DbError> {
         let mut fate = self.close().await?;
         let problem = match fate.wait_for(|fate| *fate != Fate::Open).await.as_deref() {
@@ -240,12 +252,16 @@ impl Savepoint {
 
     /// Joins the group, and flushes it or sees to it that somebody does.
     async fn close(mut self) -> Result<watch::Receiver<Fate>, DbError> {
-        sqlx::query("RELEASE writer").execute(self.conn()).await?;
+        let state = self.state.as_mut();
+        let state = state.expect("a writer has the connection until it is done");
+        if let Some(conn) = state.savepoint() {
+            sqlx::query("RELEASE writer").execute(conn).await?;
+        }
         let mut state = self
             .state
             .take()
-            .expect("a savepoint has the connection until it is released");
-        let group = state.group.as_mut().expect("a savepoint is inside a group");
+            .expect("a writer has the connection until it is done");
+        let group = state.group.as_mut().expect("a writer is in a group");
         group.members += 1;
         let members = group.members;
         let fate = group.fate.subscribe();
@@ -260,7 +276,7 @@ impl Savepoint {
     }
 }
 
-impl Drop for Savepoint {
+impl Drop for Member {
     fn drop(&mut self) {
         let Some(mut state) = self.state.take() else {
             return;

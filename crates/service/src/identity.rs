@@ -4,13 +4,17 @@
 //! (RFC 7519, RFC 8037), one audience per service, valid for [`LIFETIME_S`].
 
 mod pem;
+mod verified;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use ferroflow_types::{Access, Caller, Namespace, Principal};
+use ferroflow_types::time::SystemClock;
+use ferroflow_types::{Access, Caller, Clock as _, Namespace, Principal};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
+
+use self::verified::Verified;
 
 /// The metadata key that carries the token.
 pub const HEADER: &str = "x-ff-identity";
@@ -54,6 +58,7 @@ pub struct Signer {
 pub struct Verifier {
     key: Arc<DecodingKey>,
     validation: Arc<Validation>,
+    verified: Arc<Mutex<Verified>>,
 }
 
 /// A pair of keys: of this process alone and never written down, or shared by several processes.
@@ -136,6 +141,7 @@ impl PublicKey {
         Verifier {
             key: Arc::new(key),
             validation: Arc::new(validation),
+            verified: Arc::default(),
         }
     }
 }
@@ -168,29 +174,34 @@ impl Signer {
 impl Verifier {
     /// Who calls and what they may, if the token is good.
     pub fn verify(&self, token: &str) -> Result<Caller, IdentityError> {
+        let now = SystemClock.now().seconds();
+        let verified = || self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(caller) = verified().caller(token, now) {
+            return Ok(caller);
+        }
         let data = jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation)
             .map_err(|error| IdentityError(error.to_string()))?;
         let Claims {
             sub,
             groups,
             namespaces,
+            exp,
             ..
         } = data.claims;
-        Ok(Caller {
+        let caller = Caller {
             principal: Principal {
                 subject: sub,
                 groups,
             },
             access: namespaces.map_or(Access::SingleUser, Access::Namespaces),
-        })
+        };
+        verified().remember(token, &caller, exp, now);
+        Ok(caller)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use ferroflow_types::Clock as _;
-    use ferroflow_types::time::SystemClock;
-
     use super::*;
 
     #[test]
