@@ -8,7 +8,7 @@ fn main() -> Result<(), AnyError> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
     println!("cargo::rerun-if-changed={}", root.display());
     let mut files = Vec::new();
-    collect(&root, &mut files)?;
+    collect_protos(&root, &mut files)?;
     // Folders are read in no order, and the same sources must give the same set.
     files.sort();
 
@@ -31,11 +31,11 @@ fn main() -> Result<(), AnyError> {
     Ok(())
 }
 
-fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), AnyError> {
+fn collect_protos(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), AnyError> {
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
         if path.is_dir() {
-            collect(&path, files)?;
+            collect_protos(&path, files)?;
         } else if path.extension().is_some_and(|ending| ending == "proto") {
             files.push(path);
         }

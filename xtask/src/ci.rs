@@ -11,7 +11,7 @@ use crate::shell::{build, build_for_debugging, build_static, cargo, program, roo
 use crate::{picture, python, real_parts, testbed};
 
 /// CI begins no further tests on real parts after that time.
-const LAST_BEGIN: Duration = Duration::from_mins(45);
+const START_DEADLINE: Duration = Duration::from_mins(45);
 
 /// With it, a machine on which no real part can be started fails CI.
 const REQUIRED: &str = "FERROFLOW_CI_REQUIRES_PARTS";
@@ -82,11 +82,11 @@ fn test(ferroflow: &Path) -> anyhow::Result<()> {
 
 /// What CI runs: what needs no servers, checks, then what needs them where they can be had.
 pub(crate) fn ci() -> anyhow::Result<()> {
-    let end = Instant::now() + LAST_BEGIN;
-    if let Some(obstacle) = real_parts::obstacle() {
+    let end = Instant::now() + START_DEADLINE;
+    if let Some(missing) = real_parts::missing_prerequisite() {
         test(&build()?)?;
         checks()?;
-        println!("not run: tests on real parts ({obstacle})");
+        println!("not run: tests on real parts ({missing})");
         return Ok(());
     }
     // Both tiers share what is built: the programs for images, and the tests. Those have no TLS for

@@ -16,21 +16,21 @@ pub(crate) const UNREACHABLE: &str =
     "the commit of the former version is not in this clone: git fetch --unshallow";
 
 /// Where it is kept, outside the checkout.
-fn place() -> anyhow::Result<PathBuf> {
+fn cache_path() -> anyhow::Result<PathBuf> {
     let home = std::env::home_dir().context("there is no home folder")?;
     let cache = home.join(".cache/ferroflow-former").join(COMMIT);
     Ok(cache.join("ferroflow"))
 }
 
 /// The program, if it was built before.
-pub(crate) fn kept() -> anyhow::Result<Option<PathBuf>> {
-    Ok(Some(place()?).filter(|kept| kept.exists()))
+pub(crate) fn cached() -> anyhow::Result<Option<PathBuf>> {
+    Ok(Some(cache_path()?).filter(|cached| cached.exists()))
 }
 
 /// Builds it once; `None` in a clone that does not reach back so far.
 pub(crate) fn binary() -> anyhow::Result<Option<PathBuf>> {
-    if let Some(kept) = kept()? {
-        return Ok(Some(kept));
+    if let Some(cached) = cached()? {
+        return Ok(Some(cached));
     }
     let commit = format!("{COMMIT}^{{commit}}");
     let mut known = program("git", &["cat-file", "-e", &commit]);
@@ -47,14 +47,14 @@ pub(crate) fn binary() -> anyhow::Result<Option<PathBuf>> {
     // program's name is replaced by the next build of this version.
     let features = "ferroflow/kafka-tls";
     let built = build_static_in(sources.path(), "quick", &["ferroflow"], features)?;
-    let kept = place()?;
-    let part = kept.with_extension("part");
-    if let Some(cache) = kept.parent() {
+    let cached = cache_path()?;
+    let part = cached.with_extension("part");
+    if let Some(cache) = cached.parent() {
         fs::create_dir_all(cache)?;
     }
     fs::copy(built.join("ferroflow"), &part)?;
-    fs::rename(part, &kept)?;
-    Ok(Some(kept))
+    fs::rename(part, &cached)?;
+    Ok(Some(cached))
 }
 
 /// Builds it and says where it is.

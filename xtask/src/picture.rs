@@ -30,10 +30,10 @@ pub(crate) fn check() -> anyhow::Result<()> {
 
 impl Picture {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
-        let drawn = draw(&reduced(&graph(&metadata()?)));
+        let drawn = draw(&transitive_reduction(&graph(&metadata()?)));
         let path = root().join(FILE);
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {FILE}"))?;
-        let found = replaced(&text, &drawn)?;
+        let found = replace_picture(&text, &drawn)?;
         if self.check {
             anyhow::ensure!(
                 found == text,
@@ -46,16 +46,16 @@ impl Picture {
 }
 
 fn metadata() -> anyhow::Result<Value> {
-    let told = Command::new(env!("CARGO"))
+    let output = Command::new(env!("CARGO"))
         .args(["metadata", "--no-deps", "--format-version", "1"])
         .current_dir(root())
         .output()?;
     anyhow::ensure!(
-        told.status.success(),
+        output.status.success(),
         "cargo metadata: {}",
-        String::from_utf8_lossy(&told.stderr)
+        String::from_utf8_lossy(&output.stderr)
     );
-    Ok(serde_json::from_slice(&told.stdout)?)
+    Ok(serde_json::from_slice(&output.stdout)?)
 }
 
 fn graph(metadata: &Value) -> Graph {
@@ -67,9 +67,9 @@ fn graph(metadata: &Value) -> Graph {
                 .iter()
                 .any(|part| path.contains(part))
         };
-        let place = package["manifest_path"].as_str().unwrap_or_default();
-        let place = place.strip_prefix(&*root().to_string_lossy());
-        if !place.is_some_and(is_ours) {
+        let path = package["manifest_path"].as_str().unwrap_or_default();
+        let path = path.strip_prefix(&*root().to_string_lossy());
+        if !path.is_some_and(is_ours) {
             continue;
         }
         let needs = list(&package["dependencies"]);
@@ -88,7 +88,7 @@ fn short(name: &Value) -> Option<String> {
 }
 
 /// Without the edges that follow from others.
-fn reduced(graph: &Graph) -> Graph {
+fn transitive_reduction(graph: &Graph) -> Graph {
     let mut reduced = Graph::new();
     for (package, needs) in graph {
         let beyond: BTreeSet<_> = needs
@@ -129,7 +129,7 @@ fn draw(graph: &Graph) -> String {
     text
 }
 
-fn replaced(text: &str, drawn: &str) -> anyhow::Result<String> {
+fn replace_picture(text: &str, drawn: &str) -> anyhow::Result<String> {
     let marked = text.split_once(BEGIN).and_then(|(before, rest)| {
         let (_, after) = rest.split_once(END)?;
         Some(format!("{before}{BEGIN}{drawn}{END}{after}"))
@@ -161,7 +161,7 @@ mod tests {
             ("types", &[]),
         ]);
 
-        let drawn = draw(&reduced(&graph));
+        let drawn = draw(&transitive_reduction(&graph));
 
         assert_eq!(
             drawn,
@@ -173,10 +173,10 @@ mod tests {
     fn only_the_marked_part_of_the_file_changes() {
         let text = format!("# Map\n{BEGIN}old\n{END}rest\n");
 
-        let found = replaced(&text, "new\n").unwrap();
+        let found = replace_picture(&text, "new\n").unwrap();
 
         assert_eq!(found, format!("# Map\n{BEGIN}new\n{END}rest\n"));
-        assert_eq!(replaced(&found, "new\n").unwrap(), found);
-        assert!(replaced("# Map\n", "new\n").is_err());
+        assert_eq!(replace_picture(&found, "new\n").unwrap(), found);
+        assert!(replace_picture("# Map\n", "new\n").is_err());
     }
 }

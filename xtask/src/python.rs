@@ -11,7 +11,7 @@ use indicatif::ProgressBar;
 use crate::shell::run;
 
 /// Lines that are told when an installation fails.
-const TOLD_MAX: usize = 20;
+const LAST_LINES_MAX: usize = 20;
 
 /// A venv in `folder` with the requirements of `file`; its interpreter. Made once per content of
 /// the file.
@@ -64,7 +64,7 @@ fn show(command: &mut Command) -> anyhow::Result<()> {
             eprintln!("  {line}");
         }
         last.push_back(line.to_owned());
-        last.drain(..last.len().saturating_sub(TOLD_MAX));
+        last.drain(..last.len().saturating_sub(LAST_LINES_MAX));
     }
     let status = child.wait()?;
     progress.finish_and_clear();
@@ -84,9 +84,9 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", "seq 1 40; echo Collecting nothing; exit 3"]);
 
-        let said = show(&mut command).unwrap_err().to_string();
+        let message = show(&mut command).unwrap_err().to_string();
 
-        assert!(said.contains("\n40\nCollecting nothing"), "{said}");
-        assert!(!said.contains("\n20\n"), "{said}");
+        assert!(message.contains("\n40\nCollecting nothing"), "{message}");
+        assert!(!message.contains("\n20\n"), "{message}");
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use crate::shell::{root, run, target};
-use crate::test_binaries::{Selection, TestBinaries, of, units};
+use crate::test_binaries::{Selection, TestBinaries, tests_of, unit_tests};
 use crate::testbed::{self, Part};
 use crate::{former, python};
 
@@ -21,7 +21,7 @@ struct Group {
     /// Whether CI runs it; all are run by `cargo xtask test --cluster`.
     ci: bool,
     /// Whether its tests run at once: they share a server, but break nothing.
-    at_once: bool,
+    parallel: bool,
 }
 
 const fn group(ci: bool, what: &'static str, tests: &'static [Selection]) -> Group {
@@ -29,7 +29,7 @@ const fn group(ci: bool, what: &'static str, tests: &'static [Selection]) -> Gro
         what,
         tests,
         ci,
-        at_once: false,
+        parallel: false,
     }
 }
 
@@ -39,81 +39,85 @@ const PIPELINES: &str = "services/pipeline-svc";
 /// their part is not there. What breaks parts comes last.
 const GROUPS: &[Group] = &[
     Group {
-        at_once: true,
+        parallel: true,
         ..group(
             true,
             "stores on PostgreSQL",
             &[
-                units(&["store::"]),
-                of(PIPELINES, "lib", &["app::step::"]),
-                of("crates/db", "it", &[]),
-                of("crates/ownership", "lib", &[]),
-                of("crates/bus", "it", &["--skip", "kafka::"]),
-                of("tests/sixth", "it", &[]),
+                unit_tests(&["store::"]),
+                tests_of(PIPELINES, "lib", &["app::step::"]),
+                tests_of("crates/db", "it", &[]),
+                tests_of("crates/ownership", "lib", &[]),
+                tests_of("crates/bus", "it", &["--skip", "kafka::"]),
+                tests_of("tests/sixth", "it", &[]),
             ],
         )
     },
     group(
         true,
         "objects that a real API server takes",
-        &[units(&["kubernetes::"])],
+        &[unit_tests(&["kubernetes::"])],
     ),
     group(
         true,
         "replicas on PostgreSQL",
-        &[of(PIPELINES, "it", &["replicas::", "default_experiment::"])],
+        &[tests_of(
+            PIPELINES,
+            "it",
+            &["replicas::", "default_experiment::"],
+        )],
     ),
     group(
         true,
         "what the former version left",
-        &[of("tests", "it", &["upgrade::a_recorded"])],
+        &[tests_of("tests", "it", &["upgrade::a_recorded"])],
     ),
     group(
         true,
         "the runtime's contract over Docker and Kubernetes, warm pods",
         &[
-            of("crates/launcher", "docker_contract", &[]),
-            of("crates/launcher", "kubernetes_contract", &[]),
-            of("crates/launcher", "warm_pods", &[]),
+            tests_of("crates/launcher", "docker_contract", &[]),
+            tests_of("crates/launcher", "kubernetes_contract", &[]),
+            tests_of("crates/launcher", "warm_pods", &[]),
         ],
     ),
     group(
         true,
         "causes of failures in containers and pods",
-        &[of(PIPELINES, "it", &["causes::"])],
+        &[tests_of(PIPELINES, "it", &["causes::"])],
     ),
     group(
         true,
         "containers, and restarts of Docker",
-        &[of("tests", "cluster", &["docker::"])],
+        &[tests_of("tests", "cluster", &["docker::"])],
     ),
     group(
         true,
         "the chart, replicas in pods, upgrades of what runs",
         &[
-            of("tests", "cluster", &["chart::", "replicas::"]),
-            of("tests", "it", &["upgrade::"]),
+            tests_of("tests", "cluster", &["chart::", "replicas::"]),
+            tests_of("tests", "it", &["upgrade::"]),
         ],
     ),
     group(
         false,
         "compiled pipelines of the ecosystem",
-        &[of("tests", "cluster", &["conformance::"])],
+        &[tests_of("tests", "cluster", &["conformance::"])],
     ),
     group(
         false,
         "Kafka, and restarts of it",
-        &[of("crates/bus", "it", &["kafka::"])],
+        &[tests_of("crates/bus", "it", &["kafka::"])],
     ),
     group(
         false,
         "faults of each part",
-        &[of("tests", "cluster", &["faults::"])],
+        &[tests_of("tests", "cluster", &["faults::"])],
     ),
 ];
 
 /// Why the test bed cannot be on this machine, if so.
-pub(crate) fn obstacle() -> Option<&'static str> {
+pub(crate) fn missing_prerequisite() -> Option<&'static str> {
     let given = Part::ALL
         .iter()
         .all(|part| std::env::var_os(part.variable()).is_some());
@@ -123,7 +127,7 @@ pub(crate) fn obstacle() -> Option<&'static str> {
     if !cfg!(target_os = "linux") || !rustix::process::geteuid().is_root() {
         return Some("the test bed needs Linux and root");
     }
-    let missing = |name: &&str| !testbed::have(name);
+    let missing = |name: &&str| !testbed::is_installed(name);
     if ["go", "java", "apt-get", "perl"].iter().any(missing) {
         return Some("the test bed needs go, java, apt-get and perl");
     }
@@ -137,7 +141,7 @@ const PROGRAMS: [&str; 2] = ["FERROFLOW_BIN", "FERROFLOW_TEST_LAUNCHER"];
 pub(crate) fn up() -> anyhow::Result<Vec<(&'static str, String)>> {
     testbed::up(&Part::ALL)?;
     let programs = testbed::image()?;
-    let mut given = vec![
+    let mut variables = vec![
         (
             "FERROFLOW_BIN",
             programs.join("ferroflow").display().to_string(),
@@ -153,30 +157,30 @@ pub(crate) fn up() -> anyhow::Result<Vec<(&'static str, String)>> {
             testbed::helm()?.display().to_string(),
         ),
     ];
-    if let Some(former) = former::kept()? {
-        given.push(("FERROFLOW_FORMER_BIN", former.display().to_string()));
+    if let Some(former) = former::cached()? {
+        variables.push(("FERROFLOW_FORMER_BIN", former.display().to_string()));
     }
     let databases = std::env::var_os(Part::Postgres.variable()).is_none();
     if databases {
-        given.push(("FERROFLOW_TEST_POD_DATABASE", testbed::database_for_pods()?));
+        variables.push(("FERROFLOW_TEST_POD_DATABASE", testbed::database_for_pods()?));
     }
     // Programs were built just now; one of the environment may be older.
-    given.retain(|(name, _)| PROGRAMS.contains(name) || std::env::var_os(name).is_none());
+    variables.retain(|(name, _)| PROGRAMS.contains(name) || std::env::var_os(name).is_none());
     let ours = std::env::var_os(Part::Kubernetes.variable()).is_none();
     if ours {
         let us = std::env::current_exe()?.display().to_string();
-        given.push(("FERROFLOW_TEST_RESTART", us));
-        given.push(("FERROFLOW_TEST_ADDRESS", testbed::address()?));
+        variables.push(("FERROFLOW_TEST_RESTART", us));
+        variables.push(("FERROFLOW_TEST_ADDRESS", testbed::address()?));
     }
     for part in Part::ALL {
         if std::env::var_os(part.variable()).is_none() {
-            given.push((part.variable(), part.address()?));
+            variables.push((part.variable(), part.address()?));
             if part == Part::Kafka {
-                given.extend(testbed::secure_kafka()?);
+                variables.extend(testbed::secure_kafka()?);
             }
         }
     }
-    Ok(given)
+    Ok(variables)
 }
 
 /// Everything that needs real parts.
@@ -186,56 +190,56 @@ pub(crate) fn test() -> anyhow::Result<()> {
     if former::binary()?.is_none() {
         println!("not run: tests of upgrades ({})", former::UNREACHABLE);
     }
-    let given = up().context("the parts that tests need cannot be had")?;
-    test_until(&given, None)
+    let variables = up().context("the parts that tests need cannot be had")?;
+    test_until(&variables, None)
 }
 
 /// The same for CI where there is an `end`: its groups only, without TLS of Kafka, and none is begun
 /// after that time; what was left out is said.
 pub(crate) fn test_until(
-    given: &[(&'static str, String)],
+    variables: &[(&'static str, String)],
     end: Option<Instant>,
 ) -> anyhow::Result<()> {
-    let late = || end.is_some_and(|end| Instant::now() > end);
-    let (mut left, mut whole) = (Vec::new(), Vec::new());
+    let is_late = || end.is_some_and(|end| Instant::now() > end);
+    let (mut not_run, mut cluster_only) = (Vec::new(), Vec::new());
     let features: &[&str] = if end.is_some() { &[] } else { &FEATURES };
     let binaries = TestBinaries::build(features)?;
-    let mut given = given.to_vec();
-    given.push(("FERROFLOW_TEST_REQUIRE", "postgres".to_owned()));
+    let mut variables = variables.to_vec();
+    variables.push(("FERROFLOW_TEST_REQUIRE", "postgres".to_owned()));
     for group in GROUPS {
         if end.is_some() && !group.ci {
-            whole.push(group.what);
+            cluster_only.push(group.what);
             continue;
         }
-        if late() {
-            left.push(group.what);
+        if is_late() {
+            not_run.push(group.what);
             continue;
         }
         println!("tests on real parts: {}", group.what);
         let begun = Instant::now();
         // One at a time: what one test kills, another one may need.
-        let alone = ["--nocapture", "--test-threads", "1"];
-        let flags = if group.at_once {
-            &alone[..1]
+        let serial_flags = ["--nocapture", "--test-threads", "1"];
+        let flags = if group.parallel {
+            &serial_flags[..1]
         } else {
-            &alone[..]
+            &serial_flags[..]
         };
-        let tested = binaries.run(group.tests, flags, &given);
+        let tested = binaries.run(group.tests, flags, &variables);
         tested.with_context(|| format!("tests on real parts: {}", group.what))?;
         println!("{}: passed in {}", group.what, minutes(begun.elapsed()));
     }
-    if late() {
-        left.push("stock clients of Kafka");
+    if is_late() {
+        not_run.push("stock clients of Kafka");
     } else {
-        stock_kafka_clients(&given)?;
+        stock_kafka_clients(&variables)?;
     }
-    if !left.is_empty() {
-        println!("not run, there was no time left: {}", left.join("; "));
+    if !not_run.is_empty() {
+        println!("not run, there was no time left: {}", not_run.join("; "));
     }
-    if !whole.is_empty() {
+    if !cluster_only.is_empty() {
         println!(
             "left to `cargo xtask test --cluster`: {}; TLS of Kafka",
-            whole.join("; ")
+            cluster_only.join("; ")
         );
     }
     Ok(())
@@ -245,7 +249,7 @@ fn minutes(time: Duration) -> String {
     format!("{}:{:02} min", time.as_secs() / 60, time.as_secs() % 60)
 }
 
-fn stock_kafka_clients(given: &[(&'static str, String)]) -> anyhow::Result<()> {
+fn stock_kafka_clients(variables: &[(&'static str, String)]) -> anyhow::Result<()> {
     let tests = root().join("tests/kafka_events");
     let folder = target().join("kafka-env");
     let python = python::environment(&folder, &tests.join("requirements.txt"))?;
@@ -255,7 +259,7 @@ fn stock_kafka_clients(given: &[(&'static str, String)]) -> anyhow::Result<()> {
     run(pytest
         .arg(tests)
         .current_dir(root())
-        .envs(given.iter().cloned()))
+        .envs(variables.iter().cloned()))
 }
 
 #[cfg(test)]
@@ -315,7 +319,7 @@ mod tests {
 
     #[test]
     fn ci_runs_every_store_on_postgresql() {
-        let group = GROUPS.iter().find(|group| group.ci && group.at_once);
+        let group = GROUPS.iter().find(|group| group.ci && group.parallel);
         let stores = group.unwrap().tests;
         for file in [
             "services/pipeline-svc/src/store/tests.rs",

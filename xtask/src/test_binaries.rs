@@ -55,7 +55,7 @@ impl Selection {
 }
 
 /// Unit tests of every package.
-pub(crate) const fn units(arguments: &'static [&'static str]) -> Selection {
+pub(crate) const fn unit_tests(arguments: &'static [&'static str]) -> Selection {
     Selection {
         package: None,
         target: "lib",
@@ -64,7 +64,7 @@ pub(crate) const fn units(arguments: &'static [&'static str]) -> Selection {
 }
 
 /// Tests in one binary of a package.
-pub(crate) const fn of(
+pub(crate) const fn tests_of(
     package: &'static str,
     target: &'static str,
     arguments: &'static [&'static str],
@@ -106,13 +106,13 @@ impl TestBinaries {
     }
 
     fn select(&self, selection: &Selection) -> Vec<&TestBinary> {
-        let is = |binary: &&TestBinary| {
+        let matches = |binary: &&TestBinary| {
             selection.target == binary.target
                 && selection
                     .package
                     .is_none_or(|package| package == binary.package)
         };
-        self.0.iter().filter(is).collect()
+        self.0.iter().filter(matches).collect()
     }
 
     /// Runs what was selected with `variables`. A selection that matches no test fails: it would
@@ -124,16 +124,16 @@ impl TestBinaries {
         variables: &[(&'static str, String)],
     ) -> anyhow::Result<()> {
         for selection in selections {
-            let mut any = false;
+            let mut has_tests = false;
             for binary in self.select(selection) {
                 if binary.count(selection.arguments)? == 0 {
                     continue;
                 }
-                any = true;
+                has_tests = true;
                 let mut test = binary.command(selection.arguments);
                 run(test.args(flags).envs(variables.iter().cloned()))?;
             }
-            if !any {
+            if !has_tests {
                 bail!("there is no test in {selection:?}: correct it in xtask/src/real_parts.rs");
             }
         }
@@ -157,8 +157,8 @@ impl TestBinary {
         let mut list = self.command(arguments);
         let output = list.args(["--list", "--format", "terse"]).output()?;
         if !output.status.success() {
-            let told = String::from_utf8_lossy(&output.stderr);
-            bail!("{list:?} ended with {}: {told}", output.status);
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            bail!("{list:?} ended with {}: {stderr}", output.status);
         }
         Ok(listed(&String::from_utf8_lossy(&output.stdout)))
     }
@@ -245,41 +245,41 @@ mod tests {
             found.collect()
         };
 
-        assert_eq!(selected(units(&[])), ["/t/1", "/t/4"]);
-        assert_eq!(selected(of("crates/bus", "it", &[])), ["/t/3"]);
-        assert!(selected(of("crates/x", "it", &[])).is_empty());
+        assert_eq!(selected(unit_tests(&[])), ["/t/1", "/t/4"]);
+        assert_eq!(selected(tests_of("crates/bus", "it", &[])), ["/t/3"]);
+        assert!(selected(tests_of("crates/x", "it", &[])).is_empty());
     }
 
     #[test]
     fn a_selection_covers_the_files_whose_tests_it_runs() {
-        let all = of("crates/bus", "it", &["--skip", "kafka::"]);
+        let all = tests_of("crates/bus", "it", &["--skip", "kafka::"]);
         assert!(all.covers("crates/bus/tests/it/services.rs"));
         assert!(!all.covers("crates/bus/tests/it/kafka/faults.rs"));
         assert!(!all.covers("crates/db/tests/it/services.rs"));
         assert!(!all.covers("crates/bus/src/services.rs"));
 
-        let some = of("tests", "it", &["upgrade::a_recorded", "events::"]);
+        let some = tests_of("tests", "it", &["upgrade::a_recorded", "events::"]);
         assert!(some.covers("tests/tests/it/events.rs"));
         assert!(!some.covers("tests/tests/it/tenants.rs"));
         assert!(!some.covers("tests/tests/cluster/events.rs"));
 
-        let stores = units(&["store::"]);
+        let stores = unit_tests(&["store::"]);
         assert!(stores.covers("services/x/src/store/tests.rs"));
         assert!(!stores.covers("services/x/src/app/tests.rs"));
         assert!(!stores.covers("services/x/tests/it/store.rs"));
-        assert!(of("crates/x", "lib", &[]).covers("crates/x/src/a/tests.rs"));
-        assert!(of("tests/sixth", "it", &[]).covers("tests/sixth/tests/it.rs"));
+        assert!(tests_of("crates/x", "lib", &[]).covers("crates/x/src/a/tests.rs"));
+        assert!(tests_of("tests/sixth", "it", &[]).covers("tests/sixth/tests/it.rs"));
     }
 
     /// A test binary lists its tests, and this one is such a binary.
-    fn us() -> TestBinaries {
-        let us = std::env::current_exe().unwrap();
-        TestBinaries(vec![binary("xtask", "bin", us.to_str().unwrap())])
+    fn this_binary() -> TestBinaries {
+        let this_binary = std::env::current_exe().unwrap();
+        TestBinaries(vec![binary("xtask", "bin", this_binary.to_str().unwrap())])
     }
 
     #[test]
     fn a_selection_without_a_test_fails() {
-        let run = |arguments| us().run(&[of("xtask", "bin", arguments)], &[], &[]);
+        let run = |arguments| this_binary().run(&[tests_of("xtask", "bin", arguments)], &[], &[]);
 
         let refused = run(&["no_test_has_this_name"]).unwrap_err().to_string();
         assert!(refused.contains("no_test_has_this_name"), "{refused}");
@@ -292,10 +292,14 @@ mod tests {
 
     #[test]
     fn a_binary_that_fails_fails_the_run() {
-        let selection = of("xtask", "bin", &["tests_in_a_list_are_counted"]);
+        let selection = tests_of("xtask", "bin", &["tests_in_a_list_are_counted"]);
 
-        us().run(&[selection], &[], &[]).unwrap();
-        assert!(us().run(&[selection], &["--no-such-flag"], &[]).is_err());
+        this_binary().run(&[selection], &[], &[]).unwrap();
+        assert!(
+            this_binary()
+                .run(&[selection], &["--no-such-flag"], &[])
+                .is_err()
+        );
     }
 
     #[test]

@@ -18,7 +18,7 @@ mod tools;
 
 pub(crate) use images::{FERROFLOW, PYTHON};
 pub(crate) use node::address;
-pub(crate) use tools::have;
+pub(crate) use tools::is_installed;
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
@@ -131,10 +131,10 @@ impl Part {
     }
 
     /// Whether tests can use it: it answers, and takes what it is given.
-    fn is_well(self) -> bool {
+    fn is_healthy(self) -> bool {
         self.is_up()
             && match self {
-                Self::Kubernetes => kubernetes::is_well(),
+                Self::Kubernetes => kubernetes::is_healthy(),
                 Self::Kafka => kafka::answers(),
                 Self::Postgres => true,
                 Self::Minio => minio::answers(),
@@ -204,7 +204,7 @@ fn start(process: &str) -> anyhow::Result<()> {
 /// Starts what a test left broken, so that the next one fails at its own matter only.
 fn mend() -> anyhow::Result<()> {
     for part in Part::ALL {
-        if part.is_ours() && !part.is_well() {
+        if part.is_ours() && !part.is_healthy() {
             part.up().with_context(|| format!("mending {part:?}"))?;
             eprintln!("{part:?}: was broken, mended");
         }
@@ -223,7 +223,7 @@ pub(crate) fn image() -> anyhow::Result<PathBuf> {
 
 /// Helm: the one on the path, or one that is built once.
 pub(crate) fn helm() -> anyhow::Result<PathBuf> {
-    if tools::have("helm") {
+    if tools::is_installed("helm") {
         return Ok(PathBuf::from("helm"));
     }
     tools::helm()?;
@@ -301,7 +301,7 @@ fn state(part: &str) -> anyhow::Result<PathBuf> {
 }
 
 /// How often it is looked whether something has come.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Waits until `ready`, telling what is waited for when it takes too long.
 fn wait(what: &str, limit: Duration, mut ready: impl FnMut() -> bool) -> anyhow::Result<()> {
@@ -310,7 +310,7 @@ fn wait(what: &str, limit: Duration, mut ready: impl FnMut() -> bool) -> anyhow:
         if begun.elapsed() > limit {
             bail!("{what} after {} s", limit.as_secs());
         }
-        std::thread::sleep(LOOK);
+        std::thread::sleep(POLL_INTERVAL);
     }
     Ok(())
 }

@@ -1,21 +1,21 @@
 //! The client: what users type. It speaks native gRPC to the gateway.
 
 mod artifact;
-mod chosen;
 mod clients;
 mod completions;
 mod connect;
 mod consume;
 mod controls;
+mod endpoint_errors;
 mod events;
 mod experiment;
 mod find;
 mod follow;
-mod foreign;
 mod log_text;
 pub(crate) mod output;
 mod pages;
 mod pipeline;
+mod pipeline_args;
 mod python_file;
 mod recurring_run;
 mod remarks;
@@ -31,7 +31,7 @@ use clap::ValueEnum;
 
 use connect::{Channel, connect};
 
-use crate::service::Row;
+use crate::service::ServiceEntry;
 
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -134,7 +134,10 @@ pub(crate) enum ClientCommand {
 }
 
 /// Runs a client command of a program with these services.
-pub(crate) async fn run(command: ClientCommand, services: &[Row]) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(
+    command: ClientCommand,
+    services: &[ServiceEntry],
+) -> anyhow::Result<ExitCode> {
     match command {
         ClientCommand::Pipeline { command, global } => pipeline::run(command, &global).await,
         ClientCommand::Run { command, global } => run::run(command, &global).await,

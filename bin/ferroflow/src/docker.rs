@@ -46,7 +46,7 @@ pub(crate) struct Flags {
 
 impl Flags {
     /// The flags that were given, in the shape of the settings.
-    pub(crate) fn given(&self) -> Value {
+    pub(crate) fn to_settings(&self) -> Value {
         let mounts = (!self.docker_mount.is_empty()).then_some(&self.docker_mount);
         json!({
             "host": self.docker_host,
@@ -68,7 +68,7 @@ pub(crate) async fn runtime(
 ) -> anyhow::Result<Arc<dyn Runtime>> {
     let settings = DockerConfig {
         data_dir: data_dir.to_path_buf(),
-        artifacts: runtimes::artifacts_here(config, data_dir),
+        artifacts: runtimes::local_artifacts_dir(config, data_dir),
         ..config.docker.clone()
     };
     let containers = DockerRuntime::connect(settings, stores.clone()).await?;

@@ -7,7 +7,7 @@ use ferroflow_service::telemetry;
 use serde_json::{Value, json};
 
 use crate::config::{InputsKind, RuntimeKind, without_nulls};
-use crate::service::Row;
+use crate::service::ServiceEntry;
 use crate::settings::Settings;
 
 /// Settings come from flags, from `FERROFLOW_<SECTION>__<KEY>` variables (named below in brackets)
@@ -93,18 +93,22 @@ pub(crate) struct Flags {
 }
 
 /// The command with all its flags: those of the platform, and those of these services.
-pub(crate) fn augment(command: clap::Command, of: &[&Row], services: &[Row]) -> clap::Command {
+pub(crate) fn augment(
+    command: clap::Command,
+    selected: &[&ServiceEntry],
+    services: &[ServiceEntry],
+) -> clap::Command {
     let command = <Flags as clap::Args>::augment_args(command);
-    let command = of
+    let command = selected
         .iter()
         .fold(command, |command, service| (service.flags)(command));
-    services
-        .iter()
-        .fold(command, |command, service| command.arg(way(service)))
+    services.iter().fold(command, |command, service| {
+        command.arg(upstream_flag(service))
+    })
 }
 
 /// The flag that says where a gateway finds a service.
-fn way(service: &Row) -> clap::Arg {
+fn upstream_flag(service: &ServiceEntry) -> clap::Arg {
     let name = service.name;
     let variable = name.to_ascii_uppercase().replace('-', "_");
     clap::Arg::new(name)
@@ -118,22 +122,22 @@ fn way(service: &Row) -> clap::Arg {
 }
 
 /// What a command line comes to.
-pub(crate) struct Given {
+pub(crate) struct ParsedFlags {
     flags: Flags,
     settings: Value,
 }
 
-impl Given {
+impl ParsedFlags {
     /// Out of the matches of a command that was made by [`augment`] with the same services.
     pub(crate) fn read(
         matches: &clap::ArgMatches,
-        of: &[&Row],
-        services: &[Row],
+        selected: &[&ServiceEntry],
+        services: &[ServiceEntry],
     ) -> anyhow::Result<Self> {
         let flags = <Flags as clap::FromArgMatches>::from_arg_matches(matches)?;
-        let mut settings = flags.given();
-        for service in of {
-            settings[service.domain] = (service.given)(matches)?;
+        let mut settings = flags.to_settings();
+        for service in selected {
+            settings[service.domain] = (service.flag_settings)(matches)?;
         }
         for service in services {
             let name = service.name;
@@ -148,12 +152,12 @@ impl Given {
     }
 
     /// The settings that all sources come to.
-    pub(crate) fn load(&self, services: &[Row]) -> anyhow::Result<Settings> {
+    pub(crate) fn load(&self, services: &[ServiceEntry]) -> anyhow::Result<Settings> {
         Settings::load(services, self.flags.config.as_deref(), &self.settings)
     }
 
     /// Tells those who wait for it where the process listens.
-    pub(crate) fn announce(&self, address: &str) -> anyhow::Result<()> {
+    pub(crate) fn write_port_file(&self, address: &str) -> anyhow::Result<()> {
         if let Some(file) = &self.flags.port_file {
             std::fs::write(file, address)
                 .with_context(|| format!("cannot write {}", file.display()))?;
@@ -164,7 +168,7 @@ impl Given {
 
 impl Flags {
     /// The flags that were given, in the shape of the settings.
-    fn given(&self) -> Value {
+    fn to_settings(&self) -> Value {
         let hosts = (!self.allowed_host.is_empty()).then_some(&self.allowed_host);
         json!({
             "data_dir": self.data_dir,
@@ -181,7 +185,7 @@ impl Flags {
                 "public_key_file": self.public_key_file,
             },
             "runtime": self.runtime,
-            "docker": self.docker.given(),
+            "docker": self.docker.to_settings(),
             "processes": {"inputs": self.process_inputs},
             "artifacts": {"url": self.artifacts},
             "python": {"interpreter": self.python},

@@ -32,20 +32,20 @@ pub(crate) struct DataFolder {
 
 impl DataFolder {
     /// Takes the folder for everything.
-    pub(crate) fn whole(data_dir: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn lock_all(data_dir: &Path) -> anyhow::Result<Self> {
         let data_dir = absolute(data_dir)?;
         let locks = vec![lock(&data_dir, "ferroflow")?];
-        Self::taken(data_dir, locks)
+        Self::with_locks(data_dir, locks)
     }
 
     /// Takes a service's part of the folder; other services may be processes of their own over it.
-    pub(crate) fn of_service(data_dir: &Path, service: &str) -> anyhow::Result<Self> {
+    pub(crate) fn lock_service(data_dir: &Path, service: &str) -> anyhow::Result<Self> {
         let data_dir = absolute(data_dir)?;
-        let locks = lock_part(&data_dir, service)?;
-        Self::taken(data_dir, locks.into())
+        let locks = lock_for_service(&data_dir, service)?;
+        Self::with_locks(data_dir, locks.into())
     }
 
-    fn taken(data_dir: PathBuf, locks: Vec<File>) -> anyhow::Result<Self> {
+    fn with_locks(data_dir: PathBuf, locks: Vec<File>) -> anyhow::Result<Self> {
         let replica = replica(&data_dir)?;
         Ok(Self {
             data_dir,
@@ -89,14 +89,14 @@ fn lock(data_dir: &Path, what: &str) -> anyhow::Result<File> {
     if file.try_lock().is_err() {
         return Err(in_use(data_dir, &mut file));
     }
-    sign(&mut file, what)?;
+    write_holder(&mut file, what)?;
     Ok(file)
 }
 
 /// Takes a service's part of the data folder: the whole of it together with those who take other
 /// parts, and the part alone. One who takes the whole alone, as former releases always do, and this
 /// one keep each other out.
-fn lock_part(data_dir: &Path, service: &str) -> anyhow::Result<[File; 2]> {
+fn lock_for_service(data_dir: &Path, service: &str) -> anyhow::Result<[File; 2]> {
     let mut whole = lock_file(data_dir, "lock")?;
     if whole.try_lock_shared().is_err() {
         return Err(in_use(data_dir, &mut whole));
@@ -106,9 +106,9 @@ fn lock_part(data_dir: &Path, service: &str) -> anyhow::Result<[File; 2]> {
         return Err(in_use(data_dir, &mut part));
     }
     let what = format!("ferroflow serve {service}");
-    sign(&mut part, &what)?;
+    write_holder(&mut part, &what)?;
     // Of several services, the last one that started is named here.
-    sign(&mut whole, &what)?;
+    write_holder(&mut whole, &what)?;
     Ok([whole, part])
 }
 
@@ -135,7 +135,7 @@ fn in_use(data_dir: &Path, file: &mut File) -> anyhow::Error {
 }
 
 /// Says in the file who holds it.
-fn sign(file: &mut File, what: &str) -> anyhow::Result<()> {
+fn write_holder(file: &mut File, what: &str) -> anyhow::Result<()> {
     file.set_len(0)?;
     file.rewind()?;
     writeln!(file, "{what}, process {}", std::process::id())?;
@@ -146,10 +146,10 @@ fn sign(file: &mut File, what: &str) -> anyhow::Result<()> {
 /// finds its runs again at once.
 fn replica(data_dir: &Path) -> anyhow::Result<String> {
     // Services of their own hold the folder together, and may be started for the first time at once.
-    let naming = lock_file(data_dir, "lock.replica")?;
-    naming.lock().context("cannot lock lock.replica")?;
+    let replica_lock = lock_file(data_dir, "lock.replica")?;
+    replica_lock.lock().context("cannot lock lock.replica")?;
     let path = data_dir.join("replica");
-    let known = match std::fs::read_to_string(&path) {
+    let recorded = match std::fs::read_to_string(&path) {
         Ok(text) => text.trim().to_owned(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
@@ -166,11 +166,11 @@ fn replica(data_dir: &Path) -> anyhow::Result<String> {
     } else {
         host
     };
-    let ours = known
+    let is_for_this_host = recorded
         .strip_prefix(&host)
         .is_some_and(|rest| rest.starts_with('-'));
-    if ours {
-        return Ok(known);
+    if is_for_this_host {
+        return Ok(recorded);
     }
     let text = Uuid::new_v4().simple().to_string();
     let name = format!("{host}-{}", &text[..12]);
@@ -200,11 +200,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let held = lock(folder.path(), "ferroflow").unwrap();
 
-        let told = lock(folder.path(), "ferroflow").unwrap_err().to_string();
+        let message = lock(folder.path(), "ferroflow").unwrap_err().to_string();
 
         assert!(
-            told.contains(&format!("process {}", std::process::id())),
-            "{told}"
+            message.contains(&format!("process {}", std::process::id())),
+            "{message}"
         );
         drop(held);
         lock(folder.path(), "ferroflow").unwrap();
@@ -213,19 +213,32 @@ mod tests {
     #[test]
     fn services_share_a_folder_but_nobody_shares_a_service_or_the_whole() {
         let folder = tempfile::tempdir().unwrap();
-        let a = lock_part(folder.path(), "a-svc").unwrap();
-        let b = lock_part(folder.path(), "b-svc").unwrap();
+        let a = lock_for_service(folder.path(), "a-svc").unwrap();
+        let b = lock_for_service(folder.path(), "b-svc").unwrap();
 
-        let told = lock_part(folder.path(), "a-svc").unwrap_err().to_string();
-        assert!(told.contains("ferroflow serve a-svc, process"), "{told}");
-        let told = lock(folder.path(), "ferroflow").unwrap_err().to_string();
-        assert!(told.contains("ferroflow serve b-svc, process"), "{told}");
+        let message = lock_for_service(folder.path(), "a-svc")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("ferroflow serve a-svc, process"),
+            "{message}"
+        );
+        let message = lock(folder.path(), "ferroflow").unwrap_err().to_string();
+        assert!(
+            message.contains("ferroflow serve b-svc, process"),
+            "{message}"
+        );
 
         drop((a, b));
         let whole = lock(folder.path(), "ferroflow").unwrap();
-        let told = lock_part(folder.path(), "a-svc").unwrap_err().to_string();
-        assert!(told.contains("in use by ferroflow, process"), "{told}");
+        let message = lock_for_service(folder.path(), "a-svc")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("in use by ferroflow, process"),
+            "{message}"
+        );
         drop(whole);
-        lock_part(folder.path(), "a-svc").unwrap();
+        lock_for_service(folder.path(), "a-svc").unwrap();
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use ferroflow_bus::Bus;
-use ferroflow_gateway::{Contracts, Handle, Upstream, Way};
+use ferroflow_gateway::{Contracts, Handle, Upstream, UpstreamConnection};
 use ferroflow_service::grpc::{self, Replicas};
 use ferroflow_service::identity::Signer;
 use ferroflow_service::metrics::Metrics;
@@ -12,12 +12,16 @@ use ferroflow_service::runner::Runner;
 
 use crate::config::Config;
 use crate::folder;
-use crate::service::Row;
+use crate::service::ServiceEntry;
 
-/// The way to each service; to those that the settings do not name, their sockets.
-fn upstreams(config: &Config, services: &[Row], data_dir: &Path) -> anyhow::Result<Vec<Upstream>> {
-    let given = config.gateway.upstreams();
-    for name in given.keys() {
+/// The connection to each service; to those that the settings do not name, their sockets.
+fn upstreams(
+    config: &Config,
+    services: &[ServiceEntry],
+    data_dir: &Path,
+) -> anyhow::Result<Vec<Upstream>> {
+    let configured = config.gateway.upstreams();
+    for name in configured.keys() {
         // A name that is written wrong would leave its service to a socket that nobody listens at.
         if !services.iter().any(|service| service.name == name) {
             let known: Vec<_> = services.iter().map(|service| service.name).collect();
@@ -28,27 +32,27 @@ fn upstreams(config: &Config, services: &[Row], data_dir: &Path) -> anyhow::Resu
         }
     }
     let message_max = config.value_max.message();
-    let upstream = |service: &Row| {
+    let upstream = |service: &ServiceEntry| {
         let name = service.name;
-        let way = match given.get(name) {
-            None => Way::One(grpc::connect(folder::socket(data_dir, name))),
+        let connection = match configured.get(name) {
+            None => UpstreamConnection::Single(grpc::connect(folder::socket(data_dir, name))),
             Some(uri) => {
                 let replicas = Replicas::connect(uri, message_max).map_err(anyhow::Error::msg);
                 let setting = || format!("gateway.upstreams.{name}");
-                Way::Several(replicas.with_context(setting)?)
+                UpstreamConnection::Replicated(replicas.with_context(setting)?)
             }
         };
         Ok(Upstream {
             name,
             services: service.grpc.to_vec(),
-            way,
+            connection,
         })
     };
     services.iter().map(upstream).collect()
 }
 
 /// The contracts of all services.
-fn contracts(services: &[Row]) -> anyhow::Result<Contracts> {
+fn contracts(services: &[ServiceEntry]) -> anyhow::Result<Contracts> {
     let own = services.iter().filter_map(|service| service.contracts);
     own.into_iter()
         .try_fold(Contracts::default(), Contracts::with)
@@ -58,7 +62,7 @@ fn contracts(services: &[Row]) -> anyhow::Result<Contracts> {
 /// Starts a gateway.
 pub(crate) async fn start(
     config: &Config,
-    services: &[Row],
+    services: &[ServiceEntry],
     data_dir: &Path,
     bus: Bus,
     signer: Signer,

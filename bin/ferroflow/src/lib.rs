@@ -24,15 +24,15 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{ArgMatches, FromArgMatches as _};
 
-use flags::Given;
-pub use service::{Row, Wired, services};
+use flags::ParsedFlags;
+pub use service::{ServiceDeps, ServiceEntry, services};
 pub use shared::Shared;
 
 /// The argument that makes this program a launcher; see `ferroflow_launcher`.
-const LAUNCH: &str = "__launch";
+const LAUNCH_SUBCOMMAND: &str = "__launch";
 
 /// The whole command line.
-fn command(services: &[Row]) -> clap::Command {
+fn command(services: &[ServiceEntry]) -> clap::Command {
     let every: Vec<_> = services.iter().collect();
     let up = flags::augment(clap::Command::new("up"), &every, services)
         .about("Start the platform and serve until interrupted")
@@ -41,14 +41,14 @@ fn command(services: &[Row]) -> clap::Command {
         .about("Start one service as a process of its own, as clusters do")
         .subcommand_required(true)
         .arg_required_else_help(true);
-    let one = |name: &'static str, about: &'static str, of: &[&Row]| {
-        let command = flags::augment(clap::Command::new(name), of, services);
+    let subcommand = |name: &'static str, about: &'static str, selected: &[&ServiceEntry]| {
+        let command = flags::augment(clap::Command::new(name), selected, services);
         command.about(about).long_about(None)
     };
     let serve = services.iter().fold(serve, |serve, service| {
-        serve.subcommand(one(service.name, service.about, &[service]))
+        serve.subcommand(subcommand(service.name, service.about, &[service]))
     });
-    let serve = serve.subcommand(one(serve::GATEWAY, serve::ABOUT_GATEWAY, &[]));
+    let serve = serve.subcommand(subcommand(serve::GATEWAY, serve::ABOUT_GATEWAY, &[]));
     let command = clap::Command::new("ferroflow")
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)
@@ -73,10 +73,13 @@ fn with_fixed_usage(mut command: clap::Command) -> clap::Command {
 }
 
 /// The program, with these services.
-pub fn run(services: &[Row]) -> ExitCode {
+pub fn run(services: &[ServiceEntry]) -> ExitCode {
     // Launchers are started for every step: no runtime, no parser, straight to work.
     let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_some_and(|first| first == LAUNCH) {
+    if arguments
+        .next()
+        .is_some_and(|first| first == LAUNCH_SUBCOMMAND)
+    {
         return ferroflow_launcher::main(&arguments.collect::<Vec<_>>());
     }
     let matches = command(services).get_matches();
@@ -93,20 +96,22 @@ pub fn run(services: &[Row]) -> ExitCode {
     done.unwrap_or_else(|error| cli::output::fail(&error))
 }
 
-async fn dispatch(services: &[Row], matches: &ArgMatches) -> anyhow::Result<ExitCode> {
+async fn dispatch(services: &[ServiceEntry], matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     match matches.subcommand() {
         Some(("up", matches)) => {
             let every: Vec<_> = services.iter().collect();
-            up::run(services, &Given::read(matches, &every, services)?).await?;
+            up::run(services, &ParsedFlags::read(matches, &every, services)?).await?;
         }
         Some(("serve", matches)) => {
             let (name, matches) = matches.subcommand().context("no service is named")?;
             match services.iter().find(|service| service.name == name) {
                 Some(service) => {
-                    let given = Given::read(matches, &[service], services)?;
-                    serve::service(services, service, &given).await?;
+                    let flags = ParsedFlags::read(matches, &[service], services)?;
+                    serve::service(services, service, &flags).await?;
                 }
-                None => serve::gateway(services, &Given::read(matches, &[], services)?).await?,
+                None => {
+                    serve::gateway(services, &ParsedFlags::read(matches, &[], services)?).await?;
+                }
             }
         }
         _ => {
@@ -129,10 +134,10 @@ mod tests {
         if command.get_about().is_none() {
             found.push(place.clone());
         }
-        let without = command
+        let without_help = command
             .get_arguments()
             .filter(|one| one.get_help().is_none());
-        found.extend(without.map(|one| format!("{place} <{}>", one.get_id())));
+        found.extend(without_help.map(|one| format!("{place} <{}>", one.get_id())));
         for inner in command.get_subcommands() {
             undocumented(inner, &place, found);
         }
@@ -151,7 +156,7 @@ mod tests {
     #[test]
     fn usage_in_errors_lists_nothing_that_is_not_required() {
         let command = super::command(&services());
-        let given = [
+        let args = [
             "ferroflow",
             "run",
             "list",
@@ -160,12 +165,12 @@ mod tests {
             "--limit",
             "many",
         ];
-        let said = command.try_get_matches_from(given).unwrap_err();
-        let said = said.to_string();
-        assert!(!said.contains("<URL>"), "{said}");
+        let message = command.try_get_matches_from(args).unwrap_err();
+        let message = message.to_string();
+        assert!(!message.contains("<URL>"), "{message}");
 
         let command = super::command(&services());
-        let given = [
+        let args = [
             "ferroflow",
             "run",
             "submit",
@@ -173,9 +178,9 @@ mod tests {
             "http://h",
             "--nothing",
         ];
-        let said = command.try_get_matches_from(given).unwrap_err();
-        let said = said.to_string();
+        let message = command.try_get_matches_from(args).unwrap_err();
+        let message = message.to_string();
         let usage = "Usage: ferroflow run submit [OPTIONS] <FILE>\n       ferroflow run submit [OPTIONS] --pipeline <PIPELINE>";
-        assert!(said.contains(usage), "{said}");
+        assert!(message.contains(usage), "{message}");
     }
 }

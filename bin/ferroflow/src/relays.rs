@@ -8,30 +8,30 @@ use std::time::Duration;
 use anyhow::Context as _;
 use ferroflow_bus::kafka::{KafkaConfig, KafkaError, KafkaRelay};
 use ferroflow_bus::{Bus, Relay};
-use ferroflow_db::lead::{Lead, lead};
+use ferroflow_db::lead::{Leadership, run_as_leader};
 use ferroflow_db::{Db, DbError};
 use ferroflow_service::runner::Runner;
-use ferroflow_service::worker::{Next, Worker, work};
+use ferroflow_service::worker::{NextTick, Worker, run_until_stopped};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Events;
 use crate::folder;
-use crate::retention::{Forgetting, Retention};
+use crate::retention::{Retention, RetentionWorker};
 
 /// The wait before a part that is away is tried again.
-const RETRY: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// How often a relay looks for events without being told of them.
-const LOOK: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The event log of a process that alone writes to it.
-pub(crate) async fn log(config: &Events, data_dir: &Path) -> anyhow::Result<Bus> {
+pub(crate) async fn open_log(config: &Events, data_dir: &Path) -> anyhow::Result<Bus> {
     let url = folder::database(data_dir, config.database.as_ref(), "events");
     Bus::embedded(&url).await.context("events.database")
 }
 
 /// The event log that other processes write as well.
-pub(crate) async fn shared_log(config: &Events, data_dir: &Path) -> anyhow::Result<Bus> {
+pub(crate) async fn open_shared_log(config: &Events, data_dir: &Path) -> anyhow::Result<Bus> {
     let url = folder::database(data_dir, config.database.as_ref(), "events");
     Bus::shared(&url).await.context("events.database")
 }
@@ -47,16 +47,16 @@ pub(crate) fn start_relay(
 ) {
     let lease = format!("relay/{domain}");
     let (log, name) = (bus.clone(), lease.clone());
-    let relay = move |lead: Lead| {
+    let relay = move |lead: Leadership| {
         let (relay, stop) = (Relay::new(source.clone(), log.clone()), lead.stop.clone());
         let name = name.clone();
-        work_until(Relaying { name, relay, lead }, stop)
+        run_worker(RelayWorker { name, relay, lead }, stop)
     };
     spawn(runner, lease.clone(), &lease, (bus, instance), relay);
 }
 
 /// Starts what is done once for a log, whatever the number of services that feed it.
-pub(crate) async fn start_duties(
+pub(crate) async fn start_event_workers(
     config: &Events,
     bus: &Bus,
     instance: &str,
@@ -67,18 +67,20 @@ pub(crate) async fn start_duties(
         kafka: config.kafka.brokers.is_some(),
     };
     let log = bus.clone();
-    let forget = move |lead: Lead| work_until(Forgetting::new(log.clone(), retention), lead.stop);
+    let retention_worker =
+        move |lead: Leadership| run_worker(RetentionWorker::new(log.clone(), retention), lead.stop);
     let (name, lease) = ("event retention", "relay/retention");
-    spawn(runner, name, lease, (bus, instance), forget);
+    spawn(runner, name, lease, (bus, instance), retention_worker);
     if config.kafka.brokers.is_some() {
         // Wrong settings are told at the start, by every replica.
         KafkaRelay::open(&config.kafka, bus.clone())
             .await
             .context("events.kafka")?;
         let (settings, log) = (config.kafka.clone(), bus.clone());
-        let feed = move |lead: Lead| feed_until(settings.clone(), log.clone(), lead.stop);
+        let kafka_relay =
+            move |lead: Leadership| run_kafka_relay(settings.clone(), log.clone(), lead.stop);
         let lease = "relay/kafka";
-        spawn(runner, "kafka", lease, (bus, instance), feed);
+        spawn(runner, "kafka", lease, (bus, instance), kafka_relay);
     }
     Ok(())
 }
@@ -90,42 +92,42 @@ fn spawn<F>(
     name: impl Into<String>,
     lease: &str,
     (bus, instance): (&Bus, &str),
-    work: impl Fn(Lead) -> F + Send + Sync + 'static,
+    work: impl Fn(Leadership) -> F + Send + Sync + 'static,
 ) where
     F: Future<Output = anyhow::Result<()>> + Send,
 {
-    let (db, stop, work) = (bus.db().clone(), runner.stopping(), Arc::new(work));
+    let (db, stop, work) = (bus.db().clone(), runner.stop_token(), Arc::new(work));
     let (holder, lease) = (format!("{instance}/{lease}"), lease.to_owned());
     runner.spawn_restarting(name, move || {
         let (db, stop, work) = (db.clone(), stop.clone(), Arc::clone(&work));
         let (holder, lease) = (holder.clone(), lease.clone());
-        async move { lead(db, &lease, &holder, stop, |lead| work(lead)).await }
+        async move { run_as_leader(db, &lease, &holder, stop, |lead| work(lead)).await }
     });
 }
 
-async fn work_until(worker: impl Worker, stop: CancellationToken) -> anyhow::Result<()> {
-    work(worker, &stop).await;
+async fn run_worker(worker: impl Worker, stop: CancellationToken) -> anyhow::Result<()> {
+    run_until_stopped(worker, &stop).await;
     Ok(())
 }
 
 /// Relays events as they come.
-struct Relaying {
+struct RelayWorker {
     name: String,
     relay: Relay,
-    lead: Lead,
+    lead: Leadership,
 }
 
-impl Worker for Relaying {
+impl Worker for RelayWorker {
     type Error = DbError;
 
     fn name(&self) -> &str {
         &self.name
     }
 
-    async fn tick(&mut self) -> Result<Next, DbError> {
+    async fn tick(&mut self) -> Result<NextTick, DbError> {
         match self.relay.tick(&self.lead).await? {
-            0 => Ok(Next::After(LOOK)),
-            _ => Ok(Next::Now),
+            0 => Ok(NextTick::After(POLL_INTERVAL)),
+            _ => Ok(NextTick::Now),
         }
     }
 
@@ -136,7 +138,7 @@ impl Worker for Relaying {
 
 /// Feeds Kafka; one that is away is tried again, and gets everything once it is back. It goes on
 /// from where the last one that did this has come.
-async fn feed_until(
+async fn run_kafka_relay(
     settings: KafkaConfig,
     log: Bus,
     stop: CancellationToken,
@@ -151,9 +153,9 @@ async fn feed_until(
             Ok(kafka) => tokio::select! {
                 () = stop.cancelled() => break kafka,
                 // It returned after a fatal error: a new client is opened.
-                () = feed(&kafka) => {}
+                () = relay_to_kafka(&kafka) => {}
             },
-            Err(error) => again("events for Kafka cannot be read", error).await,
+            Err(error) => warn_and_wait("events for Kafka cannot be read", error).await,
         }
     };
     // Stores how far it came; otherwise the next one sends the last events again.
@@ -165,14 +167,14 @@ async fn feed_until(
 }
 
 /// Moves events until the client fails for good.
-async fn feed(kafka: &KafkaRelay) {
+async fn relay_to_kafka(kafka: &KafkaRelay) {
     loop {
         match kafka.tick().await {
             Ok(0) => kafka.wait().await,
             Ok(_) => {}
             Err(error) => {
                 let is_fatal = error.is_fatal();
-                again("Kafka does not take events", error).await;
+                warn_and_wait("Kafka does not take events", error).await;
                 if is_fatal {
                     return;
                 }
@@ -182,8 +184,8 @@ async fn feed(kafka: &KafkaRelay) {
 }
 
 /// Says what failed, and waits before it is tried again.
-async fn again(what: &str, error: KafkaError) {
+async fn warn_and_wait(what: &str, error: KafkaError) {
     let error = format!("{:#}", anyhow::Error::new(error));
     tracing::warn!(error, "{what}, trying again");
-    tokio::time::sleep(RETRY).await;
+    tokio::time::sleep(RETRY_DELAY).await;
 }

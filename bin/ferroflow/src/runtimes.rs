@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use ferroflow_artifacts::stores::Stores;
 use ferroflow_python_env::{PythonConfig, PythonEnvs};
 use ferroflow_runtime::{
-    Inputs, KubernetesConfig, KubernetesRuntime, ProcessConfig, ProcessRuntime, Runtime,
+    InputAccess, KubernetesConfig, KubernetesRuntime, ProcessConfig, ProcessRuntime, Runtime,
 };
 
 use crate::config::{Config, InputsKind, Python, RuntimeKind};
@@ -20,7 +20,7 @@ pub(crate) async fn open(
     stores: &Stores,
 ) -> anyhow::Result<Arc<dyn Runtime>> {
     match config.runtime {
-        RuntimeKind::Process => Ok(Arc::new(processes(config, data_dir, stores).await?)),
+        RuntimeKind::Process => Ok(Arc::new(process_runtime(config, data_dir, stores).await?)),
         RuntimeKind::Docker => crate::docker::runtime(config, data_dir, stores).await,
         RuntimeKind::Kubernetes => {
             let root = config.artifacts.url.as_deref().unwrap_or_default();
@@ -46,7 +46,7 @@ pub(crate) async fn open(
     }
 }
 
-async fn processes(
+async fn process_runtime(
     config: &Config,
     data_dir: &Path,
     stores: &Stores,
@@ -58,20 +58,20 @@ async fn processes(
         std::env::vars(),
     );
     // The launcher is this program too, so that there is one file to install.
-    let launcher: Vec<OsString> = vec![program.into(), crate::LAUNCH.into()];
-    let artifacts = artifacts_here(config, data_dir);
+    let launcher: Vec<OsString> = vec![program.into(), crate::LAUNCH_SUBCOMMAND.into()];
+    let artifacts = local_artifacts_dir(config, data_dir);
     if let Some(folder) = &artifacts {
         // Steps see it mounted read-only where that is possible, and only a folder that is there
         // can be tried.
-        let made = std::fs::create_dir_all(folder);
-        made.with_context(|| format!("cannot make {}", folder.display()))?;
+        let created = std::fs::create_dir_all(folder);
+        created.with_context(|| format!("cannot make {}", folder.display()))?;
     }
     let folders: Vec<&Path> = std::iter::once(data_dir)
         .chain(artifacts.as_deref())
         .collect();
     let processes = ProcessConfig {
         data_dir: data_dir.to_path_buf(),
-        inputs: inputs(config.processes.inputs, &launcher, &folders).await?,
+        inputs: select_inputs(config.processes.inputs, &launcher, &folders).await?,
         artifacts,
         launcher,
         path: std::env::var("PATH").unwrap_or_default(),
@@ -86,8 +86,8 @@ async fn processes(
 async fn check_python(config: &Config, envs: &PythonEnvs) -> anyhow::Result<()> {
     let program = &config.python.interpreter;
     if *program != Python::default().interpreter {
-        let tried = envs.python(None).await.map(|_| ());
-        return tried.context("python.interpreter (--python) cannot be started");
+        let probe = envs.python(None).await.map(|_| ());
+        return probe.context("python.interpreter (--python) cannot be started");
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     if !std::env::split_paths(&path).any(|folder| folder.join(program).is_file()) {
@@ -99,17 +99,17 @@ async fn check_python(config: &Config, envs: &PythonEnvs) -> anyhow::Result<()> 
 }
 
 /// How processes reach their inputs.
-async fn inputs(
-    wanted: InputsKind,
+async fn select_inputs(
+    kind: InputsKind,
     launcher: &[OsString],
     folders: &[&Path],
-) -> anyhow::Result<Inputs> {
-    match wanted {
-        InputsKind::Copy => Ok(Inputs::Copied),
-        InputsKind::Auto => Ok(Inputs::that_work(launcher, folders).await),
-        InputsKind::Mount => match Inputs::that_work(launcher, folders).await {
-            Inputs::Mounted => Ok(Inputs::Mounted),
-            Inputs::Copied => bail!(
+) -> anyhow::Result<InputAccess> {
+    match kind {
+        InputsKind::Copy => Ok(InputAccess::Copied),
+        InputsKind::Auto => Ok(InputAccess::detect(launcher, folders).await),
+        InputsKind::Mount => match InputAccess::detect(launcher, folders).await {
+            InputAccess::Mounted => Ok(InputAccess::Mounted),
+            InputAccess::Copied => bail!(
                 "processes.inputs is \"mount\", and nothing can be mounted read-only here: run as \
                  root, permit user namespaces, or set it to \"copy\""
             ),
@@ -118,7 +118,7 @@ async fn inputs(
 }
 
 /// The folder that artifacts of all tasks are kept in, if they are kept on this machine.
-pub(crate) fn artifacts_here(config: &Config, data_dir: &Path) -> Option<PathBuf> {
+pub(crate) fn local_artifacts_dir(config: &Config, data_dir: &Path) -> Option<PathBuf> {
     match config.artifacts.url.as_deref() {
         None => Some(data_dir.join("artifacts")),
         // The same folder as in `Shared::artifacts`.

@@ -2,30 +2,30 @@
 
 use std::path::Path;
 
-use ferroflow_service::config::{self, Loaded, Part};
+use ferroflow_service::config::{self, ConfigPart, LoadedConfig};
 use ferroflow_types::Secret;
 use serde_json::Value;
 
 use crate::config::Config;
-use crate::service::Row;
+use crate::service::ServiceEntry;
 
 /// All settings.
 pub(crate) struct Settings {
     /// Those of the platform.
     pub(crate) platform: Config,
     /// Those of the services as well, a section each.
-    pub(crate) all: Loaded,
+    pub(crate) all: LoadedConfig,
 }
 
 impl Settings {
     /// Out of defaults, the file, the environment and the flags that were given.
     pub(crate) fn load(
-        services: &[Row],
+        services: &[ServiceEntry],
         file: Option<&Path>,
         flags: &Value,
     ) -> anyhow::Result<Self> {
         let sections = services.iter().map(|service| (service.part)());
-        let parts: Vec<_> = std::iter::once(Part::top::<Config>())
+        let parts: Vec<_> = std::iter::once(ConfigPart::top::<Config>())
             .chain(sections)
             .collect();
         let all = config::load_parts(&parts, file, flags)?;

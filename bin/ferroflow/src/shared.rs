@@ -11,7 +11,7 @@ use tokio::sync::OnceCell;
 
 use crate::config::Config;
 use crate::runtimes;
-use crate::service::Wired;
+use crate::service::ServiceDeps;
 use crate::settings::is_postgres;
 
 /// What the services of a process share.
@@ -59,7 +59,7 @@ impl Shared {
     }
 }
 
-impl Wired for PipelineSvc {
+impl ServiceDeps for PipelineSvc {
     async fn deps(shared: &Shared, config: &Self::Config) -> anyhow::Result<Self::Deps> {
         let runtime = shared.runtime().await?;
         // A replica on another machine does not find the folders of attempts that run here.

@@ -16,9 +16,9 @@ use crate::stamp;
 use crate::stores::{Place, StoreError, Stores};
 use crate::transfer::{TransferError, of_file, of_store};
 
-/// What was noted of some content.
+/// What was recorded of some content.
 #[derive(Debug, Clone, Copy)]
-pub struct Noted<'a> {
+pub struct RecordedContent<'a> {
     /// Where it is.
     pub uri: &'a str,
     /// `sha256:…` over it.
@@ -39,14 +39,14 @@ pub enum State {
 }
 
 /// Places remembered at most; then all are forgotten.
-const KNOWN_MAX: usize = 10_000;
+const CACHE_MAX: usize = 10_000;
 
 /// Looks at content.
 #[derive(Debug, Clone)]
 pub struct Contents {
     stores: Stores,
     /// By URI: a stamp and what was read when the content had it.
-    known: Arc<Mutex<HashMap<String, (String, String)>>>,
+    cache: Arc<Mutex<HashMap<String, (String, String)>>>,
 }
 
 impl Contents {
@@ -54,7 +54,7 @@ impl Contents {
     pub fn new(stores: Stores) -> Self {
         Self {
             stores,
-            known: Arc::default(),
+            cache: Arc::default(),
         }
     }
 
@@ -63,31 +63,34 @@ impl Contents {
     ///
     /// # Errors
     /// When its store is not one that is read, fails, or is away.
-    pub async fn identity(&self, noted: Noted<'_>) -> Result<Option<String>, TransferError> {
-        let place = match digest::local(noted.uri) {
+    pub async fn identity(
+        &self,
+        recorded: RecordedContent<'_>,
+    ) -> Result<Option<String>, TransferError> {
+        let place = match digest::local_path(recorded.uri) {
             Some(_) => None,
-            None => Some(self.stores.open(noted.uri)?),
+            None => Some(self.stores.open(recorded.uri)?),
         };
         let now = match &place {
-            None => of_machine(noted.uri, stamp::of_path).await?,
+            None => inspect_local(recorded.uri, stamp::of_path).await?,
             Some(place) => stamp::of_place(place).await?,
         };
         let Some(now) = now else {
             return Ok(None);
         };
-        match (noted.digest, noted.stamp) {
+        match (recorded.digest, recorded.stamp) {
             (Some(digest), Some(stamp)) if stamp == now => return Ok(Some(digest.to_owned())),
             // Nothing says that it changed, and reading it could take a transfer of any size.
             (Some(digest), None) if place.is_some() => return Ok(Some(digest.to_owned())),
             (None, _) if place.is_some() => return Ok(Some(now)),
             _ => {}
         }
-        if let Some(read) = self.known(noted.uri, &now) {
-            return Ok(Some(read));
+        if let Some(cached) = self.cached(recorded.uri, &now) {
+            return Ok(Some(cached));
         }
         let read = match &place {
             None => {
-                let read = of_machine(noted.uri, digest::of_path).await?;
+                let read = inspect_local(recorded.uri, digest::of_path).await?;
                 read.map(|read| read.digest)
             }
             Some(place) => digest_of_place(place).await?,
@@ -95,7 +98,7 @@ impl Contents {
         if let Some(read) = &read {
             // Under the stamp from before the reading: if the content changed in between, its stamp is
             // another one, and it is read again.
-            self.remember(noted.uri, now, read.clone());
+            self.remember(recorded.uri, now, read.clone());
         }
         Ok(read)
     }
@@ -104,41 +107,41 @@ impl Contents {
     ///
     /// # Errors
     /// As [`Self::identity`].
-    pub async fn state(&self, noted: Noted<'_>) -> Result<State, TransferError> {
-        let Some(digest) = noted.digest else {
+    pub async fn state(&self, recorded: RecordedContent<'_>) -> Result<State, TransferError> {
+        let Some(digest) = recorded.digest else {
             return Ok(State::Same);
         };
-        Ok(match self.identity(noted).await? {
+        Ok(match self.identity(recorded).await? {
             None => State::Missing,
             Some(found) if found == digest => State::Same,
             Some(_) => State::Changed,
         })
     }
 
-    fn known(&self, uri: &str, stamp: &str) -> Option<String> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, read) = known.get(uri)?;
-        (at == stamp).then(|| read.clone())
+    fn cached(&self, uri: &str, stamp: &str) -> Option<String> {
+        let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let (cached_stamp, digest) = cache.get(uri)?;
+        (cached_stamp == stamp).then(|| digest.clone())
     }
 
-    fn remember(&self, uri: &str, stamp: String, read: String) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= KNOWN_MAX {
+    fn remember(&self, uri: &str, stamp: String, digest: String) {
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        if cache.len() >= CACHE_MAX {
             // Only a cache: what is forgotten is read once more.
-            known.clear();
+            cache.clear();
         }
-        known.insert(uri.to_owned(), (stamp, read));
+        cache.insert(uri.to_owned(), (stamp, digest));
     }
 }
 
 /// Looks at content of this machine without holding up others.
-async fn of_machine<T: Send + 'static>(
+async fn inspect_local<T: Send + 'static>(
     uri: &str,
-    look: fn(&std::path::Path) -> io::Result<T>,
+    inspect: fn(&std::path::Path) -> io::Result<T>,
 ) -> Result<T, TransferError> {
-    let path = digest::local(uri).ok_or_else(|| StoreError::Unknown(uri.to_owned()))?;
+    let path = digest::local_path(uri).ok_or_else(|| StoreError::Unknown(uri.to_owned()))?;
     let at = path.clone();
-    let found = tokio::task::spawn_blocking(move || look(&at)).await;
+    let found = tokio::task::spawn_blocking(move || inspect(&at)).await;
     found
         .map_err(io::Error::other)
         .flatten()
@@ -148,23 +151,24 @@ async fn of_machine<T: Send + 'static>(
 /// The digest of what is at a place, as [`digest::of_path`] gives it for files and folders.
 async fn digest_of_place(place: &Place) -> Result<Option<String>, TransferError> {
     let objects = stamp::objects(place).await?;
-    let mut all = Sha256::new();
+    let mut folder_hasher = Sha256::new();
     let mut is_folder = false;
     for object in &objects {
         let found = place.store.get(&object.location).await;
         let mut bytes = found.map_err(of_store(&object.location))?.into_stream();
-        let mut one = Sha256::new();
+        let mut file_hasher = Sha256::new();
         while let Some(chunk) = bytes.next().await {
-            one.update(chunk.map_err(of_store(&object.location))?);
+            file_hasher.update(chunk.map_err(of_store(&object.location))?);
         }
         let parts = place.inner(&object.location);
         if parts.is_empty() {
-            return Ok(Some(digest::text_of(one)));
+            return Ok(Some(digest::hex_digest(file_hasher)));
         }
         is_folder = true;
-        all.update(digest::line_of(&digest::text_of(one), &parts.join("/")));
+        let file_digest = digest::hex_digest(file_hasher);
+        folder_hasher.update(digest::folder_line(&file_digest, &parts.join("/")));
     }
-    Ok(is_folder.then(|| digest::text_of(all)))
+    Ok(is_folder.then(|| digest::hex_digest(folder_hasher)))
 }
 
 #[cfg(test)]
@@ -173,8 +177,8 @@ mod tests {
 
     use super::*;
 
-    fn noted<'a>(uri: &'a str, digest: &'a str, stamp: &'a str) -> Noted<'a> {
-        Noted {
+    fn recorded<'a>(uri: &'a str, digest: &'a str, stamp: &'a str) -> RecordedContent<'a> {
+        RecordedContent {
             uri,
             digest: Some(digest),
             stamp: Some(stamp),
@@ -190,7 +194,12 @@ mod tests {
         let digest = digest::of_path(&path).unwrap().unwrap().digest;
         let stamp = stamp::of_path(&path).unwrap().unwrap();
         let contents = Contents::new(Stores::default());
-        let state = async || contents.state(noted(&uri, &digest, &stamp)).await.unwrap();
+        let state = async || {
+            contents
+                .state(recorded(&uri, &digest, &stamp))
+                .await
+                .unwrap()
+        };
 
         assert_eq!(state().await, State::Same);
         // Another file with the same content is as good.
@@ -222,7 +231,9 @@ mod tests {
     #[tokio::test]
     async fn stores_that_are_not_read_say_so() {
         let contents = Contents::new(Stores::default());
-        let error = contents.state(noted("gs://bucket/x", "sha256:0", "")).await;
+        let error = contents
+            .state(recorded("gs://bucket/x", "sha256:0", ""))
+            .await;
         assert!(matches!(
             error,
             Err(TransferError::Place(StoreError::Unknown(_)))

@@ -20,13 +20,13 @@ pub struct Content {
 }
 
 /// The path of a URI of this machine; `None` for URIs of other stores.
-pub fn local(uri: &str) -> Option<PathBuf> {
+pub fn local_path(uri: &str) -> Option<PathBuf> {
     let path = uri.strip_prefix("file://").unwrap_or(uri);
     path.starts_with('/').then(|| PathBuf::from(path))
 }
 
-/// `inner` below `root`; `None` when it would lead out of it.
-pub fn below(root: &Path, inner: &str) -> Option<PathBuf> {
+/// `inner` below `root`; `None` when it would lead out of there.
+pub fn join_inside(root: &Path, inner: &str) -> Option<PathBuf> {
     let inner = Path::new(inner);
     let inside = inner
         .components()
@@ -55,7 +55,7 @@ fn of_file(path: &Path) -> io::Result<Content> {
     let mut hasher = Sha256::new();
     let size_bytes = io::copy(&mut File::open(path)?, &mut hasher)?;
     Ok(Content {
-        digest: text_of(hasher),
+        digest: hex_digest(hasher),
         size_bytes,
     })
 }
@@ -63,7 +63,7 @@ fn of_file(path: &Path) -> io::Result<Content> {
 fn of_folder(root: &Path) -> io::Result<Content> {
     let mut hasher = Sha256::new();
     let mut size_bytes = 0;
-    for entry in entries::below(root) {
+    for entry in entries::walk(root) {
         let (digest, path) = match entry? {
             Entry::File(file, _) => {
                 let content = of_file(&file)?;
@@ -73,20 +73,20 @@ fn of_folder(root: &Path) -> io::Result<Content> {
             // A link that leads nowhere has no content but still tells one folder from another.
             Entry::Link(link, target) => (format!("link:{}", target.display()), link),
         };
-        hasher.update(line_of(&digest, &entries::inner(&path, root)));
+        hasher.update(folder_line(&digest, &entries::inner(&path, root)));
     }
     Ok(Content {
-        digest: text_of(hasher),
+        digest: hex_digest(hasher),
         size_bytes,
     })
 }
 
 /// What a file counts for in its folder.
-pub(crate) fn line_of(digest: &str, inner: &str) -> String {
+pub(crate) fn folder_line(digest: &str, inner: &str) -> String {
     format!("{digest}  {inner}\n")
 }
 
-pub(crate) fn text_of(hasher: Sha256) -> String {
+pub(crate) fn hex_digest(hasher: Sha256) -> String {
     format!("sha256:{}", hex::encode(hasher.finalize()))
 }
 
@@ -125,19 +125,19 @@ mod tests {
 
     #[test]
     fn only_paths_and_file_uris_are_local() {
-        assert_eq!(local("/a/b"), Some(PathBuf::from("/a/b")));
-        assert_eq!(local("file:///a/b"), Some(PathBuf::from("/a/b")));
-        assert_eq!(local("gs://bucket/a"), None);
-        assert_eq!(local("a/b"), None);
+        assert_eq!(local_path("/a/b"), Some(PathBuf::from("/a/b")));
+        assert_eq!(local_path("file:///a/b"), Some(PathBuf::from("/a/b")));
+        assert_eq!(local_path("gs://bucket/a"), None);
+        assert_eq!(local_path("a/b"), None);
     }
 
     #[test]
     fn nothing_leads_out_of_a_folder() {
         let root = Path::new("/data");
 
-        assert_eq!(below(root, "a/b"), Some(PathBuf::from("/data/a/b")));
+        assert_eq!(join_inside(root, "a/b"), Some(PathBuf::from("/data/a/b")));
         for bad in ["../x", "/etc/passwd", "a/../../x", "./../x"] {
-            assert_eq!(below(root, bad), None, "{bad}");
+            assert_eq!(join_inside(root, bad), None, "{bad}");
         }
     }
 

@@ -19,9 +19,9 @@ pub(crate) enum Entry {
 }
 
 /// Files and dead links below `root` in the order of their names, folder by folder. A file is itself.
-pub(crate) fn below(root: &Path) -> impl Iterator<Item = io::Result<Entry>> {
-    let walk = WalkDir::new(root).follow_links(true).sort_by_file_name();
-    walk.into_iter().filter_map(|entry| match entry {
+pub(crate) fn walk(root: &Path) -> impl Iterator<Item = io::Result<Entry>> {
+    let entries = WalkDir::new(root).follow_links(true).sort_by_file_name();
+    entries.into_iter().filter_map(|entry| match entry {
         Ok(entry) if entry.file_type().is_file() => {
             let found = entry.metadata().map_err(io::Error::from);
             Some(found.map(|found| Entry::File(entry.into_path(), found)))
@@ -29,8 +29,8 @@ pub(crate) fn below(root: &Path) -> impl Iterator<Item = io::Result<Entry>> {
         Ok(_) => None,
         Err(error) => {
             let path = error.path().map(Path::to_path_buf);
-            let said = path.and_then(|path| Some((path.read_link().ok()?, path)));
-            Some(match said {
+            let dead_link = path.and_then(|path| Some((path.read_link().ok()?, path)));
+            Some(match dead_link {
                 Some((target, path)) => Ok(Entry::Link(path, target)),
                 None => Err(error.into()),
             })

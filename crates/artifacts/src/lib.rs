@@ -7,8 +7,8 @@
 pub mod contents;
 pub mod digest;
 mod entries;
-pub mod place;
 pub mod read;
+pub mod safe_fs;
 pub mod stamp;
 pub mod stores;
 pub mod transfer;

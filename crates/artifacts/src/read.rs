@@ -40,7 +40,7 @@ pub enum ReadError {
 }
 
 /// Content that is being read.
-pub struct Reading {
+pub struct ContentStream {
     /// The size in bytes.
     pub size_bytes: u64,
     /// The file's name.
@@ -64,11 +64,11 @@ fn open_store(stores: &Stores, uri: &str) -> Result<Place, ReadError> {
 }
 
 /// Opens the content of `uri`, or of the file `inner` in the folder that it is.
-pub async fn open(stores: &Stores, uri: &str, inner: &str) -> Result<Reading, ReadError> {
+pub async fn open(stores: &Stores, uri: &str, inner: &str) -> Result<ContentStream, ReadError> {
     let failed = |source| failed(uri, source);
     let mut place = open_store(stores, uri)?;
     if !inner.is_empty() {
-        let inside = digest::below(std::path::Path::new(""), inner)
+        let inside = digest::join_inside(std::path::Path::new(""), inner)
             .ok_or_else(|| ReadError::Outside(inner.to_owned()))?;
         place.path = place.below(&inside).map_err(|error| failed(error.into()))?;
     }
@@ -89,7 +89,7 @@ pub async fn open(stores: &Stores, uri: &str, inner: &str) -> Result<Reading, Re
             });
         }
     };
-    Ok(Reading {
+    Ok(ContentStream {
         size_bytes: found.meta.size,
         name: place.path.filename().unwrap_or_default().to_owned(),
         bytes: found.into_stream().boxed(),
@@ -98,7 +98,7 @@ pub async fn open(stores: &Stores, uri: &str, inner: &str) -> Result<Reading, Re
 
 /// A file of an artifact that is a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Inner {
+pub struct FileEntry {
     /// Below the artifact, with `/` between its parts.
     pub path: String,
     /// In bytes.
@@ -106,7 +106,7 @@ pub struct Inner {
 }
 
 /// The files below `uri` in the order of their paths, from behind `after` on.
-pub async fn files(stores: &Stores, uri: &str, after: &str) -> Result<Vec<Inner>, ReadError> {
+pub async fn files(stores: &Stores, uri: &str, after: &str) -> Result<Vec<FileEntry>, ReadError> {
     let place = open_store(stores, uri)?;
     let mut listed = place.store.list(Some(&place.path));
     let mut files = Vec::new();
@@ -119,7 +119,7 @@ pub async fn files(stores: &Stores, uri: &str, after: &str) -> Result<Vec<Inner>
         // The artifact itself, when it is a file, is none of its files.
         if path.as_str() > after && !path.is_empty() {
             let size_bytes = found.size;
-            files.push(Inner { path, size_bytes });
+            files.push(FileEntry { path, size_bytes });
         }
     }
     // Stores list in orders of their own, the local file system in none.

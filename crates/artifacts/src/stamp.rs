@@ -26,7 +26,7 @@ pub fn of_path(path: &Path) -> io::Result<Option<String>> {
         Ok(_) => {}
     }
     let mut lines = Vec::new();
-    for entry in entries::below(path) {
+    for entry in entries::walk(path) {
         lines.push(match entry? {
             Entry::File(file, found) => format!(
                 "{} {} {}.{} {}.{} {}\n",
@@ -43,7 +43,7 @@ pub fn of_path(path: &Path) -> io::Result<Option<String>> {
             }
         });
     }
-    Ok(Some(text_of("file", &lines)))
+    Ok(Some(hash_lines("file", &lines)))
 }
 
 /// The stamp of what is at a place of a store; `None` when nothing is there.
@@ -53,7 +53,7 @@ pub fn of_path(path: &Path) -> io::Result<Option<String>> {
 pub async fn of_place(place: &Place) -> Result<Option<String>, TransferError> {
     let found = objects(place).await?;
     let lines: Vec<_> = found.iter().map(|found| line(found, place)).collect();
-    Ok((!lines.is_empty()).then(|| text_of("object", &lines)))
+    Ok((!lines.is_empty()).then(|| hash_lines("object", &lines)))
 }
 
 /// The object at a place, or those below it in the order of files in folders.
@@ -79,7 +79,7 @@ fn line(object: &ObjectMeta, place: &Place) -> String {
     format!("{inner} {} {state}\n", object.size)
 }
 
-fn text_of(kind: &str, lines: &[String]) -> String {
+fn hash_lines(kind: &str, lines: &[String]) -> String {
     let mut hasher = Sha256::new();
     for line in lines {
         hasher.update(line);
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn objects_are_told_apart_by_what_the_store_says() {
+    async fn objects_are_told_apart_by_their_etag_or_time() {
         let place = Place {
             store: Arc::new(InMemory::new()),
             path: "root".into(),

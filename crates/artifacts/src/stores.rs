@@ -88,16 +88,16 @@ impl Place {
 const S3_SCHEMES: [&str; 3] = ["s3://", "minio://", "s3a://"];
 
 /// How long a request is repeated while its store is away; whoever waits is better told by then.
-const PATIENCE: Duration = Duration::from_mins(1);
+const RETRY_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The longest wait between two tries.
-const WAIT_MAX: Duration = Duration::from_secs(5);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
 /// Every store that the settings reach; clients are kept per bucket.
 #[derive(Debug, Clone)]
 pub struct Stores {
     s3: S3Config,
-    patience: Duration,
+    retry_timeout: Duration,
     buckets: Arc<Mutex<HashMap<String, Arc<dyn ObjectStore>>>>,
 }
 
@@ -118,25 +118,25 @@ impl Stores {
     pub fn new(s3: S3Config) -> Self {
         Self {
             s3,
-            patience: PATIENCE,
+            retry_timeout: RETRY_TIMEOUT,
             buckets: Arc::default(),
         }
     }
 
-    /// The same for one who has nobody waiting and gives up a request after `patience` only.
+    /// The same stores; a request is given up only after `retry_timeout`.
     #[must_use]
-    pub fn with_patience(self, patience: Duration) -> Self {
+    pub fn with_retry_timeout(self, retry_timeout: Duration) -> Self {
         Self {
-            patience,
-            // Clients have their patience built in, so these are not shared.
+            retry_timeout,
+            // Clients have their timeout built in, so these are not shared.
             buckets: Arc::default(),
             ..self
         }
     }
 
     /// How long a request is repeated while its store is away.
-    pub fn patience(&self) -> Duration {
-        self.patience
+    pub fn retry_timeout(&self) -> Duration {
+        self.retry_timeout
     }
 
     /// The place that a URI or an absolute path names.
@@ -145,7 +145,7 @@ impl Stores {
             uri: uri.to_owned(),
             source,
         };
-        if let Some(path) = digest::local(uri) {
+        if let Some(path) = digest::local_path(uri) {
             let path =
                 StorePath::from_absolute_path(path).map_err(|error| settings(error.into()))?;
             let store = Arc::new(LocalFileSystem::new());
@@ -188,12 +188,12 @@ impl Stores {
             .with_checksum_algorithm(Checksum::SHA256)
             .with_retry(RetryConfig {
                 backoff: BackoffConfig {
-                    max_backoff: WAIT_MAX,
+                    max_backoff: BACKOFF_MAX,
                     ..BackoffConfig::default()
                 },
                 // Time ends the retries, not their number.
                 max_retries: usize::MAX,
-                retry_timeout: self.patience,
+                retry_timeout: self.retry_timeout,
             })
             .with_client_options(ClientOptions::new().with_allow_http(is_plain));
         if let Some(endpoint) = endpoint {
@@ -241,9 +241,9 @@ mod tests {
             ..S3Config::default()
         });
 
-        for (uri, said) in [("ftp://a/b", "does not read"), ("s3:///a", "no bucket")] {
+        for (uri, expected) in [("ftp://a/b", "does not read"), ("s3:///a", "no bucket")] {
             let error = stores.open(uri).unwrap_err().to_string();
-            assert!(error.contains(said), "{error}");
+            assert!(error.contains(expected), "{error}");
         }
         assert!(!format!("{stores:?}").contains("very secret"));
     }

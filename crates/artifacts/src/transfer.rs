@@ -10,17 +10,17 @@ use tokio::fs;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::stores::{self, Place, StoreError, Stores};
-use crate::{digest, place};
+use crate::{digest, safe_fs};
 
 /// Files up to this size go in one request; larger ones in parts of this size.
 /// S3 takes no part below 5 MiB but the last one.
-const PART: usize = 8 * 1024 * 1024;
+const PART_SIZE: usize = 8 * 1024 * 1024;
 
 /// Parts of one file, and files of one folder, that are under way at once.
-const PARALLEL: usize = 8;
+const CONCURRENCY: usize = 8;
 
 /// What the name of a file ends with until all of it is there.
-const PART_ENDING: &str = "part";
+const PARTIAL_SUFFIX: &str = "part";
 
 /// Why content did not get where it should.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +60,7 @@ pub enum TransferError {
 
 impl TransferError {
     /// Whether it is about a store that this installation does not read.
-    pub fn is_foreign(&self) -> bool {
+    pub fn is_unsupported_store(&self) -> bool {
         matches!(self, Self::Place(StoreError::Unknown(_)))
     }
 
@@ -103,7 +103,7 @@ pub async fn upload(from: &Path, to: &Place) -> Result<bool, TransferError> {
             let inner = file.strip_prefix(from).unwrap_or(&file);
             upload_file(&file, &*to.store, &to.below(inner)?).await
         })
-        .buffer_unordered(PARALLEL)
+        .buffer_unordered(CONCURRENCY)
         .try_collect::<()>()
         .await?;
     Ok(true)
@@ -115,27 +115,27 @@ async fn upload_file(
     to: &StorePath,
 ) -> Result<(), TransferError> {
     let mut file = fs::File::open(from).await.map_err(of_file(from))?;
-    // Grows up to `PART` only for files that need it; several files are under way at once.
+    // Grows up to `PART_SIZE` only for files that need it; several files are under way at once.
     let mut buffer = Vec::with_capacity(64 * 1024);
-    let mut first = (&mut file).take(PART as u64);
+    let mut first = (&mut file).take(PART_SIZE as u64);
     first
         .read_to_end(&mut buffer)
         .await
         .map_err(of_file(from))?;
-    if buffer.len() < PART {
+    if buffer.len() < PART_SIZE {
         let put = store.put(to, PutPayload::from(buffer)).await;
         return put.map(drop).map_err(of_store(to));
     }
     let upload = store.put_multipart(to).await.map_err(of_store(to))?;
-    let mut upload = WriteMultipart::new_with_chunk_size(upload, PART);
+    let mut upload = WriteMultipart::new_with_chunk_size(upload, PART_SIZE);
     while !buffer.is_empty() {
         upload
-            .wait_for_capacity(PARALLEL)
+            .wait_for_capacity(CONCURRENCY)
             .await
             .map_err(of_store(to))?;
         upload.write(&buffer);
         buffer.clear();
-        let mut next = (&mut file).take(PART as u64);
+        let mut next = (&mut file).take(PART_SIZE as u64);
         next.read_to_end(&mut buffer).await.map_err(of_file(from))?;
     }
     upload.finish().await.map(drop).map_err(of_store(to))
@@ -153,8 +153,8 @@ pub async fn fetch(
 
 /// Removes what was fetched to a path, and what a transfer that ended early left beside it.
 pub fn discard(to: &Path) -> io::Result<()> {
-    place::remove(to)?;
-    place::remove(&place::beside(to, PART_ENDING))
+    safe_fs::remove(to)?;
+    safe_fs::remove(&safe_fs::with_suffix(to, PARTIAL_SUFFIX))
 }
 
 /// Copies what is at a place to a path: one object as a file, what is below it as a folder.
@@ -204,7 +204,7 @@ async fn download_folder(from: &Place, to: &Path) -> Result<bool, TransferError>
                 .fold(to.to_path_buf(), |path, part| path.join(part));
             download_file(&*from.store, &object.location, &target).await
         })
-        .buffer_unordered(PARALLEL)
+        .buffer_unordered(CONCURRENCY)
         .try_for_each(|_| async { Ok(()) })
         .await?;
     Ok(true)
@@ -225,7 +225,7 @@ async fn download_file(
         fs::create_dir_all(parent).await.map_err(of_file(parent))?;
     }
     // A transfer that ends early must not leave a part of the file under its name.
-    let part = place::beside(to, PART_ENDING);
+    let part = safe_fs::with_suffix(to, PARTIAL_SUFFIX);
     let mut file = fs::File::create(&part).await.map_err(of_file(&part))?;
     let mut bytes = found.into_stream();
     while let Some(chunk) = bytes.try_next().await.map_err(of_store(from))? {
@@ -257,7 +257,7 @@ mod tests {
         let folder = root.path().join("folder");
         std::fs::create_dir_all(folder.join("inner")).unwrap();
         std::fs::write(folder.join("inner/a b%.txt"), "a").unwrap();
-        std::fs::write(folder.join("large"), vec![7; PART + PART / 2]).unwrap();
+        std::fs::write(folder.join("large"), vec![7; PART_SIZE + PART_SIZE / 2]).unwrap();
         for (from, name) in [(folder.clone(), "all"), (folder.join("large"), "one")] {
             let to = place("root/x");
             let digest = digest::of_path(&from).unwrap().unwrap().digest;

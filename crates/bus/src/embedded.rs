@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use ferroflow_db::lead::Lead;
+use ferroflow_db::lead::Leadership;
 use ferroflow_db::signal::Topic;
 use ferroflow_db::{Db, DbError, Migration, Read as _, Sql};
 use ferroflow_types::{CloudEvent, Timestamp};
@@ -39,8 +39,8 @@ const EVENTS: Topic = Topic::new("events");
 
 /// How often the log is looked at without a signal: where others write into it, a signal may be
 /// lost, and SQLite has none between processes.
-const LOOK: Duration = Duration::from_secs(2);
-const LOOK_AT_FILE: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
+const FILE_POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The newest position. A release without `log_head` may write beside this one while replicas are
 /// replaced, so what is in the log counts as well.
@@ -70,7 +70,7 @@ impl EmbeddedBus {
         drop(tx);
         let head = Arc::new(watch::Sender::new(head));
         if db.is_postgres() {
-            tokio::spawn(look(db.clone(), Arc::downgrade(&head), LOOK));
+            tokio::spawn(poll_head(db.clone(), Arc::downgrade(&head), POLL_INTERVAL));
         }
         Ok(Self { db, head })
     }
@@ -80,7 +80,7 @@ impl EmbeddedBus {
         let bus = Self::open(db).await?;
         if !bus.db.is_postgres() {
             let head = Arc::downgrade(&bus.head);
-            tokio::spawn(look(bus.db.clone(), head, LOOK_AT_FILE));
+            tokio::spawn(poll_head(bus.db.clone(), head, FILE_POLL_INTERVAL));
         }
         Ok(bus)
     }
@@ -92,7 +92,7 @@ impl EmbeddedBus {
     pub(crate) async fn publish(
         &self,
         events: &[CloudEvent],
-        lead: Option<&Lead>,
+        lead: Option<&Leadership>,
     ) -> Result<(), DbError> {
         let mut tx = self.db.begin_write().await?;
         if let Some(lead) = lead {
@@ -107,14 +107,14 @@ impl EmbeddedBus {
                 .map_err(|error| DbError::inconsistent("event_log", "event", error.to_string()))?;
             // Only a known id is left out. A release without `log_head` does not take the lock and may
             // give the same position: that is an error, and the relay tries again.
-            let done = sqlx::query(INSERT)
+            let result = sqlx::query(INSERT)
                 .bind(next + 1)
                 .bind(event.id.to_string())
                 .bind(event.time.millis())
                 .bind(text)
                 .execute(tx.conn())
                 .await?;
-            next += i64::from(done.rows_affected() == 1);
+            next += i64::from(result.rows_affected() == 1);
         }
         let set = sqlx::query(SET_HEAD).bind(next);
         ferroflow_db::ensure_one(&set.execute(tx.conn()).await?, "log_head")?;
@@ -179,7 +179,7 @@ impl EmbeddedBus {
     pub(crate) async fn wait_after(&self, position: i64) {
         let mut head = self.head.subscribe();
         // Fails only when the bus is gone, and then nobody waits for it.
-        let _gone = head.wait_for(|head| *head > position).await.is_err();
+        let _closed = head.wait_for(|head| *head > position).await.is_err();
     }
 
     pub(crate) async fn oldest(&self) -> Result<i64, DbError> {
@@ -193,7 +193,7 @@ impl EmbeddedBus {
 
     pub(crate) async fn backlog(&self, relay: &str) -> Result<Backlog, DbError> {
         let mut tx = self.db.begin_read().await?;
-        let relayed = relayed(&mut tx, relay).await?;
+        let relayed = relay_position(&mut tx, relay).await?;
         let head = position(&mut tx, HEAD).await?;
         let oldest =
             sqlx::query("SELECT at FROM event_log WHERE position > $1 ORDER BY position LIMIT 1")
@@ -217,11 +217,11 @@ impl EmbeddedBus {
         // Read in the transaction that deletes. The position only rises, so what is deleted has been
         // moved.
         let relayed = match relay {
-            Some(relay) => relayed(&mut tx, relay).await?,
+            Some(relay) => relay_position(&mut tx, relay).await?,
             None => i64::MAX,
         };
         // The newest event stays: releases without `log_head` give positions by it.
-        let done = sqlx::query(
+        let result = sqlx::query(
             "DELETE FROM event_log WHERE position IN (SELECT position FROM event_log \
              WHERE at < $1 AND position <= $2 \
              AND position < (SELECT MAX(position) FROM event_log) \
@@ -233,7 +233,7 @@ impl EmbeddedBus {
         .execute(tx.conn())
         .await?;
         tx.commit().await?;
-        Ok(done.rows_affected())
+        Ok(result.rows_affected())
     }
 }
 
@@ -247,7 +247,7 @@ fn advance(head: &watch::Sender<i64>, next: i64) {
 }
 
 /// Looks for what other processes write, at their signals and once in a while.
-async fn look(db: Db, head: Weak<watch::Sender<i64>>, period: Duration) {
+async fn poll_head(db: Db, head: Weak<watch::Sender<i64>>, period: Duration) {
     let mut events = db.signals().subscribe(EVENTS);
     loop {
         tokio::select! {
@@ -271,7 +271,10 @@ async fn look(db: Db, head: Weak<watch::Sender<i64>>, period: Duration) {
 }
 
 /// How far a relay has come; one that never stored a position has moved nothing.
-pub(crate) async fn relayed(tx: &mut impl ferroflow_db::Read, relay: &str) -> Result<i64, DbError> {
+pub(crate) async fn relay_position(
+    tx: &mut impl ferroflow_db::Read,
+    relay: &str,
+) -> Result<i64, DbError> {
     let row = sqlx::query("SELECT position FROM relay_cursors WHERE name = $1")
         .bind(relay)
         .fetch_optional(tx.conn())

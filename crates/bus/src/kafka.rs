@@ -16,13 +16,13 @@
 //! | `relay` | from the log to Kafka, at least once, in order per key |
 //! | [`consumer`] | from Kafka to a handler, in order per partition |
 //! | `redrive` | dead letters, back to where they came from |
-//! | [`once`] | a handler whose effect happens once, in a transaction with what was seen |
+//! | [`idempotent`] | a handler whose effect happens once, in a transaction with what was seen |
 
 mod binding;
 mod config;
 pub mod consumer;
 mod dead_letters;
-pub mod once;
+pub mod idempotent;
 pub mod received;
 mod redrive;
 mod relay;

@@ -15,7 +15,7 @@ mod filter;
 pub mod kafka;
 mod relay;
 
-use ferroflow_db::lead::Lead;
+use ferroflow_db::lead::Leadership;
 use ferroflow_db::{Db, DbError};
 use ferroflow_types::{CloudEvent, Timestamp};
 
@@ -79,7 +79,11 @@ impl Bus {
     ///
     /// # Errors
     /// [`DbError::Conflict`] when somebody else holds it by now: nothing is published.
-    pub async fn publish_as(&self, lead: &Lead, events: &[CloudEvent]) -> Result<(), DbError> {
+    pub async fn publish_as(
+        &self,
+        lead: &Leadership,
+        events: &[CloudEvent],
+    ) -> Result<(), DbError> {
         match self {
             Self::Embedded(bus) => bus.publish(events, Some(lead)).await,
         }

@@ -3,7 +3,7 @@
 //! At least once: a crash between publishing and forgetting repeats events, and the bus leaves out
 //! what it has. In order per key: the outbox is read in the order of each key.
 
-use ferroflow_db::lead::Lead;
+use ferroflow_db::lead::Leadership;
 use ferroflow_db::signal::{OUTBOX, Subscription};
 use ferroflow_db::{Db, DbError, outbox};
 
@@ -32,7 +32,7 @@ impl Relay {
     ///
     /// # Errors
     /// [`DbError::Conflict`] when another relay works by now.
-    pub async fn tick(&self, lead: &Lead) -> Result<usize, DbError> {
+    pub async fn tick(&self, lead: &Leadership) -> Result<usize, DbError> {
         let events = outbox::waiting(&self.db, BATCH).await?;
         if !events.is_empty() {
             // In this order: a crash in between leaves the events in the outbox, and the bus knows

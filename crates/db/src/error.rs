@@ -12,7 +12,7 @@ pub enum DbError {
     Unavailable(#[source] sqlx::Error),
     /// A value that must be unique is there already.
     #[error("{constraint} is taken")]
-    Taken {
+    UniqueViolation {
         /// The columns (SQLite) or the constraint (PostgreSQL).
         constraint: String,
     },
@@ -68,8 +68,8 @@ impl DbError {
 ///
 /// # Errors
 /// [`DbError::Conflict`] when it met none, [`DbError::Inconsistent`] when it met several.
-pub fn ensure_one(done: &AnyQueryResult, table: &'static str) -> Result<(), DbError> {
-    match done.rows_affected() {
+pub fn ensure_one(result: &AnyQueryResult, table: &'static str) -> Result<(), DbError> {
+    match result.rows_affected() {
         1 => Ok(()),
         0 => Err(DbError::Conflict { table }),
         many => {
@@ -89,7 +89,7 @@ pub(crate) fn interrupted(error: tokio::task::JoinError) -> DbError {
 impl From<sqlx::Error> for DbError {
     fn from(error: sqlx::Error) -> Self {
         match &error {
-            sqlx::Error::Database(inner) if inner.is_unique_violation() => Self::Taken {
+            sqlx::Error::Database(inner) if inner.is_unique_violation() => Self::UniqueViolation {
                 constraint: inner
                     .constraint()
                     .unwrap_or_else(|| inner.message())
@@ -97,7 +97,9 @@ impl From<sqlx::Error> for DbError {
             },
             // SQLSTATE character_not_in_repertoire.
             sqlx::Error::Database(inner) if inner.code().as_deref() == Some("22021") => Self::Nul,
-            sqlx::Error::Database(inner) if is_passing(inner.as_ref()) => Self::Unavailable(error),
+            sqlx::Error::Database(inner) if is_transient(inner.as_ref()) => {
+                Self::Unavailable(error)
+            }
             sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => {
                 Self::Unavailable(error)
             }
@@ -108,7 +110,7 @@ impl From<sqlx::Error> for DbError {
 
 /// Whether it tells of a state of the machine or the server and not of a wrong statement; trying
 /// again may help.
-fn is_passing(error: &dyn DatabaseError) -> bool {
+fn is_transient(error: &dyn DatabaseError) -> bool {
     const SQLITE: [&str; 4] = [
         "database is locked",
         "disk is full",
@@ -120,7 +122,7 @@ fn is_passing(error: &dyn DatabaseError) -> bool {
     let is_state =
         |code: &str| code.len() == 5 && POSTGRES.iter().any(|class| code.starts_with(class));
     let message = error.message();
-    SQLITE.iter().any(|passing| message.contains(passing))
+    SQLITE.iter().any(|known| message.contains(known))
         || error.code().is_some_and(|code| is_state(&code))
 }
 
@@ -142,7 +144,7 @@ impl From<DbError> for Error {
                 "TEXT_HAS_NUL",
                 "a text in the request has a NUL character (U+0000), which cannot be stored",
             ),
-            DbError::Taken { .. } => (
+            DbError::UniqueViolation { .. } => (
                 ErrorKind::AlreadyExists,
                 "ALREADY_EXISTS",
                 "the name or id is taken",

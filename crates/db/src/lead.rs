@@ -1,7 +1,7 @@
 //! Work that one process at a time does: whoever holds its lease.
 //!
 //! The lease is renewed beside the work. Whoever loses it stops; what it still writes goes through
-//! [`Lead::guard`], so that a holder that was slow writes nothing after its successor began.
+//! [`Leadership::guard`], so that a holder that was slow writes nothing after its successor began.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,20 +11,20 @@ use ferroflow_types::{Clock as _, Timestamp};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::lease::{self, Fence, LENGTH, RENEWAL};
+use crate::lease::{self, Fence, LEASE_DURATION, RENEW_INTERVAL};
 use crate::signal::LEASES;
 use crate::{Db, DbError, WriteTx};
 
 /// The right to do the work, for as long as it lasts.
 #[derive(Debug, Clone)]
-pub struct Lead {
+pub struct Leadership {
     name: Arc<str>,
     fence: Fence,
     /// Cancelled when the work is to stop.
     pub stop: CancellationToken,
 }
 
-impl Lead {
+impl Leadership {
     /// Makes the rest of the transaction depend on the lease; it must be in the lease's database.
     ///
     /// # Errors
@@ -40,20 +40,23 @@ fn now() -> Timestamp {
 
 /// How long a lease of this kind of database lasts, and how often it is renewed.
 #[derive(Debug, Clone, Copy)]
-struct Pace {
-    length: Duration,
-    renewal: Duration,
+struct LeaseTiming {
+    duration: Duration,
+    renew_interval: Duration,
 }
 
-impl Pace {
+impl LeaseTiming {
     fn of(db: &Db) -> Self {
-        let (mut length, mut renewal) = (LENGTH, RENEWAL);
+        let (mut duration, mut renew_interval) = (LEASE_DURATION, RENEW_INTERVAL);
         if !db.is_postgres() {
             // Each renewal is a write to the disk of a machine that may have nothing else to do. Who
             // takes over after a crash is usually the same holder, which need not wait.
-            (length, renewal) = (length * 2, renewal * 2);
+            (duration, renew_interval) = (duration * 2, renew_interval * 2);
         }
-        Self { length, renewal }
+        Self {
+            duration,
+            renew_interval,
+        }
     }
 }
 
@@ -64,7 +67,7 @@ impl Pace {
 ///
 /// # Errors
 /// What the work says when it fails.
-pub async fn lead<W, F, E>(
+pub async fn run_as_leader<W, F, E>(
     db: Db,
     name: &str,
     holder: &str,
@@ -72,14 +75,14 @@ pub async fn lead<W, F, E>(
     mut work: W,
 ) -> Result<(), E>
 where
-    W: FnMut(Lead) -> F,
+    W: FnMut(Leadership) -> F,
     F: Future<Output = Result<(), E>>,
 {
-    let pace = Pace::of(&db);
+    let timing = LeaseTiming::of(&db);
     loop {
         let fence = tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            fence = take(&db, name, holder, pace) => fence,
+            fence = wait_for_lease(&db, name, holder, timing) => fence,
         };
         tracing::info!(
             lease = name,
@@ -87,19 +90,19 @@ where
             fence = fence.number(),
             "holds a lease"
         );
-        let lead = Lead {
+        let lead = Leadership {
             name: name.into(),
             fence,
             stop: stop.clone(),
         };
         let ended = tokio::select! {
             ended = work(lead) => ended,
-            () = keep(&db, name, fence, pace) => {
+            () = renew_until_lost(&db, name, fence, timing) => {
                 tracing::warn!(lease = name, holder, "lost a lease: another replica goes on");
                 continue;
             }
         };
-        if let Err(error) = give_back(&db, name, fence).await {
+        if let Err(error) = release(&db, name, fence).await {
             tracing::warn!(lease = name, %error, "a lease runs out instead of being given back");
         }
         return ended;
@@ -107,57 +110,65 @@ where
 }
 
 /// Waits until the lease is ours.
-async fn take(db: &Db, name: &str, holder: &str, pace: Pace) -> Fence {
+async fn wait_for_lease(db: &Db, name: &str, holder: &str, timing: LeaseTiming) -> Fence {
     let mut released = db.signals().subscribe(LEASES);
     loop {
-        match try_take(db, name, holder, pace).await {
+        match try_acquire(db, name, holder, timing).await {
             Ok(Some(fence)) => return fence,
             Ok(None) => {}
             Err(error) => tracing::debug!(lease = name, %error, "a lease cannot be asked for"),
         }
         tokio::select! {
             () = released.changed() => {}
-            () = tokio::time::sleep(RENEWAL) => {}
+            () = tokio::time::sleep(RENEW_INTERVAL) => {}
         }
     }
 }
 
-async fn try_take(db: &Db, name: &str, holder: &str, pace: Pace) -> Result<Option<Fence>, DbError> {
+async fn try_acquire(
+    db: &Db,
+    name: &str,
+    holder: &str,
+    timing: LeaseTiming,
+) -> Result<Option<Fence>, DbError> {
     let mut tx = db.begin_write().await?;
-    let fence = lease::acquire(&mut tx, name, holder, now(), pace.length).await?;
+    let fence = lease::acquire(&mut tx, name, holder, now(), timing.duration).await?;
     tx.commit().await?;
     Ok(fence)
 }
 
 /// Renews the lease until it is lost.
-async fn keep(db: &Db, name: &str, fence: Fence, pace: Pace) {
-    let Pace { length, renewal } = pace;
-    let mut renewed = Instant::now();
+async fn renew_until_lost(db: &Db, name: &str, fence: Fence, timing: LeaseTiming) {
+    let LeaseTiming {
+        duration,
+        renew_interval,
+    } = timing;
+    let mut renewed_at = Instant::now();
     loop {
-        tokio::time::sleep(renewal).await;
-        let asked = Instant::now();
+        tokio::time::sleep(renew_interval).await;
+        let requested_at = Instant::now();
         // An answer that comes too late is none.
-        let left = length.saturating_sub(renewed.elapsed());
-        let renewing = renew(db, name, fence, length);
+        let left = duration.saturating_sub(renewed_at.elapsed());
+        let renewing = renew(db, name, fence, duration);
         match tokio::time::timeout(left.max(Duration::from_millis(1)), renewing).await {
-            Ok(Ok(())) => renewed = asked,
+            Ok(Ok(())) => renewed_at = requested_at,
             Ok(Err(DbError::Conflict { .. })) => return,
             Ok(Err(error)) => tracing::debug!(lease = name, %error, "a lease cannot be renewed"),
             Err(_) => {}
         }
-        if renewed.elapsed() >= length {
+        if renewed_at.elapsed() >= duration {
             return;
         }
     }
 }
 
-async fn renew(db: &Db, name: &str, fence: Fence, length: Duration) -> Result<(), DbError> {
+async fn renew(db: &Db, name: &str, fence: Fence, duration: Duration) -> Result<(), DbError> {
     let mut tx = db.begin_write().await?;
-    lease::renew(&mut tx, name, fence, now(), length).await?;
+    lease::renew(&mut tx, name, fence, now(), duration).await?;
     tx.commit().await
 }
 
-async fn give_back(db: &Db, name: &str, fence: Fence) -> Result<(), DbError> {
+async fn release(db: &Db, name: &str, fence: Fence) -> Result<(), DbError> {
     let mut tx = db.begin_write().await?;
     lease::release(&mut tx, name, fence).await?;
     tx.signal(LEASES);

@@ -14,10 +14,10 @@ use sqlx::Row as _;
 use crate::{DbError, Read, WriteTx};
 
 /// How long a lease lasts unless it is renewed.
-pub const LENGTH: Duration = Duration::from_secs(5);
+pub const LEASE_DURATION: Duration = Duration::from_secs(5);
 
 /// How often it is renewed: two renewals may fail before it is lost.
-pub const RENEWAL: Duration = Duration::from_millis(1500);
+pub const RENEW_INTERVAL: Duration = Duration::from_millis(1500);
 
 /// The number of a holding; every later holder of the same lease has a higher one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,31 +37,31 @@ pub async fn acquire(
     name: &str,
     holder: &str,
     now: Timestamp,
-    length: Duration,
+    duration: Duration,
 ) -> Result<Option<Fence>, DbError> {
-    let made = sqlx::query(
+    let inserted = sqlx::query(
         "INSERT INTO leases (name, holder, fence, expires_at) VALUES ($1, $2, 1, $3) \
          ON CONFLICT (name) DO NOTHING",
     )
     .bind(name)
     .bind(holder)
-    .bind(now.plus(length).millis())
+    .bind(now.plus(duration).millis())
     .execute(tx.conn())
     .await?;
-    if made.rows_affected() == 1 {
+    if inserted.rows_affected() == 1 {
         return Ok(Some(Fence(1)));
     }
-    let taken = sqlx::query(
+    let updated = sqlx::query(
         "UPDATE leases SET holder = $1, fence = fence + 1, expires_at = $2 \
          WHERE name = $3 AND (expires_at <= $4 OR holder = $1) RETURNING fence",
     )
     .bind(holder)
-    .bind(now.plus(length).millis())
+    .bind(now.plus(duration).millis())
     .bind(name)
     .bind(now.millis())
     .fetch_optional(tx.conn())
     .await?;
-    taken
+    updated
         .map(|row| Ok(Fence(row.try_get("fence")?)))
         .transpose()
 }
@@ -75,15 +75,15 @@ pub async fn renew(
     name: &str,
     fence: Fence,
     now: Timestamp,
-    length: Duration,
+    duration: Duration,
 ) -> Result<(), DbError> {
-    let done = sqlx::query("UPDATE leases SET expires_at = $1 WHERE name = $2 AND fence = $3")
-        .bind(now.plus(length).millis())
+    let result = sqlx::query("UPDATE leases SET expires_at = $1 WHERE name = $2 AND fence = $3")
+        .bind(now.plus(duration).millis())
         .bind(name)
         .bind(fence.0)
         .execute(tx.conn())
         .await?;
-    crate::ensure_one(&done, "leases")
+    crate::ensure_one(&result, "leases")
 }
 
 /// Makes the rest of the transaction depend on the lease: nobody can take it before the
@@ -93,12 +93,12 @@ pub async fn renew(
 /// [`DbError::Conflict`] when it is somebody else's by now: roll back.
 pub async fn guard(tx: &mut WriteTx, name: &str, fence: Fence) -> Result<(), DbError> {
     // A write and not a read, because it locks the row on PostgreSQL.
-    let done = sqlx::query("UPDATE leases SET fence = fence WHERE name = $1 AND fence = $2")
+    let result = sqlx::query("UPDATE leases SET fence = fence WHERE name = $1 AND fence = $2")
         .bind(name)
         .bind(fence.0)
         .execute(tx.conn())
         .await?;
-    crate::ensure_one(&done, "leases")
+    crate::ensure_one(&result, "leases")
 }
 
 /// Gives the lease back, so that the next holder need not wait until it runs out. Does nothing if
@@ -123,7 +123,7 @@ pub async fn is_held(tx: &mut impl Read, name: &str, now: Timestamp) -> Result<b
 }
 
 /// Leases whose name begins with `prefix`, which has no `%` and `_`, and which have run out or were given back.
-pub async fn run_out(
+pub async fn expired(
     tx: &mut impl Read,
     prefix: &str,
     now: Timestamp,
@@ -140,7 +140,11 @@ pub async fn run_out(
 
 /// Forgets a lease that ran out before `before`. Only for names that nobody will take again: the
 /// fence begins anew.
-pub async fn forget(tx: &mut WriteTx, name: &str, before: Timestamp) -> Result<(), DbError> {
+pub async fn delete_expired(
+    tx: &mut WriteTx,
+    name: &str,
+    before: Timestamp,
+) -> Result<(), DbError> {
     sqlx::query("DELETE FROM leases WHERE name = $1 AND expires_at < $2")
         .bind(name)
         .bind(before.millis())

@@ -10,19 +10,19 @@ mod substring;
 
 use std::fmt::Display;
 
-use ferroflow_types::listing::{Listing, Operand, Page, Start};
+use ferroflow_types::listing::{Listing, Operand, Page, PageStart};
 use ferroflow_types::{Error, Namespace};
 use order::Order;
 use plan::{Plan, Query};
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
-pub use substring::Texts;
+pub use substring::TextIndex;
 
 use crate::{DbError, Read, page};
 
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Type {
+pub enum ColumnType {
     /// Text.
     Text,
     /// Text or NULL. Clients filter by it, and cannot sort by it: databases disagree where NULL comes, and
@@ -40,18 +40,18 @@ pub struct Table {
     /// The columns that a row is decoded from, those of the keys and `id` among them.
     pub columns: &'static str,
     /// Keys that clients may filter and order by, with their columns.
-    pub keys: &'static [(&'static str, &'static str, Type)],
+    pub keys: &'static [(&'static str, &'static str, ColumnType)],
     /// Whether its rows have tags, in a table `tags` (`owner_id`, `key`, `value`).
     pub tagged: bool,
     /// The index that finds its rows by a part of a text, if it has one.
-    pub texts: Option<Texts>,
+    pub text_index: Option<TextIndex>,
 }
 
 /// Conditions that are not the client's. There is always one that says whose rows may be seen.
 #[derive(Debug, Clone)]
-pub struct Within(Vec<(&'static str, String)>);
+pub struct ScopeFilter(Vec<(&'static str, String)>);
 
-impl Within {
+impl ScopeFilter {
     /// Rows of a namespace.
     pub fn namespace(namespace: &Namespace) -> Self {
         Self(vec![("namespace", namespace.to_string())])
@@ -77,11 +77,11 @@ impl Within {
 pub async fn list<T>(
     tx: &mut impl Read,
     table: &Table,
-    within: &Within,
+    scope: &ScopeFilter,
     listing: &Listing,
     decode: impl Fn(&AnyRow) -> Result<T, DbError>,
 ) -> Result<Page<T>, Error> {
-    let plan = Plan::of(tx, table, within, listing).await?;
+    let plan = Plan::of(tx, table, scope, listing).await?;
     let counted = listing.start.as_ref().and_then(|start| start.total);
     let total = match counted {
         Some(total) => total,
@@ -129,7 +129,7 @@ fn token(row: &AnyRow, order: Order, listing: &Listing, total: i64) -> Result<St
         Order::Time(column) => (Operand::Number(time(column)?), None),
         Order::Text(column) => (text(column)?, Some(time("created_at")?)),
     };
-    let start = Start {
+    let start = PageStart {
         sort_key: listing.sort_key.clone(),
         direction: listing.direction,
         predicates: listing.predicates.clone(),
@@ -146,11 +146,11 @@ fn token(row: &AnyRow, order: Order, listing: &Listing, total: i64) -> Result<St
 pub async fn plans(
     db: &crate::Db,
     table: &Table,
-    within: &Within,
+    scope: &ScopeFilter,
     listing: &Listing,
 ) -> Result<[String; 2], Error> {
     let mut tx = db.begin_read().await?;
-    let plan = Plan::of(&mut tx, table, within, listing).await?;
+    let plan = Plan::of(&mut tx, table, scope, listing).await?;
     let queries = [plan.count_query()?, plan.page_query()?];
     let mut found = [String::new(), String::new()];
     for (place, query) in found.iter_mut().zip(queries) {

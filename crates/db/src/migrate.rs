@@ -24,7 +24,7 @@ pub enum Sql {
     /// Those that both databases accept.
     Both(&'static str),
     /// For what only one of them has, such as an index of its own kind.
-    Each {
+    PerDatabase {
         /// Those of SQLite.
         sqlite: &'static str,
         /// Those of PostgreSQL.
@@ -36,8 +36,8 @@ impl Sql {
     fn text(self, postgres: bool) -> &'static str {
         match self {
             Self::Both(text) => text,
-            Self::Each { postgres: text, .. } if postgres => text,
-            Self::Each { sqlite, .. } => sqlite,
+            Self::PerDatabase { postgres: text, .. } if postgres => text,
+            Self::PerDatabase { sqlite, .. } => sqlite,
         }
     }
 }
@@ -89,10 +89,10 @@ impl Db {
                 .execute(&mut **conn)
                 .await?;
         }
-        let mut done = Ok(());
+        let mut result = Ok(());
         for (part, steps) in parts {
-            if done.is_ok() {
-                done = self.run_steps(part, steps).await;
+            if result.is_ok() {
+                result = self.run_steps(part, steps).await;
             }
         }
         if let Some(conn) = &mut lock {
@@ -101,7 +101,7 @@ impl Db {
                 .execute(&mut **conn)
                 .await?;
         }
-        done
+        result
     }
 
     async fn run_steps(&self, part: &str, steps: &[Migration]) -> Result<(), DbError> {
@@ -149,13 +149,13 @@ impl Db {
     async fn run_step(&self, part: &str, step: &Migration) -> Result<(), DbError> {
         let mut tx = self.begin_write().await?;
         // Another process may have done it since the list was read; only one writes at a time.
-        let done =
+        let applied =
             sqlx::query("SELECT version FROM schema_migrations WHERE part = $1 AND version = $2")
                 .bind(part)
                 .bind(i64::from(step.version))
                 .fetch_optional(tx.conn())
                 .await?;
-        if done.is_some() {
+        if applied.is_some() {
             return Ok(());
         }
         let text = step.sql.text(self.is_postgres());

@@ -1,6 +1,7 @@
 //! Reading typed cells out of rows; a cell that cannot be read names its table and column.
 //!
-//! What is in another namespace is not seen: [`seen`] compares the row's with the caller's scope.
+//! What is in another namespace is not visible: [`decode_visible`] compares the row's with the
+//! caller's scope.
 
 use std::str::FromStr;
 
@@ -88,7 +89,11 @@ impl<'r> Cells<'r> {
     }
 
     /// One of several words.
-    pub fn word<T>(&self, column: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T, DbError> {
+    pub fn enum_value<T>(
+        &self,
+        column: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<T, DbError> {
         let text = self.text(column)?;
         parse(&text).ok_or_else(|| self.broken(column, format!("unknown word {text:?}")))
     }
@@ -110,7 +115,7 @@ impl<'r> Cells<'r> {
 }
 
 /// What is in a row, if the scope covers the namespace that is in it.
-pub fn seen<T>(
+pub fn decode_visible<T>(
     scope: &impl Scope,
     row: Option<&AnyRow>,
     decode: impl Fn(&AnyRow) -> Result<T, DbError>,
@@ -123,13 +128,15 @@ pub fn seen<T>(
 }
 
 /// What is in those rows whose namespaces the scope covers.
-pub fn all_seen<T>(
+pub fn decode_all_visible<T>(
     scope: &impl Scope,
     rows: &[AnyRow],
     decode: impl Fn(&AnyRow) -> Result<T, DbError>,
 ) -> Result<Vec<T>, DbError> {
-    let seen = rows.iter().map(|row| seen(scope, Some(row), &decode));
-    seen.filter_map(Result::transpose).collect()
+    let visible = rows
+        .iter()
+        .map(|row| decode_visible(scope, Some(row), &decode));
+    visible.filter_map(Result::transpose).collect()
 }
 
 /// A value as the JSON text that [`Cells::json`] reads back.

@@ -37,10 +37,10 @@ pub const LEASES: Topic = Topic::new("leases");
 const CHANNEL: &str = "ferroflow";
 
 /// Signals that wait to be sent; more are left out, which those who look once in a while bear.
-const UNSENT_MAX: usize = 1024;
+const QUEUE_MAX: usize = 1024;
 
 /// The wait before a broken connection is tried again.
-const RETRY: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 struct Topics(Mutex<HashMap<&'static str, watch::Sender<u64>>>);
@@ -67,7 +67,7 @@ impl Topics {
 pub struct Signals {
     topics: Arc<Topics>,
     /// To other processes, where there may be some.
-    abroad: Option<mpsc::Sender<Topic>>,
+    outbound: Option<mpsc::Sender<Topic>>,
 }
 
 impl Signals {
@@ -75,25 +75,26 @@ impl Signals {
     pub(crate) fn local() -> Self {
         Self {
             topics: Arc::default(),
-            abroad: None,
+            outbound: None,
         }
     }
 
     /// Signals between all processes that use the database at `url`.
     pub(crate) fn shared(url: &str, pool: AnyPool) -> Self {
         let topics = Arc::<Topics>::default();
-        let (abroad, unsent) = mpsc::channel(UNSENT_MAX);
-        // Our own notifications come back to us; the mark tells them apart.
-        let mark = format!("{:016x}", RandomState::new().build_hasher().finish());
-        let hear = hear(url.to_owned(), mark.clone(), Arc::downgrade(&topics));
+        let (outbound, queue) = mpsc::channel(QUEUE_MAX);
+        // Our own notifications come back to us; the process id tells them apart.
+        let process_id = format!("{:016x}", RandomState::new().build_hasher().finish());
+        let receive =
+            receive_notifications(url.to_owned(), process_id.clone(), Arc::downgrade(&topics));
         tokio::spawn(async move {
-            let hearing = tokio::spawn(hear);
-            tell(pool, mark, unsent).await;
-            hearing.abort();
+            let receiver = tokio::spawn(receive);
+            send_notifications(pool, process_id, queue).await;
+            receiver.abort();
         });
         Self {
             topics,
-            abroad: Some(abroad),
+            outbound: Some(outbound),
         }
     }
 
@@ -101,8 +102,8 @@ impl Signals {
     pub fn raise(&self, topic: Topic) {
         self.topics
             .with(topic, |count| count.send_modify(|c| *c = c.wrapping_add(1)));
-        if let Some(abroad) = &self.abroad
-            && abroad.try_send(topic).is_err()
+        if let Some(outbound) = &self.outbound
+            && outbound.try_send(topic).is_err()
         {
             tracing::debug!(topic = topic.0, "a signal is left out");
         }
@@ -128,53 +129,53 @@ impl Subscription {
 }
 
 /// Sends signals to other processes, several of one topic as one, until the database is let go of.
-async fn tell(pool: AnyPool, mark: String, mut unsent: mpsc::Receiver<Topic>) {
-    while let Some(first) = unsent.recv().await {
+async fn send_notifications(pool: AnyPool, process_id: String, mut queue: mpsc::Receiver<Topic>) {
+    while let Some(first) = queue.recv().await {
         let mut topics = BTreeSet::from([first]);
-        while let Ok(topic) = unsent.try_recv() {
+        while let Ok(topic) = queue.try_recv() {
             topics.insert(topic);
         }
         for topic in topics {
             // Made of our own words.
-            let statement = format!("NOTIFY {CHANNEL}, '{mark} {}'", topic.0);
+            let statement = format!("NOTIFY {CHANNEL}, '{process_id} {}'", topic.0);
             let sent = sqlx::query(AssertSqlSafe(statement)).execute(&pool).await;
             if let Err(error) = sent {
                 tracing::debug!(%error, topic = topic.0, "a signal cannot be sent");
-                tokio::time::sleep(RETRY).await;
+                tokio::time::sleep(RETRY_DELAY).await;
             }
         }
     }
 }
 
 /// Hears the signals of other processes.
-async fn hear(url: String, mark: String, topics: Weak<Topics>) {
+async fn receive_notifications(url: String, process_id: String, topics: Weak<Topics>) {
     loop {
-        match listen(&url, &mark, &topics).await {
+        match listen(&url, &process_id, &topics).await {
             Ok(()) => return,
             Err(error) => tracing::debug!(%error, "signals cannot be heard, trying again"),
         }
-        tokio::time::sleep(RETRY).await;
+        tokio::time::sleep(RETRY_DELAY).await;
     }
 }
 
-async fn listen(url: &str, mark: &str, topics: &Weak<Topics>) -> Result<(), DbError> {
+async fn listen(url: &str, process_id: &str, topics: &Weak<Topics>) -> Result<(), DbError> {
     let mut listener = PgListener::connect(url).await?;
     listener.listen(CHANNEL).await?;
     // What was said before is not heard: everybody looks.
-    let mut heard = None;
+    let mut topic_name = None;
     loop {
         let Some(topics) = topics.upgrade() else {
             return Ok(());
         };
-        topics.wake(heard.as_deref());
+        topics.wake(topic_name.as_deref());
         drop(topics);
-        heard = loop {
+        topic_name = loop {
             // None when the connection was lost and made again.
             let Some(notification) = listener.try_recv().await? else {
                 break None;
             };
             match notification.payload().split_once(' ') {
-                Some((from, _)) if from == mark => {}
+                Some((from, _)) if from == process_id => {}
                 Some((_, topic)) => break Some(topic.to_owned()),
                 None => break None,
             }

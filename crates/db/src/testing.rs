@@ -62,10 +62,10 @@ async fn postgres_db(migrations: &'static [Migration]) -> Option<TestDb> {
     let number = SCHEMAS.fetch_add(1, Ordering::Relaxed);
     let now = SystemClock.now().millis();
     let schema = format!("test_{}_{now}_{number}", std::process::id());
-    let whole = Db::open(&server, &[])
+    let server_db = Db::open(&server, &[])
         .await
         .expect("DATABASE_URL can be opened");
-    let mut tx = whole.begin_write().await.expect("DATABASE_URL answers");
+    let mut tx = server_db.begin_write().await.expect("DATABASE_URL answers");
     // Made of numbers.
     sqlx::query(AssertSqlSafe(format!("CREATE SCHEMA {schema}")))
         .execute(tx.conn())

@@ -4,7 +4,7 @@ use crate::{AttemptSpec, Failure, FailureReason};
 
 /// How many processes of this container the kernel has killed for want of memory, where the control
 /// group of either version says it.
-pub(crate) fn memory_kills() -> u64 {
+pub(crate) fn oom_kills() -> u64 {
     // Of version 2, then of version 1.
     const FILES: [&str; 2] = [
         "/sys/fs/cgroup/memory.events",
@@ -21,7 +21,7 @@ pub(crate) fn memory_kills() -> u64 {
 }
 
 /// A shell that lost a child to the kernel ends with a code that says nothing.
-pub(crate) fn blame_memory(failure: &mut Failure, spec: &AttemptSpec) {
+pub(crate) fn mark_out_of_memory(failure: &mut Failure, spec: &AttemptSpec) {
     if matches!(
         failure.reason,
         FailureReason::ExitCode | FailureReason::Signal

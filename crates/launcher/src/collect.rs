@@ -55,17 +55,17 @@ pub(crate) fn collect(spec: &AttemptSpec) -> Result<Outputs, Failure> {
         None => Outputs::default(),
     };
     for file in &spec.files {
-        let produced = kept(file)?;
+        let produced = collect_file(file)?;
         outputs.artifacts.insert(file.name.clone(), vec![produced]);
     }
     Ok(outputs)
 }
 
 /// A file or folder that the command left at its place.
-fn kept(file: &OutputArtifact) -> Result<ProducedArtifact, Failure> {
-    // What is put into a store has a stamp of its own there (`note_stamps`).
-    let stamped = digest::local(&file.uri).is_some();
-    let (stamp, content) = look_at(&file.name, Some(&file.path), stamped)?;
+fn collect_file(file: &OutputArtifact) -> Result<ProducedArtifact, Failure> {
+    // What is put into a store has a stamp of its own there (`record_stamps`).
+    let stamped = digest::local_path(&file.uri).is_some();
+    let (stamp, content) = stamp_and_digest(&file.name, Some(&file.path), stamped)?;
     Ok(ProducedArtifact {
         name: file.name.clone(),
         uri: file.uri.clone(),
@@ -78,7 +78,7 @@ fn kept(file: &OutputArtifact) -> Result<ProducedArtifact, Failure> {
 }
 
 /// The content at an output's place, and what it looks like if that is to be noted.
-pub(crate) fn look_at(
+pub(crate) fn stamp_and_digest(
     name: &str,
     place: Option<&Path>,
     stamped: bool,
@@ -186,8 +186,11 @@ mod tests {
         let failure = collect(&spec(vec![file(path, &uri)])).unwrap_err();
 
         assert_eq!(failure.reason, FailureReason::Output);
-        let said = &failure.message;
-        assert!(said.starts_with("output artifact metrics: "), "{said}");
+        let message = &failure.message;
+        assert!(
+            message.starts_with("output artifact metrics: "),
+            "{message}"
+        );
         let full = io::ErrorKind::StorageFull.into();
         assert_eq!(unreadable("model", &full).reason, FailureReason::NoSpace);
     }

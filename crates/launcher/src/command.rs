@@ -16,18 +16,18 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process_gro
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::control_group::ControlGroup;
-use crate::orders::{Order, Orders};
+use crate::watchdog_channel::{WatchdogChannel, WatchdogMessage};
 use crate::{
-    AttemptFiles, AttemptKey, AttemptSpec, Failure, FailureReason, Limits, MARK, Surroundings,
-    cause, family, words,
+    ATTEMPT_VARIABLE, AttemptFiles, AttemptKey, AttemptSpec, Failure, FailureReason, LaunchMode,
+    Limits, cause, exec_limits, process_tree,
 };
 
 /// How long a command may take to end after it was asked to.
-const GRACE: Duration = Duration::from_secs(5);
+const GRACE_PERIOD: Duration = Duration::from_secs(5);
 
 /// How long a command runs before what it started is put into a control group: many take less time
 /// than the move does (`control_group`).
-const BRIEF: Duration = Duration::from_millis(100);
+const CGROUP_DELAY: Duration = Duration::from_millis(100);
 
 /// Runs the command until it has ended, and nothing of what it started is left.
 ///
@@ -36,10 +36,10 @@ const BRIEF: Duration = Duration::from_millis(100);
 pub(crate) fn execute(
     spec: &AttemptSpec,
     files: &AttemptFiles,
-    around: Surroundings,
-    orders: Orders,
+    mode: LaunchMode,
+    channel: WatchdogChannel,
 ) -> Result<(), Failure> {
-    if files.stop_asked() {
+    if files.stop_requested() {
         return Err(Failure::new(
             FailureReason::Canceled,
             "it was stopped before it began",
@@ -47,16 +47,17 @@ pub(crate) fn execute(
     }
     // Before the command starts: what loses its parent earlier becomes a child of init, and is not
     // found.
-    family::adopt_orphans().map_err(|error| Failure::of_io("cannot become a subreaper", &error))?;
-    let (child, echo) = start(spec, files, around)?;
-    let because = orders.because;
+    process_tree::adopt_orphans()
+        .map_err(|error| Failure::of_io("cannot become a subreaper", &error))?;
+    let (child, echo) = start(spec, files, mode)?;
+    let eviction_message = channel.eviction_message;
     let command = Pid::from_child(&child);
-    let watchdog = Watchdog::start(command, spec, files, orders);
-    let status = family::wait_for(command);
+    let watchdog = Watchdog::start(command, spec, files, channel);
+    let status = process_tree::wait_for(command);
     // Whatever the command left is ended before its outputs are collected, so that nothing writes
     // to them any more.
-    let (cut, group) = watchdog.end();
-    family::end(group.as_ref())?;
+    let (termination, group) = watchdog.end();
+    process_tree::kill_and_reap(group.as_ref())?;
     if let Some(echo) = echo {
         // It ends when nobody holds the pipe any more, which is so by now. What it could not write
         // is lost to readers, but says nothing of the command.
@@ -64,98 +65,105 @@ pub(crate) fn execute(
     }
     let status = status.map_err(|error| Failure::of_io("cannot wait for the command", &error))?;
     // A stop that was asked for is a cancellation, also when the command ended by itself meanwhile.
-    let cut = match cut {
-        None | Some(Cut::Told) if files.stop_asked() => Some(Cut::Stopped),
-        cut => cut,
+    let termination = match termination {
+        None | Some(TerminationCause::Evicted) if files.stop_requested() => {
+            Some(TerminationCause::Canceled)
+        }
+        termination => termination,
     };
-    judge(spec, files, status, cut, because)
+    command_result(spec, files, status, termination, eviction_message)
 }
 
 /// Why a command was ended before it ended by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cut {
+enum TerminationCause {
     /// It took too long.
     TimedOut,
     /// The launcher was told to end.
-    Told,
+    Evicted,
     /// The same, for a cancellation.
-    Stopped,
+    Canceled,
 }
 
-/// Ends a command that takes too long, or when that is ordered: everything that it started is asked,
-/// and killed when it takes longer than [`GRACE`].
+/// Ends a command that takes too long, or when it is told to: everything that it started is asked,
+/// and killed when it takes longer than [`GRACE_PERIOD`].
 struct Watchdog {
-    over: Sender<Order>,
-    thread: JoinHandle<(Option<Cut>, Option<ControlGroup>)>,
+    sender: Sender<WatchdogMessage>,
+    thread: JoinHandle<(Option<TerminationCause>, Option<ControlGroup>)>,
 }
 
 impl Watchdog {
-    fn start(command: Pid, spec: &AttemptSpec, files: &AttemptFiles, orders: Orders) -> Self {
+    fn start(
+        command: Pid,
+        spec: &AttemptSpec,
+        files: &AttemptFiles,
+        channel: WatchdogChannel,
+    ) -> Self {
         let begun = Instant::now();
         let timeout = spec.limits.timeout_ms.map(Duration::from_millis);
-        let watch = Watch {
+        let state = WatchdogState {
             command,
             deadline: timeout.map(|timeout| begun + timeout),
-            brief: Some(begun + BRIEF),
-            grace: None,
-            cut: None,
+            cgroup_at: Some(begun + CGROUP_DELAY),
+            kill_at: None,
+            termination: None,
             group: None,
         };
         let (key, files) = (spec.key.clone(), files.clone());
         Self {
-            over: orders.sender,
-            thread: std::thread::spawn(move || watch.run(&orders.receiver, &files, &key)),
+            sender: channel.sender,
+            thread: std::thread::spawn(move || state.run(&channel.receiver, &files, &key)),
         }
     }
 
     /// Stops watching; why it had to act, and the control group that it made.
-    fn end(self) -> (Option<Cut>, Option<ControlGroup>) {
-        // A watchdog that has ended needs no order.
-        let _unheard = self.over.send(Order::Over).is_err();
+    fn end(self) -> (Option<TerminationCause>, Option<ControlGroup>) {
+        // A watchdog that has ended needs no message.
+        let _ended = self.sender.send(WatchdogMessage::CommandEnded).is_err();
         self.thread.join().unwrap_or_default()
     }
 }
 
 /// What the watchdog waits for.
-struct Watch {
+struct WatchdogState {
     command: Pid,
     deadline: Option<Instant>,
-    brief: Option<Instant>,
-    grace: Option<Instant>,
-    cut: Option<Cut>,
+    cgroup_at: Option<Instant>,
+    kill_at: Option<Instant>,
+    termination: Option<TerminationCause>,
     group: Option<ControlGroup>,
 }
 
-impl Watch {
+impl WatchdogState {
     fn run(
         mut self,
-        orders: &Receiver<Order>,
+        channel: &Receiver<WatchdogMessage>,
         files: &AttemptFiles,
         key: &AttemptKey,
-    ) -> (Option<Cut>, Option<ControlGroup>) {
+    ) -> (Option<TerminationCause>, Option<ControlGroup>) {
         loop {
-            let next = [self.deadline, self.brief, self.grace];
-            let order = match next.into_iter().flatten().min() {
-                Some(at) => orders.recv_timeout(at.saturating_duration_since(Instant::now())),
-                None => orders.recv().map_err(RecvTimeoutError::from),
+            let next = [self.deadline, self.cgroup_at, self.kill_at];
+            let message = match next.into_iter().flatten().min() {
+                Some(at) => channel.recv_timeout(at.saturating_duration_since(Instant::now())),
+                None => channel.recv().map_err(RecvTimeoutError::from),
             };
-            match order {
-                Ok(Order::Over) | Err(RecvTimeoutError::Disconnected) => {
-                    return (self.cut, self.group);
+            match message {
+                Ok(WatchdogMessage::CommandEnded) | Err(RecvTimeoutError::Disconnected) => {
+                    return (self.termination, self.group);
                 }
-                Ok(Order::End) => self.cut(Cut::Told),
+                Ok(WatchdogMessage::Terminate) => self.terminate(TerminationCause::Evicted),
                 Err(RecvTimeoutError::Timeout) => {
                     let now = Instant::now();
                     let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-                    if is_due(self.brief) {
-                        self.brief = None;
-                        self.group = ControlGroup::hold(files, key);
+                    if is_due(self.cgroup_at) {
+                        self.cgroup_at = None;
+                        self.group = ControlGroup::create_for_descendants(files, key);
                     }
                     if is_due(self.deadline) {
-                        self.cut(Cut::TimedOut);
+                        self.terminate(TerminationCause::TimedOut);
                     }
-                    if is_due(self.grace) {
-                        self.grace = None;
+                    if is_due(self.kill_at) {
+                        self.kill_at = None;
                         signal_all(self.command, Signal::KILL);
                     }
                 }
@@ -164,11 +172,11 @@ impl Watch {
     }
 
     /// Asks everything to end, once.
-    fn cut(&mut self, why: Cut) {
+    fn terminate(&mut self, cause: TerminationCause) {
         self.deadline = None;
-        if self.cut.is_none() {
-            self.cut = Some(why);
-            self.grace = Some(Instant::now() + GRACE);
+        if self.termination.is_none() {
+            self.termination = Some(cause);
+            self.kill_at = Some(Instant::now() + GRACE_PERIOD);
             signal_all(self.command, Signal::TERM);
         }
     }
@@ -176,7 +184,7 @@ impl Watch {
 
 /// Signals everything below this process; where that cannot be seen, the command's group.
 fn signal_all(command: Pid, signal: Signal) {
-    if family::signal(signal).is_err() {
+    if process_tree::signal_descendants(signal).is_err() {
         // An error means that the group has ended, which is what is wanted.
         let _ended = kill_process_group(command, signal).is_err();
     }
@@ -187,34 +195,35 @@ type Echo = JoinHandle<()>;
 fn start(
     spec: &AttemptSpec,
     files: &AttemptFiles,
-    around: Surroundings,
+    mode: LaunchMode,
 ) -> Result<(Child, Option<Echo>), Failure> {
     let log = File::options()
         .create(true)
         .append(true)
         .open(files.log())
         .map_err(|error| Failure::of_io("cannot open the log", &error))?;
-    let env = environment(spec, around);
-    let words = words::prepare(spec, &env, &files.dir().join("values"))?;
-    let Some((program, args)) = words.argv.split_first() else {
+    let env = environment(spec, mode);
+    let prepared = exec_limits::prepare(spec, &env, &files.dir().join("values"))?;
+    let Some((program, args)) = prepared.argv.split_first() else {
         return Err(Failure::new(
             FailureReason::StartFailed,
             "there is no command to run",
         ));
     };
     // The file that was found is executed, and the command sees its name as it is written.
-    let mut command = Command::new(located(program, &env));
+    let mut command = Command::new(find_program(program, &env));
     command
         .arg0(program)
         .args(args)
         .env_clear()
         .envs(env)
-        .envs(words.env)
+        .envs(prepared.env)
         .stdin(Stdio::null())
         .process_group(0);
-    let echo = match around {
-        Surroundings::Machine => {
-            limit(&spec.limits).map_err(|error| Failure::of_io("cannot set its limits", &error))?;
+    let echo = match mode {
+        LaunchMode::Machine => {
+            set_limits(&spec.limits)
+                .map_err(|error| Failure::of_io("cannot set its limits", &error))?;
             let errors = log
                 .try_clone()
                 .map_err(|error| Failure::of_io("cannot open the log", &error))?;
@@ -224,7 +233,7 @@ fn start(
                 .stderr(errors);
             None
         }
-        Surroundings::Container | Surroundings::WarmContainer => {
+        LaunchMode::Container | LaunchMode::WarmContainer => {
             let (reader, writer) =
                 pipe().map_err(|error| Failure::of_io("cannot open a pipe", &error))?;
             let errors = writer
@@ -236,14 +245,14 @@ fn start(
     };
     let child = command
         .spawn()
-        .map_err(|error| start_failed(spec, around, &error))?;
+        .map_err(|error| start_failed(spec, mode, &error))?;
     Ok((child, echo))
 }
 
 /// Where a program is, by the `PATH` of its environment: one that is started by its path needs no copy
 /// of this process (posix_spawn instead of fork), which saves a millisecond. One that is not found is
 /// left as it is, and starting it says so.
-fn located(program: &str, env: &[(OsString, OsString)]) -> PathBuf {
+fn find_program(program: &str, env: &[(OsString, OsString)]) -> PathBuf {
     let path = env.iter().find(|(name, _)| name == "PATH");
     let folders = path
         .iter()
@@ -259,27 +268,31 @@ fn located(program: &str, env: &[(OsString, OsString)]) -> PathBuf {
 }
 
 /// Variables that are meant for the launcher and not for the command.
-const OWN: &str = "FERROFLOW_";
+const LAUNCHER_PREFIX: &str = "FERROFLOW_";
 
 /// The command's environment; of variables with one name the last one counts.
-fn environment(spec: &AttemptSpec, around: Surroundings) -> Vec<(OsString, OsString)> {
+fn environment(spec: &AttemptSpec, mode: LaunchMode) -> Vec<(OsString, OsString)> {
     let declared = |(name, value): &(String, String)| (name.into(), value.into());
     let container = || {
-        std::env::vars_os().filter(|(name, _)| !name.as_encoded_bytes().starts_with(OWN.as_bytes()))
+        std::env::vars_os().filter(|(name, _)| {
+            !name
+                .as_encoded_bytes()
+                .starts_with(LAUNCHER_PREFIX.as_bytes())
+        })
     };
-    let all: Vec<(OsString, OsString)> = match around {
-        Surroundings::Machine => {
+    let all: Vec<(OsString, OsString)> = match mode {
+        LaunchMode::Machine => {
             let inherited = spec.inherited.iter();
             let inherited =
                 inherited.filter_map(|name| Some((name.into(), std::env::var_os(name)?)));
             // What a killed launcher leaves is found by this. In a container everything ends with
             // the launcher, which is the first process there.
-            let mark = (MARK.into(), spec.key.to_string().into());
+            let mark = (ATTEMPT_VARIABLE.into(), spec.key.to_string().into());
             let declared = spec.env.iter().map(declared);
             inherited.chain(declared).chain([mark]).collect()
         }
-        Surroundings::Container => container().chain(spec.large_env().map(declared)).collect(),
-        Surroundings::WarmContainer => container().chain(spec.env.iter().map(declared)).collect(),
+        LaunchMode::Container => container().chain(spec.large_env().map(declared)).collect(),
+        LaunchMode::WarmContainer => container().chain(spec.env.iter().map(declared)).collect(),
     };
     let unique: BTreeMap<OsString, OsString> = all.into_iter().collect();
     unique.into_iter().collect()
@@ -300,9 +313,9 @@ fn echo(mut from: PipeReader, mut log: File) {
 }
 
 /// Limits of the launcher itself, which the command inherits; the launcher needs next to nothing.
-fn limit(limits: &Limits) -> io::Result<()> {
+fn set_limits(limits: &Limits) -> io::Result<()> {
     if let Some(millis) = limits.cpu_millis {
-        keep_to_cores(millis)?;
+        set_cpu_affinity(millis)?;
     }
     if let Some(bytes) = limits.memory_bytes {
         // RLIMIT_DATA counts what a program allocates; RLIMIT_AS would count what it maps, and
@@ -322,7 +335,7 @@ fn limit(limits: &Limits) -> io::Result<()> {
 
 /// A command may use as many cores as its limit rounds up to. Which ones differs from launcher to
 /// launcher, so that limited commands spread over the machine.
-fn keep_to_cores(millis: u64) -> io::Result<()> {
+fn set_cpu_affinity(millis: u64) -> io::Result<()> {
     let wanted = usize::try_from(millis.div_ceil(1000))
         .unwrap_or(usize::MAX)
         .max(1);
@@ -343,18 +356,20 @@ fn keep_to_cores(millis: u64) -> io::Result<()> {
     Ok(())
 }
 
-fn judge(
+fn command_result(
     spec: &AttemptSpec,
     files: &AttemptFiles,
     status: ExitStatus,
-    cut: Option<Cut>,
-    because: &str,
+    termination: Option<TerminationCause>,
+    eviction_message: &str,
 ) -> Result<(), Failure> {
-    let (reason, message) = match (cut, status.code(), status.signal()) {
+    let (reason, message) = match (termination, status.code(), status.signal()) {
         // A command that ends well before its place goes away has done what it should.
-        (None | Some(Cut::Told), Some(0), _) => return Ok(()),
-        (Some(Cut::Told), ..) => (FailureReason::Evicted, because.to_owned()),
-        (Some(Cut::TimedOut), ..) => {
+        (None | Some(TerminationCause::Evicted), Some(0), _) => return Ok(()),
+        (Some(TerminationCause::Evicted), ..) => {
+            (FailureReason::Evicted, eviction_message.to_owned())
+        }
+        (Some(TerminationCause::TimedOut), ..) => {
             let limit = spec.limits.timeout_ms.unwrap_or(0);
             let seconds = Duration::from_millis(limit).as_secs_f64();
             (
@@ -362,10 +377,12 @@ fn judge(
                 format!("it took longer than its limit of {seconds} s"),
             )
         }
-        (Some(Cut::Stopped), ..) => (FailureReason::Canceled, "it was stopped".to_owned()),
+        (Some(TerminationCause::Canceled), ..) => {
+            (FailureReason::Canceled, "it was stopped".to_owned())
+        }
         (None, Some(code), _) => {
-            let log = files.log_end(cause::SEARCHED);
-            (FailureReason::ExitCode, cause::of(code, &log))
+            let log = files.log_end(cause::SEARCHED_BYTES);
+            (FailureReason::ExitCode, cause::from_log(code, &log))
         }
         (None, None, signal) => {
             let signal = signal.unwrap_or(0);
@@ -388,10 +405,10 @@ fn judge(
     })
 }
 
-fn start_failed(spec: &AttemptSpec, around: Surroundings, error: &io::Error) -> Failure {
+fn start_failed(spec: &AttemptSpec, mode: LaunchMode, error: &io::Error) -> Failure {
     let program = spec.argv.first().map_or("", String::as_str);
     let image = &spec.image;
-    if error.kind() == io::ErrorKind::NotFound && around.has_image() {
+    if error.kind() == io::ErrorKind::NotFound && mode.has_image() {
         return Failure::new(
             FailureReason::StartFailed,
             format!("there is no program {program:?} in the image {image}: use another image"),

@@ -12,8 +12,8 @@ use rustix::fs::{AtFlags, CWD, Gid, Uid, chownat};
 use rustix::process::geteuid;
 
 use crate::cgroup;
-use crate::orders::Orders;
-use crate::run::{Prepared, Surroundings, launch_with};
+use crate::run::{LaunchMode, Prepared, launch_with};
+use crate::watchdog_channel::WatchdogChannel;
 
 /// Runs the attempt in `dir`. What is made in `shared` and in `dir` belongs in the end to whom `dir`
 /// belongs to, so that a server that is not root can remove what a container's root made.
@@ -21,22 +21,22 @@ use crate::run::{Prepared, Surroundings, launch_with};
 /// # Errors
 /// Only when not even an outcome can be written.
 pub fn run(dir: &Path, shared: &[PathBuf]) -> io::Result<()> {
-    let because =
+    let eviction_message =
         "its container was told to end (the engine stopped, or somebody stopped the container)";
-    let orders = Orders::from_signals(because)?;
-    let killed_before = cgroup::memory_kills();
+    let channel = WatchdogChannel::from_signals(eviction_message)?;
+    let oom_kills_before = cgroup::oom_kills();
     launch_with(
         dir,
-        Surroundings::Container,
-        orders,
+        LaunchMode::Container,
+        channel,
         Prepared::of(dir)?,
         |spec, result| {
             // Before the outcome is written: its file is set aside by then, and given away with the
             // rest.
-            hand_over(dir, shared);
+            chown_to_owner(dir, shared);
             result.map_err(|mut failure| {
-                if cgroup::memory_kills() > killed_before {
-                    cgroup::blame_memory(&mut failure, spec);
+                if cgroup::oom_kills() > oom_kills_before {
+                    cgroup::mark_out_of_memory(&mut failure, spec);
                 }
                 failure
             })
@@ -45,7 +45,7 @@ pub fn run(dir: &Path, shared: &[PathBuf]) -> io::Result<()> {
 }
 
 /// Gives what root made to the owner of the attempt's folder.
-fn hand_over(dir: &Path, shared: &[PathBuf]) {
+fn chown_to_owner(dir: &Path, shared: &[PathBuf]) {
     let Ok(owner) = fs::metadata(dir).map(|found| (found.uid(), found.gid())) else {
         return;
     };
@@ -53,22 +53,22 @@ fn hand_over(dir: &Path, shared: &[PathBuf]) {
         return;
     }
     for folder in shared.iter().map(PathBuf::as_path).chain([dir]) {
-        give(folder, owner);
+        chown_tree(folder, owner);
     }
 }
 
-fn give(path: &Path, (uid, gid): (u32, u32)) {
+fn chown_tree(path: &Path, (uid, gid): (u32, u32)) {
     let Ok(found) = fs::symlink_metadata(path) else {
         return;
     };
     if (found.uid(), found.gid()) != (uid, gid) {
         let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
         // What cannot be given away stays: the command's result does not depend on it.
-        let _kept = chownat(CWD, path, uid, gid, AtFlags::SYMLINK_NOFOLLOW).is_err();
+        let _unchanged = chownat(CWD, path, uid, gid, AtFlags::SYMLINK_NOFOLLOW).is_err();
     }
     if found.is_dir() {
         for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-            give(&entry.path(), (uid, gid));
+            chown_tree(&entry.path(), (uid, gid));
         }
     }
 }

@@ -14,8 +14,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use crate::outcome::no_space;
-use crate::{AttemptSpec, Outcome, family};
+use crate::outcome::is_storage_full;
+use crate::{AttemptSpec, Outcome, process_tree};
 
 /// How much of a log's end goes into an outcome.
 const TAIL_MAX: u64 = 4096;
@@ -27,7 +27,7 @@ const NO_LINK_NO_WAIT: i32 = OFlags::NOFOLLOW
     .cast_signed();
 
 /// Room for an outcome with a log's end; a longer one needs more disk.
-const RESERVE: usize = 16 * 1024;
+const OUTCOME_RESERVE: usize = 16 * 1024;
 
 /// The folder of an attempt and what is in it.
 #[derive(Debug, Clone)]
@@ -53,7 +53,7 @@ impl AttemptFiles {
 
     /// Writes what is to be done.
     pub fn write_spec(&self, spec: &AttemptSpec) -> io::Result<()> {
-        write_whole(&self.dir.join("spec.json"), spec)
+        write_atomic(&self.dir.join("spec.json"), spec)
     }
 
     /// What is to be done.
@@ -63,7 +63,7 @@ impl AttemptFiles {
 
     /// Sets room for the outcome aside, so that a command that fills the disk can be told of.
     pub fn reserve(&self) -> io::Result<()> {
-        fs::write(self.dir.join("outcome.part"), [b' '; RESERVE])
+        fs::write(self.dir.join("outcome.part"), [b' '; OUTCOME_RESERVE])
     }
 
     /// Writes the outcome; a reader sees all of it or nothing. What was set aside is written over; an
@@ -71,11 +71,11 @@ impl AttemptFiles {
     pub fn write_outcome(&self, outcome: &Outcome) -> io::Result<()> {
         let bytes = serde_json::to_vec(outcome)?;
         match self.put_outcome(&bytes) {
-            Err(error) if bytes.len() > RESERVE && no_space(&error) => {
+            Err(error) if bytes.len() > OUTCOME_RESERVE && is_storage_full(&error) => {
                 let short = outcome.shortened(bytes.len(), &error);
                 self.put_outcome(&serde_json::to_vec(&short)?)
             }
-            done => done,
+            result => result,
         }
     }
 
@@ -165,12 +165,12 @@ impl AttemptFiles {
     }
 
     /// Asks the launcher to take the end of the command for a cancellation.
-    pub fn ask_stop(&self) -> io::Result<()> {
+    pub fn request_stop(&self) -> io::Result<()> {
         File::create(self.dir.join("stop")).map(drop)
     }
 
     /// Whether that was asked.
-    pub fn stop_asked(&self) -> bool {
+    pub fn stop_requested(&self) -> bool {
         self.dir.join("stop").exists()
     }
 
@@ -182,9 +182,9 @@ impl AttemptFiles {
         write!(lock, "{pid} {started}")
     }
 
-    /// Tells the launcher to end its command; `false` when there is none that can be told.
-    pub fn tell_launcher(&self) -> io::Result<bool> {
-        let text = read_own(&self.lock())?;
+    /// Sends SIGTERM to the launcher, so that it ends its command; `false` when there is none.
+    pub fn terminate_launcher(&self) -> io::Result<bool> {
+        let text = read_no_follow(&self.lock())?;
         let noted = text.split_once(' ');
         let noted = noted.and_then(|(pid, at)| Some((pid.parse().ok()?, at.parse::<u64>().ok()?)));
         let Some((number, started)) = noted else {
@@ -195,13 +195,13 @@ impl AttemptFiles {
         };
         // The number may be another process's by now.
         let is_launcher = process.stat().is_ok_and(|found| found.starttime == started);
-        Ok(is_launcher && family::send(&process, Signal::TERM))
+        Ok(is_launcher && process_tree::send_signal(&process, Signal::TERM))
     }
 
     /// The command's process group, as launchers up to 0.1.0 noted it instead of themselves; only
     /// meaningful while the launcher's lock is held.
-    pub fn read_process(&self) -> Option<i32> {
-        read_own(&self.dir.join("process"))
+    pub fn read_process_group(&self) -> Option<i32> {
+        read_no_follow(&self.dir.join("process"))
             .ok()?
             .trim()
             .parse()
@@ -215,7 +215,7 @@ impl AttemptFiles {
 
     /// The control group that was noted.
     pub(crate) fn read_group(&self) -> Option<PathBuf> {
-        let text = read_own(&self.dir.join("cgroup")).ok()?;
+        let text = read_no_follow(&self.dir.join("cgroup")).ok()?;
         Some(text.into())
     }
 
@@ -231,7 +231,7 @@ impl AttemptFiles {
 }
 
 fn tail(path: &Path, limit: u64) -> io::Result<String> {
-    let mut file = open_own(path)?;
+    let mut file = open_no_follow(path)?;
     let len = file.metadata()?.len();
     let start = len.saturating_sub(limit);
     file.seek(SeekFrom::Start(start))?;
@@ -248,12 +248,12 @@ fn tail(path: &Path, limit: u64) -> io::Result<String> {
 
 /// Opens a file that a command may have put something else in the place of: a link is not followed,
 /// since the reader may see more than the command does, and a pipe is not waited for.
-pub fn open_own(path: &Path) -> io::Result<File> {
+pub fn open_no_follow(path: &Path) -> io::Result<File> {
     open_regular(path, NO_LINK_NO_WAIT)
 }
 
 /// Opens a regular file that a command left; a link is followed, a pipe is not waited for.
-pub(crate) fn open_left(path: &Path) -> io::Result<File> {
+pub(crate) fn open_output(path: &Path) -> io::Result<File> {
     open_regular(
         path,
         (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed(),
@@ -269,13 +269,13 @@ fn open_regular(path: &Path, flags: i32) -> io::Result<File> {
     Err(io::Error::other(message))
 }
 
-fn read_own(path: &Path) -> io::Result<String> {
+fn read_no_follow(path: &Path) -> io::Result<String> {
     let mut text = String::new();
-    open_own(path)?.read_to_string(&mut text)?;
+    open_no_follow(path)?.read_to_string(&mut text)?;
     Ok(text)
 }
 
-fn write_whole(path: &Path, value: &impl Serialize) -> io::Result<()> {
+fn write_atomic(path: &Path, value: &impl Serialize) -> io::Result<()> {
     // Under a name of its own: a server that came back may write while the former one ends.
     let part = path.with_extension(format!("{}.part", Uuid::new_v4()));
     let written = File::create(&part)
@@ -290,7 +290,7 @@ fn write_whole(path: &Path, value: &impl Serialize) -> io::Result<()> {
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     let mut bytes = Vec::new();
-    let read = open_own(path).and_then(|mut file| file.read_to_end(&mut bytes));
+    let read = open_no_follow(path).and_then(|mut file| file.read_to_end(&mut bytes));
     match read {
         Ok(_) => Ok(Some(serde_json::from_slice(&bytes)?)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -314,7 +314,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let disk = temp.path().to_owned();
         // The mount is this thread's alone.
-        let done = std::thread::spawn(move || {
+        let thread = std::thread::spawn(move || {
             let none = None::<&str>;
             let slave = MsFlags::MS_SLAVE | MsFlags::MS_REC;
             let mounted = unshare(CloneFlags::CLONE_NEWNS)
@@ -333,7 +333,7 @@ mod tests {
             let mut filler = File::create(disk.join("filler")).unwrap();
             while filler.write_all(&[1; 4096]).is_ok() {}
             let mut outputs = Outputs::default();
-            let value = json!("x".repeat(2 * RESERVE));
+            let value = json!("x".repeat(2 * OUTCOME_RESERVE));
             outputs.parameters.insert("text".to_owned(), value);
             let now = SystemClock.now();
 
@@ -351,6 +351,6 @@ mod tests {
             assert_eq!(failure.reason, FailureReason::NoSpace);
             assert!(failure.message.contains("outputs"), "{}", failure.message);
         });
-        done.join().unwrap();
+        thread.join().unwrap();
     }
 }

@@ -120,7 +120,7 @@ impl OwnerKey {
 
 /// Which attempt of which item.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(from = "Written", into = "Written")]
+#[serde(from = "SerializedKey", into = "SerializedKey")]
 pub struct AttemptKey {
     /// Whose attempt it is.
     pub owner: OwnerKey,
@@ -170,7 +170,7 @@ impl fmt::Display for AttemptKey {
 /// a task of a run.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
-enum Written {
+enum SerializedKey {
     Task {
         run: Uuid,
         task: Uuid,
@@ -195,7 +195,7 @@ fn is_single_user(namespace: &Namespace) -> bool {
     *namespace == Namespace::single_user()
 }
 
-impl From<AttemptKey> for Written {
+impl From<AttemptKey> for SerializedKey {
     fn from(key: AttemptKey) -> Self {
         let AttemptKey {
             owner,
@@ -226,16 +226,16 @@ impl From<AttemptKey> for Written {
     }
 }
 
-impl From<Written> for AttemptKey {
-    fn from(written: Written) -> Self {
+impl From<SerializedKey> for AttemptKey {
+    fn from(written: SerializedKey) -> Self {
         let (domain, namespace, id, item, attempt) = match written {
-            Written::Task {
+            SerializedKey::Task {
                 run,
                 task,
                 attempt,
                 namespace,
             } => (Domain::PIPELINES, namespace, run, task, attempt),
-            Written::Item {
+            SerializedKey::Item {
                 domain,
                 namespace,
                 owner,

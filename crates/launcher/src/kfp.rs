@@ -40,7 +40,7 @@ pub struct Kfp {
 /// [`Kfp`] as members of a spec. With an `Option` of [`Kfp`] itself, serde would take a member that
 /// cannot be read for one that is not there.
 #[derive(Deserialize)]
-struct Written {
+struct SerializedKfp {
     outputs: Option<OutputSpec>,
     #[serde(default)]
     platform: Map<String, Value>,
@@ -50,11 +50,11 @@ struct Written {
 
 /// Reads the members of a spec that are KFP's.
 pub(crate) fn read<'de, D: Deserializer<'de>>(members: D) -> Result<Option<Kfp>, D::Error> {
-    let Written {
+    let SerializedKfp {
         outputs,
         platform,
         arguments,
-    } = Written::deserialize(members)?;
+    } = SerializedKfp::deserialize(members)?;
     Ok(outputs.map(|outputs| Kfp {
         outputs,
         platform,
@@ -249,23 +249,26 @@ mod tests {
     }
 
     #[test]
-    fn components_are_told_of_their_pod_and_their_retries() {
+    fn components_get_their_pod_and_their_retries() {
         let mut spec: AttemptSpec = serde_json::from_str(FORMER).unwrap();
         spec.key.attempt = 3;
 
-        let told = spec.kfp_variables("pod", "uid");
+        let variables = spec.kfp_variables("pod", "uid");
 
-        let told: Vec<_> = told.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        let variables: Vec<_> = variables
+            .iter()
+            .map(|(n, v)| (n.as_str(), v.as_str()))
+            .collect();
         let expected = [
             ("KFP_POD_NAME", "pod"),
             ("KFP_POD_UID", "uid"),
             ("KFP_RETRY_INDEX", "2"),
         ];
-        assert_eq!(told, expected);
+        assert_eq!(variables, expected);
     }
 
     #[test]
-    fn operations_are_told_by_their_images() {
+    fn operations_are_recognised_by_their_images() {
         let mut spec: AttemptSpec = serde_json::from_str(FORMER).unwrap();
         assert_eq!(spec.operation(), None);
         for (image, expected) in [

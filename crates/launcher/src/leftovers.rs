@@ -13,43 +13,43 @@ use procfs::process::{Process, all_processes};
 use rustix::process::{Signal, getpid};
 
 use crate::control_group::ControlGroup;
-use crate::family::{self, PATIENCE};
+use crate::process_tree::{self, KILL_TIMEOUT};
 use crate::{AttemptFiles, AttemptKey};
 
 /// The variable that says which attempt a process belongs to.
-pub const MARK: &str = "FERROFLOW_ATTEMPT";
+pub const ATTEMPT_VARIABLE: &str = "FERROFLOW_ATTEMPT";
 
-const LOOK: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Ends what is left of an attempt that no launcher has any more (blocking).
 ///
 /// # Errors
 /// When `/proc` cannot be read, or names what cannot be ended.
 pub fn end_leftovers(files: &AttemptFiles, key: &AttemptKey) -> io::Result<()> {
-    let group = ControlGroup::left_behind(files, key);
+    let group = ControlGroup::find_leftover(files, key);
     let begun = Instant::now();
     loop {
-        let left = marked(key)?;
+        let left = marked_processes(key)?;
         let empty = group.as_ref().is_none_or(ControlGroup::is_empty);
         if left.is_empty() && empty {
             return Ok(());
         }
-        if begun.elapsed() > PATIENCE {
-            return Err(io::Error::other(family::cannot_end(&left)));
+        if begun.elapsed() > KILL_TIMEOUT {
+            return Err(io::Error::other(process_tree::cannot_end_message(&left)));
         }
         if let Some(group) = &group {
             group.kill()?;
         }
         for process in &left {
-            let _told = family::send(process, Signal::KILL);
+            let _sent = process_tree::send_signal(process, Signal::KILL);
         }
-        std::thread::sleep(LOOK);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }
 
 /// Processes with the attempt's mark, and everything below them.
-fn marked(key: &AttemptKey) -> io::Result<Vec<Process>> {
-    let here = getpid().as_raw_nonzero().get();
+fn marked_processes(key: &AttemptKey) -> io::Result<Vec<Process>> {
+    let own_pid = getpid().as_raw_nonzero().get();
     let mark = key.to_string();
     let mut found = Vec::new();
     for process in all_processes().map_err(io::Error::other)? {
@@ -58,8 +58,8 @@ fn marked(key: &AttemptKey) -> io::Result<Vec<Process>> {
         let Ok(environment) = process.environ() else {
             continue;
         };
-        let is_marked = environment.get(OsStr::new(MARK)) == Some(&mark.clone().into());
-        if is_marked && process.pid() != here {
+        let is_marked = environment.get(OsStr::new(ATTEMPT_VARIABLE)) == Some(&mark.clone().into());
+        if is_marked && process.pid() != own_pid {
             found.push(process);
         }
     }
@@ -67,7 +67,7 @@ fn marked(key: &AttemptKey) -> io::Result<Vec<Process>> {
         return Ok(found);
     }
     let roots: HashSet<i32> = found.iter().map(Process::pid).collect();
-    found.extend(family::below(roots)?);
+    found.extend(process_tree::descendants_of(roots)?);
     // One that has ended waits for its parent only, and cannot be ended again.
     found.retain(|process| process.stat().is_ok_and(|stat| stat.state != 'Z'));
     Ok(found)

@@ -29,7 +29,7 @@ pub struct ReadOnly {
 
 /// One path and what becomes of it.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct View {
+struct MountEntry {
     /// Outer paths come first, since a mount covers what was mounted below it.
     depth: usize,
     /// Of one path, the exception comes last.
@@ -39,27 +39,27 @@ struct View {
 
 impl ReadOnly {
     /// What is to be mounted, in order: real paths, each once, without exceptions that no path holds.
-    fn views(&self) -> Vec<View> {
+    fn mount_entries(&self) -> Vec<MountEntry> {
         let real = |paths: &[PathBuf], writable| {
             let found = paths.iter().filter_map(|path| path.canonicalize().ok());
-            let view = |path: PathBuf| View {
+            let entry = |path: PathBuf| MountEntry {
                 depth: path.components().count(),
                 writable,
                 path,
             };
-            found.map(view).collect::<Vec<_>>()
+            found.map(entry).collect::<Vec<_>>()
         };
-        let mut views = real(&self.paths, false);
+        let mut entries = real(&self.paths, false);
         let own = real(&self.except, true);
-        let held = own.into_iter().filter(|own| {
-            let mut outer = views.iter();
+        let nested = own.into_iter().filter(|own| {
+            let mut outer = entries.iter();
             outer.any(|outer| own.path.starts_with(&outer.path))
         });
-        let held: Vec<_> = held.collect();
-        views.extend(held);
-        views.sort();
-        views.dedup();
-        views
+        let nested: Vec<_> = nested.collect();
+        entries.extend(nested);
+        entries.sort();
+        entries.dedup();
+        entries
     }
 }
 
@@ -67,21 +67,21 @@ impl ReadOnly {
 ///
 /// # Errors
 /// When the system does not permit it. Not all is read-only then, so nothing may be run.
-pub(crate) fn protect(read_only: &ReadOnly) -> io::Result<()> {
-    let views = read_only.views();
-    if views.iter().all(|view| view.writable) {
+pub(crate) fn mount_read_only(read_only: &ReadOnly) -> io::Result<()> {
+    let entries = read_only.mount_entries();
+    if entries.iter().all(|entry| entry.writable) {
         return Ok(());
     }
-    enter()?;
+    enter_namespace()?;
     // Opened before anything is mounted: a later look at the path would find the read-only mount.
-    let opened = views.iter().map(|view| open(&view.path));
+    let opened = entries.iter().map(|entry| open(&entry.path));
     let opened = opened.collect::<io::Result<Vec<_>>>()?;
-    for (view, opened) in views.iter().zip(opened) {
+    for (entry, opened) in entries.iter().zip(opened) {
         let source = format!("/proc/self/fd/{}", opened.as_raw_fd());
-        bind(Path::new(&source), &view.path)?;
-        if !view.writable {
+        bind_mount(Path::new(&source), &entry.path)?;
+        if !entry.writable {
             // A remount changes one mount, and the recursive bind brought those below it along.
-            for mounted in mounted_in(&view.path)? {
+            for mounted in mounted_in(&entry.path)? {
                 remount_read_only(&mounted)?;
             }
         }
@@ -98,7 +98,7 @@ pub const TRY_READ_ONLY: &str = "--try-read-only";
 /// # Errors
 /// Why it cannot.
 pub fn try_read_only(folders: &[OsString]) -> io::Result<()> {
-    protect(&ReadOnly {
+    mount_read_only(&ReadOnly {
         paths: folders.iter().map(PathBuf::from).collect(),
         except: Vec::new(),
     })?;
@@ -120,7 +120,7 @@ fn is_read_only(folder: &Path) -> io::Result<()> {
 }
 
 /// Enters a mount namespace; as itself if it may, else as the same user of a user namespace.
-fn enter() -> io::Result<()> {
+fn enter_namespace() -> io::Result<()> {
     if unshare(CloneFlags::CLONE_NEWNS).is_err() {
         let (user, group) = (geteuid(), getegid());
         unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)?;
@@ -143,13 +143,13 @@ fn open(path: &Path) -> io::Result<OwnedFd> {
     )?)
 }
 
-fn bind(from: &Path, to: &Path) -> io::Result<()> {
+fn bind_mount(from: &Path, to: &Path) -> io::Result<()> {
     let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
     Ok(mount(Some(from), to, None::<&str>, flags, None::<&str>)?)
 }
 
 /// Flags that a user namespace must not take away from a mount, by their names in `statvfs`.
-const KEPT: [(StatVfsMountFlags, MsFlags); 5] = [
+const PRESERVED_FLAGS: [(StatVfsMountFlags, MsFlags); 5] = [
     (StatVfsMountFlags::NOSUID, MsFlags::MS_NOSUID),
     (StatVfsMountFlags::NODEV, MsFlags::MS_NODEV),
     (StatVfsMountFlags::NOEXEC, MsFlags::MS_NOEXEC),
@@ -159,8 +159,10 @@ const KEPT: [(StatVfsMountFlags, MsFlags); 5] = [
 
 fn remount_read_only(path: &Path) -> io::Result<()> {
     let found = statvfs(path)?.f_flag;
-    let kept = KEPT.iter().filter(|(name, _)| found.contains(*name));
-    let flags = kept.fold(
+    let preserved = PRESERVED_FLAGS
+        .iter()
+        .filter(|(name, _)| found.contains(*name));
+    let flags = preserved.fold(
         MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY,
         |flags, (_, flag)| flags | *flag,
     );
@@ -218,11 +220,11 @@ mod tests {
             except: at(&["store/run/outputs", "elsewhere", "store/run"]),
         };
 
-        let views = read_only.views();
+        let entries = read_only.mount_entries();
 
-        let found: Vec<_> = views
+        let found: Vec<_> = entries
             .iter()
-            .map(|view| (view.path.strip_prefix(&root).unwrap(), view.writable))
+            .map(|entry| (entry.path.strip_prefix(&root).unwrap(), entry.writable))
             .map(|(path, writable)| (path.to_str().unwrap(), writable))
             .collect();
         let expected = [

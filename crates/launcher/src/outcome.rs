@@ -41,7 +41,7 @@ impl Outcome {
 }
 
 /// Whether the disk is full, or the user's share of it.
-pub fn no_space(error: &std::io::Error) -> bool {
+pub fn is_storage_full(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded)
 }
@@ -111,7 +111,7 @@ impl Failure {
 
     /// A failure of the file system or the kernel: `what` was not possible.
     pub fn of_io(what: &str, error: &std::io::Error) -> Self {
-        let reason = if no_space(error) {
+        let reason = if is_storage_full(error) {
             FailureReason::NoSpace
         } else {
             FailureReason::StartFailed

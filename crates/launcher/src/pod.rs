@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ferroflow_artifacts::place;
+use ferroflow_artifacts::safe_fs;
 use ferroflow_artifacts::stores::{S3Config, Stores};
 use ferroflow_artifacts::transfer::{self, TransferError};
 use ferroflow_types::error::chain;
@@ -17,13 +17,13 @@ use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cgroup;
-use crate::home::{Home, HomeError};
-use crate::orders::{Order, Orders};
 use crate::remote::{RemoteError, RemoteFiles};
-use crate::run::{Prepared, Surroundings, launch_with};
+use crate::run::{LaunchMode, Prepared, launch_with};
+use crate::runtime_endpoint::{RuntimeCallError, RuntimeEndpoint};
+use crate::watchdog_channel::{WatchdogChannel, WatchdogMessage};
 use crate::{
     AttemptFiles, AttemptKey, AttemptResult, AttemptSpec, Failure, FailureReason, InputArtifact,
-    Outcome, Outputs, note_stamps,
+    Outcome, Outputs, record_stamps,
 };
 
 /// The variable with a [`PodTask`] as JSON.
@@ -34,12 +34,12 @@ pub const ACCESS_KEY_ID: &str = "FERROFLOW_S3_ACCESS_KEY_ID";
 pub const SECRET_ACCESS_KEY: &str = "FERROFLOW_S3_SECRET_ACCESS_KEY";
 
 /// How long the store may take to say whether a pod that has to end was stopped.
-const GRACE: Duration = Duration::from_secs(5);
+const STOP_CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a launcher in a pod is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodTask {
-    /// Which attempt it is; a warm pod asks at home.
+    /// Which attempt it is; a warm pod asks the runtime.
     pub key: Option<AttemptKey>,
     /// Where the files of attempts are.
     pub root: String,
@@ -55,15 +55,15 @@ pub struct PodTask {
     pub folder: PathBuf,
     /// The runtime that made the pod, if it can be reached from there.
     #[serde(default)]
-    pub home: Option<Home>,
+    pub home: Option<RuntimeEndpoint>,
 }
 
 /// Why not even an outcome could be written.
 #[derive(Debug, thiserror::Error)]
 pub enum PodError {
-    /// The variables are missing or wrong.
+    /// The variables, or the specification, are missing or wrong.
     #[error("{0} does not say what to do")]
-    Told(&'static str),
+    Invalid(&'static str),
     /// The store.
     #[error(transparent)]
     Remote(#[from] RemoteError),
@@ -72,7 +72,7 @@ pub enum PodError {
     Folder(#[from] std::io::Error),
     /// The runtime does not say which attempt it is.
     #[error("no attempt was given")]
-    Home(#[from] HomeError),
+    Runtime(#[from] RuntimeCallError),
 }
 
 impl PodError {
@@ -90,7 +90,7 @@ pub async fn run() -> Result<(), PodError> {
     let variable = |name| std::env::var(name).ok();
     let task: PodTask = variable(TASK)
         .and_then(|text| serde_json::from_str(&text).ok())
-        .ok_or(PodError::Told(TASK))?;
+        .ok_or(PodError::Invalid(TASK))?;
     let secret = |name| {
         variable(name)
             .filter(|text| !text.is_empty())
@@ -102,11 +102,11 @@ pub async fn run() -> Result<(), PodError> {
         access_key_id: secret(ACCESS_KEY_ID),
         secret_access_key: secret(SECRET_ACCESS_KEY),
     })
-    .with_patience(Duration::from_secs(task.patience_s));
-    let (key, around) = match task.key {
-        Some(key) => (key, Surroundings::Container),
-        None => match given(task.home.as_ref()).await? {
-            Some(key) => (key, Surroundings::WarmContainer),
+    .with_retry_timeout(Duration::from_secs(task.patience_s));
+    let (key, mode) = match task.key {
+        Some(key) => (key, LaunchMode::Container),
+        None => match wait_for_attempt(task.home.as_ref()).await? {
+            Some(key) => (key, LaunchMode::WarmContainer),
             None => return Ok(()),
         },
     };
@@ -115,8 +115,8 @@ pub async fn run() -> Result<(), PodError> {
     let mut spec = remote
         .read_spec()
         .await?
-        .ok_or(PodError::Told("spec.json"))?;
-    if around == Surroundings::WarmContainer {
+        .ok_or(PodError::Invalid("spec.json"))?;
+    if mode == LaunchMode::WarmContainer {
         let trace = spec.traceparent.clone();
         let trace = trace.map(|trace| ("TRACEPARENT".to_owned(), trace));
         let own = spec.kfp_retry_index().into_iter().chain(trace);
@@ -125,30 +125,32 @@ pub async fn run() -> Result<(), PodError> {
         spec.env.splice(0..0, own);
     }
     let files = AttemptFiles::new(&task.folder);
-    let mut result = attempt(&spec, &files, &remote, &stores, around).await;
+    let mut result = run_attempt(&spec, &files, &remote, &stores, mode).await;
     // The log before the outcome: whoever sees an outcome finds everything.
     if files.log().exists()
         && let Err(error) = transfer::upload(&files.log(), &remote.log()).await
     {
-        result = Err(of_transfer("keep the log", &error));
+        result = Err(transfer_failure("keep the log", &error));
     }
     write_outcome(&remote, started_at, result).await?;
     // Only a hint that saves the wait for the pod's end: the outcome is in the store.
-    if let Some(home) = &task.home
-        && let Err(error) = home.report().await
+    if let Some(runtime) = &task.home
+        && let Err(error) = runtime.report().await
     {
-        tell(&error);
+        log_unreported(&error);
     }
     Ok(())
 }
 
 /// The attempt that a warm pod is for; `None` when it is told to end before there is one.
-async fn given(home: Option<&Home>) -> Result<Option<AttemptKey>, PodError> {
-    let home = home.ok_or(PodError::Told("home"))?;
-    let mut told = signal(SignalKind::terminate())?;
+async fn wait_for_attempt(
+    runtime: Option<&RuntimeEndpoint>,
+) -> Result<Option<AttemptKey>, PodError> {
+    let runtime = runtime.ok_or(PodError::Invalid("home"))?;
+    let mut sigterm = signal(SignalKind::terminate())?;
     tokio::select! {
-        given = home.take() => Ok(given?),
-        _ = told.recv() => Ok(None),
+        key = runtime.take() => Ok(key?),
+        _ = sigterm.recv() => Ok(None),
     }
 }
 
@@ -156,7 +158,7 @@ async fn given(home: Option<&Home>) -> Result<Option<AttemptKey>, PodError> {
     clippy::print_stderr,
     reason = "the pod's log is the only place for it"
 )]
-fn tell(error: &HomeError) {
+fn log_unreported(error: &RuntimeCallError) {
     let cause = ferroflow_types::error::chain(error);
     eprintln!("ferroflow-launcher: the end is not reported, it will be found out: {cause}");
 }
@@ -175,13 +177,13 @@ async fn write_outcome(
     Ok(())
 }
 
-fn of_transfer(what: &str, error: &TransferError) -> Failure {
+fn transfer_failure(what: &str, error: &TransferError) -> Failure {
     let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
     let message = format!("cannot {what}: {error}{}", cause.unwrap_or_default());
     Failure::new(reason(error.is_away()), message)
 }
 
-fn of_remote(error: &RemoteError) -> Failure {
+fn remote_failure(error: &RemoteError) -> Failure {
     Failure::new(reason(error.is_away()), chain(error))
 }
 
@@ -194,12 +196,12 @@ fn reason(away: bool) -> FailureReason {
     }
 }
 
-async fn attempt(
+async fn run_attempt(
     spec: &AttemptSpec,
     files: &AttemptFiles,
     remote: &RemoteFiles,
     stores: &Stores,
-    around: Surroundings,
+    mode: LaunchMode,
 ) -> Result<Outcome, Failure> {
     let failed = |error: std::io::Error| Failure::of_io("cannot begin", &error);
     std::fs::create_dir_all(files.dir()).map_err(failed)?;
@@ -207,7 +209,7 @@ async fn attempt(
     let started_at = SystemClock.now();
     if let Some(folder) = &spec.fetch_into {
         for input in &spec.inputs {
-            bring(input, folder, &spec.key, stores).await?;
+            fetch_into_shared(input, folder, &spec.key, stores).await?;
         }
         return Ok(Outcome {
             started_at,
@@ -223,9 +225,9 @@ async fn attempt(
     // Asked after the inputs, which may take long, and before the mark: from then on the command
     // counts as started.
     if remote
-        .stop_asked()
+        .stop_requested()
         .await
-        .map_err(|error| of_remote(&error))?
+        .map_err(|error| remote_failure(&error))?
     {
         return Err(Failure::new(
             FailureReason::Canceled,
@@ -235,7 +237,7 @@ async fn attempt(
     if !remote
         .mark_started()
         .await
-        .map_err(|error| of_remote(&error))?
+        .map_err(|error| remote_failure(&error))?
     {
         // This pod is another one for the attempt: nobody knows what the command did in the first.
         return Err(Failure::new(
@@ -243,18 +245,18 @@ async fn attempt(
             "its pod vanished while the command ran",
         ));
     }
-    let killed_before = cgroup::memory_kills();
-    let mut outcome = command(files, remote, around).await.map_err(failed)?;
-    if cgroup::memory_kills() > killed_before
+    let oom_kills_before = cgroup::oom_kills();
+    let mut outcome = run_command(files, remote, mode).await.map_err(failed)?;
+    if cgroup::oom_kills() > oom_kills_before
         && let AttemptResult::Failed(failure) = &mut outcome.result
     {
-        cgroup::blame_memory(failure, spec);
+        cgroup::mark_out_of_memory(failure, spec);
     }
     if let AttemptResult::Succeeded(outputs) = &mut outcome.result {
-        give(spec, stores).await?;
-        note_stamps(stores, spec, outputs)
+        upload_outputs(spec, stores).await?;
+        record_stamps(stores, spec, outputs)
             .await
-            .map_err(|error| of_transfer("look at what was put into the store", &error))?;
+            .map_err(|error| transfer_failure("look at what was put into the store", &error))?;
     }
     Ok(outcome)
 }
@@ -262,11 +264,11 @@ async fn attempt(
 /// Fetches an input; whether it is there.
 async fn fetch(input: &InputArtifact, to: &Path, stores: &Stores) -> Result<bool, Failure> {
     let fetched = transfer::fetch(stores, &input.uri, to, input.digest.as_deref()).await;
-    fetched.map_err(|error| of_transfer(&format!("fetch {}", input.uri), &error))
+    fetched.map_err(|error| transfer_failure(&format!("fetch {}", input.uri), &error))
 }
 
 /// Brings an input to a folder that other attempts write to as well.
-async fn bring(
+async fn fetch_into_shared(
     input: &InputArtifact,
     folder: &Path,
     key: &AttemptKey,
@@ -279,44 +281,45 @@ async fn bring(
         transfer::discard(&staged(attempt)).map_err(failed)?;
     }
     let staged = staged(key.attempt);
-    let brought = async {
+    let placed = async {
         if !fetch(input, &staged, stores).await? {
-            return Err(input.is_missing());
+            return Err(input.missing_failure());
         }
         let inner = input.path.strip_prefix(folder).unwrap_or(&input.path);
-        place::place(&staged, folder, inner).map_err(failed)
+        safe_fs::move_into(&staged, folder, inner).map_err(failed)
     };
-    let brought = brought.await;
-    if brought.is_err() {
+    let placed = placed.await;
+    if placed.is_err() {
         // The failure is told; what was fetched would only take space from the next attempt.
         let _left = transfer::discard(&staged).is_err();
     }
-    brought
+    placed
 }
 
 /// Runs the command; a pod that has to end ends it.
-async fn command(
+async fn run_command(
     files: &AttemptFiles,
     remote: &RemoteFiles,
-    around: Surroundings,
+    mode: LaunchMode,
 ) -> std::io::Result<Outcome> {
-    let mut told = signal(SignalKind::terminate())?;
-    let orders = Orders::new("its pod was told to end (a drained node, or an eviction)");
-    let ender = orders.sender.clone();
+    let mut sigterm = signal(SignalKind::terminate())?;
+    let channel = WatchdogChannel::new("its pod was told to end (a drained node, or an eviction)");
+    let sender = channel.sender.clone();
     let dir = files.dir().to_path_buf();
     let mut work = tokio::task::spawn_blocking(move || {
-        launch_with(&dir, around, orders, Prepared::of(&dir)?, |_, r| r)
+        launch_with(&dir, mode, channel, Prepared::of(&dir)?, |_, r| r)
     });
     let ended = tokio::select! {
         ended = &mut work => ended,
-        _ = told.recv() => {
+        _ = sigterm.recv() => {
             // A store that is away must not cost the time that is left.
-            let asked = tokio::time::timeout(GRACE, remote.stop_asked()).await;
-            if matches!(asked, Ok(Ok(true))) {
-                files.ask_stop()?;
+            let check = remote.stop_requested();
+            let stop_requested = tokio::time::timeout(STOP_CHECK_TIMEOUT, check).await;
+            if matches!(stop_requested, Ok(Ok(true))) {
+                files.request_stop()?;
             }
-            // A command that has ended meanwhile needs no order.
-            let _unheard = ender.send(Order::End).is_err();
+            // A command that has ended meanwhile needs no message.
+            let _ended = sender.send(WatchdogMessage::Terminate).is_err();
             work.await
         }
     };
@@ -327,7 +330,7 @@ async fn command(
 }
 
 /// Puts output artifacts where their URIs say.
-async fn give(spec: &AttemptSpec, stores: &Stores) -> Result<(), Failure> {
+async fn upload_outputs(spec: &AttemptSpec, stores: &Stores) -> Result<(), Failure> {
     for artifact in spec.outputs() {
         // Its URI is the path itself: there is no store that it could be put into.
         if Path::new(&artifact.uri) == artifact.path {
@@ -336,10 +339,10 @@ async fn give(spec: &AttemptSpec, stores: &Stores) -> Result<(), Failure> {
         let what = format!("put output artifact {}", artifact.name);
         let place = stores
             .open(&artifact.uri)
-            .map_err(|error| of_transfer(&what, &error.into()))?;
+            .map_err(|error| transfer_failure(&what, &error.into()))?;
         transfer::upload(&artifact.path, &place)
             .await
-            .map_err(|error| of_transfer(&what, &error))?;
+            .map_err(|error| transfer_failure(&what, &error))?;
     }
     Ok(())
 }

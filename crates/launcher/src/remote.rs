@@ -61,13 +61,13 @@ impl RemoteError {
 }
 
 /// The wait before a file is created again.
-const AGAIN: Duration = Duration::from_secs(1);
+const RETRY_WAIT: Duration = Duration::from_secs(1);
 
 /// The files of one attempt.
 #[derive(Debug, Clone)]
 pub struct RemoteFiles {
     place: Place,
-    patience: Duration,
+    retry_timeout: Duration,
 }
 
 /// A folder of attempts below `root`.
@@ -82,7 +82,7 @@ impl RemoteFiles {
     pub fn new(stores: &Stores, root: &str, key: &AttemptKey) -> Result<Self, RemoteError> {
         Ok(Self {
             place: folder(stores, root, &key.folder())?,
-            patience: stores.patience(),
+            retry_timeout: stores.retry_timeout(),
         })
     }
 
@@ -116,7 +116,7 @@ impl RemoteFiles {
     }
 
     /// Whether it was ever said what is to be done.
-    pub async fn is_known(&self) -> Result<bool, RemoteError> {
+    pub async fn has_spec(&self) -> Result<bool, RemoteError> {
         self.exists("spec.json").await
     }
 
@@ -158,12 +158,12 @@ impl RemoteFiles {
     }
 
     /// Asks for the end to be taken for a cancellation.
-    pub async fn ask_stop(&self) -> Result<(), RemoteError> {
+    pub async fn request_stop(&self) -> Result<(), RemoteError> {
         self.create("stop", Bytes::new()).await.map(drop)
     }
 
     /// Whether that was asked.
-    pub async fn stop_asked(&self) -> Result<bool, RemoteError> {
+    pub async fn stop_requested(&self) -> Result<bool, RemoteError> {
         self.exists("stop").await
     }
 
@@ -202,8 +202,8 @@ impl RemoteFiles {
                 Ok(_) => return Ok(true),
                 Err(object_store::Error::AlreadyExists { .. }) => return Ok(false),
                 // The client repeats by itself only what does no harm when it is done twice.
-                Err(error) if stores::is_away(&error) && begun.elapsed() < self.patience => {
-                    sleep(AGAIN).await;
+                Err(error) if stores::is_away(&error) && begun.elapsed() < self.retry_timeout => {
+                    sleep(RETRY_WAIT).await;
                 }
                 Err(source) => return Err(RemoteError::Store { file, source }),
             }

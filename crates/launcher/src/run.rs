@@ -7,7 +7,7 @@ use std::path::Path;
 use ferroflow_types::Timestamp;
 use ferroflow_types::time::{Clock as _, SystemClock};
 
-use crate::orders::Orders;
+use crate::watchdog_channel::WatchdogChannel;
 use crate::{
     AttemptFiles, AttemptResult, AttemptSpec, Failure, FailureReason, Outcome, Outputs, collect,
     command, leftovers, mounts,
@@ -15,7 +15,7 @@ use crate::{
 
 /// What is around a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Surroundings {
+pub enum LaunchMode {
     /// This machine: a clean environment, limits, a folder of its own, output to the log only.
     Machine,
     /// A container of its own: its environment, limits and folder are the container's, and output
@@ -26,7 +26,7 @@ pub enum Surroundings {
     WarmContainer,
 }
 
-impl Surroundings {
+impl LaunchMode {
     /// Whether the image is the task's own.
     pub(crate) fn has_image(self) -> bool {
         self != Self::Machine
@@ -46,15 +46,15 @@ pub fn launch(dir: &Path) -> io::Result<()> {
         return Ok(());
     };
     let prepared = prepared.and_then(|spec| {
-        claim.begun.clone()?;
+        claim.may_start.clone()?;
         let what = "its inputs cannot be mounted read-only (set processes.inputs to \"copy\")";
-        mounts::protect(&spec.read_only).map_err(|error| Failure::of_io(what, &error))
+        mounts::mount_read_only(&spec.read_only).map_err(|error| Failure::of_io(what, &error))
     });
     // After the mounts: only a process of one thread can enter a user namespace, and this starts
     // another.
-    let because = "its launcher was told to end (a shutdown, or somebody ended it)";
-    let orders = Orders::from_signals(because)?;
-    claim.run(Surroundings::Machine, orders, prepared, |_, r| r)
+    let eviction_message = "its launcher was told to end (a shutdown, or somebody ended it)";
+    let channel = WatchdogChannel::from_signals(eviction_message)?;
+    claim.run(LaunchMode::Machine, channel, prepared, |_, r| r)
 }
 
 /// What is to be run, with the folders of its outputs made.
@@ -89,7 +89,7 @@ struct Claim {
     lock: File,
     started_at: Timestamp,
     /// Whether its command may be started.
-    begun: Result<(), Failure>,
+    may_start: Result<(), Failure>,
 }
 
 impl Claim {
@@ -110,58 +110,58 @@ impl Claim {
         }
         let started_at = SystemClock.now();
         // The room for the outcome first: a command whose end could not be told must not begin.
-        let begun = match files.reserve().and_then(|()| files.mark_started()) {
+        let may_start = match files.reserve().and_then(|()| files.mark_started()) {
             Ok(true) => Ok(()),
-            Ok(false) => Err(lost(spec, &files)),
+            Ok(false) => Err(lost_failure(spec, &files)),
             Err(error) => Err(Failure::of_io("cannot begin", &error)),
         };
         Ok(Some(Self {
             files,
             lock,
             started_at,
-            begun,
+            may_start,
         }))
     }
 
-    /// Runs the attempt, if all is ready, and writes its outcome: the result as `look` returns it.
+    /// Runs the attempt, if all is ready, and writes as its outcome what `map_result` returns.
     ///
     /// # Errors
     /// Only when not even an outcome can be written.
     fn run(
         self,
-        around: Surroundings,
-        orders: Orders,
+        mode: LaunchMode,
+        channel: WatchdogChannel,
         Prepared { spec, ready }: Prepared,
-        look: impl FnOnce(&AttemptSpec, Result<Outputs, Failure>) -> Result<Outputs, Failure>,
+        map_result: impl FnOnce(&AttemptSpec, Result<Outputs, Failure>) -> Result<Outputs, Failure>,
     ) -> io::Result<()> {
         // Only now: a launcher that gets SIGTERM before it handles it would end without an outcome.
         AttemptFiles::write_launcher(&self.lock)?;
-        let ready = self.begun.and(ready);
-        let result = ready.and_then(|()| attempt(&spec, &self.files, around, orders));
-        write_outcome(&self.files, self.started_at, look(&spec, result))
+        let ready = self.may_start.and(ready);
+        let result = ready.and_then(|()| run_attempt(&spec, &self.files, mode, channel));
+        write_outcome(&self.files, self.started_at, map_result(&spec, result))
     }
 }
 
-/// Runs the attempt in `dir`, if all is ready, and writes its outcome: the result as `look` returns
-/// it. Does nothing when another launcher has it; see [`Claim::take`].
+/// Runs the attempt in `dir`, if all is ready, and writes as its outcome what `map_result` returns.
+/// Does nothing when another launcher has it; see [`Claim::take`].
 ///
 /// # Errors
 /// Only when not even an outcome can be written.
 pub(crate) fn launch_with(
     dir: &Path,
-    around: Surroundings,
-    orders: Orders,
+    mode: LaunchMode,
+    channel: WatchdogChannel,
     prepared: Prepared,
-    look: impl FnOnce(&AttemptSpec, Result<Outputs, Failure>) -> Result<Outputs, Failure>,
+    map_result: impl FnOnce(&AttemptSpec, Result<Outputs, Failure>) -> Result<Outputs, Failure>,
 ) -> io::Result<()> {
     match Claim::take(dir, &prepared.spec)? {
-        Some(claim) => claim.run(around, orders, prepared, look),
+        Some(claim) => claim.run(mode, channel, prepared, map_result),
         None => Ok(()),
     }
 }
 
 /// What is said of a command that was started by another launcher, once nothing of it is left.
-fn lost(spec: &AttemptSpec, files: &AttemptFiles) -> Failure {
+fn lost_failure(spec: &AttemptSpec, files: &AttemptFiles) -> Failure {
     match leftovers::end_leftovers(files, &spec.key) {
         Ok(()) => Failure::new(
             FailureReason::Lost,
@@ -174,16 +174,16 @@ fn lost(spec: &AttemptSpec, files: &AttemptFiles) -> Failure {
     }
 }
 
-fn attempt(
+fn run_attempt(
     spec: &AttemptSpec,
     files: &AttemptFiles,
-    around: Surroundings,
-    orders: Orders,
+    mode: LaunchMode,
+    channel: WatchdogChannel,
 ) -> Result<Outputs, Failure> {
-    if around.has_image() {
+    if mode.has_image() {
         collect::link(&spec.links)?;
     }
-    command::execute(spec, files, around, orders)?;
+    command::execute(spec, files, mode, channel)?;
     collect::collect(spec).map_err(|mut failure| {
         failure.log_tail = files.log_tail();
         failure

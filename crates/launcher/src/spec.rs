@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::kfp::{self, Kfp};
-use crate::{AttemptKey, Failure, FailureReason, ReadOnly, words};
+use crate::{AttemptKey, Failure, FailureReason, ReadOnly, exec_limits};
 
 /// A variable whose value has more bytes is set by the launcher and left out of the pod: an API server
 /// refuses objects of more than 1.5 MiB.
-const LARGE: usize = 16 * 1024;
+const LARGE_VALUE: usize = 16 * 1024;
 
 /// A command and everything around it, placeholders resolved.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -132,7 +132,8 @@ impl AttemptSpec {
                 // Of several with one name the last counts, and the launcher's come after all
                 // others.
                 let is_last = self.env[at + 1..].iter().all(|(other, _)| other != name);
-                let large = value.len() > LARGE && is_last && !is_expanded(value) && !refers(name);
+                let large =
+                    value.len() > LARGE_VALUE && is_last && !is_expanded(value) && !refers(name);
                 large.then_some(variable)
             })
     }
@@ -151,7 +152,7 @@ impl AttemptSpec {
     pub fn check_env(&self) -> Result<(), String> {
         let env = self.env.iter();
         let env = env.map(|(name, value)| (OsStr::new(name), OsStr::new(value)));
-        words::check_variables(env, self.arguments())
+        exec_limits::check_variables(env, self.arguments())
     }
 
     /// Whether bringing the inputs is all that is to be done.
@@ -203,13 +204,13 @@ pub struct InputLink {
 
 impl InputArtifact {
     /// What it means for an attempt that must have it that nothing is there.
-    pub fn is_missing(&self) -> Failure {
+    pub fn missing_failure(&self) -> Failure {
         let message = format!("{} does not exist", self.uri);
         Failure::new(FailureReason::Transfer, message)
     }
 
     /// What it means that something else is there than what was put there.
-    pub fn is_changed(&self) -> Failure {
+    pub fn changed_failure(&self) -> Failure {
         let message = format!(
             "{} is not what the task that made it left there, its content has changed since: run \
              the pipeline again, and that task runs anew",

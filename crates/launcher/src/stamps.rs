@@ -11,14 +11,14 @@ use crate::{AttemptSpec, Outputs};
 ///
 /// # Errors
 /// When the store fails or is away.
-pub async fn note_stamps(
+pub async fn record_stamps(
     stores: &Stores,
     spec: &AttemptSpec,
     outputs: &mut Outputs,
 ) -> Result<(), TransferError> {
     for output in spec.outputs() {
-        let made = outputs.artifacts.get_mut(&output.name);
-        for artifact in made.into_iter().flatten() {
+        let produced = outputs.artifacts.get_mut(&output.name);
+        for artifact in produced.into_iter().flatten() {
             let rest = artifact.uri.strip_prefix(&output.uri);
             let is_ours = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
             if is_ours && artifact.stamp.is_none() && artifact.digest.is_some() {

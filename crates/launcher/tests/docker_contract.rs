@@ -30,15 +30,15 @@ use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 /// Tests share the engine; the one that kills it is alone.
 static ENGINE: RwLock<()> = RwLock::const_new(());
 
-/// A place among those who use the engine, for as long as it is kept.
-enum Turn {
+/// The lock of the engine, for as long as it is held.
+enum EngineLock {
     Shared(#[expect(dead_code, reason = "held")] RwLockReadGuard<'static, ()>),
-    Alone(#[expect(dead_code, reason = "held")] RwLockWriteGuard<'static, ()>),
+    Exclusive(#[expect(dead_code, reason = "held")] RwLockWriteGuard<'static, ()>),
 }
 
 /// One folder of data, and runtimes over it.
 struct Scene {
-    _turn: Turn,
+    _lock: EngineLock,
     engine: Engine,
     data: tempfile::TempDir,
     stores: Stores,
@@ -46,14 +46,14 @@ struct Scene {
 
 impl Scene {
     async fn open() -> Option<Self> {
-        Self::with(Turn::Shared(ENGINE.read().await))
+        Self::with(EngineLock::Shared(ENGINE.read().await))
     }
 
-    async fn alone() -> Option<Self> {
-        Self::with(Turn::Alone(ENGINE.write().await))
+    async fn open_exclusive() -> Option<Self> {
+        Self::with(EngineLock::Exclusive(ENGINE.write().await))
     }
 
-    fn with(turn: Turn) -> Option<Self> {
+    fn with(lock: EngineLock) -> Option<Self> {
         let engine = match Engine::open() {
             Ok(engine) => engine,
             Err(reason) => {
@@ -64,7 +64,7 @@ impl Scene {
         let data = tempfile::tempdir().unwrap();
         std::fs::create_dir(data.path().join("folder")).unwrap();
         Some(Self {
-            _turn: turn,
+            _lock: lock,
             engine,
             data,
             stores: Stores::default(),
@@ -98,7 +98,7 @@ impl Scene {
             inside: folder.clone(),
             artifacts: (folder.display().to_string(), folder.clone()),
             folder,
-            missing: ["in the image", "use another image"],
+            missing_hints: ["in the image", "use another image"],
             image: self.engine.task_image().to_owned(),
             adapt: Box::new(|_| {}),
             owner: OwnerKey {
@@ -114,7 +114,7 @@ impl Scene {
     }
 
     async fn wait_for_effect(&self, name: &str) {
-        until(&format!("{name} is written"), || {
+        wait_until(&format!("{name} is written"), || {
             !self.effect(name).is_empty()
         })
         .await;
@@ -127,7 +127,7 @@ impl Scene {
     }
 }
 
-async fn until(what: &str, mut is: impl FnMut() -> bool) {
+async fn wait_until(what: &str, mut is: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !is() {
         assert!(
@@ -145,7 +145,7 @@ fn failure(outcome: Outcome) -> Failure {
     }
 }
 
-fn is_good(outcome: &Outcome) -> bool {
+fn succeeded(outcome: &Outcome) -> bool {
     matches!(outcome.result, AttemptResult::Succeeded(_))
 }
 
@@ -163,7 +163,7 @@ async fn the_docker_runtime_keeps_the_contract() {
     all(&subject).await;
 
     let owner = &subject.owner;
-    until("containers are removed", || {
+    wait_until("containers are removed", || {
         scene.containers(owner).is_empty()
     })
     .await;
@@ -173,7 +173,7 @@ async fn the_docker_runtime_keeps_the_contract() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ends_are_told_apart() {
+async fn ends_are_distinguished() {
     let Some(scene) = Scene::open().await else {
         return;
     };
@@ -261,7 +261,7 @@ async fn a_container_that_is_removed_by_hand_is_lost() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_dies_under_a_command_is_waited_for() {
-    let Some(scene) = Scene::alone().await else {
+    let Some(scene) = Scene::open_exclusive().await else {
         return;
     };
     let subject = scene.subject();
@@ -290,12 +290,12 @@ async fn an_engine_that_dies_under_a_command_is_waited_for() {
     let ended = tokio::time::timeout(Duration::from_mins(1), observed).await;
     let ended = ended.expect("it ends").unwrap().unwrap();
     assert!(
-        is_good(&ended) || failure(ended.clone()).reason.is_lost(),
+        succeeded(&ended) || failure(ended.clone()).reason.is_lost(),
         "{ended:?}"
     );
     assert_eq!(scene.effect("restart.txt"), "ran\n");
     let next = subject.spec(&*runtime, "after", "true");
-    assert!(is_good(&outcome(&*runtime, next).await));
+    assert!(succeeded(&outcome(&*runtime, next).await));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -309,7 +309,10 @@ async fn two_servers_that_ask_at_once_run_it_once() {
 
     let (first, second) = tokio::join!(outcome(&*one, spec.clone()), outcome(&*two, spec));
 
-    assert!(is_good(&first) && is_good(&second), "{first:?} {second:?}");
+    assert!(
+        succeeded(&first) && succeeded(&second),
+        "{first:?} {second:?}"
+    );
     assert_eq!(scene.effect("both.txt"), "ran\n");
 }
 
@@ -327,7 +330,7 @@ async fn what_a_dead_server_left_is_swept() {
         .working_dir
         .with_file_name("outcome.json");
     runtime.ensure(spec).await.unwrap();
-    until("it has reported", || report.exists()).await;
+    wait_until("it has reported", || report.exists()).await;
     assert!(!scene.containers(&subject.owner).is_empty());
 
     drop((subject.reopen)());
@@ -355,7 +358,7 @@ async fn commands_are_who_they_should_be_and_little_more() {
 
     let ended = outcome(&*runtime, spec).await;
 
-    assert!(is_good(&ended), "{ended:?}");
+    assert!(succeeded(&ended), "{ended:?}");
     assert_eq!(scene.effect("who.txt"), "65534\n");
     runtime.delete(&subject.owner).await.unwrap();
 
@@ -364,7 +367,7 @@ async fn commands_are_who_they_should_be_and_little_more() {
     spec.argv = Vec::new();
     spec.entry_point = true;
     let ended = outcome(&*runtime, spec).await;
-    assert!(is_good(&ended), "{ended:?}");
+    assert!(succeeded(&ended), "{ended:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -385,7 +388,7 @@ async fn artifacts_of_a_store_come_and_go_without_keys_in_the_container() {
         (uri, path)
     };
     let ((rows, rows_path), (model, model_path)) = (at("rows"), at("model"));
-    let give = |name: &str, script: &str, uri: &str, path: &Path| {
+    let spec_with_output = |name: &str, script: &str, uri: &str, path: &Path| {
         let mut spec = subject.spec(&*runtime, name, script);
         let output = &mut spec.files[0];
         output.uri = uri.to_owned();
@@ -393,15 +396,19 @@ async fn artifacts_of_a_store_come_and_go_without_keys_in_the_container() {
         spec
     };
     let script = format!("echo 1 > {}", rows_path.display());
-    let ended = outcome(&*runtime, give("give", &script, &rows, &rows_path)).await;
-    assert!(is_good(&ended), "{ended:?}");
+    let ended = outcome(
+        &*runtime,
+        spec_with_output("give", &script, &rows, &rows_path),
+    )
+    .await;
+    assert!(succeeded(&ended), "{ended:?}");
 
     let script = format!(
         "! env | grep -i secret && cat {} > {1} && echo 2 >> {1}",
         rows_path.display(),
         model_path.display()
     );
-    let mut spec = give("take", &script, &model, &model_path);
+    let mut spec = spec_with_output("take", &script, &model, &model_path);
     spec.inputs = vec![InputArtifact {
         uri: rows,
         path: rows_path,
@@ -410,7 +417,7 @@ async fn artifacts_of_a_store_come_and_go_without_keys_in_the_container() {
     }];
     let ended = outcome(&*runtime, spec).await;
 
-    assert!(is_good(&ended), "{ended:?}");
+    assert!(succeeded(&ended), "{ended:?}");
     let place = scene.stores.open(&model).unwrap();
     let found = scene.data.path().join("found");
     let fetched = ferroflow_artifacts::transfer::download(&place, &found, None).await;
@@ -440,7 +447,7 @@ async fn models_in_images_are_files() {
 
     let spec = with_model("model", "registry.domain.local/modelcar:test");
     let ended = outcome(&*runtime, spec).await;
-    assert!(is_good(&ended), "{ended:?}");
+    assert!(succeeded(&ended), "{ended:?}");
 
     let other = with_model("no model", subject.image.as_str());
     let failure = failure(outcome(&*runtime, other).await);
@@ -467,18 +474,18 @@ async fn an_importer_follows_no_link_that_a_command_made() {
     let mut makes = subject.spec(&*runtime, "makes", &links);
     makes.workspace = Some(workspace());
     let ended = outcome(&*runtime, makes).await;
-    assert!(is_good(&ended), "{ended:?}");
+    assert!(succeeded(&ended), "{ended:?}");
     let made = scene.folder().join("made").display().to_string();
     let brings = |name: &str, to: &str| {
         let place = shared.join(".artifacts").join(to);
-        subject.brings(&*runtime, name, made.clone(), &place)
+        subject.fetch_attempt(&*runtime, name, made.clone(), &place)
     };
 
     let refused = outcome(&*runtime, brings("out", "out/made")).await;
-    assert!(!is_good(&refused), "{refused:?}");
+    assert!(!succeeded(&refused), "{refused:?}");
     assert_eq!(std::fs::read_dir(&secrets).unwrap().count(), 1);
     let ended = outcome(&*runtime, brings("in", "in")).await;
-    assert!(is_good(&ended), "{ended:?}");
+    assert!(succeeded(&ended), "{ended:?}");
     let brought = shared.join(".artifacts/in");
     assert_eq!(
         std::fs::read_to_string(brought.join("rows")).unwrap(),

@@ -50,7 +50,7 @@ async fn subject(cluster: &Cluster, folder: std::path::PathBuf) -> Subject {
             format!("s3://ferroflow/contract/{run}/artifacts"),
             format!("/s3/ferroflow/contract/{run}/artifacts").into(),
         ),
-        missing: ["in the image", "use another image"],
+        missing_hints: ["in the image", "use another image"],
         image,
         adapt: Box::new(move |spec| {
             let mount = json!([{"constant": claim, "mountPath": "/shared"}]);
@@ -82,7 +82,7 @@ async fn the_kubernetes_runtime_keeps_the_contract() {
     let subject = subject(&cluster, data.path().to_path_buf()).await;
 
     all(&subject).await;
-    ends_are_told_apart(&cluster, &subject).await;
+    ends_are_distinguished(&cluster, &subject).await;
     (subject.reopen)().delete(&subject.owner).await.unwrap();
     let selector = format!("pipelines.ferroflow.ai/run={}", subject.owner.id);
     cluster.kubectl(&[
@@ -96,7 +96,7 @@ async fn the_kubernetes_runtime_keeps_the_contract() {
 }
 
 /// What only a cluster can do to an attempt.
-async fn ends_are_told_apart(cluster: &Cluster, subject: &Subject) {
+async fn ends_are_distinguished(cluster: &Cluster, subject: &Subject) {
     let runtime = (subject.reopen)();
     let mut spec = subject.spec(&*runtime, "memory", "tail /dev/zero");
     spec.resources

@@ -16,15 +16,15 @@ use std::time::{Duration, Instant};
 use ferroflow_artifacts::stores::Stores;
 use ferroflow_launcher::{AttemptResult, Domain, OwnerKey};
 use ferroflow_python_env::{PythonConfig, PythonEnvs};
-use ferroflow_runtime::contract::{Subject, all, an_input_stays_what_it_is, outcome};
-use ferroflow_runtime::{Inputs, ProcessConfig, ProcessRuntime};
+use ferroflow_runtime::contract::{Subject, all, inputs_are_not_changed, outcome};
+use ferroflow_runtime::{InputAccess, ProcessConfig, ProcessRuntime};
 use ferroflow_types::Namespace;
 
 fn launcher() -> Vec<OsString> {
     vec![env!("CARGO_BIN_EXE_ferroflow-launcher").into()]
 }
 
-fn subject(data: &Path, inputs: Inputs) -> Subject {
+fn subject(data: &Path, inputs: InputAccess) -> Subject {
     let folder = data.join("folder");
     let artifacts = data.join("artifacts");
     std::fs::create_dir(&folder).unwrap();
@@ -51,7 +51,7 @@ fn subject(data: &Path, inputs: Inputs) -> Subject {
         reopen: Box::new(reopen),
         inside: folder.clone(),
         artifacts: (artifacts.display().to_string(), artifacts),
-        missing: ["busybox", "--runtime docker"],
+        missing_hints: ["busybox", "--runtime docker"],
         image: "busybox".to_owned(),
         adapt: Box::new(|_| {}),
         folder,
@@ -62,13 +62,13 @@ fn subject(data: &Path, inputs: Inputs) -> Subject {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_process_runtime_keeps_the_contract() {
     let data = tempfile::tempdir().unwrap();
-    let inputs = Inputs::that_work(&launcher(), &[data.path()]).await;
+    let inputs = InputAccess::detect(&launcher(), &[data.path()]).await;
     println!("inputs: {inputs:?}");
     let subject = subject(data.path(), inputs);
     all(&subject).await;
     limits_hold(&subject).await;
     what_a_killed_launcher_left_is_ended(&subject).await;
-    if inputs == Inputs::Mounted {
+    if inputs == InputAccess::Mounted {
         what_others_keep_cannot_be_changed(&subject).await;
     }
 }
@@ -85,14 +85,14 @@ async fn an_ordinary_user_ends_what_a_killed_launcher_left() {
         let folder = temp.path();
         std::os::unix::fs::chown(folder, Some(NOBODY), Some(NOBODY)).unwrap();
         let test = std::env::current_exe().unwrap();
-        let mut again = Command::new(test);
-        again.args([
+        let mut command = Command::new(test);
+        command.args([
             "--exact",
             "--nocapture",
             "an_ordinary_user_ends_what_a_killed_launcher_left",
         ]);
-        again.env(FOLDER_OF_USER, folder).current_dir(folder);
-        match again.uid(NOBODY).gid(NOBODY).status() {
+        command.env(FOLDER_OF_USER, folder).current_dir(folder);
+        match command.uid(NOBODY).gid(NOBODY).status() {
             Ok(status) => assert!(status.success(), "{status}"),
             Err(error) => println!("left out: another user cannot run this program: {error}"),
         }
@@ -100,7 +100,7 @@ async fn an_ordinary_user_ends_what_a_killed_launcher_left() {
     }
     let given = std::env::var_os(FOLDER_OF_USER).map(PathBuf::from);
     let data = given.unwrap_or_else(|| temp.path().to_owned());
-    let inputs = Inputs::that_work(&launcher(), &[&data]).await;
+    let inputs = InputAccess::detect(&launcher(), &[&data]).await;
     println!("inputs of an ordinary user: {inputs:?}");
     what_a_killed_launcher_left_is_ended(&subject(&data, inputs)).await;
 }
@@ -108,7 +108,7 @@ async fn an_ordinary_user_ends_what_a_killed_launcher_left() {
 #[tokio::test(flavor = "multi_thread")]
 async fn attempts_of_another_domain_keep_the_contract() {
     let data = tempfile::tempdir().unwrap();
-    let mut subject = subject(data.path(), Inputs::Copied);
+    let mut subject = subject(data.path(), InputAccess::Copied);
     subject.owner.domain = "tuning".parse().unwrap();
     all(&subject).await;
     let attempts = data.path().join("attempts");
@@ -123,8 +123,8 @@ async fn attempts_of_another_domain_keep_the_contract() {
 #[tokio::test(flavor = "multi_thread")]
 async fn copied_inputs_are_the_attempts_own() {
     let data = tempfile::tempdir().unwrap();
-    let subject = subject(data.path(), Inputs::Copied);
-    an_input_stays_what_it_is(&subject).await;
+    let subject = subject(data.path(), InputAccess::Copied);
+    inputs_are_not_changed(&subject).await;
     let left = walk(&data.path().join("attempts"), "inputs");
     assert!(left.is_empty(), "copies are left: {left:?}");
 }
@@ -147,11 +147,11 @@ fn walk(folder: &Path, name: &str) -> Vec<PathBuf> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_step_of_all_cannot_change_what_others_keep() {
     let data = tempfile::tempdir().unwrap();
-    if Inputs::that_work(&launcher(), &[data.path()]).await == Inputs::Copied {
+    if InputAccess::detect(&launcher(), &[data.path()]).await == InputAccess::Copied {
         println!("left out: nothing can be mounted read-only here");
         return;
     }
-    let subject = subject(data.path(), Inputs::Mounted);
+    let subject = subject(data.path(), InputAccess::Mounted);
     let runtime = (subject.reopen)();
     let artifacts = subject.artifacts.1.display();
     let script = format!("printf mine > \"$MODEL\"; mkdir -p {artifacts}/other && exit 3; exit 0");
@@ -227,7 +227,7 @@ fn launcher_of(dir: &Path) -> i32 {
 /// The next attempt must not meet what an earlier one left, in a session of its own, or without the
 /// environment that it was given.
 async fn what_a_killed_launcher_left_is_ended(subject: &Subject) {
-    for (name, seen_by) in [("observed", true), ("asked again", false)] {
+    for (name, observed) in [("observed", true), ("asked again", false)] {
         let runtime = (subject.reopen)();
         let script = "beat() { while [ -d \"$FOLDER\" ]; do echo beat >> \"$FOLDER/$1\"; sleep 0.05; done; }; \
             export FOLDER; trap '' TERM; \
@@ -244,7 +244,7 @@ async fn what_a_killed_launcher_left_is_ended(subject: &Subject) {
         let mut beats = ["session", "bare", "orphan"]
             .map(|kind| subject.folder.join(format!("{short}-{kind}.txt")))
             .to_vec();
-        until("it beats", || beats.iter().all(|beat| beat.exists())).await;
+        wait_until("it beats", || beats.iter().all(|beat| beat.exists())).await;
         // Longer than a command runs before it is put into a control group.
         tokio::time::sleep(Duration::from_millis(500)).await;
         let work = runtime.layout(&key).working_dir;
@@ -256,7 +256,7 @@ async fn what_a_killed_launcher_left_is_ended(subject: &Subject) {
 
         let launcher = rustix::process::Pid::from_raw(launcher_of(dir)).unwrap();
         rustix::process::kill_process(launcher, rustix::process::Signal::KILL).unwrap();
-        let runtime = if seen_by {
+        let runtime = if observed {
             runtime
         } else {
             // A server that comes back asks for it again.
@@ -279,7 +279,7 @@ async fn what_a_killed_launcher_left_is_ended(subject: &Subject) {
     }
 }
 
-async fn until(what: &str, mut is: impl FnMut() -> bool) {
+async fn wait_until(what: &str, mut is: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !is() {
         assert!(

@@ -20,7 +20,7 @@ use ferroflow_testkit::cluster::Cluster;
 use ferroflow_types::id::{IdSource as _, RandomIds};
 use ferroflow_types::{Namespace, RunId, TaskId};
 
-const SOON: Duration = Duration::from_mins(1);
+const OUTCOME_TIMEOUT: Duration = Duration::from_mins(1);
 
 struct Scene {
     cluster: Cluster,
@@ -60,21 +60,21 @@ impl Scene {
             attempt: 1,
         };
         let layout = runtime.layout(&key);
-        let said = layout.outputs_dir.join("said");
+        let path = layout.outputs_dir.join("said");
         AttemptSpec {
             name: name.to_owned(),
             image: self.cluster.task_image().to_owned(),
             argv: ["sh", "-c", script].map(str::to_owned).to_vec(),
             env: vec![
                 ("WORD".to_owned(), name.to_owned()),
-                ("SAID".to_owned(), said.display().to_string()),
+                ("SAID".to_owned(), path.display().to_string()),
             ],
             kfp: Some(Kfp {
                 outputs: OutputSpec {
                     parameters: vec![OutputParameter {
                         name: "said".to_owned(),
                         kind: ParameterKind::String,
-                        path: said,
+                        path,
                     }],
                     ..OutputSpec::new(&layout.outputs_dir)
                 },
@@ -90,10 +90,10 @@ impl Scene {
         let columns = "jsonpath={range .items[*]}{.metadata.name} \
                        {.status.containerStatuses[0].ready}{\"\\n\"}{end}";
         for _ in 0..600 {
-            let said = self
+            let output = self
                 .cluster
                 .kubectl(&["get", "pods", "-l", selector, "-o", columns]);
-            let pods: Vec<_> = said
+            let pods: Vec<_> = output
                 .lines()
                 .filter_map(|line| line.split_once(' '))
                 .collect();
@@ -113,7 +113,7 @@ async fn outcome(runtime: &dyn Runtime, spec: AttemptSpec) -> Outcome {
 }
 
 async fn observe(runtime: &dyn Runtime, key: &AttemptKey) -> Outcome {
-    let ended = tokio::time::timeout(SOON, runtime.observe(key)).await;
+    let ended = tokio::time::timeout(OUTCOME_TIMEOUT, runtime.observe(key)).await;
     ended.expect("it ends").unwrap()
 }
 
@@ -140,8 +140,8 @@ async fn a_waiting_pod_takes_one_step_and_no_other() {
     let runtime = scene.runtime(1).await;
 
     // Nobody waits for the first one; it says what is to be kept warm.
-    let said = |outputs: Outputs| outputs.parameters["said"].as_str().unwrap().to_owned();
-    let first = said(outputs(
+    let printed = |outputs: Outputs| outputs.parameters["said"].as_str().unwrap().to_owned();
+    let first = printed(outputs(
         outcome(&runtime, scene.spec(&runtime, "a", SCRIPT)).await,
     ));
     assert!(!first.starts_with("ff-warm"), "{first}");
@@ -151,7 +151,7 @@ async fn a_waiting_pod_takes_one_step_and_no_other() {
         scene.ready(WAITING).await;
         // A pod is ready a moment before its launcher has asked.
         tokio::time::sleep(Duration::from_millis(500)).await;
-        let next = said(outputs(
+        let next = printed(outputs(
             outcome(&runtime, scene.spec(&runtime, word, SCRIPT)).await,
         ));
         assert!(next.starts_with("ff-warm"), "{next}");

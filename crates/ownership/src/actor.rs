@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task;
 use uuid::Uuid;
 
-use crate::message::{Answer, Message, Order, Reply};
+use crate::message::{Answer, Command, Message, Reply};
 use crate::{Claim, Owned, Ownership};
 
 /// The waits after steps that failed one after the other; the last one is repeated.
@@ -77,7 +77,7 @@ pub enum State {
     Lost,
 }
 
-/// What an actor tells its supervisor.
+/// What an actor reports to its supervisor.
 #[derive(Debug)]
 pub(crate) enum Notice<O: Owned> {
     /// It has nothing to do.
@@ -111,8 +111,8 @@ pub(crate) struct Context<O: Owned> {
     pub(crate) notices: mpsc::Sender<Notice<O>>,
 }
 
-/// Why an actor goes on.
-enum Woken<O: Owned, E> {
+/// What an actor is to do next.
+enum ActorEvent<O: Owned, E> {
     Load,
     Message(Message<O>),
     Event(E),
@@ -125,28 +125,28 @@ enum Woken<O: Owned, E> {
 /// only if that is all it has sent, so no message is lost between two actors.
 pub(crate) async fn drive<A: Actor>(mut actor: A, mut context: Context<A::Owned>) {
     let key = context.claim.key;
-    let (mut failures, mut served, mut announced) = (0, 0, None);
+    let (mut failures, mut served, mut reported_idle) = (0, 0, None);
     loop {
-        let mut proven = true;
+        let mut clears_failures = true;
         let outcome = match wait(&mut actor, &mut context.mailbox).await {
-            Woken::Load => {
+            ActorEvent::Load => {
                 // Reading back may store nothing, so it does not prove that storing works again.
-                proven = false;
+                clears_failures = false;
                 actor.load().await
             }
-            Woken::Message(message) => {
+            ActorEvent::Message(message) => {
                 served += 1;
                 match serve(&mut actor, message, &context).await {
                     Ok(None) => Ok(()),
-                    Ok(Some(unserved)) => return lose(context, vec![unserved]).await,
+                    Ok(Some(unserved)) => return report_lost(context, vec![unserved]).await,
                     Err(error) => Err(error),
                 }
             }
-            Woken::Event(event) => actor.handle(event).await,
-            Woken::Closed => return,
+            ActorEvent::Event(event) => actor.handle(event).await,
+            ActorEvent::Closed => return,
         };
         if actor.state() == State::Lost {
-            return lose(context, Vec::new()).await;
+            return report_lost(context, Vec::new()).await;
         }
         if let Err(error) = outcome {
             let wait = RETRY_WAITS[failures.min(RETRY_WAITS.len() - 1)];
@@ -158,13 +158,13 @@ pub(crate) async fn drive<A: Actor>(mut actor: A, mut context: Context<A::Owned>
             tokio::time::sleep(wait).await;
             continue;
         }
-        if proven {
+        if clears_failures {
             failures = 0;
         }
         // Once for each number of messages: the supervisor ignores it while a message is on its way
         // here, and after that message it is said again.
-        if actor.state() == State::Idle && announced != Some(served) {
-            announced = Some(served);
+        if actor.state() == State::Idle && reported_idle != Some(served) {
+            reported_idle = Some(served);
             let actor = task::id();
             let idle = Notice::Idle { key, actor, served };
             if context.notices.send(idle).await.is_err() {
@@ -178,18 +178,18 @@ pub(crate) async fn drive<A: Actor>(mut actor: A, mut context: Context<A::Owned>
 async fn wait<A: Actor>(
     actor: &mut A,
     mailbox: &mut mpsc::Receiver<Message<A::Owned>>,
-) -> Woken<A::Owned, A::Event> {
+) -> ActorEvent<A::Owned, A::Event> {
     if actor.state() == State::Unread {
-        return Woken::Load;
+        return ActorEvent::Load;
     }
     tokio::select! {
-        message = mailbox.recv() => message.map_or(Woken::Closed, Woken::Message),
-        event = actor.next_event() => Woken::Event(event),
+        message = mailbox.recv() => message.map_or(ActorEvent::Closed, ActorEvent::Message),
+        event = actor.next_event() => ActorEvent::Event(event),
     }
 }
 
 /// Ends without a claim; what was not answered goes back.
-async fn lose<O: Owned>(mut context: Context<O>, mut messages: Vec<Message<O>>) {
+async fn report_lost<O: Owned>(mut context: Context<O>, mut messages: Vec<Message<O>>) {
     let (key, actor) = (context.claim.key, task::id());
     // Closed first, so that no message comes in behind those that are given back.
     context.mailbox.close();
@@ -206,15 +206,15 @@ async fn lose<O: Owned>(mut context: Context<O>, mut messages: Vec<Message<O>>) 
     }
 }
 
-/// Serves a message, or gives it back where the claim is lost. What the caller did wrong is told to
-/// the caller and is no failure of ours.
+/// Serves a message, or gives it back where the claim is lost. What the caller did wrong is a
+/// reply to the caller and no failure of ours.
 async fn serve<A: Actor>(
     actor: &mut A,
     message: Message<A::Owned>,
     context: &Context<A::Owned>,
 ) -> Result<Option<Message<A::Owned>>, Error> {
-    // `Order::Drive` only had the actor started, which it is.
-    let Order::Answer(request, reply) = &message.order else {
+    // `Command::Drive` only had the actor started, which it is.
+    let Command::Answer(request, reply) = &message.command else {
         return Ok(None);
     };
     let stored = match reply {
@@ -233,40 +233,40 @@ async fn serve<A: Actor>(
     if lost {
         return Ok(Some(message));
     }
-    let (told, outcome) = match answered {
+    let (result, outcome) = match answered {
         // The caller may try again; the causes are for the log, which `drive` writes them to.
         Err(error) if error.kind() == ErrorKind::Internal => {
-            let told = Error::new(
+            let unavailable = Error::new(
                 ErrorKind::Unavailable,
                 "NOT_STORED",
                 "not stored, try again",
             );
-            (Err(told), Err(error))
+            (Err(unavailable), Err(error))
         }
         answered => (answered, Ok(None)),
     };
-    tell(message, told, &context.notices).await;
+    send_reply(message, result, &context.notices).await;
     outcome
 }
 
-/// Tells who asked; the answer to a stored request is stored already, unless it failed.
-async fn tell<O: Owned>(
+/// Replies to who asked; the answer to a stored request is stored already, unless it failed.
+async fn send_reply<O: Owned>(
     message: Message<O>,
-    told: Result<Result<(), O::Refusal>, Error>,
+    result: Result<Result<(), O::Refusal>, Error>,
     notices: &mpsc::Sender<Notice<O>>,
 ) {
     let key = message.key;
-    match message.order {
-        Order::Answer(_, Reply::Caller(reply)) => {
-            if reply.send(Answer::Done(told)).is_err() {
+    match message.command {
+        Command::Answer(_, Reply::Caller(reply)) => {
+            if reply.send(Answer::Done(result)).is_err() {
                 tracing::debug!(%key, "nobody waits for the answer any more");
             }
         }
-        Order::Answer(_, Reply::Stored(id)) => {
-            if told.is_err() && notices.send(Notice::Unanswered(id)).await.is_err() {
+        Command::Answer(_, Reply::Stored(id)) => {
+            if result.is_err() && notices.send(Notice::Unanswered(id)).await.is_err() {
                 tracing::debug!(%key, "the request is found again by its next driver");
             }
         }
-        Order::Drive => {}
+        Command::Drive => {}
     }
 }

@@ -10,9 +10,9 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::message::{Answer, Message, Order, Reply};
-use crate::request::PendingOf;
-use crate::{Claim, Found, Owned, Ownership, claim, request};
+use crate::message::{Answer, Command, Message, Reply};
+use crate::request::PendingRequestOf;
+use crate::{Claim, ClaimRow, Owned, Ownership, claim, request};
 
 /// Requests that are read at once.
 const REQUESTS_MAX: i64 = 200;
@@ -36,8 +36,8 @@ impl<O: Owned> Ownership<O> {
     ) -> Result<Result<(), O::Refusal>, Error> {
         let mut claim = None;
         loop {
-            if let Answer::Done(done) = self.ask_here(key, claim, request.clone()).await {
-                return done;
+            if let Answer::Done(result) = self.ask_here(key, claim, request.clone()).await {
+                return result;
             }
             // Before the request is stored, so that its answer is not missed.
             let mut answers = self.member.db.signals().subscribe(O::TOPICS.answers);
@@ -51,21 +51,21 @@ impl<O: Owned> Ownership<O> {
             };
             let timing = self.member.timing;
             // A replica that stops has a few seconds left for its calls.
-            let patience = if self.is_stopping() {
-                timing.last_answer
+            let timeout = if self.is_stopping() {
+                timing.answer_while_stopping
             } else {
                 timing.answer
             };
-            let deadline = Instant::now() + patience;
+            let deadline = Instant::now() + timeout;
             loop {
-                let last = Instant::now() >= deadline;
-                if let Some(answer) = self.read_answer(id, last).await? {
+                let deadline_passed = Instant::now() >= deadline;
+                if let Some(answer) = self.read_answer(id, deadline_passed).await? {
                     return Ok(answer);
                 }
                 tokio::select! {
                     () = answers.changed() => {}
                     // A signal may be lost.
-                    () = tokio::time::sleep(timing.look) => {}
+                    () = tokio::time::sleep(timing.poll) => {}
                 }
             }
         }
@@ -82,17 +82,17 @@ impl<O: Owned> Ownership<O> {
         let message = Message {
             key,
             claim,
-            order: Order::Answer(request, Reply::Caller(reply)),
+            command: Command::Answer(request, Reply::Caller(reply)),
         };
         if self.messages.send(message).await.is_err() {
             // There is no supervisor any more.
             self.stop();
-            return Answer::Elsewhere;
+            return Answer::NotDriven;
         }
         match answer.await {
             Ok(answer) => answer,
             // The supervisor closes its inbox before it stops its actors.
-            Err(_) if self.messages.is_closed() => Answer::Elsewhere,
+            Err(_) if self.messages.is_closed() => Answer::NotDriven,
             // An actor drops a reply otherwise only if it panics. Asked again, it may panic again.
             Err(_) => {
                 let one = O::ONE;
@@ -117,9 +117,9 @@ impl<O: Owned> Ownership<O> {
             let Some(found) = claim::find::<O>(&mut tx, key).await? else {
                 return Ok(None);
             };
-            let elsewhere = self.member.is_other_alive(&mut tx, &found.owner).await?;
+            let driven_elsewhere = self.member.is_other_alive(&mut tx, &found.owner).await?;
             // A replica that stops claims nothing more: the next driver answers.
-            if elsewhere || self.is_stopping() {
+            if driven_elsewhere || self.is_stopping() {
                 let id = self.ids.uuid();
                 request::insert::<O>(&mut tx, id, key, request, self.member.now()).await?;
                 tx.signal(O::TOPICS.requests);
@@ -137,16 +137,17 @@ impl<O: Owned> Ownership<O> {
         }
     }
 
-    /// The answer to a stored request, if there is one; the `last` time the request is withdrawn.
+    /// The answer to a stored request, if there is one; once the deadline has passed, the
+    /// request is withdrawn.
     async fn read_answer(
         &self,
         id: Uuid,
-        last: bool,
+        deadline_passed: bool,
     ) -> Result<Option<Result<(), O::Refusal>>, Error> {
         let mut tx = self.member.db.begin_read().await?;
         let answer = request::answer_of::<O>(&mut tx, id).await?;
         drop(tx);
-        if answer.is_none() && !last {
+        if answer.is_none() && !deadline_passed {
             return Ok(None);
         }
         let mut tx = self.member.db.begin_write().await?;
@@ -173,38 +174,40 @@ impl<O: Owned> Ownership<O> {
 
     /// Requests that this replica is to answer, with the claims to do so. Those about objects that are
     /// gone are answered at once.
-    pub(crate) async fn requests(&self) -> Result<Vec<(PendingOf<O>, Claim<O::Key>)>, Error> {
+    pub(crate) async fn requests(
+        &self,
+    ) -> Result<Vec<(PendingRequestOf<O>, Claim<O::Key>)>, Error> {
         let mut tx = self.member.db.begin_read().await?;
         let pending = request::pending::<O>(&mut tx, REQUESTS_MAX).await?;
-        let (mut ours, mut others) = (Vec::new(), Vec::new());
+        let (mut own_requests, mut orphaned) = (Vec::new(), Vec::new());
         for request in pending {
             match request.found.clone() {
                 Some(found) if found.owner == self.member.id() => {
-                    ours.push((request, found.claim));
+                    own_requests.push((request, found.claim));
                 }
                 Some(found) => {
                     // The request of a dead driver is answered by whoever claims its object first.
                     if !self.member.is_other_alive(&mut tx, &found.owner).await? {
-                        others.push((request, Some(found)));
+                        orphaned.push((request, Some(found)));
                     }
                 }
-                None => others.push((request, None)),
+                None => orphaned.push((request, None)),
             }
         }
         drop(tx);
-        for (request, found) in others {
+        for (request, found) in orphaned {
             if let Some(claim) = self.adopt(&request, found).await? {
-                ours.push((request, claim));
+                own_requests.push((request, claim));
             }
         }
-        Ok(ours)
+        Ok(own_requests)
     }
 
     /// Claims the object of a request, or answers that there is none.
     async fn adopt(
         &self,
-        request: &PendingOf<O>,
-        found: Option<Found<O::Key>>,
+        request: &PendingRequestOf<O>,
+        found: Option<ClaimRow<O::Key>>,
     ) -> Result<Option<Claim<O::Key>>, Error> {
         let mut tx = self.member.db.begin_write().await?;
         let claim = if let Some(found) = found {

@@ -26,9 +26,9 @@ impl<K> Claim<K> {
     }
 }
 
-/// An object as one who may want it finds it.
+/// An object and its owner, as they are in the row.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found<K> {
+pub struct ClaimRow<K> {
     /// The object and its fence at that moment.
     pub claim: Claim<K>,
     /// The replica that drives it, empty for none.
@@ -39,7 +39,7 @@ pub struct Found<K> {
 pub async fn find<O: Owned>(
     tx: &mut impl Read,
     key: O::Key,
-) -> Result<Option<Found<O::Key>>, DbError> {
+) -> Result<Option<ClaimRow<O::Key>>, DbError> {
     let row = sqlx::query(O::CLAIMS.find)
         .bind(key.to_string())
         .fetch_optional(tx.conn())
@@ -52,7 +52,7 @@ pub async fn of_owner<O: Owned>(
     tx: &mut impl Read,
     owner: &str,
     limit: usize,
-) -> Result<Vec<Found<O::Key>>, DbError> {
+) -> Result<Vec<ClaimRow<O::Key>>, DbError> {
     let rows = sqlx::query(O::CLAIMS.of_owner)
         .bind(owner)
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
@@ -64,11 +64,11 @@ pub async fn of_owner<O: Owned>(
 /// Takes an object as it was found; `None` when another one was faster.
 pub async fn claim<O: Owned>(
     tx: &mut WriteTx,
-    found: &Found<O::Key>,
+    found: &ClaimRow<O::Key>,
     owner: &str,
 ) -> Result<Option<Claim<O::Key>>, DbError> {
     let Claim { key, fence } = found.claim;
-    let done = sqlx::query(O::CLAIMS.claim)
+    let result = sqlx::query(O::CLAIMS.claim)
         .bind(owner)
         .bind(key.to_string())
         .bind(&found.owner)
@@ -77,7 +77,7 @@ pub async fn claim<O: Owned>(
         .await?;
     // The statement raises it in the row, on the condition that owner and fence are as they were found.
     let fence = fence + 1;
-    Ok((done.rows_affected() == 1).then_some(Claim { key, fence }))
+    Ok((result.rows_affected() == 1).then_some(Claim { key, fence }))
 }
 
 /// Gives back every object of this replica that needs a driver; how many there were.
@@ -92,9 +92,9 @@ pub async fn release_all<O: Owned>(tx: &mut WriteTx) -> Result<u64, DbError> {
     Ok(query.execute(tx.conn()).await?.rows_affected())
 }
 
-fn decode<O: Owned>(row: &AnyRow) -> Result<Found<O::Key>, DbError> {
+fn decode<O: Owned>(row: &AnyRow) -> Result<ClaimRow<O::Key>, DbError> {
     let cells = Cells::of(O::CLAIMS.table, row);
-    Ok(Found {
+    Ok(ClaimRow {
         claim: Claim {
             key: cells.parsed("id")?,
             fence: cells.int("fence")?,

@@ -39,7 +39,7 @@ pub mod supervisor;
 mod tests;
 
 pub use actor::{Actor, State};
-pub use claim::{Claim, Found};
+pub use claim::{Claim, ClaimRow};
 pub use member::Member;
 pub use message::Inbox;
 pub use owned::{ClaimSql, Key, Metrics, Owned, RequestSql, Text, Topics};

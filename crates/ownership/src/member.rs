@@ -15,35 +15,35 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// The lease of a replica is called this and its id.
-const PREFIX: &str = "replica/";
+const LEASE_PREFIX: &str = "replica/";
 
 /// The lease of a replica that has been away for this long is deleted.
-const FORGET: Duration = Duration::from_hours(1);
+const FORGET_AFTER: Duration = Duration::from_hours(1);
 
 /// How long things take; tests take less.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Timing {
     /// How long a lease lasts.
     pub(crate) lease: Duration,
-    /// How often it is renewed, and how often a supervisor looks for what no signal told it of.
+    /// How often it is renewed, and how often a supervisor looks for what no signal announced.
     pub(crate) renewal: Duration,
     /// How long one waits for a driver in another replica; by then what a dead one drove has been
     /// taken over.
     pub(crate) answer: Duration,
     /// The same while this replica stops.
-    pub(crate) last_answer: Duration,
+    pub(crate) answer_while_stopping: Duration,
     /// How often an answer is looked for without a signal.
-    pub(crate) look: Duration,
+    pub(crate) poll: Duration,
 }
 
 impl Default for Timing {
     fn default() -> Self {
         Self {
-            lease: lease::LENGTH,
-            renewal: lease::RENEWAL,
+            lease: lease::LEASE_DURATION,
+            renewal: lease::RENEW_INTERVAL,
             answer: Duration::from_secs(20),
-            last_answer: Duration::from_secs(3),
-            look: Duration::from_millis(300),
+            answer_while_stopping: Duration::from_secs(3),
+            poll: Duration::from_millis(300),
         }
     }
 }
@@ -108,20 +108,20 @@ impl Member {
     }
 
     fn lease(&self) -> String {
-        format!("{PREFIX}{}", self.id)
+        format!("{LEASE_PREFIX}{}", self.id)
     }
 
     /// Takes the lease, whatever it was before.
-    pub(crate) async fn take_lease(&self, tx: &mut WriteTx) -> Result<Option<Fence>, DbError> {
+    pub(crate) async fn acquire_lease(&self, tx: &mut WriteTx) -> Result<Option<Fence>, DbError> {
         let (name, now) = (self.lease(), self.now());
         lease::acquire(tx, &name, &self.id, now, self.timing.lease).await
     }
 
     /// Gives the lease up; its row stays, so that what this replica is made the owner of in the same
     /// moment is found by it.
-    pub(crate) async fn give_lease_up(&self, tx: &mut WriteTx) -> Result<(), DbError> {
+    pub(crate) async fn release_lease(&self, tx: &mut WriteTx) -> Result<(), DbError> {
         // The task that renews the lease knows its fence; taking the lease again gives one to release.
-        if let Some(fence) = self.take_lease(tx).await? {
+        if let Some(fence) = self.acquire_lease(tx).await? {
             lease::release(tx, &self.lease(), fence).await?;
         }
         Ok(())
@@ -143,7 +143,7 @@ impl Member {
         // A statement that failed has spoiled the transaction on PostgreSQL.
         drop(tx);
         let mut tx = self.db.begin_write().await?;
-        let fence = self.take_lease(&mut tx).await?;
+        let fence = self.acquire_lease(&mut tx).await?;
         tx.commit().await?;
         Ok(fence)
     }
@@ -157,24 +157,24 @@ impl Member {
         if id.is_empty() || id == self.id || self.alone {
             return Ok(false);
         }
-        lease::is_held(tx, &format!("{PREFIX}{id}"), self.now()).await
+        lease::is_held(tx, &format!("{LEASE_PREFIX}{id}"), self.now()).await
     }
 
     /// Ids of other replicas that are not alive.
-    pub(crate) async fn dead(&self, tx: &mut impl Read) -> Result<Vec<String>, DbError> {
-        let mut dead = ids(tx, self.now()).await?;
+    pub(crate) async fn dead_replicas(&self, tx: &mut impl Read) -> Result<Vec<String>, DbError> {
+        let mut dead = expired_replicas(tx, self.now()).await?;
         dead.retain(|id| *id != self.id);
         Ok(dead)
     }
 
     /// Ids of replicas that have been away for long, and the time before which they were last alive.
-    pub(crate) async fn long_dead(
+    pub(crate) async fn long_dead_replicas(
         &self,
         tx: &mut impl Read,
     ) -> Result<(Vec<String>, Timestamp), DbError> {
-        let long = i64::try_from(FORGET.as_millis()).unwrap_or(i64::MAX);
+        let long = i64::try_from(FORGET_AFTER.as_millis()).unwrap_or(i64::MAX);
         let before = Timestamp::from_millis(self.now().millis() - long);
-        Ok((ids(tx, before).await?, before))
+        Ok((expired_replicas(tx, before).await?, before))
     }
 
     /// Deletes the lease of a replica that has been away since `before`.
@@ -184,7 +184,7 @@ impl Member {
         id: &str,
         before: Timestamp,
     ) -> Result<(), DbError> {
-        lease::forget(tx, &format!("{PREFIX}{id}"), before).await
+        lease::delete_expired(tx, &format!("{LEASE_PREFIX}{id}"), before).await
     }
 
     /// Renews the lease until `stop`; `fence` is what [`crate::Ownership::enter`] returned. A replica
@@ -202,20 +202,20 @@ impl Member {
             return Ok(());
         }
         let Timing { lease, renewal, .. } = self.timing;
-        let mut well_since = None;
+        let mut steady_since = None;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 () = tokio::time::sleep(renewal) => {}
             }
-            let asked = Instant::now();
+            let renewal_started = Instant::now();
             // After this time the lease has run out anyway.
             match tokio::time::timeout(lease, self.renew(fence)).await {
                 // A slower renewal counts as a gap: the database was hardly there, so others may not
                 // have renewed.
-                Ok(Ok(renewed)) if asked.elapsed() < lease / 2 => {
+                Ok(Ok(renewed)) if renewal_started.elapsed() < lease / 2 => {
                     fence = renewed;
-                    let since = *well_since.get_or_insert(asked);
+                    let since = *steady_since.get_or_insert(renewal_started);
                     if !self.is_steady() && since.elapsed() >= lease {
                         self.steady.store(true, Ordering::Release);
                     }
@@ -232,14 +232,16 @@ impl Member {
                 Err(_) => tracing::warn!("the replica cannot show that it is alive in time"),
             }
             self.steady.store(false, Ordering::Release);
-            well_since = None;
+            steady_since = None;
         }
     }
 }
 
 /// Ids of replicas whose leases have run out by `now`, or were given back.
-async fn ids(tx: &mut impl Read, now: Timestamp) -> Result<Vec<String>, DbError> {
-    let leases = lease::run_out(tx, PREFIX, now).await?;
-    let ids = leases.iter().filter_map(|lease| lease.strip_prefix(PREFIX));
+async fn expired_replicas(tx: &mut impl Read, now: Timestamp) -> Result<Vec<String>, DbError> {
+    let leases = lease::expired(tx, LEASE_PREFIX, now).await?;
+    let ids = leases
+        .iter()
+        .filter_map(|lease| lease.strip_prefix(LEASE_PREFIX));
     Ok(ids.map(str::to_owned).collect())
 }

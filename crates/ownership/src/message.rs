@@ -14,12 +14,12 @@ pub(crate) struct Message<O: Owned> {
     /// The right to drive it, where the sender has got it.
     pub(crate) claim: Option<Claim<O::Key>>,
     /// What is to be done.
-    pub(crate) order: Order<O>,
+    pub(crate) command: Command<O>,
 }
 
 /// What is to be done.
 #[derive(Debug)]
-pub(crate) enum Order<O: Owned> {
+pub(crate) enum Command<O: Owned> {
     /// Drive the object on from where it is.
     Drive,
     /// Answer a request.
@@ -41,7 +41,7 @@ pub(crate) enum Answer<R> {
     /// It is done, or refused, or has failed.
     Done(Result<Result<(), R>, Error>),
     /// This replica does not drive the object, or no longer.
-    Elsewhere,
+    NotDriven,
 }
 
 /// Messages that wait for the supervisor, which is made with this.

@@ -14,7 +14,7 @@ use ferroflow_types::error::chain;
 use ferroflow_types::id::IdSource;
 use tokio::sync::mpsc;
 
-use crate::message::{Inbox, Message, Order};
+use crate::message::{Command, Inbox, Message};
 use crate::{Claim, Member, Owned, claim, request};
 
 /// Messages that may wait for the supervisor. It only hands them on, so this is never long.
@@ -36,10 +36,10 @@ pub struct Ownership<O: Owned> {
 
 /// Objects that were taken.
 #[derive(Debug)]
-pub(crate) struct Taken<K> {
+pub(crate) struct ClaimBatch<K> {
     pub(crate) claims: Vec<Claim<K>>,
     /// There may be more that nobody drives.
-    pub(crate) more: bool,
+    pub(crate) has_more: bool,
 }
 
 impl<O: Owned> Ownership<O> {
@@ -74,7 +74,7 @@ impl<O: Owned> Ownership<O> {
         let (fence, released) = if self.member.is_alone() {
             (None, claim::release_all::<O>(&mut tx).await?)
         } else {
-            let fence = self.member.take_lease(&mut tx).await?;
+            let fence = self.member.acquire_lease(&mut tx).await?;
             let released = claim::release::<O>(&mut tx, self.member.id()).await?;
             (fence, released)
         };
@@ -93,7 +93,7 @@ impl<O: Owned> Ownership<O> {
         // In the transaction that gives the objects back: one that is made this replica's own
         // afterwards is found by the lease, which has run out.
         if !self.member.is_alone() {
-            self.member.give_lease_up(&mut tx).await?;
+            self.member.release_lease(&mut tx).await?;
         }
         tx.signal(O::TOPICS.unowned);
         tx.commit().await?;
@@ -104,13 +104,13 @@ impl<O: Owned> Ownership<O> {
     /// for it, else nobody, which is the empty id.
     ///
     /// Insert the row with this owner and [`Claim::FIRST_FENCE`]. Then [`Ownership::wake`] the owner
-    /// after the commit; if there is none, [`Ownership::tell_unowned`] in the transaction.
+    /// after the commit; if there is none, [`Ownership::signal_unowned`] in the transaction.
     pub fn owner_of_new(&self) -> &str {
         // With a backlog the object is nobody's, so that it is not driven before older ones.
-        let room = !self.is_stopping()
+        let has_capacity = !self.is_stopping()
             && !self.backlog.load(Ordering::Acquire)
             && self.load.load(Ordering::Acquire) < self.active_max;
-        if room { self.member.id() } else { "" }
+        if has_capacity { self.member.id() } else { "" }
     }
 
     /// Has an object driven that is claimed here. If the process dies before that, it is found by its
@@ -119,15 +119,15 @@ impl<O: Owned> Ownership<O> {
         let message = Message {
             key: claim.key,
             claim: Some(claim),
-            order: Order::Drive,
+            command: Command::Drive,
         };
         if self.messages.send(message).await.is_err() {
             tracing::debug!(key = %claim.key, "not woken: the service is stopping");
         }
     }
 
-    /// Tells all replicas that the transaction leaves an object without an owner.
-    pub fn tell_unowned(&self, tx: &mut WriteTx) {
+    /// Signals to all replicas that the transaction leaves an object without an owner.
+    pub fn signal_unowned(&self, tx: &mut WriteTx) {
         self.note_backlog();
         tx.signal(O::TOPICS.unowned);
     }
@@ -163,41 +163,44 @@ impl<O: Owned> Ownership<O> {
     }
 
     /// Takes objects that nobody drives, in their order.
-    pub(crate) async fn take_new(&self, limit: usize) -> Result<Taken<O::Key>, Error> {
-        self.take_of("", limit).await
+    pub(crate) async fn take_new(&self, limit: usize) -> Result<ClaimBatch<O::Key>, Error> {
+        self.take_from("", limit).await
     }
 
     /// Takes objects of replicas that are not alive.
-    pub(crate) async fn take_over(&self, limit: usize) -> Result<Taken<O::Key>, Error> {
-        let (mut claims, mut more) = (Vec::new(), false);
+    pub(crate) async fn take_over(&self, limit: usize) -> Result<ClaimBatch<O::Key>, Error> {
+        let (mut claims, mut has_more) = (Vec::new(), false);
         if self.member.is_alone() {
-            return Ok(Taken { claims, more });
+            return Ok(ClaimBatch { claims, has_more });
         }
         let mut tx = self.member.db.begin_read().await?;
-        let dead = self.member.dead(&mut tx).await?;
+        let dead = self.member.dead_replicas(&mut tx).await?;
         drop(tx);
         for owner in dead {
             // Without room nothing is taken, but it is known whether there is more.
-            let room = limit.saturating_sub(claims.len());
-            let taken = match self.take_of(&owner, room).await {
+            let free_slots = limit.saturating_sub(claims.len());
+            let taken = match self.take_from(&owner, free_slots).await {
                 Ok(taken) => taken,
                 // What was taken before is ours all the same.
                 Err(error) if !claims.is_empty() => {
                     let error = chain(&error);
                     let many = O::MANY;
                     tracing::warn!(error, from = owner, "{many} cannot be taken, trying again");
-                    return Ok(Taken { claims, more: true });
+                    return Ok(ClaimBatch {
+                        claims,
+                        has_more: true,
+                    });
                 }
                 Err(error) => return Err(error),
             };
-            self.tell_taken(&owner, &taken.claims);
-            more |= taken.more;
+            self.report_taken_over(&owner, &taken.claims);
+            has_more |= taken.has_more;
             claims.extend(taken.claims);
         }
-        Ok(Taken { claims, more })
+        Ok(ClaimBatch { claims, has_more })
     }
 
-    fn tell_taken(&self, from: &str, claims: &[Claim<O::Key>]) {
+    fn report_taken_over(&self, from: &str, claims: &[Claim<O::Key>]) {
         if claims.is_empty() {
             return;
         }
@@ -215,7 +218,7 @@ impl<O: Owned> Ownership<O> {
     }
 
     /// Objects that are this replica's by the store.
-    pub(crate) async fn mine(&self) -> Result<Vec<Claim<O::Key>>, Error> {
+    pub(crate) async fn own_claims(&self) -> Result<Vec<Claim<O::Key>>, Error> {
         let mut tx = self.member.db.begin_read().await?;
         // Somewhat more than the limit may be taken, and created.
         let limit = self.active_max.saturating_mul(2);
@@ -223,23 +226,23 @@ impl<O: Owned> Ownership<O> {
         Ok(found.into_iter().map(|found| found.claim).collect())
     }
 
-    async fn take_of(&self, owner: &str, limit: usize) -> Result<Taken<O::Key>, Error> {
+    async fn take_from(&self, owner: &str, limit: usize) -> Result<ClaimBatch<O::Key>, Error> {
         // Most often there is nothing, and a transaction that reads says so.
         let mut tx = self.member.db.begin_read().await?;
         // One more than is taken tells whether there are more.
         let found = claim::of_owner::<O>(&mut tx, owner, limit.saturating_add(1)).await?;
         drop(tx);
-        let more = found.len() > limit;
+        let has_more = found.len() > limit;
         let mut claims = Vec::new();
         if found.is_empty() || limit == 0 {
-            return Ok(Taken { claims, more });
+            return Ok(ClaimBatch { claims, has_more });
         }
         let mut tx = self.member.db.begin_write().await?;
         for found in found.iter().take(limit) {
             claims.extend(claim::claim::<O>(&mut tx, found, self.member.id()).await?);
         }
         tx.commit().await?;
-        Ok(Taken { claims, more })
+        Ok(ClaimBatch { claims, has_more })
     }
 
     /// Deletes leases of replicas that have been away for long, and answers that nobody came for.
@@ -249,7 +252,7 @@ impl<O: Owned> Ownership<O> {
     /// it still owns of that kind would never be taken over.
     pub(crate) async fn forget(&self) -> Result<(), Error> {
         let mut tx = self.member.db.begin_write().await?;
-        let (dead, before) = self.member.long_dead(&mut tx).await?;
+        let (dead, before) = self.member.long_dead_replicas(&mut tx).await?;
         for id in dead {
             if claim::of_owner::<O>(&mut tx, &id, 1).await?.is_empty() {
                 self.member.forget(&mut tx, &id, before).await?;

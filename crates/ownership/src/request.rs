@@ -6,7 +6,7 @@ use ferroflow_types::Timestamp;
 use sqlx::any::AnyRow;
 use uuid::Uuid;
 
-use crate::claim::{Claim, Found};
+use crate::claim::{Claim, ClaimRow};
 use crate::{Owned, Text as _};
 
 /// The text of an answer that is no refusal.
@@ -14,7 +14,7 @@ pub const DONE: &str = "DONE";
 
 /// A request that nobody has answered yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pending<K, R> {
+pub struct PendingRequest<K, R> {
     /// Its id.
     pub id: Uuid,
     /// The object that it is about.
@@ -22,11 +22,11 @@ pub struct Pending<K, R> {
     /// What is asked.
     pub request: R,
     /// Who drives the object; `None` when it is gone.
-    pub found: Option<Found<K>>,
+    pub found: Option<ClaimRow<K>>,
 }
 
 /// A pending request to a driver of an `O`.
-pub type PendingOf<O> = Pending<<O as Owned>::Key, <O as Owned>::Request>;
+pub type PendingRequestOf<O> = PendingRequest<<O as Owned>::Key, <O as Owned>::Request>;
 
 /// Asks the driver of an object, whoever that is by the time it is answered.
 pub async fn insert<O: Owned>(
@@ -50,7 +50,7 @@ pub async fn insert<O: Owned>(
 pub async fn pending<O: Owned>(
     tx: &mut impl Read,
     limit: i64,
-) -> Result<Vec<PendingOf<O>>, DbError> {
+) -> Result<Vec<PendingRequestOf<O>>, DbError> {
     let rows = sqlx::query(O::REQUESTS.pending)
         .bind(limit)
         .fetch_all(tx.conn())
@@ -69,13 +69,13 @@ pub async fn answer<O: Owned>(
         Ok(()) => DONE.to_owned(),
         Err(refusal) => refusal.to_text(),
     };
-    let done = sqlx::query(O::REQUESTS.answer)
+    let result = sqlx::query(O::REQUESTS.answer)
         .bind(id.to_string())
         .bind(now.millis())
         .bind(text)
         .execute(tx.conn())
         .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(result.rows_affected() == 1)
 }
 
 /// The answer, once there is one.
@@ -94,7 +94,7 @@ pub async fn answer_of<O: Owned>(
         DONE => Some(Ok(())),
         text => O::Refusal::from_text(text).map(Err),
     };
-    let answer = Cells::of(O::REQUESTS.table, &row).word("answer", answer_in)?;
+    let answer = Cells::of(O::REQUESTS.table, &row).enum_value("answer", answer_in)?;
     Ok(Some(answer))
 }
 
@@ -122,11 +122,11 @@ pub async fn forget<O: Owned>(tx: &mut WriteTx, before: Timestamp) -> Result<(),
     Ok(())
 }
 
-fn decode<O: Owned>(row: &AnyRow) -> Result<PendingOf<O>, DbError> {
+fn decode<O: Owned>(row: &AnyRow) -> Result<PendingRequestOf<O>, DbError> {
     let cells = Cells::of(O::REQUESTS.table, row);
     let key = cells.parsed(O::REQUESTS.key)?;
     let found = match cells.text_opt("owner")? {
-        Some(owner) => Some(Found {
+        Some(owner) => Some(ClaimRow {
             claim: Claim {
                 key,
                 fence: cells.int("fence")?,
@@ -135,10 +135,10 @@ fn decode<O: Owned>(row: &AnyRow) -> Result<PendingOf<O>, DbError> {
         }),
         None => None,
     };
-    Ok(Pending {
+    Ok(PendingRequest {
         id: cells.parsed("id")?,
         key,
-        request: cells.word("request", O::Request::from_text)?,
+        request: cells.enum_value("request", O::Request::from_text)?,
         found,
     })
 }

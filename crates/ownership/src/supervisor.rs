@@ -18,14 +18,14 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::actor::{self, Actor, Context, KeyOf, Notice};
-use crate::message::{Answer, Inbox, Message, Order, Reply};
-use crate::ownership::Taken;
+use crate::message::{Answer, Command, Inbox, Message, Reply};
+use crate::ownership::ClaimBatch;
 use crate::{Claim, Owned, Ownership};
 
-/// Every so many looks what is ours and has no actor is taken up: every 6 seconds.
+/// Every so many polls what is ours and has no actor is taken up: every 6 seconds.
 const RECONCILE_EVERY: u32 = 4;
 
-/// Every so many looks what is long past is deleted: every 10 minutes.
+/// Every so many polls what is long past is deleted: every 10 minutes.
 const FORGET_EVERY: u32 = 400;
 
 /// Messages that may wait for one actor; further requests are refused.
@@ -46,7 +46,7 @@ pub trait Factory: Send + 'static {
     fn actor(&self, claim: Claim<KeyOf<Self::Actor>>) -> Self::Actor;
 
     /// Sets gauges of the service; called with those of the supervisor.
-    fn show(&self) {}
+    fn update_gauges(&self) {}
 }
 
 /// The kind of object that a factory's actors drive.
@@ -71,13 +71,13 @@ pub struct Supervisor<F: Factory> {
     actors: HashMap<Key<F>, Mailbox<OwnedOf<F>>>,
     waiting: VecDeque<Claim<Key<F>>>,
     /// Requests of other replicas that an actor has, and the actor's task.
-    asked: HashMap<Uuid, task::Id>,
+    in_flight_requests: HashMap<Uuid, task::Id>,
     tasks: JoinSet<()>,
     /// Whose tasks they are.
     claims: HashMap<task::Id, Claim<Key<F>>>,
     notice_sender: Sender<Notice<OwnedOf<F>>>,
     notices: Receiver<Notice<OwnedOf<F>>>,
-    looks: u32,
+    polls: u32,
 }
 
 impl<F: Factory> Supervisor<F> {
@@ -94,12 +94,12 @@ impl<F: Factory> Supervisor<F> {
             inbox: inbox.0,
             actors: HashMap::new(),
             waiting: VecDeque::new(),
-            asked: HashMap::new(),
+            in_flight_requests: HashMap::new(),
             tasks: JoinSet::new(),
             claims: HashMap::new(),
             notice_sender,
             notices,
-            looks: 0,
+            polls: 0,
         }
     }
 
@@ -114,9 +114,9 @@ impl<F: Factory> Supervisor<F> {
         let mut unowned = signals.subscribe(topics.unowned);
         let mut requests = signals.subscribe(topics.requests);
         let mut period = tokio::time::interval(self.ownership.member.timing.renewal);
-        // After a slow look the next one comes a whole period later, and not several at once.
+        // After a slow poll the next one comes a whole period later, and not several at once.
         period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        self.show();
+        self.update_gauges();
         // There may be objects from before.
         self.ownership.note_backlog();
         loop {
@@ -129,7 +129,7 @@ impl<F: Factory> Supervisor<F> {
                 Some(ended) = self.tasks.join_next_with_id() => self.actor_ended(ended),
                 () = unowned.changed() => self.ownership.note_backlog(),
                 () = requests.changed() => self.take_requests().await,
-                _ = period.tick() => self.look().await,
+                _ = period.tick() => self.poll().await,
             }
         }
         self.leave().await;
@@ -162,25 +162,25 @@ impl<F: Factory> Supervisor<F> {
     }
 
     /// How many more objects can be driven here.
-    fn room(&self) -> usize {
+    fn free_slots(&self) -> usize {
         self.ownership.active_max().saturating_sub(self.load())
     }
 
-    /// Looks for what no signal told of.
-    async fn look(&mut self) {
-        self.looks = self.looks.wrapping_add(1);
-        self.show();
+    /// Looks for what no signal announced.
+    async fn poll(&mut self) {
+        self.polls = self.polls.wrapping_add(1);
+        self.update_gauges();
         // A signal may have been lost.
         self.ownership.note_backlog();
         if self.ownership.member.is_steady() {
-            let taken = self.ownership.take_over(self.room()).await;
-            self.keep(taken);
+            let taken = self.ownership.take_over(self.free_slots()).await;
+            self.enqueue(taken);
         }
         self.take_requests().await;
-        if self.looks.is_multiple_of(RECONCILE_EVERY) {
+        if self.polls.is_multiple_of(RECONCILE_EVERY) {
             self.reconcile().await;
         }
-        if self.looks.is_multiple_of(FORGET_EVERY)
+        if self.polls.is_multiple_of(FORGET_EVERY)
             && let Err(error) = self.ownership.forget().await
         {
             tracing::debug!(%error, "what is long past cannot be forgotten");
@@ -188,25 +188,25 @@ impl<F: Factory> Supervisor<F> {
     }
 
     /// How much there is to do, for those who watch.
-    fn show(&self) {
-        let shown = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+    fn update_gauges(&self) {
+        let gauge = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
         let names = <OwnedOf<F>>::METRICS;
-        metrics::gauge!(names.driven).set(shown(self.actors.len()));
-        metrics::gauge!(names.waiting).set(shown(self.waiting.len()));
-        self.factory.show();
+        metrics::gauge!(names.driven).set(gauge(self.actors.len()));
+        metrics::gauge!(names.waiting).set(gauge(self.waiting.len()));
+        self.factory.update_gauges();
     }
 
     /// Takes up objects that are ours by the store and have no actor: the answer to a commit was lost,
     /// a caller went away between it and the message, or the actor panicked.
     async fn reconcile(&mut self) {
-        let ours = match self.ownership.mine().await {
-            Ok(ours) => ours,
+        let own_claims = match self.ownership.own_claims().await {
+            Ok(own_claims) => own_claims,
             Err(error) => {
                 let (error, many) = (chain(&error), <OwnedOf<F>>::MANY);
                 return tracing::warn!(error, "own {many} cannot be read, trying again");
             }
         };
-        for claim in ours {
+        for claim in own_claims {
             let waits = self.waiting.iter().any(|waiting| waiting.key == claim.key);
             if !waits && !self.actors.contains_key(&claim.key) {
                 self.waiting.push_back(claim);
@@ -217,24 +217,24 @@ impl<F: Factory> Supervisor<F> {
     /// Takes objects that nobody drives; somewhat more than there is room for, so that many that end
     /// soon are not taken one by one.
     async fn take_new(&mut self) {
-        let room = self.room();
-        if room == 0 || !self.waiting.is_empty() || !self.ownership.has_backlog() {
+        let free_slots = self.free_slots();
+        if free_slots == 0 || !self.waiting.is_empty() || !self.ownership.has_backlog() {
             return;
         }
-        // Before the look: whoever adds to it meanwhile sets it again.
+        // Before they are read: whoever adds to it meanwhile sets it again.
         self.ownership.clear_backlog();
-        let limit = room + self.ownership.active_max() / 8;
+        let limit = free_slots + self.ownership.active_max() / 8;
         let taken = self.ownership.take_new(limit).await;
         if taken.is_err() {
             tokio::time::sleep(TAKE_RETRY).await;
         }
-        if taken.as_ref().map_or(true, |taken| taken.more) {
+        if taken.as_ref().map_or(true, |taken| taken.has_more) {
             self.ownership.note_backlog();
         }
-        self.keep(taken);
+        self.enqueue(taken);
     }
 
-    fn keep(&mut self, taken: Result<Taken<Key<F>>, Error>) {
+    fn enqueue(&mut self, taken: Result<ClaimBatch<Key<F>>, Error>) {
         match taken {
             Ok(taken) => self.waiting.extend(taken.claims),
             Err(error) => {
@@ -249,23 +249,23 @@ impl<F: Factory> Supervisor<F> {
         if self.ownership.member.is_alone() {
             return;
         }
-        let ours = match self.ownership.requests().await {
-            Ok(ours) => ours,
+        let own_requests = match self.ownership.requests().await {
+            Ok(own_requests) => own_requests,
             Err(error) => {
                 let error = chain(&error);
                 return tracing::warn!(error, "requests cannot be read, trying again");
             }
         };
-        let pending: HashSet<Uuid> = ours.iter().map(|(pending, _)| pending.id).collect();
-        self.asked.retain(|id, _| pending.contains(id));
-        for (pending, claim) in ours {
-            // A request is found at every look until it is answered: an actor that has it does not get
+        let pending: HashSet<Uuid> = own_requests.iter().map(|(pending, _)| pending.id).collect();
+        self.in_flight_requests.retain(|id, _| pending.contains(id));
+        for (pending, claim) in own_requests {
+            // A request is found at every poll until it is answered: an actor that has it does not get
             // it again.
-            if !self.asked.contains_key(&pending.id) {
+            if !self.in_flight_requests.contains_key(&pending.id) {
                 let message = Message {
                     key: pending.key,
                     claim: Some(claim),
-                    order: Order::Answer(pending.request, Reply::Stored(pending.id)),
+                    command: Command::Answer(pending.request, Reply::Stored(pending.id)),
                 };
                 self.deliver(message);
             }
@@ -285,18 +285,18 @@ impl<F: Factory> Supervisor<F> {
         };
         let waiting = self.waiting.iter().find(|claim| claim.key == key).copied();
         let Some(claim) = known.or(message.claim).or(waiting) else {
-            return self.send_back(message);
+            return self.reject_not_driven(message);
         };
         // Driving can wait for room, a request cannot: its actor is started even above the limit.
-        if matches!(message.order, Order::Drive) && known.is_none() {
+        if matches!(message.command, Command::Drive) && known.is_none() {
             if waiting.is_none() {
                 self.waiting.push_back(claim);
             }
             return;
         }
         self.waiting.retain(|waiting| waiting.key != key);
-        let stored = match &message.order {
-            Order::Answer(_, Reply::Stored(id)) => Some(*id),
+        let stored = match &message.command {
+            Command::Answer(_, Reply::Stored(id)) => Some(*id),
             _ => None,
         };
         let mailbox = self.mailbox(claim);
@@ -306,57 +306,57 @@ impl<F: Factory> Supervisor<F> {
             Ok(()) => {
                 mailbox.sent += 1;
                 let actor = mailbox.actor;
-                self.asked.extend(stored.map(|id| (id, actor)));
+                self.in_flight_requests.extend(stored.map(|id| (id, actor)));
             }
-            Err(TrySendError::Full(message)) => self.refuse(message),
+            Err(TrySendError::Full(message)) => self.reject_busy(message),
             Err(TrySendError::Closed(message)) => {
-                // Its end is told by itself, or was a panic; the next message starts a new actor.
+                // It reports its end itself, or it panicked; the next message starts a new actor.
                 self.actors.remove(&key);
-                self.send_back(message);
+                self.reject_not_driven(message);
             }
         }
     }
 
     /// A message that no actor here can answer.
-    fn send_back(&mut self, message: Message<OwnedOf<F>>) {
-        self.turn_away(message, Answer::Elsewhere);
+    fn reject_not_driven(&mut self, message: Message<OwnedOf<F>>) {
+        self.reject(message, Answer::NotDriven);
     }
 
     /// A message that an actor has no room for.
-    fn refuse(&mut self, message: Message<OwnedOf<F>>) {
+    fn reject_busy(&mut self, message: Message<OwnedOf<F>>) {
         let one = <OwnedOf<F>>::ONE;
         let key = message.key;
         let text = format!("too many requests wait for the driver of {one} {key}, try again");
         let busy = Error::new(ErrorKind::Exhausted, "DRIVER_BUSY", text);
-        self.turn_away(message, Answer::Done(Err(busy)));
+        self.reject(message, Answer::Done(Err(busy)));
     }
 
-    fn turn_away(
+    fn reject(
         &mut self,
         message: Message<OwnedOf<F>>,
         answer: Answer<<OwnedOf<F> as Owned>::Refusal>,
     ) {
-        match message.order {
-            Order::Answer(_, Reply::Caller(reply)) => {
+        match message.command {
+            Command::Answer(_, Reply::Caller(reply)) => {
                 if reply.send(answer).is_err() {
                     tracing::debug!(key = %message.key, "nobody waits for the answer any more");
                 }
             }
-            // Found again at the next look, by whoever drives the object then.
-            Order::Answer(_, Reply::Stored(id)) => {
-                self.asked.remove(&id);
+            // Found again at the next poll, by whoever drives the object then.
+            Command::Answer(_, Reply::Stored(id)) => {
+                self.in_flight_requests.remove(&id);
             }
-            Order::Drive => {}
+            Command::Drive => {}
         }
     }
 
     fn handle_notice(&mut self, notice: Notice<OwnedOf<F>>) {
         match notice {
-            // An actor that has nothing to do is let go of, unless a message is on its way to it.
+            // An actor that has nothing to do is released, unless a message is on its way to it.
             Notice::Idle { key, actor, served } => {
                 let mailbox = self.actors.get(&key);
                 if mailbox.is_some_and(|mailbox| mailbox.sent == served) {
-                    self.let_go(key, actor);
+                    self.release(key, actor);
                 }
             }
             Notice::Lost {
@@ -366,20 +366,20 @@ impl<F: Factory> Supervisor<F> {
             } => {
                 let one = <OwnedOf<F>>::ONE;
                 tracing::info!(%key, "another replica has taken over the {one}");
-                self.let_go(key, actor);
+                self.release(key, actor);
                 for message in messages {
-                    self.send_back(message);
+                    self.reject_not_driven(message);
                 }
             }
             Notice::Unanswered(id) => {
-                self.asked.remove(&id);
+                self.in_flight_requests.remove(&id);
             }
         }
     }
 
     /// Closes the mailbox of an actor, unless the object has another actor by now: if that one lost its
     /// mailbox, the next message would start one more beside it.
-    fn let_go(&mut self, key: Key<F>, actor: task::Id) {
+    fn release(&mut self, key: Key<F>, actor: task::Id) {
         let mailbox = self.actors.get(&key);
         if mailbox.is_some_and(|mailbox| mailbox.actor == actor) {
             self.actors.remove(&key);
@@ -395,13 +395,13 @@ impl<F: Factory> Supervisor<F> {
             Err(error) => error.id(),
         };
         let claim = self.claims.remove(&id);
-        self.asked.retain(|_, actor| *actor != id);
+        self.in_flight_requests.retain(|_, actor| *actor != id);
         if let (Err(error), Some(claim)) = (ended, claim)
             && error.is_panic()
         {
             let (key, one) = (claim.key, <OwnedOf<F>>::ONE);
             tracing::error!(%key, %error, "the actor of a {one} panicked; it is started again soon");
-            self.let_go(key, id);
+            self.release(key, id);
         }
     }
 

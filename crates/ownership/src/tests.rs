@@ -1,8 +1,8 @@
 //! Two replicas of a toy service over every database at hand.
 
-mod asking;
+mod ask;
 mod claims;
 mod members;
 mod requests;
-mod supervising;
+mod supervisor;
 pub(crate) mod toy;

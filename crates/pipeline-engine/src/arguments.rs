@@ -22,23 +22,23 @@ pub(crate) enum ArgumentError {
 
 /// The words of a command; a structured argument may become none or several.
 pub(crate) fn resolve_args(
-    words: &[String],
+    args: &[String],
     present: &BTreeSet<&str>,
     context: &ExecutorContext<'_>,
 ) -> Result<Vec<String>, ArgumentError> {
-    let mut resolved = Vec::with_capacity(words.len());
-    for word in words {
-        match structure(word) {
+    let mut resolved = Vec::with_capacity(args.len());
+    for arg in args {
+        match parse_structure(arg) {
             Some(structure) => resolved.extend(expand(&structure, present, context)?),
-            None => resolved.push(resolve_text(word, context)?),
+            None => resolved.push(resolve_text(arg, context)?),
         }
     }
     Ok(resolved)
 }
 
 /// The structure that a word is the JSON text of.
-fn structure(word: &str) -> Option<Value> {
-    let trimmed = word.trim_start();
+fn parse_structure(arg: &str) -> Option<Value> {
+    let trimmed = arg.trim_start();
     // The SDK's compiler writes structures like this. Other text is a plain word, JSON or not.
     if !trimmed.starts_with("{\"IfPresent\"") && !trimmed.starts_with("{\"Concat\"") {
         return None;
@@ -55,11 +55,11 @@ fn expand(
     match item {
         Value::String(text) => Ok(vec![resolve_text(text, context)?]),
         Value::Array(items) => {
-            let mut words = Vec::new();
+            let mut args = Vec::new();
             for item in items {
-                words.extend(expand(item, present, context)?);
+                args.extend(expand(item, present, context)?);
             }
-            Ok(words)
+            Ok(args)
         }
         Value::Object(fields) => {
             if let Some(Value::Array(items)) = fields.get("Concat") {
@@ -99,7 +99,7 @@ mod tests {
     use crate::budget::Budget;
     use crate::placeholder::TaskFacts;
 
-    fn resolve(words: &[&str], present: &[&str]) -> Vec<String> {
+    fn resolve(args: &[&str], present: &[&str]) -> Vec<String> {
         let input = json!({"inputs": {"parameterValues": {"a": "x y", "n": 2}}});
         let facts = TaskFacts {
             run_id: String::new(),
@@ -117,26 +117,26 @@ mod tests {
             facts: &facts,
             budget: &Budget::new(ValueLimit::default()),
         };
-        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-        resolve_args(&words, &present.iter().copied().collect(), &context).unwrap()
+        let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        resolve_args(&args, &present.iter().copied().collect(), &context).unwrap()
     }
 
     #[test]
     fn a_present_input_takes_the_then_branch_and_an_absent_one_the_else_branch() {
-        let word = r#"{"IfPresent": {"InputName": "a", "Then": ["--a", "{{$.inputs.parameters['a']}}"], "Else": "--none"}}"#;
+        let arg = r#"{"IfPresent": {"InputName": "a", "Then": ["--a", "{{$.inputs.parameters['a']}}"], "Else": "--none"}}"#;
 
-        assert_eq!(resolve(&[word], &["a"]), ["--a", "x y"]);
-        assert_eq!(resolve(&[word], &[]), ["--none"]);
+        assert_eq!(resolve(&[arg], &["a"]), ["--a", "x y"]);
+        assert_eq!(resolve(&[arg], &[]), ["--none"]);
         let without_else = r#"{"IfPresent": {"InputName": "a", "Then": "--a"}}"#;
         assert_eq!(resolve(&["b", without_else], &[]), ["b"]);
     }
 
     #[test]
     fn concat_joins_its_items_and_may_hold_conditions() {
-        let word = r#"{"Concat": ["{{$.inputs.parameters['a']}}", "+", {"IfPresent": {"InputName": "n", "Then": "{{$.inputs.parameters['n']}}"}}]}"#;
+        let arg = r#"{"Concat": ["{{$.inputs.parameters['a']}}", "+", {"IfPresent": {"InputName": "n", "Then": "{{$.inputs.parameters['n']}}"}}]}"#;
 
-        assert_eq!(resolve(&[word], &["a", "n"]), ["x y+2"]);
-        assert_eq!(resolve(&[word], &["a"]), ["x y+"]);
+        assert_eq!(resolve(&[arg], &["a", "n"]), ["x y+2"]);
+        assert_eq!(resolve(&[arg], &["a"]), ["x y+"]);
     }
 
     #[test]

@@ -49,7 +49,7 @@ use crate::plan::{Body, Component, Plan, TaskSpec};
 use task::{Change, Role, Task, TaskError, TaskIx, TaskState, Values};
 
 pub use caching::{CacheAnswer, CachedResult};
-pub use restore::{Inconsistent, TaskRow};
+pub use restore::{InconsistentTasks, TaskRow};
 
 /// What a run is, apart from its tasks.
 #[derive(Debug, Clone)]
@@ -300,8 +300,8 @@ impl RunState {
             work: VecDeque::new(),
             decision: Decision::default(),
         };
-        step.take(event);
-        step.settle();
+        step.apply(event);
+        step.process_queue();
         let mut decision = step.decision;
         decision.phase_changed = self.phase != phase;
         decision
@@ -353,8 +353,8 @@ impl RunState {
         match task.role {
             Role::Root => None,
             Role::Iteration(_) => self.spec(parent),
-            Role::Task(place) => match &self.component(parent).body {
-                Body::Dag(dag) => Some(dag.task(place)),
+            Role::Task(spec_ix) => match &self.component(parent).body {
+                Body::Dag(dag) => Some(dag.task(spec_ix)),
                 Body::Container(_) | Body::Importer(_) => None,
             },
         }
@@ -384,7 +384,7 @@ impl RunState {
 }
 
 impl Step<'_> {
-    fn take(&mut self, event: Event) {
+    fn apply(&mut self, event: Event) {
         // Timers, late answers and repeated reports still come after the end; only a retry opens a run
         // again.
         if matches!(self.run.phase, RunPhase::Ended(_)) && !matches!(event, Event::Retry) {
@@ -399,12 +399,12 @@ impl Step<'_> {
                 task,
                 attempt,
                 note,
-            } => self.noted(task, attempt, note),
+            } => self.set_note(task, attempt, note),
             Event::Remarked {
                 task,
                 attempt,
                 remarks,
-            } => self.remarked(task, attempt, remarks),
+            } => self.set_remarks(task, attempt, remarks),
             Event::AttemptEnded {
                 task,
                 attempt,
@@ -419,7 +419,7 @@ impl Step<'_> {
         }
     }
 
-    fn settle(&mut self) {
+    fn process_queue(&mut self) {
         while let Some(work) = self.work.pop_front() {
             match work {
                 Work::Ready(ix) => self.ready(ix),
@@ -485,7 +485,7 @@ impl Step<'_> {
     }
 
     /// Whether tasks may still start.
-    fn going_on(&self) -> bool {
+    fn is_running(&self) -> bool {
         self.run.phase == RunPhase::Running
     }
 }

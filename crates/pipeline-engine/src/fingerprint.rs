@@ -16,14 +16,14 @@ use crate::engine::task::Values;
 use crate::invocation::WORKSPACE;
 use crate::placeholder::{self, TaskFacts};
 use crate::plan::{Body, Component, Container};
-use crate::task_config::Asked;
+use crate::task_config::TaskConfigSources;
 use crate::{platform, task_config};
 
 /// By what a result is looked up.
 #[derive(Debug, Clone, PartialEq)]
 pub enum CacheKey {
     /// The fingerprint of the key that the pipeline's author chose; nothing else counts.
-    Chosen(String),
+    Custom(String),
     /// What the result depends on.
     Computed(Box<CacheInputs>),
 }
@@ -39,7 +39,7 @@ pub struct CacheInputs {
 
 /// What a result depends on and only the world says.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Seen {
+pub struct ObservedContent {
     /// What input artifacts contain now, by their ids; without the ones that nobody can look at.
     pub contents: BTreeMap<i64, String>,
     /// What interprets the command, where its image does not bring that.
@@ -87,18 +87,18 @@ impl CacheInputs {
                 "command": container.command,
                 "args": container.args,
                 "env": container.env,
-                "platform": platform::seen_by_command(container),
+                "platform": platform::command_visible_platform(container),
             });
             content["facts"] = json!(facts_in(container, facts));
             if component.config_parameters().next().is_some() {
                 // As written: what placeholders in it stand for is among the inputs.
-                let asked = Asked {
+                let sources = TaskConfigSources {
                     env: &container.env,
                     resources: &container.resources,
                     platform: &platform(),
                     workspace: None,
                 };
-                content["taskConfig"] = task_config::value(&component.passthroughs, &asked);
+                content["taskConfig"] = task_config::value(&component.passthroughs, &sources);
             }
             if reads_workspace(&content, inputs, facts) {
                 content["workspaceOf"] = json!(facts.run_id);
@@ -130,7 +130,7 @@ fn facts_in(container: &Container, facts: &TaskFacts) -> BTreeMap<String, Value>
     let texts = [&container.command, &container.args].into_iter().flatten();
     let values = container.env.iter().map(|(_, value)| value);
     let all = texts.chain(values).chain([&container.image]);
-    all.flat_map(|text| placeholder::facts_of(text, facts))
+    all.flat_map(|text| placeholder::resolve_facts(text, facts))
         .collect()
 }
 
@@ -148,12 +148,12 @@ fn reads_workspace(content: &Value, inputs: &Values, facts: &TaskFacts) -> bool 
 }
 
 /// The fingerprint of a computation.
-pub fn compute(inputs: &CacheInputs, seen: &Seen) -> String {
+pub fn compute(inputs: &CacheInputs, observed: &ObservedContent) -> String {
     let identity = |artifact: &Arc<Artifact>| {
         // What the content is now comes before what was noted of it. Content that cannot be read here
         // (`gs://`, `oci://`) counts by the artifact's id.
         let noted = || artifact.digest.clone();
-        let content = seen.contents.get(&artifact.id).cloned().or_else(noted);
+        let content = observed.contents.get(&artifact.id).cloned().or_else(noted);
         let content = content.unwrap_or_else(|| format!("id:{}", artifact.id));
         json!([content, artifact.schema_title, artifact.metadata])
     };
@@ -163,7 +163,7 @@ pub fn compute(inputs: &CacheInputs, seen: &Seen) -> String {
         .map(|(name, list)| (name, list.iter().map(identity).collect()))
         .collect();
     // serde_json keeps the keys of objects sorted, so equal contents have equal texts.
-    hex(&json!([inputs.content, artifacts, seen.interpreter]).to_string())
+    hex(&json!([inputs.content, artifacts, observed.interpreter]).to_string())
 }
 
 /// The fingerprint that a pipeline's author chose; nothing else counts.

@@ -1,6 +1,6 @@
 //! The command of an attempt: every placeholder resolved, every path known.
 //!
-//! The runtime says where things are ([`Places`]); this says what is run there. Contract: KFP's
+//! The runtime says where things are ([`AttemptPaths`]); this says what is run there. Contract: KFP's
 //! executor input and `{{$…}}` placeholders.
 
 mod executor;
@@ -22,11 +22,13 @@ use crate::placeholder::{ExecutorContext, resolve_text};
 use crate::plan::{Body, Component, Importer, ParameterType, ResourceSpec};
 use crate::task_config::ConfigField;
 use crate::{platform, values};
-use executor::{executor_input, fill_in_config, fill_in_executor, surroundings};
+use executor::{
+    executor_input, fill_executor_constants, fill_task_config, resolve_env_and_resources,
+};
 
 /// Where an attempt finds things.
 #[derive(Debug, Clone)]
-pub struct Places {
+pub struct AttemptPaths {
     /// The folder for output parameters.
     pub outputs_dir: String,
     /// The file for the executor's own report.
@@ -35,7 +37,7 @@ pub struct Places {
     pub copies_dir: Option<String>,
 }
 
-impl Places {
+impl AttemptPaths {
     /// The path at which the command finds an input artifact, if it is not the one that stands for
     /// its URI.
     fn path_of(&self, artifact: &Artifact) -> Option<String> {
@@ -57,7 +59,7 @@ impl Places {
 
 /// An output artifact and where it is to be written.
 #[derive(Debug, Clone, PartialEq)]
-pub struct OutputPlace {
+pub struct OutputLocation {
     /// The output's name.
     pub name: String,
     /// Whether it may be several artifacts.
@@ -70,7 +72,7 @@ pub struct OutputPlace {
 
 /// An input artifact and where it is to be found.
 #[derive(Debug, Clone, PartialEq)]
-pub struct InputPlace {
+pub struct InputLocation {
     /// Its URI.
     pub uri: String,
     /// The path at which the command looks for it.
@@ -95,7 +97,7 @@ pub struct Invocation {
     /// Output parameters: name, type, file.
     pub parameters: Vec<(String, ParameterType, String)>,
     /// Output artifacts.
-    pub artifacts: Vec<OutputPlace>,
+    pub artifacts: Vec<OutputLocation>,
     /// How long it may take.
     pub timeout: Option<Duration>,
     /// Thousandths of a core.
@@ -105,7 +107,7 @@ pub struct Invocation {
     /// Input parameters, defaults filled in.
     pub given: BTreeMap<String, Value>,
     /// Input artifacts.
-    pub inputs: Vec<InputPlace>,
+    pub inputs: Vec<InputLocation>,
     /// Input artifacts that are elsewhere already: the path that stands for the URI, where it is.
     pub links: Vec<(String, String)>,
     /// The folder that inputs go to, when nothing else is to be done.
@@ -118,28 +120,28 @@ pub struct Invocation {
 ///
 /// # Errors
 /// Says which input, placeholder or resource is wrong; the task fails with it.
-pub fn build(run: &RunState, ix: TaskIx, places: &Places) -> Result<Invocation, TaskError> {
+pub fn build(run: &RunState, ix: TaskIx, paths: &AttemptPaths) -> Result<Invocation, TaskError> {
     let component = run.component(ix);
     let container = match &component.body {
         Body::Container(container) => container,
         Body::Importer(importer) => return download(run, ix, importer),
         Body::Dag(_) => return Err(TaskError::new("Internal", "the task has no command")),
     };
-    let artifacts = output_places(run, ix, component);
-    let parameters = output_files(component, places);
+    let artifacts = output_locations(run, ix, component);
+    let parameters = output_files(component, paths);
     let facts = run.task_facts(ix);
-    let mut input = executor_input(run, ix, places, &parameters, &artifacts);
+    let mut input = executor_input(run, ix, paths, &parameters, &artifacts);
     let budget = Budget::new(run.facts().values);
-    fill_in_executor(run, ix, (&facts, &budget), &mut input)?;
-    let mut written = input.to_json();
-    let (env, resources) = surroundings(container, &written, (&facts, &budget))?;
-    if fill_in_config(run, ix, (env.as_slice(), &resources), &written, &mut input) {
-        written = input.to_json();
+    fill_executor_constants(run, ix, (&facts, &budget), &mut input)?;
+    let mut encoded = input.to_json();
+    let (env, resources) = resolve_env_and_resources(container, &encoded, (&facts, &budget))?;
+    if fill_task_config(run, ix, (env.as_slice(), &resources), &encoded, &mut input) {
+        encoded = input.to_json();
     }
     check_sizes(&input.parameters, run.facts().values)?;
     let parameters_given = input.parameters;
     let context = ExecutorContext {
-        executor_input: &written,
+        executor_input: &encoded,
         facts: &facts,
         budget: &budget,
     };
@@ -154,19 +156,19 @@ pub fn build(run: &RunState, ix: TaskIx, places: &Places) -> Result<Invocation, 
         .chain(given.artifacts.keys())
         .map(String::as_str);
     let present = present.collect();
-    let words = |words: &[String]| {
-        resolve_args(words, &present, &context).map_err(|error| wrong(error.to_string()))
+    let resolve = |args: &[String]| {
+        resolve_args(args, &present, &context).map_err(|error| wrong(error.to_string()))
     };
-    let mut argv = words(&container.command)?;
-    argv.extend(words(&container.args)?);
+    let mut argv = resolve(&container.command)?;
+    argv.extend(resolve(&container.args)?);
     let entry_point = container.command.is_empty() && run.facts().entry_points;
     if argv.is_empty() && !entry_point && !platform::is_operation(&container.image) {
         return Err(no_command(&container.image));
     }
     let passthroughs = &component.passthroughs;
-    // After `fill_in_config`, which needs what the task's own pod may not get.
-    let env = passthroughs.kept(ConfigField::Env, env);
-    let resources = passthroughs.kept(ConfigField::Resources, resources);
+    // After `fill_task_config`, which needs what the task's own pod may not get.
+    let env = passthroughs.part_for_task(ConfigField::Env, env);
+    let resources = passthroughs.part_for_task(ConfigField::Resources, resources);
     let (cpu_millis, memory_bytes) = limits(&resources)?;
     Ok(Invocation {
         image: text(&container.image)?,
@@ -182,7 +184,7 @@ pub fn build(run: &RunState, ix: TaskIx, places: &Places) -> Result<Invocation, 
         cpu_millis,
         memory_bytes,
         given: parameters_given,
-        inputs: input_places(run, ix, places),
+        inputs: input_locations(run, ix, paths),
         links: input_links(run, ix),
         fetch_into: None,
         resources,
@@ -202,9 +204,12 @@ fn check_sizes(parameters: &BTreeMap<String, Value>, limit: ValueLimit) -> Resul
 }
 
 /// The file of each output parameter.
-fn output_files(component: &Component, places: &Places) -> Vec<(String, ParameterType, String)> {
+fn output_files(
+    component: &Component,
+    paths: &AttemptPaths,
+) -> Vec<(String, ParameterType, String)> {
     let outputs = component.output_parameters.iter();
-    let file = |name: &str| format!("{}/{name}", places.outputs_dir);
+    let file = |name: &str| format!("{}/{name}", paths.outputs_dir);
     outputs
         .map(|(name, kind)| (name.clone(), *kind, file(name)))
         .collect()
@@ -213,9 +218,9 @@ fn output_files(component: &Component, places: &Places) -> Vec<(String, Paramete
 /// What brings an importer's content to the workspace.
 fn download(run: &RunState, ix: TaskIx, importer: &Importer) -> Result<Invocation, TaskError> {
     let (uri, _metadata) = run.import_request(ix, importer)?;
-    let path = run.place_in_workspace(&uri)?;
+    let path = run.workspace_copy_path(&uri)?;
     Ok(Invocation {
-        inputs: vec![InputPlace {
+        inputs: vec![InputLocation {
             uri,
             path,
             digest: None,
@@ -236,13 +241,13 @@ fn no_command(image: &str) -> TaskError {
 
 /// Where the input artifacts are and where the command looks for them. What another path stands for
 /// already is there already.
-fn input_places(run: &RunState, ix: TaskIx, places: &Places) -> Vec<InputPlace> {
+fn input_locations(run: &RunState, ix: TaskIx, paths: &AttemptPaths) -> Vec<InputLocation> {
     let lists = run.task(ix).inputs.artifacts.values().flatten();
     let remote = lists.filter(|artifact| artifact.custom_path.is_none());
     remote
         .map(|artifact| {
-            let path = places.path_of(artifact);
-            InputPlace {
+            let path = paths.path_of(artifact);
+            InputLocation {
                 uri: artifact.uri.clone(),
                 path: path.unwrap_or_else(|| local_path(&artifact.uri)),
                 digest: artifact.digest.clone(),
@@ -265,7 +270,7 @@ fn input_links(run: &RunState, ix: TaskIx) -> Vec<(String, String)> {
 }
 
 /// `<root>/<pipeline>/<run>/<task>/<unique per attempt>/<output>`, as upstream lays it out.
-fn output_places(run: &RunState, ix: TaskIx, component: &Component) -> Vec<OutputPlace> {
+fn output_locations(run: &RunState, ix: TaskIx, component: &Component) -> Vec<OutputLocation> {
     let facts = run.facts();
     let task = run.task(ix);
     // Each attempt has a folder of its own. Its name is derived and not random, so that an attempt
@@ -281,7 +286,7 @@ fn output_places(run: &RunState, ix: TaskIx, component: &Component) -> Vec<Outpu
     let folder = format!("{root}/{}/{}/{task}/{salt}", run.plan().name, facts.run);
     let place = |(name, decl): (&String, &crate::plan::ArtifactOutputDecl)| {
         let uri = format!("{folder}/{name}");
-        OutputPlace {
+        OutputLocation {
             name: name.clone(),
             list: decl.list,
             path: local_path(&uri),
@@ -304,8 +309,8 @@ fn limits(resources: &ResourceSpec) -> Result<(Option<u64>, Option<u64>), TaskEr
             clippy::cast_sign_loss,
             reason = "quantities are finite and not negative; a larger one than u64 is no limit"
         )]
-        let whole = scaled as u64;
-        Ok((whole > 0).then_some(whole))
+        let rounded = scaled as u64;
+        Ok((rounded > 0).then_some(rounded))
     };
     let cpu = amount("resourceCpuLimit", &resources.cpu_limit, 1000.0)?;
     let memory = amount("resourceMemoryLimit", &resources.memory_limit, 1.0)?;
@@ -326,7 +331,12 @@ impl RunState {
 pub(crate) const WORKSPACE: &str = "/kfp-workspace";
 
 /// What a command gave, once its artifacts have numbers.
-pub fn produced(component: &Component, name: &str, number: i64, produced: Produced) -> Artifact {
+pub fn output_artifact(
+    component: &Component,
+    name: &str,
+    number: i64,
+    produced: ProducedOutput,
+) -> Artifact {
     let decl = component.output_artifacts.get(name);
     let mut metadata: Map<String, Value> =
         decl.map(|decl| decl.metadata.clone()).unwrap_or_default();
@@ -351,7 +361,7 @@ pub fn produced(component: &Component, name: &str, number: i64, produced: Produc
 
 /// An artifact as the command left it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Produced {
+pub struct ProducedOutput {
     /// The output's name, or what the command called it.
     pub name: String,
     /// Where it is.

@@ -29,7 +29,7 @@ pub enum TaskKind {
 
 /// One task in the outline of its run.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Outlined<'r> {
+pub struct TaskOutline<'r> {
     /// The task as it is stored.
     pub row: &'r TaskRow,
     /// What it is; none where the plan knows no such task.
@@ -45,7 +45,7 @@ pub struct Outlined<'r> {
 }
 
 /// What a task is in the plan.
-struct Place<'p> {
+struct PlannedTask<'p> {
     kind: TaskKind,
     /// The plan's task, none for the root and iterations.
     task: Option<&'p TaskSpec>,
@@ -55,44 +55,47 @@ struct Place<'p> {
 }
 
 /// The tasks of a run, in the order of `rows`: all of them, parents before children.
-pub fn outline<'r>(plan: &Plan, rows: &'r [TaskRow]) -> Vec<Outlined<'r>> {
+pub fn outline<'r>(plan: &Plan, rows: &'r [TaskRow]) -> Vec<TaskOutline<'r>> {
     let paths: HashMap<TaskId, &str> = rows.iter().map(|row| (row.id, &*row.path)).collect();
-    let mut places: HashMap<TaskId, Place<'_>> = HashMap::new();
+    let mut planned_tasks: HashMap<TaskId, PlannedTask<'_>> = HashMap::new();
     let mut siblings: HashMap<(TaskId, &str), TaskId> = HashMap::new();
     let mut iterations: HashMap<TaskId, u32> = HashMap::new();
     for row in rows {
         let Some(parent) = row.parent else {
-            places.insert(row.id, inside(TaskKind::Root, plan.root));
+            planned_tasks.insert(row.id, without_task(TaskKind::Root, plan.root));
             continue;
         };
         // A task that the plan does not know is listed under its path, without a kind.
-        let Some(around) = places.get(&parent) else {
+        let Some(enclosing) = planned_tasks.get(&parent) else {
             continue;
         };
-        let place = if row.iteration.is_some() {
+        let planned_task = if row.iteration.is_some() {
             *iterations.entry(parent).or_default() += 1;
-            inside(TaskKind::Iteration, around.component)
+            without_task(TaskKind::Iteration, enclosing.component)
         } else {
             let path = paths.get(&parent).copied().unwrap_or_default();
-            let Some(place) = planned(plan, around.component, path, &row.path) else {
+            let Some(planned_task) = find_planned(plan, enclosing.component, path, &row.path)
+            else {
                 continue;
             };
-            if let Some(task) = place.task {
+            if let Some(task) = planned_task.task {
                 siblings.insert((parent, task.key.as_str()), row.id);
             }
-            place
+            planned_task
         };
-        places.insert(row.id, place);
+        planned_tasks.insert(row.id, planned_task);
     }
     let outlined = rows.iter().map(|row| {
-        let place = places.get(&row.id);
-        let task = place.and_then(|place| place.task);
+        let planned_task = planned_tasks.get(&row.id);
+        let task = planned_task.and_then(|planned_task| planned_task.task);
         let name = task.map_or_else(|| task_path::name(&row.path), |task| task.key.clone());
-        let upstream = place.into_iter().flat_map(|place| &place.upstream);
+        let upstream = planned_task
+            .into_iter()
+            .flat_map(|planned_task| &planned_task.upstream);
         let upstream = upstream.filter_map(|key| siblings.get(&(row.parent?, *key)).copied());
-        Outlined {
+        TaskOutline {
             row,
-            kind: place.map(|place| place.kind),
+            kind: planned_task.map(|planned_task| planned_task.kind),
             display_name: task.map_or_else(|| name.clone(), |task| task.display_name.clone()),
             name,
             upstream: upstream.collect(),
@@ -103,8 +106,8 @@ pub fn outline<'r>(plan: &Plan, rows: &'r [TaskRow]) -> Vec<Outlined<'r>> {
 }
 
 /// What has no task of its own in the plan.
-fn inside<'p>(kind: TaskKind, component: ComponentIx) -> Place<'p> {
-    Place {
+fn without_task<'p>(kind: TaskKind, component: ComponentIx) -> PlannedTask<'p> {
+    PlannedTask {
         kind,
         task: None,
         component,
@@ -112,19 +115,19 @@ fn inside<'p>(kind: TaskKind, component: ComponentIx) -> Place<'p> {
     }
 }
 
-/// The task at `path` in the DAG that `component` is, whose own path is `around`.
-fn planned<'p>(
+/// The task at `path` in the DAG that `component` is, whose own path is `parent_path`.
+fn find_planned<'p>(
     plan: &'p Plan,
     component: ComponentIx,
-    around: &str,
+    parent_path: &str,
     path: &str,
-) -> Option<Place<'p>> {
+) -> Option<PlannedTask<'p>> {
     let Body::Dag(dag) = &plan.component(component).body else {
         return None;
     };
-    let task = task_at(dag, around, path)?;
+    let task = task_at(dag, parent_path, path)?;
     let upstream = task.upstream.iter();
-    Some(Place {
+    Some(PlannedTask {
         kind: kind(plan, task),
         task: Some(task),
         component: task.component,
@@ -132,19 +135,19 @@ fn planned<'p>(
     })
 }
 
-fn task_at<'p>(dag: &'p Dag, around: &str, path: &str) -> Option<&'p TaskSpec> {
+fn task_at<'p>(dag: &'p Dag, parent_path: &str, path: &str) -> Option<&'p TaskSpec> {
     let find = |key: &str| {
         // `Dag::tasks` is ordered by key.
-        let place = dag
+        let index = dag
             .tasks
             .binary_search_by(|task| task.key.as_str().cmp(key));
-        place.ok().map(|at| &dag.tasks[at])
+        index.ok().map(|at| &dag.tasks[at])
     };
-    let written = path.strip_prefix(around)?.strip_prefix('.')?;
+    let key = path.strip_prefix(parent_path)?.strip_prefix('.')?;
     // Paths of earlier releases have the key as it is.
     find(&task_path::name(path))
-        .filter(|task| task_path::child(around, &task.key) == path)
-        .or_else(|| find(written))
+        .filter(|task| task_path::child(parent_path, &task.key) == path)
+        .or_else(|| find(key))
 }
 
 fn kind(plan: &Plan, task: &TaskSpec) -> TaskKind {

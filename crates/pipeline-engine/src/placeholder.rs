@@ -68,7 +68,7 @@ pub(crate) fn resolve_constant(
             Some(value) => Ok(Some(value.clone())),
             None => Err(format!("input parameter {name} has no value")),
         },
-        None => Ok(of_facts(path, facts)),
+        None => Ok(lookup_fact(path, facts)),
     };
     resolve_value(value, budget, &lookup)
 }
@@ -81,10 +81,10 @@ fn resolve_value(
     match value {
         Value::String(text) => {
             if let [Part::Placeholder { path, whole }] = parts(text)[..]
-                && let Some(found) = look_up(path, whole, lookup)?
+                && let Some(found) = lookup_placeholder(path, whole, lookup)?
             {
-                let room = budget.take(bytes_of(&found));
-                room.map_err(in_placeholder(whole))?;
+                let charged = budget.take(bytes_of(&found));
+                charged.map_err(placeholder_error(whole))?;
                 return Ok(found);
             }
             replace(text, budget, lookup).map(Value::String)
@@ -109,25 +109,25 @@ fn resolve_value(
 /// Whether a constant holds placeholders of the executor: what it is told and where it writes, which
 /// is known for each attempt only. The SDK documents them as arguments of tasks
 /// (`dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER` and `…_OUTPUT_PATH_PLACEHOLDER`).
-pub(crate) fn names_executor(value: &Value) -> bool {
+pub(crate) fn references_executor(value: &Value) -> bool {
     let in_text = |text: &str| {
         parts(text).iter().any(|part| match part {
             Part::Plain(_) => false,
-            Part::Placeholder { path, .. } => is_of_executor(path),
+            Part::Placeholder { path, .. } => is_executor_path(path),
         })
     };
     match value {
         Value::String(text) => in_text(text),
-        Value::Array(items) => items.iter().any(names_executor),
+        Value::Array(items) => items.iter().any(references_executor),
         Value::Object(fields) => {
             let mut fields = fields.iter();
-            fields.any(|(name, value)| in_text(name) || names_executor(value))
+            fields.any(|(name, value)| in_text(name) || references_executor(value))
         }
         _ => false,
     }
 }
 
-fn is_of_executor(path: &str) -> bool {
+fn is_executor_path(path: &str) -> bool {
     let known = [
         ".outputs",
         ".outputMetadataUri",
@@ -137,7 +137,7 @@ fn is_of_executor(path: &str) -> bool {
     path.is_empty() || known.iter().any(|start| path.starts_with(start))
 }
 
-/// A constant that [`names_executor`], for one attempt.
+/// A constant that [`references_executor`], for one attempt.
 pub(crate) fn resolve_for_executor(
     value: &Value,
     context: &ExecutorContext<'_>,
@@ -145,7 +145,7 @@ pub(crate) fn resolve_for_executor(
 ) -> Result<Value, PlaceholderError> {
     let lookup = |path: &str| match input_parameter(path) {
         Some(name) => Ok(inputs.get(name).cloned()),
-        None => of_context(path, context),
+        None => lookup_context(path, context),
     };
     resolve_value(value, context.budget, &lookup)
 }
@@ -156,14 +156,14 @@ pub(crate) fn resolve_text(
     context: &ExecutorContext<'_>,
 ) -> Result<String, PlaceholderError> {
     replace(text, context.budget, &|path: &str| {
-        of_context(path, context)
+        lookup_context(path, context)
     })
 }
 
 /// The placeholders of a text that stand for something of the run or the task, with what that is.
-pub(crate) fn facts_of(text: &str, facts: &TaskFacts) -> Vec<(String, Value)> {
+pub(crate) fn resolve_facts(text: &str, facts: &TaskFacts) -> Vec<(String, Value)> {
     let all = parts(text).into_iter().filter_map(|part| match part {
-        Part::Placeholder { path, .. } => Some((path.to_owned(), of_facts(path, facts)?)),
+        Part::Placeholder { path, .. } => Some((path.to_owned(), lookup_fact(path, facts)?)),
         Part::Plain(_) => None,
     });
     all.collect()
@@ -176,7 +176,7 @@ pub(crate) fn resolve_env(
     context: &ExecutorContext<'_>,
 ) -> Result<String, PlaceholderError> {
     replace(text, context.budget, &|path: &str| {
-        let value = of_context(path, context)?;
+        let value = lookup_context(path, context)?;
         Ok(value.map(|value| Value::String(to_text(&value).replace('$', "$$"))))
     })
 }
@@ -217,15 +217,15 @@ fn parts(text: &str) -> Vec<Part<'_>> {
     parts
 }
 
-fn look_up(
+fn lookup_placeholder(
     path: &str,
     whole: &str,
     lookup: &impl Fn(&str) -> Result<Option<Value>, String>,
 ) -> Result<Option<Value>, PlaceholderError> {
-    lookup(path).map_err(in_placeholder(whole))
+    lookup(path).map_err(placeholder_error(whole))
 }
 
-fn in_placeholder(whole: &str) -> impl FnOnce(String) -> PlaceholderError {
+fn placeholder_error(whole: &str) -> impl FnOnce(String) -> PlaceholderError {
     |problem| PlaceholderError {
         placeholder: whole.to_owned(),
         problem,
@@ -244,11 +244,11 @@ fn replace(
     for part in parts(text) {
         match part {
             Part::Plain(plain) => result.push_str(plain),
-            Part::Placeholder { path, whole } => match look_up(path, whole, lookup)? {
+            Part::Placeholder { path, whole } => match lookup_placeholder(path, whole, lookup)? {
                 Some(value) => {
                     let text = to_text(&value);
-                    let room = budget.take(text.len() as u64);
-                    room.map_err(in_placeholder(whole))?;
+                    let charged = budget.take(text.len() as u64);
+                    charged.map_err(placeholder_error(whole))?;
                     result.push_str(&text);
                 }
                 None => result.push_str(whole),
@@ -272,7 +272,7 @@ fn quoted(text: &str) -> Option<(&str, &str)> {
     Some((name, rest.strip_prefix(']')?))
 }
 
-fn of_facts(path: &str, facts: &TaskFacts) -> Option<Value> {
+fn lookup_fact(path: &str, facts: &TaskFacts) -> Option<Value> {
     let text = match path {
         ".pipeline_job_name" => &facts.display_name,
         ".pipeline_job_resource_name" => &facts.run_name,
@@ -288,7 +288,7 @@ fn of_facts(path: &str, facts: &TaskFacts) -> Option<Value> {
     Some(Value::String(text.clone()))
 }
 
-fn of_context(path: &str, context: &ExecutorContext<'_>) -> Result<Option<Value>, String> {
+fn lookup_context(path: &str, context: &ExecutorContext<'_>) -> Result<Option<Value>, String> {
     let input = context.executor_input;
     let text = |text: String| Ok(Some(Value::String(text)));
     if path.is_empty() {
@@ -321,10 +321,10 @@ fn of_context(path: &str, context: &ExecutorContext<'_>) -> Result<Option<Value>
         (".outputs.artifacts", "outputs"),
     ] {
         if let Some((name, field)) = path.strip_prefix(prefix).and_then(quoted) {
-            return of_artifact(&input[side]["artifacts"][name], name, field, side);
+            return artifact_field(&input[side]["artifacts"][name], name, field, side);
         }
     }
-    Ok(of_facts(path, context.facts))
+    Ok(lookup_fact(path, context.facts))
 }
 
 /// JSON as the content of a JSON text, `times` over.
@@ -344,7 +344,12 @@ fn escaped(input: &Value, times: &str, budget: &Budget) -> Result<String, String
     Ok(text)
 }
 
-fn of_artifact(list: &Value, name: &str, field: &str, side: &str) -> Result<Option<Value>, String> {
+fn artifact_field(
+    list: &Value,
+    name: &str,
+    field: &str,
+    side: &str,
+) -> Result<Option<Value>, String> {
     let Some(Value::Array(artifacts)) = list.get("artifacts") else {
         // An optional input artifact that was not given is nothing.
         return match side {

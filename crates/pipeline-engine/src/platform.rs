@@ -28,7 +28,7 @@ pub(crate) enum Source {
 
 /// Features that are inputs of the command, and their parameter that may be null (then the feature
 /// is dropped).
-const NEEDED: [(&str, &str); 8] = [
+const CLUSTER_FEATURES: [(&str, &str); 8] = [
     ("secretAsVolume", "secretNameParameter"),
     ("secretAsEnv", "secretNameParameter"),
     ("configMapAsVolume", "configMapNameParameter"),
@@ -41,8 +41,8 @@ const NEEDED: [(&str, &str); 8] = [
 
 /// What of a container's Kubernetes settings its command can see. Where and by whom it is run is not
 /// among it.
-pub(crate) fn seen_by_command(container: &Container) -> Map<String, Value> {
-    let needed = NEEDED.iter().filter_map(|(feature, _)| {
+pub(crate) fn command_visible_platform(container: &Container) -> Map<String, Value> {
+    let needed = CLUSTER_FEATURES.iter().filter_map(|(feature, _)| {
         let found = container.platform.get(*feature)?;
         Some(((*feature).to_owned(), found.clone()))
     });
@@ -69,14 +69,14 @@ pub(crate) fn check_local(
         ));
     }
     // What the component only hands on, its own command does not need.
-    let needed = NEEDED
+    let needed = CLUSTER_FEATURES
         .into_iter()
         .filter(|(feature, _)| passthroughs.applies(feature));
     for (feature, parameter) in needed {
-        let Some(Value::Array(uses)) = container.platform.get(feature) else {
+        let Some(Value::Array(items)) = container.platform.get(feature) else {
             continue;
         };
-        if uses.iter().any(|item| is_wanted(item, parameter, &lookup)) {
+        if items.iter().any(|item| is_wanted(item, parameter, &lookup)) {
             return Err(format!(
                 "platforms.kubernetes.deploymentSpec.executors.{}.{feature} needs Kubernetes, and \
                  this platform does not run tasks there: remove it, or use `--runtime kubernetes`",
@@ -127,13 +127,13 @@ pub(crate) fn resolve(
     let mut resolved = container.platform.clone();
     for feature in resolved.values_mut() {
         match feature {
-            Value::Array(uses) => uses.iter_mut().for_each(|item| resolve_in(item, &lookup)),
+            Value::Array(items) => items.iter_mut().for_each(|item| resolve_in(item, &lookup)),
             single => resolve_in(single, &lookup),
         }
     }
     if let Some(Value::Array(mounts)) = resolved.get_mut("pvcMount") {
         for mount in mounts {
-            modern(mount, &lookup);
+            convert_old_mount(mount, &lookup);
         }
     }
     resolved
@@ -151,18 +151,18 @@ fn resolve_in(item: &mut Value, lookup: &impl Fn(&Source) -> Option<Value>) {
 }
 
 /// A mount as older SDKs write it, in the words of newer ones.
-fn modern(mount: &mut Value, lookup: &impl Fn(&Source) -> Option<Value>) {
-    const OLD: [&str; 2] = ["taskOutputParameter", "componentInputParameter"];
+fn convert_old_mount(mount: &mut Value, lookup: &impl Fn(&Source) -> Option<Value>) {
+    const OLD_FIELDS: [&str; 2] = ["taskOutputParameter", "componentInputParameter"];
     let Value::Object(members) = mount else {
         return;
     };
-    let old: Map<String, Value> = OLD
+    let old_fields: Map<String, Value> = OLD_FIELDS
         .into_iter()
         .filter_map(|name| Some((name.to_owned(), members.remove(name)?)))
         .filter(|(_, value)| value.as_str() != Some(""))
         .collect();
-    if !old.is_empty() && !members.contains_key("pvcNameParameter") {
-        let value = value_of(&Value::Object(old), lookup).unwrap_or_default();
+    if !old_fields.is_empty() && !members.contains_key("pvcNameParameter") {
+        let value = value_of(&Value::Object(old_fields), lookup).unwrap_or_default();
         members.insert("pvcNameParameter".to_owned(), value);
     }
 }

@@ -75,7 +75,7 @@ impl Passthroughs {
     }
 
     /// What the task's own pod gets of a part.
-    pub(crate) fn kept<T: Default>(&self, field: ConfigField, part: T) -> T {
+    pub(crate) fn part_for_task<T: Default>(&self, field: ConfigField, part: T) -> T {
         if self.on_task(field) {
             part
         } else {
@@ -100,7 +100,7 @@ impl Passthroughs {
 }
 
 /// What the value is made of; every parameter and placeholder resolved.
-pub(crate) struct Asked<'a> {
+pub(crate) struct TaskConfigSources<'a> {
     /// Declared variables.
     pub env: &'a [(String, String)],
     /// Requests and limits.
@@ -112,7 +112,7 @@ pub(crate) struct Asked<'a> {
 }
 
 /// The value of a parameter of type `TASK_CONFIG`.
-pub(crate) fn value(passthroughs: &Passthroughs, asked: &Asked<'_>) -> Value {
+pub(crate) fn value(passthroughs: &Passthroughs, sources: &TaskConfigSources<'_>) -> Value {
     let part = |field: ConfigField, part: &dyn Fn() -> Value| {
         if passthroughs.passes(field) {
             part()
@@ -122,19 +122,19 @@ pub(crate) fn value(passthroughs: &Passthroughs, asked: &Asked<'_>) -> Value {
     };
     // Upstream's struct always has an object here; parts that are not passed are null.
     let resources = match part(ConfigField::Resources, &|| {
-        parts::resources(asked.resources)
+        parts::resources(sources.resources)
     }) {
         Value::Null => json!({}),
         given => given,
     };
-    let (volumes, mounts) = parts::volumes(asked);
+    let (volumes, mounts) = parts::volumes(sources);
     json!({
-        "affinity": part(ConfigField::Affinity, &|| parts::affinity(asked.platform)),
-        "tolerations": part(ConfigField::Tolerations, &|| parts::tolerations(asked.platform)),
-        "nodeSelector": part(ConfigField::NodeSelector, &|| parts::node_selector(asked.platform)),
-        "env": part(ConfigField::Env, &|| parts::env(asked)),
-        "volumes": part(ConfigField::Volumes, &|| parts::some_list(volumes.clone())),
-        "volumeMounts": part(ConfigField::Volumes, &|| parts::some_list(mounts.clone())),
+        "affinity": part(ConfigField::Affinity, &|| parts::affinity(sources.platform)),
+        "tolerations": part(ConfigField::Tolerations, &|| parts::tolerations(sources.platform)),
+        "nodeSelector": part(ConfigField::NodeSelector, &|| parts::node_selector(sources.platform)),
+        "env": part(ConfigField::Env, &|| parts::env(sources)),
+        "volumes": part(ConfigField::Volumes, &|| parts::list_or_null(volumes.clone())),
+        "volumeMounts": part(ConfigField::Volumes, &|| parts::list_or_null(mounts.clone())),
         "resources": resources,
     })
 }

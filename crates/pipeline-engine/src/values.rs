@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::plan::ParameterType;
 
-pub use ferroflow_types::json::{check_nesting, normalize, whole};
+pub use ferroflow_types::json::{check_nesting, exact_integer, normalize};
 
 /// The text that stands for a value in a command: text as it is, numbers in their shortest decimal
 /// form, lists and objects as compact JSON, null as nothing.
@@ -22,7 +22,7 @@ pub(crate) fn to_text(value: &Value) -> String {
 }
 
 fn number_text(number: f64) -> String {
-    match whole(number) {
+    match exact_integer(number) {
         Some(whole) => whole.to_string(),
         // Rust prints the shortest decimal that reads back the same bits, and never an exponent.
         None => number.to_string(),

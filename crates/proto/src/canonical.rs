@@ -13,7 +13,7 @@ const DEPTH_MAX: usize = 100;
 
 /// What to do with a field that the message does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unknown {
+pub enum UnknownFields {
     /// Report it.
     Refuse,
     /// Leave it out.
@@ -28,7 +28,7 @@ pub fn canonical(
     name: &str,
     value: &Value,
     place: &str,
-    unknown: Unknown,
+    unknown: UnknownFields,
 ) -> Result<Value, Vec<FieldViolation>> {
     let Some(message) = crate::pool().get_message_by_name(name) else {
         return Err(vec![FieldViolation::new(
@@ -36,7 +36,7 @@ pub fn canonical(
             format!("there is no message {name}"),
         )]);
     };
-    let mut check = Check {
+    let mut check = Canonicalizer {
         unknown,
         faults: Vec::new(),
     };
@@ -48,13 +48,13 @@ pub fn canonical(
     }
 }
 
-struct Check {
-    unknown: Unknown,
+struct Canonicalizer {
+    unknown: UnknownFields,
     faults: Vec<FieldViolation>,
 }
 
-impl Check {
-    fn fault(&mut self, place: &str, problem: impl Into<String>) -> Value {
+impl Canonicalizer {
+    fn report(&mut self, place: &str, problem: impl Into<String>) -> Value {
         self.faults.push(FieldViolation::new(place, problem));
         Value::Null
     }
@@ -67,17 +67,17 @@ impl Check {
         depth: usize,
     ) -> Value {
         if depth > DEPTH_MAX {
-            return self.fault(place, format!("nested deeper than {DEPTH_MAX} levels"));
+            return self.report(place, format!("nested deeper than {DEPTH_MAX} levels"));
         }
         match message.full_name() {
-            "google.protobuf.Value" => return self.free(value, place),
-            "google.protobuf.Struct" if value.is_object() => return self.free(value, place),
-            "google.protobuf.ListValue" if value.is_array() => return self.free(value, place),
+            "google.protobuf.Value" => return self.free_form(value, place),
+            "google.protobuf.Struct" if value.is_object() => return self.free_form(value, place),
+            "google.protobuf.ListValue" if value.is_array() => return self.free_form(value, place),
             "google.protobuf.Duration" if value.is_string() => return value.clone(),
             _ => {}
         }
         let Value::Object(fields) = value else {
-            return self.fault(
+            return self.report(
                 place,
                 format!("expected an object, found {}", kind_of(value)),
             );
@@ -88,15 +88,15 @@ impl Check {
             let inner = join(place, key);
             let known = message.get_field_by_json_name(key);
             let Some(field) = known.or_else(|| message.get_field_by_name(key)) else {
-                if self.unknown == Unknown::Refuse {
+                if self.unknown == UnknownFields::Refuse {
                     let name = message.name();
-                    self.fault(&inner, format!("unknown field {key:?} in {name}"));
+                    self.report(&inner, format!("unknown field {key:?} in {name}"));
                 }
                 continue;
             };
             // In protobuf's JSON, null is a field that is not set, but for a `Value`, which may be
             // null.
-            if value.is_null() && !is_free(&field) {
+            if value.is_null() && !is_value(&field) {
                 continue;
             }
             // An `optional` field is in a oneof of its own (synthetic), where there is no other.
@@ -105,24 +105,24 @@ impl Check {
                 .filter(|oneof| !oneof.is_synthetic())
                 && let Some(other) = chosen.insert(oneof.name().to_owned(), key.clone().into())
             {
-                self.fault(
+                self.report(
                     &inner,
                     format!("{other} is given as well, and only one may be"),
                 );
             }
             let value = self.field(&field, value, &inner, depth + 1);
             if result.insert(field.json_name().to_owned(), value).is_some() {
-                self.fault(&inner, "given twice");
+                self.report(&inner, "given twice");
             }
         }
         Value::Object(result)
     }
 
     /// A value of any form.
-    fn free(&mut self, value: &Value, place: &str) -> Value {
+    fn free_form(&mut self, value: &Value, place: &str) -> Value {
         match json::check_nesting(value) {
             Ok(()) => json::normalize(value.clone()),
-            Err(problem) => self.fault(place, problem),
+            Err(problem) => self.report(place, problem),
         }
     }
 
@@ -135,7 +135,7 @@ impl Check {
     ) -> Value {
         if field.is_map() {
             let Value::Object(entries) = value else {
-                return self.fault(
+                return self.report(
                     place,
                     format!("expected an object, found {}", kind_of(value)),
                 );
@@ -154,7 +154,7 @@ impl Check {
         }
         if field.cardinality() == Cardinality::Repeated {
             let Value::Array(items) = value else {
-                return self.fault(place, format!("expected a list, found {}", kind_of(value)));
+                return self.report(place, format!("expected a list, found {}", kind_of(value)));
             };
             let kind = field.kind();
             let checked = items.iter().enumerate();
@@ -172,7 +172,7 @@ impl Check {
                 let found = match value {
                     Value::String(name) => of.get_value_by_name(name),
                     other => {
-                        let number = other.as_f64().and_then(json::whole);
+                        let number = other.as_f64().and_then(json::exact_integer);
                         number
                             .and_then(|number| i32::try_from(number).ok())
                             .and_then(|number| of.get_value(number))
@@ -180,7 +180,7 @@ impl Check {
                 };
                 return match found {
                     Some(found) => Value::String(found.name().to_owned()),
-                    None => self.fault(place, format!("{value} is not a value of {}", of.name())),
+                    None => self.report(place, format!("{value} is not a value of {}", of.name())),
                 };
             }
             Kind::String | Kind::Bytes => value.is_string(),
@@ -196,7 +196,7 @@ impl Check {
         } else {
             "text"
         };
-        self.fault(
+        self.report(
             place,
             format!("expected {wanted}, found {}", kind_of(value)),
         )
@@ -216,14 +216,14 @@ impl Check {
             Some(number) if !whole || number.is_i64() || number.is_u64() => number,
             _ => {
                 let wanted = if whole { "a whole number" } else { "a number" };
-                self.fault(place, format!("expected {wanted}, found {value}"))
+                self.report(place, format!("expected {wanted}, found {value}"))
             }
         }
     }
 }
 
 /// Whether null means something for the field.
-fn is_free(field: &FieldDescriptor) -> bool {
+fn is_value(field: &FieldDescriptor) -> bool {
     match field.kind() {
         Kind::Message(message) => message.full_name() == "google.protobuf.Value",
         _ => false,
@@ -258,9 +258,10 @@ mod tests {
     const SPEC: &str = "ml_pipelines.PipelineSpec";
 
     fn faults(value: &Value) -> Vec<String> {
-        let faults = canonical(SPEC, value, "", Unknown::Refuse).unwrap_err();
-        let told = faults.iter();
-        told.map(|fault| format!("{}: {}", fault.field, fault.description))
+        let faults = canonical(SPEC, value, "", UnknownFields::Refuse).unwrap_err();
+        let lines = faults.iter();
+        lines
+            .map(|fault| format!("{}: {}", fault.field, fault.description))
             .collect()
     }
 
@@ -273,7 +274,7 @@ mod tests {
             }}}}
         });
 
-        let read = canonical(SPEC, &written, "", Unknown::Refuse).unwrap();
+        let read = canonical(SPEC, &written, "", UnknownFields::Refuse).unwrap();
 
         assert_eq!(
             read,
@@ -287,12 +288,12 @@ mod tests {
             })
         );
         // What is canonical stays as it is.
-        assert_eq!(canonical(SPEC, &read, "", Unknown::Refuse), Ok(read));
+        assert_eq!(canonical(SPEC, &read, "", UnknownFields::Refuse), Ok(read));
     }
 
     #[test]
     fn every_fault_is_told_with_its_place() {
-        let told = faults(&json!({
+        let found = faults(&json!({
             "pipelineInfo": "p",
             "sort": 1,
             "root": {
@@ -304,7 +305,7 @@ mod tests {
         }));
 
         assert_eq!(
-            told,
+            found,
             [
                 "pipelineInfo: expected an object, found text",
                 "root.dag.tasks: expected an object, found a list",
@@ -320,7 +321,7 @@ mod tests {
     fn unknown_fields_are_left_out_where_they_are_expected() {
         let written = json!({"@type": "x", "pipelineInfo": {"name": "p", "more": 1}});
 
-        let read = canonical(SPEC, &written, "", Unknown::Discard);
+        let read = canonical(SPEC, &written, "", UnknownFields::Discard);
 
         assert_eq!(read, Ok(json!({"pipelineInfo": {"name": "p"}})));
     }
@@ -337,7 +338,7 @@ mod tests {
             }}}
         });
 
-        let read = canonical(SPEC, &written, "", Unknown::Refuse).unwrap();
+        let read = canonical(SPEC, &written, "", UnknownFields::Refuse).unwrap();
 
         let task = &read["components"]["c"]["dag"]["tasks"]["t"];
         assert_eq!(
@@ -349,11 +350,11 @@ mod tests {
         );
         let types = &read["root"]["inputDefinitions"]["parameters"];
         assert_eq!(types["by_name"], types["by_number"]);
-        let told = faults(&json!({"components": {"c": {"dag": {"tasks": {"t": {
+        let found = faults(&json!({"components": {"c": {"dag": {"tasks": {"t": {
             "retryPolicy": {"maxRetryCount": 1.5}, "dependentTasks": "a"
         }}}}}}));
         assert_eq!(
-            told,
+            found,
             [
                 "components.c.dag.tasks.t.dependentTasks: expected a list, found text",
                 "components.c.dag.tasks.t.retryPolicy.maxRetryCount: expected a whole number, \
@@ -369,22 +370,23 @@ mod tests {
             faults(&both),
             ["root.executorLabel: \"dag\" is given as well, and only one may be"]
         );
-        let unknown = canonical("none.Such", &json!({}), "spec", Unknown::Refuse).unwrap_err();
+        let unknown =
+            canonical("none.Such", &json!({}), "spec", UnknownFields::Refuse).unwrap_err();
         assert_eq!(unknown[0].description, "there is no message none.Such");
     }
 
     #[test]
     fn one_field_under_two_names_and_deep_values_are_refused() {
-        let told = faults(&json!({"pipeline_info": {"name": "p"}, "pipelineInfo": {"name": "q"}}));
-        assert_eq!(told, ["pipeline_info: given twice"]);
+        let found = faults(&json!({"pipeline_info": {"name": "p"}, "pipelineInfo": {"name": "q"}}));
+        assert_eq!(found, ["pipeline_info: given twice"]);
         let deep = (0..80).fold(json!(1), |inner, _| json!([inner]));
         let place = json!({"root": {"inputDefinitions": {"parameters": {"n": {
             "defaultValue": deep
         }}}}});
-        let told = faults(&place);
+        let found = faults(&place);
         assert!(
-            told[0].starts_with("root.inputDefinitions.parameters.n.defaultValue: it nests 80"),
-            "{told:?}"
+            found[0].starts_with("root.inputDefinitions.parameters.n.defaultValue: it nests 80"),
+            "{found:?}"
         );
     }
 }

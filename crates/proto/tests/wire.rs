@@ -15,7 +15,7 @@ use std::path::Path;
 
 use prost_reflect::{EnumDescriptor, MessageDescriptor};
 
-fn of_message(message: &MessageDescriptor, lines: &mut BTreeSet<String>) {
+fn message_lines(message: &MessageDescriptor, lines: &mut BTreeSet<String>) {
     let name = message.full_name();
     for field in message.fields() {
         let (cardinality, kind) = (field.cardinality(), field.kind());
@@ -28,14 +28,14 @@ fn of_message(message: &MessageDescriptor, lines: &mut BTreeSet<String>) {
         lines.insert(format!("{name}.{field} = {number} {cardinality:?} {kind}"));
     }
     for inner in message.child_messages() {
-        of_message(&inner, lines);
+        message_lines(&inner, lines);
     }
     for inner in message.child_enums() {
-        of_enum(&inner, lines);
+        enum_lines(&inner, lines);
     }
 }
 
-fn of_enum(of: &EnumDescriptor, lines: &mut BTreeSet<String>) {
+fn enum_lines(of: &EnumDescriptor, lines: &mut BTreeSet<String>) {
     for value in of.values() {
         lines.insert(format!(
             "{}.{} = {}",
@@ -46,7 +46,7 @@ fn of_enum(of: &EnumDescriptor, lines: &mut BTreeSet<String>) {
     }
 }
 
-fn promised() -> BTreeSet<String> {
+fn current_lines() -> BTreeSet<String> {
     let pool = ferroflow_proto::pool();
     let extension = |name| pool.get_extension_by_name(name).unwrap();
     let http = extension("google.api.http");
@@ -57,8 +57,8 @@ fn promised() -> BTreeSet<String> {
         .filter(|file| !file.package_name().starts_with("google"))
     {
         file.messages()
-            .for_each(|message| of_message(&message, &mut lines));
-        file.enums().for_each(|of| of_enum(&of, &mut lines));
+            .for_each(|message| message_lines(&message, &mut lines));
+        file.enums().for_each(|of| enum_lines(&of, &mut lines));
         for method in file
             .services()
             .flat_map(|service| service.methods().collect::<Vec<_>>())
@@ -83,20 +83,23 @@ fn promised() -> BTreeSet<String> {
 #[test]
 fn nothing_that_was_promised_is_gone() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto/wire.lock");
-    let now = promised();
+    let now = current_lines();
     let text = std::fs::read_to_string(&path).unwrap_or_default();
     let before: BTreeSet<String> = text.lines().map(str::to_owned).collect();
 
-    let gone: Vec<_> = before.difference(&now).collect();
-    assert!(gone.is_empty(), "older clients rely on these: {gone:#?}");
-    let new: Vec<_> = now.difference(&before).collect();
+    let removed: Vec<_> = before.difference(&now).collect();
+    assert!(
+        removed.is_empty(),
+        "older clients rely on these: {removed:#?}"
+    );
+    let added: Vec<_> = now.difference(&before).collect();
     if std::env::var_os("FERROFLOW_BLESS").is_some() {
         let lines: Vec<_> = now.iter().map(String::as_str).collect();
         std::fs::write(&path, lines.join("\n") + "\n").unwrap();
     } else {
         assert!(
-            new.is_empty(),
-            "promise these with FERROFLOW_BLESS=1: {new:#?}"
+            added.is_empty(),
+            "promise these with FERROFLOW_BLESS=1: {added:#?}"
         );
     }
 }

@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt as _;
 use crate::git;
 use crate::pip::PipConfig;
 use crate::redact::{Secrets, without_credentials};
-use crate::tool::{Interpreter, last_words, tool};
+use crate::tool::{Interpreter, output_tail, tool};
 use crate::{EnvError, EnvSpec, PipInstall, PythonConfig};
 
 /// What environments are built with.
@@ -42,12 +42,12 @@ impl Builder<'_> {
         if dir.exists() {
             fs::remove_dir_all(&dir).map_err(failed)?;
         }
-        self.fill(&dir, spec).await?;
+        self.build_in(&dir, spec).await?;
         File::create(&ready).map(drop).map_err(failed)
     }
 
     /// Makes a venv in `dir` and installs into it.
-    pub(crate) async fn fill(&self, dir: &Path, spec: &EnvSpec) -> Result<(), EnvError> {
+    pub(crate) async fn build_in(&self, dir: &Path, spec: &EnvSpec) -> Result<(), EnvError> {
         let pip = PipConfig::read(self.config, self.python).await;
         let mut secrets = self.config.secrets();
         pip.secrets(&mut secrets);
@@ -64,14 +64,14 @@ impl Builder<'_> {
     /// Makes a venv with pip in it: the newest of the index, or where that has none the interpreter's own.
     async fn create(&self, pip: &PipConfig, secrets: &Secrets, dir: &Path) -> Result<(), EnvError> {
         let failed = |error: io::Error| EnvError::Io(error.to_string());
-        let around = pip.installer(&PipInstall::default(), &self.config.tool_env);
+        let options = pip.install_options(&PipInstall::default(), &self.config.tool_env);
         let venv = |how: &str| {
             let mut create = tool(self.config, self.uv);
             // `--native-tls`: the authorities that this machine trusts count, and not only those
             // that uv brings.
             create.args(["venv", "--quiet", "--native-tls", how, "--python"]);
             create.arg(&self.python.path).arg(dir);
-            create.envs(around.env.clone());
+            create.envs(options.env.clone());
             create
         };
         let seeded = venv("--seed").output().await.map_err(failed)?;
@@ -81,13 +81,13 @@ impl Builder<'_> {
         // The failed try may have left a venv without pip.
         let bare = venv("--clear").output().await.map_err(failed)?;
         let python = dir.join("bin/python3");
-        let own = tool(self.config, python)
+        let ensurepip = tool(self.config, python)
             .args(["-m", "ensurepip", "--default-pip"])
             .output();
-        if bare.status.success() && own.await.is_ok_and(|output| output.status.success()) {
+        if bare.status.success() && ensurepip.await.is_ok_and(|output| output.status.success()) {
             return Ok(());
         }
-        Err(EnvError::Io(last_words(&seeded, secrets)))
+        Err(EnvError::Io(output_tail(&seeded, secrets)))
     }
 
     async fn install(
@@ -97,8 +97,8 @@ impl Builder<'_> {
         dir: &Path,
         step: &PipInstall,
     ) -> Result<(), EnvError> {
-        let installer = pip.installer(step, &self.config.tool_env);
-        let (packages, git_env) = git::apart(&step.packages, &self.config.tool_env);
+        let options = pip.install_options(step, &self.config.tool_env);
+        let (packages, git_env) = git::separate_credentials(&step.packages, &self.config.tool_env);
         let mut command = tool(self.config, self.uv);
         // Bytecode is made now, so that no step's first import pays for it.
         command.args([
@@ -108,13 +108,13 @@ impl Builder<'_> {
             "--native-tls",
             "--compile-bytecode",
         ]);
-        command.args(installer.flags).arg("--python");
+        command.args(options.flags).arg("--python");
         command.arg(dir.join("bin/python3"));
         // Requirements come from standard input: a URL among them may have credentials, and a command
         // line is there for everybody to read.
         command.args(["--requirements", "-"]).stdin(Stdio::piped());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.envs(installer.env).envs(git_env);
+        command.envs(options.env).envs(git_env);
         let failed = |error: io::Error| EnvError::Io(error.to_string());
         let mut child = command.spawn().map_err(failed)?;
         if let Some(mut input) = child.stdin.take() {
@@ -128,7 +128,7 @@ impl Builder<'_> {
         }
         Err(EnvError::Install {
             packages: without_credentials(&step.packages.join(" ")),
-            problem: last_words(&output, secrets),
+            problem: output_tail(&output, secrets),
         })
     }
 }

@@ -9,9 +9,9 @@ use base64::engine::general_purpose::STANDARD;
 use crate::redact::{decoded, may_be_token};
 
 /// The requirements without credentials in URLs of git, and the variables that have them instead.
-pub(crate) fn apart(
+pub(crate) fn separate_credentials(
     packages: &[String],
-    around: &[(String, String)],
+    tool_env: &[(String, String)],
 ) -> (Vec<String>, Vec<(String, String)>) {
     let mut plain = Vec::with_capacity(packages.len());
     let mut headers = Vec::new();
@@ -24,26 +24,29 @@ pub(crate) fn apart(
             }
         }
     }
-    (plain, variables(headers, around))
+    (plain, variables(headers, tool_env))
 }
 
 /// `GIT_CONFIG_COUNT` and its pairs, behind those that are there already.
-fn variables(headers: Vec<(String, String)>, around: &[(String, String)]) -> Vec<(String, String)> {
+fn variables(
+    headers: Vec<(String, String)>,
+    tool_env: &[(String, String)],
+) -> Vec<(String, String)> {
     if headers.is_empty() {
         return Vec::new();
     }
-    let count = around.iter().find(|(name, _)| name == "GIT_CONFIG_COUNT");
+    let count = tool_env.iter().find(|(name, _)| name == "GIT_CONFIG_COUNT");
     let count = count.and_then(|(_, count)| count.parse::<usize>().ok());
     let first = count.unwrap_or(0);
     let total = (first + headers.len()).to_string();
     let pairs = headers
         .into_iter()
         .enumerate()
-        .flat_map(|(at, (key, value))| {
-            let at = first + at;
+        .flat_map(|(index, (key, value))| {
+            let index = first + index;
             [
-                (format!("GIT_CONFIG_KEY_{at}"), key),
-                (format!("GIT_CONFIG_VALUE_{at}"), value),
+                (format!("GIT_CONFIG_KEY_{index}"), key),
+                (format!("GIT_CONFIG_VALUE_{index}"), value),
             ]
         });
     let count = ("GIT_CONFIG_COUNT".to_owned(), total);
@@ -87,9 +90,9 @@ mod tests {
             "git+ssh://git@host/org/x.git".to_owned(),
             "git+https://git@host/org/y.git".to_owned(),
         ];
-        let around = [("GIT_CONFIG_COUNT".to_owned(), "1".to_owned())];
+        let tool_env = [("GIT_CONFIG_COUNT".to_owned(), "1".to_owned())];
 
-        let (plain, env) = apart(&packages, &around);
+        let (plain, env) = separate_credentials(&packages, &tool_env);
 
         let expected = [
             "six",
@@ -118,7 +121,7 @@ mod tests {
         let token = "ghp_0123456789abcdefghij";
         let packages = [format!("git+https://{token}@host/org/x.git")];
 
-        let (plain, env) = apart(&packages, &[]);
+        let (plain, env) = separate_credentials(&packages, &[]);
 
         assert_eq!(plain, ["git+https://host/org/x.git"]);
         let header = STANDARD.encode(format!("{token}:"));

@@ -48,7 +48,7 @@ impl PythonVersion {
 
 impl Interpreter {
     /// Its version of CPython 3.
-    pub(crate) fn python(&self) -> Option<PythonVersion> {
+    pub(crate) fn python_version(&self) -> Option<PythonVersion> {
         let (kind, rest) = self.version.split_once(' ')?;
         let number = rest.split(' ').next()?;
         kind.starts_with("cpython")
@@ -66,20 +66,24 @@ pub(crate) async fn choose(
     let Some(wanted) = wanted else {
         return own;
     };
-    let fits = |found: &Interpreter| found.python().is_some_and(|found| wanted.fits(found));
+    let fits = |found: &Interpreter| {
+        found
+            .python_version()
+            .is_some_and(|found| wanted.fits(found))
+    };
     if let Ok(own) = &own
         && fits(own)
     {
         return Ok(own.clone());
     }
-    let mut near = own
+    let mut nearest = own
         .as_ref()
         .ok()
         .cloned()
         .filter(|own| is_near(own, wanted));
     // First what is on this machine; uv's mirror, if there is one, only for a version that is not.
-    for mirrored in [false, true] {
-        if mirrored && !fetch(config, wanted).await {
+    for use_mirror in [false, true] {
+        if use_mirror && !install_from_mirror(config, wanted).await {
             break;
         }
         for path in candidates(config, wanted) {
@@ -89,17 +93,17 @@ pub(crate) async fn choose(
             if fits(&found) {
                 return Ok(found);
             }
-            if near.is_none() && is_near(&found, wanted) {
-                near = Some(found);
+            if nearest.is_none() && is_near(&found, wanted) {
+                nearest = Some(found);
             }
         }
     }
-    near.map_or(own, Ok)
+    nearest.map_or(own, Ok)
 }
 
 fn is_near(found: &Interpreter, wanted: PythonVersion) -> bool {
     found
-        .python()
+        .python_version()
         .is_some_and(|found| found.minor == wanted.minor)
 }
 
@@ -115,7 +119,7 @@ fn candidates(config: &PythonConfig, wanted: PythonVersion) -> Vec<String> {
     let folders = [
         pyenv.map(|pyenv| pyenv.join("versions")),
         managed,
-        Some(config.pythons()),
+        Some(config.interpreters_dir()),
     ];
     let mut found = vec![format!("python3.{}", wanted.minor)];
     for folder in folders.into_iter().flatten() {
@@ -145,7 +149,7 @@ fn versions_in(folder: &Path) -> Vec<(PythonVersion, PathBuf)> {
 }
 
 /// Lets uv fetch the version from the configured mirror; whether there is something new.
-async fn fetch(config: &PythonConfig, wanted: PythonVersion) -> bool {
+async fn install_from_mirror(config: &PythonConfig, wanted: PythonVersion) -> bool {
     if config.variable("UV_PYTHON_INSTALL_MIRROR").is_none() {
         return false;
     }
@@ -160,17 +164,17 @@ async fn fetch(config: &PythonConfig, wanted: PythonVersion) -> bool {
         }
     };
     tracing::info!(version = %wanted, "fetching a Python from the mirror");
-    let done = tool::tool(config, &uv)
+    let result = tool::tool(config, &uv)
         .args(["python", "install", "--quiet", "--no-bin", "--install-dir"])
-        .arg(config.pythons())
+        .arg(config.interpreters_dir())
         .arg(wanted.to_string())
         .output()
         .await;
-    match done {
+    match result {
         Ok(output) if output.status.success() => true,
         Ok(output) => {
-            let said = tool::last_words(&output, &config.secrets());
-            tracing::warn!(version = %wanted, said, "the mirror does not give this Python");
+            let problem = tool::output_tail(&output, &config.secrets());
+            tracing::warn!(version = %wanted, problem, "the mirror does not give this Python");
             false
         }
         Err(error) => {

@@ -163,13 +163,13 @@ pub struct Python {
     pub version: Option<PythonVersion>,
 }
 
-type Slot<T> = Arc<OnceCell<T>>;
+type SharedCell<T> = Arc<OnceCell<T>>;
 
 /// The environments of one data folder.
 pub struct PythonEnvs {
     config: PythonConfig,
-    known: Mutex<HashMap<EnvSpec, Slot<PythonEnv>>>,
-    interpreters: Mutex<HashMap<Option<PythonVersion>, Slot<tool::Interpreter>>>,
+    envs: Mutex<HashMap<EnvSpec, SharedCell<PythonEnv>>>,
+    interpreters: Mutex<HashMap<Option<PythonVersion>, SharedCell<tool::Interpreter>>>,
     uv: OnceCell<PathBuf>,
 }
 
@@ -178,15 +178,15 @@ impl PythonEnvs {
     pub fn new(config: PythonConfig) -> Self {
         Self {
             config,
-            known: Mutex::new(HashMap::new()),
+            envs: Mutex::new(HashMap::new()),
             interpreters: Mutex::new(HashMap::new()),
             uv: OnceCell::new(),
         }
     }
 
-    /// What pip needs in a step that runs it by itself; see [`PythonConfig::for_pip`].
-    pub fn for_pip(&self) -> (Vec<String>, Vec<(String, String)>) {
-        self.config.for_pip()
+    /// What pip needs in a step that runs it by itself; see [`PythonConfig::pip_variables`].
+    pub fn pip_variables(&self) -> (Vec<String>, Vec<(String, String)>) {
+        self.config.pip_variables()
     }
 
     /// The Python that environments for a version are made with: of that version where the machine has
@@ -194,7 +194,7 @@ impl PythonEnvs {
     pub async fn python(&self, wanted: Option<PythonVersion>) -> Result<Python, EnvError> {
         let found = self.interpreter(wanted).await?;
         Ok(Python {
-            version: found.python(),
+            version: found.python_version(),
             identity: found.version,
         })
     }
@@ -203,18 +203,18 @@ impl PythonEnvs {
     /// building; a failed one is tried again by the next who asks.
     pub async fn ensure(&self, spec: &EnvSpec) -> Result<PythonEnv, EnvError> {
         // A failed build leaves the cell empty, so whoever asks next tries again.
-        let slot = Arc::clone(self.known.lock().await.entry(spec.clone()).or_default());
-        let env = slot.get_or_try_init(|| self.find_or_build(spec)).await?;
+        let cell = Arc::clone(self.envs.lock().await.entry(spec.clone()).or_default());
+        let env = cell.get_or_try_init(|| self.find_or_build(spec)).await?;
         if env.bin.join("python3").exists() {
             return Ok(env.clone());
         }
         // The environment was removed after it had been built.
-        self.known.lock().await.remove(spec);
+        self.envs.lock().await.remove(spec);
         self.find_or_build(spec).await
     }
 
     /// An environment in `dir` that nobody else uses.
-    pub async fn private(
+    pub async fn build_private(
         &self,
         dir: &std::path::Path,
         spec: &EnvSpec,
@@ -226,7 +226,7 @@ impl PythonEnvs {
             python: &python,
             uv,
         };
-        builder.fill(dir, spec).await?;
+        builder.build_in(dir, spec).await?;
         Ok(PythonEnv {
             bin: dir.join("bin"),
             dir: dir.to_path_buf(),
@@ -268,8 +268,8 @@ impl PythonEnvs {
         wanted: Option<PythonVersion>,
     ) -> Result<tool::Interpreter, EnvError> {
         // Looked for once: a Python that is installed later is found after the next start.
-        let slot = Arc::clone(self.interpreters.lock().await.entry(wanted).or_default());
-        let found = slot.get_or_try_init(|| interpreters::choose(&self.config, wanted));
+        let cell = Arc::clone(self.interpreters.lock().await.entry(wanted).or_default());
+        let found = cell.get_or_try_init(|| interpreters::choose(&self.config, wanted));
         found.await.cloned()
     }
 }
@@ -294,7 +294,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_know_no_credentials() {
+    fn keys_do_not_depend_on_credentials() {
         let spec = |url: &str| {
             let step = PipInstall {
                 packages: vec![format!("x @ git+{url}/x.git")],

@@ -15,18 +15,18 @@ pub(crate) struct PipConfig(BTreeMap<String, String>);
 
 /// How an installation is done. URLs in it have credentials, so it is not to be printed.
 #[derive(Default)]
-pub(crate) struct Installer {
+pub(crate) struct InstallOptions {
     /// Variables of uv's, over those that it has anyway.
     pub(crate) env: Vec<(String, String)>,
-    /// Words of its command; none is a secret.
+    /// Arguments of its command; none is a secret.
     pub(crate) flags: Vec<String>,
 }
 
 /// Prints the configuration as JSON: pip prints values as Python literals.
 const LIST: &str = "import ast, json, subprocess, sys\n\
-    said = subprocess.run([sys.executable, '-m', 'pip', 'config', 'list'], capture_output=True, text=True)\n\
-    if said.returncode: sys.exit(said.stderr)\n\
-    pairs = [line.split('=', 1) for line in said.stdout.splitlines() if '=' in line]\n\
+    result = subprocess.run([sys.executable, '-m', 'pip', 'config', 'list'], capture_output=True, text=True)\n\
+    if result.returncode: sys.exit(result.stderr)\n\
+    pairs = [line.split('=', 1) for line in result.stdout.splitlines() if '=' in line]\n\
     print(json.dumps([[name, str(ast.literal_eval(value))] for name, value in pairs]))";
 
 /// Sections that speak of installing, weakest first.
@@ -64,7 +64,7 @@ const IGNORED: [&str; 27] = [
 ];
 
 /// Options that are handed on.
-const KNOWN: [&str; 18] = [
+const FORWARDED: [&str; 18] = [
     "cert",
     "client-cert",
     "constraint",
@@ -128,7 +128,7 @@ impl PipConfig {
 
     fn unknown(&self) -> impl Iterator<Item = &str> {
         let names = self.0.keys().map(String::as_str);
-        names.filter(|name| !KNOWN.contains(name) && !IGNORED.contains(name))
+        names.filter(|name| !FORWARDED.contains(name) && !IGNORED.contains(name))
     }
 
     fn text(&self, name: &str) -> Option<&str> {
@@ -155,20 +155,24 @@ impl PipConfig {
         }
     }
 
-    /// How uv does what pip would do for `step`. `around` are the variables that uv has anyway; UV's own
+    /// How uv does what pip would do for `step`. `tool_env` are the variables that uv has anyway; UV's own
     /// among them win over pip's configuration, and what a component asks for wins over both.
-    pub(crate) fn installer(&self, step: &PipInstall, around: &[(String, String)]) -> Installer {
-        let given = |name: &str| {
-            let found = around.iter().find(|(known, _)| known == name);
+    pub(crate) fn install_options(
+        &self,
+        step: &PipInstall,
+        tool_env: &[(String, String)],
+    ) -> InstallOptions {
+        let existing = |name: &str| {
+            let found = tool_env.iter().find(|(known, _)| known == name);
             found.map(|(_, value)| value.clone())
         };
-        let mut installer = Installer::default();
+        let mut options = InstallOptions::default();
         let mut set = |name: &str, value: Option<String>| {
             if let Some(value) = value.filter(|value| !value.is_empty()) {
-                installer.env.push((name.to_owned(), value));
+                options.env.push((name.to_owned(), value));
             }
         };
-        let own = |uv: &str, pip: Option<String>| given(uv).or(pip);
+        let own = |uv: &str, pip: Option<String>| existing(uv).or(pip);
         let index = own(
             "UV_DEFAULT_INDEX",
             self.text("index-url").map(str::to_owned),
@@ -187,11 +191,11 @@ impl PipConfig {
         let hosts = self.list("trusted-host");
         let hosts = step.trusted_hosts.iter().chain(&hosts);
         let hosts = hosts
-            .filter_map(|host| trusted(host))
-            .chain(given("UV_INSECURE_HOST"));
+            .filter_map(|host| trusted_host(host))
+            .chain(existing("UV_INSECURE_HOST"));
         set("UV_INSECURE_HOST", Some(joined(hosts, " ")));
         // pip takes these two where its option does not say otherwise; uv does not know them.
-        let bundles = ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"].map(given);
+        let bundles = ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"].map(existing);
         let bundle = bundles.into_iter().flatten().find(|file| !file.is_empty());
         // pip's other name of the same option.
         let other_timeout = self.text("default-timeout").map(str::to_owned);
@@ -204,8 +208,8 @@ impl PipConfig {
             ("UV_HTTP_TIMEOUT", "timeout", other_timeout),
         ] {
             // Proxies are variables in either case.
-            if given(uv)
-                .or_else(|| given(&uv.to_ascii_lowercase()))
+            if existing(uv)
+                .or_else(|| existing(&uv.to_ascii_lowercase()))
                 .is_none()
             {
                 set(uv, self.text(pip).map(str::to_owned).or(other));
@@ -222,18 +226,18 @@ impl PipConfig {
             "UV_INDEX_STRATEGY",
             own("UV_INDEX_STRATEGY", Some("unsafe-best-match".to_owned())),
         );
-        installer.flags = self.flags(step);
-        installer
+        options.flags = self.flags(step);
+        options
     }
 
     fn flags(&self, step: &PipInstall) -> Vec<String> {
         let mut flags = Vec::new();
-        let mut flag = |words: &[&str]| flags.extend(words.iter().map(|word| (*word).to_owned()));
+        let mut flag = |args: &[&str]| flags.extend(args.iter().map(|arg| (*arg).to_owned()));
         // As pip does: pre-releases when asked for by version.
-        let any = step.pre || self.is_set("pre");
+        let allow_prereleases = step.pre || self.is_set("pre");
         flag(&[
             "--prerelease",
-            if any {
+            if allow_prereleases {
                 "allow"
             } else {
                 "if-necessary-or-explicit"
@@ -278,7 +282,7 @@ fn variables(config: &PythonConfig) -> Vec<(String, String)> {
 ///
 /// pip takes URLs too (the SDK writes the index's when nothing is given), and reads the scheme as the
 /// name of the host: it trusts nobody by them, and neither do we. Plain HTTP needs no trust here.
-fn trusted(written: &str) -> Option<String> {
+fn trusted_host(written: &str) -> Option<String> {
     if written.contains("://") {
         return None;
     }
@@ -306,13 +310,13 @@ mod tests {
         PipConfig::of(&pairs)
     }
 
-    fn value<'a>(installer: &'a Installer, name: &str) -> Option<&'a str> {
-        let found = installer.env.iter().find(|(known, _)| known == name);
+    fn value<'a>(options: &'a InstallOptions, name: &str) -> Option<&'a str> {
+        let found = options.env.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| value.as_str())
     }
 
     #[test]
-    fn what_pip_is_told_uv_is_told_in_its_environment() {
+    fn options_of_pip_become_variables_of_uv() {
         let found = config(&[
             ("global.index-url", "https://u:secret@one/simple"),
             ("install.index-url", "https://u:secret@two/simple"),
@@ -330,20 +334,20 @@ mod tests {
             ("global.no-binary", ":all:"),
             ("download.index-url", "https://other/simple"),
         ]);
-        let around = [("SSL_CERT_FILE".to_owned(), "/own.pem".to_owned())];
+        let tool_env = [("SSL_CERT_FILE".to_owned(), "/own.pem".to_owned())];
 
-        let installer = found.installer(&PipInstall::default(), &around);
+        let options = found.install_options(&PipInstall::default(), &tool_env);
 
-        let of = |name| value(&installer, name);
+        let of = |name| value(&options, name);
         assert_eq!(of("UV_DEFAULT_INDEX"), Some("https://u:secret@two/simple"));
         assert_eq!(of("UV_INDEX"), Some("https://a/simple https://b/simple"));
         assert_eq!(of("UV_FIND_LINKS"), Some("/wheels,https://c/x"));
         assert_eq!(of("UV_INSECURE_HOST"), Some("host:8443 *"));
         assert_eq!(of("HTTPS_PROXY"), Some("http://p:3128"));
         assert_eq!(of("SSL_CERT_FILE"), None, "what is set already stays");
-        let words = installer.flags.join(" ");
-        assert!(words.contains("--no-binary :all:"), "{words}");
-        assert!(!words.contains("secret"), "{words}");
+        let flags = options.flags.join(" ");
+        assert!(flags.contains("--no-binary :all:"), "{flags}");
+        assert!(!flags.contains("secret"), "{flags}");
     }
 
     #[test]
@@ -353,7 +357,7 @@ mod tests {
         let curl = bundle("CURL_CA_BUNDLE", "/curl.pem");
         let own = bundle("SSL_CERT_FILE", "/own.pem");
         let cert = [("global.cert", "/ca.pem")];
-        for (pip, around, expected) in [
+        for (pip, tool_env, expected) in [
             (&[][..], vec![curl.clone()], Some("/curl.pem")),
             (
                 &[],
@@ -363,8 +367,8 @@ mod tests {
             (&cert, vec![requests.clone()], Some("/ca.pem")),
             (&[], vec![requests, own], None),
         ] {
-            let installer = config(pip).installer(&PipInstall::default(), &around);
-            assert_eq!(value(&installer, "SSL_CERT_FILE"), expected, "{around:?}");
+            let options = config(pip).install_options(&PipInstall::default(), &tool_env);
+            assert_eq!(value(&options, "SSL_CERT_FILE"), expected, "{tool_env:?}");
         }
     }
 
@@ -374,7 +378,7 @@ mod tests {
             ("global.index-url", "https://pip/simple"),
             ("global.extra-index-url", "https://pip-more/simple"),
         ]);
-        let around = [(
+        let tool_env = [(
             "UV_DEFAULT_INDEX".to_owned(),
             "https://uv/simple".to_owned(),
         )];
@@ -385,18 +389,18 @@ mod tests {
             ..PipInstall::default()
         };
 
-        let installer = found.installer(&none, &around);
+        let options = found.install_options(&none, &tool_env);
         assert_eq!(
-            value(&installer, "UV_DEFAULT_INDEX"),
+            value(&options, "UV_DEFAULT_INDEX"),
             Some("https://uv/simple")
         );
-        let installer = found.installer(&asks, &around);
+        let options = found.install_options(&asks, &tool_env);
         assert_eq!(
-            value(&installer, "UV_DEFAULT_INDEX"),
+            value(&options, "UV_DEFAULT_INDEX"),
             Some("https://asked/simple")
         );
         assert_eq!(
-            value(&installer, "UV_INDEX"),
+            value(&options, "UV_INDEX"),
             Some("https://more/simple https://pip-more/simple")
         );
     }
@@ -409,7 +413,7 @@ mod tests {
             ("global.pre", "1"),
         ]);
         assert_eq!(found.unknown().collect::<Vec<_>>(), ["target"]);
-        let installer = found.installer(&PipInstall::default(), &[]);
-        assert!(installer.flags.join(" ").contains("--prerelease allow"));
+        let options = found.install_options(&PipInstall::default(), &[]);
+        assert!(options.flags.join(" ").contains("--prerelease allow"));
     }
 }

@@ -8,7 +8,7 @@ use std::fmt;
 use percent_encoding::percent_decode_str;
 
 /// What is shown in place of a secret.
-const HIDDEN: &str = "***";
+const MASK: &str = "***";
 
 /// Shorter ones occur in every text.
 const SECRET_MIN: usize = 4;
@@ -74,11 +74,11 @@ impl Secrets {
     }
 
     /// The text without secrets.
-    pub(crate) fn hide(&self, text: &str) -> String {
+    pub(crate) fn redact(&self, text: &str) -> String {
         let mut text = without_credentials(text);
         for secret in &self.0 {
             if text.contains(secret) {
-                text = text.replace(secret, HIDDEN);
+                text = text.replace(secret, MASK);
             }
         }
         text
@@ -91,16 +91,16 @@ pub(crate) fn without_credentials(text: &str) -> String {
         .into_iter()
         .chain(sensitive_values(text).into_iter().map(|(_, value)| value))
         .chain(headers(text));
-    without(text, spans)
+    mask(text, spans)
 }
 
 /// The text with the users and passwords of its URLs hidden, and nothing else.
 pub(crate) fn without_users(text: &str) -> String {
-    without(text, userinfos(text).into_iter())
+    mask(text, userinfos(text).into_iter())
 }
 
 /// The text with parts of it hidden.
-fn without<'a>(text: &'a str, spans: impl Iterator<Item = &'a str>) -> String {
+fn mask<'a>(text: &'a str, spans: impl Iterator<Item = &'a str>) -> String {
     let mut spans: Vec<_> = spans
         .map(|span| {
             let start = span.as_ptr() as usize - text.as_ptr() as usize;
@@ -114,7 +114,7 @@ fn without<'a>(text: &'a str, spans: impl Iterator<Item = &'a str>) -> String {
     for (start, end) in spans {
         if start >= at {
             result.push_str(&text[at..start]);
-            result.push_str(HIDDEN);
+            result.push_str(MASK);
         }
         at = at.max(end);
     }
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_users_are_words_like_others() {
+    fn names_of_users_are_hidden_in_urls_only() {
         let mut secrets = Secrets::default();
         secrets.add_urls("https://python:p4ssword@host/simple");
         secrets.add_urls("https://t0ken@a/x https://t0ken2:@b/x");
@@ -229,7 +229,7 @@ mod tests {
         let text = "python of https://python:p4ssword@host: p4ssword, t0ken, t0ken2, \
             ghp_0123456789abcdefghij";
 
-        let hidden = secrets.hide(text);
+        let hidden = secrets.redact(text);
 
         assert_eq!(hidden, "python of https://***@host: ***, ***, ***, ***");
     }
@@ -241,7 +241,7 @@ mod tests {
         secrets.add_netrc("machine h login me password netrc-secret\n");
         let text = "tried p@ss:word, p%40ss%3Aword and netrc-secret";
 
-        let hidden = secrets.hide(text);
+        let hidden = secrets.redact(text);
 
         assert_eq!(hidden, "tried ***, *** and ***");
         assert!(!format!("{secrets:?}").contains("netrc-secret"));

@@ -35,8 +35,9 @@ impl PythonConfig {
         interpreter: String,
         inherited: impl Iterator<Item = (String, String)>,
     ) -> Self {
-        let mut tool_env: Vec<(String, String)> =
-            inherited.filter(|(name, _)| wanted(name)).collect();
+        let mut tool_env: Vec<(String, String)> = inherited
+            .filter(|(name, _)| is_tool_variable(name))
+            .collect();
         if !tool_env.iter().any(|(name, _)| name == "UV_CACHE_DIR") {
             // Beside the environments: uv links packages out of it, and links do not lead to other
             // file systems.
@@ -52,7 +53,7 @@ impl PythonConfig {
 
     /// What pip needs in a step that runs it by itself, to be configured as it is here: names of
     /// variables of this process, whose values may be secrets, and paths of files of this user.
-    pub fn for_pip(&self) -> (Vec<String>, Vec<(String, String)>) {
+    pub fn pip_variables(&self) -> (Vec<String>, Vec<(String, String)>) {
         let is_pips = |name: &&String| {
             // A step has its own home, PATH and the like, and pip does not read what is uv's or
             // pyenv's.
@@ -89,7 +90,7 @@ impl PythonConfig {
     }
 
     /// Where interpreters are that were fetched for us.
-    pub(crate) fn pythons(&self) -> PathBuf {
+    pub(crate) fn interpreters_dir(&self) -> PathBuf {
         self.root.join("pythons")
     }
 
@@ -108,7 +109,7 @@ impl PythonConfig {
     }
 }
 
-fn wanted(name: &str) -> bool {
+fn is_tool_variable(name: &str) -> bool {
     const EXACT: [&str; 17] = [
         "PATH",
         "HOME",

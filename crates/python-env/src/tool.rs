@@ -16,8 +16,8 @@ pub(crate) struct Interpreter {
     pub(crate) version: String,
 }
 
-/// Text of a tool's last words in an error.
-const WORDS_MAX: usize = 1500;
+/// The longest part of a tool's output that an error quotes.
+const OUTPUT_TAIL_MAX: usize = 1500;
 
 /// A tool with the configured environment and nothing else.
 pub(crate) fn tool(config: &PythonConfig, program: impl AsRef<std::ffi::OsStr>) -> Command {
@@ -61,12 +61,12 @@ pub(crate) async fn find_uv(
     python: &Interpreter,
 ) -> Result<PathBuf, EnvError> {
     // One that is on the PATH and cannot be started is as good as none.
-    if works(config, Path::new("uv")).await {
+    if can_run(config, Path::new("uv")).await {
         return Ok(PathBuf::from("uv"));
     }
     let folder = config.root.join("tools");
     let uv = folder.join("bin/uv");
-    if works(config, &uv).await {
+    if can_run(config, &uv).await {
         return Ok(uv);
     }
     tracing::info!("fetching uv from PyPI");
@@ -85,27 +85,27 @@ pub(crate) async fn find_uv(
         .output()
         .await
         .map_err(|error| EnvError::NoUv(error.to_string()))?;
-    if output.status.success() && works(config, &uv).await {
+    if output.status.success() && can_run(config, &uv).await {
         return Ok(uv);
     }
-    Err(EnvError::NoUv(last_words(&output, &config.secrets())))
+    Err(EnvError::NoUv(output_tail(&output, &config.secrets())))
 }
 
-async fn works(config: &PythonConfig, uv: &Path) -> bool {
+async fn can_run(config: &PythonConfig, uv: &Path) -> bool {
     let output = tool(config, uv).arg("--version").output().await;
     output.is_ok_and(|output| output.status.success())
 }
 
 /// The end of what a tool said, without secrets.
-pub(crate) fn last_words(output: &Output, secrets: &Secrets) -> String {
+pub(crate) fn output_tail(output: &Output, secrets: &Secrets) -> String {
     let text = String::from_utf8_lossy(&output.stderr);
     let text = match text.trim() {
         "" => String::from_utf8_lossy(&output.stdout),
         _ => text,
     };
     // Before it is cut: a part of a secret would not be recognised.
-    let text = secrets.hide(text.trim());
-    let start = text.ceil_char_boundary(text.len().saturating_sub(WORDS_MAX));
+    let text = secrets.redact(text.trim());
+    let start = text.ceil_char_boundary(text.len().saturating_sub(OUTPUT_TAIL_MAX));
     text[start..].to_owned()
 }
 
@@ -117,6 +117,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_tail_is_of_what_was_printed() {
+        let printed = |stdout: &str, stderr: &str| Output {
+            status: ExitStatus::from_raw(256),
+            stdout: stdout.into(),
+            stderr: stderr.into(),
+        };
+        let tail = |output| output_tail(&output, &Secrets::default());
+
+        assert_eq!(tail(printed("progress", " error\n")), "error");
+        // Some tools print their errors to stdout.
+        assert_eq!(
+            tail(printed("No module named venv\n", " \n")),
+            "No module named venv"
+        );
+    }
+
+    #[test]
     fn a_secret_at_the_cut_is_hidden() {
         let mut secrets = Secrets::default();
         secrets.add("t0ken-t0ken-t0ken");
@@ -126,17 +143,17 @@ mod tests {
         ] {
             // The cut is in the middle of the secret.
             let after = url.len() - url.find(secret).unwrap() - secret.len();
-            let rest = "é".repeat((WORDS_MAX - secret.len() / 2 - after) / 2);
+            let rest = "é".repeat((OUTPUT_TAIL_MAX - secret.len() / 2 - after) / 2);
             let output = Output {
                 status: ExitStatus::from_raw(256),
                 stdout: Vec::new(),
                 stderr: format!("cannot fetch {url}{rest}").into_bytes(),
             };
 
-            let said = last_words(&output, &secrets);
+            let tail = output_tail(&output, &secrets);
 
-            assert!(!said.contains(&secret[secret.len() - 4..]), "{said}");
-            assert!(said.len() <= WORDS_MAX && said.ends_with("éé"));
+            assert!(!tail.contains(&secret[secret.len() - 4..]), "{tail}");
+            assert!(tail.len() <= OUTPUT_TAIL_MAX && tail.ends_with("éé"));
         }
     }
 }

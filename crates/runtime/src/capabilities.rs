@@ -7,7 +7,7 @@ use std::path::PathBuf;
 pub struct Capabilities {
     /// Where attempts are.
     pub site: Site,
-    /// What an attempt without words of its own runs.
+    /// What an attempt without a command of its own runs.
     pub entry_points: EntryPoints,
     /// Where outputs may go.
     pub outputs: Destinations,

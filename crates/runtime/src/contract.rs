@@ -37,8 +37,8 @@ pub struct Subject {
     pub inside: PathBuf,
     /// Where artifacts go: a URI, and the path that stands for it where commands run.
     pub artifacts: (String, PathBuf),
-    /// The words that an error has when a program is missing.
-    pub missing: [&'static str; 2],
+    /// What the error says when a program is missing.
+    pub missing_hints: [&'static str; 2],
     /// An image with a shell.
     pub image: String,
     /// What the backend needs beside, for the folder to be there.
@@ -47,7 +47,7 @@ pub struct Subject {
     pub owner: OwnerKey,
 }
 
-const SOON: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 impl Subject {
     fn key(&self, name: &str) -> AttemptKey {
@@ -89,7 +89,7 @@ impl Subject {
     }
 
     /// An attempt that brings `uri` to `path` in the workspace.
-    pub fn brings(
+    pub fn fetch_attempt(
         &self,
         runtime: &dyn Runtime,
         name: &str,
@@ -119,13 +119,13 @@ impl Subject {
     async fn wait_for(&self, name: &str) {
         let begun = Instant::now();
         while self.read(name).is_empty() {
-            assert!(begun.elapsed() < SOON, "{name} is not written in time");
+            assert!(begun.elapsed() < TIMEOUT, "{name} is not written in time");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
     /// An attempt of a shell script that finds an artifact at `$INPUT`.
-    pub fn reading(
+    pub fn attempt_with_input(
         &self,
         runtime: &dyn Runtime,
         name: &str,
@@ -133,7 +133,7 @@ impl Subject {
         script: &str,
     ) -> AttemptSpec {
         let mut spec = self.spec(runtime, name, script);
-        let here = digest::local(&artifact.uri);
+        let here = digest::local_path(&artifact.uri);
         let copies = runtime.layout(&spec.key).copies_dir;
         let path = match copies.filter(|_| here.is_some()) {
             Some(copies) => copies.join(name),
@@ -195,7 +195,7 @@ pub async fn outcome(runtime: &dyn Runtime, spec: AttemptSpec) -> Outcome {
 }
 
 async fn observe(runtime: &dyn Runtime, key: &AttemptKey) -> Outcome {
-    let ended = tokio::time::timeout(SOON, runtime.observe(key)).await;
+    let ended = tokio::time::timeout(TIMEOUT, runtime.observe(key)).await;
     ended.expect("it ends").expect("it is observed")
 }
 
@@ -216,16 +216,16 @@ fn failure(outcome: Outcome) -> ferroflow_launcher::Failure {
 /// Every promise, one after the other.
 pub async fn all(subject: &Subject) {
     outputs_are_collected(subject).await;
-    a_failed_command_tells_its_code_and_last_words(subject).await;
-    a_failed_program_in_python_tells_its_exception(subject).await;
-    a_missing_program_is_named_with_the_way_out(subject).await;
+    a_failed_command_reports_its_code_and_last_lines(subject).await;
+    a_failed_python_program_reports_its_exception(subject).await;
+    a_missing_program_is_named_with_a_hint(subject).await;
     ensured_twice_runs_once(subject).await;
     a_running_attempt_outlives_the_runtime(subject).await;
     ends::all(subject).await;
     too_long_is_a_timeout(subject).await;
     logs_are_followed_and_kept(subject).await;
     content_is_brought_to_the_workspace(subject).await;
-    an_input_stays_what_it_is(subject).await;
+    inputs_are_not_changed(subject).await;
     values::all(subject).await;
 }
 
@@ -252,7 +252,7 @@ async fn outputs_are_collected(subject: &Subject) {
     );
 }
 
-async fn a_failed_command_tells_its_code_and_last_words(subject: &Subject) {
+async fn a_failed_command_reports_its_code_and_last_lines(subject: &Subject) {
     let runtime = (subject.reopen)();
     let spec = subject.spec(&*runtime, "fails", "echo first; echo last >&2; exit 3");
 
@@ -266,7 +266,7 @@ async fn a_failed_command_tells_its_code_and_last_words(subject: &Subject) {
     assert_eq!(found.log_tail, "first\nlast");
 }
 
-async fn a_failed_program_in_python_tells_its_exception(subject: &Subject) {
+async fn a_failed_python_program_reports_its_exception(subject: &Subject) {
     let runtime = (subject.reopen)();
     let script = "python3 -c 'assert 4 == 9, \"only 4 words, wanted 9\"'";
     let spec = subject.spec(&*runtime, "raises", script);
@@ -287,7 +287,7 @@ async fn a_failed_program_in_python_tells_its_exception(subject: &Subject) {
     );
 }
 
-async fn a_missing_program_is_named_with_the_way_out(subject: &Subject) {
+async fn a_missing_program_is_named_with_a_hint(subject: &Subject) {
     let runtime = (subject.reopen)();
     let mut spec = subject.spec(&*runtime, "missing", "");
     spec.argv = vec!["no-such-program".to_owned()];
@@ -295,7 +295,7 @@ async fn a_missing_program_is_named_with_the_way_out(subject: &Subject) {
     let found = failure(outcome(&*runtime, spec).await);
 
     assert_eq!(found.reason, FailureReason::StartFailed);
-    for word in subject.missing.into_iter().chain(["no-such-program"]) {
+    for word in subject.missing_hints.into_iter().chain(["no-such-program"]) {
         assert!(found.message.contains(word), "{}", found.message);
     }
 }
@@ -362,7 +362,7 @@ async fn logs_are_followed_and_kept(subject: &Subject) {
         follow: true,
     };
     let stream = runtime.logs(&key, request).await.expect("there is a log");
-    let followed: Vec<_> = tokio::time::timeout(SOON, stream.try_collect())
+    let followed: Vec<_> = tokio::time::timeout(TIMEOUT, stream.try_collect())
         .await
         .unwrap()
         .unwrap();
@@ -389,14 +389,14 @@ async fn content_is_brought_to_the_workspace(subject: &Subject) {
         .workspace(&subject.owner)
         .path
         .join(".artifacts/model");
-    let brings = |name: &str, uri: String| subject.brings(&*runtime, name, uri, &place);
+    let fetch = |name: &str, uri: String| subject.fetch_attempt(&*runtime, name, uri, &place);
 
-    let none = brings("brings nothing", format!("{uri}-none"));
+    let none = fetch("brings nothing", format!("{uri}-none"));
     let found = failure(outcome(&*runtime, none).await);
     assert_eq!(found.reason, FailureReason::Transfer);
     assert!(found.message.contains("does not exist"), "{found:?}");
     // Two of them at once, as in a loop.
-    let two = ["brings", "brings too"].map(|name| brings(name, uri.clone()));
+    let two = ["brings", "brings too"].map(|name| fetch(name, uri.clone()));
     for ended in futures::future::join_all(two.map(|spec| outcome(&*runtime, spec))).await {
         outputs(ended);
     }
@@ -410,7 +410,7 @@ async fn content_is_brought_to_the_workspace(subject: &Subject) {
 }
 
 /// Nothing that a command does to its input, as root or not, is seen by who reads it next.
-pub async fn an_input_stays_what_it_is(subject: &Subject) {
+pub async fn inputs_are_not_changed(subject: &Subject) {
     let runtime = (subject.reopen)();
     let script = "mkdir \"$MODEL\"; printf weights > \"$MODEL/file\"";
     let gives = subject.spec(&*runtime, "input", script);
@@ -420,9 +420,9 @@ pub async fn an_input_stays_what_it_is(subject: &Subject) {
     let script = "chmod -R 777 \"$INPUT\"; printf other > \"$INPUT/file\"; \
         printf more > \"$INPUT/more\"; rm -rf \"$INPUT\"; mv \"$INPUT\" \"$INPUT-moved\"; \
         printf done > \"$MODEL\"";
-    let scribbles = subject.reading(&*runtime, "scribbles", &artifact, script);
+    let scribbles = subject.attempt_with_input(&*runtime, "scribbles", &artifact, script);
     outputs(outcome(&*runtime, scribbles).await);
-    let reads = subject.reading(
+    let reads = subject.attempt_with_input(
         &*runtime,
         "reader",
         &artifact,

@@ -46,8 +46,9 @@ use ferroflow_launcher::{
 };
 use futures::StreamExt as _;
 
-use crate::fetch::{self, Links};
-use crate::folders::{self, Folders, LOOK, failed_now, of_io, read_outcome, unless_stopped};
+use crate::fetch::{self, LinkHandling};
+use crate::folders::{self, Folders, POLL_INTERVAL};
+use crate::folders::{failed_outcome, of_io, read_outcome, unless_stopped};
 use crate::preparations::Preparations;
 use crate::{
     Capabilities, Destinations, EntryPoints, Layout, LogRequest, LogStream, Notes, Runtime,
@@ -55,14 +56,14 @@ use crate::{
 };
 pub use config::DockerConfig;
 pub use engine::DockerError;
-use engine::{Engine, Refused, persist};
+use engine::{Engine, EngineRefusal, with_retries};
 use images::PullPolicy;
 pub use launcher::LauncherError;
 use user::User;
 use verdict::{Verdict, judge};
 
 /// How long a container that was made may stay unstarted before it is looked at again.
-const UNSTARTED: Duration = Duration::from_secs(5);
+const START_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Attempts as containers.
 pub struct DockerRuntime {
@@ -84,7 +85,7 @@ struct Containers {
     notes: Notes,
     slots: Slots,
     /// Held while an outcome is decided about.
-    concluding: Mutex<HashMap<AttemptKey, Weak<tokio::sync::Mutex<()>>>>,
+    outcome_locks: Mutex<HashMap<AttemptKey, Weak<tokio::sync::Mutex<()>>>>,
 }
 
 impl DockerRuntime {
@@ -119,7 +120,7 @@ impl DockerRuntime {
             stores,
             notes: Notes::default(),
             slots: Slots::default(),
-            concluding: Mutex::default(),
+            outcome_locks: Mutex::default(),
         };
         containers.sweep().await;
         Ok(Self {
@@ -132,12 +133,12 @@ impl DockerRuntime {
 impl Containers {
     /// Removes containers whose attempts are done or forgotten.
     async fn sweep(&self) {
-        let label = format!("{}={}", objects::DATA, self.config.data_dir.display());
+        let label = format!("{}={}", objects::DATA_LABEL, self.config.data_dir.display());
         // An engine that cannot list does not stop the start: what is left is swept at the next
         // one.
         for (name, key) in self.list(vec![label]).await.unwrap_or_default() {
             // A container without the labels of an attempt held an image for a copy
-            // (`models::Holder`), which ended with its server.
+            // (`models::TemporaryContainer`), which ended with its server.
             let files = key.map(|key| self.folders.files(&key));
             let needed = files.is_some_and(|files| {
                 files.dir().exists() && !files.read_outcome().is_ok_and(|outcome| outcome.is_some())
@@ -169,8 +170,8 @@ impl Containers {
 
     /// How the container stands; nothing when there is none.
     async fn state(&self, key: &AttemptKey) -> Result<Option<ContainerState>, RuntimeError> {
-        let name = objects::name(key);
-        match persist(key, || self.docker.inspect_container(&name, None)).await {
+        let name = objects::container_name(key);
+        match with_retries(key, || self.docker.inspect_container(&name, None)).await {
             Ok(found) => Ok(Some(found.state.unwrap_or_default())),
             Err(refused) if refused.is_missing() => Ok(None),
             Err(refused) => Err(of_engine(key, "look at its container")(refused)),
@@ -179,15 +180,15 @@ impl Containers {
 
     /// Starts a container that was made. One that ran is not started again.
     async fn start(&self, key: &AttemptKey, files: &AttemptFiles) -> Result<(), RuntimeError> {
-        let name = objects::name(key);
-        match persist(key, || self.docker.start_container(&name, None)).await {
+        let name = objects::container_name(key);
+        match with_retries(key, || self.docker.start_container(&name, None)).await {
             // 404, 409: it was stopped and removed meanwhile; there is an outcome, or soon will be.
             Ok(())
-            | Err(Refused {
+            | Err(EngineRefusal {
                 status: 404 | 409, ..
             }) => Ok(()),
             Err(refused) => {
-                let message = format!("its container cannot be started: {}", refused.said);
+                let message = format!("its container cannot be started: {}", refused.message);
                 let failure = Failure::new(FailureReason::StartFailed, message);
                 self.conclude(key, files, || failure).await.map(drop)
             }
@@ -195,25 +196,29 @@ impl Containers {
     }
 
     /// Waits until the container has ended or is gone; why, should there be no outcome.
-    async fn ended(&self, key: &AttemptKey, files: &AttemptFiles) -> Result<Failure, RuntimeError> {
-        let name = objects::name(key);
-        let mut seen = false;
+    async fn wait_for_end(
+        &self,
+        key: &AttemptKey,
+        files: &AttemptFiles,
+    ) -> Result<Failure, RuntimeError> {
+        let name = objects::container_name(key);
+        let mut waited = false;
         loop {
             let Some(state) = self.state(key).await? else {
                 let message = "its container was removed";
                 return Ok(Failure::new(FailureReason::Lost, message));
             };
             let spec = files.read_spec().map_err(of_io(key, "read its spec"))?;
-            let (condition, patience) = match judge(&state, spec.as_ref(), files.started()) {
+            let (condition, timeout) = match judge(&state, spec.as_ref(), files.started()) {
                 Verdict::Ended(failure) => return Ok(failure),
-                Verdict::Created if files.stop_asked() => {
+                Verdict::Created if files.stop_requested() => {
                     let message = "it was stopped before it began";
                     return Ok(Failure::new(FailureReason::Canceled, message));
                 }
                 // The engine counts a container that never started as not running, so its next exit
-                // is waited for. That one may be over already, or never come: hence the patience.
-                Verdict::Created => ("next-exit", UNSTARTED),
-                Verdict::AtWork => ("not-running", Duration::MAX),
+                // is waited for. That one may be over already, or never come: hence the timeout.
+                Verdict::Created => ("next-exit", START_TIMEOUT),
+                Verdict::Running => ("not-running", Duration::MAX),
             };
             let options = WaitContainerOptionsBuilder::new()
                 .condition(condition)
@@ -221,13 +226,13 @@ impl Containers {
             let mut answers = self.docker.wait_container(&name, Some(options));
             // The answer does not matter, nor whether the engine goes away: the container is looked
             // at again.
-            let _said = tokio::time::timeout(patience, answers.next()).await.is_ok();
-            if seen {
+            let _answered = tokio::time::timeout(timeout, answers.next()).await.is_ok();
+            if waited {
                 // The engine answered before, and the container has not ended: it is not asked in a
                 // tight loop.
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
-            seen = true;
+            waited = true;
         }
     }
 
@@ -239,24 +244,24 @@ impl Containers {
         why: impl FnOnce() -> Failure,
     ) -> Result<Outcome, RuntimeError> {
         // `begin`, a stop and several observers may conclude at once: the first outcome counts, and
-        // outputs are given once.
-        let lock = self.lock_of(key);
+        // outputs are uploaded once.
+        let lock = self.outcome_lock(key);
         let _held = lock.lock().await;
         let outcome = if let Some(outcome) = read_outcome(key, files)? {
             outcome
         } else {
-            let outcome = failed_now(blamed(files, why()));
+            let outcome = failed_outcome(final_failure(files, why()));
             files
                 .write_outcome(&outcome)
                 .map_err(of_io(key, "write its report"))?;
             outcome
         };
-        tokio::spawn(remove(self.docker.clone(), objects::name(key)));
-        self.give(key, files, outcome).await
+        tokio::spawn(remove(self.docker.clone(), objects::container_name(key)));
+        self.upload_outputs(key, files, outcome).await
     }
 
-    /// Takes outputs to other stores, once.
-    async fn give(
+    /// Uploads outputs to other stores, once.
+    async fn upload_outputs(
         &self,
         key: &AttemptKey,
         files: &AttemptFiles,
@@ -265,29 +270,29 @@ impl Containers {
         let Some(spec) = files.read_spec().map_err(of_io(key, "read its spec"))? else {
             return Ok(outcome);
         };
-        let given = files.dir().join("given");
-        if given.exists() {
+        let uploaded_mark = files.dir().join("given");
+        if uploaded_mark.exists() {
             return Ok(outcome);
         }
         let mut outcome = outcome;
         if let AttemptResult::Succeeded(outputs) = &mut outcome.result
-            && transfers::gives(&spec)
+            && transfers::has_remote_outputs(&spec)
         {
-            let given = transfers::give(&self.stores, &spec, files.dir(), outputs).await;
-            if let Err(failure) = given {
-                if failure.reason == FailureReason::StoreAway && !files.stop_asked() {
-                    // The outputs are here and stay here until they can be given.
-                    return Err(fetch::away(key, "keep its outputs", failure));
+            let result = transfers::upload_outputs(&self.stores, &spec, files.dir(), outputs).await;
+            if let Err(failure) = result {
+                if failure.reason == FailureReason::StoreAway && !files.stop_requested() {
+                    // The outputs are here and stay here until they can be uploaded.
+                    return Err(fetch::store_unavailable(key, "keep its outputs", failure));
                 }
-                outcome.result = AttemptResult::Failed(blamed(files, failure));
+                outcome.result = AttemptResult::Failed(final_failure(files, failure));
             }
             files
                 .write_outcome(&outcome)
                 .map_err(of_io(key, "write its report"))?;
         }
         // Last: a crash before this repeats the transfer, which writes the same objects again.
-        std::fs::write(&given, []).map_err(of_io(key, "note that its outputs are kept"))?;
-        transfers::forget(files.dir());
+        std::fs::write(&uploaded_mark, []).map_err(of_io(key, "note that its outputs are kept"))?;
+        transfers::remove_copies(files.dir());
         Ok(outcome)
     }
 
@@ -307,8 +312,8 @@ impl Containers {
             };
         }
         if spec.only_fetches() {
-            return match self.approved(spec) {
-                Ok(spec) => fetch::run(&self.stores, &spec, &files, Links::Kept).await,
+            return match self.checked_fetch(spec) {
+                Ok(spec) => fetch::run(&self.stores, &spec, &files, LinkHandling::Kept).await,
                 Err(failure) => self.conclude(&key, &files, || failure).await.map(drop),
             };
         }
@@ -316,36 +321,36 @@ impl Containers {
         match prepared.and_then(|prepared| prepared) {
             Ok(()) => self.start(&key, &files).await,
             Err(failure) => {
-                transfers::forget(files.dir());
+                transfers::remove_copies(files.dir());
                 self.conclude(&key, &files, || failure).await.map(drop)
             }
         }
     }
 
     /// How long a registry that does not answer is tried.
-    fn image_patience(&self) -> Duration {
+    fn image_pull_timeout(&self) -> Duration {
         Duration::from_secs(self.config.image_patience_s)
     }
 
     /// The lock under which the outcome of an attempt is decided about.
-    fn lock_of(&self, key: &AttemptKey) -> Arc<tokio::sync::Mutex<()>> {
-        let mut all = self
-            .concluding
+    fn outcome_lock(&self, key: &AttemptKey) -> Arc<tokio::sync::Mutex<()>> {
+        let mut locks = self
+            .outcome_locks
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        all.retain(|_, lock| lock.strong_count() > 0);
-        if let Some(lock) = all.get(key).and_then(Weak::upgrade) {
+        locks.retain(|_, lock| lock.strong_count() > 0);
+        if let Some(lock) = locks.get(key).and_then(Weak::upgrade) {
             return lock;
         }
         let lock = Arc::default();
-        all.insert(key.clone(), Arc::downgrade(&lock));
+        locks.insert(key.clone(), Arc::downgrade(&lock));
         lock
     }
 }
 
 /// What is said of an attempt without an outcome.
-fn blamed(files: &AttemptFiles, mut failure: Failure) -> Failure {
-    if files.stop_asked() && failure.reason != FailureReason::Canceled {
+fn final_failure(files: &AttemptFiles, mut failure: Failure) -> Failure {
+    if files.stop_requested() && failure.reason != FailureReason::Canceled {
         failure.reason = FailureReason::Canceled;
         "it was stopped".clone_into(&mut failure.message);
     }
@@ -363,18 +368,18 @@ async fn remove(docker: Docker, name: String) {
         return;
     };
     // 409: another removal is under way.
-    let gone = engine::answer(&error).is_some_and(|refused| matches!(refused.status, 404 | 409));
+    let gone = engine::refusal(&error).is_some_and(|refused| matches!(refused.status, 404 | 409));
     if !gone {
         tracing::warn!(name, %error, "a container is left until the next start");
     }
 }
 
-fn of_engine(key: &AttemptKey, what: &'static str) -> impl FnOnce(Refused) -> RuntimeError {
+fn of_engine(key: &AttemptKey, what: &'static str) -> impl FnOnce(EngineRefusal) -> RuntimeError {
     let key = key.clone();
     move |refused| RuntimeError::Io {
         key,
         what,
-        source: io::Error::other(refused.said),
+        source: io::Error::other(refused.message),
     }
 }
 
@@ -426,26 +431,27 @@ impl Runtime for DockerRuntime {
     }
 
     async fn observe(&self, key: &AttemptKey) -> Result<Outcome, RuntimeError> {
-        let files = self.containers.folders.known(key)?;
+        let files = self.containers.folders.existing(key)?;
         self.preparations.wait(key).await?;
         let spec = files.read_spec().map_err(of_io(key, "read its spec"))?;
         let failure = match read_outcome(key, &files)? {
             // `conclude` reads the outcome again; this counts only if it is gone by then.
             Some(_) => Failure::new(FailureReason::Lost, "its report vanished"),
             None if spec.is_some_and(|spec| spec.only_fetches()) => {
-                fetch::ended(key, &files).await?;
+                fetch::wait_until_unlocked(key, &files).await?;
                 Failure::new(
                     FailureReason::Lost,
                     "the server ended while it brought content",
                 )
             }
-            None => self.containers.ended(key, &files).await?,
+            None => self.containers.wait_for_end(key, &files).await?,
         };
         self.containers.conclude(key, &files, || failure).await
     }
 
     async fn logs(&self, key: &AttemptKey, request: LogRequest) -> Result<LogStream, RuntimeError> {
-        Ok(folders::log(self.containers.folders.known(key)?, request))
+        let files = self.containers.folders.existing(key)?;
+        Ok(folders::log(files, request))
     }
 
     async fn stop(&self, key: &AttemptKey) -> Result<(), RuntimeError> {
@@ -455,12 +461,12 @@ impl Runtime for DockerRuntime {
         }
         // Before the container is told: whoever concludes meanwhile must see a cancellation, not a
         // loss.
-        files.ask_stop().map_err(of_io(key, "ask it to stop"))?;
-        let name = objects::name(key);
+        files.request_stop().map_err(of_io(key, "ask it to stop"))?;
+        let name = objects::container_name(key);
         let options = StopContainerOptionsBuilder::new()
-            .t(objects::STOP_S)
+            .t(objects::STOP_TIMEOUT_S)
             .build();
-        match persist(key, || {
+        match with_retries(key, || {
             self.containers
                 .docker
                 .stop_container(&name, Some(options.clone()))
@@ -469,7 +475,7 @@ impl Runtime for DockerRuntime {
         {
             // 304: it has ended already. 404: it was never made, or is removed.
             Ok(())
-            | Err(Refused {
+            | Err(EngineRefusal {
                 status: 304 | 404, ..
             }) => Ok(()),
             Err(refused) => Err(of_engine(key, "stop its container")(refused)),

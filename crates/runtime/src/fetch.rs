@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ferroflow_artifacts::stores::Stores;
 use ferroflow_artifacts::transfer::{self, TransferError};
-use ferroflow_artifacts::{digest, place};
+use ferroflow_artifacts::{digest, safe_fs};
 use ferroflow_launcher::{
     AttemptFiles, AttemptKey, AttemptResult, AttemptSpec, Failure, FailureReason, Outcome, Outputs,
-    no_space,
+    is_storage_full,
 };
 use ferroflow_types::error::chain;
 use ferroflow_types::time::{Clock as _, SystemClock};
@@ -25,7 +25,7 @@ use crate::folders::{of_io, unless_stopped};
 
 /// How content of this machine is copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Links {
+pub(crate) enum LinkHandling {
     /// What they lead to: commands may read what the server may read.
     Followed,
     /// As links, with none on the way: commands may not. URIs of this machine have none.
@@ -41,7 +41,7 @@ pub(crate) async fn run(
     stores: &Stores,
     spec: &AttemptSpec,
     files: &AttemptFiles,
-    links: Links,
+    links: LinkHandling,
 ) -> Result<(), RuntimeError> {
     let key = spec.key.clone();
     std::fs::create_dir_all(files.dir()).map_err(of_io(&key, "make its folder"))?;
@@ -57,12 +57,12 @@ pub(crate) async fn run(
         .write_spec(spec)
         .map_err(of_io(&key, "write its spec"))?;
     let started_at = SystemClock.now();
-    let brought = unless_stopped(files, bring(stores, spec, files, links, &lock)).await;
-    let result = match brought.and_then(|brought| brought) {
+    let fetched = unless_stopped(files, fetch_inputs(stores, spec, files, links, &lock)).await;
+    let result = match fetched.and_then(|fetched| fetched) {
         Ok(()) => AttemptResult::Succeeded(Outputs::default()),
         Err(failure) if failure.reason == FailureReason::StoreAway => {
             // Without an outcome the attempt is not over: the next `ensure` fetches again.
-            return Err(away(&key, "bring its inputs", failure));
+            return Err(store_unavailable(&key, "bring its inputs", failure));
         }
         Err(failure) => AttemptResult::Failed(failure),
     };
@@ -78,7 +78,10 @@ pub(crate) async fn run(
 
 /// Returns when nobody brings content for the attempt.
 #[cfg(feature = "docker")]
-pub(crate) async fn ended(key: &AttemptKey, files: &AttemptFiles) -> Result<(), RuntimeError> {
+pub(crate) async fn wait_until_unlocked(
+    key: &AttemptKey,
+    files: &AttemptFiles,
+) -> Result<(), RuntimeError> {
     let files = files.clone();
     tokio::task::spawn_blocking(move || files.wait_unlocked())
         .await
@@ -87,11 +90,11 @@ pub(crate) async fn ended(key: &AttemptKey, files: &AttemptFiles) -> Result<(), 
         .map_err(of_io(key, "wait for its content"))
 }
 
-async fn bring(
+async fn fetch_inputs(
     stores: &Stores,
     spec: &AttemptSpec,
     files: &AttemptFiles,
-    links: Links,
+    links: LinkHandling,
     lock: &Arc<File>,
 ) -> Result<(), Failure> {
     let Some(folder) = &spec.fetch_into else {
@@ -102,7 +105,7 @@ async fn bring(
         let uri = &input.uri;
         let of_io = |error: io::Error| {
             let path = input.path.clone();
-            failed(
+            transfer_failure(
                 &format!("bring {uri}"),
                 &TransferError::File {
                     path,
@@ -112,45 +115,52 @@ async fn bring(
         };
         std::fs::create_dir_all(folder).map_err(of_io)?;
         transfer::discard(&staged).map_err(of_io)?;
-        let there = match digest::local(uri) {
+        let exists = match digest::local_path(uri) {
             Some(from) => copy(from, staged.clone(), links, Arc::clone(lock))
                 .await
                 .map_err(of_io)?,
             None => transfer::fetch(stores, uri, &staged, input.digest.as_deref())
                 .await
-                .map_err(|error| failed(&format!("fetch {uri}"), &error))?,
+                .map_err(|error| transfer_failure(&format!("fetch {uri}"), &error))?,
         };
-        if !there {
-            return Err(input.is_missing());
+        if !exists {
+            return Err(input.missing_failure());
         }
-        // A path that is not in the folder stays absolute, and `place` refuses it.
+        // A path that is not in the folder stays absolute, and `move_into` refuses it.
         let inner = input.path.strip_prefix(folder).unwrap_or(&input.path);
-        place::place(&staged, folder, inner).map_err(of_io)?;
+        safe_fs::move_into(&staged, folder, inner).map_err(of_io)?;
     }
     Ok(())
 }
 
-/// Ends what is copied when nobody waits for it any more.
-struct EndsWithMe(Arc<AtomicBool>);
+/// Cancels a copy when nobody waits for it any more.
+struct CancelOnDrop(Arc<AtomicBool>);
 
-impl Drop for EndsWithMe {
+impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
 /// Copies content of this machine; the attempt is locked until that has ended.
-async fn copy(from: PathBuf, to: PathBuf, links: Links, lock: Arc<File>) -> io::Result<bool> {
-    let ended = Arc::new(AtomicBool::new(false));
-    let _ends = EndsWithMe(Arc::clone(&ended));
+async fn copy(
+    from: PathBuf,
+    to: PathBuf,
+    links: LinkHandling,
+    lock: Arc<File>,
+) -> io::Result<bool> {
+    let canceled = Arc::new(AtomicBool::new(false));
+    let _cancel = CancelOnDrop(Arc::clone(&canceled));
     let work = move || {
         let _lock = lock;
         if from.symlink_metadata().is_err() {
             return Ok(false);
         }
         match links {
-            Links::Followed => digest::copy(&from, &to),
-            Links::Kept => place::copy_as_it_is(&from, &to, &|| !ended.load(Ordering::Relaxed)),
+            LinkHandling::Followed => digest::copy(&from, &to),
+            LinkHandling::Kept => {
+                safe_fs::copy_keeping_links(&from, &to, &|| !canceled.load(Ordering::Relaxed))
+            }
         }?;
         Ok(true)
     };
@@ -160,8 +170,8 @@ async fn copy(from: PathBuf, to: PathBuf, links: Links, lock: Arc<File>) -> io::
 }
 
 /// What a transfer that did not work means for the attempt.
-pub(crate) fn failed(what: &str, error: &TransferError) -> Failure {
-    let full = matches!(error, TransferError::File { source, .. } if no_space(source));
+pub(crate) fn transfer_failure(what: &str, error: &TransferError) -> Failure {
+    let full = matches!(error, TransferError::File { source, .. } if is_storage_full(source));
     let reason = match (error.is_away(), full) {
         (true, _) => FailureReason::StoreAway,
         (false, true) => FailureReason::NoSpace,
@@ -171,8 +181,12 @@ pub(crate) fn failed(what: &str, error: &TransferError) -> Failure {
 }
 
 /// What a store that is away means when asking again is enough.
-pub(crate) fn away(key: &AttemptKey, what: &'static str, failure: Failure) -> RuntimeError {
-    RuntimeError::Away {
+pub(crate) fn store_unavailable(
+    key: &AttemptKey,
+    what: &'static str,
+    failure: Failure,
+) -> RuntimeError {
+    RuntimeError::Unavailable {
         key: key.clone(),
         what,
         source: io::Error::other(failure.message),

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ferroflow_launcher::{
-    AttemptFiles, AttemptKey, AttemptResult, Failure, FailureReason, Outcome, OwnerKey, open_own,
+    AttemptFiles, AttemptKey, AttemptResult, Failure, FailureReason, Outcome, OwnerKey,
+    open_no_follow,
 };
 use ferroflow_types::time::{Clock as _, SystemClock};
 use futures::StreamExt as _;
@@ -16,7 +17,7 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use crate::{Layout, LogRequest, LogStream, RuntimeError};
 
 /// How often a log is looked at while somebody follows it, and a stopping command while it stops.
-pub(crate) const LOOK: Duration = Duration::from_millis(50);
+pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Bytes of a log that are handed on at once.
 const CHUNK: usize = 64 * 1024;
@@ -38,7 +39,7 @@ impl Folders {
     }
 
     /// The files of an attempt that was asked for before.
-    pub(crate) fn known(&self, key: &AttemptKey) -> Result<AttemptFiles, RuntimeError> {
+    pub(crate) fn existing(&self, key: &AttemptKey) -> Result<AttemptFiles, RuntimeError> {
         let files = self.files(key);
         if files.dir().exists() {
             Ok(files)
@@ -90,12 +91,12 @@ pub(crate) fn read_outcome(
 }
 
 /// The outcome of an attempt whose command never ran, or ended unseen.
-pub(crate) fn fail(files: &AttemptFiles, failure: Failure) -> io::Result<()> {
-    files.write_outcome(&failed_now(failure))
+pub(crate) fn write_failure(files: &AttemptFiles, failure: Failure) -> io::Result<()> {
+    files.write_outcome(&failed_outcome(failure))
 }
 
 /// A failure as an outcome of this moment.
-pub(crate) fn failed_now(failure: Failure) -> Outcome {
+pub(crate) fn failed_outcome(failure: Failure) -> Outcome {
     let now = SystemClock.now();
     Outcome {
         started_at: now,
@@ -111,8 +112,8 @@ pub(crate) async fn unless_stopped<T>(
 ) -> Result<T, Failure> {
     // Looked for and not signalled: the server that is asked to stop may be another process.
     let stopped = async {
-        while !files.stop_asked() {
-            tokio::time::sleep(LOOK * 4).await;
+        while !files.stop_requested() {
+            tokio::time::sleep(POLL_INTERVAL * 4).await;
         }
     };
     tokio::select! {
@@ -132,7 +133,7 @@ pub(crate) fn of_io(
 }
 
 /// A log that is being read.
-struct Following {
+struct LogReader {
     files: AttemptFiles,
     file: Option<fs::File>,
     offset: u64,
@@ -143,7 +144,7 @@ struct Following {
 /// What the command printed, and with `follow` what it prints until its end.
 pub(crate) fn log(files: AttemptFiles, request: LogRequest) -> LogStream {
     let LogRequest { offset, follow } = request;
-    let state = Following {
+    let state = LogReader {
         files,
         file: None,
         offset,
@@ -156,7 +157,7 @@ pub(crate) fn log(files: AttemptFiles, request: LogRequest) -> LogStream {
     .boxed()
 }
 
-impl Following {
+impl LogReader {
     async fn next(&mut self) -> io::Result<Option<Bytes>> {
         loop {
             if let Some(bytes) = self.read().await? {
@@ -169,7 +170,7 @@ impl Following {
             // end.
             self.ended = self.files.read_outcome()?.is_some() || self.launcher_vanished()?;
             if !self.ended {
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         }
     }
@@ -195,7 +196,7 @@ impl Following {
 }
 
 async fn open(path: &Path, offset: u64) -> io::Result<Option<fs::File>> {
-    match open_own(path).map(fs::File::from_std) {
+    match open_no_follow(path).map(fs::File::from_std) {
         Ok(mut file) => {
             file.seek(SeekFrom::Start(offset)).await?;
             Ok(Some(file))

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// The image that runs where `image` was asked for; `"*"` stands for all that have no entry.
-pub(crate) fn chosen(images: &BTreeMap<String, String>, image: &str) -> String {
+pub(crate) fn resolve(images: &BTreeMap<String, String>, image: &str) -> String {
     images
         .get(image)
         .or_else(|| images.get("*"))

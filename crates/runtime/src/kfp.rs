@@ -6,20 +6,20 @@
 
 use ferroflow_python_env::PipInstall;
 
-use crate::python::{INSTALLER, Python, env, is_shell, program, text};
+use crate::python::{INSTALLER_ARGS, PythonRequirement, arg, env_spec, is_shell, program};
 
 /// What a component needs; nothing for a command that is none.
-pub(crate) fn recognise(argv: &[String]) -> Option<Python> {
+pub(crate) fn recognise(argv: &[String]) -> Option<PythonRequirement> {
     if is_shell(argv)
-        && text(argv, 1) == "-c"
-        && is_executor(argv.get(INSTALLER..).unwrap_or_default())
+        && arg(argv, 1) == "-c"
+        && is_executor(argv.get(INSTALLER_ARGS..).unwrap_or_default())
     {
-        return Some(match pip_installs(text(argv, 2)) {
-            Some(steps) => Python::Shared {
-                spec: env(steps),
-                start: INSTALLER,
+        return Some(match pip_installs(arg(argv, 2)) {
+            Some(steps) => PythonRequirement::Shared {
+                spec: env_spec(steps),
+                start: INSTALLER_ARGS,
             },
-            None => Python::Private,
+            None => PythonRequirement::Private,
         });
     }
     if !is_executor(argv) && !is_module_executor(argv) {
@@ -32,8 +32,8 @@ pub(crate) fn recognise(argv: &[String]) -> Option<Python> {
         no_deps: true,
         ..PipInstall::default()
     };
-    Some(Python::Shared {
-        spec: env(vec![kfp]),
+    Some(PythonRequirement::Shared {
+        spec: env_spec(vec![kfp]),
         start: 0,
     })
 }
@@ -88,21 +88,21 @@ const IGNORED: [&str; 12] = [
 
 fn pip_install(arguments: &str) -> Option<PipInstall> {
     let mut step = PipInstall::default();
-    let words = shlex::split(arguments)?;
+    let args = shlex::split(arguments)?;
     // The shell replaces these before pip sees them, so what is installed cannot be read here.
-    if words.iter().any(|word| word.contains(['$', '`'])) {
+    if args.iter().any(|arg| arg.contains(['$', '`'])) {
         return None;
     }
-    let mut words = words.into_iter();
-    while let Some(word) = words.next() {
+    let mut args = args.into_iter();
+    while let Some(arg) = args.next() {
         // Only of options: a requirement has a `=` as well (`kfp==2.0`).
-        let (option, value) = match word.split_once('=') {
+        let (option, value) = match arg.split_once('=') {
             Some((option, value)) if option.starts_with("--") => (option, Some(value.to_owned())),
-            _ => (word.as_str(), None),
+            _ => (arg.as_str(), None),
         };
-        let mut value = || value.clone().or_else(|| words.next());
+        let mut value = || value.clone().or_else(|| args.next());
         match option {
-            _ if IGNORED.contains(&word.as_str()) => {}
+            _ if IGNORED.contains(&arg.as_str()) => {}
             "--no-deps" => step.no_deps = true,
             "--no-index" => step.no_index = true,
             "--pre" => step.pre = true,
@@ -113,7 +113,7 @@ fn pip_install(arguments: &str) -> Option<PipInstall> {
             // It may change what is installed: the command runs pip itself, in an environment of
             // its own.
             option if option.starts_with('-') => return None,
-            _ => step.packages.push(word),
+            _ => step.packages.push(arg),
         }
     }
     Some(step)
@@ -138,7 +138,7 @@ mod tests {
             python3 -m pip install --quiet 'kfp==2.17.0' '--no-deps' \
             'typing-extensions>=3.7.4,<5; python_version<\"3.9\"' && \"$0\" \"$@\"\n";
 
-        let Some(Python::Shared { spec, start }) = recognise(&component(script)) else {
+        let Some(PythonRequirement::Shared { spec, start }) = recognise(&component(script)) else {
             panic!("not recognised")
         };
 
@@ -157,7 +157,7 @@ mod tests {
         ] {
             let script = format!("python3 -m pip install {options} && \"$0\" \"$@\"");
             let found = recognise(&component(&script));
-            assert_eq!(found, Some(Python::Private), "{options}");
+            assert_eq!(found, Some(PythonRequirement::Private), "{options}");
         }
     }
 
@@ -166,7 +166,7 @@ mod tests {
         let script = "python3 -m pip install --no-cache-dir --pre --index-url=https://a/simple?x=1 \
             -f /wheels --trusted-host=host:81 'six==1.16' && \"$0\" \"$@\"";
 
-        let Some(Python::Shared { spec, .. }) = recognise(&component(script)) else {
+        let Some(PythonRequirement::Shared { spec, .. }) = recognise(&component(script)) else {
             panic!("not recognised")
         };
 
@@ -180,12 +180,12 @@ mod tests {
 
     #[test]
     fn other_commands_are_no_components() {
-        for words in [
+        for args in [
             &["python3", "train.py"][..],
             &["sh", "-c", "pip install x"],
             &[],
         ] {
-            let argv: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
+            let argv: Vec<_> = args.iter().map(|arg| (*arg).to_owned()).collect();
             assert_eq!(recognise(&argv), None, "{argv:?}");
         }
     }

@@ -15,11 +15,11 @@ mod claims;
 mod config;
 mod ending;
 mod index;
-mod keeper;
 mod launchers;
 mod logs;
 mod objects;
 mod platform;
+mod reconciler;
 #[cfg(test)]
 mod tests;
 mod verdict;
@@ -48,10 +48,10 @@ use crate::{
 };
 pub use config::{KubernetesConfig, WarmConfig};
 use index::PodIndex;
-use keeper::Keeper;
-use launchers::Endpoint;
+use launchers::LauncherEndpoint;
+use reconciler::PodReconciler;
 use tokio_util::task::AbortOnDropHandle;
-use warm::{Class, WarmPool};
+use warm::{PodClass, WarmPool};
 
 /// The waits between tries of the API server, the last one repeated.
 const RETRY_WAITS: [Duration; 5] = [
@@ -72,9 +72,9 @@ pub struct KubernetesRuntime {
     notes: Notes,
     slots: Slots,
     /// Where launchers call, if they can.
-    endpoint: Option<Endpoint>,
+    endpoint: Option<LauncherEndpoint>,
     /// What works for the runtime; it ends with it.
-    _helpers: Vec<AbortOnDropHandle<()>>,
+    _background_tasks: Vec<AbortOnDropHandle<()>>,
 }
 
 /// Why there is no runtime over a cluster.
@@ -90,14 +90,14 @@ pub enum OpenError {
     #[error(
         "kubernetes.warm.size is {0}, and warm pods ask for their steps: give kubernetes.report_listen"
     )]
-    Deaf(usize),
+    NoReportListener(usize),
 }
 
-/// What came of asking the API server.
-enum Asked {
-    Done,
-    /// It will never be taken.
-    Refused(String),
+/// How the API server decided about a request.
+enum ApiResult {
+    Accepted,
+    /// It will never be taken: why.
+    Rejected(String),
 }
 
 impl KubernetesRuntime {
@@ -114,25 +114,25 @@ impl KubernetesRuntime {
         let index = Arc::new(PodIndex::start(pods.clone()));
         let listen = config.report_listen.clone();
         let of_listen = |error| OpenError::Listen(listen.clone().unwrap_or_default(), error);
-        let mut helpers = Vec::new();
+        let mut background_tasks = Vec::new();
         let warm = Arc::new(WarmPool::new(config.warm, pool_name().map_err(of_listen)?));
         let endpoint = if let Some(listen) = &listen {
             let (endpoint, listener) =
-                Endpoint::open(listen, config.report_url.as_deref()).map_err(of_listen)?;
+                LauncherEndpoint::open(listen, config.report_url.as_deref()).map_err(of_listen)?;
             let serving = launchers::serve(
                 endpoint.clone(),
                 listener,
                 Arc::clone(&index),
                 Arc::clone(&warm),
             );
-            helpers.push(serving.map_err(of_listen)?);
+            background_tasks.push(serving.map_err(of_listen)?);
             Some(endpoint)
-        } else if warm.is_on() {
-            return Err(OpenError::Deaf(config.warm.size));
+        } else if warm.is_enabled() {
+            return Err(OpenError::NoReportListener(config.warm.size));
         } else {
             None
         };
-        let keeper = Keeper {
+        let reconciler = PodReconciler {
             pool: Arc::clone(&warm),
             index: Arc::clone(&index),
             pods,
@@ -140,7 +140,7 @@ impl KubernetesRuntime {
             stores: stores.clone(),
             endpoint: endpoint.clone(),
         };
-        helpers.push(keeper.start());
+        background_tasks.push(reconciler.start());
         Ok(Self {
             client,
             config,
@@ -150,7 +150,7 @@ impl KubernetesRuntime {
             notes: Notes::default(),
             slots: Slots::default(),
             endpoint,
-            _helpers: helpers,
+            _background_tasks: background_tasks,
         })
     }
 
@@ -176,7 +176,7 @@ impl KubernetesRuntime {
     }
 
     /// Asks until there is an answer that lasts; what is in the way now may not be later.
-    async fn persist<F, T>(&self, key: &AttemptKey, ask: impl Fn() -> F + Send) -> Asked
+    async fn with_retries<F, T>(&self, key: &AttemptKey, ask: impl Fn() -> F + Send) -> ApiResult
     where
         F: Future<Output = Result<T, kube::Error>> + Send,
     {
@@ -185,15 +185,15 @@ impl KubernetesRuntime {
         loop {
             let error = match ask().await {
                 Ok(_) => {
-                    self.notes.say(key, None);
-                    return Asked::Done;
+                    self.notes.set(key, None);
+                    return ApiResult::Accepted;
                 }
                 Err(kube::Error::Api(status)) if is_final(&status) => {
-                    return Asked::Refused(status.message.clone());
+                    return ApiResult::Rejected(status.message.clone());
                 }
                 Err(error) => error,
             };
-            self.notes.say(key, Some(&refused_for_now(&error)));
+            self.notes.set(key, Some(&retry_note(&error)));
             wait = waits.next().unwrap_or(wait);
             tracing::warn!(%key, %error, wait_s = wait.as_secs_f64(), "the cluster does not take it now, trying again");
             tokio::time::sleep(wait).await;
@@ -201,7 +201,7 @@ impl KubernetesRuntime {
     }
 
     /// Gives the attempt to a pod that waits; whether there was one, now or before a crash.
-    async fn start_warm(
+    async fn assign_warm_pod(
         &self,
         spec: &AttemptSpec,
         is_new: bool,
@@ -213,11 +213,11 @@ impl KubernetesRuntime {
             let assigned = remote.assigned_pod().await.map_err(of_remote(&key))?;
             return Ok(assigned.is_some());
         }
-        let Some(class) = Class::of(spec).filter(|_| self.warm.is_on()) else {
+        let Some(class) = PodClass::of(spec).filter(|_| self.warm.is_enabled()) else {
             return Ok(false);
         };
-        let given = self.warm.give(&class, key.clone(), remote).await;
-        let Some(name) = given.map_err(of_remote(&key))? else {
+        let assigned = self.warm.assign(&class, key.clone(), remote).await;
+        let Some(name) = assigned.map_err(of_remote(&key))? else {
             return Ok(false);
         };
         let patch = Patch::Merge(objects::assignment(spec));
@@ -225,7 +225,7 @@ impl KubernetesRuntime {
             .pods(&key.owner)
             .patch(&name, &PatchParams::default(), &patch)
             .await;
-        // The attempt does not need the labels, as the store names its pod. By them, the keeper,
+        // The attempt does not need the labels, as the store names its pod. By them, the reconciler,
         // `delete` and people find the pod.
         if let Err(error) = labelled {
             tracing::warn!(name, %key, %error, "a warm pod is not labelled with its attempt");
@@ -240,50 +240,53 @@ impl KubernetesRuntime {
     ) -> Result<(), RuntimeError> {
         let key = spec.key.clone();
         let name = objects::pod_name(&key);
-        let home = self.endpoint.as_ref().map(|endpoint| endpoint.home(&name));
-        let pod = match objects::pod(spec, &self.config, home) {
+        let runtime_endpoint = self
+            .endpoint
+            .as_ref()
+            .map(|endpoint| endpoint.for_pod(&name));
+        let pod = match objects::pod(spec, &self.config, runtime_endpoint) {
             Ok(pod) => pod,
             Err(problem) => {
                 let failure = Failure::new(FailureReason::StartFailed, problem);
-                return fail(remote, &key, failure).await.map(drop);
+                return write_failure(remote, &key, failure).await.map(drop);
             }
         };
         if objects::uses_workspace(spec)
             && let Err(problem) = self.ensure_workspace(spec).await
         {
             let failure = Failure::new(FailureReason::StartFailed, problem);
-            return fail(remote, &key, failure).await.map(drop);
+            return write_failure(remote, &key, failure).await.map(drop);
         }
         let parameters = PatchParams::apply(objects::MANAGER).force();
         let (pods, change) = (self.pods(&key.owner), Patch::Apply(&pod));
-        let asked = self
-            .persist(&key, || async {
+        let result = self
+            .with_retries(&key, || async {
                 // A pod cannot be changed. One that is there is this attempt's, at worst made with
                 // other settings: an upgrade between two tries.
                 match pods.get_opt(&name).await? {
-                    Some(there) => Ok(there),
+                    Some(existing) => Ok(existing),
                     None => pods.patch(&name, &parameters, &change).await,
                 }
             })
             .await;
-        match asked {
-            Asked::Done => Ok(()),
-            Asked::Refused(said) => {
-                let way_out = if said.contains("violates PodSecurity") {
+        match result {
+            ApiResult::Accepted => Ok(()),
+            ApiResult::Rejected(reason) => {
+                let hint = if reason.contains("violates PodSecurity") {
                     ". Tasks need a namespace of the level baseline (kubernetes.namespace)"
                 } else {
                     ""
                 };
-                let message = format!("the cluster refuses its pod: {said}{way_out}");
+                let message = format!("the cluster refuses its pod: {reason}{hint}");
                 let failure = Failure::new(FailureReason::StartFailed, message);
-                fail(remote, &key, failure).await.map(drop)
+                write_failure(remote, &key, failure).await.map(drop)
             }
         }
     }
 }
 
 /// Why the cluster does not take something now, for the one who waits for it.
-fn refused_for_now(error: &kube::Error) -> String {
+fn retry_note(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) if is_quota(status) => {
             format!(
@@ -309,7 +312,7 @@ fn is_final(status: &kube::core::Status) -> bool {
 }
 
 /// What a deletion said; that it is not there is what was wanted.
-fn gone<T>(deleted: Result<T, kube::Error>) -> Result<(), kube::Error> {
+fn ignore_not_found<T>(deleted: Result<T, kube::Error>) -> Result<(), kube::Error> {
     match deleted {
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         deleted => deleted.map(drop),
@@ -326,10 +329,10 @@ fn pool_name() -> io::Result<String> {
 fn of_remote(key: &AttemptKey) -> impl FnOnce(RemoteError) -> RuntimeError {
     let key = key.clone();
     move |error| {
-        let (what, away) = ("reach its files in the store", error.is_away());
+        let (what, unavailable) = ("reach its files in the store", error.is_away());
         let source = io::Error::other(error);
-        if away {
-            RuntimeError::Away { key, what, source }
+        if unavailable {
+            RuntimeError::Unavailable { key, what, source }
         } else {
             RuntimeError::Io { key, what, source }
         }
@@ -337,7 +340,7 @@ fn of_remote(key: &AttemptKey) -> impl FnOnce(RemoteError) -> RuntimeError {
 }
 
 /// Writes the outcome of an attempt that has none of its launcher; the one that counts.
-async fn fail(
+async fn write_failure(
     remote: &RemoteFiles,
     key: &AttemptKey,
     failure: Failure,
@@ -391,9 +394,9 @@ impl Runtime for KubernetesRuntime {
         // A spec of a former release has no namespace in its key, and notes are found by the key.
         spec.key = key;
         if let Some(operation) = spec.operation() {
-            return self.operate(&spec, operation, &remote).await;
+            return self.run_operation(&spec, operation, &remote).await;
         }
-        if self.start_warm(&spec, is_new, &remote).await? {
+        if self.assign_warm_pod(&spec, is_new, &remote).await? {
             return Ok(());
         }
         self.start_pod(&spec, &remote).await
@@ -414,10 +417,10 @@ impl Runtime for KubernetesRuntime {
             self.collect_garbage(key, &name).await;
             return Ok(outcome);
         }
-        if !remote.is_known().await.map_err(of_remote(key))? {
+        if !remote.has_spec().await.map_err(of_remote(key))? {
             return Err(RuntimeError::Unknown(key.clone()));
         }
-        let failure = self.pod_ended(key, &name).await;
+        let failure = self.wait_for_pod_end(key, &name).await;
         let outcome = match remote.read_outcome().await.map_err(of_remote(key))? {
             Some(outcome) => outcome,
             None => self.outcome_for(key, &name, &remote, failure).await?,
@@ -430,9 +433,9 @@ impl Runtime for KubernetesRuntime {
         let remote = self.remote(key)?;
         let done = remote.read_outcome().await.map_err(of_remote(key))?;
         let log = match done {
-            Some(_) => self.kept(&remote, request.offset).await,
+            Some(_) => self.stored_log(&remote, request.offset).await,
             None => {
-                self.live(key, &self.pod_of(key, &remote).await?, request)
+                self.live_log(key, &self.pod_of(key, &remote).await?, request)
                     .await
             }
         };
@@ -447,20 +450,20 @@ impl Runtime for KubernetesRuntime {
         let remote = self.remote(key)?;
         // First: a launcher whose pod has to end looks for this mark. With it the launcher reports a
         // cancellation, without it an eviction.
-        remote.ask_stop().await.map_err(of_remote(key))?;
+        remote.request_stop().await.map_err(of_remote(key))?;
         let name = self.pod_of(key, &remote).await?;
         let pods = self.pods(&key.owner);
-        let asked = self
-            .persist(key, || async {
+        let result = self
+            .with_retries(key, || async {
                 let parameters = DeleteParams::default();
-                gone(pods.delete(&name, &parameters).await)
+                ignore_not_found(pods.delete(&name, &parameters).await)
             })
             .await;
-        if let Asked::Refused(said) = asked {
+        if let ApiResult::Rejected(reason) = result {
             return Err(RuntimeError::Io {
                 key: key.clone(),
                 what: "delete its pod",
-                source: io::Error::other(said),
+                source: io::Error::other(reason),
             });
         }
         Ok(())

@@ -12,7 +12,7 @@ pub(crate) struct Labels {
     /// Those of attempts of pipelines.
     pub(crate) pipelines: Names,
     /// Those of all other attempts, which have the next two as well.
-    pub(crate) others: Names,
+    pub(crate) other_domains: Names,
     pub(crate) domain: &'static str,
     pub(crate) namespace: &'static str,
 }
@@ -32,13 +32,13 @@ impl Labels {
         if *domain == Domain::PIPELINES {
             &self.pipelines
         } else {
-            &self.others
+            &self.other_domains
         }
     }
 
     /// Whether a label is one of those that keys are read from.
-    pub(crate) fn has(&self, label: &str) -> bool {
-        let names = [&self.pipelines, &self.others];
+    pub(crate) fn is_key_label(&self, label: &str) -> bool {
+        let names = [&self.pipelines, &self.other_domains];
         let mut of_keys = names
             .into_iter()
             .flat_map(|names| [names.owner, names.item, names.attempt]);
@@ -119,7 +119,7 @@ mod tests {
             attempt: "attempt",
             name: "task-name",
         },
-        others: Names {
+        other_domains: Names {
             owner: "owner",
             item: "item",
             attempt: "attempt",

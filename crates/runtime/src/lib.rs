@@ -46,7 +46,7 @@ pub use docker::{DockerConfig, DockerError, DockerRuntime};
 #[cfg(feature = "kubernetes")]
 pub use kubernetes::{KubernetesConfig, KubernetesRuntime};
 pub use notes::Notes;
-pub use process::{Inputs, ProcessConfig, ProcessRuntime};
+pub use process::{InputAccess, ProcessConfig, ProcessRuntime};
 pub use slots::{Slot, Slots};
 
 /// Where an attempt finds things; a function of the key.
@@ -76,7 +76,7 @@ pub enum RuntimeError {
     },
     /// What knows of the attempt cannot be asked now; the attempt goes on, and asking again helps.
     #[error("attempt {key}: cannot {what} now")]
-    Away {
+    Unavailable {
         /// The attempt.
         key: AttemptKey,
         /// What was tried.
@@ -119,7 +119,7 @@ pub trait Runtime: Send + Sync {
     fn slots(&self) -> &Slots;
 
     /// What interprets a command, where its image does not bring that: kind, version and platform.
-    /// Placeholders in the words need not be resolved.
+    /// Placeholders in the arguments need not be resolved.
     async fn interpreter(&self, _image: &str, _argv: &[String]) -> Option<String> {
         None
     }

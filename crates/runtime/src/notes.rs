@@ -8,34 +8,34 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ferroflow_launcher::AttemptKey;
 use tokio::sync::watch;
 
-type Listeners = HashMap<AttemptKey, watch::Sender<Option<String>>>;
+type Subscribers = HashMap<AttemptKey, watch::Sender<Option<String>>>;
 
 /// The notes of a runtime's attempts; clones are the same.
 #[derive(Debug, Clone, Default)]
-pub struct Notes(Arc<Mutex<Listeners>>);
+pub struct Notes(Arc<Mutex<Subscribers>>);
 
 impl Notes {
-    /// Says why an attempt waits; `None` when it waits no more. Saying the same again is nothing.
-    pub fn say(&self, key: &AttemptKey, note: Option<&str>) {
-        let listeners = self.listeners();
-        if let Some(listener) = listeners.get(key) {
-            listener.send_if_modified(|said| {
-                let is_new = said.as_deref() != note;
-                *said = note.map(str::to_owned);
+    /// Sets why an attempt waits; `None` when it waits no more. Setting the same again changes nothing.
+    pub fn set(&self, key: &AttemptKey, note: Option<&str>) {
+        let subscribers = self.subscribers();
+        if let Some(subscriber) = subscribers.get(key) {
+            subscriber.send_if_modified(|current| {
+                let is_new = current.as_deref() != note;
+                *current = note.map(str::to_owned);
                 is_new
             });
         }
     }
 
-    /// Hears what an attempt says from now on.
-    pub fn listen(&self, key: &AttemptKey) -> watch::Receiver<Option<String>> {
-        let mut listeners = self.listeners();
-        // Entries of attempts that nobody listens to any more go when another one is listened to.
-        listeners.retain(|_, listener| !listener.is_closed());
-        listeners.entry(key.clone()).or_default().subscribe()
+    /// The notes of an attempt from now on.
+    pub fn subscribe(&self, key: &AttemptKey) -> watch::Receiver<Option<String>> {
+        let mut subscribers = self.subscribers();
+        // Entries of attempts without a subscriber go when another one is subscribed to.
+        subscribers.retain(|_, subscriber| !subscriber.is_closed());
+        subscribers.entry(key.clone()).or_default().subscribe()
     }
 
-    fn listeners(&self) -> std::sync::MutexGuard<'_, Listeners> {
+    fn subscribers(&self) -> std::sync::MutexGuard<'_, Subscribers> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -46,22 +46,22 @@ mod tests {
     use crate::tests::key;
 
     #[test]
-    fn a_note_is_heard_once_and_taken_back() {
+    fn a_note_is_received_once_and_cleared() {
         let key = key("a", 1);
         let notes = Notes::default();
-        // Nobody listens: it is lost.
-        notes.say(&key, Some("lost"));
-        let mut heard = notes.listen(&key);
-        assert_eq!(*heard.borrow_and_update(), None);
+        // Nobody has subscribed: it is lost.
+        notes.set(&key, Some("lost"));
+        let mut note = notes.subscribe(&key);
+        assert_eq!(*note.borrow_and_update(), None);
 
-        notes.say(&key, Some("no node takes it"));
+        notes.set(&key, Some("no node takes it"));
         assert_eq!(
-            heard.borrow_and_update().as_deref(),
+            note.borrow_and_update().as_deref(),
             Some("no node takes it")
         );
-        notes.say(&key, Some("no node takes it"));
-        assert!(!heard.has_changed().unwrap());
-        notes.say(&key, None);
-        assert_eq!(*heard.borrow_and_update(), None);
+        notes.set(&key, Some("no node takes it"));
+        assert!(!note.has_changed().unwrap());
+        notes.set(&key, None);
+        assert_eq!(*note.borrow_and_update(), None);
     }
 }

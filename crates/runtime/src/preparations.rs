@@ -18,7 +18,7 @@ use tracing::Instrument as _;
 use crate::RuntimeError;
 
 /// How a preparation ended; nothing while it goes on.
-type Ended = Option<Result<(), Problem>>;
+type Ended = Option<Result<(), SharedError>>;
 
 /// One preparation.
 struct Preparation {
@@ -26,45 +26,45 @@ struct Preparation {
     abort: AbortHandle,
 }
 
-type UnderWay = HashMap<AttemptKey, Preparation>;
+type PreparationsByKey = HashMap<AttemptKey, Preparation>;
 
 /// The preparations of a runtime.
 #[derive(Default)]
 pub(crate) struct Preparations {
     /// Those that go on, and those that failed until somebody is told of it.
-    all: Arc<Mutex<UnderWay>>,
+    all: Arc<Mutex<PreparationsByKey>>,
     tasks: Mutex<JoinSet<()>>,
 }
 
 /// A [`RuntimeError`] for all who wait; an I/O error cannot be cloned.
 #[derive(Debug, Clone)]
-struct Problem {
-    away: bool,
+struct SharedError {
+    unavailable: bool,
     what: &'static str,
     kind: io::ErrorKind,
-    said: String,
+    message: String,
 }
 
-impl Problem {
+impl SharedError {
     fn of(error: RuntimeError) -> Self {
-        let (away, what, source) = match error {
+        let (unavailable, what, source) = match error {
             RuntimeError::Io { what, source, .. } => (false, what, source),
-            RuntimeError::Away { what, source, .. } => (true, what, source),
+            RuntimeError::Unavailable { what, source, .. } => (true, what, source),
             unknown @ RuntimeError::Unknown(_) => (false, "prepare it", io::Error::other(unknown)),
         };
         Self {
-            away,
+            unavailable,
             what,
             kind: source.kind(),
-            said: chain(&source),
+            message: chain(&source),
         }
     }
 
-    fn error(self, key: &AttemptKey) -> RuntimeError {
+    fn into_runtime_error(self, key: &AttemptKey) -> RuntimeError {
         let (key, what) = (key.clone(), self.what);
-        let source = io::Error::new(self.kind, self.said);
-        if self.away {
-            RuntimeError::Away { key, what, source }
+        let source = io::Error::new(self.kind, self.message);
+        if self.unavailable {
+            RuntimeError::Unavailable { key, what, source }
         } else {
             RuntimeError::Io { key, what, source }
         }
@@ -80,21 +80,21 @@ impl Preparations {
     ) {
         let mut all = lock(&self.all);
         // After a panic the sender is gone, and has told nothing.
-        let goes_on = |known: &Preparation| {
+        let is_running = |known: &Preparation| {
             known.ended.has_changed().is_ok() && known.ended.borrow().is_none()
         };
-        if all.get(key).is_some_and(goes_on) {
+        if all.get(key).is_some_and(is_running) {
             return;
         }
-        let (tell, ended) = watch::channel(None);
-        let (whose, others) = (key.clone(), Arc::clone(&self.all));
+        let (sender, ended) = watch::channel(None);
+        let (attempt_key, entries) = (key.clone(), Arc::clone(&self.all));
         let work = async move {
-            let result = work.await.map_err(Problem::of);
+            let result = work.await.map_err(SharedError::of);
             if result.is_ok() {
                 // Whoever asks from now on finds what it left in the attempt's folder.
-                lock(&others).remove(&whose);
+                lock(&entries).remove(&attempt_key);
             }
-            tell.send_replace(Some(result));
+            sender.send_replace(Some(result));
         };
         let mut tasks = lock(&self.tasks);
         while let Some(ended) = tasks.try_join_next() {
@@ -139,7 +139,7 @@ impl Preparations {
         let result = ended
             .wait_for(Option::is_some)
             .await
-            .map(|told| told.clone());
+            .map(|ended| ended.clone());
         if let Ok(Some(Ok(()))) = result {
             return Ok(());
         }
@@ -151,7 +151,7 @@ impl Preparations {
             all.remove(key);
         }
         match (result, known) {
-            (Ok(Some(Err(problem))), _) => Err(problem.error(key)),
+            (Ok(Some(Err(problem))), _) => Err(problem.into_runtime_error(key)),
             (_, None) => Err(RuntimeError::Unknown(key.clone())),
             _ => Err(RuntimeError::Io {
                 key: key.clone(),
@@ -176,8 +176,8 @@ mod tests {
     use super::*;
     use crate::tests::{key, key_of};
 
-    fn away(key: &AttemptKey) -> RuntimeError {
-        RuntimeError::Away {
+    fn unavailable(key: &AttemptKey) -> RuntimeError {
+        RuntimeError::Unavailable {
             key: key.clone(),
             what: "bring its inputs",
             source: io::Error::new(io::ErrorKind::TimedOut, "no answer"),
@@ -188,11 +188,11 @@ mod tests {
     async fn it_is_begun_once_and_waited_for() {
         let (all, key) = (Preparations::default(), key("a", 1));
         let begun = Arc::new(AtomicUsize::new(0));
-        let (go, told) = oneshot::channel::<()>();
+        let (release, released) = oneshot::channel::<()>();
         let count = Arc::clone(&begun);
         all.begin(&key, async move {
             count.fetch_add(1, Ordering::Relaxed);
-            told.await.map_err(io::Error::other).unwrap();
+            released.await.map_err(io::Error::other).unwrap();
             Ok(())
         });
         let count = Arc::clone(&begun);
@@ -204,7 +204,7 @@ mod tests {
         tokio::task::yield_now().await;
         assert!(waits.as_mut().now_or_never().is_none());
 
-        go.send(()).unwrap();
+        release.send(()).unwrap();
         waits.await.unwrap();
 
         assert_eq!(begun.load(Ordering::Relaxed), 1);
@@ -213,17 +213,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_in_the_way_is_told_to_all_who_wait_and_may_go() {
+    async fn an_error_is_returned_to_all_who_wait_and_then_forgotten() {
         let (all, key) = (Preparations::default(), key("a", 1));
-        let error = away(&key);
+        let error = unavailable(&key);
         all.begin(&key, async move { Err(error) });
 
         let both = futures::future::join(all.wait(&key), all.wait(&key)).await;
 
-        for told in [both.0, both.1] {
-            let told = told.unwrap_err();
-            assert!(matches!(told, RuntimeError::Away { .. }), "{told:?}");
-            assert_eq!(chain(&told), chain(&away(&key)));
+        for result in [both.0, both.1] {
+            let error = result.unwrap_err();
+            assert!(
+                matches!(error, RuntimeError::Unavailable { .. }),
+                "{error:?}"
+            );
+            assert_eq!(chain(&error), chain(&unavailable(&key)));
         }
         all.begin(&key, async { Ok(()) });
         all.wait(&key).await.unwrap();
@@ -232,7 +235,7 @@ mod tests {
     #[tokio::test]
     async fn one_that_failed_is_begun_anew_though_nobody_waited() {
         let (all, key) = (Preparations::default(), key("a", 1));
-        let error = away(&key);
+        let error = unavailable(&key);
         all.begin(&key, async move { Err(error) });
         tokio::task::yield_now().await;
 
@@ -257,9 +260,12 @@ mod tests {
         tokio::task::yield_now().await;
         let waits = all.wait(&key);
 
-        let (told, ()) = futures::future::join(waits, all.forget(&key.owner)).await;
+        let (result, ()) = futures::future::join(waits, all.forget(&key.owner)).await;
 
-        assert!(matches!(told, Err(RuntimeError::Unknown(_))), "{told:?}");
+        assert!(
+            matches!(result, Err(RuntimeError::Unknown(_))),
+            "{result:?}"
+        );
         assert!(held.remove(0).await.is_err(), "the work is dropped");
         assert!(held.remove(0).now_or_never().is_none(), "the other goes on");
         assert_eq!(lock(&all.all).len(), 1);
@@ -270,13 +276,9 @@ mod tests {
         let (all, key) = (Preparations::default(), key("a", 1));
         all.begin(&key, async { panic!("a defect") });
 
-        let told = all.wait(&key).await;
+        let error = all.wait(&key).await.unwrap_err().to_string();
 
-        let told = told.map_err(|error| error.to_string());
-        assert!(
-            told.as_ref().is_err_and(|told| told.contains("prepare it")),
-            "{told:?}"
-        );
+        assert!(error.contains("prepare it"), "{error}");
         assert!(lock(&all.all).is_empty());
         all.begin(&key, async { Ok(()) });
         all.wait(&key).await.unwrap();

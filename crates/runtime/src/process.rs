@@ -25,17 +25,20 @@ use tokio::process::Command;
 use tokio::sync::watch;
 
 use crate::checks::check_inputs;
-use crate::fetch::{self, Links};
-use crate::folders::{self, Folders, LOOK, fail, failed_now, of_io, read_outcome, unless_stopped};
+use crate::fetch::{self, LinkHandling};
+use crate::folders::{
+    self, Folders, POLL_INTERVAL, failed_outcome, of_io, read_outcome, unless_stopped,
+    write_failure,
+};
 use crate::preparations::Preparations;
 use crate::{
     Capabilities, Destinations, EntryPoints, Layout, LogRequest, LogStream, Notes, Runtime,
     RuntimeError, SharedFolder, Site, Slots, environment, remarks,
 };
-pub use inputs::Inputs;
+pub use inputs::InputAccess;
 
 /// How long a group may take to end after it was asked to.
-const GRACE: Duration = Duration::from_secs(5);
+const TERMINATION_GRACE: Duration = Duration::from_secs(5);
 
 /// The folder of copies of inputs, in that of their attempt.
 const COPIES: &str = "inputs";
@@ -50,7 +53,7 @@ pub struct ProcessConfig {
     /// Where commands look for programs.
     pub path: String,
     /// How commands reach their inputs.
-    pub inputs: Inputs,
+    pub inputs: InputAccess,
     /// The folder that artifacts of all tasks are kept in, if they are kept on this machine.
     pub artifacts: Option<PathBuf>,
 }
@@ -108,13 +111,13 @@ impl Processes {
         // launcher.
         let ready = unless_stopped(files, self.inputs_for(&spec)).await;
         if let Err(failure) = ready.flatten() {
-            return fail(files, failure);
+            return write_failure(files, failure);
         }
         let python = match self.python_for(&spec, files).await {
             Ok(python) => python,
-            Err(failure) => return fail(files, failure),
+            Err(failure) => return write_failure(files, failure),
         };
-        if self.config.inputs == Inputs::Mounted {
+        if self.config.inputs == InputAccess::Mounted {
             // What is not there cannot be mounted, and the command could make it.
             if let Some(kept) = &self.config.artifacts {
                 std::fs::create_dir_all(kept)?;
@@ -156,14 +159,14 @@ impl Processes {
             return Ok(());
         }
         if spec.only_fetches() {
-            return fetch::run(&self.stores, &spec, &files, Links::Followed).await;
+            return fetch::run(&self.stores, &spec, &files, LinkHandling::Followed).await;
         }
         if !files.dir().join("spec.json").exists() {
             if let Err(error) = self.prepare(spec, &files).await {
                 // A full disk or a folder that cannot be written is the task's failure, with its
                 // reason; if not even that can be written, it is the caller's to try again.
                 let failure = Failure::of_io("cannot prepare the attempt", &error);
-                return fail(&files, failure).map_err(of_io(&key, "write its report"));
+                return write_failure(&files, failure).map_err(of_io(&key, "write its report"));
             }
             if read_outcome(&key, &files)?.is_some() {
                 return Ok(());
@@ -184,12 +187,12 @@ impl Processes {
 
     /// Starts the launcher as a child that we wait for but that does not end with us.
     fn spawn(&self, key: AttemptKey, files: &AttemptFiles) -> io::Result<()> {
-        let mut words = self.config.launcher.iter();
-        let program = words
+        let mut launcher = self.config.launcher.iter();
+        let program = launcher
             .next()
             .ok_or_else(|| io::Error::other("no launcher is configured"))?;
         let mut child = Command::new(program)
-            .args(words)
+            .args(launcher)
             .arg(files.dir())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -197,8 +200,8 @@ impl Processes {
             // Ctrl-C in a terminal reaches the server's group only, so steps go on.
             .process_group(0)
             .spawn()?;
-        let (ended, watch) = watch::channel(false);
-        self.lock_children().insert(key.clone(), watch);
+        let (ended, ended_receiver) = watch::channel(false);
+        self.lock_children().insert(key.clone(), ended_receiver);
         let children = Arc::clone(&self.children);
         // Only reaps: whoever observes the attempt is told through the channel.
         tokio::spawn(async move {
@@ -221,8 +224,8 @@ impl Processes {
     }
 
     /// What is said of an attempt that left no outcome.
-    fn vanished(files: &AttemptFiles) -> Failure {
-        let (reason, message) = if files.stop_asked() {
+    fn lost_failure(files: &AttemptFiles) -> Failure {
+        let (reason, message) = if files.stop_requested() {
             (FailureReason::Canceled, "it was stopped")
         } else {
             let vanished = "its launcher vanished without a report (a reboot, or out of memory)";
@@ -242,8 +245,8 @@ impl Processes {
         if !files.started() || read_outcome(key, files)?.is_some() {
             return Ok(());
         }
-        let (files, whose) = (files.clone(), key.clone());
-        tokio::task::spawn_blocking(move || ferroflow_launcher::end_leftovers(&files, &whose))
+        let (files, attempt) = (files.clone(), key.clone());
+        tokio::task::spawn_blocking(move || ferroflow_launcher::end_leftovers(&files, &attempt))
             .await
             .map_err(io::Error::other)
             .flatten()
@@ -267,7 +270,7 @@ impl Processes {
 
 /// Signals the command of a launcher of the release before, which cannot be told; whether there is one.
 fn end_group(files: &AttemptFiles, signal: Signal) -> bool {
-    let group = files.read_process().and_then(Pid::from_raw);
+    let group = files.read_process_group().and_then(Pid::from_raw);
     group.is_some_and(|group| kill_process_group(group, signal).is_ok())
 }
 
@@ -276,7 +279,7 @@ impl Runtime for ProcessRuntime {
     fn layout(&self, key: &AttemptKey) -> Layout {
         let copies = self.processes.folders.files(key).dir().join(COPIES);
         Layout {
-            copies_dir: (self.processes.config.inputs == Inputs::Copied).then_some(copies),
+            copies_dir: (self.processes.config.inputs == InputAccess::Copied).then_some(copies),
             ..self.processes.folders.layout(key)
         }
     }
@@ -327,23 +330,23 @@ impl Runtime for ProcessRuntime {
     }
 
     async fn observe(&self, key: &AttemptKey) -> Result<Outcome, RuntimeError> {
-        let files = self.processes.folders.known(key)?;
+        let files = self.processes.folders.existing(key)?;
         self.preparations.wait(key).await?;
         self.processes
             .launcher_ended(key, &files)
             .await
             .map_err(of_io(key, "wait for its launcher"))?;
-        inputs::forget(&files.dir().join(COPIES));
+        inputs::remove_copies(&files.dir().join(COPIES));
         if let Some(outcome) = read_outcome(key, &files)? {
             return Ok(outcome);
         }
         // Before the attempt counts as lost: the next one must not meet what its command started.
         self.processes.end_leftovers(key, &files).await?;
-        Ok(failed_now(Processes::vanished(&files)))
+        Ok(failed_outcome(Processes::lost_failure(&files)))
     }
 
     async fn logs(&self, key: &AttemptKey, request: LogRequest) -> Result<LogStream, RuntimeError> {
-        Ok(folders::log(self.processes.folders.known(key)?, request))
+        Ok(folders::log(self.processes.folders.existing(key)?, request))
     }
 
     async fn stop(&self, key: &AttemptKey) -> Result<(), RuntimeError> {
@@ -351,28 +354,28 @@ impl Runtime for ProcessRuntime {
         if !files.dir().exists() {
             return Ok(());
         }
-        files.ask_stop().map_err(of_io(key, "ask it to stop"))?;
-        let asked = Instant::now();
-        let (mut told, mut group_told) = (false, false);
+        files.request_stop().map_err(of_io(key, "ask it to stop"))?;
+        let requested_at = Instant::now();
+        let (mut signaled, mut group_signaled) = (false, false);
         // The launcher may be a child of another server: its lock tells when it has ended.
         while files
             .try_lock()
             .map_err(of_io(key, "look at its lock"))?
             .is_none()
         {
-            if !told {
+            if !signaled {
                 // `false` while a launcher has not noted itself yet, and always of one up to 0.1.0.
-                told = files
-                    .tell_launcher()
+                signaled = files
+                    .terminate_launcher()
                     .map_err(of_io(key, "tell its launcher"))?;
             }
             // A launcher that was told ends its command itself, and kills what does not end.
-            if !told && asked.elapsed() > GRACE {
+            if !signaled && requested_at.elapsed() > TERMINATION_GRACE {
                 end_group(&files, Signal::KILL);
-            } else if !told && !group_told {
-                group_told = end_group(&files, Signal::TERM);
+            } else if !signaled && !group_signaled {
+                group_signaled = end_group(&files, Signal::TERM);
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         self.processes.end_leftovers(key, &files).await
     }

@@ -7,7 +7,7 @@ use crate::kfp;
 
 /// What a command needs of Python.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Python {
+pub(crate) enum PythonRequirement {
     /// Nothing.
     None,
     /// A shared environment; the command starts at this element.
@@ -16,7 +16,7 @@ pub(crate) enum Python {
     Private,
 }
 
-pub(crate) fn env(steps: Vec<PipInstall>) -> EnvSpec {
+pub(crate) fn env_spec(steps: Vec<PipInstall>) -> EnvSpec {
     EnvSpec {
         steps,
         python: None,
@@ -25,46 +25,43 @@ pub(crate) fn env(steps: Vec<PipInstall>) -> EnvSpec {
 
 /// Elements before the command proper in a component that installs packages; of any other command,
 /// those that may say that it does.
-pub(crate) const INSTALLER: usize = 3;
+pub(crate) const INSTALLER_ARGS: usize = 3;
 
 /// What an attempt's command needs.
-pub(crate) fn of_attempt(spec: &AttemptSpec) -> Python {
+pub(crate) fn of_attempt(spec: &AttemptSpec) -> PythonRequirement {
     let component = spec.kfp.as_ref().and_then(|_| kfp::recognise(&spec.argv));
     component.unwrap_or_else(|| recognise(&spec.argv))
 }
 
 /// Whether it needs any, of a command that may be a component's.
 pub(crate) fn is_python(argv: &[String]) -> bool {
-    kfp::recognise(argv).is_some() || recognise(argv) != Python::None
+    kfp::recognise(argv).is_some() || recognise(argv) != PythonRequirement::None
 }
 
 /// What a command needs that is no component.
-fn recognise(argv: &[String]) -> Python {
-    let words = || argv.iter().take(INSTALLER);
-    if words().any(|word| word.contains("pip install") || word.contains("pip3 install")) {
-        return Python::Private;
+fn recognise(argv: &[String]) -> PythonRequirement {
+    let args = || argv.iter().take(INSTALLER_ARGS);
+    if args().any(|arg| arg.contains("pip install") || arg.contains("pip3 install")) {
+        return PythonRequirement::Private;
     }
-    let mentions = words().any(|word| word.contains("python"));
-    let is_python = matches!(
-        program(text(argv, 0)),
-        "python" | "python3" | "pip" | "pip3"
-    );
-    if is_python || is_shell(argv) && mentions {
-        Python::Shared {
+    let mentions_python = args().any(|arg| arg.contains("python"));
+    let is_python = matches!(program(arg(argv, 0)), "python" | "python3" | "pip" | "pip3");
+    if is_python || is_shell(argv) && mentions_python {
+        PythonRequirement::Shared {
             spec: EnvSpec::default(),
             start: 0,
         }
     } else {
-        Python::None
+        PythonRequirement::None
     }
 }
 
-pub(crate) fn text(argv: &[String], at: usize) -> &str {
-    argv.get(at).map_or("", String::as_str)
+pub(crate) fn arg(argv: &[String], index: usize) -> &str {
+    argv.get(index).map_or("", String::as_str)
 }
 
 pub(crate) fn is_shell(argv: &[String]) -> bool {
-    matches!(program(text(argv, 0)), "sh" | "bash")
+    matches!(program(arg(argv, 0)), "sh" | "bash")
 }
 
 pub(crate) fn program(path: &str) -> &str {
@@ -80,20 +77,23 @@ mod tests {
 
     #[test]
     fn shell_commands_need_no_python_unless_they_name_it() {
-        let argv = |words: [&str; 3]| words.map(str::to_owned).to_vec();
+        let argv = |args: [&str; 3]| args.map(str::to_owned).to_vec();
 
-        assert_eq!(recognise(&argv(["sh", "-c", "echo hi"])), Python::None);
+        assert_eq!(
+            recognise(&argv(["sh", "-c", "echo hi"])),
+            PythonRequirement::None
+        );
         assert!(matches!(
             recognise(&argv(["sh", "-c", "python3 x.py"])),
-            Python::Shared { .. }
+            PythonRequirement::Shared { .. }
         ));
         assert!(matches!(
             recognise(&argv(["python", "-c", "1"])),
-            Python::Shared { .. }
+            PythonRequirement::Shared { .. }
         ));
         assert_eq!(
             recognise(&argv(["sh", "-c", "pip install x"])),
-            Python::Private
+            PythonRequirement::Private
         );
     }
 
@@ -107,7 +107,7 @@ mod tests {
             ..AttemptSpec::new(key("a", 1), "/work".into())
         };
 
-        assert_eq!(of_attempt(&spec), Python::Private);
+        assert_eq!(of_attempt(&spec), PythonRequirement::Private);
         assert!(is_python(&spec.argv));
         spec.kfp = Some(Kfp {
             outputs: OutputSpec::new("/outputs".as_ref()),
@@ -116,8 +116,8 @@ mod tests {
         });
         assert!(matches!(
             of_attempt(&spec),
-            Python::Shared {
-                start: INSTALLER,
+            PythonRequirement::Shared {
+                start: INSTALLER_ARGS,
                 ..
             }
         ));

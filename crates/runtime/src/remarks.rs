@@ -6,7 +6,7 @@ use ferroflow_python_env::{Python, PythonVersion};
 
 /// Settings of pods that change nothing where there are none: when a pod may end is followed, how an
 /// image is pulled is the engine's.
-const QUIET: [&str; 3] = [
+const NOT_REPORTED: [&str; 3] = [
     "activeDeadlineSeconds",
     "imagePullPolicy",
     "imagePullSecret",
@@ -58,7 +58,7 @@ pub(crate) fn of_settings(spec: &AttemptSpec, followed: &[&str]) -> Option<Strin
     let left = asked.filter(|(name, value)| {
         let name = name.as_str();
         let none = value.is_null() || value.as_array().is_some_and(Vec::is_empty);
-        !none && !QUIET.contains(&name) && !followed.contains(&name)
+        !none && !NOT_REPORTED.contains(&name) && !followed.contains(&name)
     });
     let left: Vec<_> = left.map(|(name, _)| name.as_str()).collect();
     (!left.is_empty()).then(|| {

@@ -36,7 +36,7 @@ pub enum CronError {
 }
 
 /// The fields in their order, without seconds.
-const NAMES: [&str; 5] = ["minute", "hour", "day-of-month", "month", "day-of-week"];
+const FIELD_NAMES: [&str; 5] = ["minute", "hour", "day-of-month", "month", "day-of-week"];
 
 impl Cron {
     /// Reads an expression; `zone` is for one that names none.
@@ -53,11 +53,11 @@ impl Cron {
             }
         };
         if let Some(name) = text.strip_prefix('@') {
-            return nickname(name, zone);
+            return parse_descriptor(name, zone);
         }
-        let fields: Vec<_> = text.split_whitespace().map(plain).collect();
-        let pattern = pattern(&fields).map_err(|problem| {
-            let place = wrong_field(&fields);
+        let fields: Vec<_> = text.split_whitespace().map(normalize_field).collect();
+        let pattern = parse_fields(&fields).map_err(|problem| {
+            let place = invalid_field(&fields);
             CronError::Fields(place.map_or(problem.clone(), |place| format!("{place}: {problem}")))
         })?;
         Ok(Self::Fields(Box::new(pattern), zone))
@@ -66,7 +66,7 @@ impl Cron {
     /// The first time after `after`; `begin` is where `@every` begins to count.
     pub fn next_after(&self, after: Timestamp, begin: Timestamp) -> Option<Timestamp> {
         match self {
-            Self::Every(seconds) => every(*seconds, after, begin),
+            Self::Every(seconds) => next_periodic(*seconds, after, begin),
             Self::Fields(pattern, zone) => {
                 let after = after.to_jiff().to_zoned(zone.rules().clone());
                 // A search that fails has come to the end of the calendar.
@@ -78,7 +78,7 @@ impl Cron {
 }
 
 /// The first of `begin + n * seconds`, n from 1, after `after`.
-pub fn every(seconds: i64, after: Timestamp, begin: Timestamp) -> Option<Timestamp> {
+pub fn next_periodic(seconds: i64, after: Timestamp, begin: Timestamp) -> Option<Timestamp> {
     let step = seconds.checked_mul(1000).filter(|step| *step > 0)?;
     // Before `begin` no period has passed, so the first time is one period after it.
     let passed = after.millis().saturating_sub(begin.millis()).max(0) / step;
@@ -86,7 +86,7 @@ pub fn every(seconds: i64, after: Timestamp, begin: Timestamp) -> Option<Timesta
     Some(Timestamp::from_millis(next))
 }
 
-fn nickname(name: &str, zone: Zone) -> Result<Cron, CronError> {
+fn parse_descriptor(name: &str, zone: Zone) -> Result<Cron, CronError> {
     let unknown = |problem: String| CronError::Fields(problem);
     let fields = match name.to_lowercase().as_str() {
         "yearly" | "annually" => "0 0 1 1 *",
@@ -98,9 +98,9 @@ fn nickname(name: &str, zone: Zone) -> Result<Cron, CronError> {
             let Some(length) = other.strip_prefix("every ") else {
                 return Err(unknown(format!("@{name} is not known")));
             };
-            let read = length.trim().parse::<SignedDuration>();
+            let duration = length.trim().parse::<SignedDuration>();
             // As robfig/cron, without parts of a second.
-            let seconds = read.map_or(0, |length| length.as_secs());
+            let seconds = duration.map_or(0, |length| length.as_secs());
             if seconds < 1 {
                 let problem = format!("{length:?} is not a length of time of one second or more");
                 return Err(unknown(problem));
@@ -109,22 +109,22 @@ fn nickname(name: &str, zone: Zone) -> Result<Cron, CronError> {
         }
     };
     let fields: Vec<_> = fields.split(' ').map(str::to_owned).collect();
-    let pattern = pattern(&fields).map_err(unknown)?;
+    let pattern = parse_fields(&fields).map_err(unknown)?;
     Ok(Cron::Fields(Box::new(pattern), zone))
 }
 
 /// A field with `?` for `*`, which robfig/cron takes anywhere.
-fn plain(field: &str) -> String {
+fn normalize_field(field: &str) -> String {
     field.replace('?', "*")
 }
 
 /// Any day will do; with a step it is no restriction either, as far as the other field of days goes.
-fn starred(field: &str) -> bool {
+fn has_star(field: &str) -> bool {
     field.split(',').any(|part| part.starts_with('*'))
 }
 
 /// `1/2` ends with Saturday; the library would go on to 7, which is Sunday once more.
-fn to_saturday(weekdays: &str) -> String {
+fn end_steps_on_saturday(weekdays: &str) -> String {
     let parts = weekdays.split(',').map(|part| match part.split_once('/') {
         Some((from, step)) if !from.contains(['*', '-']) => format!("{from}-6/{step}"),
         _ => part.to_owned(),
@@ -132,7 +132,7 @@ fn to_saturday(weekdays: &str) -> String {
     parts.collect::<Vec<_>>().join(",")
 }
 
-fn pattern(fields: &[String]) -> Result<croner::Cron, String> {
+fn parse_fields(fields: &[String]) -> Result<croner::Cron, String> {
     let [.., days, _, weekdays] = fields else {
         return Err(format!("it has {} fields", fields.len()));
     };
@@ -153,11 +153,11 @@ fn pattern(fields: &[String]) -> Result<croner::Cron, String> {
         // Else the library refuses `10/20`, every twentieth from the tenth on.
         .sloppy_ranges(true)
         // Days of month and week: either matches, unless one of them begins with a star.
-        .dom_and_dow(starred(days) || starred(weekdays))
+        .dom_and_dow(has_star(days) || has_star(weekdays))
         .build();
     let mut fields = fields.to_vec();
     if let Some(weekdays) = fields.last_mut() {
-        *weekdays = to_saturday(weekdays);
+        *weekdays = end_steps_on_saturday(weekdays);
     }
     parser.parse(&fields.join(" ")).map_err(|error| {
         let text = error.to_string();
@@ -167,21 +167,21 @@ fn pattern(fields: &[String]) -> Result<croner::Cron, String> {
 }
 
 /// The field that is wrong by itself.
-fn wrong_field(fields: &[String]) -> Option<String> {
+fn invalid_field(fields: &[String]) -> Option<String> {
     // 1 where the fields begin with seconds.
     let seconds = fields
         .len()
-        .checked_sub(NAMES.len())
-        .filter(|more| *more <= 1)?;
-    let alone = |at: usize| {
-        let mut others = vec!["*".to_owned(); fields.len()];
-        others[at] = fields[at].clone();
-        pattern(&others).is_err()
+        .checked_sub(FIELD_NAMES.len())
+        .filter(|extra| *extra <= 1)?;
+    let is_invalid = |at: usize| {
+        let mut probe = vec!["*".to_owned(); fields.len()];
+        probe[at] = fields[at].clone();
+        parse_fields(&probe).is_err()
     };
-    let at = (0..fields.len()).find(|at| alone(*at))?;
+    let at = (0..fields.len()).find(|at| is_invalid(*at))?;
     let name = match at.checked_sub(seconds) {
         None => "second",
-        Some(at) => NAMES.get(at)?,
+        Some(at) => FIELD_NAMES.get(at)?,
     };
     Some(format!("{name} {:?}", fields[at]))
 }

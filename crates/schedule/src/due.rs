@@ -24,7 +24,7 @@ pub struct Progress {
 
 /// A due time that is run now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Due {
+pub struct DueTime {
     /// When it was due.
     pub at: Timestamp,
     /// The number of its run, from 1.
@@ -35,7 +35,7 @@ pub struct Due {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Advance {
     /// Runs to be made, oldest first.
-    pub due: Vec<Due>,
+    pub due: Vec<DueTime>,
     /// Where this leads to.
     pub progress: Progress,
     /// The first due time after that, also one that has come and waits for a slot.
@@ -50,10 +50,10 @@ pub fn advance(
     now: Timestamp,
     active: i64,
 ) -> Advance {
-    let mut room = limits.max_concurrency.saturating_sub(active);
+    let mut free_slots = limits.max_concurrency.saturating_sub(active);
     let mut progress = progress;
     let mut due = Vec::new();
-    while room > 0 {
+    while free_slots > 0 {
         // The cursor goes to the newest time at once, and so past those that are not caught up.
         let found = if limits.no_catchup {
             schedule.newest(progress.cursor, now)
@@ -66,8 +66,8 @@ pub fn advance(
         progress.cursor = at;
         progress.fired += 1;
         let index = progress.fired;
-        due.push(Due { at, index });
-        room -= 1;
+        due.push(DueTime { at, index });
+        free_slots -= 1;
     }
     Advance {
         due,

@@ -22,7 +22,7 @@ pub mod zone;
 
 use ferroflow_types::Timestamp;
 
-pub use due::{Advance, Due, Limits, Progress, advance};
+pub use due::{Advance, DueTime, Limits, Progress, advance};
 pub use schedule::{Schedule, ScheduleError};
 pub use zone::Zone;
 

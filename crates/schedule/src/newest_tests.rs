@@ -19,7 +19,7 @@ fn the_newest_due_time_takes_few_steps_however_old_the_cursor_is() {
         ("0 0 1 1 *", "2025-12-31T23:00:00Z"),
     ] {
         let trigger = trigger(cron, "Europe/Berlin");
-        let schedule = Schedule::of(&trigger, Timestamp::EPOCH, &utc()).unwrap();
+        let schedule = Schedule::new(&trigger, Timestamp::EPOCH, &utc()).unwrap();
         let steps = std::cell::Cell::new(0);
         let found = last_until(Timestamp::EPOCH, now, |at| {
             steps.set(steps.get() + 1);
@@ -33,7 +33,7 @@ fn the_newest_due_time_takes_few_steps_however_old_the_cursor_is() {
 
 proptest! {
     #[test]
-    fn the_last_of_some_times_is_found(
+    fn the_last_time_in_a_span_is_found(
         times in prop::collection::btree_set(-50..50_i64, 0..20),
         after in -60..60_i64,
         until in -60..60_i64,
@@ -49,7 +49,7 @@ proptest! {
 }
 
 #[test]
-fn nothing_is_due_after_what_an_api_can_tell() {
+fn nothing_is_due_after_the_last_time_of_the_api() {
     let created = "2026-11-27T10:00:00Z";
     let started = |when: When, start: &str| Trigger {
         when,
@@ -65,7 +65,7 @@ fn nothing_is_due_after_what_an_api_can_tell() {
         (When::Cron("0 12 1 1 *".to_owned()), late),
     ] {
         let error = schedule(&started(when.clone(), start), created).unwrap_err();
-        assert_eq!(error, ScheduleError::Never, "{when:?}");
+        assert_eq!(error, ScheduleError::NeverFires, "{when:?}");
     }
     let longest = started(When::Periodic(251_000_000_000), "2000-01-01T00:00:00Z");
     let schedule = schedule(&longest, created).unwrap();

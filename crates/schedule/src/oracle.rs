@@ -28,7 +28,7 @@ impl Field {
         }
     }
 
-    fn has(&self, value: i8) -> bool {
+    fn contains(&self, value: i8) -> bool {
         self.values.contains(&value)
     }
 }
@@ -139,17 +139,17 @@ impl Expression {
             Weekday::Sunday => 0,
             other => other.to_monday_one_offset(),
         };
-        let (day, weekday) = (self.day.has(at.day()), self.weekday.has(weekday));
+        let (day, weekday) = (self.day.contains(at.day()), self.weekday.contains(weekday));
         let days = if self.day.star || self.weekday.star {
             day && weekday
         } else {
             day || weekday
         };
-        days && self.month.has(at.month())
+        days && self.month.contains(at.month())
     }
 
     fn matches_minute(&self, at: DateTime) -> bool {
-        self.minute.has(at.minute()) && self.hour.has(at.hour()) && self.matches_day(at)
+        self.minute.contains(at.minute()) && self.hour.contains(at.hour()) && self.matches_day(at)
     }
 
     /// The only time of day of a fixed expression.

@@ -31,10 +31,10 @@ pub enum ScheduleError {
     Cron(#[from] CronError),
     /// The period.
     #[error("interval_second must be at least 1. Received {0}")]
-    Interval(i64),
+    InvalidInterval(i64),
     /// The frame.
     #[error("end_time {end} is not after start_time {start}")]
-    Ends {
+    EndNotAfterStart {
         /// Where it begins.
         start: Timestamp,
         /// Where it ends.
@@ -42,13 +42,13 @@ pub enum ScheduleError {
     },
     /// No day matches.
     #[error("the schedule can never fire: no date up to the year 9999 matches it")]
-    Never,
+    NeverFires,
     /// It ends too early.
     #[error(
         "the schedule can never fire: it ends at {end}, and would fire at {first} for the first \
          time"
     )]
-    EndsFirst {
+    EndsBeforeFirst {
         /// The first time without an end.
         first: Timestamp,
         /// Its end.
@@ -58,12 +58,12 @@ pub enum ScheduleError {
 
 /// The last second that can be told, 9999-12-30T22:00:00Z: `google.protobuf.Timestamp` and texts of
 /// RFC 3339 end with the year 9999, whatever the zone.
-const LAST: Timestamp = Timestamp::from_millis(253_402_207_200_000);
+const MAX_TIME: Timestamp = Timestamp::from_millis(253_402_207_200_000);
 
 impl Schedule {
     /// The schedule of a trigger that was stored at `created_at`; `zone` is that of cron expressions
     /// that name none.
-    pub fn of(
+    pub fn new(
         trigger: &Trigger,
         created_at: Timestamp,
         zone: &Zone,
@@ -71,13 +71,13 @@ impl Schedule {
         let rule = match &trigger.when {
             When::Cron(text) => Rule::Cron(Cron::parse(text, zone)?),
             When::Periodic(seconds @ 1..) => Rule::Every(*seconds),
-            When::Periodic(seconds) => return Err(ScheduleError::Interval(*seconds)),
+            When::Periodic(seconds) => return Err(ScheduleError::InvalidInterval(*seconds)),
             When::Once => Rule::Once,
         };
         if let (Some(start), Some(end)) = (trigger.start, trigger.end)
             && end <= start
         {
-            return Err(ScheduleError::Ends { start, end });
+            return Err(ScheduleError::EndNotAfterStart { start, end });
         }
         let begin = trigger.start.unwrap_or(created_at);
         Ok(Self {
@@ -90,9 +90,11 @@ impl Schedule {
 
     /// Refuses what will never be due.
     pub fn check_fires(&self) -> Result<(), ScheduleError> {
-        let first = self.unbounded(self.cursor()).ok_or(ScheduleError::Never)?;
+        let first = self
+            .next_ignoring_end(self.cursor())
+            .ok_or(ScheduleError::NeverFires)?;
         match self.end {
-            Some(end) if first > end => Err(ScheduleError::EndsFirst { first, end }),
+            Some(end) if first > end => Err(ScheduleError::EndsBeforeFirst { first, end }),
             _ => Ok(()),
         }
     }
@@ -116,17 +118,17 @@ impl Schedule {
 
     /// The first due time after `after`.
     pub fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
-        let next = self.unbounded(after.max(self.cursor()))?;
+        let next = self.next_ignoring_end(after.max(self.cursor()))?;
         self.end.is_none_or(|end| next <= end).then_some(next)
     }
 
-    fn unbounded(&self, after: Timestamp) -> Option<Timestamp> {
+    fn next_ignoring_end(&self, after: Timestamp) -> Option<Timestamp> {
         let next = match &self.rule {
             Rule::Cron(cron) => cron.next_after(after, self.begin),
-            Rule::Every(seconds) => cron::every(*seconds, after, self.begin),
+            Rule::Every(seconds) => cron::next_periodic(*seconds, after, self.begin),
             Rule::Once => (after < self.begin).then_some(self.begin),
         };
-        next.filter(|next| *next <= LAST)
+        next.filter(|next| *next <= MAX_TIME)
     }
 
     /// The newest due time after `after` and not after `until`.

@@ -78,7 +78,7 @@ proptest! {
         let until = at(after.seconds() + 4 * 24 * HOUR_S);
         let expected = expression.due(rules.rules(), after, until, 300);
 
-        let schedule = Schedule::of(&trigger(&expression.text(), zone), after, &utc()).unwrap();
+        let schedule = Schedule::new(&trigger(&expression.text(), zone), after, &utc()).unwrap();
         let mut found = Vec::new();
         let mut cursor = after;
         while found.len() < 300 && let Some(next) = schedule.next_after(cursor).filter(|next| *next <= until) {
@@ -121,7 +121,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// A database with one recurring run, and the replicas that work on it.
-struct World {
+struct Simulation {
     schedule: Schedule,
     limits: Limits,
     progress: Progress,
@@ -132,8 +132,8 @@ struct World {
     decided: [Option<(Timestamp, Advance)>; 2],
 }
 
-impl World {
-    fn take(&mut self, step: &Step) {
+impl Simulation {
+    fn apply(&mut self, step: &Step) {
         match *step {
             Step::Clock(seconds) => {
                 self.now = Timestamp::from_millis(self.now.millis() + seconds * 1000);
@@ -171,8 +171,8 @@ impl World {
         loop {
             let before = self.fired.len();
             self.active = 0;
-            self.take(&Step::Read(0));
-            self.take(&Step::Store(0));
+            self.apply(&Step::Read(0));
+            self.apply(&Step::Store(0));
             if self.fired.len() == before {
                 return;
             }
@@ -182,21 +182,22 @@ impl World {
 
 /// What a trigger means: by the oracle, or by counting.
 #[derive(Debug, Clone)]
-enum Meaning {
+enum ExpectedTrigger {
     Cron(Box<Expression>, &'static str),
     Periodic(i64),
     Once,
 }
 
-fn meaning() -> impl Strategy<Value = Meaning> {
+fn expected_trigger() -> impl Strategy<Value = ExpectedTrigger> {
     prop_oneof![
-        4 => (expression(), prop::sample::select(&ZONES)).prop_map(|(expression, zone)| Meaning::Cron(Box::new(expression), zone)),
-        2 => (1..500_i64).prop_map(Meaning::Periodic),
-        1 => Just(Meaning::Once),
+        4 => (expression(), prop::sample::select(&ZONES))
+            .prop_map(|(expression, zone)| ExpectedTrigger::Cron(Box::new(expression), zone)),
+        2 => (1..500_i64).prop_map(ExpectedTrigger::Periodic),
+        1 => Just(ExpectedTrigger::Once),
     ]
 }
 
-impl Meaning {
+impl ExpectedTrigger {
     fn trigger(&self) -> Trigger {
         match self {
             Self::Cron(expression, zone) => trigger(&expression.text(), zone),
@@ -233,20 +234,20 @@ impl Meaning {
 proptest! {
     #[test]
     fn kills_and_jumping_clocks_lose_nothing_and_repeat_nothing(
-        meaning in meaning(),
+        expected_trigger in expected_trigger(),
         (seconds, before, near) in any_moment(),
         no_catchup in any::<bool>(),
         max_concurrency in 1..=10_i64,
         steps in prop::collection::vec(step(), 1..120),
     ) {
-        let zone = match &meaning {
-            Meaning::Cron(_, zone) => zone,
+        let zone = match &expected_trigger {
+            ExpectedTrigger::Cron(_, zone) => zone,
             _ => "UTC",
         };
         let begin = moment(Zone::named(zone).unwrap().rules(), seconds, before, near);
-        let schedule = Schedule::of(&meaning.trigger(), begin, &utc()).unwrap();
+        let schedule = Schedule::new(&expected_trigger.trigger(), begin, &utc()).unwrap();
         let progress = Progress { cursor: schedule.cursor(), fired: 0 };
-        let mut world = World {
+        let mut simulation = Simulation {
             schedule,
             limits: Limits { max_concurrency, no_catchup },
             progress,
@@ -257,13 +258,13 @@ proptest! {
             decided: [None, None],
         };
         for step in &steps {
-            world.take(step);
+            simulation.apply(step);
         }
-        world.settle();
+        simulation.settle();
 
-        let due = meaning.due(begin, world.latest);
-        let fired: Vec<_> = world.fired.iter().map(|(at, _)| *at).collect();
-        let numbers: Vec<_> = world.fired.iter().map(|(_, index)| *index).collect();
+        let due = expected_trigger.due(begin, simulation.latest);
+        let fired: Vec<_> = simulation.fired.iter().map(|(at, _)| *at).collect();
+        let numbers: Vec<_> = simulation.fired.iter().map(|(_, index)| *index).collect();
         let count = i64::try_from(fired.len()).unwrap();
         prop_assert_eq!(numbers, (1..=count).collect::<Vec<_>>());
         if no_catchup {
@@ -278,7 +279,7 @@ proptest! {
 }
 
 pub(super) fn schedule(trigger: &Trigger, created: &str) -> Result<Schedule, ScheduleError> {
-    let schedule = Schedule::of(trigger, created.parse().unwrap(), &utc())?;
+    let schedule = Schedule::new(trigger, created.parse().unwrap(), &utc())?;
     schedule.check_fires().map(|()| schedule)
 }
 
@@ -297,7 +298,7 @@ fn next(cron: &str, after: &str, count: usize) -> Vec<String> {
 }
 
 #[test]
-fn expressions_mean_what_they_say() {
+fn expressions_fire_when_their_fields_match() {
     let after = "2026-11-27T10:00:30Z";
     for (cron, first, second) in [
         // Five fields begin with minutes, six with seconds.
@@ -409,7 +410,7 @@ fn a_fixed_time_of_day_is_run_once_where_the_clock_changes() {
 }
 
 #[test]
-fn what_cannot_be_a_schedule_says_why() {
+fn invalid_schedules_are_refused_with_the_reason() {
     let created = "2026-11-27T10:00:00Z";
     let problem = |cron: &str, start: Option<&str>, end: Option<&str>| {
         let trigger = Trigger {
@@ -442,16 +443,16 @@ fn what_cannot_be_a_schedule_says_why() {
         ("0 0 30 2 *", "can never fire: no date"),
         ("0 0 31 4,6,9,11 *", "can never fire: no date"),
     ] {
-        let said = problem(cron, None, None);
-        assert!(said.contains(part), "{cron}: {said}");
+        let text = problem(cron, None, None);
+        assert!(text.contains(part), "{cron}: {text}");
     }
     let (nine, ten) = ("2026-11-28T09:00:00Z", "2026-11-28T10:00:00Z");
-    let said = problem("0 12 * * *", Some(nine), Some(ten));
-    assert!(said.contains("it ends at 2026-11-28T10:00:00Z"), "{said}");
-    let said = problem("* * * * *", Some(ten), Some(nine));
-    assert!(said.contains("is not after start_time"), "{said}");
-    let said = problem("* * * * *", None, Some("2026-11-01T00:00:00Z"));
-    assert!(said.contains("can never fire"), "{said}");
+    let text = problem("0 12 * * *", Some(nine), Some(ten));
+    assert!(text.contains("it ends at 2026-11-28T10:00:00Z"), "{text}");
+    let text = problem("* * * * *", Some(ten), Some(nine));
+    assert!(text.contains("is not after start_time"), "{text}");
+    let text = problem("* * * * *", None, Some("2026-11-01T00:00:00Z"));
+    assert!(text.contains("can never fire"), "{text}");
 }
 
 #[test]

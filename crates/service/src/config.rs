@@ -34,14 +34,14 @@ pub enum ConfigError {
 type Fault = Box<figment::Error>;
 
 /// A part of the settings that has a type of its own.
-pub struct Part {
+pub struct ConfigPart {
     /// The section; none for what is outside all sections of others.
     section: Option<&'static str>,
     defaults: fn() -> Result<Dict, Fault>,
     check: fn(&Figment, Option<&str>) -> Result<(), Fault>,
 }
 
-impl Part {
+impl ConfigPart {
     /// Settings that are no section of others.
     pub fn top<T: Serialize + DeserializeOwned + Default>() -> Self {
         Self {
@@ -87,13 +87,13 @@ fn defaults<T: Serialize + Default>() -> Result<Dict, Fault> {
 
 /// Settings of several parts, checked. There are secrets among them, so they are not shown.
 #[derive(Clone)]
-pub struct Loaded {
+pub struct LoadedConfig {
     all: Dict,
     sections: Vec<&'static str>,
 }
 
-impl Loaded {
-    /// Those of [`Part::top`].
+impl LoadedConfig {
+    /// Those of [`ConfigPart::top`].
     ///
     /// # Errors
     /// When they were not loaded as this type.
@@ -103,7 +103,7 @@ impl Loaded {
         own.extract().map_err(wrong)
     }
 
-    /// Those of [`Part::section`].
+    /// Those of [`ConfigPart::section`].
     ///
     /// # Errors
     /// When they were not loaded as this type.
@@ -121,7 +121,7 @@ pub fn load<T>(file: Option<&Path>, flags: &impl Serialize) -> Result<T, ConfigE
 where
     T: Serialize + DeserializeOwned + Default,
 {
-    let parts = [Part::top::<T>()];
+    let parts = [ConfigPart::top::<T>()];
     load_parts(&parts, file, flags)?.top()
 }
 
@@ -130,10 +130,10 @@ where
 /// # Errors
 /// Every fault, one a line.
 pub fn load_parts(
-    parts: &[Part],
+    parts: &[ConfigPart],
     file: Option<&Path>,
     flags: &impl Serialize,
-) -> Result<Loaded, ConfigError> {
+) -> Result<LoadedConfig, ConfigError> {
     load_from(parts, file, std::env::vars_os().filter_map(text), flags)
 }
 
@@ -147,11 +147,11 @@ fn wrong(error: figment::Error) -> ConfigError {
 }
 
 fn load_from(
-    parts: &[Part],
+    parts: &[ConfigPart],
     file: Option<&Path>,
     variables: impl Iterator<Item = (String, String)>,
     flags: &impl Serialize,
-) -> Result<Loaded, ConfigError> {
+) -> Result<LoadedConfig, ConfigError> {
     let mut known = Dict::new();
     for part in parts {
         let defaults = (part.defaults)().map_err(|fault| wrong(*fault))?;
@@ -186,7 +186,7 @@ fn load_from(
             }));
         }
     }
-    Ok(Loaded { all, sections })
+    Ok(LoadedConfig { all, sections })
 }
 
 /// The variables that are settings, as a tree.
@@ -266,7 +266,7 @@ impl<T: Serialize> Provider for Flags<'_, T> {
 }
 
 /// What is wrong, setting by setting: each is tried alone over the defaults.
-fn faults(figment: &Figment, given: &Dict, known: &Dict, parts: &[Part]) -> Vec<String> {
+fn faults(figment: &Figment, given: &Dict, known: &Dict, parts: &[ConfigPart]) -> Vec<String> {
     let sections: Vec<_> = parts.iter().filter_map(|part| part.section).collect();
     let mut paths = Vec::new();
     leaves(given, known, &mut Vec::new(), &mut paths);
@@ -281,23 +281,25 @@ fn faults(figment: &Figment, given: &Dict, known: &Dict, parts: &[Part]) -> Vec<
         let name = keys.join(".");
         let origin = origin(figment, &name, &keys);
         // Outside sections, their names are known as well.
-        let others = if keys.len() == 1 { &*sections } else { &[] };
+        let section_names = if keys.len() == 1 { &*sections } else { &[] };
         for error in parts
             .iter()
             .filter_map(|part| part.check(&alone, &sections).err())
         {
-            let told = error.into_iter().map(|one| told(&one.kind, others));
-            faults.extend(told.map(|told| format!("{name} ({origin}): {told}")));
+            let problems = error
+                .into_iter()
+                .map(|one| describe(&one.kind, section_names));
+            faults.extend(problems.map(|problem| format!("{name} ({origin}): {problem}")));
         }
     }
     faults
 }
 
 /// What is wrong with a setting; of names that nobody knows, those that are known.
-fn told(kind: &Kind, others: &[&'static str]) -> String {
+fn describe(kind: &Kind, section_names: &[&'static str]) -> String {
     match kind {
         Kind::UnknownField(_, known) => {
-            let known: Vec<_> = known.iter().chain(others).copied().collect();
+            let known: Vec<_> = known.iter().chain(section_names).copied().collect();
             format!("unknown field, known are {}", known.join(", "))
         }
         Kind::UnknownVariant(given, known) => {

@@ -4,8 +4,8 @@
 //! readers let stand. So nothing here is limited per connection that a few slow readers could use
 //! up: each stream has a small window of its own, and the connection's window is no limit.
 
-mod answer;
-mod guard;
+mod auth;
+mod call_metrics;
 mod replicas;
 
 use std::fs;
@@ -26,8 +26,8 @@ use tonic::transport::{Channel, Endpoint, Server, Uri};
 use tonic_health::ServingStatus;
 
 use crate::identity::Verifier;
-use guard::Guarded;
-pub use replicas::{Repeatable, Replicas};
+use auth::AuthLayer;
+pub use replicas::{Idempotent, Replicas};
 
 /// Bytes of one stream that may be under way unread.
 const STREAM_WINDOW: u32 = 256 * 1024;
@@ -43,15 +43,15 @@ const STREAMS_MAX: u32 = 2048;
 const CALLS_MAX: usize = 256;
 
 /// How often a silent connection is asked whether it is alive, and how long it may take to answer.
-const KEEPALIVE: Duration = Duration::from_secs(30);
-const KEEPALIVE_PATIENCE: Duration = Duration::from_secs(20);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long a service on the network still takes calls after it said that it stops: until those who
 /// watch its health have heard of it.
-const NOTICE: Duration = Duration::from_millis(500);
+const DRAIN_DELAY: Duration = Duration::from_millis(500);
 
 /// How long calls may take to end after that; streams that are followed never do.
-const CALLS_PATIENCE: Duration = Duration::from_secs(6);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// Who calls, verified, according to a request's extensions.
 ///
@@ -142,16 +142,16 @@ pub async fn serve(
     // No descriptor of ours checks how deep its messages nest, so they have to be short
     // (`nesting`).
     let health_service = health_service.max_decoding_message_size(UNKNOWN_BYTES_MAX);
-    let notice = match listener {
+    let drain_delay = match listener {
         // Health is watched over the network only (`Replicas`).
         Listener::Unix(_) => Duration::ZERO,
-        Listener::Tcp(_) => NOTICE,
+        Listener::Tcp(_) => DRAIN_DELAY,
     };
-    let patience = {
+    let deadline = {
         let stop = stop.clone();
         async move {
             stop.cancelled_owned().await;
-            tokio::time::sleep(notice + CALLS_PATIENCE).await;
+            tokio::time::sleep(drain_delay + DRAIN_TIMEOUT).await;
         }
     };
     let stopping = async move {
@@ -160,16 +160,16 @@ pub async fn serve(
         health
             .set_service_status("", ServingStatus::NotServing)
             .await;
-        tokio::time::sleep(notice).await;
+        tokio::time::sleep(drain_delay).await;
     };
     let server = Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE_PATIENCE))
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(STREAMS_MAX)
         .concurrency_limit_per_connection(CALLS_MAX)
-        .layer(Guarded::new(verifier))
+        .layer(AuthLayer::new(verifier))
         .add_routes(routes.add_service(health_service));
     let serving = async move {
         match listener {
@@ -189,7 +189,7 @@ pub async fn serve(
     };
     tokio::select! {
         served = serving => served,
-        () = patience => {
+        () = deadline => {
             tracing::info!("calls that have not ended are cut");
             Ok(())
         }
@@ -200,7 +200,7 @@ pub async fn serve(
 pub fn connect(path: PathBuf) -> Channel {
     // HTTP/2 needs a host, which the connector ignores. Names in `.invalid` never exist (RFC 2606).
     let endpoint = Endpoint::from_static("http://socket.invalid");
-    with_windows(endpoint).connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
+    with_window_sizes(endpoint).connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
         let path = path.clone();
         async move { UnixStream::connect(path).await.map(TokioIo::new) }
     }))
@@ -214,12 +214,12 @@ pub fn connect(path: PathBuf) -> Channel {
 pub fn connect_tcp(uri: &str) -> Result<Channel, tonic::transport::Error> {
     let endpoint = Endpoint::from_shared(uri.to_owned())?
         .tcp_nodelay(true)
-        .http2_keep_alive_interval(KEEPALIVE)
-        .keep_alive_timeout(KEEPALIVE_PATIENCE);
-    Ok(with_windows(endpoint).connect_lazy())
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT);
+    Ok(with_window_sizes(endpoint).connect_lazy())
 }
 
-fn with_windows(endpoint: Endpoint) -> Endpoint {
+fn with_window_sizes(endpoint: Endpoint) -> Endpoint {
     // In HTTP/2 the receiver sets a window: these are for answers, those of the server for
     // requests.
     endpoint

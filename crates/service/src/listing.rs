@@ -2,8 +2,8 @@
 //! `page_token`.
 
 use ferroflow_db::page;
-use ferroflow_types::json::whole;
-use ferroflow_types::listing::{Direction, Listing, Operand, Operation, Predicate, Start};
+use ferroflow_types::json::exact_integer;
+use ferroflow_types::listing::{Direction, Listing, Operand, Operation, PageStart, Predicate};
 use ferroflow_types::{Error, FieldViolation, Timestamp};
 use serde_json::{Map, Value};
 
@@ -24,7 +24,7 @@ pub struct ListRequest {
 const PAGE_DEFAULT: i64 = 20;
 const PAGE_MAX: i64 = 200;
 
-fn wrong(field: &str, problem: impl Into<String>) -> Error {
+fn invalid_field(field: &str, problem: impl Into<String>) -> Error {
     let violations = vec![FieldViolation::new(field, problem)];
     Error::violations("LIST_INVALID", "Invalid input error", violations)
 }
@@ -37,7 +37,10 @@ pub fn page_size(given: i32, default: i64, max: i64) -> Result<i64, Error> {
     match i64::from(given) {
         0 => Ok(default),
         size @ 1.. => Ok(size.min(max)),
-        size => Err(wrong("page_size", format!("{size} must not be negative"))),
+        size => Err(invalid_field(
+            "page_size",
+            format!("{size} must not be negative"),
+        )),
     }
 }
 
@@ -61,13 +64,13 @@ pub fn listing(request: &ListRequest) -> Result<Listing, Error> {
             start: None,
         });
     }
-    let start: Start = page::decode(&request.page_token)?;
+    let start: PageStart = page::decode(&request.page_token)?;
     // As upstream: with a token, order and filter may be left out, but not be others.
     let same_order =
         request.sort_by.is_empty() || (sort_key == start.sort_key && direction == start.direction);
     let same_filter = request.filter.is_empty() || predicates == start.predicates;
     if !same_order || !same_filter {
-        return Err(wrong(
+        return Err(invalid_field(
             "page_token",
             "page token does not match the supplied sort by and/or filtering criteria",
         ));
@@ -98,7 +101,7 @@ fn sorting(text: &str) -> Result<(String, Direction), Error> {
 }
 
 fn bad_sort(text: &str) -> Error {
-    wrong(
+    invalid_field(
         "sort_by",
         format!("Received invalid sort by format {text:?}: a key, then asc or desc"),
     )
@@ -107,30 +110,33 @@ fn bad_sort(text: &str) -> Error {
 /// The JSON of a filter. Upstream decodes it once more than the query that it came in, so there are
 /// clients that encode it twice; a text that is JSON already is taken as it is.
 fn filter_json(text: &str) -> Result<Value, Error> {
-    let unread = match serde_json::from_str(text) {
+    let parse_error = match serde_json::from_str(text) {
         Ok(parsed) => return Ok(parsed),
-        Err(error) => wrong("filter", format!("not the JSON of a filter: {error}")),
+        Err(error) => invalid_field("filter", format!("not the JSON of a filter: {error}")),
     };
     let spaced = text.replace('+', " ");
     let decoded = percent_encoding::percent_decode_str(&spaced).decode_utf8();
     let parsed = decoded
         .ok()
         .and_then(|text| serde_json::from_str(&text).ok());
-    parsed.ok_or(unread)
+    parsed.ok_or(parse_error)
 }
 
 fn predicates(text: &str) -> Result<Vec<Predicate>, Error> {
     let parsed = filter_json(text)?;
     let Value::Object(fields) = &parsed else {
-        return Err(wrong("filter", "it must be an object"));
+        return Err(invalid_field("filter", "it must be an object"));
     };
     if let Some(unknown) = fields.keys().find(|key| *key != "predicates") {
-        return Err(wrong("filter", format!("unknown field {unknown:?}")));
+        return Err(invalid_field(
+            "filter",
+            format!("unknown field {unknown:?}"),
+        ));
     }
     let list = match fields.get("predicates") {
         None | Some(Value::Null) => &[],
         Some(Value::Array(list)) => list.as_slice(),
-        Some(_) => return Err(wrong("filter.predicates", "it must be a list")),
+        Some(_) => return Err(invalid_field("filter.predicates", "it must be a list")),
     };
     let predicates = list.iter().enumerate();
     predicates
@@ -138,7 +144,7 @@ fn predicates(text: &str) -> Result<Vec<Predicate>, Error> {
             let place = format!("filter.predicates[{at}]");
             match predicate {
                 Value::Object(fields) => self::predicate(&place, fields),
-                _ => Err(wrong(&place, "it must be an object")),
+                _ => Err(invalid_field(&place, "it must be an object")),
             }
         })
         .collect()
@@ -152,16 +158,16 @@ fn predicate(place: &str, fields: &Map<String, Value>) -> Result<Predicate, Erro
         match name.as_str() {
             "key" => value
                 .as_str()
-                .ok_or_else(|| wrong(place, "key must be a text"))?
+                .ok_or_else(|| invalid_field(place, "key must be a text"))?
                 .clone_into(&mut key),
             "operation" => operation = Some(self::operation(place, value)?),
             _ => values = Some(operands(place, name, value)?),
         }
     }
-    let operation = operation.ok_or_else(|| wrong(place, "operation is missing"))?;
-    let values = values.ok_or_else(|| wrong(place, "a value is missing"))?;
+    let operation = operation.ok_or_else(|| invalid_field(place, "operation is missing"))?;
+    let values = values.ok_or_else(|| invalid_field(place, "a value is missing"))?;
     if values.len() != 1 && operation != Operation::In {
-        return Err(wrong(place, "only IN takes several values"));
+        return Err(invalid_field(place, "only IN takes several values"));
     }
     Ok(Predicate {
         key,
@@ -171,7 +177,7 @@ fn predicate(place: &str, fields: &Map<String, Value>) -> Result<Predicate, Erro
 }
 
 fn operation(place: &str, value: &Value) -> Result<Operation, Error> {
-    let number = value.as_f64().and_then(whole);
+    let number = value.as_f64().and_then(exact_integer);
     // Names and numbers of `Predicate.Operation` in KFP's contract, which has no 4.
     Ok(match (value.as_str(), number) {
         (Some("EQUALS"), _) | (_, Some(1)) => Operation::Equals,
@@ -182,16 +188,16 @@ fn operation(place: &str, value: &Value) -> Result<Operation, Error> {
         (Some("LESS_THAN_EQUALS"), _) | (_, Some(7)) => Operation::LessEquals,
         (Some("IN"), _) | (_, Some(8)) => Operation::In,
         (Some("IS_SUBSTRING"), _) | (_, Some(9)) => Operation::IsSubstring,
-        _ => return Err(wrong(place, format!("unknown operation {value}"))),
+        _ => return Err(invalid_field(place, format!("unknown operation {value}"))),
     })
 }
 
 /// Values by the name of their field, in either spelling.
 fn operands(place: &str, name: &str, value: &Value) -> Result<Vec<Operand>, Error> {
-    let unfit = || wrong(place, format!("{name} cannot be {value}"));
+    let type_mismatch = || invalid_field(place, format!("{name} cannot be {value}"));
     let number = |value: &Value| {
         let text = value.as_str().and_then(|text| text.parse::<i64>().ok());
-        text.or_else(|| value.as_f64().and_then(whole))
+        text.or_else(|| value.as_f64().and_then(exact_integer))
             .map(Operand::Number)
     };
     let text = |value: &Value| value.as_str().map(|text| Operand::Text(text.to_owned()));
@@ -210,9 +216,9 @@ fn operands(place: &str, name: &str, value: &Value) -> Result<Vec<Operand>, Erro
         "timestamp_value" | "timestampValue" => time(value).map(|one| vec![one]),
         "int_values" | "intValues" | "long_values" | "longValues" => several(&number),
         "string_values" | "stringValues" => several(&text),
-        _ => return Err(wrong(place, format!("unknown field {name:?}"))),
+        _ => return Err(invalid_field(place, format!("unknown field {name:?}"))),
     };
-    found.ok_or_else(unfit)
+    found.ok_or_else(type_mismatch)
 }
 
 #[cfg(test)]
@@ -276,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_token_belongs_to_its_query() {
-        let start = Start {
+        let start = PageStart {
             sort_key: "name".to_owned(),
             direction: Direction::Descending,
             predicates: Vec::new(),

@@ -7,17 +7,17 @@ use std::time::Duration;
 use metrics_exporter_prometheus::{ExporterFuture, PrometheusBuilder, PrometheusHandle};
 
 use crate::runner::{Runner, TaskKind};
-use crate::worker::{Next, Worker, work};
+use crate::worker::{NextTick, Worker, run_until_stopped};
 
 /// Renders every metric of the process.
 #[derive(Clone)]
 pub struct Metrics(PrometheusHandle);
 
 /// Seconds; from a fast call inside one machine to a slow one.
-const LATENCIES: [f64; 10] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0];
+const LATENCY_BUCKETS: [f64; 10] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0];
 
 /// How often samples are moved.
-const UPKEEP: Duration = Duration::from_secs(5);
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Why metrics cannot be collected or shown.
 #[derive(Debug, thiserror::Error)]
@@ -42,17 +42,18 @@ impl Metrics {
     /// Starts to collect, and to answer scrapers at `listen`, an address and a port, if there is
     /// one. They need no key there.
     pub fn start(listen: Option<&str>, runner: &mut Runner) -> Result<Self, MetricsError> {
-        let unusable = |error: &dyn std::error::Error| MetricsError::Recorder(error.to_string());
+        let recorder_error =
+            |error: &dyn std::error::Error| MetricsError::Recorder(error.to_string());
         let builder = PrometheusBuilder::new()
-            .set_buckets(&LATENCIES)
-            .map_err(|error| unusable(&error))?;
+            .set_buckets(&LATENCY_BUCKETS)
+            .map_err(|error| recorder_error(&error))?;
         let Some(listen) = listen else {
             let handle = builder
                 .install_recorder()
-                .map_err(|error| unusable(&error))?;
-            let (upkeep, stop) = (Upkeep(handle.clone()), runner.stopping());
+                .map_err(|error| recorder_error(&error))?;
+            let (upkeep, stop) = (Upkeep(handle.clone()), runner.stop_token());
             runner.spawn(TaskKind::Helper, "metrics", async move {
-                work(upkeep, &stop).await;
+                run_until_stopped(upkeep, &stop).await;
                 Ok::<(), Infallible>(())
             });
             return Ok(Self(handle));
@@ -60,7 +61,7 @@ impl Metrics {
         let address: SocketAddr = listen
             .parse()
             .map_err(|_| MetricsError::Address(listen.to_owned()))?;
-        let (recorder, answering) =
+        let (recorder, exporter) =
             builder
                 .with_http_listener(address)
                 .build()
@@ -69,8 +70,8 @@ impl Metrics {
                     problem: error.to_string(),
                 })?;
         let handle = recorder.handle();
-        metrics::set_global_recorder(recorder).map_err(|error| unusable(&error))?;
-        answer(answering, runner);
+        metrics::set_global_recorder(recorder).map_err(|error| recorder_error(&error))?;
+        serve_scrapes(exporter, runner);
         tracing::info!(%address, "metrics are served");
         Ok(Self(handle))
     }
@@ -94,17 +95,17 @@ impl Worker for Upkeep {
         "metrics"
     }
 
-    async fn tick(&mut self) -> Result<Next, Infallible> {
+    async fn tick(&mut self) -> Result<NextTick, Infallible> {
         self.0.run_upkeep();
-        Ok(Next::After(UPKEEP))
+        Ok(NextTick::After(UPKEEP_INTERVAL))
     }
 }
 
-fn answer(answering: ExporterFuture, runner: &mut Runner) {
-    let stop = runner.stopping();
+fn serve_scrapes(exporter: ExporterFuture, runner: &mut Runner) {
+    let stop = runner.stop_token();
     runner.spawn(TaskKind::Helper, "metrics", async move {
         tokio::select! {
-            ended = answering => ended.map_err(|error| format!("{error:?}")),
+            ended = exporter => ended.map_err(|error| format!("{error:?}")),
             () = stop.cancelled() => Ok(()),
         }
     });

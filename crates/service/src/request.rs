@@ -47,7 +47,7 @@ pub fn time_opt(
 ///
 /// # Errors
 /// INVALID_ARGUMENT that names the field.
-pub fn natural<N, T: TryFrom<N>>(field: &str, number: N) -> Result<T, Status> {
+pub fn non_negative<N, T: TryFrom<N>>(field: &str, number: N) -> Result<T, Status> {
     T::try_from(number).map_err(|_| invalid(field, "it must not be negative"))
 }
 
@@ -80,10 +80,10 @@ mod tests {
         );
         assert_eq!(parsed_opt::<RunId>("run_id", "").unwrap(), None);
         assert_eq!(
-            natural::<i64, u64>("offset", -1).unwrap_err().code(),
+            non_negative::<i64, u64>("offset", -1).unwrap_err().code(),
             Code::InvalidArgument
         );
-        assert_eq!(natural::<i32, u32>("attempt", 7).unwrap(), 7);
+        assert_eq!(non_negative::<i32, u32>("attempt", 7).unwrap(), 7);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Named tasks and how they stop: none is detached, and no end of one goes unnoticed.
 //!
-//! A stop is soft first: tasks see the token and finish what they are doing. After [`PATIENCE`], or
-//! at a second signal, it is hard: what still runs is aborted.
+//! A stop is soft first: tasks see the token and finish what they are doing. After [`STOP_TIMEOUT`],
+//! or at a second signal, it is hard: what still runs is aborted.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -29,20 +29,20 @@ pub enum TaskKind {
 }
 
 /// How long tasks may take to stop before they are aborted.
-const PATIENCE: Duration = Duration::from_secs(10);
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long aborted tasks may take to be gone; one that blocks its thread never is.
-const ABORT_PATIENCE: Duration = Duration::from_secs(1);
+/// How long aborted tasks may take to end; one that blocks its thread never is.
+const ABORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A task that ran for so long before it failed is begun again as if it had not failed before.
-const RESTART_FORGET: Duration = Duration::from_mins(1);
+const RESTART_RESET_AFTER: Duration = Duration::from_mins(1);
 
 /// The tasks of a process.
 pub struct Runner {
     tasks: JoinSet<Result<(), String>>,
     names: HashMap<Id, (String, TaskKind)>,
     stop: CancellationToken,
-    patience: Duration,
+    stop_timeout: Duration,
 }
 
 impl Default for Runner {
@@ -51,13 +51,13 @@ impl Default for Runner {
             tasks: JoinSet::new(),
             names: HashMap::new(),
             stop: CancellationToken::new(),
-            patience: PATIENCE,
+            stop_timeout: STOP_TIMEOUT,
         }
     }
 }
 
 /// A task's end, before it is judged.
-struct End {
+struct TaskEnd {
     name: String,
     kind: TaskKind,
     result: Result<(), String>,
@@ -68,13 +68,13 @@ struct End {
 
 impl Runner {
     /// Cancelled when the process is to stop; every task waits for it among other things.
-    pub fn stopping(&self) -> CancellationToken {
+    pub fn stop_token(&self) -> CancellationToken {
         self.stop.clone()
     }
 
     /// Gives tasks at least so long to stop.
-    pub fn allow(&mut self, patience: Duration) {
-        self.patience = self.patience.max(patience);
+    pub fn extend_stop_timeout(&mut self, stop_timeout: Duration) {
+        self.stop_timeout = self.stop_timeout.max(stop_timeout);
     }
 
     /// Runs a task.
@@ -107,11 +107,11 @@ impl Runner {
                 let begun = Instant::now();
                 // A panic is caught in there: `JoinSet` would report it, and a panic stops the
                 // process.
-                let Some(problem) = problem(make()).await else {
+                let Some(problem) = failure_of(make()).await else {
                     return Ok(());
                 };
                 // One that did well for a while fails for another reason than before.
-                if begun.elapsed() > RESTART_FORGET {
+                if begun.elapsed() > RESTART_RESET_AFTER {
                     failures = 0;
                 }
                 let wait = worker::backoff(failures);
@@ -134,8 +134,8 @@ impl Runner {
     /// Which task failed, and why.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), String> {
         let again = async {
-            // Without a handler no second signal can come; the patience ends the wait.
-            if signal().await.is_err() {
+            // Without a handler no second signal can come; the timeout ends the wait.
+            if shutdown_signal().await.is_err() {
                 std::future::pending::<()>().await;
             }
         };
@@ -152,26 +152,26 @@ impl Runner {
         while failure.is_none() {
             tokio::select! {
                 () = &mut stop => break,
-                end = self.next_end() => match end {
+                end = self.next_task_end() => match end {
                     None => break,
-                    Some(end) => failure = end.stops_all(),
+                    Some(end) => failure = end.fatal_error(),
                 },
             }
         }
         // After a failure too: the other tasks may still finish what they are doing.
         self.stop.cancel();
-        let patience = self.patience;
+        let stop_timeout = self.stop_timeout;
         tokio::select! {
             () = self.drain(&mut failure) => return failure.map_or(Ok(()), Err),
             () = again => tracing::warn!("told to stop again"),
-            () = tokio::time::sleep(patience) => {}
+            () = tokio::time::sleep(stop_timeout) => {}
         }
         for (name, _) in self.names.values() {
             tracing::warn!(task = name, "did not stop in time and is aborted");
         }
         self.tasks.abort_all();
-        let gone = tokio::time::timeout(ABORT_PATIENCE, self.drain(&mut failure));
-        if gone.await.is_err() {
+        let drained = tokio::time::timeout(ABORT_TIMEOUT, self.drain(&mut failure));
+        if drained.await.is_err() {
             tracing::warn!("tasks that block their threads are left behind");
         }
         failure.map_or(Ok(()), Err)
@@ -179,9 +179,9 @@ impl Runner {
 
     /// Waits for all tasks that are left. That they end is as it should be; that they fail is not.
     async fn drain(&mut self, failure: &mut Option<String>) {
-        while let Some(end) = self.next_end().await {
+        while let Some(end) = self.next_task_end().await {
             if end.result.is_err()
-                && let Some(problem) = end.stops_all()
+                && let Some(problem) = end.fatal_error()
             {
                 tracing::error!(problem, "while stopping");
                 failure.get_or_insert(problem);
@@ -189,7 +189,7 @@ impl Runner {
         }
     }
 
-    async fn next_end(&mut self) -> Option<End> {
+    async fn next_task_end(&mut self) -> Option<TaskEnd> {
         let ended = self.tasks.join_next_with_id().await?;
         let id = match &ended {
             Ok((id, _)) => *id,
@@ -205,9 +205,9 @@ impl Runner {
         };
         let result = match ended {
             Ok((_, result)) => result,
-            Err(error) => Err(said(error)),
+            Err(error) => Err(join_error_message(error)),
         };
-        Some(End {
+        Some(TaskEnd {
             name,
             kind,
             result,
@@ -218,38 +218,41 @@ impl Runner {
 }
 
 /// Why a task failed, if it did.
-async fn problem<E: std::fmt::Display>(
+async fn failure_of<E: std::fmt::Display>(
     task: impl Future<Output = Result<(), E>>,
 ) -> Option<String> {
     // The future is dropped after a panic, so nothing sees what it left half done.
     match AssertUnwindSafe(task).catch_unwind().await {
         Ok(ended) => ended.err().map(|error| error.to_string()),
-        Err(panic) => Some(format!("panicked: {}", message(&*panic).unwrap_or("?"))),
+        Err(panic) => Some(format!(
+            "panicked: {}",
+            panic_message(&*panic).unwrap_or("?")
+        )),
     }
 }
 
 /// What a panic said.
-fn said(error: JoinError) -> String {
+fn join_error_message(error: JoinError) -> String {
     let text = error.to_string();
     let Ok(panic) = error.try_into_panic() else {
         return text;
     };
-    message(&*panic).map_or(text, str::to_owned)
+    panic_message(&*panic).map_or(text, str::to_owned)
 }
 
-fn message(panic: &(dyn Any + Send)) -> Option<&str> {
+fn panic_message(panic: &(dyn Any + Send)) -> Option<&str> {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
 }
 
-impl End {
+impl TaskEnd {
     /// Why the process must stop because of this end, if it must.
-    fn stops_all(self) -> Option<String> {
+    fn fatal_error(self) -> Option<String> {
         let Self { name, kind, .. } = self;
         match (self.result, kind) {
             _ if self.aborted => None,
             // A panic is a defect whatever the task was for.
-            (Err(said), _) if self.panicked => Some(format!("{name} panicked: {said}")),
+            (Err(message), _) if self.panicked => Some(format!("{name} panicked: {message}")),
             (Ok(()), TaskKind::Helper | TaskKind::Restart) => None,
             (Err(error), TaskKind::Helper | TaskKind::Restart) => {
                 tracing::error!(task = name, error, "a task failed");
@@ -262,7 +265,7 @@ impl End {
 }
 
 /// Returns at the first interrupt or termination signal.
-pub async fn signal() -> std::io::Result<()> {
+pub async fn shutdown_signal() -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
@@ -286,7 +289,7 @@ mod tests {
     #[tokio::test]
     async fn a_critical_failure_stops_the_others() {
         let mut runner = Runner::default();
-        let stopping = runner.stopping();
+        let stopping = runner.stop_token();
         runner.spawn(TaskKind::Helper, "waits", wait_for(stopping));
         runner.spawn(TaskKind::Helper, "fails", async { Err("no matter") });
         runner.spawn(TaskKind::Critical, "breaks", async { Err("at once") });
@@ -326,7 +329,7 @@ mod tests {
         let mut runner = Runner::default();
         let (begun, mut begins) = tokio::sync::mpsc::channel(10);
         let mut times = 0;
-        let stopping = runner.stopping();
+        let stopping = runner.stop_token();
         runner.spawn_restarting("relay", move || {
             times += 1;
             let (times, begun, stopping) = (times, begun.clone(), stopping.clone());
@@ -354,7 +357,7 @@ mod tests {
     #[tokio::test]
     async fn tasks_end_as_they_like_once_they_are_told_to_stop() {
         let mut runner = Runner::default();
-        let stopping = runner.stopping();
+        let stopping = runner.stop_token();
         runner.spawn(TaskKind::Critical, "serves", wait_for(stopping));
 
         assert_eq!(runner.run_until(async {}, pending()).await, Ok(()));
@@ -363,7 +366,7 @@ mod tests {
     #[tokio::test]
     async fn a_failure_while_stopping_is_told() {
         let mut runner = Runner::default();
-        let stopping = runner.stopping();
+        let stopping = runner.stop_token();
         runner.spawn(TaskKind::Critical, "relay", async move {
             stopping.cancelled().await;
             Err("the disk is full")
@@ -382,7 +385,7 @@ mod tests {
 
         assert_eq!(runner.run_until(async {}, async {}).await, Ok(()));
 
-        assert!(begun.elapsed() < PATIENCE / 2);
+        assert!(begun.elapsed() < STOP_TIMEOUT / 2);
     }
 
     #[tokio::test(start_paused = true)]
@@ -393,6 +396,6 @@ mod tests {
 
         assert_eq!(runner.run_until(async {}, pending()).await, Ok(()));
 
-        assert_eq!(begun.elapsed(), PATIENCE);
+        assert_eq!(begun.elapsed(), STOP_TIMEOUT);
     }
 }

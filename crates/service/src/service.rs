@@ -33,7 +33,7 @@ pub trait Service: 'static {
     /// Those of its settings that can be given on the command line, in the shape of the section. The
     /// ids of flags and of the group (`#[group(id = …)]`) are those of no other service.
     type Flags: clap::Args + Serialize;
-    /// What it is given beside [`Common`].
+    /// What it is given beside [`CommonDeps`].
     type Deps: Send;
     /// Why it cannot start.
     type Error: std::error::Error + Send + Sync;
@@ -41,7 +41,7 @@ pub trait Service: 'static {
     /// Starts what works in the background, which belongs to `runner`, and says how calls are answered.
     fn start(
         config: &Self::Config,
-        common: Common,
+        common: CommonDeps,
         deps: Self::Deps,
         runner: &mut Runner,
     ) -> impl Future<Output = Result<Routes, Self::Error>> + Send;
@@ -80,7 +80,7 @@ impl Settings for BasicSettings {
 
 /// What every service is given.
 #[derive(Clone)]
-pub struct Common {
+pub struct CommonDeps {
     /// Its database, with its tables. What it says in the outbox there is relayed to the event log.
     pub db: Db,
     /// What no other process on that database is called; the same again after a restart.

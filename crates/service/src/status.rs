@@ -61,15 +61,15 @@ pub fn kind(code: Code) -> Option<ErrorKind> {
     })
 }
 
-/// What a caller is told of a failure: words and details of its status.
-struct Told {
+/// What a caller sees of a failure: message and details of its status.
+struct PublicError {
     /// KFP's clients show this.
     bare: String,
     message: String,
     metadata: HashMap<String, String>,
 }
 
-impl Told {
+impl PublicError {
     fn of(error: &Error) -> Self {
         let hidden = matches!(error.kind(), ErrorKind::Internal | ErrorKind::DataLoss);
         // That a part is unavailable is for the log as well, but its sentence may be shown.
@@ -120,11 +120,11 @@ fn request_id() -> String {
 /// The status of an error. What is internal is logged here with its causes, and told to nobody.
 pub fn to_status(error: &Error) -> Status {
     let code = code(error.kind());
-    let Told {
+    let PublicError {
         bare,
         message,
         metadata,
-    } = Told::of(error);
+    } = PublicError::of(error);
     let mut details = vec![any(
         STATUS,
         &rpc::Status {

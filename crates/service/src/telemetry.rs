@@ -55,11 +55,11 @@ impl Default for TelemetryConfig {
 }
 
 /// Sends what is left when it is dropped.
-pub struct Guard {
+pub struct TelemetryGuard {
     provider: SdkTracerProvider,
 }
 
-impl Drop for Guard {
+impl Drop for TelemetryGuard {
     fn drop(&mut self) {
         if let Err(error) = self.provider.shutdown() {
             tracing::debug!(%error, "traces were not sent to the end");
@@ -78,11 +78,11 @@ pub enum TelemetryError {
     Otlp(String),
     /// It was set up before.
     #[error("telemetry is set up already")]
-    Twice,
+    AlreadyInitialized,
 }
 
 /// Sets telemetry up for the process. Must be called inside a tokio runtime.
-pub fn init(service: &str, config: &TelemetryConfig) -> Result<Guard, TelemetryError> {
+pub fn init(service: &str, config: &TelemetryConfig) -> Result<TelemetryGuard, TelemetryError> {
     let resource = Resource::builder()
         .with_service_name(service.to_owned())
         .build();
@@ -110,20 +110,20 @@ pub fn init(service: &str, config: &TelemetryConfig) -> Result<Guard, TelemetryE
         LogFormat::Json => false,
     };
     let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let done = if human {
+    let result = if human {
         registry
             .with(logs.with_target(false).with_ansi(is_terminal))
             .try_init()
     } else {
         registry.with(logs.json().flatten_event(true)).try_init()
     };
-    done.map_err(|_| TelemetryError::Twice)?;
-    Ok(Guard { provider })
+    result.map_err(|_| TelemetryError::AlreadyInitialized)?;
+    Ok(TelemetryGuard { provider })
 }
 
-struct Header(Option<String>);
+struct TraceHeader(Option<String>);
 
-impl Injector for Header {
+impl Injector for TraceHeader {
     fn set(&mut self, key: &str, value: String) {
         if key == "traceparent" {
             self.0 = Some(value);
@@ -131,7 +131,7 @@ impl Injector for Header {
     }
 }
 
-impl Extractor for Header {
+impl Extractor for TraceHeader {
     fn get(&self, key: &str) -> Option<&str> {
         self.0.as_deref().filter(|_| key == "traceparent")
     }
@@ -143,14 +143,14 @@ impl Extractor for Header {
 
 /// The W3C `traceparent` of the current span, if it is traced.
 pub fn current_traceparent() -> Option<String> {
-    let mut header = Header(None);
+    let mut header = TraceHeader(None);
     TraceContextPropagator::new().inject_context(&Span::current().context(), &mut header);
     header.0
 }
 
 /// Makes `span` a child of the caller's.
 pub fn continue_trace(span: &Span, traceparent: &str) {
-    let header = Header(Some(traceparent.to_owned()));
+    let header = TraceHeader(Some(traceparent.to_owned()));
     let context = TraceContextPropagator::new().extract(&header);
     if let Err(error) = span.set_parent(context) {
         tracing::debug!(%error, "the caller's trace is not continued");

@@ -19,11 +19,11 @@ const BACKOFF_MIN: Duration = Duration::from_millis(250);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
 /// After so many failures in a row it is no passing trouble.
-const LASTING: u32 = 5;
+const FAILURES_BEFORE_ERROR: u32 = 5;
 
 /// When a worker is to look again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
+pub enum NextTick {
     /// At once: there is more.
     Now,
     /// After this time, or when [`Worker::wake`] returns.
@@ -39,7 +39,7 @@ pub trait Worker: Send {
     type Error: std::error::Error + Send;
 
     /// Does what there is to do now.
-    fn tick(&mut self) -> impl Future<Output = Result<Next, Self::Error>> + Send;
+    fn tick(&mut self) -> impl Future<Output = Result<NextTick, Self::Error>> + Send;
 
     /// Returns when there may be something to do before it is time. What happens between two calls must
     /// not be missed: a subscription belongs in the worker.
@@ -49,15 +49,15 @@ pub trait Worker: Send {
 }
 
 /// Works until `stop`.
-pub async fn work<W: Worker>(mut worker: W, stop: &CancellationToken) {
+pub async fn run_until_stopped<W: Worker>(mut worker: W, stop: &CancellationToken) {
     let mut failures = 0;
     while !stop.is_cancelled() {
         let begun = Instant::now();
         let done = worker.tick().await;
         observe(worker.name(), begun.elapsed(), done.is_ok());
         match done {
-            Ok(Next::Now) => failures = 0,
-            Ok(Next::After(wait)) => {
+            Ok(NextTick::Now) => failures = 0,
+            Ok(NextTick::After(wait)) => {
                 failures = 0;
                 tokio::select! {
                     () = stop.cancelled() => return,
@@ -69,7 +69,7 @@ pub async fn work<W: Worker>(mut worker: W, stop: &CancellationToken) {
                 let (name, error) = (worker.name(), chain(&error));
                 let wait = backoff(failures);
                 failures += 1;
-                if failures < LASTING {
+                if failures < FAILURES_BEFORE_ERROR {
                     tracing::warn!(
                         worker = name,
                         error,
@@ -103,10 +103,10 @@ pub(crate) fn backoff(failures: u32) -> Duration {
     BACKOFF_MIN.saturating_mul(factor).min(BACKOFF_MAX)
 }
 
-fn observe(worker: &str, took: Duration, is_done: bool) {
+fn observe(worker: &str, duration: Duration, is_done: bool) {
     let result = if is_done { "done" } else { "failed" };
     let labels = [("worker", worker.to_owned()), ("result", result.to_owned())];
     metrics::counter!("ferroflow_worker_ticks_total", &labels).increment(1);
     let labels = [("worker", worker.to_owned())];
-    metrics::histogram!("ferroflow_worker_tick_seconds", &labels).record(took.as_secs_f64());
+    metrics::histogram!("ferroflow_worker_tick_seconds", &labels).record(duration.as_secs_f64());
 }

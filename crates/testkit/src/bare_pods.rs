@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::cluster::{ApiProxy, NAMESPACE};
 
 /// How often a pod is looked at; a look costs a millisecond or two.
-const LOOK: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The API server behind a local proxy, so that a call costs a call and not a program's start.
 pub struct BarePods {
@@ -48,7 +48,7 @@ impl BarePods {
             match pod["status"]["phase"].as_str() {
                 Some("Succeeded") => break,
                 Some("Failed") => panic!("pod {name} failed"),
-                _ => std::thread::sleep(LOOK),
+                _ => std::thread::sleep(POLL_INTERVAL),
             }
         }
         ureq::delete(&url).call().expect("the pod is deleted");

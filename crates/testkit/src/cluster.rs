@@ -128,7 +128,7 @@ impl Cluster {
     /// Asks the cluster; what it said.
     pub fn kubectl(&self, arguments: &[&str]) -> String {
         self.try_kubectl(arguments)
-            .unwrap_or_else(|told| panic!("{told}"))
+            .unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// The same where a refusal is no reason to stop: what it said, or why not.
@@ -138,9 +138,9 @@ impl Cluster {
             .args(arguments)
             .output()
             .expect("kubectl is installed");
-        let told = String::from_utf8_lossy(&output.stderr);
+        let stderr = String::from_utf8_lossy(&output.stderr);
         if !output.status.success() {
-            return Err(format!("kubectl {arguments:?}: {told}"));
+            return Err(format!("kubectl {arguments:?}: {stderr}"));
         }
         Ok(String::from_utf8(output.stdout).unwrap())
     }
@@ -164,7 +164,7 @@ impl Cluster {
             "store_secret": STORE_SECRET,
             "image_patience_s": 10,
             "accelerators": {"NVIDIA_TESLA_P4": "nvidia.com/gpu"},
-            "images": stand_ins(&self.task_image),
+            "images": image_map(&self.task_image),
         })
     }
 
@@ -178,9 +178,10 @@ impl Cluster {
         });
         let mapped = images.filter_map(|image| {
             let map = &settings["images"];
-            let to = map.get(&image).unwrap_or(&map["*"]).as_str()?;
+            let mapped = map.get(&image).unwrap_or(&map["*"]).as_str()?;
             // An operation is no image.
-            (to != image && !image.starts_with("argostub/")).then(|| format!("{image} → {to}"))
+            (mapped != image && !image.starts_with("argostub/"))
+                .then(|| format!("{image} → {mapped}"))
         });
         let distinct: std::collections::BTreeSet<_> = mapped.collect();
         distinct.into_iter().collect()
@@ -201,7 +202,7 @@ impl Cluster {
 
 /// The images that stand for those of the ecosystem's pipelines; `task_image` for all that are not
 /// named.
-pub(crate) fn stand_ins(task_image: &str) -> Value {
+pub(crate) fn image_map(task_image: &str) -> Value {
     json!({
         "*": task_image,
         "registry.domain.local/modelcar:test": "ferroflow.test/modelcar:1",
@@ -219,7 +220,7 @@ pub fn unique(folder: &Path) -> String {
 }
 
 /// A pipeline whose every step mounts a claim at `/shared`.
-pub fn with_shared(spec: Value, claim: &str) -> Value {
+pub fn with_shared_volume(spec: Value, claim: &str) -> Value {
     let mount = json!({"pvcMount": [{"constant": claim, "mountPath": "/shared"}]});
     let steps = spec["deploymentSpec"]["executors"].as_object().unwrap();
     let executors: Map<_, _> = steps
@@ -303,12 +304,12 @@ pub fn database(name: &str) -> String {
         .chars()
         .filter(|letter| letter.is_ascii_alphanumeric() || *letter == '_')
         .collect();
-    let made = Command::new("psql")
+    let status = Command::new("psql")
         .args([&url, "--quiet", "--command"])
         .arg(format!("CREATE DATABASE {name}"))
         .status()
         .expect("psql is installed");
-    assert!(made.success(), "cannot create database {name}");
+    assert!(status.success(), "cannot create database {name}");
     let (server, _) = url.rsplit_once('/').expect("a URL has a path");
     format!("{server}/{name}")
 }
@@ -319,7 +320,7 @@ pub fn query(database: &str, query: &str) -> String {
         .args([database, "--tuples-only", "--no-align", "--command", query])
         .output()
         .expect("psql is installed");
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{query}: {told}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{query}: {stderr}");
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }

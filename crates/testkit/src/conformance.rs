@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::Platform;
-use crate::cluster::with_shared;
+use crate::cluster::with_shared_volume;
 use serde_json::{Value, json};
 
 /// The longest row builds an environment and then prints for a minute.
@@ -77,7 +77,7 @@ pub fn cases(folder: &Path) -> Vec<Case> {
 }
 
 /// Files that a pipeline keeps its own marks in must not be left from an earlier run.
-fn remove_marks(parameters: &Value) {
+fn remove_marker_files(parameters: &Value) {
     for value in parameters
         .as_object()
         .into_iter()
@@ -101,16 +101,16 @@ fn with_sdk(text: &str, version: &str) -> String {
 }
 
 /// The end that a case reaches: REJECTED, or the state of its run; and why.
-fn reach(platform: &Platform, folder: &Path, case: &Case, number: usize) -> (String, String) {
-    remove_marks(&case.parameters);
+fn run_case(platform: &Platform, folder: &Path, case: &Case, number: usize) -> (String, String) {
+    remove_marker_files(&case.parameters);
     let file = folder.join(&case.path);
     let mut text = std::fs::read_to_string(&file).unwrap();
     let filename = file.file_name().unwrap().to_string_lossy().into_owned();
     let adapted = case.adapted.clone().unwrap_or_default();
     if let Some(claim) = &adapted.claim {
         let mut documents = ferroflow_yaml::documents(&text).unwrap();
-        let both = with_shared(documents.remove(0), claim);
-        let (pipeline, platform) = (&both["pipeline_spec"], &both["platform_spec"]);
+        let documents = with_shared_volume(documents.remove(0), claim);
+        let (pipeline, platform) = (&documents["pipeline_spec"], &documents["platform_spec"]);
         // JSON is YAML.
         text = format!("{pipeline}\n---\n{platform}\n");
     }
@@ -162,7 +162,7 @@ pub fn run_all(platform: &Platform, folder: &Path, cases: &[Case], workers: usiz
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     let Some(case) = cases.get(number) else { break };
                     let begun = Instant::now();
-                    let (got, note) = reach(platform, folder, case, number);
+                    let (got, note) = run_case(platform, folder, case, number);
                     let took = begun.elapsed();
                     rows.lock().unwrap().push((
                         number,

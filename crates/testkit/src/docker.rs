@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::cluster::stand_ins;
+use crate::cluster::image_map;
 use crate::services::{self, merge};
 
 /// What tests that need containers are given.
@@ -44,7 +44,7 @@ impl Engine {
             "network": "host",
             "image_patience_s": 1,
             "mounts": [shared],
-            "images": stand_ins(&self.task_image),
+            "images": image_map(&self.task_image),
         })
     }
 

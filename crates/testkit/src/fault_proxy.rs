@@ -41,7 +41,7 @@ pub enum Side {
 }
 
 /// Something that happens once, to the first request that fits.
-struct Trap {
+struct Intercept {
     side: Side,
     method: String,
     path: String,
@@ -53,23 +53,23 @@ enum Action {
     HangUp,
     /// It waits.
     Hold {
-        caught: mpsc::Sender<()>,
+        reached: mpsc::Sender<()>,
         open: watch::Receiver<bool>,
     },
 }
 
 /// A request that is, or will be, held; goes on when this is dropped.
-pub struct Held {
+pub struct HeldCall {
     what: String,
-    caught: mpsc::Receiver<()>,
+    reached: mpsc::Receiver<()>,
     _open: watch::Sender<bool>,
 }
 
-impl Held {
+impl HeldCall {
     /// Waits until the request is there.
     pub fn wait(&self, limit: Duration) {
         let what = &self.what;
-        self.caught
+        self.reached
             .recv_timeout(limit)
             .unwrap_or_else(|_| panic!("no {what} within {limit:?}"));
     }
@@ -79,7 +79,7 @@ struct Shared {
     upstream: String,
     client: Client<HttpConnector, Incoming>,
     fault: Mutex<Fault>,
-    traps: Mutex<Vec<Trap>>,
+    intercepts: Mutex<Vec<Intercept>>,
 }
 
 /// A proxy in front of `upstream`; ends when it is dropped.
@@ -106,7 +106,7 @@ impl FaultProxy {
             upstream: upstream.trim_end_matches('/').to_owned(),
             client: Client::builder(TokioExecutor::new()).build_http(),
             fault: Mutex::new(Fault::None),
-            traps: Mutex::default(),
+            intercepts: Mutex::default(),
         });
         runtime.spawn(serve(listener, Arc::clone(&shared)));
         Self {
@@ -127,33 +127,33 @@ impl FaultProxy {
     }
 
     /// Holds the next request whose path contains `path`.
-    pub fn hold(&self, side: Side, method: &str, path: &str) -> Held {
-        let (caught, waits) = mpsc::channel();
-        let (open, closed) = watch::channel(false);
-        let closed = Action::Hold {
-            caught,
-            open: closed,
+    pub fn hold(&self, side: Side, method: &str, path: &str) -> HeldCall {
+        let (reached, reached_rx) = mpsc::channel();
+        let (open, open_rx) = watch::channel(false);
+        let action = Action::Hold {
+            reached,
+            open: open_rx,
         };
-        self.trap(side, method, path, closed);
-        Held {
+        self.intercept(side, method, path, action);
+        HeldCall {
             what: format!("{method} of {path}"),
-            caught: waits,
+            reached: reached_rx,
             _open: open,
         }
     }
 
     /// The next request whose path contains `path` is done, and its client never knows.
-    pub fn lose_answer(&self, method: &str, path: &str) {
-        self.trap(Side::Answer, method, path, Action::HangUp);
+    pub fn drop_response(&self, method: &str, path: &str) {
+        self.intercept(Side::Answer, method, path, Action::HangUp);
     }
 
     /// Whether everything that was to be held or lost has been.
     pub fn is_done(&self) -> bool {
-        lock(&self.shared.traps).is_empty()
+        lock(&self.shared.intercepts).is_empty()
     }
 
-    fn trap(&self, side: Side, method: &str, path: &str, action: Action) {
-        lock(&self.shared.traps).push(Trap {
+    fn intercept(&self, side: Side, method: &str, path: &str, action: Action) {
+        lock(&self.shared.intercepts).push(Intercept {
             side,
             method: method.to_owned(),
             path: path.to_owned(),
@@ -184,7 +184,7 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
         };
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
-            let service = service_fn(|request| pass(Arc::clone(&shared), request));
+            let service = service_fn(|request| forward(Arc::clone(&shared), request));
             let served = hyper::server::conn::http1::Builder::new()
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
@@ -196,22 +196,22 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
 
 /// Why a connection is closed without an answer.
 #[derive(Debug)]
-struct HungUp;
+struct ConnectionClosed;
 
-impl std::fmt::Display for HungUp {
+impl std::fmt::Display for ConnectionClosed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("the connection is closed")
     }
 }
 
-impl std::error::Error for HungUp {}
+impl std::error::Error for ConnectionClosed {}
 
 type Body = Either<Full<Bytes>, Incoming>;
 
-async fn pass(
+async fn forward(
     shared: Arc<Shared>,
     mut request: Request<Incoming>,
-) -> Result<Response<Body>, HungUp> {
+) -> Result<Response<Body>, ConnectionClosed> {
     let fault = *lock(&shared.fault);
     match fault {
         Fault::None => {}
@@ -220,39 +220,49 @@ async fn pass(
             let _heard = request.collect().await.is_ok();
             return Ok(slow_down());
         }
-        Fault::HangUp => return Err(HungUp),
+        Fault::HangUp => return Err(ConnectionClosed),
         Fault::Slow(wait) => tokio::time::sleep(wait).await,
     }
     let method = request.method().as_str().to_owned();
     let path = request.uri().path().to_owned();
-    spring(&shared, Side::Request, &method, &path).await?;
+    apply_intercept(&shared, Side::Request, &method, &path).await?;
     let target = request.uri().path_and_query();
     let target = target.map_or("/", |target| target.as_str());
     *request.uri_mut() = format!("{}{target}", shared.upstream)
         .parse()
-        .map_err(|_| HungUp)?;
+        .map_err(|_| ConnectionClosed)?;
     // It is of the connection, and the other one is another.
     request.headers_mut().remove(header::CONNECTION);
-    let answer = shared.client.request(request).await.map_err(|_| HungUp)?;
-    spring(&shared, Side::Answer, &method, &path).await?;
+    let answer = shared
+        .client
+        .request(request)
+        .await
+        .map_err(|_| ConnectionClosed)?;
+    apply_intercept(&shared, Side::Answer, &method, &path).await?;
     Ok(answer.map(Either::Right))
 }
 
 /// Does what is to happen to this request, if anything is.
-async fn spring(shared: &Shared, side: Side, method: &str, path: &str) -> Result<(), HungUp> {
-    let trap = {
-        let mut traps = lock(&shared.traps);
-        let fits =
-            |trap: &Trap| trap.side == side && trap.method == method && path.contains(&trap.path);
-        let found = traps.iter().position(fits);
-        found.map(|at| traps.remove(at))
+async fn apply_intercept(
+    shared: &Shared,
+    side: Side,
+    method: &str,
+    path: &str,
+) -> Result<(), ConnectionClosed> {
+    let intercept = {
+        let mut intercepts = lock(&shared.intercepts);
+        let fits = |intercept: &Intercept| {
+            intercept.side == side && intercept.method == method && path.contains(&intercept.path)
+        };
+        let found = intercepts.iter().position(fits);
+        found.map(|at| intercepts.remove(at))
     };
-    match trap.map(|trap| trap.action) {
+    match intercept.map(|intercept| intercept.action) {
         None => Ok(()),
-        Some(Action::HangUp) => Err(HungUp),
-        Some(Action::Hold { caught, mut open }) => {
+        Some(Action::HangUp) => Err(ConnectionClosed),
+        Some(Action::Hold { reached, mut open }) => {
             // A test that waits no more lets it pass, and so does one that drops what it holds.
-            if caught.send(()).is_ok() {
+            if reached.send(()).is_ok() {
                 let _dropped = open.wait_for(|open| *open).await.is_err();
             }
             Ok(())

@@ -25,20 +25,20 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 /// How long the platform may take to be ready, on a machine that does other things as well.
-const READY: Duration = Duration::from_secs(30);
+const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The `ferroflow` under test, which `FERROFLOW_BIN` names. Nothing is searched for: what lies in
 /// `target` may have been built from other sources.
 pub fn binary() -> PathBuf {
-    named_by(std::env::var_os("FERROFLOW_BIN")).unwrap_or_else(|reason| panic!("{reason}"))
+    program_path(std::env::var_os("FERROFLOW_BIN")).unwrap_or_else(|reason| panic!("{reason}"))
 }
 
-fn named_by(given: Option<OsString>) -> Result<PathBuf, String> {
-    const WAY_OUT: &str = "`cargo xtask test -- --test it NAME` builds the program and gives it to \
+fn program_path(given: Option<OsString>) -> Result<PathBuf, String> {
+    const HINT: &str = "`cargo xtask test -- --test it NAME` builds the program and gives it to \
         one test, `cargo xtask test` to all; or FERROFLOW_BIN=/path/to/ferroflow cargo test";
     let Some(given) = given.filter(|given| !given.is_empty()) else {
         return Err(format!(
-            "FERROFLOW_BIN is not set, and names the ferroflow to test. {WAY_OUT}"
+            "FERROFLOW_BIN is not set, and names the ferroflow to test. {HINT}"
         ));
     };
     let program = PathBuf::from(given);
@@ -46,7 +46,7 @@ fn named_by(given: Option<OsString>) -> Result<PathBuf, String> {
     if !program.is_absolute() || !program.is_file() {
         let shown = program.display();
         return Err(format!(
-            "FERROFLOW_BIN is {shown}, which is not the absolute path of a program. {WAY_OUT}"
+            "FERROFLOW_BIN is {shown}, which is not the absolute path of a program. {HINT}"
         ));
     }
     Ok(program)
@@ -122,7 +122,7 @@ impl Platform {
                 platform.url = format!("http://{address}");
             }
             assert!(
-                begun.elapsed() < READY,
+                begun.elapsed() < READY_TIMEOUT,
                 "not ready: {}",
                 platform.server_log()
             );
@@ -372,23 +372,23 @@ mod tests {
     #[test]
     fn the_program_is_the_one_that_is_named() {
         let us = std::env::current_exe().unwrap();
-        assert_eq!(named_by(Some(us.clone().into())), Ok(us));
+        assert_eq!(program_path(Some(us.clone().into())), Ok(us));
     }
 
     #[test]
     fn no_other_program_stands_in_for_the_one_that_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        let gone = folder.path().join("ferroflow");
-        for (given, said) in [
+        let missing = folder.path().join("ferroflow");
+        for (given, expected) in [
             (None, "FERROFLOW_BIN is not set"),
             (Some(OsString::new()), "FERROFLOW_BIN is not set"),
-            (Some(gone.clone().into()), "not the absolute path"),
+            (Some(missing.clone().into()), "not the absolute path"),
             (Some(folder.path().into()), "not the absolute path"),
             // It is there, seen from the folder of this package.
             (Some("src/lib.rs".into()), "not the absolute path"),
         ] {
-            let reason = named_by(given.clone()).unwrap_err();
-            assert!(reason.contains(said), "{given:?}: {reason}");
+            let reason = program_path(given.clone()).unwrap_err();
+            assert!(reason.contains(expected), "{given:?}: {reason}");
             assert!(reason.contains("cargo xtask test -- --test it"), "{reason}");
         }
     }

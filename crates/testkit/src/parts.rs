@@ -7,59 +7,59 @@ use std::process::Command;
 fn testbed(arguments: &[&str]) -> Result<bool, String> {
     let command = std::env::var("FERROFLOW_TEST_RESTART")
         .map_err(|_| "FERROFLOW_TEST_RESTART is not set (the parts are not the test bed's)")?;
-    let done = Command::new(command)
+    let result = Command::new(command)
         .arg("testbed")
         .args(arguments)
         .status()
         .expect("the test bed's command starts");
-    Ok(done.success())
+    Ok(result.success())
 }
 
 /// Kills one process of the test bed and starts it again; or why that cannot be.
 pub fn restart(process: &str) -> Result<(), String> {
-    let whole = Whole::ensure();
+    let guard = TestbedGuard::ensure();
     let restarted = testbed(&["restart", process])?;
-    drop(whole);
+    drop(guard);
     assert!(restarted, "{process} did not come back, see above");
     Ok(())
 }
 
 /// A process of the test bed that is away; it is back when this is dropped.
-pub struct Away {
+pub struct KilledPart {
     process: String,
-    _whole: Whole,
+    _guard: TestbedGuard,
 }
 
-impl Away {
+impl KilledPart {
     /// Kills it; or why that cannot be.
     pub fn kill(process: &str) -> Result<Self, String> {
-        let whole = Whole::ensure();
+        let guard = TestbedGuard::ensure();
         let killed = testbed(&["kill", process])?;
         assert!(killed, "{process} cannot be killed, see above");
         Ok(Self {
             process: process.to_owned(),
-            _whole: whole,
+            _guard: guard,
         })
     }
 }
 
-impl Drop for Away {
+impl Drop for KilledPart {
     fn drop(&mut self) {
-        told(testbed(&["restart", &self.process]), &self.process);
+        check_mended(testbed(&["restart", &self.process]), &self.process);
     }
 }
 
 /// Every part of the test bed is well when this is made, whatever the test before did, and is again
 /// when it is dropped, however the test ended.
-pub struct Whole(());
+pub struct TestbedGuard(());
 
-impl Whole {
+impl TestbedGuard {
     /// Starts what is broken.
     pub fn ensure() -> Self {
         // Parts of somebody else are left alone.
-        if let Ok(well) = testbed(&["mend"]) {
+        if let Ok(is_healthy) = testbed(&["mend"]) {
             assert!(
-                well,
+                is_healthy,
                 "the test bed is broken and cannot be mended, see above"
             );
         }
@@ -67,17 +67,17 @@ impl Whole {
     }
 }
 
-impl Drop for Whole {
+impl Drop for TestbedGuard {
     fn drop(&mut self) {
         if std::env::var_os("FERROFLOW_TEST_RESTART").is_some() {
-            told(testbed(&["mend"]), "the test bed");
+            check_mended(testbed(&["mend"]), "the test bed");
         }
     }
 }
 
 /// Fails the test for a part that did not come back, unless it fails already.
-fn told(done: Result<bool, String>, what: &str) {
-    match done {
+fn check_mended(result: Result<bool, String>, what: &str) {
+    match result {
         Ok(true) => {}
         Ok(false) if std::thread::panicking() => println!("{what} did not come back, see above"),
         Ok(false) => panic!("{what} did not come back, see above"),

@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::cluster::{ApiProxy, Cluster, database, unique, with_shared};
+use crate::cluster::{ApiProxy, Cluster, database, unique, with_shared_volume};
 use crate::fault_proxy::FaultProxy;
-use crate::parts::Whole;
+use crate::parts::TestbedGuard;
 use crate::services::merge;
 use crate::{Platform, binary, is_transition, shell_pipeline, transitions};
 
 /// How long a run of a few steps may take, faults included.
 pub const LIMIT: Duration = Duration::from_mins(3);
 
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What is between the platform and its parts.
 struct Proxies {
@@ -33,7 +33,7 @@ pub struct Scene {
     settings: String,
     claim: String,
     proxies: Option<Proxies>,
-    _parts: Whole,
+    _guard: TestbedGuard,
 }
 
 impl Scene {
@@ -49,7 +49,7 @@ impl Scene {
     }
 
     fn with(name: &str, proxies: bool, kubernetes: &Value) -> Option<Self> {
-        let parts = Whole::ensure();
+        let guard = TestbedGuard::ensure();
         let mut cluster = match Cluster::open() {
             Ok(cluster) => cluster,
             Err(reason) => {
@@ -79,17 +79,17 @@ impl Scene {
             settings,
             claim,
             proxies,
-            _parts: parts,
+            _guard: guard,
         })
     }
 
     /// Starts a platform on what is there.
     pub fn platform(&self) -> Platform {
-        self.platform_by(&binary())
+        self.platform_with(&binary())
     }
 
     /// The same by another program than the one that is tested.
-    pub fn platform_by(&self, program: &Path) -> Platform {
+    pub fn platform_with(&self, program: &Path) -> Platform {
         let kubeconfig = self
             .proxies
             .as_ref()
@@ -134,8 +134,8 @@ impl Scene {
             spec["components"][format!("comp-{step}")]["outputDefinitions"] =
                 json!({"artifacts": {"result": result}});
         }
-        let both = with_shared(spec, &self.claim);
-        platform.submit("faults", &both, &json!({}))
+        let spec = with_shared_volume(spec, &self.claim);
+        platform.submit("faults", &spec, &json!({}))
     }
 
     /// How often a step's command ran.
@@ -167,7 +167,7 @@ impl Scene {
     }
 
     /// Waits for the run's success; then every step ran once, and every transition was told once.
-    pub fn succeeds_with_every_step_run_once(
+    pub fn assert_succeeds_with_steps_run_once(
         &self,
         platform: &Platform,
         run: &str,
@@ -178,26 +178,29 @@ impl Scene {
         for step in steps {
             assert_eq!(self.times_run(step), 1, "step {step}");
         }
-        self.every_transition_is_told_once(platform, run);
+        self.assert_transitions_published_once(platform, run);
     }
 
     /// The event log has each transition of a run that succeeded once: how often (type, path,
     /// attempt) is in it.
-    pub fn every_transition_is_told_once(
+    pub fn assert_transitions_published_once(
         &self,
         platform: &Platform,
         run: &str,
     ) -> BTreeMap<(String, String, String), usize> {
-        let mut seen = BTreeMap::new();
+        let mut transition_counts = BTreeMap::new();
         // The relay tells of the run's end a moment after it is stored.
         eventually(LIMIT, "the run's end is told", || {
-            seen = transitions(platform.events(run).iter().filter(is_transition));
-            let mut kinds = seen.keys();
+            transition_counts = transitions(platform.events(run).iter().filter(is_transition));
+            let mut kinds = transition_counts.keys();
             kinds.any(|(kind, ..)| kind == "ai.ferroflow.run.succeeded")
         });
-        let twice: Vec<_> = seen.iter().filter(|(_, count)| **count != 1).collect();
-        assert!(twice.is_empty(), "{twice:#?}");
-        seen
+        let duplicates: Vec<_> = transition_counts
+            .iter()
+            .filter(|(_, count)| **count != 1)
+            .collect();
+        assert!(duplicates.is_empty(), "{duplicates:#?}");
+        transition_counts
     }
 
     /// The attempts of a step that the log tells of, with why they were given up.
@@ -237,10 +240,10 @@ impl Proxies {
 }
 
 /// Waits until something holds.
-pub fn eventually(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+pub fn eventually(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
     let begun = Instant::now();
-    while !holds() {
+    while !condition() {
         assert!(begun.elapsed() < limit, "not within {limit:?}: {what}");
-        std::thread::sleep(LOOK);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::{Platform, READY, binary};
+use crate::{Platform, READY_TIMEOUT, binary};
 
 /// A key pair of tests: what signs, and a certificate of it.
 const PRIVATE_KEY: &str = include_str!("../../service/src/identity/testdata/private.pem");
@@ -152,7 +152,7 @@ fn spawn(program: &Path, folder: &Path, arguments: &[String]) -> (Child, String)
         }
         let ended = child.try_wait().unwrap();
         assert!(
-            ended.is_none() && begun.elapsed() < READY,
+            ended.is_none() && begun.elapsed() < READY_TIMEOUT,
             "not ready: {}",
             std::fs::read_to_string(&log_file).unwrap_or_default()
         );
@@ -161,13 +161,13 @@ fn spawn(program: &Path, folder: &Path, arguments: &[String]) -> (Child, String)
 }
 
 /// Passes requests on in turn to those gateways that say that they are ready, as a load balancer does.
-pub struct Balancer {
+pub struct LoadBalancer {
     gateways: Vec<(Platform, AtomicBool)>,
-    turn: AtomicUsize,
+    next_gateway: AtomicUsize,
     stop: AtomicBool,
 }
 
-impl Balancer {
+impl LoadBalancer {
     /// A balancer before gateways at these addresses.
     pub fn start(addresses: &[&str]) -> Arc<Self> {
         let gateways = addresses
@@ -175,7 +175,7 @@ impl Balancer {
             .map(|address| (Platform::at(address), AtomicBool::new(true)));
         let balancer = Arc::new(Self {
             gateways: gateways.collect(),
-            turn: AtomicUsize::new(0),
+            next_gateway: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
         });
         let probing = Arc::clone(&balancer);
@@ -194,8 +194,8 @@ impl Balancer {
     /// Asks the next gateway that is ready; the status, or why there is none.
     pub fn ask(&self, method: &str, path: &str, body: &str) -> Result<u16, String> {
         for _ in 0..100 {
-            let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.gateways.len();
-            let (gateway, ready) = &self.gateways[turn];
+            let index = self.next_gateway.fetch_add(1, Ordering::Relaxed) % self.gateways.len();
+            let (gateway, ready) = &self.gateways[index];
             if ready.load(Ordering::Acquire) {
                 return gateway.ask(method, path, body);
             }

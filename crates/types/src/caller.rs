@@ -61,18 +61,18 @@ impl Caller {
         }
     }
 
-    /// The namespace that a list or a creation is in; `asked` is what the request says of it.
+    /// The namespace that a list or a creation is in; `requested` is what the request says of it.
     ///
     /// # Errors
     /// Forbidden when it is none of the caller's; invalid when the request names none and the
     /// caller has not exactly one.
-    pub fn namespace(&self, asked: &str) -> Result<Namespace, Error> {
+    pub fn namespace(&self, requested: &str) -> Result<Namespace, Error> {
         let allowed = match &self.access {
             // As upstream for one user: the SDK sends a namespace, and it is ignored.
             Access::SingleUser => return Ok(Namespace::single_user()),
             Access::Namespaces(allowed) => allowed,
         };
-        if asked.is_empty() {
+        if requested.is_empty() {
             let mut all = allowed.iter();
             if let (Some(only), None) = (all.next(), all.next()) {
                 return Ok(only.clone());
@@ -81,9 +81,12 @@ impl Caller {
             let message = "Invalid input error";
             return Err(Error::violations("NAMESPACE_MISSING", message, faults));
         }
-        let known = allowed.iter().find(|one| one.as_str() == asked);
+        let known = allowed.iter().find(|one| one.as_str() == requested);
         known.cloned().ok_or_else(|| {
-            let message = format!("{} may not use namespace {asked:?}", self.principal.subject);
+            let message = format!(
+                "{} may not use namespace {requested:?}",
+                self.principal.subject
+            );
             Error::new(ErrorKind::Forbidden, "NAMESPACE_FORBIDDEN", message)
         })
     }
@@ -112,8 +115,11 @@ mod tests {
     #[test]
     fn the_single_user_acts_in_one_namespace_whatever_a_request_says() {
         let caller = Caller::local();
-        for asked in ["", "a", "Not A Name"] {
-            assert_eq!(caller.namespace(asked).unwrap(), Namespace::single_user());
+        for requested in ["", "a", "Not A Name"] {
+            assert_eq!(
+                caller.namespace(requested).unwrap(),
+                Namespace::single_user()
+            );
         }
         assert!(caller.covers(&Namespace::single_user()));
         assert!(!caller.covers(&"a".parse().unwrap()));
@@ -131,9 +137,9 @@ mod tests {
 
         let two = limited(&["a", "b"]);
         assert_eq!(two.namespace("b").unwrap().as_str(), "b");
-        let unsaid = two.namespace("").unwrap_err();
-        assert_eq!(unsaid.kind(), ErrorKind::Invalid);
-        assert_eq!(unsaid.field_violations()[0].field, "namespace");
+        let missing = two.namespace("").unwrap_err();
+        assert_eq!(missing.kind(), ErrorKind::Invalid);
+        assert_eq!(missing.field_violations()[0].field, "namespace");
 
         let none = limited(&[]);
         assert!(none.namespace("").is_err());

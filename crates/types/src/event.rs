@@ -89,9 +89,9 @@ impl Publisher {
         let key = format!("{namespace}/{key}");
         // With the source, as two services may have the same key. A change of this would give
         // events that are published again new ids.
-        let unique = format!("{source}/{key}/{sequence}");
+        let id_source = format!("{source}/{key}/{sequence}");
         CloudEvent {
-            id: EventId::new(Uuid::new_v5(&Uuid::NAMESPACE_URL, unique.as_bytes())),
+            id: EventId::new(Uuid::new_v5(&Uuid::NAMESPACE_URL, id_source.as_bytes())),
             topic: format!("ferroflow.{}.v1", self.domain),
             event_type: format!("ai.ferroflow.{name}"),
             source,
@@ -111,14 +111,14 @@ impl Publisher {
 impl CloudEvent {
     /// The event as part of a trace.
     #[must_use]
-    pub fn traced(mut self, traceparent: Option<String>) -> Self {
+    pub fn with_traceparent(mut self, traceparent: Option<String>) -> Self {
         self.traceparent = traceparent;
         self
     }
 
     /// The event of a change that somebody asked for.
     #[must_use]
-    pub fn by(mut self, principal: &Principal) -> Self {
+    pub fn with_principal(mut self, principal: &Principal) -> Self {
         let is_account = principal.subject.starts_with("system:serviceaccount:");
         let kind = if is_account {
             "service_account"
@@ -183,9 +183,9 @@ mod tests {
                 subject: subject.to_owned(),
                 groups: Vec::new(),
             };
-            let told = event("7", 1).by(&principal);
-            assert_eq!(told.authtype.as_deref(), Some(kind));
-            assert_eq!(told.authid.as_deref(), Some(subject));
+            let event = event("7", 1).with_principal(&principal);
+            assert_eq!(event.authtype.as_deref(), Some(kind));
+            assert_eq!(event.authid.as_deref(), Some(subject));
         }
     }
 }

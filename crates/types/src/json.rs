@@ -11,7 +11,7 @@ const EXACT: f64 = 9_007_199_254_740_992.0;
 pub const NESTING_MAX: usize = 64;
 
 /// A double that is a whole number, as one. Negative zero is none: an integer has no sign of zero.
-pub fn whole(number: f64) -> Option<i64> {
+pub fn exact_integer(number: f64) -> Option<i64> {
     let exact = number.fract() == 0.0 && number.abs() <= EXACT;
     let negative_zero = number == 0.0 && number.is_sign_negative();
     #[expect(clippy::cast_possible_truncation, reason = "whole and within 2^53")]
@@ -21,8 +21,8 @@ pub fn whole(number: f64) -> Option<i64> {
 /// A number as JSON: a whole double becomes an integer, because clients that expect an `int` fail
 /// on `3.0`. `None` for NaN and infinities, which JSON does not have.
 pub fn number(double: f64) -> Option<Number> {
-    match whole(double) {
-        Some(whole) => Some(whole.into()),
+    match exact_integer(double) {
+        Some(integer) => Some(integer.into()),
         None => Number::from_f64(double),
     }
 }
@@ -44,8 +44,12 @@ pub fn normalize(value: Value) -> Value {
 }
 
 fn normalize_number(number: Number) -> Number {
-    match number.as_f64().filter(|_| number.is_f64()).and_then(whole) {
-        Some(whole) => whole.into(),
+    match number
+        .as_f64()
+        .filter(|_| number.is_f64())
+        .and_then(exact_integer)
+    {
+        Some(integer) => integer.into(),
         None => number,
     }
 }

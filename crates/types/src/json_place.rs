@@ -1,7 +1,7 @@
 //! Where in a JSON text its reader has stopped, as people call the place.
 
 /// What the reader is in.
-enum Inside {
+enum Container {
     /// An object, at the value of this key.
     Object(Option<String>),
     /// A list, at the item of this number.
@@ -12,12 +12,12 @@ enum Inside {
 /// `runtime_config.parameters.rates[2]`; empty at the top and where the error names no position.
 pub fn place(text: &[u8], line: usize, column: usize) -> String {
     let mut place = String::new();
-    for inside in path(&text[..offset(text, line, column)]) {
-        match inside {
-            Inside::Object(Some(key)) if place.is_empty() => place = key,
-            Inside::Object(Some(key)) => place = format!("{place}.{key}"),
-            Inside::Object(None) => {}
-            Inside::List(number) => place = format!("{place}[{number}]"),
+    for container in open_containers(&text[..offset(text, line, column)]) {
+        match container {
+            Container::Object(Some(key)) if place.is_empty() => place = key,
+            Container::Object(Some(key)) => place = format!("{place}.{key}"),
+            Container::Object(None) => {}
+            Container::List(number) => place = format!("{place}[{number}]"),
         }
     }
     place
@@ -29,13 +29,13 @@ pub fn bare_number(text: &[u8], line: usize, column: usize) -> Option<&'static s
     let found = ["NaN", "Infinity"].into_iter();
     // serde_json reads the sign of `-Infinity` as that of a number, so the word may begin one byte
     // off.
-    let near = |word: &&str| {
+    let is_near = |word: &&str| {
         (at.saturating_sub(1)..=at + 1).any(|from| {
             text.get(from..)
                 .is_some_and(|rest| rest.starts_with(word.as_bytes()))
         })
     };
-    let mut found = found.filter(near);
+    let mut found = found.filter(is_near);
     found.next()
 }
 
@@ -58,20 +58,20 @@ fn offset(text: &[u8], line: usize, column: usize) -> usize {
 }
 
 /// What is open where a text ends.
-fn path(text: &[u8]) -> Vec<Inside> {
+fn open_containers(text: &[u8]) -> Vec<Container> {
     let mut open = Vec::new();
     let mut at = 0;
     while let Some(byte) = text.get(at) {
         at += 1;
         match byte {
-            b'{' => open.push(Inside::Object(None)),
-            b'[' => open.push(Inside::List(0)),
+            b'{' => open.push(Container::Object(None)),
+            b'[' => open.push(Container::List(0)),
             b'}' | b']' => {
                 open.pop();
             }
             b',' => match open.last_mut() {
-                Some(Inside::Object(key)) => *key = None,
-                Some(Inside::List(number)) => *number += 1,
+                Some(Container::Object(key)) => *key = None,
+                Some(Container::List(number)) => *number += 1,
                 None => {}
             },
             b'"' => {
@@ -81,7 +81,7 @@ fn path(text: &[u8]) -> Vec<Inside> {
                 };
                 at = end + 1;
                 // The first text after `{` or `,` is a key; the next one is its value.
-                if let Some(Inside::Object(key @ None)) = open.last_mut() {
+                if let Some(Container::Object(key @ None)) = open.last_mut() {
                     *key = Some(String::from_utf8_lossy(&text[begin..end]).into_owned());
                 }
             }
@@ -109,7 +109,7 @@ mod tests {
 
     use super::*;
 
-    fn stopped(text: &str) -> (String, Option<&'static str>) {
+    fn error_place(text: &str) -> (String, Option<&'static str>) {
         let error = serde_json::from_str::<Value>(text).unwrap_err();
         let (line, column) = (error.line(), error.column());
         let bytes = text.as_bytes();
@@ -121,19 +121,22 @@ mod tests {
         let parameters =
             "{\"name\": \"a\\\"{\",\n \"parameters\": {\"a\": [1, {}], \"rates\": [1.5, NaN]}}";
         assert_eq!(
-            stopped(parameters),
+            error_place(parameters),
             ("parameters.rates[1]".to_owned(), Some("NaN"))
         );
         assert_eq!(
-            stopped("{\"a\": -Infinity}"),
+            error_place("{\"a\": -Infinity}"),
             ("a".to_owned(), Some("Infinity"))
         );
         assert_eq!(
-            stopped("{\"a\": Infinity}"),
+            error_place("{\"a\": Infinity}"),
             ("a".to_owned(), Some("Infinity"))
         );
-        assert_eq!(stopped("{\"a\": {\"text\": \"x\\ud800y\"}}").0, "a.text");
-        assert_eq!(stopped("{"), (String::new(), None));
-        assert_eq!(stopped(""), (String::new(), None));
+        assert_eq!(
+            error_place("{\"a\": {\"text\": \"x\\ud800y\"}}").0,
+            "a.text"
+        );
+        assert_eq!(error_place("{"), (String::new(), None));
+        assert_eq!(error_place(""), (String::new(), None));
     }
 }

@@ -65,12 +65,12 @@ pub struct Listing {
     /// Entries on a page.
     pub page_size: i64,
     /// Where the page begins.
-    pub start: Option<Start>,
+    pub start: Option<PageStart>,
 }
 
 /// Where a page begins, and in which list; what a page token holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Start {
+pub struct PageStart {
     /// The order that the token belongs to.
     pub sort_key: String,
     /// The direction that it belongs to.

@@ -140,8 +140,8 @@ mod tests {
             json!({"size": ""}),
             json!({"user": "root"}),
         ] {
-            let said = serde_json::from_value::<Settings>(wrong.clone()).unwrap_err();
-            assert!(said.to_string().contains("invalid"), "{wrong}: {said}");
+            let error = serde_json::from_value::<Settings>(wrong.clone()).unwrap_err();
+            assert!(error.to_string().contains("invalid"), "{wrong}: {error}");
         }
     }
 }

@@ -15,7 +15,7 @@ const COPIES_MAX: usize = 32 * 1024 * 1024;
 const YAML_TAGS: &str = "tag:yaml.org,2002:";
 
 /// Every document of the text.
-pub(crate) fn all(text: &str) -> Result<Vec<Value>, YamlError> {
+pub(crate) fn compose(text: &str) -> Result<Vec<Value>, YamlError> {
     let mut options = Options::default();
     options.set_emit_comments(false);
     let mut composer = Composer::default();
@@ -23,14 +23,14 @@ pub(crate) fn all(text: &str) -> Result<Vec<Value>, YamlError> {
         let (event, span) = event.map_err(|error| YamlError(error.to_string()))?;
         composer.at = span.start;
         composer
-            .take(event)
+            .handle(event)
             .map_err(|problem| composer.error(&problem))?;
     }
     Ok(composer.documents)
 }
 
 /// A collection that has not ended.
-enum Open {
+enum OpenCollection {
     List(Vec<Value>, usize),
     Object {
         fields: Map<String, Value>,
@@ -49,9 +49,9 @@ enum Key {
 #[derive(Default)]
 struct Composer {
     documents: Vec<Value>,
-    open: Vec<Open>,
+    open: Vec<OpenCollection>,
     anchors: HashMap<usize, Value>,
-    copies: Copies,
+    copies: CopyBudget,
     at: Marker,
 }
 
@@ -61,7 +61,7 @@ impl Composer {
         YamlError(format!("line {line} column {column}: {problem}"))
     }
 
-    fn take(&mut self, event: Event<'_>) -> Result<(), String> {
+    fn handle(&mut self, event: Event<'_>) -> Result<(), String> {
         match event {
             // An alias cannot refer to another document.
             Event::DocumentStart(..) => self.anchors.clear(),
@@ -81,22 +81,22 @@ impl Composer {
                         Key::Text(text.into_owned())
                     });
                 }
-                self.put(scalar(&text, plain, tag.as_deref())?, anchor)?;
+                self.push_value(scalar(&text, plain, tag.as_deref())?, anchor)?;
             }
             Event::SequenceStart(_, anchor, tag) => {
-                self.begin("seq", tag.as_deref())?;
-                self.open.push(Open::List(Vec::new(), anchor));
+                self.begin_collection("seq", tag.as_deref())?;
+                self.open.push(OpenCollection::List(Vec::new(), anchor));
             }
             Event::MappingStart(_, anchor, tag) => {
-                self.begin("map", tag.as_deref())?;
-                self.open.push(Open::Object {
+                self.begin_collection("map", tag.as_deref())?;
+                self.open.push(OpenCollection::Object {
                     fields: Map::new(),
                     merged: Map::new(),
                     key: None,
                     anchor,
                 });
             }
-            Event::SequenceEnd | Event::MappingEnd => self.end()?,
+            Event::SequenceEnd | Event::MappingEnd => self.end_collection()?,
             Event::Alias(id) => self.alias(id)?,
             _ => {}
         }
@@ -105,11 +105,14 @@ impl Composer {
 
     /// Whether the innermost collection is an object that waits for a key.
     fn awaits_key(&self) -> bool {
-        matches!(self.open.last(), Some(Open::Object { key: None, .. }))
+        matches!(
+            self.open.last(),
+            Some(OpenCollection::Object { key: None, .. })
+        )
     }
 
     fn set_key(&mut self, found: Key) -> Result<(), String> {
-        if let Some(Open::Object { fields, key, .. }) = self.open.last_mut() {
+        if let Some(OpenCollection::Object { fields, key, .. }) = self.open.last_mut() {
             match &found {
                 Key::Text(name) if fields.contains_key(name) => {
                     return Err(format!("the key {name:?} is given twice"));
@@ -120,7 +123,7 @@ impl Composer {
         Ok(())
     }
 
-    fn begin(&mut self, kind: &str, tag: Option<&Tag>) -> Result<(), String> {
+    fn begin_collection(&mut self, kind: &str, tag: Option<&Tag>) -> Result<(), String> {
         if self.awaits_key() {
             return Err("a key must be a text".to_owned());
         }
@@ -128,15 +131,19 @@ impl Composer {
             return Err(too_deep());
         }
         match tag {
-            Some(tag) if tag.original() != "!" && own(tag) != Some(kind) => Err(unknown(tag)),
+            Some(tag) if tag.original() != "!" && core_tag(tag) != Some(kind) => {
+                Err(unknown_tag(tag))
+            }
             _ => Ok(()),
         }
     }
 
-    fn end(&mut self) -> Result<(), String> {
+    fn end_collection(&mut self) -> Result<(), String> {
         match self.open.pop() {
-            Some(Open::List(items, anchor)) => self.put(Value::Array(items), anchor),
-            Some(Open::Object {
+            Some(OpenCollection::List(items, anchor)) => {
+                self.push_value(Value::Array(items), anchor)
+            }
+            Some(OpenCollection::Object {
                 fields,
                 mut merged,
                 anchor,
@@ -144,7 +151,7 @@ impl Composer {
             }) => {
                 // The object's own fields replace what `<<` brings, wherever it stands.
                 merged.extend(fields);
-                self.put(Value::Object(merged), anchor)
+                self.push_value(Value::Object(merged), anchor)
             }
             None => Ok(()),
         }
@@ -165,19 +172,19 @@ impl Composer {
         if self.open.len() + nesting(&value) > DEPTH_MAX {
             return Err(too_deep());
         }
-        self.put(value, 0)
+        self.push_value(value, 0)
     }
 
     /// A value is complete.
-    fn put(&mut self, value: Value, anchor: usize) -> Result<(), String> {
+    fn push_value(&mut self, value: Value, anchor: usize) -> Result<(), String> {
         if anchor != 0 {
             self.copies.count(&value)?;
             self.anchors.insert(anchor, value.clone());
         }
         match self.open.last_mut() {
             None => self.documents.push(value),
-            Some(Open::List(items, _)) => items.push(value),
-            Some(Open::Object {
+            Some(OpenCollection::List(items, _)) => items.push(value),
+            Some(OpenCollection::Object {
                 fields,
                 merged,
                 key,
@@ -215,16 +222,16 @@ fn scalar(text: &str, plain: bool, tag: Option<&Tag>) -> Result<Value, String> {
         None => Ok(Value::String(text.to_owned())),
         // To PyYAML this is a text without quotes, and its dumper in C writes it.
         Some(tag) if tag.original() == "!" => resolve::plain(text),
-        Some(tag) => resolve::tagged(own(tag).ok_or_else(|| unknown(tag))?, text),
+        Some(tag) => resolve::tagged(core_tag(tag).ok_or_else(|| unknown_tag(tag))?, text),
     }
 }
 
 /// A tag of YAML's own, without its prefix.
-fn own(tag: &Tag) -> Option<&str> {
+fn core_tag(tag: &Tag) -> Option<&str> {
     (tag.handle() == YAML_TAGS).then(|| tag.suffix())
 }
 
-fn unknown(tag: &Tag) -> String {
+fn unknown_tag(tag: &Tag) -> String {
     format!(
         "the tag {} has no meaning in JSON: leave it out",
         tag.original()
@@ -237,12 +244,12 @@ fn too_deep() -> String {
 
 /// Bytes of the copies that anchors and aliases made.
 #[derive(Default)]
-struct Copies(usize);
+struct CopyBudget(usize);
 
-impl Copies {
+impl CopyBudget {
     /// Counts one more; refuses it when they would be too many.
     fn count(&mut self, value: &Value) -> Result<(), String> {
-        self.0 = self.0.saturating_add(size(value));
+        self.0 = self.0.saturating_add(memory_size(value));
         if self.0 > COPIES_MAX {
             return Err(format!(
                 "its anchors and aliases stand for more than {COPIES_MAX} bytes"
@@ -253,13 +260,13 @@ impl Copies {
 }
 
 /// About the bytes of a value in memory: what has no text of its own takes room as well.
-fn size(value: &Value) -> usize {
+fn memory_size(value: &Value) -> usize {
     let inside = match value {
         Value::String(text) => text.len(),
-        Value::Array(items) => items.iter().map(size).sum(),
+        Value::Array(items) => items.iter().map(memory_size).sum(),
         Value::Object(fields) => fields
             .iter()
-            .map(|(name, value)| size_of::<String>() + name.len() + size(value))
+            .map(|(name, value)| size_of::<String>() + name.len() + memory_size(value))
             .sum(),
         _ => 0,
     };

@@ -7,35 +7,35 @@ use serde_json::{Map, Number, Value};
 
 use crate::DEPTH_MAX;
 
-const TWICE: &str = "is given twice";
-const DEEP: &str = "it is nested deeper than";
+const DUPLICATE_KEY: &str = "is given twice";
+const TOO_DEEP: &str = "it is nested deeper than";
 
 /// The value that the text is.
 pub(crate) fn read(text: &str) -> Result<Value, serde_json::Error> {
     let mut json = serde_json::Deserializer::from_str(text);
-    let value = Node { depth: 0 }.deserialize(&mut json)?;
+    let value = ValueSeed { depth: 0 }.deserialize(&mut json)?;
     json.end()?;
     Ok(value)
 }
 
 /// Whether the text is JSON, and something else is wrong with it.
-pub(crate) fn is_ours(error: &serde_json::Error) -> bool {
+pub(crate) fn is_content_error(error: &serde_json::Error) -> bool {
     let text = error.to_string();
     // serde_json tells no kinds of syntax errors apart; the last two texts are its own.
-    let known = [TWICE, DEEP, "recursion limit", "out of range"];
+    let known = [DUPLICATE_KEY, TOO_DEEP, "recursion limit", "out of range"];
     known.iter().any(|known| text.contains(known))
 }
 
 #[derive(Clone, Copy)]
-struct Node {
+struct ValueSeed {
     depth: usize,
 }
 
-impl Node {
+impl ValueSeed {
     fn inner<E: de::Error>(self) -> Result<Self, E> {
         if self.depth == DEPTH_MAX {
             return Err(E::custom(format_args!(
-                "{DEEP} {DEPTH_MAX} objects and lists"
+                "{TOO_DEEP} {DEPTH_MAX} objects and lists"
             )));
         }
         Ok(Self {
@@ -44,7 +44,7 @@ impl Node {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Node {
+impl<'de> DeserializeSeed<'de> for ValueSeed {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Value, D::Error> {
@@ -52,7 +52,7 @@ impl<'de> DeserializeSeed<'de> for Node {
     }
 }
 
-impl<'de> Visitor<'de> for Node {
+impl<'de> Visitor<'de> for ValueSeed {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -102,7 +102,7 @@ impl<'de> Visitor<'de> for Node {
             let value = object.next_value_seed(inner)?;
             if fields.contains_key(&name.0) {
                 return Err(de::Error::custom(format_args!(
-                    "the key {:?} {TWICE}",
+                    "the key {:?} {DUPLICATE_KEY}",
                     name.0
                 )));
             }

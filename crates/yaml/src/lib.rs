@@ -30,10 +30,12 @@ pub fn documents(text: &str) -> Result<Vec<Value>, YamlError> {
     let is_json = text.trim_start().starts_with(['{', '[']);
     match is_json.then(|| json::read(text)) {
         // Flow style looks like JSON and may still be YAML.
-        Some(Err(error)) if error.is_syntax() && !json::is_ours(&error) => compose::all(text),
+        Some(Err(error)) if error.is_syntax() && !json::is_content_error(&error) => {
+            compose::compose(text)
+        }
         Some(Err(error)) => Err(YamlError(error.to_string())),
         Some(Ok(value)) => Ok(vec![value]),
-        None => compose::all(text),
+        None => compose::compose(text),
     }
 }
 
@@ -119,7 +121,7 @@ mod tests {
 
     #[test]
     fn what_json_does_not_have_is_told_with_its_place() {
-        for (text, words) in [
+        for (text, problem) in [
             ("a: .nan\n", "line 1 column 4: .nan is no number of JSON"),
             ("a: 1\nb: -.inf\n", "line 2 column 4: -.inf"),
             ("a: 1.0e+999\n", "1.0e+999"),
@@ -136,7 +138,7 @@ mod tests {
             ("a: [\n", "line"),
         ] {
             let error = one(text).unwrap_err();
-            assert!(error.contains(words), "{text}: {error}");
+            assert!(error.contains(problem), "{text}: {error}");
         }
     }
 

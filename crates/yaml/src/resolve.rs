@@ -83,20 +83,20 @@ fn boolean(text: &str) -> Option<bool> {
 }
 
 /// Sign and digits without underscores.
-fn parts(text: &str) -> (bool, String) {
+fn sign_and_digits(text: &str) -> (bool, String) {
     let digits = text.replace('_', "");
     let negative = digits.starts_with('-');
     (negative, digits.trim_start_matches(['-', '+']).to_owned())
 }
 
 fn integer(text: &str) -> Result<Value, String> {
-    let (negative, digits) = parts(text);
+    let (negative, digits) = sign_and_digits(text);
     let magnitude = if let Some(binary) = digits.strip_prefix("0b") {
         i128::from_str_radix(binary, 2).ok()
     } else if let Some(hex) = digits.strip_prefix("0x") {
         i128::from_str_radix(hex, 16).ok()
     } else if digits.contains(':') {
-        sixties(&digits)
+        sexagesimal(&digits)
     } else if digits.len() > 1 && digits.starts_with('0') {
         // YAML 1.1 has octal numbers without `o`.
         i128::from_str_radix(&digits, 8).ok()
@@ -124,19 +124,19 @@ fn integer(text: &str) -> Result<Value, String> {
 }
 
 /// `1:30` is ninety.
-fn sixties(digits: &str) -> Option<i128> {
+fn sexagesimal(digits: &str) -> Option<i128> {
     digits.split(':').try_fold(0_i128, |sum, part| {
         sum.checked_mul(60)?.checked_add(part.parse().ok()?)
     })
 }
 
 fn float(text: &str) -> Result<Value, String> {
-    let (negative, digits) = parts(text);
+    let (negative, digits) = sign_and_digits(text);
     let sign = if negative { "-" } else { "" };
     let Some((minutes, seconds)) = digits.rsplit_once(':') else {
         return double(&format!("{sign}{digits}"), text);
     };
-    let sum = sixties(minutes).and_then(|minutes| {
+    let sum = sexagesimal(minutes).and_then(|minutes| {
         let minutes: f64 = minutes.checked_mul(60)?.to_string().parse().ok()?;
         Some(minutes + seconds.parse::<f64>().ok()?)
     });

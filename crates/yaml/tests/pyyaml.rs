@@ -15,8 +15,8 @@ use serde_json::Value;
 fn python() -> Option<String> {
     let named = std::env::var("FERROFLOW_PYTHON").ok();
     let python = named.clone().unwrap_or_else(|| "python3".to_owned());
-    let asked = Command::new(&python).args(["-c", "import yaml"]).output();
-    if asked.is_ok_and(|answer| answer.status.success()) {
+    let import = Command::new(&python).args(["-c", "import yaml"]).output();
+    if import.is_ok_and(|output| output.status.success()) {
         return Some(python);
     }
     assert!(named.is_none(), "{python} has no PyYAML");

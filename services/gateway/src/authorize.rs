@@ -9,7 +9,7 @@ use ferroflow_proto::access::v1 as pb;
 use ferroflow_types::{Access, Caller, Principal};
 use prost_reflect::{DescriptorPool, ExtensionDescriptor, MethodDescriptor, Value};
 
-const OPTION: &str = "ferroflow.access.v1.rule";
+const RULE_OPTION: &str = "ferroflow.access.v1.rule";
 
 /// What calling an RPC means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +24,7 @@ struct Rule {
 
 impl Rule {
     /// Whether a call changes nothing, so that it may be made twice.
-    fn only_reads(&self) -> bool {
+    fn is_read_only(&self) -> bool {
         // A verb that is not listed counts as one that changes something.
         matches!(
             self.verb.as_str(),
@@ -36,18 +36,18 @@ impl Rule {
 /// The rules of all contracts.
 pub(crate) struct Rules {
     /// By the full name of the RPC, `package.Service.Rpc`.
-    of: HashMap<String, (MethodDescriptor, Rule)>,
+    by_rpc: HashMap<String, (MethodDescriptor, Rule)>,
 }
 
 /// A call that its caller may make; nothing else is sent to a service.
 #[derive(Debug, Clone)]
-pub(crate) struct Allowed {
+pub(crate) struct AuthorizedCall {
     /// Who calls.
     pub(crate) caller: Caller,
     /// The RPC.
     pub(crate) method: MethodDescriptor,
-    /// What it does may be done twice.
-    pub(crate) repeatable: bool,
+    /// Making the call twice is as good as making it once.
+    pub(crate) idempotent: bool,
 }
 
 /// Why a call is not allowed.
@@ -65,40 +65,44 @@ impl Rules {
     /// # Errors
     /// Names the RPC whose rule cannot be read.
     pub(crate) fn read(pool: &DescriptorPool) -> Result<Self, String> {
-        let option = pool.get_extension_by_name(OPTION);
-        let option = option.ok_or_else(|| format!("{OPTION} is not among the descriptors"))?;
-        let mut of = HashMap::new();
+        let option = pool.get_extension_by_name(RULE_OPTION);
+        let option = option.ok_or_else(|| format!("{RULE_OPTION} is not among the descriptors"))?;
+        let mut by_rpc = HashMap::new();
         for method in pool
             .services()
             .flat_map(|service| service.methods().collect::<Vec<_>>())
         {
-            if let Some(rule) = stated(&method, &option)? {
-                of.insert(method.full_name().to_owned(), (method, rule));
+            if let Some(rule) = rule_of(&method, &option)? {
+                by_rpc.insert(method.full_name().to_owned(), (method, rule));
             }
         }
-        Ok(Self { of })
+        Ok(Self { by_rpc })
     }
 
     /// Whether an RPC is for everybody, as it tells nothing that is anyone's.
-    pub(crate) fn is_for_all(&self, rpc: &str) -> bool {
-        self.of.get(rpc).is_some_and(|(_, rule)| rule.anonymous)
+    pub(crate) fn is_public(&self, rpc: &str) -> bool {
+        self.by_rpc.get(rpc).is_some_and(|(_, rule)| rule.anonymous)
     }
 
     /// The call of an RPC (`package.Service.Rpc`), if there is a rule that lets the caller make it.
     /// A caller who is not known does not learn which RPCs there are.
-    pub(crate) fn allow(&self, caller: Option<&Caller>, rpc: &str) -> Result<Allowed, Denied> {
+    pub(crate) fn authorize(
+        &self,
+        caller: Option<&Caller>,
+        rpc: &str,
+    ) -> Result<AuthorizedCall, Denied> {
         let caller = match caller {
             Some(caller) => caller.clone(),
-            None if self.is_for_all(rpc) => anonymous(),
+            None if self.is_public(rpc) => anonymous(),
             None => return Err(Denied::Unauthenticated),
         };
         // A rule is enough: what the caller finds is limited by namespaces, and there are no grants
         // yet.
-        let (method, rule) = self.of.get(rpc).ok_or(Denied::NoRule)?;
-        Ok(Allowed {
+        let (method, rule) = self.by_rpc.get(rpc).ok_or(Denied::NoRule)?;
+        Ok(AuthorizedCall {
             caller,
             method: method.clone(),
-            repeatable: rule.only_reads(),
+            idempotent: rule.is_read_only(),
         })
     }
 }
@@ -115,13 +119,16 @@ fn anonymous() -> Caller {
     }
 }
 
-fn stated(method: &MethodDescriptor, option: &ExtensionDescriptor) -> Result<Option<Rule>, String> {
+fn rule_of(
+    method: &MethodDescriptor,
+    option: &ExtensionDescriptor,
+) -> Result<Option<Rule>, String> {
     let options = method.options();
     if !options.has_extension(option) {
         return Ok(None);
     }
     let name = method.full_name();
-    let stated = match options.get_extension(option).as_ref() {
+    let decoded = match options.get_extension(option).as_ref() {
         Value::Message(rule) => rule.transcode_to::<pb::Rule>().ok(),
         _ => None,
     };
@@ -129,10 +136,10 @@ fn stated(method: &MethodDescriptor, option: &ExtensionDescriptor) -> Result<Opt
         verb,
         resource,
         anonymous,
-    } = stated.ok_or_else(|| format!("{name}: its {OPTION} is no rule"))?;
+    } = decoded.ok_or_else(|| format!("{name}: its {RULE_OPTION} is no rule"))?;
     if verb.is_empty() || resource.is_empty() {
         let problem = "needs a verb and a resource, such as {verb: \"get\" resource: \"runs\"}";
-        return Err(format!("{name}: its {OPTION} {problem}"));
+        return Err(format!("{name}: its {RULE_OPTION} {problem}"));
     }
     Ok(Some(Rule {
         verb,
@@ -160,8 +167,8 @@ mod tests {
         Rules::read(ferroflow_proto::pool()).unwrap()
     }
 
-    fn allowed(rpc: &str) -> Result<Allowed, Denied> {
-        rules().allow(Some(&Caller::local()), rpc)
+    fn allowed(rpc: &str) -> Result<AuthorizedCall, Denied> {
+        rules().authorize(Some(&Caller::local()), rpc)
     }
 
     #[test]
@@ -170,7 +177,7 @@ mod tests {
         for method in methods() {
             let service = method.parent_service();
             let denied = rules
-                .allow(Some(&Caller::local()), method.full_name())
+                .authorize(Some(&Caller::local()), method.full_name())
                 .err();
             let internal = INTERNAL.contains(&service.full_name());
             let expected = internal.then_some(Denied::NoRule);
@@ -198,7 +205,7 @@ mod tests {
                 "platform",
             ),
         ] {
-            let (_, rule) = &rules.of[rpc];
+            let (_, rule) = &rules.by_rpc[rpc];
             assert_eq!((&*rule.verb, &*rule.resource), (verb, resource));
         }
     }
@@ -215,15 +222,15 @@ mod tests {
 
     #[test]
     fn what_only_reads_may_be_repeated() {
-        let repeatable = |rpc| {
+        let idempotent = |rpc| {
             allowed(&format!("{KFP}.RunService.{rpc}"))
                 .unwrap()
-                .repeatable
+                .idempotent
         };
-        assert!(repeatable("GetRun"));
-        assert!(repeatable("ListRuns"));
-        assert!(!repeatable("CreateRun"));
-        assert!(!repeatable("TerminateRun"));
+        assert!(idempotent("GetRun"));
+        assert!(idempotent("ListRuns"));
+        assert!(!idempotent("CreateRun"));
+        assert!(!idempotent("TerminateRun"));
     }
 
     #[test]
@@ -242,7 +249,7 @@ mod tests {
     #[test]
     fn only_health_is_for_those_who_are_not_known() {
         let rules = rules();
-        let open = rules.of.keys().filter(|rpc| rules.is_for_all(rpc));
+        let open = rules.by_rpc.keys().filter(|rpc| rules.is_public(rpc));
         let mut open: Vec<_> = open.map(String::as_str).collect();
         open.sort_unstable();
         assert_eq!(
@@ -250,7 +257,7 @@ mod tests {
             ["grpc.health.v1.Health.Check", "grpc.health.v1.Health.Watch"]
         );
         for rpc in open {
-            let caller = rules.allow(None, rpc).unwrap().caller;
+            let caller = rules.authorize(None, rpc).unwrap().caller;
             assert_eq!(caller.access, Access::Namespaces(BTreeSet::new()), "{rpc}");
         }
     }
@@ -259,7 +266,7 @@ mod tests {
     fn who_is_not_known_is_denied_whatever_they_call() {
         let get = format!("{KFP}.RunService.GetRun");
         for rpc in [get.as_str(), "ferroflow.pipelines.v1.TaskService.Nope"] {
-            let denied = rules().allow(None, rpc).err();
+            let denied = rules().authorize(None, rpc).err();
             assert_eq!(denied, Some(Denied::Unauthenticated), "{rpc}");
         }
     }
@@ -278,9 +285,13 @@ mod tests {
         let rules =
             compiled("option (ferroflow.access.v1.rule) = {verb: \"get\" resource: \"things\"};");
         let rules = rules.unwrap();
-        assert_eq!(rules.of["t.S.R"].1.resource, "things");
-        assert!(rules.of.contains_key(&format!("{KFP}.RunService.GetRun")));
-        assert!(!compiled("").unwrap().of.contains_key("t.S.R"));
+        assert_eq!(rules.by_rpc["t.S.R"].1.resource, "things");
+        assert!(
+            rules
+                .by_rpc
+                .contains_key(&format!("{KFP}.RunService.GetRun"))
+        );
+        assert!(!compiled("").unwrap().by_rpc.contains_key("t.S.R"));
     }
 
     #[test]

@@ -2,22 +2,22 @@
 
 use axum::http::HeaderMap;
 use bytes::{Buf as _, BufMut as _, Bytes};
-use ferroflow_service::grpc::Repeatable;
+use ferroflow_service::grpc::Idempotent;
 use ferroflow_types::ValueLimit;
 use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::metadata::MetadataMap;
 use tonic::{Status, Streaming};
 
-use crate::authorize::Allowed;
+use crate::authorize::AuthorizedCall;
 use crate::error::defect;
 use crate::upstream::{Upstreams, unreachable};
 
 /// A message that is bytes already.
 #[derive(Debug, Clone, Copy, Default)]
-struct Raw;
+struct RawCodec;
 
-impl Codec for Raw {
+impl Codec for RawCodec {
     type Encode = Bytes;
     type Decode = Bytes;
     type Encoder = Self;
@@ -32,7 +32,7 @@ impl Codec for Raw {
     }
 }
 
-impl Encoder for Raw {
+impl Encoder for RawCodec {
     type Item = Bytes;
     type Error = Status;
 
@@ -42,7 +42,7 @@ impl Encoder for Raw {
     }
 }
 
-impl Decoder for Raw {
+impl Decoder for RawCodec {
     type Item = Bytes;
     type Error = Status;
 
@@ -55,13 +55,13 @@ impl Decoder for Raw {
 /// Calls an RPC with an encoded request; the answer is a stream of encoded messages.
 pub(crate) async fn stream(
     upstreams: &Upstreams,
-    allowed: &Allowed,
+    allowed: &AuthorizedCall,
     request: Bytes,
     extra: HeaderMap,
 ) -> Result<tonic::Response<Streaming<Bytes>>, Status> {
-    let Allowed { caller, method, .. } = allowed;
+    let AuthorizedCall { caller, method, .. } = allowed;
     let service = method.parent_service().full_name().to_owned();
-    let (backend, mut headers) = upstreams.open(&service, caller)?;
+    let (backend, mut headers) = upstreams.backend_for(&service, caller)?;
     headers.extend(extra);
     let path = format!("/{service}/{}", method.name());
     let path = path
@@ -75,16 +75,16 @@ pub(crate) async fn stream(
     *request.metadata_mut() = MetadataMap::from_headers(headers);
     // For services of the gateway itself, as in `proxy::call`.
     request.extensions_mut().insert(caller.clone());
-    if allowed.repeatable {
-        request.extensions_mut().insert(Repeatable);
+    if allowed.idempotent {
+        request.extensions_mut().insert(Idempotent);
     }
     // On the wire, a unary call is a stream of one message each way, so this makes every call.
-    let answer = client.streaming(request, path, Raw).await;
-    answer.map_err(|status| told(status, &service))
+    let answer = client.streaming(request, path, RawCodec).await;
+    answer.map_err(|status| service_status(status, &service))
 }
 
-/// The status that the service gave; one that was made of an error of the way to it is told as such.
-fn told(status: Status, service: &str) -> Status {
+/// The status that the service gave, or what the caller learns of a transport error.
+fn service_status(status: Status, service: &str) -> Status {
     // tonic turns an error of the transport into a status, and keeps the error as its source.
     let source = std::error::Error::source(&status);
     match source.and_then(|source| source.downcast_ref()) {
@@ -96,7 +96,7 @@ fn told(status: Status, service: &str) -> Status {
 /// Calls a unary RPC with an encoded request.
 pub(crate) async fn unary(
     upstreams: &Upstreams,
-    allowed: &Allowed,
+    allowed: &AuthorizedCall,
     request: Bytes,
     extra: HeaderMap,
 ) -> Result<Bytes, Status> {

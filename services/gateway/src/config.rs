@@ -103,11 +103,11 @@ mod tests {
             upstreams: BTreeMap::from(both),
             ..config
         };
-        let told = "what was given later wins over the file";
+        let reason = "what was given later wins over the file";
         assert_eq!(
             config.upstreams().get("pipeline-svc").unwrap(),
             "http://13:1",
-            "{told}"
+            "{reason}"
         );
     }
 }

@@ -79,9 +79,9 @@ pub(crate) mod tests {
     use super::*;
 
     /// One file whose text is here.
-    struct Text(String);
+    struct SingleFileResolver(String);
 
-    impl FileResolver for Text {
+    impl FileResolver for SingleFileResolver {
         fn open_file(&self, name: &str) -> Result<File, protox::Error> {
             if name == "t.proto" {
                 return File::from_source(name, &self.0);
@@ -94,7 +94,7 @@ pub(crate) mod tests {
     pub(crate) fn compiled(text: &str) -> Contracts {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
         let mut files = ChainFileResolver::new();
-        files.add(Text(text.to_owned()));
+        files.add(SingleFileResolver(text.to_owned()));
         files.add(IncludeFileResolver::new(root));
         files.add(GoogleFileResolver::new());
         let mut compiler = protox::Compiler::with_file_resolver(files);

@@ -97,7 +97,7 @@ pub(crate) trait Dialect: Send + Sync {
 const DIALECTS: [&dyn Dialect; 2] = [&kfp::Kfp, &ferroflow::Ferroflow];
 
 /// The dialect of a path.
-pub(crate) fn of(path: &str) -> &'static dyn Dialect {
+pub(crate) fn for_path(path: &str) -> &'static dyn Dialect {
     let speaks =
         |dialect: &&&dyn Dialect| dialect.roots().iter().any(|root| path.starts_with(root));
     DIALECTS
@@ -119,7 +119,7 @@ mod tests {
             "/apis/v1alpha1/runs/7/nodes/9/log",
         ] {
             assert_eq!(
-                of(path).wrong_method(),
+                for_path(path).wrong_method(),
                 StatusCode::NOT_IMPLEMENTED,
                 "{path}"
             );
@@ -132,7 +132,7 @@ mod tests {
             "/x",
         ] {
             assert_eq!(
-                of(path).wrong_method(),
+                for_path(path).wrong_method(),
                 StatusCode::METHOD_NOT_ALLOWED,
                 "{path}"
             );
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn the_defaults_are_strict() {
-        let ours = of("/apis/ferroflow/v1/events");
+        let ours = for_path("/apis/ferroflow/v1/events");
         assert!(!ours.ignores_surplus() && !ours.empty_is_absent(&Kind::String));
         assert!(!ours.takes_after_default());
         assert!(!ours.takes_map_entries() && !ours.takes_any_content_type());

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use tonic::{Request, Response, Status};
 
 /// Events read from the log at once.
-const BATCH: i64 = 256;
+const BATCH_SIZE: i64 = 256;
 
 /// The gateway's event service.
 #[derive(Clone)]
@@ -37,20 +37,23 @@ impl Events {
 struct Cursor(i64, u64);
 
 /// A number for a filter (FNV-1a over its JSON); a guard against mistakes, not a secret.
-fn mark(filter: &EventFilter) -> u64 {
+fn filter_hash(filter: &EventFilter) -> u64 {
     let text = serde_json::to_vec(filter).unwrap_or_default();
     text.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     })
 }
 
-fn encode(position: i64, mark: u64) -> Result<String, Status> {
-    ferroflow_db::page::encode(&Cursor(position, mark))
+fn encode(position: i64, filter_hash: u64) -> Result<String, Status> {
+    ferroflow_db::page::encode(&Cursor(position, filter_hash))
         .map_err(|error| to_status(&Error::internal("a cursor cannot be written", error)))
 }
 
 /// The status of a log that does not answer now; its database is away, or busy.
-fn unread(sentence: &str, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Status {
+fn log_unavailable(
+    sentence: &str,
+    cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> Status {
     let error = Error::new(ErrorKind::Unavailable, "LOG_UNAVAILABLE", sentence);
     to_status(&error.caused_by(cause))
 }
@@ -60,44 +63,44 @@ struct Watch {
     bus: Bus,
     caller: Caller,
     filter: EventFilter,
-    mark: u64,
+    filter_hash: u64,
     position: i64,
     follow: bool,
-    ready: std::collections::VecDeque<(i64, CloudEvent)>,
+    buffered: std::collections::VecDeque<(i64, CloudEvent)>,
 }
 
 impl Watch {
     async fn next(&mut self) -> Result<Option<pb::WatchResponse>, Status> {
         let failed = |error| {
-            unread(
+            log_unavailable(
                 "the event log cannot be read, try again from the last cursor",
                 error,
             )
         };
         loop {
-            if let Some((position, event)) = self.ready.pop_front() {
-                let cursor = encode(position, self.mark)?;
+            if let Some((position, event)) = self.buffered.pop_front() {
+                let cursor = encode(position, self.filter_hash)?;
                 return Ok(Some(pb::WatchResponse {
                     cursor,
-                    event: Some(shown(event)),
+                    event: Some(to_proto(event)),
                 }));
             }
             let batch = self
                 .bus
-                .read_after(self.position, &self.filter, BATCH)
+                .read_after(self.position, &self.filter, BATCH_SIZE)
                 .await
                 .map_err(failed)?;
             // The position passes events that the filter leaves out, so that they are not read
             // again.
-            let moved = batch.scanned > self.position;
+            let advanced = batch.scanned > self.position;
             self.position = batch.scanned;
             // A filter that names no namespace matches events of all of them.
-            let seen = batch.events.into_iter().filter(|(_, event)| {
+            let visible = batch.events.into_iter().filter(|(_, event)| {
                 let namespace = event.namespace.parse();
                 namespace.is_ok_and(|namespace| self.caller.covers(&namespace))
             });
-            self.ready = seen.collect();
-            match (moved, self.follow) {
+            self.buffered = visible.collect();
+            match (advanced, self.follow) {
                 (true, _) => {}
                 (false, true) => self.bus.wait_after(self.position).await,
                 (false, false) => return Ok(None),
@@ -106,7 +109,7 @@ impl Watch {
     }
 }
 
-fn shown(event: CloudEvent) -> pb::Event {
+fn to_proto(event: CloudEvent) -> pb::Event {
     let data = match &event.data {
         serde_json::Value::Object(fields) => Some(map_to_struct(fields)),
         _ => None,
@@ -129,21 +132,21 @@ fn shown(event: CloudEvent) -> pb::Event {
 }
 
 /// Refuses a filter that names what the caller may not watch.
-fn check(caller: &Caller, filter: &mut EventFilter) -> Result<(), Status> {
+fn check_namespaces(caller: &Caller, filter: &mut EventFilter) -> Result<(), Status> {
     if caller.access == Access::SingleUser {
         // Everything is in one namespace, whatever the client calls it.
         filter.namespaces.clear();
         return Ok(());
     }
-    let of_subject = filter.subject_prefix.strip_prefix("namespaces/");
-    let of_subject = of_subject.and_then(|rest| rest.split('/').next());
+    let subject_namespace = filter.subject_prefix.strip_prefix("namespaces/");
+    let subject_namespace = subject_namespace.and_then(|rest| rest.split('/').next());
     // `-` is any of the caller's.
-    let of_subject = of_subject.filter(|namespace| *namespace != "-");
+    let subject_namespace = subject_namespace.filter(|namespace| *namespace != "-");
     for named in filter
         .namespaces
         .iter()
         .map(String::as_str)
-        .chain(of_subject)
+        .chain(subject_namespace)
     {
         caller.namespace(named).map_err(|error| to_status(&error))?;
     }
@@ -159,24 +162,25 @@ impl EventService for Events {
         request: Request<pb::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let caller = caller(&request)?;
-        let given = request.into_inner();
+        let request = request.into_inner();
         let mut filter = EventFilter {
-            topics: given.topics,
-            types: given.types,
-            namespaces: given.namespaces,
-            subject_prefix: given.subject_prefix,
+            topics: request.topics,
+            types: request.types,
+            namespaces: request.namespaces,
+            subject_prefix: request.subject_prefix,
         };
-        // Before `check` changes the filter: a cursor is bound to what the client gave.
-        let mark = mark(&filter);
-        check(&caller, &mut filter)?;
+        // Before `check_namespaces` changes the filter: a cursor is bound to what the client gave.
+        let filter_hash = filter_hash(&filter);
+        check_namespaces(&caller, &mut filter)?;
         let oldest = self.bus.oldest().await;
-        let oldest = oldest.map_err(|error| unread("the event log cannot be read", error))?;
-        let position = match given.cursor.as_str() {
+        let oldest =
+            oldest.map_err(|error| log_unavailable("the event log cannot be read", error))?;
+        let position = match request.cursor.as_str() {
             "" => 0,
             text => {
-                let Cursor(position, of) = ferroflow_db::page::decode(text)
+                let Cursor(position, hash) = ferroflow_db::page::decode(text)
                     .map_err(|_| Status::invalid_argument("cursor: not one of ours"))?;
-                if of != mark {
+                if hash != filter_hash {
                     return Err(Status::invalid_argument(
                         "cursor: it belongs to another filter; watch without one, or with its own",
                     ));
@@ -184,7 +188,7 @@ impl EventService for Events {
                 // Retention has deleted events after the cursor, and going on would skip them in
                 // silence.
                 if position + 1 < oldest {
-                    let first = encode(oldest - 1, mark)?;
+                    let first = encode(oldest - 1, filter_hash)?;
                     return Err(Status::out_of_range(format!(
                         "cursor: events after it are no longer kept; the oldest cursor is {first}"
                     )));
@@ -192,16 +196,16 @@ impl EventService for Events {
                 position
             }
         };
-        let follow = given.follow.unwrap_or(true);
-        let ready = std::collections::VecDeque::new();
+        let follow = request.follow.unwrap_or(true);
+        let buffered = std::collections::VecDeque::new();
         let watch = Watch {
             bus: self.bus.clone(),
             caller,
             filter,
-            mark,
+            filter_hash,
             position,
             follow,
-            ready,
+            buffered,
         };
         // An error ends the stream; the client goes on from its last cursor.
         let events = futures::stream::try_unfold(watch, |mut watch| async move {

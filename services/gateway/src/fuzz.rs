@@ -26,7 +26,7 @@ pub(crate) static ROUTES: LazyLock<Routes> = LazyLock::new(|| {
     Routes::build(contracts.pool()).unwrap()
 });
 
-fn number(name: &str) -> Option<u64> {
+fn env_number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())
 }
 
@@ -48,7 +48,7 @@ impl Random {
 }
 
 /// Changes an input a few times: cuts, copies, joins with another, sets bytes and words.
-fn change(input: &mut Vec<u8>, corpus: &[&[u8]], words: &[&str], random: &mut Random) {
+fn mutate(input: &mut Vec<u8>, corpus: &[&[u8]], dictionary: &[&str], random: &mut Random) {
     for _ in 0..=random.below(4) {
         let at = random.below(input.len() + 1);
         match random.below(7) {
@@ -70,7 +70,7 @@ fn change(input: &mut Vec<u8>, corpus: &[&[u8]], words: &[&str], random: &mut Ra
             3 if at < input.len() => input[at] = random.next().to_le_bytes()[0],
             4 if at < input.len() => input[at] ^= 1 << random.below(8),
             _ => {
-                let word = words[random.below(words.len())].as_bytes();
+                let word = dictionary[random.below(dictionary.len())].as_bytes();
                 input.splice(at..at, word.iter().copied());
             }
         }
@@ -90,10 +90,10 @@ fn memory_kib() -> u64 {
 }
 
 /// Tries inputs, and counts those that are accepted.
-pub(crate) fn fuzz(what: &str, corpus: &str, words: &[&str], accepts: impl Fn(&str) -> bool) {
+pub(crate) fn fuzz(what: &str, corpus: &str, dictionary: &[&str], accepts: impl Fn(&str) -> bool) {
     let corpus: Vec<&[u8]> = corpus.lines().map(str::as_bytes).collect();
-    let executions = number("FERROFLOW_FUZZ").unwrap_or(EXECUTIONS);
-    let seed = number("FERROFLOW_FUZZ_SEED").unwrap_or(1);
+    let executions = env_number("FERROFLOW_FUZZ").unwrap_or(EXECUTIONS);
+    let seed = env_number("FERROFLOW_FUZZ_SEED").unwrap_or(1);
     for line in &corpus {
         accepts(std::str::from_utf8(line).unwrap());
     }
@@ -102,7 +102,7 @@ pub(crate) fn fuzz(what: &str, corpus: &str, words: &[&str], accepts: impl Fn(&s
     for execution in 0..executions {
         let mut random = Random(seed.wrapping_mul(0x1_0000_0001).wrapping_add(execution));
         let mut input = corpus[random.below(corpus.len())].to_vec();
-        change(&mut input, &corpus, words, &mut random);
+        mutate(&mut input, &corpus, dictionary, &mut random);
         accepted += u64::from(accepts(&String::from_utf8_lossy(&input)));
     }
     let more = memory_kib() - before;

@@ -55,21 +55,21 @@ pub(crate) async fn handle(
         telemetry::continue_trace(&span, traceparent);
     }
     // gRPC health checks come by an address as well, like the probes above.
-    let for_all = route::native(&request).is_some_and(|rpc| gateway.rules.is_for_all(&rpc));
+    let is_public = route::native_rpc(&request).is_some_and(|rpc| gateway.rules.is_public(&rpc));
     let checked = gateway
         .hosts
         .check(request.method(), request.uri(), request.headers());
     if let Err((status, message)) = checked
-        && !for_all
+        && !is_public
     {
         hygiene::drain(request.into_body()).await;
         return error::refuse(status, Code::PermissionDenied, &message);
     }
     // Before the caller is looked for: from here on, no header says who it is but that of an API
     // key.
-    hygiene::clean(request.headers_mut());
+    hygiene::strip_headers(request.headers_mut());
     let begun = std::time::Instant::now();
-    let method = known(request.method()).to_owned();
+    let method = method_label(request.method()).to_owned();
     let response = answer(&gateway, request).instrument(span).await;
     let labels = [
         ("method", method),
@@ -81,7 +81,7 @@ pub(crate) async fn handle(
 }
 
 /// A method as a label. A client may send any word, and each would be a time series for ever.
-fn known(method: &Method) -> &str {
+fn method_label(method: &Method) -> &str {
     let all = [
         Method::GET,
         Method::HEAD,
@@ -103,7 +103,7 @@ async fn answer(gateway: &Gateway, request: Request) -> Response<Body> {
     if let Some(page) = pages::ui(&method, &path) {
         return page;
     }
-    let dialect = dialect::of(&path);
+    let dialect = dialect::for_path(&path);
     // Both are found before either is judged: there are RPCs for callers without a key.
     let caller = gateway.authenticator.caller(request.headers());
     let target = route::target(&gateway.routes, &request);
@@ -119,9 +119,9 @@ async fn answer(gateway: &Gateway, request: Request) -> Response<Body> {
         }
         (Err(problem), Some(_)) => return unroutable(dialect, &problem, request).await,
     };
-    let allowed = match gateway.rules.allow(caller.as_ref(), &rpc.full_name()) {
+    let allowed = match gateway.rules.authorize(caller.as_ref(), &rpc.full_name()) {
         Ok(allowed) => allowed,
-        Err(why) => return denied(gateway, dialect, why, request).await,
+        Err(reason) => return denied(gateway, dialect, reason, request).await,
     };
     let Gateway {
         upstreams,
@@ -148,11 +148,11 @@ async fn answer(gateway: &Gateway, request: Request) -> Response<Body> {
 async fn denied(
     gateway: &Gateway,
     dialect: &dyn Dialect,
-    why: Denied,
+    reason: Denied,
     request: Request,
 ) -> Response<Body> {
     let native = route::is_grpc(request.headers());
-    let status = match why {
+    let status = match reason {
         Denied::Unauthenticated => unauthenticated(),
         // To a client of gRPC, an RPC that cannot be called is one that is not there
         // (UNIMPLEMENTED).
@@ -210,8 +210,8 @@ mod tests {
 
     #[test]
     fn a_method_that_a_client_made_up_is_no_label() {
-        assert_eq!(known(&Method::PATCH), "PATCH");
+        assert_eq!(method_label(&Method::PATCH), "PATCH");
         let made_up = Method::from_bytes(b"X-7F3A").unwrap();
-        assert_eq!(known(&made_up), "other");
+        assert_eq!(method_label(&made_up), "other");
     }
 }

@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
 
 /// Dropped by name.
-const DROPPED: [&str; 6] = [
+const DROPPED_HEADERS: [&str; 6] = [
     "forwarded",
     "kubeflow-groups",
     "kubeflow-userid",
@@ -22,7 +22,7 @@ const DROPPED: [&str; 6] = [
 /// Dropped by the beginning of their name: what proxies say of users and addresses, and what would
 /// override the method or the path of the request line (`X-HTTP-Method-Override`,
 /// `X-Original-URL`).
-const DROPPED_PREFIXES: [&str; 5] = [
+const DROPPED_HEADER_PREFIXES: [&str; 5] = [
     "x-auth-",
     "x-forwarded-",
     "x-http-method",
@@ -31,10 +31,10 @@ const DROPPED_PREFIXES: [&str; 5] = [
 ];
 
 /// Drops what only a gateway may say, and what belongs to one connection.
-pub(crate) fn clean(headers: &mut HeaderMap) {
+pub(crate) fn strip_headers(headers: &mut HeaderMap) {
     // What `Connection` names is for one hop only (RFC 9110 §7.6.1). Headers that the gateway sets
     // are added later, so that no client can have them removed.
-    let named: Vec<String> = headers
+    let connection_headers: Vec<String> = headers
         .get_all(header::CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
@@ -50,12 +50,12 @@ pub(crate) fn clean(headers: &mut HeaderMap) {
         .keys()
         .filter(|name| {
             let name = name.as_str();
-            DROPPED.contains(&name)
-                || DROPPED_PREFIXES
+            DROPPED_HEADERS.contains(&name)
+                || DROPPED_HEADER_PREFIXES
                     .iter()
                     .any(|prefix| name.starts_with(prefix))
                 || name.contains('_')
-                || named.iter().any(|other| other == name)
+                || connection_headers.iter().any(|other| other == name)
         })
         .cloned()
         .collect();
@@ -139,16 +139,18 @@ impl Hosts {
 }
 
 /// What is read of the body of a request that is answered without it.
-const UNREAD_MAX: usize = 64 * 1024;
+const UNREAD_BODY_MAX: usize = 64 * 1024;
 /// How long that may take.
-const UNREAD_PATIENCE: Duration = Duration::from_secs(1);
+const UNREAD_BODY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Reads the body of a request that is answered without it, as far as that costs little: a
 /// connection whose request was not read is closed, and the client's next request on it would fail.
 pub(crate) async fn drain(body: Body) {
-    let read = axum::body::to_bytes(body, UNREAD_MAX);
+    let read = axum::body::to_bytes(body, UNREAD_BODY_MAX);
     // One that is too long or too slow loses its connection.
-    let _read = tokio::time::timeout(UNREAD_PATIENCE, read).await.is_ok();
+    let _read = tokio::time::timeout(UNREAD_BODY_TIMEOUT, read)
+        .await
+        .is_ok();
 }
 
 fn host_of(authority: &str) -> &str {
@@ -208,7 +210,7 @@ mod tests {
         }
         headers.insert(header::CONNECTION, "x-secret".parse().unwrap());
 
-        clean(&mut headers);
+        strip_headers(&mut headers);
 
         let left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         assert_eq!(left, ["x-kept"]);

@@ -51,4 +51,4 @@ mod upstream;
 pub use config::Config;
 pub use contracts::Contracts;
 pub use server::{Deps, Handle, StartError, start};
-pub use upstream::{Upstream, Way};
+pub use upstream::{Upstream, UpstreamConnection};

@@ -29,7 +29,7 @@ struct Body {
     until: &'static str,
 }
 
-const fn line(begin: &'static str) -> Rule {
+const fn single_line(begin: &'static str) -> Rule {
     Rule {
         begin,
         body: None,
@@ -39,22 +39,22 @@ const fn line(begin: &'static str) -> Rule {
 }
 
 /// A message of one line that comes after the function, whose last line may have no end.
-const fn last(begin: &'static str, tail: &'static str) -> Rule {
+const fn final_line(begin: &'static str, tail: &'static str) -> Rule {
     Rule {
         tail: Some(tail),
-        ..line(begin)
+        ..single_line(begin)
     }
 }
 
 /// Messages of `kfp.dsl.executor_main`, of Python that runs it, and of pip before it.
 const RULES: &[Rule] = &[
-    line(
+    single_line(
         r"^\[KFP Executor [^\]]* INFO\]: Looking for component `[^`]*` in --component_module_path `[^`]*`$",
     ),
-    line(
+    single_line(
         r"^\[KFP Executor [^\]]* INFO\]: --component_module_path is not specified\. Looking for component `",
     ),
-    line(
+    single_line(
         r#"^\[KFP Executor [^\]]* INFO\]: Loading KFP component "[^"]*" from .* \(directory ".*" and module name ".*"\)$"#,
     ),
     Rule {
@@ -66,11 +66,11 @@ const RULES: &[Rule] = &[
         next: None,
         tail: None,
     },
-    last(
+    final_line(
         r"^\[KFP Executor [^\]]* INFO\]: Wrote executor output file to .*\.$",
         r"\[KFP Executor [0-9:, -]* INFO\]: Wrote executor output file to [^ ]*\.$",
     ),
-    last(
+    final_line(
         r"^\[KFP Executor [^\]]* INFO\]: Did not write output file\.$",
         r"\[KFP Executor [0-9:, -]* INFO\]: Did not write output file\.$",
     ),
@@ -86,21 +86,21 @@ const RULES: &[Rule] = &[
         next: Some(r"^ +\S"),
         tail: None,
     },
-    line(r"^WARNING: Running pip as the 'root' user can result in broken permissions"),
-    line(r"^\[notice\] (A new release of pip|To update, run: )"),
+    single_line(r"^WARNING: Running pip as the 'root' user can result in broken permissions"),
+    single_line(r"^\[notice\] (A new release of pip|To update, run: )"),
 ];
 
 /// A rule with its expressions read.
-struct Reader {
+struct CompiledRule {
     begin: Regex,
     body: Option<(Regex, Regex)>,
     next: Option<Regex>,
     tail: Option<Regex>,
 }
 
-static READERS: LazyLock<Vec<Reader>> = LazyLock::new(|| {
+static COMPILED_RULES: LazyLock<Vec<CompiledRule>> = LazyLock::new(|| {
     let read = |text: &str| Regex::new(text).expect("the rules above are regular expressions");
-    let reader = |rule: &Rule| Reader {
+    let compile = |rule: &Rule| CompiledRule {
         begin: read(rule.begin),
         body: rule
             .body
@@ -109,7 +109,7 @@ static READERS: LazyLock<Vec<Reader>> = LazyLock::new(|| {
         next: rule.next.map(read),
         tail: rule.tail.map(read),
     };
-    RULES.iter().map(reader).collect()
+    RULES.iter().map(compile).collect()
 });
 
 /// The rules for clients in other languages.
@@ -125,7 +125,7 @@ pub(crate) fn json() -> Value {
 
 /// Where in a message of several lines a log is.
 #[derive(Clone, Copy)]
-enum Inside {
+enum Position {
     Body(&'static Regex, &'static Regex),
     Next(&'static Regex),
 }
@@ -133,47 +133,47 @@ enum Inside {
 /// Tells noise from output, line by line.
 #[derive(Default)]
 pub struct Filter {
-    inside: Option<Inside>,
+    position: Option<Position>,
 }
 
 impl Filter {
     /// What of a line (without its end) is output, none of one that is noise. The message that
     /// follows output whose line was not ended is taken off.
     pub fn output<'a>(&mut self, line: &'a str) -> Option<&'a str> {
-        if self.drops(line) {
+        if self.is_noise(line) {
             return None;
         }
-        let mut tails = READERS.iter().filter_map(|rule| rule.tail.as_ref());
+        let mut tails = COMPILED_RULES.iter().filter_map(|rule| rule.tail.as_ref());
         let begin = tails.find_map(|tail| tail.find(line));
         Some(begin.map_or(line, |found| &line[..found.start()]))
     }
 
     /// Whether a line (without its end) is noise.
-    fn drops(&mut self, line: &str) -> bool {
-        match self.inside {
-            Some(Inside::Body(within, until)) => {
+    fn is_noise(&mut self, line: &str) -> bool {
+        match self.position {
+            Some(Position::Body(within, until)) => {
                 let is_within = within.is_match(line);
                 if !is_within || until.is_match(line) {
-                    self.inside = None;
+                    self.position = None;
                 }
                 if is_within {
                     return true;
                 }
             }
-            Some(Inside::Next(next)) => {
-                self.inside = None;
+            Some(Position::Next(next)) => {
+                self.position = None;
                 if next.is_match(line) {
                     return true;
                 }
             }
             None => {}
         }
-        let Some(rule) = READERS.iter().find(|rule| rule.begin.is_match(line)) else {
+        let Some(rule) = COMPILED_RULES.iter().find(|rule| rule.begin.is_match(line)) else {
             return false;
         };
-        self.inside = match (&rule.body, &rule.next) {
-            (Some((within, until)), _) => Some(Inside::Body(within, until)),
-            (None, Some(next)) => Some(Inside::Next(next)),
+        self.position = match (&rule.body, &rule.next) {
+            (Some((within, until)), _) => Some(Position::Body(within, until)),
+            (None, Some(next)) => Some(Position::Next(next)),
             (None, None) => None,
         };
         true

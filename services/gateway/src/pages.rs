@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::contracts::Contracts;
 use crate::error::json_response;
-use crate::route::{Routes, reads};
+use crate::route::{Routes, is_read_method};
 use crate::{health, log_noise, openapi};
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -33,7 +33,7 @@ const UI_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'
 /// The probes of an orchestrator: for everybody, without a key and under any host name. While the
 /// gateway drains it is not ready, but stays healthy, so that nobody restarts it.
 pub(crate) fn probe(method: &Method, path: &str, draining: bool) -> Option<Response<Body>> {
-    if !reads(method) {
+    if !is_read_method(method) {
         return None;
     }
     match (path, draining) {
@@ -51,7 +51,7 @@ pub(crate) fn probe(method: &Method, path: &str, draining: bool) -> Option<Respo
 /// The plain pages: the same for everybody, so no key is asked for. What they show is asked from the
 /// API, with the key of whoever looks.
 pub(crate) fn ui(method: &Method, path: &str) -> Option<Response<Body>> {
-    if !reads(method) {
+    if !is_read_method(method) {
         return None;
     }
     if path == "/ui/log-noise.json" {
@@ -89,7 +89,7 @@ impl Page {
             return Some(Self::Health(version));
         }
         match path {
-            _ if !reads(method) => None,
+            _ if !is_read_method(method) => None,
             "/metrics" => Some(Self::Metrics),
             "/openapi.json" => Some(Self::OpenApi),
             _ => None,

@@ -2,23 +2,23 @@
 
 use axum::body::Body;
 use axum::http::{Request, Response, header};
-use ferroflow_service::grpc::Repeatable;
+use ferroflow_service::grpc::Idempotent;
 use tonic::Status;
 use tower::ServiceExt as _;
 
-use crate::authorize::Allowed;
+use crate::authorize::AuthorizedCall;
 use crate::upstream::{Upstreams, unreachable};
 
 /// Passes a call on to its service.
 pub(crate) async fn call(
     upstreams: &Upstreams,
-    allowed: Allowed,
+    allowed: AuthorizedCall,
     mut request: Request<Body>,
 ) -> Response<Body> {
     let service = allowed.method.parent_service();
     let service = service.full_name();
-    let (backend, headers) = match upstreams.open(service, &allowed.caller) {
-        Ok(open) => open,
+    let (backend, headers) = match upstreams.backend_for(service, &allowed.caller) {
+        Ok(found) => found,
         Err(status) => return refused(&status),
     };
     // The backend has an authority of its own, and the API key is for the gateway only.
@@ -28,8 +28,8 @@ pub(crate) async fn call(
     // For services of the gateway itself, in front of which nothing verifies a token (`events`).
     // Extensions do not leave the process.
     request.extensions_mut().insert(allowed.caller);
-    if allowed.repeatable {
-        request.extensions_mut().insert(Repeatable);
+    if allowed.idempotent {
+        request.extensions_mut().insert(Idempotent);
     }
     match backend.oneshot(request.map(tonic::body::Body::new)).await {
         Ok(response) => response.map(Body::new),

@@ -16,12 +16,12 @@ const V1: &str = "grpc.reflection.v1.ServerReflection";
 const V1ALPHA: &str = "grpc.reflection.v1alpha.ServerReflection";
 
 /// What the reflection services are made of.
-struct Described {
+struct ReflectionSource {
     contracts: Contracts,
     services: Vec<String>,
 }
 
-impl Described {
+impl ReflectionSource {
     /// Calls `build` with everything registered.
     ///
     /// # Errors
@@ -46,8 +46,8 @@ impl Described {
 ///
 /// Each is made at its first call: it encodes and decodes every descriptor once more, which took 9
 /// of the 57 ms in which the platform starts, and few clients ask.
-pub(crate) fn reflected(upstreams: Upstreams, contracts: &Contracts) -> Upstreams {
-    let described = Arc::new(Described {
+pub(crate) fn with_reflection(upstreams: Upstreams, contracts: &Contracts) -> Upstreams {
+    let source = Arc::new(ReflectionSource {
         contracts: contracts.clone(),
         services: upstreams
             .services()
@@ -55,8 +55,8 @@ pub(crate) fn reflected(upstreams: Upstreams, contracts: &Contracts) -> Upstream
             .map(str::to_owned)
             .collect(),
     });
-    let v1 = Arc::clone(&described);
-    let v1 = at_first_call(move || {
+    let v1 = Arc::clone(&source);
+    let v1 = lazy_backend(move || {
         v1.backend(|builder| {
             // Short messages only, as for health checks: no descriptor of ours checks how they
             // nest.
@@ -66,8 +66,8 @@ pub(crate) fn reflected(upstreams: Upstreams, contracts: &Contracts) -> Upstream
             ))
         })
     });
-    let v1alpha = at_first_call(move || {
-        described.backend(|builder| {
+    let v1alpha = lazy_backend(move || {
+        source.backend(|builder| {
             let service = builder.build_v1alpha()?;
             Ok(backend(
                 service.max_decoding_message_size(UNKNOWN_BYTES_MAX),
@@ -78,7 +78,7 @@ pub(crate) fn reflected(upstreams: Upstreams, contracts: &Contracts) -> Upstream
 }
 
 /// A backend that is made when it is called first.
-fn at_first_call(make: impl FnOnce() -> Result<Backend, String> + Send + 'static) -> Backend {
+fn lazy_backend(make: impl FnOnce() -> Result<Backend, String> + Send + 'static) -> Backend {
     let made = Arc::new(LazyLock::new(make));
     backend(service_fn(move |request: Request<Body>| {
         // The first call holds its thread while this is made, for some milliseconds.

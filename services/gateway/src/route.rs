@@ -15,7 +15,7 @@ use axum::http::{HeaderMap, Method, Request, header};
 
 use crate::pages::Page;
 use crate::uploads::Upload;
-pub(crate) use table::{Binding, Found, RouteError, Routes};
+pub(crate) use table::{Binding, RouteError, RouteMatch, Routes};
 pub(crate) use template::has_good_escapes;
 
 /// What a request is for.
@@ -33,7 +33,7 @@ pub(crate) enum Rpc<'r> {
     /// By a form that brings a pipeline.
     Upload(Upload),
     /// By one of its bindings to HTTP.
-    Rest(Found<'r>),
+    Rest(RouteMatch<'r>),
 }
 
 impl Rpc<'_> {
@@ -56,7 +56,7 @@ pub(crate) fn target<'r>(
     // The content type decides before the path: `/package.Service/Rpc` may match a template as
     // well.
     if is_grpc(request.headers()) {
-        let rpc = native(request).ok_or(RouteError::Unknown)?;
+        let rpc = native_rpc(request).ok_or(RouteError::Unknown)?;
         return Ok(Target::Rpc(Rpc::Native(rpc)));
     }
     if let Some(page) = Page::of(method, path) {
@@ -80,7 +80,7 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
 }
 
 /// The full name of the RPC that is asked for in native gRPC.
-pub(crate) fn native(request: &Request<Body>) -> Option<String> {
+pub(crate) fn native_rpc(request: &Request<Body>) -> Option<String> {
     let path = Some(request.uri().path()).filter(|_| is_grpc(request.headers()));
     full_name(path?)
 }
@@ -94,7 +94,7 @@ fn full_name(path: &str) -> Option<String> {
 }
 
 /// Whether a request asks for what it reads only.
-pub(crate) fn reads(method: &Method) -> bool {
+pub(crate) fn is_read_method(method: &Method) -> bool {
     method == Method::GET || method == Method::HEAD
 }
 

@@ -30,7 +30,7 @@ use crate::events::Events;
 use crate::handle::{Gateway, handle};
 use crate::health::Health;
 use crate::hygiene::Hosts;
-use crate::reflection::reflected;
+use crate::reflection::with_reflection;
 use crate::route::Routes;
 use crate::upstream::{Upstream, Upstreams, backend};
 
@@ -73,7 +73,7 @@ pub enum StartError {
         "gateway.listen {0} is not a loopback address, and there is no authentication: listen on \
          127.0.0.1 or [::1], or name a file of API keys in gateway.api_keys_file"
     )]
-    Open(SocketAddr),
+    NotLoopback(SocketAddr),
     /// The file of API keys.
     #[error("gateway.api_keys_file {path}: {problem}")]
     Keys {
@@ -87,15 +87,15 @@ pub enum StartError {
     Contracts(String),
 }
 
-/// How long requests may take to end once no further ones are taken.
-const PATIENCE: Duration = Duration::from_secs(8);
+/// How long requests may take to end once no further ones are accepted.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(8);
 /// The same for a gateway that does not drain.
-const SHORT_PATIENCE: Duration = Duration::from_millis(500);
+const SHORT_SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// gRPC's own health checks, which are for everybody as `/healthz` is.
-const HEALTH: &str = "grpc.health.v1.Health";
+const HEALTH_SERVICE: &str = "grpc.health.v1.Health";
 
-const HEALTHZ: &str = "kubeflow.pipelines.backend.api.v2beta1.HealthzService";
+const HEALTHZ_SERVICE: &str = "kubeflow.pipelines.backend.api.v2beta1.HealthzService";
 
 /// Starts the gateway; its tasks belong to `runner`.
 pub async fn start(config: &Config, deps: Deps, runner: &mut Runner) -> Result<Handle, StartError> {
@@ -111,18 +111,18 @@ pub async fn start(config: &Config, deps: Deps, runner: &mut Runner) -> Result<H
     let authenticator = authenticator(config)?;
     // By the address that is bound and not by the setting: a host name may resolve to any address.
     if !authenticator.has_keys() && !address.ip().is_loopback() {
-        return Err(StartError::Open(address));
+        return Err(StartError::NotLoopback(address));
     }
     let upstreams = Upstreams::new(deps.signer, deps.upstreams)
         .with(
             "ferroflow.events.v1.EventService",
             backend(EventServiceServer::new(Events::new(deps.bus))),
         )
-        .with(HEALTHZ, backend(HealthzServiceServer::new(Health)));
+        .with(HEALTHZ_SERVICE, backend(HealthzServiceServer::new(Health)));
     let (health, upstreams) = with_health(upstreams);
     // After all others: reflection lists the services that are there by now.
-    let upstreams = reflected(upstreams, &contracts);
-    tell(&health, &upstreams, ServingStatus::Serving).await;
+    let upstreams = with_reflection(upstreams, &contracts);
+    report_health(&health, &upstreams, ServingStatus::Serving).await;
     let gateway = Arc::new(Gateway {
         hosts: Hosts::new(&config.listen, &config.allowed_hosts),
         authenticator,
@@ -136,8 +136,8 @@ pub async fn start(config: &Config, deps: Deps, runner: &mut Runner) -> Result<H
     });
     let drain = Duration::from_secs(config.drain_s.unwrap_or(0).into());
     // A second more than `serve` takes, so that the runner does not abort it before it ends.
-    runner.allow(drain + PATIENCE + Duration::from_secs(1));
-    let serving = serve(gateway, health, listener, drain, runner.stopping());
+    runner.extend_stop_timeout(drain + SHUTDOWN_TIMEOUT + Duration::from_secs(1));
+    let serving = serve(gateway, health, listener, drain, runner.stop_token());
     runner.spawn(TaskKind::Critical, "gateway", serving);
     Ok(Handle { address })
 }
@@ -163,10 +163,10 @@ fn with_health(upstreams: Upstreams) -> (HealthReporter, Upstreams) {
     // No descriptor of ours checks how deep its messages nest, so they have to be short
     // (`nesting`).
     let service = service.max_decoding_message_size(UNKNOWN_BYTES_MAX);
-    (reporter, upstreams.with(HEALTH, backend(service)))
+    (reporter, upstreams.with(HEALTH_SERVICE, backend(service)))
 }
 
-async fn tell(reporter: &HealthReporter, upstreams: &Upstreams, status: ServingStatus) {
+async fn report_health(reporter: &HealthReporter, upstreams: &Upstreams, status: ServingStatus) {
     for service in upstreams.services().chain([""]) {
         reporter.set_service_status(service, status).await;
     }
@@ -204,25 +204,25 @@ async fn serve(
     let served = axum::serve(listener, router)
         .with_graceful_shutdown(closing.clone().cancelled_owned())
         .into_future();
-    let cut = async {
+    let force_stop = async {
         stop.cancelled().await;
         // Load balancers have `drain` to learn of it by `/readyz` or health checks. Until
         // `closing`, connections and requests are still taken.
         gateway.draining.store(true, Ordering::Release);
-        tell(&health, &gateway.upstreams, ServingStatus::NotServing).await;
+        report_health(&health, &gateway.upstreams, ServingStatus::NotServing).await;
         tokio::time::sleep(drain).await;
         closing.cancel();
         // Without `drain_s`, all services are in this process and somebody stops it by hand, who is
         // not to wait for streams that never end.
-        let patience = if drain.is_zero() {
-            SHORT_PATIENCE
+        let timeout = if drain.is_zero() {
+            SHORT_SHUTDOWN_TIMEOUT
         } else {
-            PATIENCE
+            SHUTDOWN_TIMEOUT
         };
-        tokio::time::sleep(patience).await;
+        tokio::time::sleep(timeout).await;
     };
     tokio::select! {
         served = served => served,
-        () = cut => Ok(()),
+        () = force_stop => Ok(()),
     }
 }

@@ -11,7 +11,7 @@ use prost_reflect::MethodDescriptor;
 use serde_json::json;
 use tonic::{Code, Status};
 
-use crate::authorize::Allowed;
+use crate::authorize::AuthorizedCall;
 use crate::contracts::Contracts;
 use crate::dialect::Dialect;
 use crate::upstream::Upstreams;
@@ -97,7 +97,7 @@ pub(crate) async fn upload(
     kind: Upload,
     dialect: &dyn Dialect,
     upstreams: &Upstreams,
-    allowed: &Allowed,
+    allowed: &AuthorizedCall,
     request: Request,
 ) -> Response<Body> {
     match answer(kind, dialect, upstreams, allowed, request).await {
@@ -125,7 +125,7 @@ async fn answer(
     kind: Upload,
     dialect: &dyn Dialect,
     upstreams: &Upstreams,
-    allowed: &Allowed,
+    allowed: &AuthorizedCall,
     request: Request,
 ) -> Result<Response<Body>, Status> {
     let query = request.uri().query().unwrap_or_default().to_owned();

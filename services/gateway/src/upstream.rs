@@ -43,16 +43,16 @@ pub struct Upstream {
     pub name: &'static str,
     /// The gRPC services that it answers.
     pub services: Vec<&'static str>,
-    /// The way to it.
-    pub way: Way,
+    /// How it is reached.
+    pub connection: UpstreamConnection,
 }
 
-/// The way to a service.
-pub enum Way {
+/// The connection to a service.
+pub enum UpstreamConnection {
     /// One process.
-    One(Channel),
+    Single(Channel),
     /// As many as there are.
-    Several(Replicas),
+    Replicated(Replicas),
 }
 
 /// Whose token, what they may, and for which service.
@@ -73,9 +73,9 @@ impl Upstreams {
     pub(crate) fn new(signer: Signer, upstreams: Vec<Upstream>) -> Self {
         let mut by_service = HashMap::new();
         for upstream in upstreams {
-            let backend = match upstream.way {
-                Way::One(channel) => backend(channel),
-                Way::Several(replicas) => backend(replicas),
+            let backend = match upstream.connection {
+                UpstreamConnection::Single(channel) => backend(channel),
+                UpstreamConnection::Replicated(replicas) => backend(replicas),
             };
             for service in upstream.services {
                 let backend = backend.clone();
@@ -102,7 +102,7 @@ impl Upstreams {
     }
 
     /// The gRPC backend of a service, and the headers that a call to it must carry.
-    pub(crate) fn open(
+    pub(crate) fn backend_for(
         &self,
         service: &str,
         caller: &Caller,

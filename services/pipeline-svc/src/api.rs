@@ -24,6 +24,6 @@ pub(crate) struct Api {
     pub(crate) ctx: Arc<Ctx>,
 }
 
-fn failed(error: Error) -> Status {
+fn into_status(error: Error) -> Status {
     to_status(&error)
 }

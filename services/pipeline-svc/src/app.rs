@@ -34,8 +34,8 @@ use tokio::sync::Mutex;
 use crate::domain::run::Run;
 use crate::store;
 use crate::store::ownership::Runs;
-use packages::Packages;
-use plans::Plans;
+use packages::PackageFetcher;
+use plans::PlanCache;
 
 /// What use cases and workers work with; it is passed to them as an argument.
 pub(crate) struct Ctx {
@@ -48,9 +48,9 @@ pub(crate) struct Ctx {
     /// Compares the content of artifacts with what was noted of it.
     pub(crate) contents: Contents,
     /// How compiled pipelines are fetched by URL.
-    pub(crate) packages: Packages,
-    pub(crate) plans: Plans,
-    pub(crate) numbers: Numbers,
+    pub(crate) packages: PackageFetcher,
+    pub(crate) plans: PlanCache,
+    pub(crate) artifact_ids: ArtifactIds,
     /// Which runs this replica drives, and the way to the drivers of all others.
     pub(crate) ownership: Arc<Ownership<Runs>>,
     pub(crate) settings: Settings,
@@ -112,30 +112,30 @@ pub(crate) fn owner(run: RunId, namespace: &Namespace) -> OwnerKey {
     }
 }
 
-/// Numbers for artifacts, handed out of blocks so that one costs no transaction.
+/// Ids for artifacts, handed out of blocks so that one costs no transaction.
 #[derive(Default)]
-pub(crate) struct Numbers {
+pub(crate) struct ArtifactIds {
     block: Mutex<std::ops::Range<i64>>,
 }
 
-/// Numbers that are set aside at once; a restart leaves a gap of at most this many.
-const BLOCK: i64 = 1000;
+/// Ids that are set aside at once; a restart leaves a gap of at most this many.
+const BLOCK_SIZE: i64 = 1000;
 
-impl Numbers {
-    /// A number that no other artifact has.
+impl ArtifactIds {
+    /// An id that no other artifact has.
     pub(crate) async fn next(&self, db: &Db) -> Result<i64, ferroflow_types::Error> {
         // Held over the transaction: others wait for this block instead of each
         // taking one of their own.
         let mut block = self.block.lock().await;
-        if let Some(number) = block.next() {
-            return Ok(number);
+        if let Some(id) = block.next() {
+            return Ok(id);
         }
         let mut tx = db.begin_write().await?;
-        let first = store::artifacts::take_numbers(&mut tx, BLOCK).await?;
+        let first = store::artifacts::allocate_ids(&mut tx, BLOCK_SIZE).await?;
         tx.commit().await?;
         // Only after the commit: the database hands out a block again that was rolled back. A caller
         // that goes away just before this line leaves a gap.
-        *block = first + 1..first + BLOCK;
+        *block = first + 1..first + BLOCK_SIZE;
         Ok(first)
     }
 }

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use ferroflow_artifacts::contents::Contents;
 use ferroflow_artifacts::stores::Stores;
 use ferroflow_db::Migration;
-use ferroflow_db::lead::lead;
+use ferroflow_db::lead::run_as_leader;
 use ferroflow_ownership::{Inbox, Member, Ownership, Supervisor};
 use ferroflow_proto::kfp::v2beta1::experiment_service_server::ExperimentServiceServer;
 use ferroflow_proto::kfp::v2beta1::pipeline_service_server::PipelineServiceServer;
@@ -39,15 +39,15 @@ use ferroflow_proto::pipelines::v1::upload_service_server::UploadServiceServer;
 use ferroflow_runtime::Runtime;
 use ferroflow_schedule::Zone;
 use ferroflow_service::runner::{Runner, TaskKind};
-use ferroflow_service::service::{Common, Service};
+use ferroflow_service::service::{CommonDeps, Service};
 use ferroflow_types::Clock;
 use ferroflow_types::id::{IdSource, RandomIds};
 use ferroflow_types::time::SystemClock;
 use tonic::service::Routes;
 
-use app::packages::Packages;
+use app::packages::PackageFetcher;
 use store::ownership::Runs;
-use workers::runs::Actors;
+use workers::runs::ActorFactory;
 
 pub use config::{Config, Flags};
 
@@ -113,7 +113,7 @@ impl Service for PipelineSvc {
 
     async fn start(
         config: &Config,
-        common: Common,
+        common: CommonDeps,
         deps: Deps,
         runner: &mut Runner,
     ) -> Result<Routes, StartError> {
@@ -131,13 +131,13 @@ impl Service for PipelineSvc {
         // begun, it would give back what that one has just taken.
         let fence = ctx.ownership.enter().await.map_err(StartError::Runs)?;
         let member = Arc::clone(ctx.ownership.member());
-        let alive = member.keep_alive(fence, runner.stopping());
-        runner.spawn(TaskKind::Critical, "heartbeat", alive);
-        let actors = Actors {
+        let heartbeat = member.keep_alive(fence, runner.stop_token());
+        runner.spawn(TaskKind::Critical, "heartbeat", heartbeat);
+        let actors = ActorFactory {
             ctx: Arc::clone(&ctx),
         };
         let supervisor = Supervisor::new(actors, Arc::clone(&ctx.ownership), inbox);
-        let stop = runner.stopping();
+        let stop = runner.stop_token();
         runner.spawn(TaskKind::Critical, "runs", supervisor.run(stop));
         schedules(&ctx, runner);
         let message_max = ctx.settings.values.message();
@@ -147,21 +147,23 @@ impl Service for PipelineSvc {
 
 /// Fires what is due, in one replica at a time.
 fn schedules(ctx: &Arc<app::Ctx>, runner: &mut Runner) {
-    let (ctx, stop) = (Arc::clone(ctx), runner.stopping());
+    let (ctx, stop) = (Arc::clone(ctx), runner.stop_token());
     let schedules = async move {
-        let work = |lead| workers::schedules::fire_while(Arc::clone(&ctx), lead);
+        let work = |lead| workers::schedules::fire_while_leading(Arc::clone(&ctx), lead);
         // The replica's id is the holder: after a crash it gets its own lease back at once, without
         // waiting until the lease has run out.
         let (db, holder) = (ctx.db.clone(), ctx.ownership.member().id().to_owned());
-        lead(db, workers::schedules::LEASE, &holder, stop, work).await
+        run_as_leader(db, workers::schedules::LEASE, &holder, stop, work).await
     };
     runner.spawn(TaskKind::Critical, "schedules", schedules);
 }
 
 /// What fetches packages by URL.
-fn packages(config: &Config) -> Result<Packages, StartError> {
-    let networks = app::packages::networks(&config.package_networks);
-    networks.map(Packages::new).map_err(StartError::Networks)
+fn packages(config: &Config) -> Result<PackageFetcher, StartError> {
+    let networks = app::packages::parse_networks(&config.package_networks);
+    networks
+        .map(PackageFetcher::new)
+        .map_err(StartError::Networks)
 }
 
 /// Where artifacts go unless a run says otherwise.
@@ -170,15 +172,15 @@ fn root(config: &Config, deps: &Deps) -> Result<String, StartError> {
         None => ("artifacts.url", deps.artifacts.as_str()),
         Some(given) => ("pipelines.pipeline_root", given),
     };
-    app::root::checked(root, &*deps.runtime, &deps.stores)
+    app::root::validate(root, &*deps.runtime, &deps.stores)
         .map_err(|problem| StartError::Root { setting, problem })
 }
 
 fn context(
     config: &Config,
-    common: Common,
+    common: CommonDeps,
     deps: Deps,
-    (pipeline_root, zone, packages): (String, Zone, Packages),
+    (pipeline_root, zone, packages): (String, Zone, PackageFetcher),
 ) -> (Arc<app::Ctx>, Inbox<Runs>) {
     // The slots are those of the runtime, which all services of this process share: the service that
     // allows most decides how many there are.
@@ -198,8 +200,8 @@ fn context(
         contents: Contents::new(deps.stores.clone()),
         stores: deps.stores,
         packages,
-        plans: app::plans::Plans::default(),
-        numbers: app::Numbers::default(),
+        plans: app::plans::PlanCache::default(),
+        artifact_ids: app::ArtifactIds::default(),
         ownership: Arc::new(ownership),
         settings: app::Settings {
             pipeline_root,

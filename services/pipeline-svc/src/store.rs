@@ -89,7 +89,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration {
         version: 14,
         name: "texts of runs",
-        sql: Sql::Each {
+        sql: Sql::PerDatabase {
             sqlite: include_str!("../migrations/0014_texts_of_runs.sqlite.sql"),
             postgres: include_str!("../migrations/0014_texts_of_runs.postgres.sql"),
         },

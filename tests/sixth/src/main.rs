@@ -5,16 +5,16 @@ use std::convert::Infallible;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use ferroflow::{Row, Shared, Wired};
-use ferroflow_db::lead::{Lead, lead};
+use ferroflow::{ServiceDeps, ServiceEntry, Shared};
+use ferroflow_db::lead::{Leadership, run_as_leader};
 use ferroflow_db::row::Cells;
 use ferroflow_db::signal::{Subscription, Topic};
 use ferroflow_db::{Db, DbError, Migration, Read as _, Sql};
 use ferroflow_service::grpc::caller;
 use ferroflow_service::runner::Runner;
-use ferroflow_service::service::{BasicSettings, Common, NoFlags, Service};
+use ferroflow_service::service::{BasicSettings, CommonDeps, NoFlags, Service};
 use ferroflow_service::status::to_status;
-use ferroflow_service::worker::{Next, Worker, work};
+use ferroflow_service::worker::{NextTick, Worker, run_until_stopped};
 use ferroflow_types::event::{Publisher, Subject};
 use ferroflow_types::time::SystemClock;
 use ferroflow_types::{Caller, Clock as _, Error};
@@ -51,16 +51,16 @@ impl Service for Notes {
 
     async fn start(
         _config: &BasicSettings,
-        common: Common,
+        common: CommonDeps,
         (): (),
         runner: &mut Runner,
     ) -> Result<Routes, Infallible> {
-        let (db, replica, stop) = (common.db.clone(), common.replica, runner.stopping());
+        let (db, replica, stop) = (common.db.clone(), common.replica, runner.stop_token());
         runner.spawn_restarting("notes", move || {
             let (db, replica, stop) = (db.clone(), replica.clone(), stop.clone());
             async move {
-                let handle = |lead: Lead| handle(db.clone(), replica.clone(), lead);
-                lead(db.clone(), "notes", &replica, stop, handle).await
+                let handle = |lead: Leadership| handle(db.clone(), replica.clone(), lead);
+                run_as_leader(db.clone(), "notes", &replica, stop, handle).await
             }
         });
         let api = Api { db: common.db };
@@ -106,9 +106,9 @@ impl Api {
 }
 
 /// Handles notes for as long as this replica leads.
-async fn handle(db: Db, replica: String, lead: Lead) -> anyhow::Result<()> {
+async fn handle(db: Db, replica: String, lead: Leadership) -> anyhow::Result<()> {
     let (added, stop) = (db.signals().subscribe(ADDED), lead.stop.clone());
-    work(
+    run_until_stopped(
         Handling {
             db,
             replica,
@@ -124,7 +124,7 @@ async fn handle(db: Db, replica: String, lead: Lead) -> anyhow::Result<()> {
 struct Handling {
     db: Db,
     replica: String,
-    lead: Lead,
+    lead: Leadership,
     added: Subscription,
 }
 
@@ -140,7 +140,7 @@ impl Worker for Handling {
         Notes::DOMAIN
     }
 
-    async fn tick(&mut self) -> Result<Next, DbError> {
+    async fn tick(&mut self) -> Result<NextTick, DbError> {
         let mut tx = self.db.begin_write().await?;
         self.lead.guard(&mut tx).await?;
         let waiting =
@@ -170,9 +170,9 @@ impl Worker for Handling {
         tx.commit().await?;
         let all = waiting.is_empty();
         Ok(if all {
-            Next::After(Duration::from_secs(1))
+            NextTick::After(Duration::from_secs(1))
         } else {
-            Next::Now
+            NextTick::Now
         })
     }
 
@@ -181,7 +181,7 @@ impl Worker for Handling {
     }
 }
 
-impl Wired for Notes {
+impl ServiceDeps for Notes {
     async fn deps(_shared: &Shared, _config: &BasicSettings) -> anyhow::Result<()> {
         Ok(())
     }
@@ -189,6 +189,6 @@ impl Wired for Notes {
 
 fn main() -> ExitCode {
     let mut services = ferroflow::services();
-    services.push(Row::of::<Notes>());
+    services.push(ServiceEntry::of::<Notes>());
     ferroflow::run(&services)
 }

@@ -33,7 +33,7 @@ fn handled(platform: &Platform) -> Vec<(String, String)> {
     let events = lines
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let told = events.map(|one| {
+    let handled_notes = events.map(|one| {
         let event = &one["event"];
         assert_eq!(event["source"], "//ferroflow/notes-svc");
         assert_eq!(event["topic"], "ferroflow.notes.v1");
@@ -41,18 +41,18 @@ fn handled(platform: &Platform) -> Vec<(String, String)> {
         let by = event["data"]["by"].as_str().unwrap();
         (id.unwrap().to_owned(), by.to_owned())
     });
-    told.collect()
+    handled_notes.collect()
 }
 
 /// Waits until each of these notes was handled, and nothing twice.
 fn wait(platform: &Platform, notes: &BTreeSet<String>) -> BTreeSet<String> {
     let begun = Instant::now();
     loop {
-        let told = handled(platform);
-        let ids: BTreeSet<_> = told.iter().map(|(id, _)| id.clone()).collect();
-        assert_eq!(ids.len(), told.len(), "a note was handled twice");
+        let handled_notes = handled(platform);
+        let ids: BTreeSet<_> = handled_notes.iter().map(|(id, _)| id.clone()).collect();
+        assert_eq!(ids.len(), handled_notes.len(), "a note was handled twice");
         if ids == *notes {
-            return told.into_iter().map(|(_, by)| by).collect();
+            return handled_notes.into_iter().map(|(_, by)| by).collect();
         }
         assert!(begun.elapsed() < LIMIT, "{} of {}", ids.len(), notes.len());
         std::thread::sleep(Duration::from_millis(50));
@@ -88,10 +88,10 @@ fn it_has_a_command_and_settings() {
         .args(["serve", "notes-svc"])
         .env("FERROFLOW_NOTES__COLOUR", "red")
         .output();
-    let told = String::from_utf8(wrong.unwrap().stderr).unwrap();
+    let stderr = String::from_utf8(wrong.unwrap().stderr).unwrap();
     assert!(
-        told.contains("notes.colour") && told.contains("listen, database"),
-        "{told}"
+        stderr.contains("notes.colour") && stderr.contains("listen, database"),
+        "{stderr}"
     );
 }
 

@@ -18,7 +18,7 @@ fn chart() -> PathBuf {
 }
 
 /// Runs a program to its end; what it said on both streams, and whether it succeeded.
-fn said(program: &str, arguments: &[&str]) -> (bool, String) {
+fn run_command(program: &str, arguments: &[&str]) -> (bool, String) {
     let output = Command::new(program).args(arguments).output();
     let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
     let text = [output.stdout, output.stderr].concat();
@@ -37,7 +37,7 @@ fn kubectl(arguments: &[&str]) -> String {
 }
 
 /// Two namespaces, the databases and secrets of one installation; gone when it is dropped.
-struct Place {
+struct Installation {
     cluster: Cluster,
     helm: String,
     namespace: String,
@@ -45,16 +45,16 @@ struct Place {
     databases: Vec<String>,
 }
 
-impl Place {
+impl Installation {
     /// Prepares everything that docs/install.md asks for, or prints what is missing.
     fn open(name: &str) -> Option<Self> {
-        let given = |name: &str| std::env::var(name).map_err(|_| format!("{name} is not set"));
+        let variable = |name: &str| std::env::var(name).map_err(|_| format!("{name} is not set"));
         let opened = Cluster::open().and_then(|cluster| {
-            let helm = given("FERROFLOW_TEST_HELM")?;
-            given("DATABASE_URL")?;
-            Ok((cluster, helm, given("FERROFLOW_TEST_POD_DATABASE")?))
+            let helm = variable("FERROFLOW_TEST_HELM")?;
+            variable("DATABASE_URL")?;
+            Ok((cluster, helm, variable("FERROFLOW_TEST_POD_DATABASE")?))
         });
-        let (cluster, helm, for_pods) = match opened {
+        let (cluster, helm, pod_database) = match opened {
             Ok(opened) => opened,
             Err(reason) => {
                 println!("skipped: {reason}");
@@ -65,14 +65,14 @@ impl Place {
         let tasks = format!("{namespace}-tasks");
         let databases =
             ["pipelines", "events"].map(|of| format!("{}_{of}", namespace.replace('-', "_")));
-        let (server, _) = for_pods.rsplit_once('/').unwrap();
+        let (server, _) = pod_database.rsplit_once('/').unwrap();
         let (_, role) = server.rsplit_once("://").unwrap();
         let (role, _) = role.split_once(':').unwrap();
         for name in &databases {
             database(name);
             psql(&format!("ALTER DATABASE {name} OWNER TO {role}"));
         }
-        let place = Self {
+        let installation = Self {
             cluster,
             helm,
             namespace,
@@ -80,11 +80,11 @@ impl Place {
             databases: databases.to_vec(),
         };
         let urls = json!({
-            "pipelines": format!("{server}/{}", place.databases[0]),
-            "events": format!("{server}/{}", place.databases[1]),
+            "pipelines": format!("{server}/{}", installation.databases[0]),
+            "events": format!("{server}/{}", installation.databases[1]),
         });
-        place.prepare(&urls);
-        Some(place)
+        installation.prepare(&urls);
+        Some(installation)
     }
 
     fn prepare(&self, databases: &Value) {
@@ -138,8 +138,8 @@ impl Place {
     /// Runs helm in the namespace; it must succeed.
     fn helm(&self, arguments: &[&str]) -> String {
         let in_namespace = [&["--namespace", &self.namespace], arguments].concat();
-        let (done, text) = said(&self.helm, &in_namespace);
-        assert!(done, "helm {arguments:?}: {text}\n{}", self.state());
+        let (succeeded, text) = run_command(&self.helm, &in_namespace);
+        assert!(succeeded, "helm {arguments:?}: {text}\n{}", self.state());
         text
     }
 
@@ -163,10 +163,10 @@ impl Place {
     }
 
     /// Waits until the release has so many pods, those that are ending among them.
-    fn settles(&self, pods: usize) {
+    fn wait_for_pod_count(&self, pods: usize) {
         let begun = Instant::now();
         let release = "app.kubernetes.io/instance=ferroflow";
-        let there = [
+        let get_pods = [
             "--namespace",
             &self.namespace,
             "get",
@@ -174,7 +174,7 @@ impl Place {
             "--output",
             "name",
         ];
-        while kubectl(&[&there[..], &["--selector", release]].concat())
+        while kubectl(&[&get_pods[..], &["--selector", release]].concat())
             .lines()
             .count()
             != pods
@@ -200,12 +200,12 @@ impl Place {
             "--ignore-errors",
         ];
         [&pods[..], &logs[..]]
-            .map(|arguments| said("kubectl", arguments).1)
+            .map(|arguments| run_command("kubectl", arguments).1)
             .concat()
     }
 
     /// Checks that neither the release nor its tasks left anything.
-    fn holds_nothing(&self) {
+    fn assert_nothing_left(&self) {
         let release = "app.kubernetes.io/instance=ferroflow";
         let of_release = "all,configmaps,secrets,serviceaccounts,roles,rolebindings,\
                           networkpolicies,poddisruptionbudgets";
@@ -236,12 +236,12 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Installation {
     fn drop(&mut self) {
         if std::thread::panicking() {
             println!("{}", self.state());
         }
-        let (_, text) = said(
+        let (_, text) = run_command(
             "kubectl",
             &[
                 "delete",
@@ -261,8 +261,8 @@ impl Drop for Place {
 
 fn psql(command: &str) {
     let url = std::env::var("DATABASE_URL").unwrap();
-    let (done, text) = said("psql", &[&url, "--quiet", "--command", command]);
-    assert!(done, "{command}: {text}");
+    let (succeeded, text) = run_command("psql", &[&url, "--quiet", "--command", command]);
+    assert!(succeeded, "{command}: {text}");
 }
 
 /// A caller of the gateway's Service.
@@ -313,7 +313,7 @@ impl Caller {
         made["run_id"].as_str().unwrap().to_owned()
     }
 
-    fn succeeds(&self, run: &str, place: &Place) {
+    fn succeeds(&self, run: &str, installation: &Installation) {
         const LIMIT: Duration = Duration::from_mins(3);
         let begun = Instant::now();
         loop {
@@ -323,23 +323,27 @@ impl Caller {
             match found["state"].as_str() {
                 Some("SUCCEEDED") => return,
                 Some("FAILED" | "CANCELED") => panic!("{found:#}"),
-                _ => assert!(begun.elapsed() < LIMIT, "{found:#}\n{}", place.state()),
+                _ => assert!(
+                    begun.elapsed() < LIMIT,
+                    "{found:#}\n{}",
+                    installation.state()
+                ),
             }
             std::thread::sleep(Duration::from_millis(100));
         }
     }
 
     /// Asks until told to stop; how many answers there were, and everything that was none.
-    fn ask_until(&self, stop: &AtomicBool) -> (usize, Vec<String>) {
-        let (mut answers, mut lost) = (0, Vec::new());
+    fn poll_until(&self, stop: &AtomicBool) -> (usize, Vec<String>) {
+        let (mut answers, mut failures) = (0, Vec::new());
         while !stop.load(Ordering::Relaxed) {
             match self.call("GET", "/apis/v2beta1/runs?page_size=1", &Value::Null) {
                 Ok((200, _)) => answers += 1,
-                other => lost.push(format!("{other:?}")),
+                other => failures.push(format!("{other:?}")),
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        (answers, lost)
+        (answers, failures)
     }
 }
 
@@ -357,34 +361,34 @@ fn agents() -> [ureq::Agent; 2] {
 
 #[test]
 fn every_object_is_taken_by_the_api_server() {
-    let Some(place) = Place::open("objects") else {
+    let Some(installation) = Installation::open("objects") else {
         return;
     };
     let chart = chart().display().to_string();
-    let mut seen = 0;
+    let mut object_count = 0;
     for entry in std::fs::read_dir(format!("{chart}/ci")).unwrap() {
         let values = entry.unwrap().path().display().to_string();
-        place.helm(&["lint", "--strict", &chart, "--values", &values]);
+        installation.helm(&["lint", "--strict", &chart, "--values", &values]);
         // The API server looks at objects in namespaces that are there.
         let tasks = format!(
             "tasks.namespace={},tasks.createNamespace=false",
-            place.tasks
+            installation.tasks
         );
-        let objects = place.helm(&[
+        let objects = installation.helm(&[
             "template", "release", &chart, "--values", &values, "--set", &tasks,
         ]);
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("objects.yaml");
         std::fs::write(&file, objects).unwrap();
         let file = file.display().to_string();
-        let (done, text) = said(
+        let (succeeded, text) = run_command(
             "kubectl",
             &["apply", "--server-side", "--dry-run=server", "-f", &file],
         );
-        assert!(done && !text.contains("Warning"), "{values}: {text}");
-        seen += text.lines().count();
+        assert!(succeeded && !text.contains("Warning"), "{values}: {text}");
+        object_count += text.lines().count();
     }
-    assert!(seen > 40, "{seen} objects only");
+    assert!(object_count > 40, "{object_count} objects only");
 
     let minimal = format!("{chart}/ci/minimal-values.yaml");
     for (setting, problem) in [
@@ -399,69 +403,72 @@ fn every_object_is_taken_by_the_api_server() {
         ("gateway.replcas=3", "replcas"),
         ("ingress.enabled=true", "ingress.hosts: name the hosts"),
     ] {
-        let (done, text) = said(
-            &place.helm,
+        let (succeeded, text) = run_command(
+            &installation.helm,
             &[
                 "template", "release", &chart, "--values", &minimal, "--set", setting,
             ],
         );
-        assert!(!done && text.contains(problem), "{setting}: {text}");
+        assert!(!succeeded && text.contains(problem), "{setting}: {text}");
     }
 }
 
 #[test]
 fn a_release_is_installed_used_upgraded_and_removed() {
-    let Some(place) = Place::open("release") else {
+    let Some(installation) = Installation::open("release") else {
         return;
     };
-    let mut values = place.values();
-    place.apply(&values);
-    let [kept, fresh] = agents();
-    let address = place.value("service/ferroflow-gateway", ".spec.clusterIP");
-    let key = || place.value("secret/ferroflow-api-keys", ".data.admin | base64decode");
+    let mut values = installation.values();
+    installation.apply(&values);
+    let [pooled, unpooled] = agents();
+    let address = installation.value("service/ferroflow-gateway", ".spec.clusterIP");
+    let key = || installation.value("secret/ferroflow-api-keys", ".data.admin | base64decode");
     let caller = Caller {
-        agent: kept,
+        agent: pooled,
         url: format!("http://{address}"),
-        host: format!("ferroflow-gateway.{}", place.namespace),
+        host: format!("ferroflow-gateway.{}", installation.namespace),
         key: Some(key()),
     };
 
     for wrong in [None, Some("wrong".to_owned())] {
-        let stranger = Caller {
+        let unauthorized = Caller {
             key: wrong,
             ..caller.clone()
         };
-        let (status, _) = stranger
+        let (status, _) = unauthorized
             .call("GET", "/apis/v2beta1/runs", &Value::Null)
             .unwrap();
         assert_eq!(status, 401);
     }
     let run = caller.submit();
-    caller.succeeds(&run, &place);
+    caller.succeeds(&run, &installation);
 
     let stop = AtomicBool::new(false);
     let other = Caller {
-        agent: fresh,
+        agent: unpooled,
         ..caller.clone()
     };
     std::thread::scope(|scope| {
-        let asking = [&caller, &other].map(|caller| scope.spawn(|| caller.ask_until(&stop)));
+        let pollers = [&caller, &other].map(|caller| scope.spawn(|| caller.poll_until(&stop)));
         let run = caller.submit();
         values["telemetry"] = json!({"logFilter": "info,ferroflow=debug"});
-        place.apply(&values);
-        caller.succeeds(&run, &place);
-        place.settles(4);
+        installation.apply(&values);
+        caller.succeeds(&run, &installation);
+        installation.wait_for_pod_count(4);
         stop.store(true, Ordering::Relaxed);
-        for asked in asking {
-            let (answers, lost) = asked.join().unwrap();
-            println!("{answers} answers during the upgrade, {} lost", lost.len());
-            assert!(lost.is_empty() && answers > 50, "{lost:#?}");
+        for poller in pollers {
+            let (answers, failures) = poller.join().unwrap();
+            println!(
+                "{answers} answers during the upgrade, {} lost",
+                failures.len()
+            );
+            assert!(failures.is_empty() && answers > 50, "{failures:#?}");
         }
     });
     assert_eq!(Some(key()), caller.key, "an upgrade keeps the key");
 
-    place.helm(&["uninstall", "ferroflow", "--wait", "--timeout", "2m"]);
+    installation.helm(&["uninstall", "ferroflow", "--wait", "--timeout", "2m"]);
     // Gateways still answer for a while, as they do whenever they are told to end.
-    place.settles(0);
-    place.holds_nothing();
+    installation.wait_for_pod_count(0);
+    installation.assert_nothing_left();
 }

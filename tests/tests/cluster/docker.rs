@@ -188,8 +188,8 @@ fn a_run_may_say_in_which_bucket_its_artifacts_go() {
     for root in ["gs://bucket/x", "s3://", "relative"] {
         let (status, refused) = create(root);
         assert_eq!(status, 400, "{refused}");
-        let said = refused.to_string();
-        assert!(said.contains("s3:// or minio:// URI"), "{said}");
+        let message = refused.to_string();
+        assert!(message.contains("s3:// or minio:// URI"), "{message}");
     }
     let root = format!("s3://ferroflow/roots/{}", unique(scene.data.path()));
     let (status, made) = create(&root);
@@ -197,8 +197,8 @@ fn a_run_may_say_in_which_bucket_its_artifacts_go() {
     let run = made["run_id"].as_str().unwrap();
     let ended = platform.wait(run, LIMIT);
     assert_eq!(ended["state"], "SUCCEEDED", "{ended}");
-    let told = tasks(&platform, run);
-    let id = &told["tasks"][1]["output_artifacts"]["model"]["ids"][0];
+    let run_tasks = tasks(&platform, run);
+    let id = &run_tasks["tasks"][1]["output_artifacts"]["model"]["ids"][0];
     let place = format!("/apis/ferroflow/v1/artifacts/{}", id.as_str().unwrap());
     let (_, model) = platform.get(&place);
     assert!(model["uri"].as_str().unwrap().starts_with(&root), "{model}");

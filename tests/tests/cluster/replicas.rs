@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use ferroflow_testkit::cluster::{Cluster, database, owner, query, unique, with_shared};
+use ferroflow_testkit::cluster::{Cluster, database, owner, query, unique, with_shared_volume};
 use ferroflow_testkit::services::{Process, free_port, identity};
 use ferroflow_testkit::{Platform, is_transition, shell_pipeline, transitions};
 use serde_json::{Value, json};
@@ -82,8 +82,8 @@ impl Scene {
                 (format!("t{at}"), script, upstream.into_iter().collect())
             })
             .collect();
-        let both = with_shared(shell_pipeline("replicas", &tasks), &self.claim);
-        platform.submit("replicas", &both, &json!({}))
+        let spec = with_shared_volume(shell_pipeline("replicas", &tasks), &self.claim);
+        platform.submit("replicas", &spec, &json!({}))
     }
 
     fn owner(&self, run: &str) -> String {
@@ -98,9 +98,12 @@ fn effect(folder: &Path, run: usize, task: usize) -> String {
 
 /// Every transition once, in the order of its sequence.
 fn check_events(events: &[Value]) {
-    let seen = transitions(events.iter().filter(is_transition));
-    let twice: Vec<_> = seen.iter().filter(|(_, count)| **count != 1).collect();
-    assert!(twice.is_empty(), "{twice:#?}");
+    let transition_counts = transitions(events.iter().filter(is_transition));
+    let duplicates: Vec<_> = transition_counts
+        .iter()
+        .filter(|(_, count)| **count != 1)
+        .collect();
+    assert!(duplicates.is_empty(), "{duplicates:#?}");
     let number = |event: &Value| match &event["sequence"] {
         Value::String(text) => text.parse::<usize>().unwrap(),
         number => usize::try_from(number.as_u64().unwrap()).unwrap(),
@@ -128,14 +131,17 @@ fn runs_of_a_killed_replica_go_on_within_ten_seconds_and_nothing_happens_twice()
     let owner = scene.owner(&runs[0]);
     let at = scene.services.iter().position(|one| one.replica() == owner);
     let at = at.expect("a replica drives the run");
-    let theirs: Vec<_> = runs
+    let runs_of_owner: Vec<_> = runs
         .iter()
         .filter(|run| scene.owner(run) == owner)
         .collect();
     let killed_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     scene.services[at].kill();
     let killed = Instant::now();
-    println!("killed the driver of {} of {RUNS} runs", theirs.len());
+    println!(
+        "killed the driver of {} of {RUNS} runs",
+        runs_of_owner.len()
+    );
     let changed = format!(
         "SELECT count(*) FROM tasks WHERE run_id = '{}' AND \
          GREATEST(created_at, COALESCE(started_at, 0), COALESCE(finished_at, 0)) > {}",
@@ -158,16 +164,16 @@ fn runs_of_a_killed_replica_go_on_within_ten_seconds_and_nothing_happens_twice()
             assert_eq!(effect, "ran\n", "run {number}, step {task}");
         }
         let begun = Instant::now();
-        let told = loop {
-            let told = platforms[0].events(run);
-            let last = told.last().map(|event| event["type"].clone());
+        let events = loop {
+            let events = platforms[0].events(run);
+            let last = events.last().map(|event| event["type"].clone());
             if last == Some(json!("ai.ferroflow.run.succeeded")) {
-                break told;
+                break events;
             }
             assert!(begun.elapsed() < LIMIT, "the log ends with {last:?}");
             std::thread::sleep(Duration::from_millis(100));
         };
-        check_events(&told);
+        check_events(&events);
     }
     println!(
         "{RUNS} runs of {TASKS} steps: every step ran once, every transition is once in the log"

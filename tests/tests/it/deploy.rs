@@ -62,12 +62,15 @@ fn the_containers_of_both_builds_are_the_same() {
         read("deploy/container/Containerfile"),
         read("xtask/src/image.rs"),
     );
-    for said in [
+    for expected in [
         "/usr/bin/ferroflow",
         "65532",
         "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt",
         "PATH=/usr/bin",
     ] {
-        assert!(file.contains(said) && archive.contains(said), "{said}");
+        assert!(
+            file.contains(expected) && archive.contains(expected),
+            "{expected}"
+        );
     }
 }

@@ -100,10 +100,10 @@ impl Caller<'_> {
         self.platform.request(method, path, &headers, &body)
     }
 
-    fn made(self, path: &str, body: &Value, id: &str) -> String {
-        let (status, made) = self.ask("POST", path, body);
-        assert_eq!(status, 200, "{path}: {made}");
-        made[id].as_str().unwrap().to_owned()
+    fn create(self, path: &str, body: &Value, id: &str) -> String {
+        let (status, created) = self.ask("POST", path, body);
+        assert_eq!(status, 200, "{path}: {created}");
+        created[id].as_str().unwrap().to_owned()
     }
 
     fn upload(self, query: &str) -> (u16, Value) {
@@ -161,7 +161,7 @@ fn pipeline_spec() -> Value {
 }
 
 /// Everything that one has.
-struct Things {
+struct TenantObjects {
     experiment: String,
     pipeline: String,
     version: String,
@@ -171,11 +171,11 @@ struct Things {
     recurring: String,
 }
 
-impl Things {
+impl TenantObjects {
     fn make(caller: Caller<'_>) -> Self {
         let experiments = format!("{KFP}/experiments");
         let folder = json!({"display_name": "theirs"});
-        let experiment = caller.made(&experiments, &folder, "experiment_id");
+        let experiment = caller.create(&experiments, &folder, "experiment_id");
         let (status, made) = caller.upload("upload?name=theirs");
         assert_eq!(status, 200, "{made}");
         let pipeline = made["pipeline_id"].as_str().unwrap().to_owned();
@@ -183,15 +183,19 @@ impl Things {
         let (_, listed) = caller.ask("GET", &versions, &Value::Null);
         let version = &listed["pipeline_versions"][0]["pipeline_version_id"];
         let version = version.as_str().unwrap().to_owned();
-        let mut asked = json!({
+        let mut request = json!({
             "display_name": "theirs", "experiment_id": experiment,
             "pipeline_version_reference": {"pipeline_id": pipeline},
         });
-        let run = caller.made(&format!("{KFP}/runs"), &asked, "run_id");
-        asked["trigger"] = json!({"cron_schedule": {"cron": "0 0 1 1 *"}});
-        asked["max_concurrency"] = json!("1");
-        asked["mode"] = json!("ENABLE");
-        let recurring = caller.made(&format!("{KFP}/recurringruns"), &asked, "recurring_run_id");
+        let run = caller.create(&format!("{KFP}/runs"), &request, "run_id");
+        request["trigger"] = json!({"cron_schedule": {"cron": "0 0 1 1 *"}});
+        request["max_concurrency"] = json!("1");
+        request["mode"] = json!("ENABLE");
+        let recurring = caller.create(
+            &format!("{KFP}/recurringruns"),
+            &request,
+            "recurring_run_id",
+        );
         let begun = Instant::now();
         while caller
             .ask("GET", &format!("{KFP}/runs/{run}"), &Value::Null)
@@ -257,10 +261,15 @@ impl Things {
             ("{recurring}", &self.recurring),
         ];
         let call = |line: &'static str| {
-            let mut words = line.split(' ');
-            let mut word = || words.next().unwrap_or_default();
-            let (expected, rpc, method, path) = (word().parse().unwrap(), word(), word(), word());
-            let body = self.body(word());
+            let mut fields = line.split(' ');
+            let mut next_field = || fields.next().unwrap_or_default();
+            let (expected, rpc, method, path) = (
+                next_field().parse().unwrap(),
+                next_field(),
+                next_field(),
+                next_field(),
+            );
+            let body = self.body(next_field());
             let fill = |path: String, (name, id): &(&str, &String)| path.replace(name, id);
             let path = ids.iter().fold(path.to_owned(), fill);
             Call {
@@ -315,10 +324,10 @@ fn what_is_in_another_namespace_is_not_there_by_any_rpc() {
         key,
     };
     let (ann, bob, eve) = (with(KEY_A), with(KEY_B), with(KEY_ALL));
-    let theirs = Things::make(bob);
-    let own = Things::make(ann);
+    let theirs = TenantObjects::make(bob);
+    let own = TenantObjects::make(ann);
 
-    let mut tried: BTreeSet<String> = NONE.map(str::to_owned).into();
+    let mut called: BTreeSet<String> = NONE.map(str::to_owned).into();
     for call in theirs.calls() {
         let Call {
             expected,
@@ -327,35 +336,38 @@ fn what_is_in_another_namespace_is_not_there_by_any_rpc() {
             path,
             body,
         } = call;
-        let (status, told) = ann.ask(method, &path, &body);
-        assert_eq!(status, expected, "{rpc}: {method} {path}: {told}");
-        assert!(!told.to_string().contains("secret"), "{rpc}: {told}");
-        tried.insert(rpc.to_owned());
+        let (status, answer) = ann.ask(method, &path, &body);
+        assert_eq!(status, expected, "{rpc}: {method} {path}: {answer}");
+        assert!(!answer.to_string().contains("secret"), "{rpc}: {answer}");
+        called.insert(rpc.to_owned());
         // The single user acts in a namespace of its own, whatever it says of namespaces.
         if expected == 404 && !path.contains("experiment_id=") {
-            let (status, told) = eve.ask(method, &path, &body);
-            assert_eq!(status, 404, "{rpc} of the single user: {told}");
+            let (status, answer) = eve.ask(method, &path, &body);
+            assert_eq!(status, 404, "{rpc} of the single user: {answer}");
         }
     }
     assert_eq!(ann.upload("upload?name=n&namespace=b").0, 403);
     let to_theirs = format!("upload_version?name=n&pipelineid={}", theirs.pipeline);
     assert_eq!(ann.upload(&to_theirs).0, 404);
-    tried.extend(
+    called.extend(
         [
             "UploadService.UploadPipeline",
             "UploadService.UploadPipelineVersion",
         ]
         .map(str::to_owned),
     );
-    let untried: Vec<_> = rpcs().difference(&tried).cloned().collect();
-    assert!(untried.is_empty(), "RPCs that were not tried: {untried:?}");
+    let not_called: Vec<_> = rpcs().difference(&called).cloned().collect();
+    assert!(
+        not_called.is_empty(),
+        "RPCs that were not tried: {not_called:?}"
+    );
 
     lists_are_the_callers(ann, &own, &theirs);
     nothing_was_changed(bob, &theirs);
 }
 
 /// Lists that name no namespace have what the caller has.
-fn lists_are_the_callers(ann: Caller<'_>, own: &Things, theirs: &Things) {
+fn lists_are_the_callers(ann: Caller<'_>, own: &TenantObjects, theirs: &TenantObjects) {
     for (list, name) in [
         ("experiments", "experiments"),
         ("pipelines", "pipelines"),
@@ -380,14 +392,14 @@ fn lists_are_the_callers(ann: Caller<'_>, own: &Things, theirs: &Things) {
 }
 
 /// It is all there for its owner.
-fn nothing_was_changed(bob: Caller<'_>, theirs: &Things) {
+fn nothing_was_changed(bob: Caller<'_>, theirs: &TenantObjects) {
     for Call {
         rpc, method, path, ..
     } in theirs.calls()
     {
         if method == "GET" {
-            let (status, told) = bob.ask("GET", &path, &Value::Null);
-            assert_eq!(status, 200, "{rpc}: {path}: {told}");
+            let (status, body) = bob.ask("GET", &path, &Value::Null);
+            assert_eq!(status, 200, "{rpc}: {path}: {body}");
         }
     }
     let (_, experiment) = bob.ask(
@@ -408,9 +420,9 @@ fn events_are_those_of_the_callers_namespaces() {
             key,
         };
         let folder = json!({"display_name": key});
-        caller.made(&format!("{KFP}/experiments"), &folder, "experiment_id");
+        caller.create(&format!("{KFP}/experiments"), &folder, "experiment_id");
     }
-    let seen = |key: &str| {
+    let visible_events = |key: &str| {
         let agent = ureq::Agent::new_with_defaults();
         let request = agent
             .get(format!("{}{OURS}/events?follow=false", platform.url()))
@@ -420,25 +432,25 @@ fn events_are_those_of_the_callers_namespaces() {
         let events = text
             .lines()
             .map(|line| serde_json::from_str::<Value>(line).unwrap());
-        let told = events.map(|one| {
+        let identities = events.map(|one| {
             let of = |name: &str| one["event"][name].as_str().unwrap_or_default().to_owned();
             (of("namespace"), of("authtype"), of("authid"))
         });
-        told.collect::<BTreeSet<_>>()
+        identities.collect::<BTreeSet<_>>()
     };
     let begun = Instant::now();
-    while seen(KEY_B).is_empty() || seen(KEY_A).is_empty() {
+    while visible_events(KEY_B).is_empty() || visible_events(KEY_A).is_empty() {
         assert!(begun.elapsed() < LIMIT, "no events");
         std::thread::sleep(Duration::from_millis(50));
     }
     // Of each namespace what its user did there, and who that was.
     let by = |namespace: &str, user: &str| {
-        let told = [namespace, "user", user].map(str::to_owned);
-        let [namespace, kind, user] = told;
+        let expected = [namespace, "user", user].map(str::to_owned);
+        let [namespace, kind, user] = expected;
         BTreeSet::from([(namespace, kind, user)])
     };
-    assert_eq!(seen(KEY_A), by("a", "ann"));
-    assert_eq!(seen(KEY_B), by("b", "bob"));
+    assert_eq!(visible_events(KEY_A), by("a", "ann"));
+    assert_eq!(visible_events(KEY_B), by("b", "bob"));
 }
 
 #[test]
@@ -458,6 +470,6 @@ fn the_command_line_follows_a_run_in_the_callers_own_namespace() {
         .env("FERROFLOW_API_KEY", KEY_A)
         .output()
         .unwrap();
-    let told = String::from_utf8_lossy(&ran.stderr).into_owned();
-    assert!(ran.status.success(), "{told}");
+    let stderr = String::from_utf8_lossy(&ran.stderr).into_owned();
+    assert!(ran.status.success(), "{stderr}");
 }

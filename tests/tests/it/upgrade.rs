@@ -18,18 +18,18 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use recording::Recording;
-use runs::UnderWay;
-use scene::{Scene, contains};
+use runs::RunsUnderWay;
+use scene::{Scene, assert_contains};
 
 /// How long runs may take once nothing holds them up.
 const LIMIT: Duration = Duration::from_mins(1);
 
 /// What a version left behind.
 #[derive(Serialize, Deserialize)]
-struct Left {
+struct FormerState {
     /// Runs that had ended.
     ended: Vec<String>,
-    under_way: UnderWay,
+    under_way: RunsUnderWay,
     /// What it told of each run, and of what runs are made from.
     told: Map<String, Value>,
 }
@@ -60,7 +60,7 @@ fn a_data_folder_is_taken_over() {
     match former_binary() {
         Ok(former) => {
             let scene = Scene::open("", "");
-            let left = leave(&scene, &former);
+            let left = run_former_version(&scene, &former);
             take_over(&scene, &left);
         }
         Err(reason) => println!("skipped: {reason}"),
@@ -77,7 +77,7 @@ fn a_postgresql_is_taken_over() {
         return println!("skipped: DATABASE_URL is not set");
     };
     let scene = Scene::open(&pipelines, &events);
-    let left = leave(&scene, &former);
+    let left = run_former_version(&scene, &former);
     take_over(&scene, &left);
 }
 
@@ -86,7 +86,7 @@ fn a_postgresql_is_taken_over() {
 fn record() {
     let former = former_binary().unwrap();
     let scene = Scene::open("", "");
-    let left = leave(&scene, &former);
+    let left = run_former_version(&scene, &former);
     Recording::of(&scene, left).write(&scene);
 }
 
@@ -98,33 +98,33 @@ fn databases(name: &str) -> Option<(String, String)> {
 }
 
 /// Runs the former version until it is killed, with runs in every state.
-fn leave(scene: &Scene, former: &Path) -> Left {
+fn run_former_version(scene: &Scene, former: &Path) -> FormerState {
     let mut platform = scene.platform(former);
-    let ended = runs::that_have_ended(scene, &platform);
-    let under_way = runs::under_way(scene, &platform);
-    let told = scene::everything(&platform);
+    let ended = runs::create_ended_runs(scene, &platform);
+    let under_way = runs::start_runs_under_way(scene, &platform);
+    let snapshot = scene::snapshot(&platform);
     platform.kill();
     // Launchers outlive the server: some commands end while there is none.
     scene.end_commands_without_a_server();
-    Left {
+    FormerState {
         ended,
         under_way,
-        told,
+        told: snapshot,
     }
 }
 
-fn take_over(scene: &Scene, left: &Left) {
+fn take_over(scene: &Scene, left: &FormerState) {
     let platform = scene.platform(&binary());
-    let after = scene::everything(&platform);
+    let after = scene::snapshot(&platform);
     for run in &left.ended {
-        contains(&after[run], &left.told[run]);
+        assert_contains(&after[run], &left.told[run]);
     }
-    contains(&after["definitions"], &left.told["definitions"]);
-    left.under_way.end_well(scene, &platform);
+    assert_contains(&after["definitions"], &left.told["definitions"]);
+    left.under_way.assert_end_well(scene, &platform);
     for run in left.ended.iter().chain(left.under_way.ids()) {
         scene::events_go_on(&platform, run, &left.told[run]["events"]);
     }
-    runs::new_ones_are_taken(scene, &platform);
+    runs::check_new_runs(scene, &platform);
     println!(
         "{} runs that had ended are as they were, {} went on, every step ran once",
         left.ended.len(),
@@ -142,7 +142,7 @@ fn pods_are_taken_over() {
     let Some(scene) = Cluster::open("upgrade") else {
         return;
     };
-    let mut platform = scene.platform_by(&former);
+    let mut platform = scene.platform_with(&former);
     let under_way = scene.submit(&platform, &STEPS, 6);
     let other = scene.submit(&platform, &["alone"], 1);
     scene.wait_for_step("t0", 1);
@@ -153,6 +153,6 @@ fn pods_are_taken_over() {
 
     let platform = scene.platform();
 
-    scene.succeeds_with_every_step_run_once(&platform, &under_way, &STEPS);
-    scene.succeeds_with_every_step_run_once(&platform, &other, &["alone"]);
+    scene.assert_succeeds_with_steps_run_once(&platform, &under_way, &STEPS);
+    scene.assert_succeeds_with_steps_run_once(&platform, &other, &["alone"]);
 }

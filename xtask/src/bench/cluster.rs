@@ -23,19 +23,19 @@ pub(super) fn figures(folder: &Path) -> anyhow::Result<Vec<Figure>> {
     let mut figures = Vec::new();
     {
         let platform = platform(&cluster, &folder.join("cold"), 0)?;
-        let pair = (sequential(&bare, CHAIN), steps(&platform, &chain()));
+        let pair = (sequential(&bare, CHAIN), steps(&platform, &chained_tasks()));
         figures.push(figure("10 `true` steps, one after the other", pair));
-        let pair = (parallel(&bare), steps(&platform, &wide()));
+        let pair = (parallel(&bare), steps(&platform, &parallel_tasks()));
         figures.push(figure("20 `true` steps at once", pair));
     }
     let platform = platform(&cluster, &folder.join("warm"), PARALLEL)?;
     // The first step says what is to be kept warm.
-    steps(&platform, &chain()[..1]);
+    steps(&platform, &chained_tasks()[..1]);
     wait_for_warm_pods(&cluster, PARALLEL)?;
-    let pair = (sequential(&bare, CHAIN), steps(&platform, &chain()));
+    let pair = (sequential(&bare, CHAIN), steps(&platform, &chained_tasks()));
     figures.push(figure("10 steps, one after the other, in warm pods", pair));
     wait_for_warm_pods(&cluster, PARALLEL)?;
-    let pair = (parallel(&bare), steps(&platform, &wide()));
+    let pair = (parallel(&bare), steps(&platform, &parallel_tasks()));
     figures.push(figure("20 steps at once, in warm pods", pair));
     Ok(figures)
 }
@@ -58,8 +58,8 @@ fn wait_for_warm_pods(cluster: &Cluster, count: usize) -> anyhow::Result<()> {
     let begun = Instant::now();
     loop {
         let ready = "jsonpath={.items[*].status.containerStatuses[*].ready}";
-        let said = cluster.kubectl(&["get", "pods", "-l", selector, "-o", ready]);
-        if said
+        let ready_states = cluster.kubectl(&["get", "pods", "-l", selector, "-o", ready]);
+        if ready_states
             .split_whitespace()
             .filter(|word| *word == "true")
             .count()
@@ -68,7 +68,7 @@ fn wait_for_warm_pods(cluster: &Cluster, count: usize) -> anyhow::Result<()> {
             return Ok(());
         }
         if begun.elapsed() > LIMIT {
-            bail!("{count} warm pods are not there: {said}");
+            bail!("{count} warm pods are not there: {ready_states}");
         }
         std::thread::sleep(Duration::from_millis(200));
     }
@@ -76,7 +76,7 @@ fn wait_for_warm_pods(cluster: &Cluster, count: usize) -> anyhow::Result<()> {
 
 type Tasks = Vec<(String, String, Vec<String>)>;
 
-fn chain() -> Tasks {
+fn chained_tasks() -> Tasks {
     let task = |at: usize| {
         let upstream = (at > 0).then(|| format!("t{}", at - 1));
         (
@@ -88,7 +88,7 @@ fn chain() -> Tasks {
     (0..CHAIN).map(task).collect()
 }
 
-fn wide() -> Tasks {
+fn parallel_tasks() -> Tasks {
     let task = |at| (format!("t{at}"), "true".to_owned(), Vec::new());
     (0..PARALLEL).map(task).collect()
 }

@@ -36,8 +36,8 @@ pub(super) fn figures(folder: &Path) -> anyhow::Result<Vec<Figure>> {
         ours.push(f64::from(RECORDS) / relayed.seconds);
         peers.push(peer(&brokers, &format!("{topic}-peer"), size)?);
         // Gigabytes that nobody reads.
-        let both = format!("{topic}-(ours|peer)");
-        topic_command(&brokers, &["--delete", "--topic", &both])?;
+        let topic_pattern = format!("{topic}-(ours|peer)");
+        topic_command(&brokers, &["--delete", "--topic", &topic_pattern])?;
         std::fs::remove_file(folder.join(format!("{round}.db")))?;
     }
     let best = |rates: Vec<f64>| rates.into_iter().fold(0.0, f64::max);
@@ -84,10 +84,11 @@ fn relay(program: &Path, database: &str, brokers: &str, topic: &str) -> anyhow::
     if !output.status.success() {
         bail!("the relay: {}", String::from_utf8_lossy(&output.stderr));
     }
-    let told: Value = serde_json::from_slice(&output.stdout).context("the relay's figures")?;
-    let bytes = told["bytes"].as_u64().context("no size")?;
+    let relay_output: Value =
+        serde_json::from_slice(&output.stdout).context("the relay's figures")?;
+    let bytes = relay_output["bytes"].as_u64().context("no size")?;
     Ok(Relayed {
-        seconds: told["seconds"].as_f64().context("no time")?,
+        seconds: relay_output["seconds"].as_f64().context("no time")?,
         bytes: usize::try_from(bytes)?,
     })
 }
@@ -97,8 +98,8 @@ fn topic_command(brokers: &str, arguments: &[&str]) -> anyhow::Result<()> {
     topics.args(["--bootstrap-server", brokers]).args(arguments);
     let output = topics.output()?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stdout);
-        bail!("topics, {}: {said}", arguments.join(" "));
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        bail!("topics, {}: {stdout}", arguments.join(" "));
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{Figure, LIMIT, ms};
 
-const FILL: &str = include_str!("lists.py");
+const FILL_SCRIPT: &str = include_str!("lists.py");
 
 /// What a list may take, at the 99th percentile.
 const TARGET: Duration = Duration::from_millis(10);
@@ -34,7 +34,7 @@ const KEYS: [&str; 11] = [
 /// Connecting takes longer than some of the lists.
 static AGENT: LazyLock<ureq::Agent> = LazyLock::new(agent);
 
-const TIMES: usize = 50;
+const REPETITIONS: usize = 50;
 const PAGES: usize = 1_000;
 
 pub(super) fn figures(folder: &Path) -> anyhow::Result<Vec<Figure>> {
@@ -45,13 +45,13 @@ pub(super) fn figures(folder: &Path) -> anyhow::Result<Vec<Figure>> {
     platform.wait(&run, LIMIT);
     platform.kill();
     let filled = Command::new("python3")
-        .args(["-c", FILL])
+        .args(["-c", FILL_SCRIPT])
         .arg(data.join("pipelines.db"))
         .status()?;
     anyhow::ensure!(filled.success(), "the runs could not be copied");
     let platform = Platform::start(&data, &[]);
 
-    let mut figures = vec![sorted(&platform)?];
+    let mut figures = vec![sort_by_each_key(&platform)?];
     for (what, operation, key, value) in [
         ("… of one state of three", "EQUALS", "state", "FAILED"),
         ("… of one name, 1,000 runs", "EQUALS", "name", "nightly"),
@@ -75,18 +75,18 @@ pub(super) fn figures(folder: &Path) -> anyhow::Result<Vec<Figure>> {
             "sort_by=created_at%20desc&filter={}",
             utf8_percent_encode(&filter.to_string(), NON_ALPHANUMERIC)
         );
-        figures.push(figure(what, String::new(), timed(&platform, &path)?));
+        figures.push(figure(what, String::new(), time_request(&platform, &path)?));
     }
-    figures.push(leafed(&platform)?);
+    figures.push(page_through(&platform)?);
     Ok(figures)
 }
 
 /// First pages, each with its count, by every key and both ways; the slowest key is told.
-fn sorted(platform: &Platform) -> anyhow::Result<Figure> {
+fn sort_by_each_key(platform: &Platform) -> anyhow::Result<Figure> {
     let mut slowest = (Duration::ZERO, String::new());
     for key in KEYS {
         for word in ["asc", "desc"] {
-            let took = timed(platform, &format!("sort_by={key}%20{word}"))?;
+            let took = time_request(platform, &format!("sort_by={key}%20{word}"))?;
             if took > slowest.0 {
                 slowest = (took, format!("{key} {word}"));
             }
@@ -98,7 +98,7 @@ fn sorted(platform: &Platform) -> anyhow::Result<Figure> {
 }
 
 /// One page after the other.
-fn leafed(platform: &Platform) -> anyhow::Result<Figure> {
+fn page_through(platform: &Platform) -> anyhow::Result<Figure> {
     let mut token = String::new();
     let mut times = Vec::with_capacity(PAGES);
     for _ in 0..PAGES {
@@ -118,10 +118,10 @@ fn leafed(platform: &Platform) -> anyhow::Result<Figure> {
     Ok(figure(what, note, p99(times.split_off(1))))
 }
 
-fn timed(platform: &Platform, path: &str) -> anyhow::Result<Duration> {
+fn time_request(platform: &Platform, path: &str) -> anyhow::Result<Duration> {
     page(platform, path)?;
-    let mut times = Vec::with_capacity(TIMES);
-    for _ in 0..TIMES {
+    let mut times = Vec::with_capacity(REPETITIONS);
+    for _ in 0..REPETITIONS {
         let begun = Instant::now();
         page(platform, path)?;
         times.push(begun.elapsed());

@@ -13,14 +13,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use rustix::process::Signal;
 
-use super::{LOOK, cache, wait};
+use super::{POLL_INTERVAL, cache, wait};
 pub(super) use process::Process;
 
 /// How long a process may take to end.
-const PATIENCE: Duration = Duration::from_secs(10);
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How much of a log's end an error tells.
-const TOLD_MAX: usize = 2000;
+const LOG_TAIL_MAX: usize = 2000;
 
 /// One of our processes, by its files.
 struct Daemon {
@@ -32,10 +32,10 @@ struct Daemon {
 
 impl Daemon {
     fn of(name: &str) -> anyhow::Result<Self> {
-        Self::below(&cache()?.join("run"), name)
+        Self::in_folder(&cache()?.join("run"), name)
     }
 
-    fn below(folder: &Path, name: &str) -> anyhow::Result<Self> {
+    fn in_folder(folder: &Path, name: &str) -> anyhow::Result<Self> {
         let (processes, logs) = (folder.join("processes"), folder.join("logs"));
         fs::create_dir_all(&processes)?;
         fs::create_dir_all(&logs)?;
@@ -48,7 +48,7 @@ impl Daemon {
 
     fn running(&self) -> Option<Process> {
         let text = fs::read_to_string(&self.file).ok()?;
-        Process::parse(&text).filter(Process::lives)
+        Process::parse(&text).filter(Process::is_alive)
     }
 
     fn start(&self, command: &mut Command) -> anyhow::Result<()> {
@@ -83,28 +83,28 @@ impl Daemon {
         loop {
             let answered = answers();
             if self.running().is_none() {
-                bail!("{name} ended before it was ready, {}", self.last_words());
+                bail!("{name} ended before it was ready, {}", self.log_tail());
             }
             if answered {
                 return Ok(());
             }
             if begun.elapsed() > limit {
                 let seconds = limit.as_secs();
-                let log = self.last_words();
+                let log = self.log_tail();
                 bail!("{name} does not answer after {seconds} s, {log}");
             }
-            std::thread::sleep(LOOK);
+            std::thread::sleep(POLL_INTERVAL);
         }
     }
 
-    fn last_words(&self) -> String {
-        last_words(&self.log)
+    fn log_tail(&self) -> String {
+        log_tail(&self.log)
     }
 
     fn stop(&self) -> anyhow::Result<()> {
         if let Some(process) = self.running() {
             process.signal(Signal::TERM);
-            if wait(&self.name, PATIENCE, || !process.lives()).is_err() {
+            if wait(&self.name, STOP_TIMEOUT, || !process.is_alive()).is_err() {
                 self.kill()?;
             }
         }
@@ -148,9 +148,9 @@ pub(super) fn kill(name: &str) -> anyhow::Result<()> {
 }
 
 /// The end of a log, for an error.
-pub(super) fn last_words(log: &Path) -> String {
+pub(super) fn log_tail(log: &Path) -> String {
     let text = fs::read(log).unwrap_or_default();
-    let end = &text[text.len().saturating_sub(TOLD_MAX)..];
+    let end = &text[text.len().saturating_sub(LOG_TAIL_MAX)..];
     let end = String::from_utf8_lossy(end);
     format!("{} ends with:\n{}", log.display(), end.trim_end())
 }

@@ -16,7 +16,7 @@ use super::{daemon, images, state, tools};
 const NAME: &str = "dockerd";
 const PID: &str = "dockerd.pid";
 const CONTAINERD_PID: &str = "exec/containerd/containerd.pid";
-const PATIENCE: Duration = Duration::from_mins(1);
+const READY_TIMEOUT: Duration = Duration::from_mins(1);
 
 fn socket() -> anyhow::Result<PathBuf> {
     Ok(state("docker")?.join("docker.sock"))
@@ -61,7 +61,7 @@ pub(super) fn up() -> anyhow::Result<()> {
         .args(["--bridge=none", "--iptables=false", "--ip-masq=false"])
         .args(["--exec-opt", "native.cgroupdriver=cgroupfs"])
         .args(["--log-level", "warn"]);
-    daemon::ensure(NAME, &mut dockerd, PATIENCE, answers)?;
+    daemon::ensure(NAME, &mut dockerd, READY_TIMEOUT, answers)?;
     images::ensure_for_docker()
 }
 
@@ -96,8 +96,8 @@ pub(super) fn cli(arguments: &[&str]) -> anyhow::Result<String> {
         .output()
         .with_context(|| format!("cannot start {docker:?}"))?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("{docker:?} ended with {}: {}", output.status, said.trim());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        bail!("{docker:?} ended with {}: {}", output.status, stderr.trim());
     }
     Ok(String::from_utf8(output.stdout)?)
 }

@@ -30,7 +30,7 @@ pub(super) struct Cluster {
 /// The token of every component and of the administrator; the API listens for this machine.
 pub(super) const TOKEN: &str = "ferroflow-testbed";
 
-const PATIENCE: Duration = Duration::from_secs(90);
+const READY_TIMEOUT: Duration = Duration::from_secs(90);
 
 impl Cluster {
     fn open() -> anyhow::Result<Self> {
@@ -77,7 +77,7 @@ pub(super) fn up() -> anyhow::Result<()> {
     ] {
         tools::packages(program, &[package])?;
     }
-    if !tools::have("kubectl") {
+    if !tools::is_installed("kubectl") {
         bail!("kubectl is needed: https://kubernetes.io/docs/tasks/tools");
     }
     tools::kubernetes()?;
@@ -100,18 +100,18 @@ pub(super) fn up() -> anyhow::Result<()> {
 fn ensure(component: Component, cluster: &Cluster) -> anyhow::Result<()> {
     let mut command = component.command(cluster)?;
     let answers = || component.answers(cluster);
-    daemon::ensure(component.name(), &mut command, PATIENCE, answers)
+    daemon::ensure(component.name(), &mut command, READY_TIMEOUT, answers)
 }
 
 /// Whether pods can run on it.
-pub(super) fn is_well() -> bool {
+pub(super) fn is_healthy() -> bool {
     let path = "jsonpath={.items[*].spec.unschedulable}";
     kubectl(&["get", "nodes", "-o", path]).is_ok_and(|found| found.trim().is_empty())
 }
 
 /// Waits until pods can run.
 fn ready() -> anyhow::Result<()> {
-    wait("the node is not ready", PATIENCE, || {
+    wait("the node is not ready", READY_TIMEOUT, || {
         let path = "jsonpath={.items[*].status.conditions[?(@.type==\"Ready\")].status}";
         kubectl(&["get", "nodes", "-o", path]).is_ok_and(|found| found.trim() == "True")
     })?;
@@ -128,9 +128,11 @@ fn ready() -> anyhow::Result<()> {
         "-p",
         accelerators,
     ])?;
-    wait("the default service account is missing", PATIENCE, || {
-        kubectl(&["get", "serviceaccount", "default"]).is_ok()
-    })
+    wait(
+        "the default service account is missing",
+        READY_TIMEOUT,
+        || kubectl(&["get", "serviceaccount", "default"]).is_ok(),
+    )
 }
 
 /// Stops the cluster; containers of pods end with it.
@@ -154,10 +156,10 @@ pub(super) fn down() -> anyhow::Result<()> {
     unmount()?;
     // Pods are known to the API server only, whose data goes with them.
     let folder = state("kubernetes")?;
-    for gone in ["etcd", "kubelet", "run"] {
-        match fs::remove_dir_all(folder.join(gone)) {
+    for subfolder in ["etcd", "kubelet", "run"] {
+        match fs::remove_dir_all(folder.join(subfolder)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).context(gone);
+                return Err(error).context(subfolder);
             }
             _ => {}
         }
@@ -223,8 +225,12 @@ fn output(command: &mut Command) -> anyhow::Result<String> {
         .output()
         .with_context(|| format!("cannot start {command:?}"))?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("{command:?} ended with {}: {}", output.status, said.trim());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        bail!(
+            "{command:?} ended with {}: {}",
+            output.status,
+            stderr.trim()
+        );
     }
     Ok(String::from_utf8(output.stdout)?)
 }

@@ -63,11 +63,11 @@ pub(super) fn up() -> anyhow::Result<()> {
 /// Who may come in: everybody on this machine, and pods with a password.
 fn admit_pods() -> anyhow::Result<()> {
     let pods = kubernetes::PODS;
-    let wanted = format!(
+    let expected = format!(
         "local all all trust\nhost all all 127.0.0.1/32 trust\nhost all {PODS_ROLE} {pods} scram-sha-256\n"
     );
     let file = data().join("pg_hba.conf");
-    if fs::read_to_string(&file).is_ok_and(|found| found == wanted) {
+    if fs::read_to_string(&file).is_ok_and(|found| found == expected) {
         return Ok(());
     }
     let role = format!(
@@ -76,7 +76,7 @@ fn admit_pods() -> anyhow::Result<()> {
     );
     let mut psql = as_postgres("psql")?;
     run(psql.args([URL, "--quiet", "--command", &role]))?;
-    fs::write(&file, wanted)?;
+    fs::write(&file, expected)?;
     let mut reload = as_postgres("pg_ctl")?;
     run(reload.args(["reload", "-D"]).arg(data()))
 }
@@ -87,19 +87,19 @@ fn start() -> anyhow::Result<()> {
         let mut initdb = as_postgres("initdb")?;
         run(initdb.args(["--auth=trust", "-E", "UTF8", "-D"]).arg(&data))?;
     }
-    forget_dead(&data)?;
+    remove_stale_lock(&data)?;
     let options = format!("-p {PORT} -k /tmp -c listen_addresses=* -c max_connections=200");
     let mut start = as_postgres("pg_ctl")?;
     let log = data.join("server.log");
     start.args(["start", "-w", "-o", &options, "-l"]);
     start.arg(&log).arg("-D").arg(&data);
-    run(&mut start).with_context(|| daemon::last_words(&log))?;
+    run(&mut start).with_context(|| daemon::log_tail(&log))?;
     wait("PostgreSQL does not answer", Duration::from_secs(20), is_up)
 }
 
 /// Removes the lock of a server that was killed: its number may be another process' by now, or that
 /// of a corpse which nobody buries, and either keeps a new server from starting.
-fn forget_dead(data: &Path) -> anyhow::Result<()> {
+fn remove_stale_lock(data: &Path) -> anyhow::Result<()> {
     let lock = data.join("postmaster.pid");
     let text = fs::read_to_string(&lock).unwrap_or_default();
     let Some(id) = text.lines().next().filter(|id| !id.is_empty()) else {
@@ -110,9 +110,13 @@ fn forget_dead(data: &Path) -> anyhow::Result<()> {
         let mut lines = status.lines();
         lines.find_map(|line| Some(line.strip_prefix(name)?.trim().to_owned()))
     };
-    let lives = field("Name:").is_some_and(|name| name == "postgres")
+    let is_running = field("Name:").is_some_and(|name| name == "postgres")
         && field("State:").is_some_and(|state| !state.starts_with('Z'));
-    if lives { Ok(()) } else { daemon::remove(&lock) }
+    if is_running {
+        Ok(())
+    } else {
+        daemon::remove(&lock)
+    }
 }
 
 pub(super) fn down() -> anyhow::Result<()> {

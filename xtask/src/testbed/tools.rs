@@ -32,20 +32,20 @@ pub(super) fn bin(name: &str) -> anyhow::Result<PathBuf> {
 }
 
 /// A program that is on the path.
-pub(crate) fn have(program: &str) -> bool {
-    let looked = Command::new("sh")
+pub(crate) fn is_installed(program: &str) -> bool {
+    let status = Command::new("sh")
         .args(["-c", "command -v \"$0\"", program])
         .stdout(Stdio::null())
         .status();
-    looked.is_ok_and(|status| status.success())
+    status.is_ok_and(|status| status.success())
 }
 
 /// Installs Debian packages unless `program` is there.
 pub(super) fn packages(program: &str, names: &[&str]) -> anyhow::Result<()> {
-    if have(program) || Path::new(program).exists() {
+    if is_installed(program) || Path::new(program).exists() {
         return Ok(());
     }
-    if !have("apt-get") {
+    if !is_installed("apt-get") {
         bail!("{program} is needed: install what gives it");
     }
     eprintln!("installing {}", names.join(" "));
@@ -62,7 +62,7 @@ pub(super) fn packages(program: &str, names: &[&str]) -> anyhow::Result<()> {
 }
 
 fn go() -> anyhow::Result<Command> {
-    if !have("go") {
+    if !is_installed("go") {
         bail!("Go is needed to build the parts of the test bed: https://go.dev/dl");
     }
     let mut go = Command::new("go");

@@ -13,7 +13,7 @@ use ferroflow_proto::pipelines::v1::{
     Artifact, GetArtifactRequest, ListArtifactsRequest, ListArtifactsResponse, Task,
 };
 
-use super::output::{line, note, refused, show, size, time_with_zone};
+use super::output::{line, note, show, size, status_error, time_with_zone};
 use super::run::tasks as tasks_of;
 use super::table::table;
 use super::{Channel, Format, Global, clients, connect, find, pages};
@@ -110,7 +110,7 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
             list(channel, &run, task.as_deref(), global).await?;
         }
         Command::Get { artifact } => {
-            let id = number(&channel, &artifact).await?;
+            let id = resolve_id(&channel, &artifact).await?;
             get(&channel, id, global).await?;
         }
         Command::Download {
@@ -119,7 +119,7 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
             path,
             force,
         } => {
-            let id = number(&channel, &artifact).await?;
+            let id = resolve_id(&channel, &artifact).await?;
             let found = fetch(&channel, id).await?;
             download::run(channel, &found, to, &path, force).await?;
         }
@@ -128,7 +128,7 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
             path,
             print,
         } => {
-            let id = number(&channel, &artifact).await?;
+            let id = resolve_id(&channel, &artifact).await?;
             // A missing artifact is an error of the command, and not a page in the browser.
             fetch(&channel, id).await?;
             let files = download::files(&channel, id).await?;
@@ -146,9 +146,9 @@ pub(super) fn is_metrics(artifact: &Artifact) -> bool {
 }
 
 /// The number of the artifact that is meant.
-async fn number(channel: &Channel, reference: &str) -> anyhow::Result<i64> {
-    if let Ok(number) = reference.parse() {
-        return Ok(number);
+async fn resolve_id(channel: &Channel, reference: &str) -> anyhow::Result<i64> {
+    if let Ok(id) = reference.parse() {
+        return Ok(id);
     }
     let parts: Vec<_> = reference.split('/').collect();
     let [run, task, name] = parts.as_slice() else {
@@ -159,25 +159,25 @@ async fn number(channel: &Channel, reference: &str) -> anyhow::Result<i64> {
     let run_id = find::run(channel, run).await?;
     let tasks = tasks_of(channel.clone(), &run_id).await?;
     let mut found = Vec::new();
-    let mut known = BTreeSet::new();
-    for task in tasks.iter().filter(|one| is_called(one, task)) {
-        known.extend(task.output_artifacts.keys().cloned());
+    let mut names = BTreeSet::new();
+    for task in tasks.iter().filter(|one| matches_name(one, task)) {
+        names.extend(task.output_artifacts.keys().cloned());
         if let Some(refs) = task.output_artifacts.get(*name) {
             found.extend(refs.ids.iter().copied());
         }
     }
     match found.as_slice() {
         [one] => Ok(*one),
-        [] if known.is_empty() => {
+        [] if names.is_empty() => {
             bail!(
                 "{reference}: task {task} of run {run_id} has no artifacts, or is not there: see `ferroflow run get {run_id}`"
             )
         }
         [] => {
-            let known: Vec<_> = known.into_iter().collect();
+            let names: Vec<_> = names.into_iter().collect();
             bail!(
                 "{reference}: task {task} has no artifact {name}, only {}",
-                known.join(", ")
+                names.join(", ")
             )
         }
         several => {
@@ -191,7 +191,7 @@ async fn number(channel: &Channel, reference: &str) -> anyhow::Result<i64> {
 }
 
 /// Whether `name` means this task.
-fn is_called(task: &Task, name: &str) -> bool {
+fn matches_name(task: &Task, name: &str) -> bool {
     let place = task.path.trim_start_matches("root.");
     [&task.task_id, &task.path, &task.name]
         .iter()
@@ -204,11 +204,11 @@ async fn fetch(channel: &Channel, artifact_id: i64) -> anyhow::Result<Artifact> 
     let found = client
         .get_artifact(GetArtifactRequest { artifact_id })
         .await;
-    Ok(found.map_err(refused)?.into_inner())
+    Ok(found.map_err(status_error)?.into_inner())
 }
 
 /// Every artifact that tasks gave, those of results that were reused included.
-pub(super) async fn of_tasks(
+pub(super) async fn list_for_tasks(
     channel: &Channel,
     run_id: &str,
     tasks: &[Task],
@@ -221,26 +221,30 @@ pub(super) async fn of_tasks(
             ..ListArtifactsRequest::default()
         };
         let listed = client.list_artifacts(request).await;
-        let page = listed.map_err(refused)?.into_inner();
+        let page = listed.map_err(status_error)?.into_inner();
         Ok((page.artifacts, page.next_page_token))
     })
     .await?;
-    let known: BTreeSet<_> = artifacts.iter().map(|one| one.artifact_id).collect();
-    let given: BTreeSet<_> = tasks
+    let listed_ids: BTreeSet<_> = artifacts.iter().map(|one| one.artifact_id).collect();
+    let referenced: BTreeSet<_> = tasks
         .iter()
         .flat_map(|task| task.output_artifacts.values())
         .flat_map(|refs| refs.ids.iter().copied())
         .collect();
     // A reused result belongs to the run that made it, so the list of this run does not have it.
-    for id in given.difference(&known) {
+    for id in referenced.difference(&listed_ids) {
         artifacts.push(fetch(channel, *id).await?);
     }
     artifacts.sort_by_key(|one| one.artifact_id);
     Ok(artifacts)
 }
 
-/// Prints a table of artifacts; `place` names the task of one.
-pub(super) fn print(artifacts: &[Artifact], format: Format, place: &dyn Fn(&Artifact) -> String) {
+/// Prints a table of artifacts; `producer_path` names the task of one.
+pub(super) fn print(
+    artifacts: &[Artifact],
+    format: Format,
+    producer_path: &dyn Fn(&Artifact) -> String,
+) {
     if artifacts.is_empty() {
         note("no artifacts");
         return;
@@ -256,7 +260,7 @@ pub(super) fn print(artifacts: &[Artifact], format: Format, place: &dyn Fn(&Arti
             } else {
                 String::new()
             },
-            place(one),
+            producer_path(one),
         ];
         if wide {
             row.push(one.uri.clone());
@@ -274,15 +278,18 @@ async fn list(
     global: &Global,
 ) -> anyhow::Result<()> {
     let run_id = find::run(&channel, run).await?;
-    let all = tasks_of(channel.clone(), &run_id).await?;
-    let mut artifacts = of_tasks(&channel, &run_id, &all).await?;
+    let tasks = tasks_of(channel.clone(), &run_id).await?;
+    let mut artifacts = list_for_tasks(&channel, &run_id, &tasks).await?;
     if let Some(name) = task {
         let mut of_task = BTreeSet::new();
-        let mut named = all.iter().filter(|one| is_called(one, name)).peekable();
-        if named.peek().is_none() {
+        let mut matching = tasks
+            .iter()
+            .filter(|one| matches_name(one, name))
+            .peekable();
+        if matching.peek().is_none() {
             bail!("run {run_id} has no task {name}: see `ferroflow run get {run_id}`");
         }
-        for refs in named.flat_map(|task| task.output_artifacts.values()) {
+        for refs in matching.flat_map(|task| task.output_artifacts.values()) {
             of_task.extend(refs.ids.iter().copied());
         }
         artifacts.retain(|one| of_task.contains(&one.artifact_id));
@@ -291,14 +298,14 @@ async fn list(
         artifacts,
         next_page_token: String::new(),
     };
-    let place = |artifact: &Artifact| {
-        let made = |task: &&Task| {
+    let producer_path = |artifact: &Artifact| {
+        let is_producer = |task: &&Task| {
             let mut ids = task.output_artifacts.values().flat_map(|refs| &refs.ids);
             task.path != "root" && ids.any(|id| *id == artifact.artifact_id)
         };
         // The deepest one made it, those above pass it on.
-        let maker = all.iter().rev().find(made);
-        maker.map_or_else(String::new, |task| {
+        let producer = tasks.iter().rev().find(is_producer);
+        producer.map_or_else(String::new, |task| {
             task.path.trim_start_matches("root.").to_owned()
         })
     };
@@ -307,7 +314,7 @@ async fn list(
         &format!("{PACKAGE}.ListArtifactsResponse"),
         &listed,
         || {
-            print(&listed.artifacts, global.output, &place);
+            print(&listed.artifacts, global.output, &producer_path);
         },
     )
 }
@@ -327,7 +334,7 @@ async fn list_all(
     let listed = client
         .list_artifacts(request)
         .await
-        .map_err(refused)?
+        .map_err(status_error)?
         .into_inner();
     show(
         global.output,

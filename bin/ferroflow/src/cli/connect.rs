@@ -14,7 +14,7 @@ use tower::ServiceExt as _;
 use tower::util::BoxCloneSyncService;
 
 use super::Global;
-use super::foreign::{self, CallError};
+use super::endpoint_errors::{self, CallError};
 use super::output::note;
 
 /// Where the platform is unless somebody says otherwise.
@@ -26,7 +26,7 @@ pub(super) type Channel = BoxCloneSyncService<Request<Body>, Response<Body>, Cal
 /// The client's file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct File {
+struct ClientFile {
     endpoint: Option<String>,
     api_key: Option<String>,
     ca_file: Option<PathBuf>,
@@ -45,34 +45,34 @@ pub(super) struct Target {
 pub(super) fn target(global: &Global) -> anyhow::Result<Target> {
     let file = match &global.client_config {
         Some(path) => read(path)?,
-        None => match usual_file().filter(|path| path.exists()) {
+        None => match default_file().filter(|path| path.exists()) {
             Some(path) => read(&path)?,
-            None => File::default(),
+            None => ClientFile::default(),
         },
     };
     Ok(merge(global, file))
 }
 
-fn merge(global: &Global, file: File) -> Target {
+fn merge(global: &Global, file: ClientFile) -> Target {
     let trim = |endpoint: &str| endpoint.trim_end_matches('/').to_owned();
-    let of_file = trim(file.endpoint.as_deref().unwrap_or(DEFAULT_ENDPOINT));
+    let file_endpoint = trim(file.endpoint.as_deref().unwrap_or(DEFAULT_ENDPOINT));
     // A variable that is empty counts as one that is not set.
     let given = global.endpoint.as_deref().filter(|given| !given.is_empty());
-    let endpoint = given.map_or(of_file.clone(), trim);
+    let endpoint = given.map_or(file_endpoint.clone(), trim);
     // The file's key is for the file's platform: another one must not learn it.
-    let key_of_file = file.api_key.filter(|_| endpoint == of_file);
-    let ca_of_file = file.ca_file.filter(|_| endpoint == of_file);
-    let key_of_call = global.api_key.clone().filter(|key| !key.is_empty());
-    let ca_of_call = global.ca_file.clone();
-    let ca_of_call = ca_of_call.filter(|file| !file.as_os_str().is_empty());
+    let file_key = file.api_key.filter(|_| endpoint == file_endpoint);
+    let file_ca = file.ca_file.filter(|_| endpoint == file_endpoint);
+    let given_key = global.api_key.clone().filter(|key| !key.is_empty());
+    let given_ca = global.ca_file.clone();
+    let given_ca = given_ca.filter(|file| !file.as_os_str().is_empty());
     Target {
-        api_key: key_of_call.or(key_of_file),
-        ca_file: ca_of_call.or(ca_of_file),
+        api_key: given_key.or(file_key),
+        ca_file: given_ca.or(file_ca),
         endpoint,
     }
 }
 
-fn usual_file() -> Option<PathBuf> {
+fn default_file() -> Option<PathBuf> {
     let given = std::env::var_os("XDG_CONFIG_HOME").filter(|given| !given.is_empty());
     let folder = match given {
         Some(given) => PathBuf::from(given),
@@ -81,11 +81,11 @@ fn usual_file() -> Option<PathBuf> {
     Some(folder.join("ferroflow/client.toml"))
 }
 
-fn read(path: &Path) -> anyhow::Result<File> {
+fn read(path: &Path) -> anyhow::Result<ClientFile> {
     use std::os::unix::fs::PermissionsExt as _;
     let shown = path.display();
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
-    let file: File = toml::from_str(&text)
+    let file: ClientFile = toml::from_str(&text)
         .map_err(|error| anyhow::anyhow!("{shown}: {}", error.message()))
         .context("the client's file has endpoint, api_key and ca_file")?;
     let mode = path
@@ -131,13 +131,16 @@ pub(super) async fn connect(global: &Global) -> anyhow::Result<Channel> {
                 .headers_mut()
                 .insert(header::AUTHORIZATION, key.clone());
         }
-        below(&prefix, &mut request);
+        prepend_path(&prefix, &mut request);
         request
     });
-    let (of_error, of_answer) = (endpoint.clone(), endpoint.clone());
+    let (error_endpoint, response_endpoint) = (endpoint.clone(), endpoint.clone());
     let calls = calls
-        .map_err(move |error| foreign::of_error(&of_error, error))
-        .map_result(move |result| result.and_then(|answer| foreign::of_answer(&of_answer, answer)));
+        .map_err(move |error| endpoint_errors::map_error(&error_endpoint, error))
+        .map_result(move |result| {
+            result
+                .and_then(|response| endpoint_errors::check_response(&response_endpoint, response))
+        });
     Ok(BoxCloneSyncService::new(calls))
 }
 
@@ -145,8 +148,9 @@ pub(super) async fn connect(global: &Global) -> anyhow::Result<Channel> {
 fn unreachable(endpoint: &str, secure: bool, error: transport::Error) -> anyhow::Error {
     // What rustls says of an answer that is no TLS, and of a connection that is closed instead of
     // one.
-    let speaks_no_tls = foreign::says(&error, &["InvalidContentType", "tls handshake eof"]);
-    let said = match endpoint.strip_prefix("https://") {
+    let speaks_no_tls =
+        endpoint_errors::chain_contains(&error, &["InvalidContentType", "tls handshake eof"]);
+    let message = match endpoint.strip_prefix("https://") {
         Some(rest) if secure && speaks_no_tls => {
             return anyhow::anyhow!(
                 "what answers at {endpoint} does not speak TLS: try http://{rest}"
@@ -159,7 +163,7 @@ fn unreachable(endpoint: &str, secure: bool, error: transport::Error) -> anyhow:
             "nobody answers at {endpoint}: start a platform (`ferroflow up`), or say where it is (--endpoint)"
         ),
     };
-    anyhow::Error::new(error).context(said)
+    anyhow::Error::new(error).context(message)
 }
 
 fn tls(ca_file: Option<&Path>) -> anyhow::Result<ClientTlsConfig> {
@@ -183,7 +187,7 @@ fn bearer(key: &str) -> anyhow::Result<HeaderValue> {
 }
 
 /// Puts the endpoint's path before that of the call.
-fn below(prefix: &str, request: &mut Request<Body>) {
+fn prepend_path(prefix: &str, request: &mut Request<Body>) {
     if prefix.is_empty() {
         return;
     }
@@ -213,8 +217,8 @@ mod tests {
         }
     }
 
-    fn file() -> File {
-        File {
+    fn file() -> ClientFile {
+        ClientFile {
             endpoint: Some("https://a.example/ml/".to_owned()),
             api_key: Some("secret".to_owned()),
             ca_file: Some("ca.pem".into()),
@@ -233,7 +237,7 @@ mod tests {
         let given = merge(&global(Some("https://a.example/ml"), Some("mine")), file());
         assert_eq!(given.api_key.as_deref(), Some("mine"));
 
-        let nothing = merge(&global(None, None), File::default());
+        let nothing = merge(&global(None, None), ClientFile::default());
         assert_eq!(nothing.endpoint, DEFAULT_ENDPOINT);
     }
 
@@ -242,7 +246,7 @@ mod tests {
         let mut request = Request::new(Body::empty());
         *request.uri_mut() = Uri::from_static("/pkg.Service/Call");
 
-        below("/ml", &mut request);
+        prepend_path("/ml", &mut request);
 
         assert_eq!(request.uri().path(), "/ml/pkg.Service/Call");
     }

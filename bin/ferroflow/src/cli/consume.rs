@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::output::note;
 use crate::config::{Config, without_nulls};
-use crate::service::Row;
+use crate::service::ServiceEntry;
 use crate::settings::Settings;
 
 /// The exit code by which a command says that no attempt will help (EX_DATAERR of sysexits.h).
@@ -123,12 +123,12 @@ enum From {
 }
 
 impl Connection {
-    fn settings(&self, services: &[Row]) -> anyhow::Result<Config> {
-        Ok(Settings::load(services, self.config.as_deref(), &self.given())?.platform)
+    fn settings(&self, services: &[ServiceEntry]) -> anyhow::Result<Config> {
+        Ok(Settings::load(services, self.config.as_deref(), &self.to_settings())?.platform)
     }
 
     /// The flags that were given, in the shape of the settings.
-    fn given(&self) -> Value {
+    fn to_settings(&self) -> Value {
         without_nulls(json!({
             "events": {"kafka": {
                 "brokers": self.brokers,
@@ -145,7 +145,7 @@ impl Connection {
     }
 }
 
-pub(super) async fn run(consume: Consume, services: &[Row]) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(consume: Consume, services: &[ServiceEntry]) -> anyhow::Result<ExitCode> {
     let config = consume.connection.settings(services)?;
     let _telemetry = telemetry::init("ferroflow-consume", &config.telemetry)?;
     let options = ConsumerOptions {
@@ -155,27 +155,30 @@ pub(super) async fn run(consume: Consume, services: &[Row]) -> anyhow::Result<Ex
         ..ConsumerOptions::new(consume.group, consume.topic)
     };
     let stop = CancellationToken::new();
-    let lines = Lines {
+    let handler = EventHandler {
         command: consume.exec,
         stop: stop.clone(),
     };
-    let consumer = Consumer::new(config.events.kafka, options, lines);
+    let consumer = Consumer::new(config.events.kafka, options, handler);
     let consuming = consumer.run(stop.clone());
     tokio::pin!(consuming);
-    let done = tokio::select! {
-        done = &mut consuming => done,
-        signal = runner::signal() => {
+    let result = tokio::select! {
+        result = &mut consuming => result,
+        signal = runner::shutdown_signal() => {
             // Not dropped at once: it commits what is done and leaves the group.
             signal.context("signals cannot be waited for")?;
             stop.cancel();
             consuming.await
         }
     };
-    done?;
+    result?;
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) async fn send_back(redrive: Redrive, services: &[Row]) -> anyhow::Result<ExitCode> {
+pub(super) async fn run_redrive(
+    redrive: Redrive,
+    services: &[ServiceEntry],
+) -> anyhow::Result<ExitCode> {
     let config = redrive.connection.settings(services)?;
     let _telemetry = telemetry::init("ferroflow-redrive", &config.telemetry)?;
     let moved = kafka::redrive(&config.events.kafka, &redrive.topic).await?;
@@ -184,12 +187,12 @@ pub(super) async fn send_back(redrive: Redrive, services: &[Row]) -> anyhow::Res
 }
 
 /// Gives each event to the user as a line.
-struct Lines {
+struct EventHandler {
     command: Option<String>,
     stop: CancellationToken,
 }
 
-impl Handler for Lines {
+impl Handler for EventHandler {
     async fn handle(&self, delivery: &Delivery) -> Result<(), Failure> {
         let line = format!("{}\n", delivery.event.to_json());
         match &self.command {
@@ -199,7 +202,7 @@ impl Handler for Lines {
     }
 }
 
-impl Lines {
+impl EventHandler {
     fn print(&self, line: &str) -> Result<(), Failure> {
         let mut out = std::io::stdout().lock();
         let printed = out.write_all(line.as_bytes()).and_then(|()| out.flush());
@@ -228,13 +231,17 @@ async fn execute(command: &str, line: &str, delivery: &Delivery) -> Result<(), F
         // A command may end without reading all; its exit code says whether that was enough.
         let _unread = stdin.write_all(line.as_bytes()).await.is_err();
     }
-    let ended = child
+    let exit_status = child
         .wait()
         .await
-        .map_err(|error| Failure::Again(format!("cannot wait for the command: {error}")))?;
-    match ended.code() {
+        .map_err(|error| Failure::Retry(format!("cannot wait for the command: {error}")))?;
+    match exit_status.code() {
         Some(0) => Ok(()),
-        Some(DATA_ERROR) => Err(Failure::Poison(format!("the command ended with {ended}"))),
-        _ => Err(Failure::Again(format!("the command ended with {ended}"))),
+        Some(DATA_ERROR) => Err(Failure::Poison(format!(
+            "the command ended with {exit_status}"
+        ))),
+        _ => Err(Failure::Retry(format!(
+            "the command ended with {exit_status}"
+        ))),
     }
 }

@@ -5,7 +5,7 @@ const RESET: &str = "\x1b[0m";
 
 /// A text without control sequences and control characters; with `colours`, those of SGR (colours,
 /// bold) are kept, and ended where the text ends.
-pub(super) fn without(text: &str, colours: bool) -> String {
+pub(super) fn strip_controls(text: &str, colours: bool) -> String {
     let mut kept = String::with_capacity(text.len());
     let mut rest = text;
     let mut coloured = false;
@@ -34,8 +34,8 @@ fn is_control(c: char) -> bool {
 fn is_colour(sequence: &str) -> bool {
     let inner = sequence.strip_prefix("\x1b[");
     let inner = inner.and_then(|inner| inner.strip_suffix('m'));
-    let of_sgr = |c: char| c.is_ascii_digit() || c == ';' || c == ':';
-    inner.is_some_and(|inner| inner.chars().all(of_sgr))
+    let is_sgr_char = |c: char| c.is_ascii_digit() || c == ';' || c == ':';
+    inner.is_some_and(|inner| inner.chars().all(is_sgr_char))
 }
 
 /// The control sequence that a text begins with (ECMA-48), and what follows it. One whose end is
@@ -66,12 +66,12 @@ fn sequence(text: &str) -> (&str, &str) {
         }
         // Titles, links, clipboards: texts up to BEL or ST.
         ']' | 'P' | 'X' | '^' | '_' => {
-            let begun = chars.offset();
+            let start = chars.offset();
             let rest = chars.as_str();
             let line = rest.find('\n').unwrap_or(rest.len());
             let ends = ["\x07", "\x1b\\", "\u{9c}"].into_iter();
             let ends = ends.filter_map(|end| rest[..line].find(end).map(|at| at + end.len()));
-            text.split_at(begun + ends.min().unwrap_or(line))
+            text.split_at(start + ends.min().unwrap_or(line))
         }
         // Those that choose a set of characters have a third character.
         ' '..='/' => {
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn a_step_steers_no_terminal() {
-        let plain = |text| without(text, false);
+        let plain = |text| strip_controls(text, false);
 
         assert_eq!(plain("a\tb\r\n"), "a\tb\r\n");
         assert_eq!(plain("\x1b]0;title\x07text"), "text");
@@ -104,9 +104,9 @@ mod tests {
 
     #[test]
     fn colours_are_kept_where_they_are_wanted_and_end_with_the_line() {
-        let kept = without("\x1b[1;31mred\x1b[2K\n", true);
+        let kept = strip_controls("\x1b[1;31mred\x1b[2K\n", true);
 
         assert_eq!(kept, "\x1b[1;31mred\x1b[0m\n");
-        assert_eq!(without("\x1b[>4;1mplain", true), "plain");
+        assert_eq!(strip_controls("\x1b[>4;1mplain", true), "plain");
     }
 }

@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use ferroflow_proto::events::v1::WatchRequest;
 
-use crate::service::Row;
+use crate::service::ServiceEntry;
 
 use super::consume::{self, Consume, Redrive};
-use super::output::{json_of, line, note, refused, time};
+use super::output::{json_of, line, note, status_error, time};
 use super::{Format, Global, clients, connect};
 
 #[derive(Debug, clap::Subcommand)]
@@ -34,11 +34,11 @@ pub(crate) enum Command {
 pub(super) async fn run(
     command: Command,
     global: &Global,
-    services: &[Row],
+    services: &[ServiceEntry],
 ) -> anyhow::Result<ExitCode> {
     let (types, subject, cursor, no_follow) = match command {
         Command::Consume(consume) => return consume::run(*consume, services).await,
-        Command::Redrive(redrive) => return consume::send_back(*redrive, services).await,
+        Command::Redrive(redrive) => return consume::run_redrive(*redrive, services).await,
         Command::Watch {
             types,
             subject,
@@ -54,9 +54,13 @@ pub(super) async fn run(
         follow: Some(!no_follow),
         ..WatchRequest::default()
     };
-    let mut stream = client.watch(request).await.map_err(refused)?.into_inner();
+    let mut stream = client
+        .watch(request)
+        .await
+        .map_err(status_error)?
+        .into_inner();
     let mut last = String::new();
-    while let Some(response) = stream.message().await.map_err(refused)? {
+    while let Some(response) = stream.message().await.map_err(status_error)? {
         match global.output {
             Format::Json => {
                 let name = "ferroflow.events.v1.WatchResponse";

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use ferroflow_proto::kfp::v2beta1 as pb;
 
-use super::output::{line, note, refused, short_ids, show, time};
+use super::output::{line, note, short_ids, show, status_error, time};
 use super::table::table;
 use super::{Channel, Global, clients, connect, find};
 
@@ -75,20 +75,26 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
             let request = pb::CreateExperimentRequest {
                 experiment: Some(experiment),
             };
-            let made = client.create_experiment(request).await.map_err(refused)?;
+            let made = client
+                .create_experiment(request)
+                .await
+                .map_err(status_error)?;
             shown(global, made.get_ref())?;
         }
         Command::List { limit } => list(channel, limit, global).await?,
         Command::Get { experiment } => {
             let experiment_id = find::experiment(&channel, &experiment).await?;
             let request = pb::GetExperimentRequest { experiment_id };
-            let found = client.get_experiment(request).await.map_err(refused)?;
+            let found = client.get_experiment(request).await.map_err(status_error)?;
             shown(global, found.get_ref())?;
         }
         Command::Archive { experiment } => {
             let experiment_id = find::experiment(&channel, &experiment).await?;
             let request = pb::ArchiveExperimentRequest { experiment_id };
-            client.archive_experiment(request).await.map_err(refused)?;
+            client
+                .archive_experiment(request)
+                .await
+                .map_err(status_error)?;
             line("archived");
         }
         Command::Unarchive { experiment } => {
@@ -97,13 +103,16 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
             client
                 .unarchive_experiment(request)
                 .await
-                .map_err(refused)?;
+                .map_err(status_error)?;
             line("unarchived");
         }
         Command::Delete { experiment } => {
             let experiment_id = find::experiment(&channel, &experiment).await?;
             let request = pb::DeleteExperimentRequest { experiment_id };
-            client.delete_experiment(request).await.map_err(refused)?;
+            client
+                .delete_experiment(request)
+                .await
+                .map_err(status_error)?;
             line("deleted");
         }
     }
@@ -117,7 +126,10 @@ async fn list(channel: Channel, limit: i32, global: &Global) -> anyhow::Result<(
         ..pb::ListExperimentsRequest::default()
     };
     let mut client = clients::experiments(&channel);
-    let list = client.list_experiments(request).await.map_err(refused)?;
+    let list = client
+        .list_experiments(request)
+        .await
+        .map_err(status_error)?;
     let list = list.into_inner();
     let name = format!("{PACKAGE}.ListExperimentsResponse");
     show(global.output, &name, &list, || {

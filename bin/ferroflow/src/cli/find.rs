@@ -7,22 +7,22 @@ use ferroflow_proto::kfp::v2beta1 as pb;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::output::{refused, time};
+use super::output::{status_error, time};
 use super::run::state;
 use super::{Channel, clients};
 
 /// The newest object of its kind.
-const LAST: &str = "@last";
+const LAST_REFERENCE: &str = "@last";
 
 /// So many of those that a reference fits are told.
-const TOLD_MAX: usize = 8;
+const CANDIDATES_SHOWN_MAX: usize = 8;
 
 /// An object that a reference may mean.
 #[derive(Debug, Clone, PartialEq)]
 struct Candidate {
     id: String,
     /// What people tell it by: its name, state, time.
-    told: String,
+    description: String,
 }
 
 /// Which objects are looked for.
@@ -36,7 +36,7 @@ enum Kind {
 }
 
 impl Kind {
-    fn word(&self) -> &'static str {
+    fn noun(&self) -> &'static str {
         match self {
             Self::Run => "run",
             Self::RecurringRun => "recurring run",
@@ -46,11 +46,11 @@ impl Kind {
         }
     }
 
-    fn listing(&self) -> String {
+    fn list_command(&self) -> String {
         match self {
             Self::Version(pipeline) => format!("ferroflow pipeline get {pipeline}"),
             Self::RecurringRun => "ferroflow recurring-run list".to_owned(),
-            other => format!("ferroflow {} list", other.word()),
+            other => format!("ferroflow {} list", other.noun()),
         }
     }
 }
@@ -90,22 +90,27 @@ pub(super) async fn experiment_named(
     channel: &Channel,
     name: &str,
 ) -> anyhow::Result<Option<String>> {
-    let found = list(channel, &Kind::Experiment, &named("display_name", name)).await?;
-    Ok(found.into_iter().next().map(|one| one.id))
+    let found = list(
+        channel,
+        &Kind::Experiment,
+        &name_filter("display_name", name),
+    )
+    .await?;
+    Ok(found.into_iter().next().map(|candidate| candidate.id))
 }
 
 async fn resolve(channel: &Channel, kind: &Kind, reference: &str) -> anyhow::Result<String> {
-    if reference == LAST {
+    if reference == LAST_REFERENCE {
         let newest = list(channel, kind, &json!({})).await?;
         let newest = newest.into_iter().next();
         return newest
-            .map(|one| one.id)
-            .ok_or_else(|| anyhow!("{LAST}: there is no {} yet", kind.word()));
+            .map(|candidate| candidate.id)
+            .ok_or_else(|| anyhow!("{LAST_REFERENCE}: there is no {} yet", kind.noun()));
     }
     if reference.starts_with('@') {
         bail!(
-            "{reference} is not known: {LAST} is the newest {}",
-            kind.word()
+            "{reference} is not known: {LAST_REFERENCE} is the newest {}",
+            kind.noun()
         );
     }
     // Not looked up: the call that takes the id says whether there is such an object.
@@ -115,60 +120,60 @@ async fn resolve(channel: &Channel, kind: &Kind, reference: &str) -> anyhow::Res
     // What people see comes first. Of pipelines and versions, KFP has a second name that need not
     // be the same.
     for key in ["display_name", "name"] {
-        let found = list(channel, kind, &named(key, reference)).await?;
+        let found = list(channel, kind, &name_filter(key, reference)).await?;
         if !found.is_empty() {
-            return only(kind, reference, found, "is the name of");
+            return expect_one(kind, reference, found, "is the name of");
         }
     }
-    let beginning = reference.to_ascii_lowercase();
-    if beginning.is_empty() || !beginning.chars().all(|c| c.is_ascii_hexdigit() || c == '-') {
-        bail!("{}", unknown(kind, reference));
+    let id_prefix = reference.to_ascii_lowercase();
+    if id_prefix.is_empty() || !id_prefix.chars().all(|c| c.is_ascii_hexdigit() || c == '-') {
+        bail!("{}", not_found_message(kind, reference));
     }
-    let mut found = list(channel, kind, &begins(kind, &beginning)).await?;
+    let mut found = list(channel, kind, &id_prefix_filter(kind, &id_prefix)).await?;
     // The order of texts is the database's, so what it gives is looked at again.
-    found.retain(|one| one.id.starts_with(&beginning));
+    found.retain(|candidate| candidate.id.starts_with(&id_prefix));
     if found.is_empty() {
-        bail!("{}", unknown(kind, reference));
+        bail!("{}", not_found_message(kind, reference));
     }
-    only(kind, reference, found, "begins the ids of")
+    expect_one(kind, reference, found, "begins the ids of")
 }
 
-fn unknown(kind: &Kind, reference: &str) -> String {
-    let (word, listing) = (kind.word(), kind.listing());
-    format!("no {word} has the name or the id {reference}: see `{listing}`")
+fn not_found_message(kind: &Kind, reference: &str) -> String {
+    let (noun, list_command) = (kind.noun(), kind.list_command());
+    format!("no {noun} has the name or the id {reference}: see `{list_command}`")
 }
 
-fn only(
+fn expect_one(
     kind: &Kind,
     reference: &str,
     mut found: Vec<Candidate>,
-    fits: &str,
+    relation: &str,
 ) -> anyhow::Result<String> {
     if found.len() == 1 {
         return Ok(found.remove(0).id);
     }
-    let more = found.len() > TOLD_MAX;
+    let more = found.len() > CANDIDATES_SHOWN_MAX;
     let count = if more {
-        format!("more than {TOLD_MAX}")
+        format!("more than {CANDIDATES_SHOWN_MAX}")
     } else {
         found.len().to_string()
     };
-    let word = kind.word();
+    let noun = kind.noun();
     let mut lines = vec![format!(
-        "{reference} {fits} {count} {word}s: give more of the id, or {LAST} for the newest {word}"
+        "{reference} {relation} {count} {noun}s: give more of the id, or {LAST_REFERENCE} for the newest {noun}"
     )];
-    for one in found.iter().take(TOLD_MAX) {
-        lines.push(format!("  {}  {}", one.id, one.told));
+    for candidate in found.iter().take(CANDIDATES_SHOWN_MAX) {
+        lines.push(format!("  {}  {}", candidate.id, candidate.description));
     }
     bail!("{}", lines.join("\n"))
 }
 
-fn named(key: &str, name: &str) -> Value {
+fn name_filter(key: &str, name: &str) -> Value {
     json!({"predicates": [{"operation": "EQUALS", "key": key, "string_value": name}]})
 }
 
 /// Ids are lower-case hexadecimal, so `g` is above all that may follow.
-fn begins(kind: &Kind, beginning: &str) -> Value {
+fn id_prefix_filter(kind: &Kind, id_prefix: &str) -> Value {
     let key = match kind {
         Kind::Run => "run_id",
         Kind::RecurringRun => "recurring_run_id",
@@ -176,9 +181,9 @@ fn begins(kind: &Kind, beginning: &str) -> Value {
         Kind::Pipeline => "pipeline_id",
         Kind::Version(_) => "id",
     };
-    let end = format!("{beginning}g");
+    let end = format!("{id_prefix}g");
     json!({"predicates": [
-        {"operation": "GREATER_THAN_EQUALS", "key": key, "string_value": beginning},
+        {"operation": "GREATER_THAN_EQUALS", "key": key, "string_value": id_prefix},
         {"operation": "LESS_THAN", "key": key, "string_value": end},
     ]})
 }
@@ -199,21 +204,21 @@ async fn list(channel: &Channel, kind: &Kind, filter: &Value) -> anyhow::Result<
     }
 }
 
-const NEWEST: &str = "created_at desc";
+const NEWEST_FIRST: &str = "created_at desc";
 /// One more than is told, so that it is known whether there are more.
-const PAGE: i32 = 9;
+const PAGE_SIZE: i32 = 9;
 
 async fn runs(channel: Channel, filter: String) -> anyhow::Result<Vec<Candidate>> {
     let request = pb::ListRunsRequest {
-        page_size: PAGE,
-        sort_by: NEWEST.to_owned(),
+        page_size: PAGE_SIZE,
+        sort_by: NEWEST_FIRST.to_owned(),
         filter,
         ..Default::default()
     };
     let mut client = clients::runs(&channel);
-    let list = client.list_runs(request).await.map_err(refused)?;
-    let one = |run: pb::Run| Candidate {
-        told: format!(
+    let list = client.list_runs(request).await.map_err(status_error)?;
+    let candidate = |run: pb::Run| Candidate {
+        description: format!(
             "{}  {}  {}",
             run.display_name,
             state(&run),
@@ -221,56 +226,72 @@ async fn runs(channel: Channel, filter: String) -> anyhow::Result<Vec<Candidate>
         ),
         id: run.run_id,
     };
-    Ok(list.into_inner().runs.into_iter().map(one).collect())
+    Ok(list.into_inner().runs.into_iter().map(candidate).collect())
 }
 
 async fn recurring_runs(channel: Channel, filter: String) -> anyhow::Result<Vec<Candidate>> {
     let request = pb::ListRecurringRunsRequest {
-        page_size: PAGE,
-        sort_by: NEWEST.to_owned(),
+        page_size: PAGE_SIZE,
+        sort_by: NEWEST_FIRST.to_owned(),
         filter,
         ..Default::default()
     };
     let mut client = clients::recurring_runs(&channel);
-    let list = client.list_recurring_runs(request).await.map_err(refused)?;
-    let one = |recurring_run: pb::RecurringRun| Candidate {
+    let list = client
+        .list_recurring_runs(request)
+        .await
+        .map_err(status_error)?;
+    let candidate = |recurring_run: pb::RecurringRun| Candidate {
         id: recurring_run.recurring_run_id,
-        told: recurring_run.display_name,
+        description: recurring_run.display_name,
     };
     let found = list.into_inner().recurring_runs;
-    Ok(found.into_iter().map(one).collect())
+    Ok(found.into_iter().map(candidate).collect())
 }
 
 async fn experiments(channel: Channel, filter: String) -> anyhow::Result<Vec<Candidate>> {
     let request = pb::ListExperimentsRequest {
-        page_size: PAGE,
-        sort_by: NEWEST.to_owned(),
+        page_size: PAGE_SIZE,
+        sort_by: NEWEST_FIRST.to_owned(),
         filter,
         ..Default::default()
     };
     let mut client = clients::experiments(&channel);
-    let list = client.list_experiments(request).await.map_err(refused)?;
-    let one = |experiment: pb::Experiment| Candidate {
+    let list = client
+        .list_experiments(request)
+        .await
+        .map_err(status_error)?;
+    let candidate = |experiment: pb::Experiment| Candidate {
         id: experiment.experiment_id,
-        told: experiment.display_name,
+        description: experiment.display_name,
     };
-    Ok(list.into_inner().experiments.into_iter().map(one).collect())
+    Ok(list
+        .into_inner()
+        .experiments
+        .into_iter()
+        .map(candidate)
+        .collect())
 }
 
 async fn pipelines(channel: Channel, filter: String) -> anyhow::Result<Vec<Candidate>> {
     let request = pb::ListPipelinesRequest {
-        page_size: PAGE,
-        sort_by: NEWEST.to_owned(),
+        page_size: PAGE_SIZE,
+        sort_by: NEWEST_FIRST.to_owned(),
         filter,
         ..Default::default()
     };
     let mut client = clients::pipelines(&channel);
-    let list = client.list_pipelines(request).await.map_err(refused)?;
-    let one = |pipeline: pb::Pipeline| Candidate {
+    let list = client.list_pipelines(request).await.map_err(status_error)?;
+    let candidate = |pipeline: pb::Pipeline| Candidate {
         id: pipeline.pipeline_id,
-        told: pipeline.display_name,
+        description: pipeline.display_name,
     };
-    Ok(list.into_inner().pipelines.into_iter().map(one).collect())
+    Ok(list
+        .into_inner()
+        .pipelines
+        .into_iter()
+        .map(candidate)
+        .collect())
 }
 
 async fn versions(
@@ -280,8 +301,8 @@ async fn versions(
 ) -> anyhow::Result<Vec<Candidate>> {
     let request = pb::ListPipelineVersionsRequest {
         pipeline_id,
-        page_size: PAGE,
-        sort_by: NEWEST.to_owned(),
+        page_size: PAGE_SIZE,
+        sort_by: NEWEST_FIRST.to_owned(),
         filter,
         ..Default::default()
     };
@@ -289,13 +310,13 @@ async fn versions(
     let list = client
         .list_pipeline_versions(request)
         .await
-        .map_err(refused)?;
-    let one = |version: pb::PipelineVersion| Candidate {
+        .map_err(status_error)?;
+    let candidate = |version: pb::PipelineVersion| Candidate {
         id: version.pipeline_version_id,
-        told: version.display_name,
+        description: version.display_name,
     };
     let versions = list.into_inner().pipeline_versions;
-    Ok(versions.into_iter().map(one).collect())
+    Ok(versions.into_iter().map(candidate).collect())
 }
 
 #[cfg(test)]
@@ -305,7 +326,7 @@ mod tests {
     fn candidates(count: usize) -> Vec<Candidate> {
         let one = |at| Candidate {
             id: format!("3f{at}"),
-            told: "addition".to_owned(),
+            description: "addition".to_owned(),
         };
         (0..count).map(one).collect()
     }
@@ -313,18 +334,21 @@ mod tests {
     #[test]
     fn what_fits_several_is_told_and_never_guessed() {
         let problem = |count| {
-            let found = only(&Kind::Run, "3f", candidates(count), "begins the ids of");
+            let found = expect_one(&Kind::Run, "3f", candidates(count), "begins the ids of");
             found.unwrap_err().to_string()
         };
 
-        let said = problem(2);
-        assert!(said.starts_with("3f begins the ids of 2 runs: "), "{said}");
+        let message = problem(2);
         assert!(
-            said.contains("3f0  addition") && said.contains("3f1"),
-            "{said}"
+            message.starts_with("3f begins the ids of 2 runs: "),
+            "{message}"
+        );
+        assert!(
+            message.contains("3f0  addition") && message.contains("3f1"),
+            "{message}"
         );
         assert!(problem(9).contains("more than 8 runs"));
-        let one = only(&Kind::Run, "3f", candidates(1), "begins the ids of");
+        let one = expect_one(&Kind::Run, "3f", candidates(1), "begins the ids of");
         assert_eq!(one.unwrap(), "3f0");
     }
 }

@@ -7,13 +7,13 @@ use ferroflow_proto::events::v1::{Event, WatchRequest, WatchResponse};
 use prost_types::value::Kind;
 use tonic::{Code, Status, Streaming};
 
-use super::output::{note, refused};
+use super::output::{note, status_error};
 use super::{Channel, clients};
 
 /// How long a platform that is away is waited for.
-const PATIENCE: Duration = Duration::from_mins(1);
+const RECONNECT_TIMEOUT: Duration = Duration::from_mins(1);
 /// Between two attempts to reach it.
-const PAUSE: Duration = Duration::from_millis(500);
+const RECONNECT_DELAY: Duration = Duration::from_millis(500);
 
 /// The events of a run, from the oldest that is kept.
 pub(super) struct RunEvents {
@@ -21,7 +21,7 @@ pub(super) struct RunEvents {
     request: WatchRequest,
     stream: Option<Streaming<WatchResponse>>,
     /// Since when the platform is away.
-    away: Option<Instant>,
+    unavailable_since: Option<Instant>,
 }
 
 /// A text out of an event's data.
@@ -59,7 +59,7 @@ impl RunEvents {
             client: clients::events(&channel),
             request,
             stream: None,
-            away: None,
+            unavailable_since: None,
         }
     }
 
@@ -68,16 +68,16 @@ impl RunEvents {
         loop {
             match self.receive().await {
                 Ok(Some(response)) => {
-                    self.away = None;
+                    self.unavailable_since = None;
                     // A stream that is opened again goes on behind this event.
                     self.request.cursor = response.cursor;
                     return Ok(response.event.unwrap_or_default());
                 }
                 Ok(None) => {
                     let ended = Status::unavailable("it ended the stream");
-                    self.wait(ended).await?;
+                    self.wait_to_reconnect(ended).await?;
                 }
-                Err(status) => self.wait(status).await?,
+                Err(status) => self.wait_to_reconnect(status).await?,
             }
         }
     }
@@ -93,23 +93,23 @@ impl RunEvents {
         }
     }
 
-    async fn wait(&mut self, status: Status) -> anyhow::Result<()> {
+    async fn wait_to_reconnect(&mut self, status: Status) -> anyhow::Result<()> {
         self.stream = None;
         // A connection that breaks ends its streams with one of these.
-        let is_away = matches!(
+        let is_unavailable = matches!(
             status.code(),
             Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal
         );
-        let since = *self.away.get_or_insert_with(|| {
-            if is_away {
+        let since = *self.unavailable_since.get_or_insert_with(|| {
+            if is_unavailable {
                 note("the platform is away, waiting for it");
             }
             Instant::now()
         });
-        if !is_away || since.elapsed() > PATIENCE {
-            return Err(refused(status));
+        if !is_unavailable || since.elapsed() > RECONNECT_TIMEOUT {
+            return Err(status_error(status));
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(RECONNECT_DELAY).await;
         Ok(())
     }
 }

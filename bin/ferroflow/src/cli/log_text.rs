@@ -33,7 +33,7 @@ impl Controls {
 }
 
 /// Turns the pieces of a log as they come into lines as they are shown.
-pub(super) struct Lines {
+pub(super) struct LineFormatter {
     /// Before every line.
     prefix: String,
     /// None to leave nothing out.
@@ -43,7 +43,7 @@ pub(super) struct Lines {
     partial: Vec<u8>,
 }
 
-impl Lines {
+impl LineFormatter {
     pub(super) fn new(prefix: String, raw: bool, controls: Controls) -> Self {
         Self {
             prefix,
@@ -60,7 +60,7 @@ impl Lines {
         while let Some(end) = self.partial.iter().position(|byte| *byte == b'\n') {
             let rest = self.partial.split_off(end + 1);
             let line = std::mem::replace(&mut self.partial, rest);
-            lines.extend(self.shown(line));
+            lines.extend(self.render(line));
         }
         lines
     }
@@ -72,10 +72,10 @@ impl Lines {
             return None;
         }
         line.push(b'\n');
-        self.shown(line)
+        self.render(line)
     }
 
-    fn shown(&mut self, mut line: Vec<u8>) -> Option<Vec<u8>> {
+    fn render(&mut self, mut line: Vec<u8>) -> Option<Vec<u8>> {
         if let Some(filter) = &mut self.filter {
             let text = String::from_utf8_lossy(&line);
             let text = text.trim_end_matches(['\n', '\r']);
@@ -87,14 +87,14 @@ impl Lines {
         }
         if self.controls != Controls::All {
             let text = String::from_utf8_lossy(&line);
-            line = controls::without(&text, self.controls == Controls::Colours).into_bytes();
+            line = controls::strip_controls(&text, self.controls == Controls::Colours).into_bytes();
         }
         Some([self.prefix.as_bytes(), line.as_slice()].concat())
     }
 }
 
 /// The last lines of a text, without noise and without what steers terminals.
-pub(super) fn without_noise(text: &str) -> Vec<String> {
+pub(super) fn filter_log(text: &str) -> Vec<String> {
     let mut filter = Filter::default();
     let kept = text.lines().filter_map(|line| filter.output(line));
     kept.map(printable).collect()
@@ -102,13 +102,13 @@ pub(super) fn without_noise(text: &str) -> Vec<String> {
 
 /// Prints lines as they come, or the last ones of them.
 pub(super) struct Printer {
-    lines: Lines,
+    lines: LineFormatter,
     /// With `--tail`: how many, and those of what was there at the beginning.
     tail: Option<(usize, VecDeque<Vec<u8>>)>,
 }
 
 impl Printer {
-    pub(super) fn new(lines: Lines, tail: Option<usize>) -> Self {
+    pub(super) fn new(lines: LineFormatter, tail: Option<usize>) -> Self {
         Self {
             lines,
             tail: tail.map(|count| (count, VecDeque::new())),
@@ -117,10 +117,10 @@ impl Printer {
 
     pub(super) fn print(&mut self, piece: &[u8]) -> anyhow::Result<()> {
         let lines = self.lines.feed(piece);
-        self.take(lines)
+        self.push(lines)
     }
 
-    fn take(&mut self, lines: Vec<Vec<u8>>) -> anyhow::Result<()> {
+    fn push(&mut self, lines: Vec<Vec<u8>>) -> anyhow::Result<()> {
         match &mut self.tail {
             None => bytes(&lines.concat()),
             Some((count, kept)) => {
@@ -132,7 +132,7 @@ impl Printer {
     }
 
     /// What was there at the beginning has come: prints its last lines, and from now on all.
-    pub(super) fn caught_up(&mut self) -> anyhow::Result<()> {
+    pub(super) fn flush_tail(&mut self) -> anyhow::Result<()> {
         match self.tail.take() {
             Some((_, kept)) => bytes(&Vec::from(kept).concat()),
             None => Ok(()),
@@ -142,8 +142,8 @@ impl Printer {
     /// Nothing more comes.
     pub(super) fn finish(mut self) -> anyhow::Result<()> {
         let last = self.lines.finish();
-        self.take(last.into_iter().collect())?;
-        self.caught_up()
+        self.push(last.into_iter().collect())?;
+        self.flush_tail()
     }
 }
 
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn lines_are_whole_and_carry_their_task() {
-        let mut lines = Lines::new("[a] ".to_owned(), false, Controls::All);
+        let mut lines = LineFormatter::new("[a] ".to_owned(), false, Controls::All);
 
         assert!(lines.feed(b"on").is_empty());
         assert_eq!(lines.feed(b"e\ntwo\nthr"), [b"[a] one\n", b"[a] two\n"]);
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn the_bootstrap_is_left_out_unless_it_is_asked_for() {
         let log = b"[KFP Executor 2026-01-01 00:00:00,000 INFO]: Got executor_input:\n{\n  \"a\": 1\n}\nhello\n";
-        let shown = |raw| Lines::new(String::new(), raw, Controls::All).feed(log);
+        let shown = |raw| LineFormatter::new(String::new(), raw, Controls::All).feed(log);
 
         assert_eq!(shown(false), [b"hello\n"]);
         assert_eq!(shown(true).len(), 5);
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn terminals_get_colours_and_nothing_else() {
         let log = b"\x1b]0;title\x07\x1b[31mred\n";
-        let shown = |controls| Lines::new("[a] ".to_owned(), false, controls).feed(log);
+        let shown = |controls| LineFormatter::new("[a] ".to_owned(), false, controls).feed(log);
 
         assert_eq!(shown(Controls::Colours), [b"[a] \x1b[31mred\x1b[0m\n"]);
         assert_eq!(shown(Controls::None), [b"[a] red\n"]);

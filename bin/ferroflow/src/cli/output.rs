@@ -18,10 +18,10 @@ use tonic::Status;
 use super::{Format, controls};
 
 /// Characters of an id that a table shows, unless two of its rows begin alike.
-const SHORT: usize = 8;
+const SHORT_ID_LENGTH: usize = 8;
 
 /// Ends the command when nobody reads it any more.
-fn ended(error: &io::Error) {
+fn exit_on_broken_pipe(error: &io::Error) {
     if error.kind() == io::ErrorKind::BrokenPipe {
         std::process::exit(0);
     }
@@ -32,7 +32,7 @@ pub(crate) fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     let printed = out.write_all(bytes).and_then(|()| out.flush());
     printed.map_err(|error| {
-        ended(&error);
+        exit_on_broken_pipe(&error);
         anyhow::Error::new(error).context("cannot print")
     })
 }
@@ -55,7 +55,7 @@ pub(crate) fn note(text: &str) {
 /// A text without what would steer the terminal that shows it: the titles, cursor moves and answers
 /// that a step's output may ask for.
 pub(crate) fn printable(text: &str) -> String {
-    controls::without(text, false)
+    controls::strip_controls(text, false)
 }
 
 /// Whether what goes to standard output is coloured: a terminal, without `NO_COLOR`.
@@ -106,12 +106,16 @@ pub(crate) fn short_ids<'a>(format: Format, ids: impl Iterator<Item = &'a str>) 
     let mut distinct = ids.clone();
     distinct.sort_unstable();
     distinct.dedup();
-    let alike = |pair: &[&str]| {
-        let both = pair[0].chars().zip(pair[1].chars());
-        both.take_while(|(one, other)| one == other).count()
+    let common_prefix_length = |pair: &[&str]| {
+        let pairs = pair[0].chars().zip(pair[1].chars());
+        pairs.take_while(|(one, other)| one == other).count()
     };
-    let shared = distinct.windows(2).map(alike).max().unwrap_or(0);
-    let length = SHORT.max(shared + 1);
+    let longest_common_prefix = distinct
+        .windows(2)
+        .map(common_prefix_length)
+        .max()
+        .unwrap_or(0);
+    let length = SHORT_ID_LENGTH.max(longest_common_prefix + 1);
     let short = |id: &str| id.chars().take(length).collect();
     ids.into_iter().map(short).collect()
 }
@@ -215,21 +219,21 @@ pub(crate) fn whole_seconds(from: Option<&Timestamp>, to: Option<&Timestamp>) ->
 
 /// Bytes for people.
 pub(crate) fn size(bytes: i64) -> String {
-    let (mut whole, mut rest, mut unit) = (bytes.max(0), 0, "B");
+    let (mut value, mut tenths, mut unit) = (bytes.max(0), 0, "B");
     for next in ["kB", "MB", "GB", "TB"] {
-        if whole < 1000 {
+        if value < 1000 {
             break;
         }
-        (rest, whole, unit) = (whole % 1000 / 100, whole / 1000, next);
+        (tenths, value, unit) = (value % 1000 / 100, value / 1000, next);
     }
     match unit {
-        "B" => format!("{whole} B"),
-        unit => format!("{whole}.{rest} {unit}"),
+        "B" => format!("{value} B"),
+        unit => format!("{value}.{tenths} {unit}"),
     }
 }
 
 /// A failed call as an error that reads well.
-pub(crate) fn refused(status: Status) -> anyhow::Error {
+pub(crate) fn status_error(status: Status) -> anyhow::Error {
     match status.code() {
         tonic::Code::Unavailable => {
             anyhow::anyhow!("the platform is not available: {}", status.message())
@@ -240,15 +244,15 @@ pub(crate) fn refused(status: Status) -> anyhow::Error {
 
 /// Prints an error with its causes; the exit code of a command that failed.
 pub(crate) fn fail(error: &anyhow::Error) -> ExitCode {
-    let mut said = error.to_string();
-    let mut text = format!("error: {said}");
+    let mut reported = error.to_string();
+    let mut text = format!("error: {reported}");
     for cause in error.chain().skip(1) {
         let cause = cause.to_string();
         // Transports repeat what they wrap.
-        if !said.contains(&cause) {
+        if !reported.contains(&cause) {
             // Writing to a text does not fail.
             let _never = write!(text, "\n  because: {cause}").is_err();
-            said.push_str(&cause);
+            reported.push_str(&cause);
         }
     }
     note(&text);

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use ferroflow_proto::kfp::v2beta1 as pb;
 use ferroflow_proto::pipelines::v1::{UploadPipelineRequest, UploadPipelineVersionRequest};
 
-use super::output::{bold, line, note, refused, short_ids, show, time};
+use super::output::{bold, line, note, short_ids, show, status_error, time};
 use super::table::table;
 use super::{Channel, Global, clients, connect, find, spec};
 
@@ -103,7 +103,10 @@ async fn upload(upload: Upload, global: &Global) -> anyhow::Result<ExitCode> {
         ..UploadPipelineRequest::default()
     };
     let mut client = clients::uploads(&connect(global).await?);
-    let made = client.upload_pipeline(request).await.map_err(refused)?;
+    let made = client
+        .upload_pipeline(request)
+        .await
+        .map_err(status_error)?;
     let made = made.into_inner();
     show(global.output, &format!("{PACKAGE}.Pipeline"), &made, || {
         line(&format!("pipeline {} ({})", made.pipeline_id, made.name));
@@ -133,7 +136,7 @@ async fn upload_version(upload: UploadVersion, global: &Global) -> anyhow::Resul
     let made = client
         .upload_pipeline_version(request)
         .await
-        .map_err(refused)?;
+        .map_err(status_error)?;
     let made = made.into_inner();
     let name = format!("{PACKAGE}.PipelineVersion");
     show(global.output, &name, &made, || {
@@ -172,7 +175,7 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
                         "pipeline {pipeline_id} has versions: --cascade deletes them as well"
                     )
                 } else {
-                    refused(status)
+                    status_error(status)
                 }
             })?;
             line(&format!("pipeline {pipeline_id} is deleted"));
@@ -188,7 +191,7 @@ async fn list(channel: Channel, limit: i32, global: &Global) -> anyhow::Result<(
         ..pb::ListPipelinesRequest::default()
     };
     let mut client = clients::pipelines(&channel);
-    let list = client.list_pipelines(request).await.map_err(refused)?;
+    let list = client.list_pipelines(request).await.map_err(status_error)?;
     let list = list.into_inner();
     let name = format!("{PACKAGE}.ListPipelinesResponse");
     show(global.output, &name, &list, || {
@@ -213,7 +216,7 @@ async fn get(channel: Channel, pipeline_id: String, global: &Global) -> anyhow::
     let request = pb::GetPipelineRequest {
         pipeline_id: pipeline_id.clone(),
     };
-    let found = client.get_pipeline(request).await.map_err(refused)?;
+    let found = client.get_pipeline(request).await.map_err(status_error)?;
     let found = found.into_inner();
     let request = pb::ListPipelineVersionsRequest {
         pipeline_id,
@@ -224,7 +227,7 @@ async fn get(channel: Channel, pipeline_id: String, global: &Global) -> anyhow::
     let versions = client
         .list_pipeline_versions(request)
         .await
-        .map_err(refused)?;
+        .map_err(status_error)?;
     let versions = versions.into_inner().pipeline_versions;
     show(
         global.output,

@@ -9,11 +9,11 @@ use anyhow::{Context as _, bail};
 const COMPILE: &str = include_str!("compile.py");
 
 /// The SDK is not there.
-const NO_SDK: i32 = 10;
+const EXIT_NO_SDK: i32 = 10;
 /// There is not exactly one pipeline; the reason is printed.
-const NOT_ONE: i32 = 11;
+const EXIT_NOT_ONE_PIPELINE: i32 = 11;
 /// The file itself failed; its traceback is printed.
-const FAILED: i32 = 12;
+const EXIT_COMPILATION_FAILED: i32 = 12;
 
 /// Whether a file is Python by its name.
 pub(super) fn is_python(file: &Path) -> bool {
@@ -32,7 +32,7 @@ pub(super) fn compile(
     }
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     let package = folder.path().join("pipeline.yaml");
-    let python = python.map_or_else(usual, Path::to_path_buf);
+    let python = python.map_or_else(default_python, Path::to_path_buf);
     let mut command = Command::new(&python);
     command.args(["-c", COMPILE]).arg(file).arg(&package);
     command.args(function);
@@ -46,27 +46,27 @@ pub(super) fn compile(
     let output = output.with_context(|| {
         format!("{shown} needs a Python with the kfp SDK, and {name} cannot be started: name one with --python")
     })?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    let said = said.trim_end();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let stderr = stderr.trim_end();
     match output.status.code() {
         Some(0) => std::fs::read(&package).with_context(|| {
             format!("{shown} ended the Python that compiles it before there was a pipeline")
         }),
-        Some(NO_SDK) => bail!(
-            "{shown} needs a Python with the kfp SDK 2, and {name} has none ({said}): \
+        Some(EXIT_NO_SDK) => bail!(
+            "{shown} needs a Python with the kfp SDK 2, and {name} has none ({stderr}): \
              `{name} -m pip install kfp`, or name another Python with --python"
         ),
-        Some(NOT_ONE) => bail!("{shown}: {said}"),
-        Some(FAILED) => bail!("{shown} cannot be compiled:\n{said}"),
+        Some(EXIT_NOT_ONE_PIPELINE) => bail!("{shown}: {stderr}"),
+        Some(EXIT_COMPILATION_FAILED) => bail!("{shown} cannot be compiled:\n{stderr}"),
         _ => bail!(
-            "{name} ended with {} compiling {shown}:\n{said}",
+            "{name} ended with {} compiling {shown}:\n{stderr}",
             output.status
         ),
     }
 }
 
 /// That of the active virtual environment, else `python3`.
-fn usual() -> PathBuf {
+fn default_python() -> PathBuf {
     let active = std::env::var_os("VIRTUAL_ENV").map(PathBuf::from);
     let python = active.map(|folder| folder.join("bin/python"));
     python

@@ -11,8 +11,8 @@ use ferroflow_proto::kfp::v2beta1::recurring_run_service_client::RecurringRunSer
 use ferroflow_proto::pipelines::v1::{ListDueTimesRequest, ListDueTimesResponse};
 use serde_json::{Map, Value};
 
-use super::chosen::{Choice, config};
-use super::output::{line, note, refused, short_ids, show, time};
+use super::output::{line, note, short_ids, show, status_error, time};
+use super::pipeline_args::{PipelineArgs, config};
 use super::run::submit;
 use super::table::table;
 use super::{Channel, Global, clients, connect, find, spec};
@@ -64,7 +64,7 @@ ferroflow recurring-run create [OPTIONS] <FILE>
        ferroflow recurring-run create [OPTIONS] --pipeline <PIPELINE>")]
 pub(crate) struct Create {
     #[command(flatten)]
-    choice: Choice,
+    pipeline_args: PipelineArgs,
     #[command(flatten)]
     trigger: trigger::Flags,
     /// The version of the uploaded pipeline to stay with, by name or id [default: the one that is
@@ -118,9 +118,9 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
             client
                 .enable_recurring_run(request)
                 .await
-                .map_err(refused)?;
+                .map_err(status_error)?;
             line("enabled");
-            tell_due(&channel, recurring_run_id, "enabled").await?;
+            print_due(&channel, recurring_run_id, "enabled").await?;
         }
         Command::Disable { recurring_run } => {
             let recurring_run_id = find(&recurring_run).await?;
@@ -128,7 +128,7 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
             client
                 .disable_recurring_run(request)
                 .await
-                .map_err(refused)?;
+                .map_err(status_error)?;
             line("disabled");
         }
         Command::Delete { recurring_run } => {
@@ -140,7 +140,7 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
             client
                 .delete_recurring_run(request)
                 .await
-                .map_err(refused)?;
+                .map_err(status_error)?;
             line("deleted");
         }
     }
@@ -148,18 +148,18 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
 }
 
 /// What is run: its source, its name and its parameters.
-async fn chosen(
+async fn pipeline_source(
     channel: &Channel,
     create: &Create,
 ) -> anyhow::Result<(PipelineSource, String, Map<String, Value>)> {
     let version = create.version.as_deref();
-    let chosen = match create.choice.read()? {
-        Some(chosen) => chosen,
-        None => create.choice.stored(channel, version).await?,
+    let pipeline = match create.pipeline_args.read()? {
+        Some(pipeline) => pipeline,
+        None => create.pipeline_args.fetch_stored(channel, version).await?,
     };
     let file = create.param_file.as_deref();
-    let parameters = spec::parameters(&chosen.document, file, &create.parameters)?;
-    let source = match chosen.stored {
+    let parameters = spec::parameters(&pipeline.document, file, &create.parameters)?;
+    let source = match pipeline.stored {
         Some(mut reference) => {
             // Without a version, the newest one counts at each due time, not the one of now.
             if version.is_none() {
@@ -167,14 +167,14 @@ async fn chosen(
             }
             PipelineSource::PipelineVersionReference(reference)
         }
-        None => PipelineSource::PipelineSpec(spec::fields(&chosen.document)),
+        None => PipelineSource::PipelineSpec(spec::fields(&pipeline.document)),
     };
-    Ok((source, chosen.name, parameters))
+    Ok((source, pipeline.name, parameters))
 }
 
 async fn create(channel: &Channel, create: Create, global: &Global) -> anyhow::Result<()> {
     let trigger = create.trigger.read()?;
-    let (source, name, parameters) = chosen(channel, &create).await?;
+    let (source, name, parameters) = pipeline_source(channel, &create).await?;
     let experiment_id = match &create.experiment {
         Some(name) => submit::experiment(channel, name.clone()).await?,
         None => String::new(),
@@ -184,7 +184,7 @@ async fn create(channel: &Channel, create: Create, global: &Global) -> anyhow::R
     } else {
         Mode::Enable
     };
-    let asked = pb::RecurringRun {
+    let recurring_run = pb::RecurringRun {
         display_name: create.name.unwrap_or(name),
         description: create.description,
         experiment_id,
@@ -197,18 +197,20 @@ async fn create(channel: &Channel, create: Create, global: &Global) -> anyhow::R
         ..pb::RecurringRun::default()
     };
     let request = pb::CreateRecurringRunRequest {
-        recurring_run: Some(asked),
+        recurring_run: Some(recurring_run),
     };
     let mut client = clients::recurring_runs(channel);
-    let made = client
+    let created = client
         .create_recurring_run(request)
         .await
-        .map_err(refused)?
+        .map_err(status_error)?
         .into_inner();
     let name = format!("{PACKAGE}.RecurringRun");
-    show(global.output, &name, &made, || line(&made.recurring_run_id))?;
-    let state = status(&made);
-    tell_due(channel, made.recurring_run_id, state).await
+    show(global.output, &name, &created, || {
+        line(&created.recurring_run_id);
+    })?;
+    let state = status(&created);
+    print_due(channel, created.recurring_run_id, state).await
 }
 
 async fn due(channel: &Channel, recurring_run_id: String) -> anyhow::Result<ListDueTimesResponse> {
@@ -217,21 +219,21 @@ async fn due(channel: &Channel, recurring_run_id: String) -> anyhow::Result<List
         ..Default::default()
     };
     let mut client = clients::schedules(channel);
-    let due = client.list_due_times(request).await.map_err(refused)?;
+    let due = client.list_due_times(request).await.map_err(status_error)?;
     Ok(due.into_inner())
 }
 
 /// The next times beside the result.
-async fn tell_due(channel: &Channel, id: String, state: &str) -> anyhow::Result<()> {
+async fn print_due(channel: &Channel, id: String, state: &str) -> anyhow::Result<()> {
     let due = due(channel, id.clone()).await?;
-    for text in told(&due, state, &id) {
+    for text in due_lines(&due, state, &id) {
         note(&text);
     }
     Ok(())
 }
 
 /// The next times by the clock of the schedule; of one that creates no runs, how it does again.
-fn told(due: &ListDueTimesResponse, state: &str, id: &str) -> Vec<String> {
+fn due_lines(due: &ListDueTimesResponse, state: &str, id: &str) -> Vec<String> {
     if state != "enabled" {
         return vec![format!(
             "it is {state}, no runs are created: ferroflow recurring-run enable {id}"
@@ -269,7 +271,7 @@ fn status(found: &pb::RecurringRun) -> &'static str {
 }
 
 /// The trigger in one word or two.
-fn rule(found: &pb::RecurringRun) -> String {
+fn trigger_text(found: &pb::RecurringRun) -> String {
     let trigger = found.trigger.as_ref();
     match trigger.and_then(|given| given.trigger.as_ref()) {
         Some(pb::trigger::Trigger::CronSchedule(cron)) => cron.cron.clone(),
@@ -291,7 +293,10 @@ async fn list(
         sort_by: "created_at desc".to_owned(),
         ..pb::ListRecurringRunsRequest::default()
     };
-    let list = client.list_recurring_runs(request).await.map_err(refused)?;
+    let list = client
+        .list_recurring_runs(request)
+        .await
+        .map_err(status_error)?;
     let list = list.into_inner();
     let name = format!("{PACKAGE}.ListRecurringRunsResponse");
     show(global.output, &name, &list, || {
@@ -302,7 +307,7 @@ async fn list(
                 id,
                 one.display_name.clone(),
                 status(one).to_owned(),
-                rule(one),
+                trigger_text(one),
                 time(one.created_at.as_ref()),
             ]
         });
@@ -315,7 +320,10 @@ async fn get(channel: &Channel, id: String, global: &Global) -> anyhow::Result<(
     let request = pb::GetRecurringRunRequest {
         recurring_run_id: id.clone(),
     };
-    let found = client.get_recurring_run(request).await.map_err(refused)?;
+    let found = client
+        .get_recurring_run(request)
+        .await
+        .map_err(status_error)?;
     let found = found.into_inner();
     let due = due(channel, id).await?;
     show(
@@ -328,7 +336,7 @@ async fn get(channel: &Channel, id: String, global: &Global) -> anyhow::Result<(
                 found.recurring_run_id,
                 found.display_name,
                 status(&found),
-                rule(&found)
+                trigger_text(&found)
             ));
             if let Some(error) = &found.error {
                 line(&error.message);
@@ -342,7 +350,7 @@ async fn get(channel: &Channel, id: String, global: &Global) -> anyhow::Result<(
                 "at most {} at once, {catchup} is run",
                 found.max_concurrency
             ));
-            for text in told(&due, status(&found), &found.recurring_run_id) {
+            for text in due_lines(&due, status(&found), &found.recurring_run_id) {
                 line(&text);
             }
         },
@@ -363,7 +371,7 @@ mod tests {
             time_zone: "UTC".to_owned(),
         };
         assert_eq!(
-            told(&due, "enabled", "7"),
+            due_lines(&due, "enabled", "7"),
             [
                 "due next (UTC):",
                 "  Mon 2026-11-30 08:00:00 +00:00",
@@ -371,9 +379,12 @@ mod tests {
             ]
         );
         let none = ListDueTimesResponse::default();
-        assert_eq!(told(&none, "enabled", "7"), ["it will not be due again"]);
         assert_eq!(
-            told(&due, "disabled", "7"),
+            due_lines(&none, "enabled", "7"),
+            ["it will not be due again"]
+        );
+        assert_eq!(
+            due_lines(&due, "disabled", "7"),
             ["it is disabled, no runs are created: ferroflow recurring-run enable 7"]
         );
     }

@@ -13,13 +13,13 @@ use ferroflow_proto::pipelines::v1::{ListTasksRequest, Task};
 
 pub(super) use get::in_order;
 
-use super::output::{line, note, refused};
+use super::output::{line, note, status_error};
 use super::{Channel, Global, clients, connect, find, watch};
 
 const PACKAGE: &str = "kubeflow.pipelines.backend.api.v2beta1";
 
 /// The exit code of a command that was interrupted, as shells have it: 128 and SIGINT.
-const INTERRUPTED: u8 = 130;
+const EXIT_INTERRUPTED: u8 = 130;
 
 pub(super) const EXAMPLES: &str = "\
 RUN is a run's id, the first characters of one, its name, or @last for the newest run.
@@ -125,7 +125,7 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
         Command::Delete { run, force } => {
             let run_id = find::run(&channel, &run).await?;
             if !force {
-                refuse_under_way(channel.clone(), &run_id).await?;
+                check_ended(channel.clone(), &run_id).await?;
             }
             change(channel, Change::Delete, &run_id).await?;
         }
@@ -134,7 +134,7 @@ pub(super) async fn run(command: Command, global: &Global) -> anyhow::Result<Exi
 }
 
 /// Refuses to delete what is under way.
-async fn refuse_under_way(channel: Channel, run_id: &str) -> anyhow::Result<()> {
+async fn check_ended(channel: Channel, run_id: &str) -> anyhow::Result<()> {
     let run = fetch(channel, run_id).await?;
     if has_ended(&run) {
         return Ok(());
@@ -157,17 +157,17 @@ enum Change {
 async fn change(channel: Channel, change: Change, run_id: &str) -> anyhow::Result<()> {
     let mut client = clients::runs(&channel);
     let run_id = run_id.to_owned();
-    let said = format!("run {run_id}");
+    let subject = format!("run {run_id}");
     macro_rules! call {
         ($rpc:ident, $request:ident) => {{
             let request = pb::$request {
                 run_id,
                 ..Default::default()
             };
-            client.$rpc(request).await.map_err(refused)?;
+            client.$rpc(request).await.map_err(status_error)?;
         }};
     }
-    let done = match change {
+    let outcome = match change {
         Change::Cancel => {
             call!(terminate_run, TerminateRunRequest);
             "is being canceled"
@@ -189,23 +189,23 @@ async fn change(channel: Channel, change: Change, run_id: &str) -> anyhow::Resul
             "is deleted"
         }
     };
-    line(&format!("{said} {done}"));
+    line(&format!("{subject} {outcome}"));
     Ok(())
 }
 
 /// Waits for a run; Ctrl-C ends the waiting, not the run.
 async fn wait(channel: Channel, run_id: String, global: &Global) -> anyhow::Result<ExitCode> {
     let waiting = watch::wait(channel, run_id.clone(), global.output);
-    unless_interrupted(waiting, &run_id).await
+    run_until_interrupted(waiting, &run_id).await
 }
 
 /// What `work` gives, unless somebody presses Ctrl-C.
-async fn unless_interrupted(
+async fn run_until_interrupted(
     work: impl Future<Output = anyhow::Result<ExitCode>>,
     run_id: &str,
 ) -> anyhow::Result<ExitCode> {
     tokio::select! {
-        done = work => done,
+        result = work => result,
         pressed = tokio::signal::ctrl_c() => {
             pressed?;
             note(&format!(
@@ -213,7 +213,7 @@ async fn unless_interrupted(
                  logs:       ferroflow run logs {run_id} --follow\n  \
                  stop it:    ferroflow run cancel {run_id}"
             ));
-            Ok(ExitCode::from(INTERRUPTED))
+            Ok(ExitCode::from(EXIT_INTERRUPTED))
         }
     }
 }
@@ -245,7 +245,7 @@ pub(super) async fn tasks(channel: Channel, run_id: &str) -> anyhow::Result<Vec<
     let request = ListTasksRequest {
         run_id: run_id.to_owned(),
     };
-    let listed = client.list_tasks(request).await.map_err(refused)?;
+    let listed = client.list_tasks(request).await.map_err(status_error)?;
     Ok(listed.into_inner().tasks)
 }
 
@@ -255,5 +255,9 @@ pub(super) async fn fetch(channel: Channel, run_id: &str) -> anyhow::Result<pb::
         run_id: run_id.to_owned(),
         ..Default::default()
     };
-    Ok(client.get_run(request).await.map_err(refused)?.into_inner())
+    Ok(client
+        .get_run(request)
+        .await
+        .map_err(status_error)?
+        .into_inner())
 }

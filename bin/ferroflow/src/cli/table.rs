@@ -11,27 +11,27 @@ use comfy_table::{Cell, ColumnConstraint, ContentArrangement, Table, Width, pres
 use super::output::{coloured, line, note, style_of, width};
 
 /// Between two columns.
-const GAP: usize = 2;
+const COLUMN_GAP: usize = 2;
 
 /// Columns whose texts are long.
-const TEXTS: &[&str] = &["URI", "NOTE", "VALUE", "DUE"];
+const TEXT_COLUMNS: &[&str] = &["URI", "NOTE", "VALUE", "DUE"];
 /// Columns that things are told apart by.
-const NAMES: &[&str] = &["NAME", "TASK", "METRIC", "PIPELINE", "EXPERIMENT", "TYPE"];
+const NAME_COLUMNS: &[&str] = &["NAME", "TASK", "METRIC", "PIPELINE", "EXPERIMENT", "TYPE"];
 /// Columns of times: the date above the time is as narrow as they get.
-const TIMES: &[&str] = &["CREATED", "LAST RUN"];
+const TIME_COLUMNS: &[&str] = &["CREATED", "LAST RUN"];
 
 /// Which columns give way, one group after the other, and what is left to each of them. All others
 /// are never broken.
-const STEPS: &[(&[&str], usize)] = &[
-    (TEXTS, 24),
-    (NAMES, 24),
-    (TIMES, 10),
-    (TEXTS, 12),
-    (NAMES, 12),
+const SHRINK_STEPS: &[(&[&str], usize)] = &[
+    (TEXT_COLUMNS, 24),
+    (NAME_COLUMNS, 24),
+    (TIME_COLUMNS, 10),
+    (TEXT_COLUMNS, 12),
+    (NAME_COLUMNS, 12),
 ];
 
 /// Columns that are left out where nothing else helps, in this order.
-const SPARED: &[&str] = &["CREATED", "LAST RUN", "SIZE", "TYPE", "DUE"];
+const DROPPABLE_COLUMNS: &[&str] = &["CREATED", "LAST RUN", "SIZE", "TYPE", "DUE"];
 
 /// Prints a table. A column `STATE` is coloured.
 pub(super) fn table(head: &[&str], rows: Vec<Vec<String>>) {
@@ -73,8 +73,8 @@ fn narrow<'a>(table: &mut Table, head: &[&'a str], width: usize) -> Vec<&'a str>
     let mut left_out = Vec::new();
     for ((column, head), width) in table.column_iter_mut().zip(head).zip(fitted) {
         if let Some(width) = width {
-            let whole = u16::try_from(width + GAP).unwrap_or(u16::MAX);
-            column.set_constraint(ColumnConstraint::Absolute(Width::Fixed(whole)));
+            let padded = u16::try_from(width + COLUMN_GAP).unwrap_or(u16::MAX);
+            column.set_constraint(ColumnConstraint::Absolute(Width::Fixed(padded)));
         } else {
             column.set_constraint(ColumnConstraint::Hidden);
             left_out.push(*head);
@@ -86,14 +86,14 @@ fn narrow<'a>(table: &mut Table, head: &[&'a str], width: usize) -> Vec<&'a str>
 /// The width of each column, none for one that is left out.
 fn fit(head: &[&str], natural: &[usize], width: usize) -> Vec<Option<usize>> {
     let mut fitted: Vec<Option<usize>> = natural.iter().copied().map(Some).collect();
-    let mut spared = SPARED.iter();
+    let mut droppable = DROPPABLE_COLUMNS.iter();
     loop {
-        let mut tried = fitted.clone();
-        if shrink(head, &mut tried, width) {
-            return tried;
+        let mut widths = fitted.clone();
+        if shrink(head, &mut widths, width) {
+            return widths;
         }
-        let Some(next) = spared.next() else {
-            return tried;
+        let Some(next) = droppable.next() else {
+            return widths;
         };
         for (at, _) in head.iter().enumerate().filter(|(_, head)| *head == next) {
             fitted[at] = None;
@@ -103,13 +103,17 @@ fn fit(head: &[&str], natural: &[usize], width: usize) -> Vec<Option<usize>> {
 
 /// Takes from the columns what is too much, from the widest of a group first; whether it fits then.
 fn shrink(head: &[&str], widths: &mut [Option<usize>], available: usize) -> bool {
-    let needed: usize = widths.iter().flatten().map(|width| width + GAP).sum();
-    let mut excess = needed.saturating_sub(GAP + available);
-    for (group, least) in STEPS {
+    let needed: usize = widths
+        .iter()
+        .flatten()
+        .map(|width| width + COLUMN_GAP)
+        .sum();
+    let mut excess = needed.saturating_sub(COLUMN_GAP + available);
+    for (group, least) in SHRINK_STEPS {
         while excess > 0 {
-            let giving = widths.iter_mut().zip(head);
-            let giving = giving.filter(|(_, head)| group.contains(head));
-            let widest = giving.filter_map(|(width, _)| width.as_mut()).max();
+            let shrinkable = widths.iter_mut().zip(head);
+            let shrinkable = shrinkable.filter(|(_, head)| group.contains(head));
+            let widest = shrinkable.filter_map(|(width, _)| width.as_mut()).max();
             let Some(widest) = widest.filter(|widest| **widest > *least) else {
                 break;
             };

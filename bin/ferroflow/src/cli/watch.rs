@@ -14,7 +14,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use prost_types::Timestamp;
 
 use super::follow::{RunEvents, text};
-use super::log_text::without_noise;
+use super::log_text::filter_log;
 use super::output::{duration, json, json_of, line, note, paint, style_of};
 use super::run::{fetch, has_ended, in_order, state, tasks};
 use super::{Channel, Format, remarks};
@@ -23,7 +23,7 @@ use super::{Channel, Format, remarks};
 const LINES_MAX: usize = 20;
 
 /// What a task's state is called.
-pub(super) fn word(state: TaskState) -> &'static str {
+pub(super) fn state_name(state: TaskState) -> &'static str {
     match state {
         TaskState::Unspecified => "unknown",
         TaskState::Pending => "pending",
@@ -45,7 +45,7 @@ pub(super) async fn wait(
     let run = fetch(channel.clone(), &run_id).await?;
     let mut events = RunEvents::new(channel.clone(), &run_id);
     let quiet = format == Format::Json;
-    let mut picture = Picture::new(quiet);
+    let mut display = ProgressDisplay::new(quiet);
     let mut ended = has_ended(&run);
     // Events begin with the oldest one: of a run that was retried, what came before is past.
     let retried = retried_at(&run);
@@ -60,7 +60,7 @@ pub(super) async fn wait(
         let event = events.next().await?;
         let kind = event.r#type.trim_start_matches("ai.ferroflow.").to_owned();
         match kind.split_once('.') {
-            Some(("task", verb)) if !is_past => picture.task(verb, &event),
+            Some(("task", verb)) if !is_past => display.task(verb, &event),
             Some(("run", "retried")) => {
                 let at = event.time.as_ref().map_or(0, |at| at.seconds);
                 is_past &= retried.is_some_and(|retried| at < retried);
@@ -72,7 +72,7 @@ pub(super) async fn wait(
             _ => {}
         }
     }
-    drop(picture);
+    drop(display);
     let run = fetch(channel.clone(), &run_id).await?;
     report(channel, &run, format).await
 }
@@ -83,7 +83,7 @@ fn outcomes(tasks: &[Task]) -> Vec<String> {
     let line = |task: &Task| {
         let place = task.path.trim_start_matches("root.");
         let took = duration(task.started_at.as_ref(), task.finished_at.as_ref());
-        format!("{:10} {place} {took}", word(task.state()))
+        format!("{:10} {place} {took}", state_name(task.state()))
             .trim_end()
             .to_owned()
     };
@@ -97,13 +97,13 @@ fn retried_at(run: &Run) -> Option<i64> {
         matches!(status.state(), Succeeded | Failed | Canceled)
     };
     let last_end = run.state_history.iter().rposition(is_end)?;
-    let again = run.state_history.get(last_end + 1)?;
-    again.update_time.as_ref().map(|at| at.seconds)
+    let retry = run.state_history.get(last_end + 1)?;
+    retry.update_time.as_ref().map(|at| at.seconds)
 }
 
 async fn report(channel: Channel, run: &Run, format: Format) -> anyhow::Result<ExitCode> {
     // The exit codes that the help of `run wait` promises.
-    let (verdict, code) = match state(run) {
+    let (outcome, code) = match state(run) {
         "succeeded" => ("succeeded", 0),
         "canceled" => ("canceled", 3),
         other => (other, 1),
@@ -121,25 +121,25 @@ async fn report(channel: Channel, run: &Run, format: Format) -> anyhow::Result<E
     line(&format!(
         "run {} {}",
         run.run_id,
-        paint(verdict, style_of(verdict))
+        paint(outcome, style_of(outcome))
     ));
     Ok(ExitCode::from(code))
 }
 
 /// Why tasks failed, each with the last lines of its log.
 pub(super) fn failures(tasks: &[Task]) -> Vec<String> {
-    let mut said = Vec::new();
-    for task in tasks.iter().filter(|task| failed(task)) {
+    let mut lines = Vec::new();
+    for task in tasks.iter().filter(|task| is_failed(task)) {
         let error = task.error.clone().unwrap_or_default();
         let place = task.path.trim_start_matches("root.");
-        said.push(format!("✗ {place}: {}", error.message));
-        let tail = without_noise(&error.log_tail);
-        said.extend(tail.iter().map(|text| format!("    {text}")));
+        lines.push(format!("✗ {place}: {}", error.message));
+        let tail = filter_log(&error.log_tail);
+        lines.extend(tail.iter().map(|text| format!("    {text}")));
     }
-    said
+    lines
 }
 
-fn failed(task: &Task) -> bool {
+fn is_failed(task: &Task) -> bool {
     task.state() == TaskState::Failed
         && matches!(
             task.r#type(),
@@ -149,16 +149,16 @@ fn failed(task: &Task) -> bool {
 }
 
 /// What is shown.
-struct Picture {
+struct ProgressDisplay {
     bars: Option<(MultiProgress, ProgressBar)>,
     running: HashMap<String, (Option<ProgressBar>, Option<Timestamp>)>,
     /// Remarks that were shown; many tasks may have the same.
     remarked: HashSet<String>,
     quiet: bool,
-    done: u64,
+    done_count: u64,
 }
 
-impl Picture {
+impl ProgressDisplay {
     fn new(quiet: bool) -> Self {
         let bars = (!quiet && std::io::stderr().is_terminal()).then(|| {
             let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
@@ -174,7 +174,7 @@ impl Picture {
             running: HashMap::new(),
             remarked: HashSet::new(),
             quiet,
-            done: 0,
+            done_count: 0,
         }
     }
 
@@ -197,19 +197,19 @@ impl Picture {
                     bar
                 });
                 if self.bars.is_none() {
-                    self.say(&format!("started    {place}"));
+                    self.print(&format!("started    {place}"));
                 }
                 self.running.insert(path, (bar, event.time));
                 self.remark(&place, event);
             }
-            "waiting" => self.waits(&path, &place, &text(event, "note")),
-            _ => self.ended(verb, &path, &place, event),
+            "waiting" => self.show_waiting(&path, &place, &text(event, "note")),
+            _ => self.task_ended(verb, &path, &place, event),
         }
         if let Some((_, summary)) = &self.bars {
             summary.set_message(format!(
                 "{} running, {} done",
                 self.running.len(),
-                self.done
+                self.done_count
             ));
         }
     }
@@ -218,28 +218,28 @@ impl Picture {
     fn remark(&mut self, place: &str, event: &Event) {
         for remark in remarks::of_event(event) {
             if self.remarked.insert(remark.clone()) {
-                self.say(&format!("remark     {place}: {remark}"));
+                self.print(&format!("remark     {place}: {remark}"));
             }
         }
     }
 
     /// Shows what a command waits for: beside its name until it begins, or as a line.
-    fn waits(&self, path: &str, place: &str, why: &str) {
+    fn show_waiting(&self, path: &str, place: &str, why: &str) {
         match self.running.get(path) {
             Some((Some(bar), _)) if why.is_empty() => bar.set_message(place.to_owned()),
             _ if why.is_empty() => {}
             Some((Some(bar), _)) => bar.set_message(format!("{place}: {why}")),
-            _ => self.say(&format!("waiting    {place}: {why}")),
+            _ => self.print(&format!("waiting    {place}: {why}")),
         }
     }
 
-    fn ended(&mut self, verb: &str, path: &str, place: &str, event: &Event) {
-        let begun = self.running.remove(path);
-        let took = begun.as_ref().map_or_else(String::new, |(_, begun)| {
-            format!(" {}", duration(begun.as_ref(), event.time.as_ref()))
+    fn task_ended(&mut self, verb: &str, path: &str, place: &str, event: &Event) {
+        let started = self.running.remove(path);
+        let took = started.as_ref().map_or_else(String::new, |(_, started)| {
+            format!(" {}", duration(started.as_ref(), event.time.as_ref()))
         });
         let error = text(event, "error");
-        if let Some((Some(bar), _)) = begun {
+        if let Some((Some(bar), _)) = started {
             bar.finish_and_clear();
         }
         let sign = match verb {
@@ -249,19 +249,19 @@ impl Picture {
             "retrying" => "↻",
             _ => "✗",
         };
-        self.done += u64::from(verb != "retrying");
+        self.done_count += u64::from(verb != "retrying");
         let error = if error.is_empty() {
             String::new()
         } else {
             format!(": {error}")
         };
         match &self.bars {
-            Some(_) => self.say(&format!("{sign} {place}{took}{error}")),
-            None => self.say(&format!("{verb:10} {place}{error}")),
+            Some(_) => self.print(&format!("{sign} {place}{took}{error}")),
+            None => self.print(&format!("{verb:10} {place}{error}")),
         }
     }
 
-    fn say(&self, text: &str) {
+    fn print(&self, text: &str) {
         match &self.bars {
             _ if self.quiet => {}
             Some((all, _)) => {
@@ -276,7 +276,7 @@ impl Picture {
 }
 
 /// However the waiting ends, what moves on the terminal is taken away.
-impl Drop for Picture {
+impl Drop for ProgressDisplay {
     fn drop(&mut self) {
         if let Some((all, summary)) = &self.bars {
             summary.finish_and_clear();

@@ -54,7 +54,7 @@ impl<'a> LoggedEvent<'a> {
     pub(super) fn headers(&self) -> OwnedHeaders {
         let time = self.time.to_string();
         let sequence = self.sequence.to_string();
-        let named = [
+        let attributes = [
             ("ce_specversion", "1.0"),
             ("ce_id", self.id.as_ref()),
             ("ce_type", self.event_type.as_ref()),
@@ -68,22 +68,22 @@ impl<'a> LoggedEvent<'a> {
         ];
         // Once as the extension of CloudEvents, once under the name that tracing libraries read from
         // messages.
-        let traced = self.traceparent.as_deref().map(|traceparent| {
+        let trace = self.traceparent.as_deref().map(|traceparent| {
             [
                 ("ce_traceparent", traceparent),
                 ("traceparent", traceparent),
             ]
         });
-        let asked = [
+        let auth = [
             self.authtype.as_deref().map(|kind| ("ce_authtype", kind)),
             self.authid.as_deref().map(|subject| ("ce_authid", subject)),
         ];
-        let room = OwnedHeaders::new_with_capacity(named.len() + 4);
-        let all = named
+        let empty = OwnedHeaders::new_with_capacity(attributes.len() + 4);
+        let all = attributes
             .into_iter()
-            .chain(traced.into_iter().flatten())
-            .chain(asked.into_iter().flatten());
-        all.fold(room, |headers, (key, value)| {
+            .chain(trace.into_iter().flatten())
+            .chain(auth.into_iter().flatten());
+        all.fold(empty, |headers, (key, value)| {
             headers.insert(Header {
                 key,
                 value: Some(value),

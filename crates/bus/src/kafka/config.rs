@@ -100,7 +100,7 @@ const MECHANISMS: [&str; 3] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
 /// Whether this build has OpenSSL in it (ADR 11).
 const TLS: bool = cfg!(feature = "kafka-tls");
 
-fn wrong(setting: &'static str, problem: impl Into<String>) -> KafkaError {
+fn invalid_setting(setting: &'static str, problem: impl Into<String>) -> KafkaError {
     KafkaError::Setting {
         setting,
         problem: problem.into(),
@@ -115,10 +115,16 @@ impl KafkaConfig {
     pub(crate) fn client(&self) -> Result<ClientConfig, KafkaError> {
         let brokers = self.brokers.as_deref().unwrap_or_default();
         if brokers.trim().is_empty() {
-            return Err(wrong("brokers", "is empty: name a broker as host:port"));
+            return Err(invalid_setting(
+                "brokers",
+                "is empty: name a broker as host:port",
+            ));
         }
         if self.partitions == 0 {
-            return Err(wrong("partitions", "is 0, and a topic has at least one"));
+            return Err(invalid_setting(
+                "partitions",
+                "is 0, and a topic has at least one",
+            ));
         }
         let protocol = self.protocol()?;
         let mut client = ClientConfig::new();
@@ -153,14 +159,14 @@ impl KafkaConfig {
         let protocol = known.ok_or_else(|| {
             let problem =
                 format!("{given:?} is none of plaintext, ssl, sasl_plaintext and sasl_ssl");
-            wrong("security_protocol", problem)
+            invalid_setting("security_protocol", problem)
         })?;
         if protocol.tls && !TLS {
             let problem = format!(
                 "{given} needs TLS, which this build of ferroflow leaves out: build it with \
                  `--features kafka-tls`"
             );
-            return Err(wrong("security_protocol", problem));
+            return Err(invalid_setting("security_protocol", problem));
         }
         Ok(protocol)
     }
@@ -178,18 +184,20 @@ impl KafkaConfig {
                     "is set, and security_protocol is {}: use sasl_ssl or sasl_plaintext",
                     protocol.name
                 );
-                Err(wrong(setting, problem))
+                Err(invalid_setting(setting, problem))
             });
         }
         let needed = given.map(|(setting, value)| {
             let problem = || format!("is empty, and {} needs it", protocol.name);
-            value.as_deref().ok_or_else(|| wrong(setting, problem()))
+            value
+                .as_deref()
+                .ok_or_else(|| invalid_setting(setting, problem()))
         });
         let [mechanism, username, password_file] = needed;
         let (mechanism, username, password_file) = (mechanism?, username?, password_file?);
         if !MECHANISMS.contains(&mechanism) {
             let problem = format!("{mechanism:?} is none of {}", MECHANISMS.join(", "));
-            return Err(wrong("sasl_mechanism", problem));
+            return Err(invalid_setting("sasl_mechanism", problem));
         }
         // librdkafka does PLAIN by itself, and the hashes of SCRAM with OpenSSL.
         if mechanism != "PLAIN" && !TLS {
@@ -197,14 +205,14 @@ impl KafkaConfig {
                 "{mechanism} needs OpenSSL, which this build of ferroflow leaves out: build it \
                  with `--features kafka-tls`"
             );
-            return Err(wrong("sasl_mechanism", problem));
+            return Err(invalid_setting("sasl_mechanism", problem));
         }
         let password = read("sasl_password_file", password_file)?;
         // Editors and `echo` end a file with a newline, which is no part of the password.
         let password = password.trim_end_matches(['\r', '\n']);
         if password.is_empty() {
             let problem = format!("{password_file} is empty");
-            return Err(wrong("sasl_password_file", problem));
+            return Err(invalid_setting("sasl_password_file", problem));
         }
         client
             .set("sasl.mechanism", mechanism)
@@ -229,22 +237,22 @@ impl KafkaConfig {
                     "is set, and security_protocol is {}: use ssl or sasl_ssl",
                     protocol.name
                 );
-                return Err(wrong(setting, problem));
+                return Err(invalid_setting(setting, problem));
             }
             if !read(setting, path)?.contains(mark) {
                 let problem = format!("{path} is not a PEM file with a `{mark}` block");
-                return Err(wrong(setting, problem));
+                return Err(invalid_setting(setting, problem));
             }
         }
         match (certificate, key) {
             (Some(_), None) => {
                 let problem =
                     "is empty, and tls_certificate_file is not: a certificate needs its key";
-                return Err(wrong("tls_key_file", problem));
+                return Err(invalid_setting("tls_key_file", problem));
             }
             (None, Some(_)) => {
                 let problem = "is empty, and tls_key_file is not: a key needs its certificate";
-                return Err(wrong("tls_certificate_file", problem));
+                return Err(invalid_setting("tls_certificate_file", problem));
             }
             (Some(certificate), Some(key)) => {
                 client
@@ -265,7 +273,7 @@ impl KafkaConfig {
 
 fn read(setting: &'static str, path: &str) -> Result<String, KafkaError> {
     std::fs::read_to_string(Path::new(path))
-        .map_err(|error| wrong(setting, format!("cannot read {path}: {error}")))
+        .map_err(|error| invalid_setting(setting, format!("cannot read {path}: {error}")))
 }
 
 #[cfg(test)]

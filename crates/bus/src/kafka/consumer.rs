@@ -1,16 +1,16 @@
 //! From Kafka to a handler: at least once, in order per partition, partitions at the same time.
 //!
 //! ```text
-//! poll (a thread) ──► lane of a partition (bounded, else paused) ──► handler ──► done up to here
+//! poll (a thread) ──► queue of a partition (bounded, else paused) ──► handler ──► done up to here
 //!       └── every half second: what is done ──► commit                  └──► `<topic>.dlq`
 //! ```
 //!
 //! Only what was done is committed: after the handler returned, or after a dead letter is with the
-//! brokers. A partition that goes to another member of the group is let go when the event at hand
-//! is done and committed. Kafka being away is no failure: the consumer waits and goes on.
+//! brokers. A partition that goes to another member of the group is released when the event at
+//! hand is done and committed. Kafka being away is no failure: the consumer waits and goes on.
 
 mod group;
-mod lane;
+mod partition_queue;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,9 +24,9 @@ use super::dead_letters::DeadLetters;
 use super::received::ReceivedEvent;
 use super::{KafkaConfig, KafkaError};
 use group::Group;
-use lane::{Lane, Worker};
+use partition_queue::{PartitionQueue, Worker};
 
-/// How long a poll waits; lanes that have room again are resumed that late at most.
+/// How long a poll waits; queues that take messages again are resumed that late at most.
 const POLL: Duration = Duration::from_millis(20);
 
 /// How long a consumer waits before it asks brokers again that are away.
@@ -83,7 +83,7 @@ pub struct Delivery {
 pub enum Failure {
     /// Perhaps another attempt succeeds; after some the event is a dead letter.
     #[error("{0}")]
-    Again(String),
+    Retry(String),
     /// What the handler needs is away: tried again for as long as it takes.
     #[error("{0}")]
     Unavailable(String),
@@ -93,14 +93,14 @@ pub enum Failure {
 }
 
 /// Does what events ask for. The future is dropped at any await if it takes longer than 30 seconds
-/// after its partition was given away or the consumer was stopped; the event then comes again, here or
+/// after its partition was revoked or the consumer was stopped; the event then comes again, here or
 /// elsewhere.
 pub trait Handler: Send + Sync + 'static {
     /// Handles one event; it is committed after this returned.
     fn handle(&self, delivery: &Delivery) -> impl Future<Output = Result<(), Failure>> + Send;
 
     /// Called every few minutes for what has to be done now and then.
-    fn tidy(&self) -> impl Future<Output = Result<(), Failure>> + Send {
+    fn maintain(&self) -> impl Future<Output = Result<(), Failure>> + Send {
         async { Ok(()) }
     }
 }
@@ -110,8 +110,8 @@ impl<H: Handler> Handler for Arc<H> {
         self.as_ref().handle(delivery).await
     }
 
-    async fn tidy(&self) -> Result<(), Failure> {
-        self.as_ref().tidy().await
+    async fn maintain(&self) -> Result<(), Failure> {
+        self.as_ref().maintain().await
     }
 }
 
@@ -156,7 +156,7 @@ impl<H: Handler> Consumer<H> {
                     "latest"
                 },
             )
-            // With the lanes' own limits these bound what is kept in memory.
+            // With the queues' own limits these bound what is kept in memory.
             .set("queued.max.messages.kbytes", "16384")
             .set("queued.min.messages", "1000")
             // A topic that is not there yet is looked for this often.
@@ -175,7 +175,7 @@ impl<H: Handler> Consumer<H> {
         let runtime = tokio::runtime::Handle::current();
         let spawn = {
             let runtime = runtime.clone();
-            move |lane: Arc<Lane>| runtime.spawn(Arc::clone(&worker).work(lane))
+            move |queue: Arc<PartitionQueue>| runtime.spawn(Arc::clone(&worker).work(queue))
         };
         let group = Group::new(self.options.group.clone(), runtime, Box::new(spawn));
         let consumer = BaseConsumer::from_config_and_context(&client, group)?;
@@ -186,11 +186,11 @@ impl<H: Handler> Consumer<H> {
             let stop = stop.clone();
             move || poll(&consumer, &stop)
         });
-        let tidying = tidy(Arc::clone(&self.handler));
-        // Errors of tidying are only logged, so it never ends the consumer.
+        let maintenance = run_maintenance(Arc::clone(&self.handler));
+        // Errors of maintenance are only logged, so it never ends the consumer.
         let polled = tokio::select! {
             polled = polling => polled,
-            never = tidying => match never {},
+            never = maintenance => match never {},
         };
         polled.unwrap_or_else(|error| {
             Err(KafkaError::Stopped {
@@ -209,11 +209,11 @@ async fn prepare(
 ) -> Result<bool, KafkaError> {
     for topic in &options.topics {
         loop {
-            let done = tokio::select! {
+            let result = tokio::select! {
                 () = stop.cancelled() => return Ok(false),
-                done = dead_letters.prepare(topic) => done,
+                result = dead_letters.prepare(topic) => result,
             };
-            match done {
+            match result {
                 Ok(()) => break,
                 Err(KafkaError::Client(error)) => {
                     tracing::warn!(%error, "Kafka does not answer, trying again");
@@ -229,8 +229,8 @@ async fn prepare(
     Ok(true)
 }
 
-/// Takes messages to their lanes; runs on a thread of its own, because brokers are waited for and
-/// a rebalance waits for lanes.
+/// Puts messages into their queues; runs on a thread of its own, because brokers are waited for and
+/// a rebalance waits for queues.
 fn poll(consumer: &BaseConsumer<Group>, stop: &CancellationToken) -> Result<(), KafkaError> {
     let group = consumer.context();
     let polled = loop {
@@ -244,12 +244,12 @@ fn poll(consumer: &BaseConsumer<Group>, stop: &CancellationToken) -> Result<(), 
             // Brokers that are away, topics that are not there yet: it goes on by itself.
             Some(Err(error)) => tracing::warn!(%error, "nothing can be read at the moment"),
         }
-        if let Err(stopped) = group.tend(consumer) {
+        if let Err(stopped) = group.resume_and_commit(consumer) {
             break Err(stopped);
         }
     };
     // After an error too: what was done until then is committed.
-    group.finish(consumer);
+    group.stop_all(consumer);
     polled
 }
 
@@ -265,10 +265,10 @@ fn is_final(error: &rdkafka::error::KafkaError) -> bool {
     )
 }
 
-async fn tidy<H: Handler>(handler: Arc<H>) -> std::convert::Infallible {
+async fn run_maintenance<H: Handler>(handler: Arc<H>) -> std::convert::Infallible {
     const PERIOD: Duration = Duration::from_mins(10);
     loop {
-        if let Err(error) = handler.tidy().await {
+        if let Err(error) = handler.maintain().await {
             tracing::warn!(%error, "tidying up failed, trying again later");
         }
         tokio::time::sleep(PERIOD).await;

@@ -13,13 +13,13 @@ use super::topics::Topics;
 use super::{KafkaConfig, KafkaError};
 
 /// How long one attempt to send may take; who sends tries again.
-const PATIENCE: Duration = Duration::from_secs(30);
+const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the added headers begin with; a message that is sent back loses them.
-pub(super) const PREFIX: &str = "dlq-";
+pub(super) const HEADER_PREFIX: &str = "dlq-";
 
 /// The topic of dead letters of `topic`.
-pub(super) fn topic_of(topic: &str) -> String {
+pub(super) fn dead_letter_topic(topic: &str) -> String {
     format!("{topic}.dlq")
 }
 
@@ -34,7 +34,7 @@ impl DeadLetters {
     pub(super) fn new(config: &KafkaConfig, group: &str) -> Result<Self, KafkaError> {
         let producer = config
             .producer()?
-            .set("message.timeout.ms", PATIENCE.as_millis().to_string())
+            .set("message.timeout.ms", SEND_TIMEOUT.as_millis().to_string())
             .create()?;
         Ok(Self {
             producer,
@@ -45,7 +45,7 @@ impl DeadLetters {
 
     /// Sees to it that there is a place for dead letters of `topic`.
     pub(super) async fn prepare(&self, topic: &str) -> Result<(), KafkaError> {
-        self.topics.ensure(&topic_of(topic)).await
+        self.topics.ensure(&dead_letter_topic(topic)).await
     }
 
     /// Sends a message there; returns when the brokers have it.
@@ -55,7 +55,7 @@ impl DeadLetters {
         reason: &str,
         attempts: u32,
     ) -> Result<(), KafkaError> {
-        let topic = topic_of(message.topic());
+        let topic = dead_letter_topic(message.topic());
         let added = [
             ("dlq-reason", reason.to_owned()),
             ("dlq-attempts", attempts.to_string()),
@@ -69,7 +69,10 @@ impl DeadLetters {
         if let Some(original) = message.headers() {
             // A message that was sent back and failed again has such headers from before: the last
             // failure counts.
-            for header in original.iter().filter(|one| !one.key.starts_with(PREFIX)) {
+            for header in original
+                .iter()
+                .filter(|one| !one.key.starts_with(HEADER_PREFIX))
+            {
                 headers = headers.insert(header);
             }
         }
@@ -83,7 +86,10 @@ impl DeadLetters {
         record.key = message.key();
         record.payload = message.payload();
         record.timestamp = message.timestamp().to_millis();
-        let sent = self.producer.send(record, Timeout::After(PATIENCE)).await;
+        let sent = self
+            .producer
+            .send(record, Timeout::After(SEND_TIMEOUT))
+            .await;
         sent.map(drop).map_err(|(source, _)| {
             let key = String::from_utf8_lossy(message.key().unwrap_or_default());
             KafkaError::Refused {

@@ -1,6 +1,6 @@
 //! Anybody's CloudEvents 1.0 out of Kafka messages, in binary and in structured mode.
 //!
-//! What is no CloudEvent is [`Undecodable`]: no later attempt will read it. Ids are unique within a
+//! What is no CloudEvent is [`DecodeError`]: no later attempt will read it. Ids are unique within a
 //! source, so the two together name an event.
 
 use std::collections::BTreeMap;
@@ -44,31 +44,31 @@ pub enum Data {
 /// A message that is no CloudEvent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a CloudEvent: {0}")]
-pub struct Undecodable(String);
+pub struct DecodeError(String);
 
 /// The headers of a message by name; of equal names the last one counts.
-type Named<'a> = BTreeMap<&'a str, &'a [u8]>;
+type HeadersByName<'a> = BTreeMap<&'a str, &'a [u8]>;
 
 impl ReceivedEvent {
     /// The event in a message.
     ///
     /// # Errors
-    /// [`Undecodable`] says what is missing or wrong.
-    pub fn of(message: &impl Message) -> Result<Self, Undecodable> {
-        let mut named = Named::new();
+    /// [`DecodeError`] says what is missing or wrong.
+    pub fn of(message: &impl Message) -> Result<Self, DecodeError> {
+        let mut by_name = HeadersByName::new();
         if let Some(headers) = message.headers() {
             for header in headers.iter() {
-                named.insert(header.key, header.value.unwrap_or_default());
+                by_name.insert(header.key, header.value.unwrap_or_default());
             }
         }
         let payload = message.payload();
-        let content_type = text(&named, "content-type")?.unwrap_or_default();
+        let content_type = text(&by_name, "content-type")?.unwrap_or_default();
         let mut event = if content_type.starts_with("application/cloudevents-batch") {
-            return Err(Undecodable("a batch of events is not read".to_owned()));
+            return Err(DecodeError("a batch of events is not read".to_owned()));
         } else if content_type.starts_with("application/cloudevents") {
             structured(payload.unwrap_or_default())?
         } else {
-            binary(&named, content_type, payload)?
+            binary(&by_name, content_type, payload)?
         };
         // The binding maps the message's key to the extension `partitionkey`. One that the event has
         // itself wins; a key that is no text is left out.
@@ -114,34 +114,34 @@ impl ReceivedEvent {
     }
 }
 
-fn text<'a>(named: &Named<'a>, header: &str) -> Result<Option<&'a str>, Undecodable> {
-    let Some(bytes) = named.get(header) else {
+fn text<'a>(by_name: &HeadersByName<'a>, header: &str) -> Result<Option<&'a str>, DecodeError> {
+    let Some(bytes) = by_name.get(header) else {
         return Ok(None);
     };
     std::str::from_utf8(bytes)
         .map(Some)
-        .map_err(|_| Undecodable(format!("header {header} is not UTF-8")))
+        .map_err(|_| DecodeError(format!("header {header} is not UTF-8")))
 }
 
 fn binary(
-    named: &Named<'_>,
+    by_name: &HeadersByName<'_>,
     content_type: &str,
     payload: Option<&[u8]>,
-) -> Result<ReceivedEvent, Undecodable> {
-    let required = |header: &str| match text(named, header)? {
+) -> Result<ReceivedEvent, DecodeError> {
+    let required = |header: &str| match text(by_name, header)? {
         Some(value) if !value.is_empty() => Ok(value.to_owned()),
-        _ => Err(Undecodable(format!("there is no header {header}"))),
+        _ => Err(DecodeError(format!("there is no header {header}"))),
     };
     let version = required("ce_specversion")?;
     if version != "1.0" {
         let problem = format!("ce_specversion is {version:?}, and 1.0 is what is read");
-        return Err(Undecodable(problem));
+        return Err(DecodeError(problem));
     }
     let mut attributes = BTreeMap::new();
-    for &header in named.keys() {
+    for &header in by_name.keys() {
         let name = header.strip_prefix("ce_").unwrap_or_default();
         if !matches!(name, "" | "specversion" | "id" | "source" | "type")
-            && let Some(value) = text(named, header)?
+            && let Some(value) = text(by_name, header)?
         {
             attributes.insert(name.to_owned(), value.into());
         }
@@ -156,7 +156,7 @@ fn binary(
     })
 }
 
-fn data(content_type: &str, payload: Option<&[u8]>) -> Result<Data, Undecodable> {
+fn data(content_type: &str, payload: Option<&[u8]>) -> Result<Data, DecodeError> {
     let Some(payload) = payload else {
         return Ok(Data::None);
     };
@@ -165,7 +165,7 @@ fn data(content_type: &str, payload: Option<&[u8]>) -> Result<Data, Undecodable>
     if media.is_empty() || media == "application/json" || media.ends_with("+json") {
         return serde_json::from_slice(payload)
             .map(Data::Json)
-            .map_err(|error| Undecodable(format!("the data is not JSON: {error}")));
+            .map_err(|error| DecodeError(format!("the data is not JSON: {error}")));
     }
     Ok(match std::str::from_utf8(payload) {
         Ok(text) => Data::Text(text.to_owned()),
@@ -173,17 +173,17 @@ fn data(content_type: &str, payload: Option<&[u8]>) -> Result<Data, Undecodable>
     })
 }
 
-fn structured(payload: &[u8]) -> Result<ReceivedEvent, Undecodable> {
+fn structured(payload: &[u8]) -> Result<ReceivedEvent, DecodeError> {
     let mut fields: Map<String, Value> = serde_json::from_slice(payload)
-        .map_err(|error| Undecodable(format!("the value is not a JSON object: {error}")))?;
+        .map_err(|error| DecodeError(format!("the value is not a JSON object: {error}")))?;
     let mut required = |name: &str| match fields.remove(name) {
         Some(Value::String(value)) if !value.is_empty() => Ok(value),
-        _ => Err(Undecodable(format!("there is no attribute {name}"))),
+        _ => Err(DecodeError(format!("there is no attribute {name}"))),
     };
     let version = required("specversion")?;
     if version != "1.0" {
         let problem = format!("specversion is {version:?}, and 1.0 is what is read");
-        return Err(Undecodable(problem));
+        return Err(DecodeError(problem));
     }
     let (id, source, event_type) = (required("id")?, required("source")?, required("type")?);
     let content_type = match fields.remove("datacontenttype") {
@@ -195,8 +195,8 @@ fn structured(payload: &[u8]) -> Result<ReceivedEvent, Undecodable> {
         (None, Some(Value::String(text))) => STANDARD
             .decode(text)
             .map(Data::Bytes)
-            .map_err(|error| Undecodable(format!("data_base64: {error}")))?,
-        (None, Some(_)) => return Err(Undecodable("data_base64 is not text".to_owned())),
+            .map_err(|error| DecodeError(format!("data_base64: {error}")))?,
+        (None, Some(_)) => return Err(DecodeError("data_base64 is not text".to_owned())),
         (None, None) => Data::None,
     };
     Ok(ReceivedEvent {
@@ -235,8 +235,8 @@ mod tests {
     }
 
     fn headers(named: &[(&str, &str)]) -> OwnedHeaders {
-        let room = OwnedHeaders::new();
-        named.iter().fold(room, |headers, (key, value)| {
+        let empty = OwnedHeaders::new();
+        named.iter().fold(empty, |headers, (key, value)| {
             headers.insert(Header {
                 key,
                 value: Some(*value),
@@ -323,8 +323,8 @@ mod tests {
             ),
         ];
         for (named, value, expected) in cases {
-            let said = ReceivedEvent::of(&message(headers(named), value)).unwrap_err();
-            assert!(said.to_string().contains(expected), "{said}");
+            let error = ReceivedEvent::of(&message(headers(named), value)).unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
         }
     }
 }

@@ -11,11 +11,11 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::util::Timeout;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
-use super::dead_letters::PREFIX;
+use super::dead_letters::HEADER_PREFIX;
 use super::{KafkaConfig, KafkaError};
 
 /// How long brokers may take for each answer.
-const PATIENCE: Duration = Duration::from_secs(30);
+const BROKER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The group that remembers what was sent back.
 fn group_of(topic: &str) -> String {
@@ -30,7 +30,7 @@ fn group_of(topic: &str) -> String {
 pub async fn redrive(config: &KafkaConfig, topic: &str) -> Result<u64, KafkaError> {
     let producer: FutureProducer = config
         .producer()?
-        .set("message.timeout.ms", PATIENCE.as_millis().to_string())
+        .set("message.timeout.ms", BROKER_TIMEOUT.as_millis().to_string())
         .create()?;
     let consumer: BaseConsumer = config
         .client()?
@@ -38,13 +38,13 @@ pub async fn redrive(config: &KafkaConfig, topic: &str) -> Result<u64, KafkaErro
         .set("enable.auto.commit", "false")
         .create()?;
     let (topic, runtime) = (topic.to_owned(), tokio::runtime::Handle::current());
-    let moving = move || -> Result<u64, KafkaError> {
+    let redrive_all = move || -> Result<u64, KafkaError> {
         let mut moved = 0;
-        for (partition, from, to) in waiting(&consumer, &topic)? {
+        for (partition, from, to) in pending_ranges(&consumer, &topic)? {
             let mut at = from;
-            consumer.assign(&place(&topic, partition, from)?)?;
+            consumer.assign(&partition_offset(&topic, partition, from)?)?;
             while at < to {
-                let Some(message) = consumer.poll(PATIENCE) else {
+                let Some(message) = consumer.poll(BROKER_TIMEOUT) else {
                     let problem = format!("partition {partition} cannot be read from {at} on");
                     return Err(KafkaError::Topic { topic, problem });
                 };
@@ -52,13 +52,13 @@ pub async fn redrive(config: &KafkaConfig, topic: &str) -> Result<u64, KafkaErro
                 at = message.offset() + 1;
                 runtime.block_on(send_back(&producer, &message))?;
                 // After each message, so that a crash sends one of them again at most.
-                consumer.commit(&place(&topic, partition, at)?, CommitMode::Sync)?;
+                consumer.commit(&partition_offset(&topic, partition, at)?, CommitMode::Sync)?;
                 moved += 1;
             }
         }
         Ok(moved)
     };
-    tokio::task::spawn_blocking(moving)
+    tokio::task::spawn_blocking(redrive_all)
         .await
         .unwrap_or_else(|error| {
             Err(KafkaError::Stopped {
@@ -68,16 +68,23 @@ pub async fn redrive(config: &KafkaConfig, topic: &str) -> Result<u64, KafkaErro
         })
 }
 
-fn place(topic: &str, partition: i32, offset: i64) -> Result<TopicPartitionList, KafkaError> {
-    let mut place = TopicPartitionList::new();
-    place.add_partition_offset(topic, partition, Offset::Offset(offset))?;
-    Ok(place)
+fn partition_offset(
+    topic: &str,
+    partition: i32,
+    offset: i64,
+) -> Result<TopicPartitionList, KafkaError> {
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, partition, Offset::Offset(offset))?;
+    Ok(list)
 }
 
 /// The partitions that hold something, from where to where.
-fn waiting(consumer: &BaseConsumer, topic: &str) -> Result<Vec<(i32, i64, i64)>, KafkaError> {
+fn pending_ranges(
+    consumer: &BaseConsumer,
+    topic: &str,
+) -> Result<Vec<(i32, i64, i64)>, KafkaError> {
     // All topics are asked for: naming one would make it, where brokers make topics by themselves.
-    let metadata = consumer.fetch_metadata(None, PATIENCE)?;
+    let metadata = consumer.fetch_metadata(None, BROKER_TIMEOUT)?;
     let found = metadata.topics().iter().find(|one| one.name() == topic);
     let found = found.ok_or_else(|| KafkaError::Topic {
         topic: topic.to_owned(),
@@ -94,20 +101,20 @@ fn waiting(consumer: &BaseConsumer, topic: &str) -> Result<Vec<(i32, i64, i64)>,
     for partition in found.partitions() {
         all.add_partition(topic, partition.id());
     }
-    let mut waiting = Vec::new();
-    for element in consumer.committed_offsets(all, PATIENCE)?.elements() {
+    let mut ranges = Vec::new();
+    for element in consumer.committed_offsets(all, BROKER_TIMEOUT)?.elements() {
         let partition = element.partition();
-        let (low, high) = consumer.fetch_watermarks(topic, partition, PATIENCE)?;
+        let (low, high) = consumer.fetch_watermarks(topic, partition, BROKER_TIMEOUT)?;
         // Retention may have removed what comes after the committed offset.
         let from = match element.offset() {
-            Offset::Offset(done) => done.max(low),
+            Offset::Offset(committed) => committed.max(low),
             _ => low,
         };
         if from < high {
-            waiting.push((partition, from, high));
+            ranges.push((partition, from, high));
         }
     }
-    Ok(waiting)
+    Ok(ranges)
 }
 
 async fn send_back(producer: &FutureProducer, message: &OwnedMessage) -> Result<(), KafkaError> {
@@ -119,7 +126,7 @@ async fn send_back(producer: &FutureProducer, message: &OwnedMessage) -> Result<
                 origin = header
                     .value
                     .and_then(|value| std::str::from_utf8(value).ok());
-            } else if !header.key.starts_with(PREFIX) {
+            } else if !header.key.starts_with(HEADER_PREFIX) {
                 headers = headers.insert(header);
             }
         }
@@ -139,7 +146,7 @@ async fn send_back(producer: &FutureProducer, message: &OwnedMessage) -> Result<
     record.key = message.key();
     record.payload = message.payload();
     record.timestamp = message.timestamp().to_millis();
-    let sent = producer.send(record, Timeout::After(PATIENCE)).await;
+    let sent = producer.send(record, Timeout::After(BROKER_TIMEOUT)).await;
     sent.map(drop).map_err(|(source, _)| KafkaError::Refused {
         message: format!("from {} back into {origin}", message.topic()),
         source,

@@ -23,7 +23,7 @@ use super::binding::LoggedEvent;
 use super::topics::Topics;
 use super::{KafkaConfig, KafkaError};
 use crate::Bus;
-use crate::embedded::relayed;
+use crate::embedded::relay_position;
 
 /// The name under which the position is kept.
 pub const CURSOR: &str = "kafka";
@@ -41,13 +41,13 @@ const TICK_BATCHES: usize = 64;
 const STORE_EVERY: Duration = Duration::from_millis(250);
 
 /// How long the relay waits for room in the producer's queue before it looks again.
-const ROOM: Duration = Duration::from_millis(5);
+const QUEUE_FULL_WAIT: Duration = Duration::from_millis(5);
 
 /// Moves the log to Kafka. There must be one per log.
 pub struct KafkaRelay {
     bus: Bus,
     db: Db,
-    producer: ThreadedProducer<Reports>,
+    producer: ThreadedProducer<DeliveryReports>,
     topics: Topics,
     /// Held while events are moved: two movers would change their order.
     progress: AsyncMutex<Progress>,
@@ -62,11 +62,11 @@ struct Progress {
     stored_at: Instant,
     /// The brokers refused something: one event at a time until they take it, so that what comes
     /// after it is not sent again and again.
-    careful: bool,
+    one_by_one: bool,
 }
 
 impl Progress {
-    fn due(&self) -> bool {
+    fn is_store_due(&self) -> bool {
         self.position > self.stored && self.stored_at.elapsed() >= STORE_EVERY
     }
 }
@@ -84,9 +84,9 @@ impl KafkaRelay {
             // Never given up: a message that is dropped would let a later one of its key pass.
             .set("message.timeout.ms", "0")
             .set("queue.buffering.max.kbytes", "65536");
-        let producer = ThreadedProducer::from_config_and_context(&client, Reports)?;
+        let producer = ThreadedProducer::from_config_and_context(&client, DeliveryReports)?;
         let db = bus.db().clone();
-        let position = stored(&db).await?;
+        let position = stored_position(&db).await?;
         Ok(Self {
             topics: Topics::new(config)?,
             bus,
@@ -96,7 +96,7 @@ impl KafkaRelay {
                 position,
                 stored: position,
                 stored_at: Instant::now(),
-                careful: false,
+                one_by_one: false,
             }),
             position: AtomicI64::new(position),
         })
@@ -108,19 +108,19 @@ impl KafkaRelay {
     /// What is not moved is moved by the next call.
     pub async fn tick(&self) -> Result<usize, KafkaError> {
         let mut progress = self.progress.lock().await;
-        let mut under_way = VecDeque::new();
-        let moved = self.move_events(&mut progress, &mut under_way).await;
+        let mut in_flight = VecDeque::new();
+        let moved = self.move_events(&mut progress, &mut in_flight).await;
         match &moved {
-            Ok(1..) => progress.careful = false,
+            Ok(1..) => progress.one_by_one = false,
             Ok(0) => {}
-            Err(error) => progress.careful |= matches!(error, KafkaError::Refused { .. }),
+            Err(error) => progress.one_by_one |= matches!(error, KafkaError::Refused { .. }),
         }
         // Whatever comes next must not be sent while older events are still under way.
-        for batch in under_way {
-            batch.reports.ended().await;
+        for batch in in_flight {
+            batch.reports.all_reported().await;
         }
         // After an error too: what was moved until then is not to be repeated by the next relay.
-        if progress.due() || moved.is_err() {
+        if progress.is_store_due() || moved.is_err() {
             self.store(&mut progress).await?;
         }
         moved
@@ -152,16 +152,16 @@ impl KafkaRelay {
     async fn move_events(
         &self,
         progress: &mut Progress,
-        under_way: &mut VecDeque<Batch>,
+        in_flight: &mut VecDeque<Batch>,
     ) -> Result<usize, KafkaError> {
         let (mut read_to, mut batches, mut moved, mut more) = (progress.position, 0, 0, true);
-        let (size, window) = if progress.careful {
+        let (size, window) = if progress.one_by_one {
             (1, 1)
         } else {
             (BATCH, WINDOW)
         };
         loop {
-            while more && batches < TICK_BATCHES && under_way.len() < window {
+            while more && batches < TICK_BATCHES && in_flight.len() < window {
                 let texts = self.bus.texts_after(read_to, size).await?;
                 more = texts.len() == size;
                 let Some((last, _)) = texts.last() else {
@@ -169,19 +169,19 @@ impl KafkaRelay {
                 };
                 read_to = *last;
                 batches += 1;
-                under_way.push_back(self.send(&texts, read_to).await?);
+                in_flight.push_back(self.send(&texts, read_to).await?);
             }
-            let Some(first) = under_way.front() else {
+            let Some(first) = in_flight.front() else {
                 return Ok(moved);
             };
-            first.reports.ended().await;
+            first.reports.all_reported().await;
             first.reports.outcome()?;
             moved += first.count;
             // Batches are passed in their order, and only when the brokers have all of one.
             progress.position = first.up_to;
             self.position.store(first.up_to, Ordering::Relaxed);
-            under_way.pop_front();
-            if progress.due() {
+            in_flight.pop_front();
+            if progress.is_store_due() {
                 self.store(progress).await?;
             }
         }
@@ -194,7 +194,7 @@ impl KafkaRelay {
             let event = LoggedEvent::of(text)
                 .map_err(|error| DbError::inconsistent("event_log", "event", error.to_string()))?;
             // Made before its first message, for the reason that `topics` gives.
-            if !self.topics.has(&event.topic) {
+            if !self.topics.is_known(&event.topic) {
                 self.topics.ensure(&event.topic).await?;
             }
             events.push(event);
@@ -222,14 +222,14 @@ impl KafkaRelay {
                 return;
             }
             // As long as it takes: while brokers are away, the log is the queue.
-            tokio::time::sleep(ROOM).await;
+            tokio::time::sleep(QUEUE_FULL_WAIT).await;
             record = back;
         }
     }
 
     async fn store(&self, progress: &mut Progress) -> Result<(), DbError> {
         if progress.position > progress.stored {
-            store(&self.db, progress.position).await?;
+            store_position(&self.db, progress.position).await?;
             progress.stored = progress.position;
         }
         progress.stored_at = Instant::now();
@@ -246,17 +246,17 @@ struct Batch {
 
 /// What the brokers said about a batch so far.
 struct BatchReports {
-    missing: AtomicUsize,
+    outstanding: AtomicUsize,
     failed: Mutex<Option<KafkaError>>,
-    ended: Notify,
+    complete: Notify,
 }
 
 impl BatchReports {
     fn of(count: usize) -> Self {
         Self {
-            missing: AtomicUsize::new(count),
+            outstanding: AtomicUsize::new(count),
             failed: Mutex::default(),
-            ended: Notify::new(),
+            complete: Notify::new(),
         }
     }
 
@@ -268,15 +268,15 @@ impl BatchReports {
             }
         }
         // Counted after the failure is noted, so that who sees zero sees the failure as well.
-        if self.missing.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.ended.notify_one();
+        if self.outstanding.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.complete.notify_one();
         }
     }
 
     /// Returns when there is an answer about each event; one waits at a time.
-    async fn ended(&self) {
-        while self.missing.load(Ordering::Acquire) > 0 {
-            self.ended.notified().await;
+    async fn all_reported(&self) {
+        while self.outstanding.load(Ordering::Acquire) > 0 {
+            self.complete.notified().await;
         }
     }
 
@@ -287,11 +287,11 @@ impl BatchReports {
 }
 
 /// Takes the brokers' answers; called by the producer's own thread.
-struct Reports;
+struct DeliveryReports;
 
-impl ClientContext for Reports {}
+impl ClientContext for DeliveryReports {}
 
-impl ProducerContext for Reports {
+impl ProducerContext for DeliveryReports {
     type DeliveryOpaque = Arc<BatchReports>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, reports: Self::DeliveryOpaque) {
@@ -310,12 +310,12 @@ fn refused(topic: &str, key: &str, source: ClientError) -> KafkaError {
     }
 }
 
-async fn stored(db: &Db) -> Result<i64, DbError> {
-    relayed(&mut db.begin_read().await?, CURSOR).await
+async fn stored_position(db: &Db) -> Result<i64, DbError> {
+    relay_position(&mut db.begin_read().await?, CURSOR).await
 }
 
 /// A position never goes back: a relay that was slow must not undo what its successor noted.
-async fn store(db: &Db, position: i64) -> Result<(), DbError> {
+async fn store_position(db: &Db, position: i64) -> Result<(), DbError> {
     let mut tx = db.begin_write().await?;
     sqlx::query(
         "INSERT INTO relay_cursors (name, position) VALUES ($1, $2) \

@@ -15,14 +15,14 @@ use rdkafka::types::RDKafkaErrorCode;
 use super::{KafkaConfig, KafkaError};
 
 /// How long brokers may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const BROKER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Makes topics, and remembers which it has seen.
 pub(super) struct Topics {
     admin: Arc<AdminClient<DefaultClientContext>>,
     partitions: i32,
     replication: i32,
-    there: Mutex<BTreeSet<String>>,
+    existing: Mutex<BTreeSet<String>>,
 }
 
 impl Topics {
@@ -32,14 +32,14 @@ impl Topics {
             partitions: config.partitions.into(),
             // The brokers' own setting is asked for by -1.
             replication: config.replication.map_or(-1, i32::from),
-            there: Mutex::default(),
+            existing: Mutex::default(),
         })
     }
 
     /// Whether the topic is known to be there.
-    pub(super) fn has(&self, topic: &str) -> bool {
-        let there = self.there.lock().unwrap_or_else(PoisonError::into_inner);
-        there.contains(topic)
+    pub(super) fn is_known(&self, topic: &str) -> bool {
+        let existing = self.existing.lock().unwrap_or_else(PoisonError::into_inner);
+        existing.contains(topic)
     }
 
     /// Sees to it that the topic is there.
@@ -48,7 +48,7 @@ impl Topics {
     /// [`KafkaError::Client`] when the brokers cannot be reached, [`KafkaError::Topic`] when they
     /// do not make it.
     pub(super) async fn ensure(&self, topic: &str) -> Result<(), KafkaError> {
-        if self.has(topic) {
+        if self.is_known(topic) {
             return Ok(());
         }
         let new = NewTopic::new(
@@ -57,28 +57,28 @@ impl Topics {
             TopicReplication::Fixed(self.replication),
         );
         let options = AdminOptions::new()
-            .request_timeout(Some(PATIENCE))
-            .operation_timeout(Some(PATIENCE));
+            .request_timeout(Some(BROKER_TIMEOUT))
+            .operation_timeout(Some(BROKER_TIMEOUT));
         // For a topic that is there the answer is `TopicAlreadyExists`, so nobody has to look first.
         let results = self.admin.create_topics([&new], &options).await?;
         for result in results {
             match result {
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-                Err((_, refused)) => self.refused(topic, refused).await?,
+                Err((_, refused)) => self.check_refusal(topic, refused).await?,
             }
         }
-        let mut there = self.there.lock().unwrap_or_else(PoisonError::into_inner);
-        there.insert(topic.to_owned());
+        let mut existing = self.existing.lock().unwrap_or_else(PoisonError::into_inner);
+        existing.insert(topic.to_owned());
         Ok(())
     }
 
     /// Brokers refuse a user that may not make topics before they look whether the topic is there, so
     /// that is asked here.
-    async fn refused(&self, topic: &str, code: RDKafkaErrorCode) -> Result<(), KafkaError> {
+    async fn check_refusal(&self, topic: &str, code: RDKafkaErrorCode) -> Result<(), KafkaError> {
         let problem = match code {
             RDKafkaErrorCode::TopicAuthorizationFailed
             | RDKafkaErrorCode::ClusterAuthorizationFailed => {
-                if is_there(&self.admin, topic).await? {
+                if topic_exists(&self.admin, topic).await? {
                     return Ok(());
                 }
                 format!(
@@ -108,15 +108,17 @@ impl Topics {
 
 /// Whether there is such a topic. All are asked for: naming one would make it, where brokers make
 /// topics by themselves.
-async fn is_there(
+async fn topic_exists(
     admin: &Arc<AdminClient<DefaultClientContext>>,
     topic: &str,
 ) -> Result<bool, KafkaError> {
     let (admin, topic) = (Arc::clone(admin), topic.to_owned());
-    let look = move || {
-        let all = admin.inner().fetch_metadata(None, PATIENCE)?;
-        Ok(all.topics().iter().any(|found| found.name() == topic))
+    let lookup = move || {
+        let metadata = admin.inner().fetch_metadata(None, BROKER_TIMEOUT)?;
+        Ok(metadata.topics().iter().any(|found| found.name() == topic))
     };
     // Only a panic or the end of the program keeps it from answering.
-    tokio::task::spawn_blocking(look).await.unwrap_or(Ok(false))
+    tokio::task::spawn_blocking(lookup)
+        .await
+        .unwrap_or(Ok(false))
 }

@@ -1,7 +1,7 @@
 //! What the bus and the relay promise.
 
 use ferroflow_bus::{Bus, EventFilter, Relay};
-use ferroflow_db::lead::lead;
+use ferroflow_db::lead::run_as_leader;
 use ferroflow_db::{Db, DbError};
 use ferroflow_types::id::EventId;
 use ferroflow_types::{CloudEvent, Timestamp};
@@ -94,7 +94,7 @@ async fn the_relay_keeps_the_order_of_a_key_and_repeats_nothing_in_the_log() {
 
     let relay = Relay::new(db, bus.clone());
     let stop = CancellationToken::new();
-    let relayed = lead(bus.db().clone(), "relay", "me", stop, async |lead| {
+    let relayed = run_as_leader(bus.db().clone(), "relay", "me", stop, async |lead| {
         assert_eq!(relay.tick(&lead).await?, 3);
         assert_eq!(relay.tick(&lead).await?, 0);
         Ok::<(), DbError>(())

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ferroflow_bus::{Bus, EventFilter, Relay};
-use ferroflow_db::lead::{Lead, lead};
+use ferroflow_db::lead::{Leadership, run_as_leader};
 use ferroflow_db::testing::each_db;
 use ferroflow_db::{Db, DbError, Migration, Read as _, Sql};
 use ferroflow_types::id::EventId;
@@ -25,7 +25,7 @@ const KEYS: i64 = 20;
 
 const LIMIT: Duration = Duration::from_mins(3);
 
-/// What a service keeps beside its outbox: how many events it has told.
+/// What a service keeps beside its outbox: how many events it has published.
 const SERVICE: &[Migration] = &[Migration {
     version: 1,
     name: "told",
@@ -72,20 +72,20 @@ async fn serve() {
     let relay = Relay::new(db.clone(), bus.clone());
     let holder = format!("instance/{name}");
     let log = bus.db().clone();
-    let relaying = lead(log.clone(), name, &holder, stop.clone(), async |lead| {
+    let relaying = run_as_leader(log.clone(), name, &holder, stop.clone(), async |lead| {
         relay_on(&relay, &lead).await
     });
-    let feeding = lead(log.clone(), "feed", &holder, stop.clone(), async |lead| {
+    let feeding = run_as_leader(log.clone(), "feed", &holder, stop.clone(), async |lead| {
         feed(&bus, &sink, &lead).await
     });
-    let watching = lead(log, "retention", &holder, stop, async |lead| {
+    let watching = run_as_leader(log, "retention", &holder, stop, async |lead| {
         retain(&bus, &sink, &lead, &holder).await
     });
-    let (told, ..) = tokio::join!(tell(&db, name), relaying, feeding, watching);
-    told.unwrap();
+    let (published, ..) = tokio::join!(publish_events(&db, name), relaying, feeding, watching);
+    published.unwrap();
 }
 
-async fn relay_on(relay: &Relay, lead: &Lead) -> Result<(), DbError> {
+async fn relay_on(relay: &Relay, lead: &Leadership) -> Result<(), DbError> {
     loop {
         if relay.tick(lead).await? == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -93,8 +93,8 @@ async fn relay_on(relay: &Relay, lead: &Lead) -> Result<(), DbError> {
     }
 }
 
-/// Tells events in transactions of their own, from where the last process of this service was.
-async fn tell(db: &Db, name: &str) -> Result<(), DbError> {
+/// Publishes events in transactions of their own, from where the last process of this service was.
+async fn publish_events(db: &Db, name: &str) -> Result<(), DbError> {
     loop {
         let mut tx = db.begin_write().await?;
         let row = sqlx::query("UPDATE told SET events = events + $1 WHERE id = 1 RETURNING events")
@@ -134,7 +134,7 @@ fn event(name: &str, number: i64) -> CloudEvent {
 }
 
 /// Copies positions to elsewhere, as the way to Kafka does, each once.
-async fn feed(bus: &Bus, sink: &Db, lead: &Lead) -> Result<(), DbError> {
+async fn feed(bus: &Bus, sink: &Db, lead: &Leadership) -> Result<(), DbError> {
     loop {
         let mut tx = sink.begin_read().await?;
         let query = "SELECT COALESCE(MAX(at), 0) AS n, COALESCE(MAX(position), 0) AS p FROM fed";
@@ -163,7 +163,7 @@ async fn feed(bus: &Bus, sink: &Db, lead: &Lead) -> Result<(), DbError> {
 }
 
 /// Notes who looks after old events, as often as it is done.
-async fn retain(bus: &Bus, sink: &Db, lead: &Lead, holder: &str) -> Result<(), DbError> {
+async fn retain(bus: &Bus, sink: &Db, lead: &Leadership, holder: &str) -> Result<(), DbError> {
     loop {
         let mut held = bus.db().begin_write().await?;
         lead.guard(&mut held).await?;
@@ -210,17 +210,19 @@ async fn count(sink: &Db) -> i64 {
 async fn run(scene: &Scene, sink: &Db) -> u32 {
     let mut children = [start(scene, 0), start(scene, 1)];
     let begun = Instant::now();
-    let (mut kills, mut dice) = (0, u64::from(std::process::id()));
+    let (mut kills, mut random) = (0, u64::from(std::process::id()));
     while count(sink).await < 2 * EVENTS {
         assert!(begun.elapsed() < LIMIT, "{} were fed", count(sink).await);
-        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        tokio::time::sleep(Duration::from_millis(100 + (dice >> 33) % 600)).await;
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        tokio::time::sleep(Duration::from_millis(100 + (random >> 33) % 600)).await;
         for (which, child) in children.iter_mut().enumerate() {
             let ended = child.try_wait().unwrap();
             assert!(ended.is_none(), "service {which} ended: {ended:?}");
         }
         if kills < 8 {
-            let which = usize::try_from((dice >> 40) % 2).unwrap();
+            let which = usize::try_from((random >> 40) % 2).unwrap();
             children[which].kill().unwrap();
             children[which].wait().unwrap();
             children[which] = start(scene, which);
@@ -259,12 +261,12 @@ async fn two_services_feed_one_log_and_its_duties_are_done_once() {
         );
         let mut sequences = BTreeMap::<_, Vec<_>>::new();
         for (_, event) in &all {
-            let of = sequences.entry(event.key.clone()).or_default();
-            of.push(event.sequence);
+            let of_key = sequences.entry(event.key.clone()).or_default();
+            of_key.push(event.sequence);
         }
         let whole: Vec<_> = (1..=EVENTS / KEYS).collect();
-        for (key, of) in sequences {
-            assert_eq!(of, whole, "{}: {key}", log.kind);
+        for (key, of_key) in sequences {
+            assert_eq!(of_key, whole, "{}: {key}", log.kind);
         }
         // Every position once and in order: no reader passes one that becomes visible later.
         let positions: Vec<_> = all.iter().map(|(position, _)| *position).collect();

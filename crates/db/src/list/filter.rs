@@ -4,7 +4,7 @@ use ferroflow_types::listing::{Operand, Operation, Predicate};
 use ferroflow_types::{Error, FieldViolation};
 
 use super::plan::Conditions;
-use super::{Table, Type};
+use super::{ColumnType, Table};
 
 fn wrong(key: &str, problem: &str) -> Error {
     let violation = FieldViolation::new(format!("filter.{key}"), problem);
@@ -40,10 +40,16 @@ pub(super) fn filter(
     let mut values = Vec::with_capacity(predicate.values.len());
     for value in &predicate.values {
         values.push(match (kind, value) {
-            (Type::Time, Operand::Number(seconds)) => Operand::Number(seconds.saturating_mul(1000)),
-            (Type::Text | Type::Optional, Operand::Text(text)) => Operand::Text(text.clone()),
-            (Type::Time, Operand::Text(_)) => return Err(wrong(key, "it is compared with a time")),
-            (Type::Text | Type::Optional, Operand::Number(_)) => {
+            (ColumnType::Time, Operand::Number(seconds)) => {
+                Operand::Number(seconds.saturating_mul(1000))
+            }
+            (ColumnType::Text | ColumnType::Optional, Operand::Text(text)) => {
+                Operand::Text(text.clone())
+            }
+            (ColumnType::Time, Operand::Text(_)) => {
+                return Err(wrong(key, "it is compared with a time"));
+            }
+            (ColumnType::Text | ColumnType::Optional, Operand::Number(_)) => {
                 return Err(wrong(key, "it is compared with a string"));
             }
         });
@@ -80,7 +86,7 @@ pub(super) fn pattern(part: &str) -> String {
 fn condition(
     operation: Operation,
     column: &str,
-    kind: Type,
+    kind: ColumnType,
     values: Vec<Operand>,
     sqlite: bool,
     conditions: &mut Conditions,
@@ -109,7 +115,7 @@ fn condition(
     };
     // Clients speak of whole seconds, columns hold milliseconds.
     let column = match (kind, operation) {
-        (Type::Time, Operation::Equals | Operation::NotEquals) => {
+        (ColumnType::Time, Operation::Equals | Operation::NotEquals) => {
             format!("({column} - {column} % 1000)")
         }
         _ => column.to_owned(),

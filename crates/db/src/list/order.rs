@@ -1,9 +1,9 @@
 //! What lists are in the order of.
 
-use ferroflow_types::listing::{Operand, Start};
+use ferroflow_types::listing::{Operand, PageStart};
 use ferroflow_types::{Error, FieldViolation};
 
-use super::{Table, Type};
+use super::{ColumnType, Table};
 use crate::DbError;
 
 /// What a list is in the order of.
@@ -16,11 +16,11 @@ pub(super) enum Order {
 }
 
 impl Order {
-    fn of(column: &'static str, kind: Type) -> Self {
+    fn of(column: &'static str, kind: ColumnType) -> Self {
         match (column, kind) {
             ("id", _) => Self::Id,
-            (column, Type::Time) => Self::Time(column),
-            (column, Type::Text | Type::Optional) => Self::Text(column),
+            (column, ColumnType::Time) => Self::Time(column),
+            (column, ColumnType::Text | ColumnType::Optional) => Self::Text(column),
         }
     }
 
@@ -34,7 +34,7 @@ impl Order {
     }
 
     /// The values of those columns where a page begins.
-    pub(super) fn values(self, start: &Start) -> Result<Vec<Operand>, DbError> {
+    pub(super) fn values(self, start: &PageStart) -> Result<Vec<Operand>, DbError> {
         let id = Operand::Text(start.id.clone());
         Ok(match self {
             Self::Id => vec![id],
@@ -53,7 +53,7 @@ pub(super) fn order(table: &Table, key: &str) -> Result<Order, Error> {
         table
             .keys
             .iter()
-            .filter(|(_, _, kind)| *kind != Type::Optional)
+            .filter(|(_, _, kind)| *kind != ColumnType::Optional)
     };
     let known = sortable().find(|(known, _, _)| *known == key);
     known

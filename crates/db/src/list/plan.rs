@@ -7,8 +7,8 @@ use sqlx::{Any, AssertSqlSafe};
 
 use super::filter::filter;
 use super::order::{Order, order};
-use super::substring::{self, Found};
-use super::{Table, Within};
+use super::substring::{self, SubstringMatches};
+use super::{ScopeFilter, Table};
 use crate::Read;
 
 /// A statement, made of a table's own words and placeholders, and what takes their places.
@@ -65,18 +65,18 @@ impl Conditions {
 /// How a list is read.
 pub(super) struct Plan<'a> {
     table: &'a Table,
-    within: &'a Within,
+    scope: &'a ScopeFilter,
     listing: &'a Listing,
     pub(super) order: Order,
     sqlite: bool,
-    found: Option<Found>,
+    found: Option<SubstringMatches>,
 }
 
 impl<'a> Plan<'a> {
     pub(super) async fn of(
         tx: &mut impl Read,
         table: &'a Table,
-        within: &'a Within,
+        scope: &'a ScopeFilter,
         listing: &'a Listing,
     ) -> Result<Self, Error> {
         let order = order(table, &listing.sort_key)?;
@@ -88,7 +88,7 @@ impl<'a> Plan<'a> {
         };
         Ok(Self {
             table,
-            within,
+            scope,
             listing,
             order,
             sqlite,
@@ -100,7 +100,7 @@ impl<'a> Plan<'a> {
     pub(super) fn count_query(&self) -> Result<Query, Error> {
         let name = self.table.name;
         if let ([(column @ "namespace", value)], [], true) = (
-            self.within.0.as_slice(),
+            self.scope.0.as_slice(),
             self.listing.predicates.as_slice(),
             self.sqlite,
         ) {
@@ -127,14 +127,14 @@ impl<'a> Plan<'a> {
 
     /// A page and the first entry of the next one.
     pub(super) fn page_query(&self) -> Result<Query, Error> {
-        let few = self.found.as_ref().filter(|found| found.few);
-        let mut conditions = self.conditions(few)?;
+        let lookup = self.found.as_ref().filter(|found| found.lookup_by_id);
+        let mut conditions = self.conditions(lookup)?;
         let (word, sign) = match self.listing.direction {
             Direction::Ascending => ("ASC", ">="),
             Direction::Descending => ("DESC", "<="),
         };
         // A plus keeps SQLite from reading all rows in this order to see which were found.
-        let plus = if few.is_some() { "+" } else { "" };
+        let plus = if lookup.is_some() { "+" } else { "" };
         let columns = self.order.columns();
         let columns: Vec<_> = columns.iter().map(|name| format!("{plus}{name}")).collect();
         if let Some(start) = &self.listing.start {
@@ -165,9 +165,9 @@ impl<'a> Plan<'a> {
     }
 
     /// What must hold on whatever page; of one predicate, what was found.
-    fn conditions(&self, found: Option<&Found>) -> Result<Conditions, Error> {
+    fn conditions(&self, found: Option<&SubstringMatches>) -> Result<Conditions, Error> {
         let mut conditions = Conditions::default();
-        for (column, value) in &self.within.0 {
+        for (column, value) in &self.scope.0 {
             let place = conditions.bind(Operand::Text(value.clone()));
             conditions.and(format!("{column} = {place}"));
         }

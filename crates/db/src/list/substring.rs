@@ -6,8 +6,8 @@
 //!
 //! | rows found | counted | a page is read | without the index |
 //! |---|---|---|---|
-//! | up to [`FEW`] | in an index of ids, 4 µs a row | by looking each up, 13 µs a row | count 28 ms, page 80 ms |
-//! | up to [`SOME`] | the same | in its order, past rows that do not match | the same |
+//! | up to [`LOOKUP_MAX`] | in an index of ids, 4 µs a row | by looking each up, 13 µs a row | count 28 ms, page 80 ms |
+//! | up to [`MATCHES_MAX`] | the same | in its order, past rows that do not match | the same |
 //! | more | in an index that has the column, 28 ms | in its order, where most rows match | the same |
 
 use ferroflow_types::listing::{Listing, Operand, Operation, Predicate};
@@ -23,7 +23,7 @@ use crate::DbError;
 /// On SQLite it is an FTS5 table with the tokenizer `trigram` over a table `…_rows`, which has `number`, `id`
 /// and the columns; triggers keep both. On PostgreSQL it is a GIN index of `pg_trgm`.
 #[derive(Debug)]
-pub struct Texts {
+pub struct TextIndex {
     /// The FTS5 table.
     pub table: &'static str,
     /// The columns of the listed table that are in it.
@@ -37,35 +37,35 @@ const TRIGRAM: usize = 3;
 /// 10,000 times the same letter took more than a minute where 20,000 names repeat it.
 const PHRASE_MAX: usize = 16;
 
-const SOME: i64 = 2_000;
-const FEW: i64 = 300;
+const MATCHES_MAX: i64 = 2_000;
+const LOOKUP_MAX: i64 = 300;
 
 /// The rows that one of the predicates matches.
-pub(super) struct Found {
+pub(super) struct SubstringMatches {
     /// Which of the predicates.
     pub(super) predicate: usize,
     /// Their ids, as JSON.
     pub(super) ids: String,
     /// Whether a page is read by looking each up.
-    pub(super) few: bool,
+    pub(super) lookup_by_id: bool,
 }
 
 /// What the first predicate that the index answers matches; nothing when there is none, or when it
-/// matches more than [`SOME`].
+/// matches more than [`MATCHES_MAX`].
 pub(super) async fn find(
     conn: &mut AnyConnection,
     table: &Table,
     listing: &Listing,
-) -> Result<Option<Found>, DbError> {
-    let Some(texts) = &table.texts else {
+) -> Result<Option<SubstringMatches>, DbError> {
+    let Some(texts) = &table.text_index else {
         return Ok(None);
     };
     let mut predicates = listing.predicates.iter().enumerate();
-    let answered = predicates.find_map(|(at, predicate)| {
-        let (column, part) = answered(table, texts, predicate)?;
+    let indexed = predicates.find_map(|(at, predicate)| {
+        let (column, part) = indexed_predicate(table, texts, predicate)?;
         Some((at, column, part))
     });
-    let Some((predicate, column, part)) = answered else {
+    let Some((predicate, column, part)) = indexed else {
         return Ok(None);
     };
     let index = texts.table;
@@ -77,7 +77,7 @@ pub(super) async fn find(
         "SELECT COUNT(*) AS found, json_group_array(id) AS ids FROM (SELECT id \
          FROM {index} CROSS JOIN {index}_rows ON number = {index}.rowid \
          WHERE {index} MATCH $1 AND {like} LIMIT {limit})",
-        limit = SOME + 1
+        limit = MATCHES_MAX + 1
     );
     // The text is made of the table's own words and placeholders.
     let beginning: String = part.chars().take(PHRASE_MAX).collect();
@@ -88,28 +88,28 @@ pub(super) async fn find(
         .fetch_one(conn)
         .await?;
     let found: i64 = row.try_get("found")?;
-    if found > SOME {
+    if found > MATCHES_MAX {
         return Ok(None);
     }
-    Ok(Some(Found {
+    Ok(Some(SubstringMatches {
         predicate,
         ids: row.try_get("ids")?,
-        few: found <= FEW,
+        lookup_by_id: found <= LOOKUP_MAX,
     }))
 }
 
 /// The column and the text of a predicate that the index answers.
-fn answered<'a>(
+fn indexed_predicate<'a>(
     table: &Table,
-    texts: &Texts,
+    texts: &TextIndex,
     predicate: &'a Predicate,
 ) -> Option<(&'static str, &'a str)> {
     let [Operand::Text(part)] = predicate.values.as_slice() else {
         return None;
     };
     // For FTS5 a NUL ends its expression.
-    let can_ask = part.chars().count() >= TRIGRAM && !part.contains('\0');
-    if predicate.operation != Operation::IsSubstring || !can_ask {
+    let is_searchable = part.chars().count() >= TRIGRAM && !part.contains('\0');
+    if predicate.operation != Operation::IsSubstring || !is_searchable {
         return None;
     }
     let mut keys = table.keys.iter();

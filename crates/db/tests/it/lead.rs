@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use ferroflow_db::lead::lead;
+use ferroflow_db::lead::run_as_leader;
 use ferroflow_db::testing::each_db;
 use ferroflow_db::{Db, DbError};
 use tokio_util::sync::CancellationToken;
@@ -15,7 +15,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 /// Holds the lease until it is stopped, and counts who does.
 async fn hold(db: Db, holder: &str, stop: CancellationToken, holders: Arc<AtomicUsize>) {
-    let held = lead(db, "work", holder, stop, |lead| {
+    let held = run_as_leader(db, "work", holder, stop, |lead| {
         let holders = Arc::clone(&holders);
         async move {
             assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0, "two at once");
@@ -62,7 +62,7 @@ async fn a_lease_that_is_given_back_goes_to_the_next_at_once() {
 async fn who_was_slow_writes_nothing_after_the_next_has_begun() {
     for test in each_db(MIGRATIONS).await {
         let stop = CancellationToken::new();
-        let slow = lead(test.db.clone(), "work", "slow", stop.clone(), |lead| {
+        let slow = run_as_leader(test.db.clone(), "work", "slow", stop.clone(), |lead| {
             let db = test.db.clone();
             async move {
                 // Its lease is taken as if it had run out long ago.

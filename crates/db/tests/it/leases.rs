@@ -117,18 +117,22 @@ async fn leases_that_ran_out_are_found_by_the_beginning_of_their_name() {
         let mut tx = test.db.begin_write().await.unwrap();
         assert!(lease::is_held(&mut tx, "relay", at(99)).await.unwrap());
         assert!(!lease::is_held(&mut tx, "relay", at(100)).await.unwrap());
-        let none = lease::run_out(&mut tx, "rel", at(99)).await.unwrap();
+        let none = lease::expired(&mut tx, "rel", at(99)).await.unwrap();
         assert!(none.is_empty(), "{}", test.kind);
-        let found = lease::run_out(&mut tx, "rel", at(100)).await.unwrap();
+        let found = lease::expired(&mut tx, "rel", at(100)).await.unwrap();
         assert_eq!(found, ["relay"]);
-        let other = lease::run_out(&mut tx, "x", at(100)).await.unwrap();
+        let other = lease::expired(&mut tx, "x", at(100)).await.unwrap();
         assert!(other.is_empty());
 
-        lease::forget(&mut tx, "relay", at(100)).await.unwrap();
+        lease::delete_expired(&mut tx, "relay", at(100))
+            .await
+            .unwrap();
         lease::renew(&mut tx, "relay", fence, at(100), LENGTH)
             .await
             .unwrap();
-        lease::forget(&mut tx, "relay", at(201)).await.unwrap();
+        lease::delete_expired(&mut tx, "relay", at(201))
+            .await
+            .unwrap();
         let renewed = lease::renew(&mut tx, "relay", fence, at(201), LENGTH).await;
         assert!(matches!(renewed, Err(DbError::Conflict { .. })));
     }

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use ferroflow_db::list::{Table, Texts, Type, Within, list};
+use ferroflow_db::list::{ColumnType, ScopeFilter, Table, TextIndex, list};
 use ferroflow_db::row::Cells;
 use ferroflow_db::testing::each_db;
 use ferroflow_db::{Db, DbError, Migration, Read as _, Sql, page};
-use ferroflow_types::listing::{Direction, Listing, Operand, Operation, Page, Predicate, Start};
+use ferroflow_types::listing::{
+    Direction, Listing, Operand, Operation, Page, PageStart, Predicate,
+};
 use ferroflow_types::{Error, Namespace};
 use sqlx::any::AnyRow;
 
@@ -23,7 +25,7 @@ const TABLES: &[Migration] = &[
     Migration {
         version: 2,
         name: "texts of models",
-        sql: Sql::Each {
+        sql: Sql::PerDatabase {
             sqlite: "CREATE TABLE models_texts_rows (number INTEGER PRIMARY KEY, id TEXT, name TEXT);\n\
                      CREATE VIRTUAL TABLE models_texts USING fts5(name, tokenize = 'trigram', \
                      content = 'models_texts_rows', content_rowid = 'number');\n\
@@ -40,14 +42,14 @@ const MODELS: Table = Table {
     name: "models",
     columns: "id, name, created_at, kind, parent",
     keys: &[
-        ("id", "id", Type::Text),
-        ("name", "name", Type::Text),
-        ("created_at", "created_at", Type::Time),
-        ("kind", "kind", Type::Text),
-        ("parent", "parent", Type::Optional),
+        ("id", "id", ColumnType::Text),
+        ("name", "name", ColumnType::Text),
+        ("created_at", "created_at", ColumnType::Time),
+        ("kind", "kind", ColumnType::Text),
+        ("parent", "parent", ColumnType::Optional),
     ],
     tagged: true,
-    texts: Some(Texts {
+    text_index: Some(TextIndex {
         table: "models_texts",
         columns: &["name"],
     }),
@@ -137,12 +139,12 @@ fn word(text: &str) -> Operand {
 }
 
 async fn read(db: &Db, listing: &Listing) -> Result<Page<Model>, Error> {
-    let within = Within::namespace(&"mine".parse::<Namespace>().unwrap());
+    let within = ScopeFilter::namespace(&"mine".parse::<Namespace>().unwrap());
     let mut tx = db.begin_read().await.unwrap();
     list(&mut tx, &MODELS, &within, listing, decode).await
 }
 
-fn start(page: &Page<Model>) -> Option<Start> {
+fn start(page: &Page<Model>) -> Option<PageStart> {
     page.next
         .as_deref()
         .map(|token| page::decode(token).unwrap())
@@ -180,11 +182,11 @@ async fn pages_are_in_the_order_that_was_asked_for_and_miss_and_repeat_nothing()
         for key in ["id", "name", "created_at", "kind"] {
             for direction in [Direction::Ascending, Direction::Descending] {
                 let whole = read(&db, &by(key, direction)).await.unwrap().entries;
-                let told = format!("{kind} by {key} {direction:?}");
-                assert_eq!(leafed(&db, &by(key, direction)).await, whole, "{told}");
-                assert_eq!(whole.len(), GIVEN.len(), "{told}");
+                let context = format!("{kind} by {key} {direction:?}");
+                assert_eq!(leafed(&db, &by(key, direction)).await, whole, "{context}");
+                assert_eq!(whole.len(), GIVEN.len(), "{context}");
                 let others: BTreeSet<_> = whole.iter().collect();
-                assert_eq!(others.len(), GIVEN.len() - 1, "{told}: two are alike");
+                assert_eq!(others.len(), GIVEN.len() - 1, "{context}: two are alike");
             }
         }
     }
@@ -212,12 +214,12 @@ async fn a_token_without_a_time_is_refused_by_lists_that_need_it() {
             ..by("name", Direction::Ascending)
         };
         let first = read(&db, &listing).await.unwrap();
-        listing.start = start(&first).map(|start| Start {
+        listing.start = start(&first).map(|start| PageStart {
             created_at: None,
             ..start
         });
-        let told = read(&db, &listing).await.unwrap_err().to_string();
-        assert_eq!(told, Error::from(DbError::PageToken).to_string(), "{kind}");
+        let error = read(&db, &listing).await.unwrap_err().to_string();
+        assert_eq!(error, Error::from(DbError::PageToken).to_string(), "{kind}");
     }
 }
 
@@ -236,7 +238,7 @@ async fn only_the_first_page_counts() {
         listing.start = start(&first);
         assert_eq!(read(&db, &listing).await.unwrap().total, 6, "{kind}");
         // A token of a release that counted on every page.
-        listing.start = start(&first).map(|start| Start {
+        listing.start = start(&first).map(|start| PageStart {
             total: None,
             ..start
         });
@@ -274,12 +276,12 @@ async fn every_operation_finds_what_it_means() {
     for (kind, db, _test) in filled().await {
         for (listing, expected) in &cases {
             let found = read(&db, listing).await.unwrap();
-            let told = format!("{kind}: {:?}", listing.predicates);
-            assert_eq!(found.total, *expected, "{told}");
+            let context = format!("{kind}: {:?}", listing.predicates);
+            assert_eq!(found.total, *expected, "{context}");
             assert_eq!(
                 found.entries.len(),
                 usize::try_from(*expected).unwrap(),
-                "{told}"
+                "{context}"
             );
         }
     }
@@ -318,14 +320,14 @@ async fn a_substring_finds_the_same_whatever_index_is_used() {
             ("elvin", 400),
             ("Train-2499 and whatever else comes after it", 0),
         ] {
-            let told = format!("{}: {part}", test.kind);
+            let context = format!("{}: {part}", test.kind);
             let (lower, lowered) = (part.to_lowercase(), names.iter().map(|n| n.to_lowercase()));
             let mut expected: Vec<_> = (0_i64..)
                 .zip(lowered)
                 .filter(|(_, name)| name.contains(&lower))
                 .map(|(number, _)| number * 1000)
                 .collect();
-            assert_eq!(expected.len(), found, "{told}");
+            assert_eq!(expected.len(), found, "{context}");
             for direction in [Direction::Ascending, Direction::Descending] {
                 let listing = Listing {
                     direction,
@@ -334,10 +336,10 @@ async fn a_substring_finds_the_same_whatever_index_is_used() {
                 };
                 let pages = pages(&test.db, &listing).await;
                 let total = i64::try_from(found).unwrap();
-                assert!(pages.iter().all(|page| page.total == total), "{told}");
+                assert!(pages.iter().all(|page| page.total == total), "{context}");
                 let entries = pages.into_iter().flat_map(|page| page.entries);
                 let times: Vec<_> = entries.map(|(_, at)| at).collect();
-                assert_eq!(times, expected, "{told} {direction:?}");
+                assert_eq!(times, expected, "{context} {direction:?}");
                 expected.reverse();
             }
         }
@@ -367,17 +369,17 @@ async fn a_substring_and_other_filters_hold_at_once() {
             (vec![part("ant"), part("bee")], 0),
         ] {
             let predicates = predicates.concat();
-            let told = format!("{kind}: {predicates:?}");
+            let context = format!("{kind}: {predicates:?}");
             let listing = Listing {
                 predicates,
                 ..by("name", Direction::Descending)
             };
             let page = read(&db, &listing).await.unwrap();
-            assert_eq!(page.total, found, "{told}");
+            assert_eq!(page.total, found, "{context}");
             assert_eq!(
                 page.entries.len(),
                 usize::try_from(found).unwrap(),
-                "{told}"
+                "{context}"
             );
         }
     }
@@ -438,7 +440,7 @@ async fn what_does_not_fit_is_refused_with_its_field() {
 #[tokio::test]
 async fn what_belongs_to_something_may_be_listed_by_that() {
     for (kind, db, _test) in filled().await {
-        let within = Within::parent("namespace", "mine").and("kind", "y");
+        let within = ScopeFilter::parent("namespace", "mine").and("kind", "y");
         let mut tx = db.begin_read().await.unwrap();
         let all = by("created_at", Direction::Ascending);
         let page = list(&mut tx, &MODELS, &within, &all, decode).await.unwrap();

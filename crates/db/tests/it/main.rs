@@ -46,7 +46,7 @@ async fn insert(tx: &mut ferroflow_db::WriteTx, id: i64) -> Result<(), DbError> 
 }
 
 /// A reply to nothing: the transaction cannot be committed.
-async fn spoil(tx: &mut ferroflow_db::WriteTx) {
+async fn break_foreign_key(tx: &mut ferroflow_db::WriteTx) {
     sqlx::query("INSERT INTO replies (id, note) VALUES (1, -1)")
         .execute(tx.conn())
         .await

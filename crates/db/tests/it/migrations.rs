@@ -98,7 +98,7 @@ const EACH: &[Migration] = &[
     Migration {
         version: 2,
         name: "each its own",
-        sql: Sql::Each {
+        sql: Sql::PerDatabase {
             sqlite: "CREATE TABLE own (kind TEXT); CREATE TRIGGER said AFTER INSERT ON own BEGIN \
                      UPDATE own SET kind = 'sqlite'; END; INSERT INTO own (kind) VALUES ('x');",
             postgres: "CREATE TABLE own (kind TEXT); DO $$ BEGIN \

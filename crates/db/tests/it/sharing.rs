@@ -8,7 +8,7 @@ use ferroflow_db::testing::sqlite_db;
 use ferroflow_db::{Db, DbError, WriteTx};
 use tokio::task::JoinHandle;
 
-use crate::{MIGRATIONS, ids, insert, spoil, write};
+use crate::{MIGRATIONS, break_foreign_key, ids, insert, write};
 
 /// Rounds of one writer that is cut off and one that is not.
 const ROUNDS: i64 = 200;
@@ -18,7 +18,7 @@ const WRITES: i64 = 512;
 const WRITERS: i64 = 32;
 
 /// A writer that stands in line by the time this returns.
-async fn in_line(db: &Db) -> JoinHandle<Result<WriteTx, DbError>> {
+async fn queue_writer(db: &Db) -> JoinHandle<Result<WriteTx, DbError>> {
     let writer = tokio::spawn({
         let db = db.clone();
         async move { db.begin_write().await }
@@ -45,7 +45,7 @@ async fn a_commit_waits_for_the_flush_that_it_shares_with_the_next_in_line() {
     let test = sqlite_db(MIGRATIONS).await;
     let mut first = test.db.begin_write().await.unwrap();
     insert(&mut first, 1).await.unwrap();
-    let second = in_line(&test.db).await;
+    let second = queue_writer(&test.db).await;
 
     let (first, first_is_over) = commit(first);
     // The second has its turn, so the first has given the connection on.
@@ -65,12 +65,12 @@ async fn a_flush_that_fails_fails_everybody_who_shares_it() {
     let test = sqlite_db(MIGRATIONS).await;
     let mut first = test.db.begin_write().await.unwrap();
     insert(&mut first, 1).await.unwrap();
-    let second = in_line(&test.db).await;
+    let second = queue_writer(&test.db).await;
 
     let (first, _) = commit(first);
     let mut second = second.await.unwrap().unwrap();
     insert(&mut second, 2).await.unwrap();
-    spoil(&mut second).await;
+    break_foreign_key(&mut second).await;
 
     assert!(second.commit().await.is_err());
     assert!(first.await.unwrap().is_err());
@@ -84,12 +84,12 @@ async fn a_writer_that_gives_up_takes_back_only_what_it_did() {
     let test = sqlite_db(MIGRATIONS).await;
     let mut first = test.db.begin_write().await.unwrap();
     insert(&mut first, 1).await.unwrap();
-    let second = in_line(&test.db).await;
+    let second = queue_writer(&test.db).await;
 
     let (first, _) = commit(first);
     let mut second = second.await.unwrap().unwrap();
     insert(&mut second, 2).await.unwrap();
-    let third = in_line(&test.db).await;
+    let third = queue_writer(&test.db).await;
     drop(second);
     let mut third = third.await.unwrap().unwrap();
     insert(&mut third, 3).await.unwrap();
@@ -103,7 +103,7 @@ async fn a_writer_that_gives_up_takes_back_only_what_it_did() {
 async fn a_commit_ends_although_the_last_in_line_gave_up_and_nobody_follows() {
     let test = sqlite_db(MIGRATIONS).await;
     let first = test.db.begin_write().await.unwrap();
-    let second = in_line(&test.db).await;
+    let second = queue_writer(&test.db).await;
 
     let (first, _) = commit(first);
     drop(second.await.unwrap().unwrap());
@@ -144,7 +144,7 @@ async fn a_writer_whose_statement_fails_takes_no_other_of_its_group_with_it() {
     for task in tasks {
         match task.await.unwrap() {
             Ok(()) => {}
-            Err(DbError::Taken { .. }) => failed += 1,
+            Err(DbError::UniqueViolation { .. }) => failed += 1,
             Err(other) => panic!("{other}"),
         }
     }

@@ -14,18 +14,21 @@ const LIMIT: Duration = Duration::from_secs(10);
 #[tokio::test]
 async fn a_signal_is_heard_after_the_commit_only() {
     for test in each_db(MIGRATIONS).await {
-        let mut heard = test.db.signals().subscribe(TOPIC);
+        let mut subscription = test.db.signals().subscribe(TOPIC);
         let mut tx = test.db.begin_write().await.unwrap();
         tx.signal(TOPIC);
         drop(tx);
-        let heard_of = tokio::time::timeout(Duration::from_millis(50), heard.changed()).await;
+        let received =
+            tokio::time::timeout(Duration::from_millis(50), subscription.changed()).await;
         // Whoever begins to listen to other processes looks once, whatever was said.
-        assert!(heard_of.is_err() || test.db.is_postgres());
+        assert!(received.is_err() || test.db.is_postgres());
 
         let mut tx = test.db.begin_write().await.unwrap();
         tx.signal(TOPIC);
         tx.commit().await.unwrap();
-        tokio::time::timeout(LIMIT, heard.changed()).await.unwrap();
+        tokio::time::timeout(LIMIT, subscription.changed())
+            .await
+            .unwrap();
     }
 }
 
@@ -37,17 +40,17 @@ async fn on_postgresql_other_processes_hear_it_too() {
             continue;
         }
         let other = Db::open(&test.url, MIGRATIONS).await.unwrap();
-        let mut heard = other.signals().subscribe(TOPIC);
+        let mut subscription = other.signals().subscribe(TOPIC);
         // It listens from some moment on; what was said before is not heard.
-        let asked = async {
+        let raising = async {
             loop {
                 test.db.signals().raise(TOPIC);
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
         tokio::select! {
-            () = asked => {}
-            heard = tokio::time::timeout(LIMIT, heard.changed()) => heard.unwrap(),
+            () = raising => {}
+            received = tokio::time::timeout(LIMIT, subscription.changed()) => received.unwrap(),
         }
     }
 }

@@ -6,7 +6,7 @@ use ferroflow_db::{Db, DbError, Read as _, ensure_one, outbox};
 use ferroflow_types::id::EventId;
 use ferroflow_types::{CloudEvent, Timestamp};
 
-use crate::{MIGRATIONS, ids, insert, spoil, write};
+use crate::{MIGRATIONS, break_foreign_key, ids, insert, write};
 
 fn event(number: u32) -> CloudEvent {
     CloudEvent {
@@ -67,7 +67,10 @@ async fn a_value_that_is_taken_is_told_from_other_failures() {
             .map_err(DbError::from)
             .unwrap_err();
 
-        assert!(matches!(again, DbError::Taken { .. }), "{again:?}");
+        assert!(
+            matches!(again, DbError::UniqueViolation { .. }),
+            "{again:?}"
+        );
         assert!(matches!(wrong, DbError::Statement(_)), "{wrong:?}");
     }
 }
@@ -102,7 +105,7 @@ async fn a_commit_that_fails_changes_nothing_and_the_next_one_works() {
     for test in each_db(MIGRATIONS).await {
         let mut tx = test.db.begin_write().await.unwrap();
         insert(&mut tx, 1).await.unwrap();
-        spoil(&mut tx).await;
+        break_foreign_key(&mut tx).await;
 
         assert!(tx.commit().await.is_err(), "{}", test.kind);
         write(&test.db, 2).await.unwrap();
@@ -137,9 +140,9 @@ async fn the_relay_hears_of_a_commit_whose_caller_stopped_waiting() {
 
         // Polled once, which starts it, and then given up.
         let begun = tokio::time::timeout(std::time::Duration::ZERO, tx.commit()).await;
-        let heard = tokio::time::timeout(std::time::Duration::from_secs(10), signal.changed());
+        let signalled = tokio::time::timeout(std::time::Duration::from_secs(10), signal.changed());
 
-        heard
+        signalled
             .await
             .unwrap_or_else(|_| panic!("{begun:?} on {}", test.kind));
         assert_eq!(outbox::waiting(&test.db, 10).await.unwrap().len(), 1);

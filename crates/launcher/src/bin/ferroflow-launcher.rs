@@ -18,24 +18,28 @@ fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     match arguments.as_slice() {
         #[cfg(feature = "pod")]
-        [first, to] if first == "copy" => told(&ferroflow_launcher::pod::copy_self(Path::new(to))),
-        #[cfg(feature = "pod")]
-        [first, to] if first == "models" => {
-            told(&ferroflow_launcher::pod::copy_models(Path::new(to)))
+        [first, to] if first == "copy" => {
+            report_error(&ferroflow_launcher::pod::copy_self(Path::new(to)))
         }
         #[cfg(feature = "pod")]
-        [first] if first == "pod" => on_one_thread(ferroflow_launcher::pod::run(), ended),
+        [first, to] if first == "models" => {
+            report_error(&ferroflow_launcher::pod::copy_models(Path::new(to)))
+        }
+        #[cfg(feature = "pod")]
+        [first] if first == "pod" => {
+            run_single_threaded(ferroflow_launcher::pod::run(), report_pod_end)
+        }
         #[cfg(feature = "pod")]
         [first, dir, shared @ ..] if first == "container" => {
             let shared: Vec<_> = shared.iter().map(PathBuf::from).collect();
-            told(&ferroflow_launcher::container::run(Path::new(dir), &shared))
+            report_error(&ferroflow_launcher::container::run(Path::new(dir), &shared))
         }
         local => ferroflow_launcher::main(local),
     }
 }
 
 #[cfg(feature = "pod")]
-fn on_one_thread<E: std::error::Error + 'static>(
+fn run_single_threaded<E: std::error::Error + 'static>(
     work: impl Future<Output = Result<(), E>>,
     end: fn(&Result<(), E>) -> ExitCode,
 ) -> ExitCode {
@@ -44,23 +48,23 @@ fn on_one_thread<E: std::error::Error + 'static>(
         .build();
     match runtime {
         Ok(runtime) => end(&runtime.block_on(work)),
-        Err(error) => told(&Err::<(), _>(error)),
+        Err(error) => report_error(&Err::<(), _>(error)),
     }
 }
 
 /// The end of an attempt in a pod. Who asks Kubernetes why the container ended is told too; without
 /// that the log still says it.
 #[cfg(feature = "pod")]
-fn ended(done: &Result<(), ferroflow_launcher::pod::PodError>) -> ExitCode {
-    let Err(error) = done else {
+fn report_pod_end(result: &Result<(), ferroflow_launcher::pod::PodError>) -> ExitCode {
+    let Err(error) = result else {
         return ExitCode::SUCCESS;
     };
-    let said = ferroflow_types::error::chain(error);
+    let message = ferroflow_types::error::chain(error);
     // The file that Kubernetes reads a container's termination message from, by default.
-    let _unsaid = std::fs::write("/dev/termination-log", said).is_err();
-    let code = told(done);
+    let _not_written = std::fs::write("/dev/termination-log", message).is_err();
+    let code = report_error(result);
     if error.is_away() {
-        ExitCode::from(ferroflow_launcher::NO_OUTCOME)
+        ExitCode::from(ferroflow_launcher::NO_OUTCOME_EXIT_CODE)
     } else {
         code
     }
@@ -71,8 +75,8 @@ fn ended(done: &Result<(), ferroflow_launcher::pod::PodError>) -> ExitCode {
     clippy::print_stderr,
     reason = "the pod's log is the only place for it"
 )]
-fn told<E: std::error::Error + 'static>(done: &Result<(), E>) -> ExitCode {
-    let Err(error) = done else {
+fn report_error<E: std::error::Error + 'static>(result: &Result<(), E>) -> ExitCode {
+    let Err(error) = result else {
         return ExitCode::SUCCESS;
     };
     eprintln!(

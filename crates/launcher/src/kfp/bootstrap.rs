@@ -1,4 +1,4 @@
-//! The SDK's Python bootstrap, with its large words handed over in files.
+//! The SDK's Python bootstrap, with its large arguments moved to files.
 //!
 //! ```text
 //! sh -c <script that installs> sh -ec <script that runs> <source> --executor_input <JSON> …
@@ -16,7 +16,7 @@ use std::io;
 use std::path::Path;
 
 /// The variable with [`EXECUTOR`].
-const VARIABLE: &str = "FERROFLOW_EXECUTOR";
+const EXECUTOR_VARIABLE: &str = "FERROFLOW_EXECUTOR";
 
 /// What `python3 -m <module> …` does, the word after `--executor_input` read from a file.
 const EXECUTOR: &str = "\
@@ -34,47 +34,50 @@ runpy.run_module(module, run_name='__main__', alter_sys=True)
 const MODULES: [&str; 2] = ["kfp.dsl.executor_main", "kfp.components.executor_main"];
 
 /// How the running script writes the source, and the same for a source that is a file.
-const SOURCE: [&str; 2] = [r#"printf "%s" "$0" >"#, r#"cat "$0" >"#];
+const WRITE_SOURCE: [&str; 2] = [r#"printf "%s" "$0" >"#, r#"cat "$0" >"#];
 
-/// A command whose large words are in files.
+/// A command whose large arguments are in files.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Handed {
+pub(crate) struct RewrittenCommand {
     pub(crate) argv: Vec<String>,
     pub(crate) env: (String, String),
 }
 
 /// The command with source and input in files of `folder`; nothing when it is not the SDK's.
-pub(crate) fn hand_over(argv: &[String], folder: &Path) -> io::Result<Option<Handed>> {
-    let Some(recognised) = recognise(argv) else {
+pub(crate) fn move_to_files(
+    argv: &[String],
+    folder: &Path,
+) -> io::Result<Option<RewrittenCommand>> {
+    let Some(rewrite) = find_rewrite(argv) else {
         return Ok(None);
     };
     fs::create_dir_all(folder)?;
     let mut argv = argv.to_vec();
-    for (at, name) in recognised.files {
+    for (at, name) in rewrite.files {
         let path = folder.join(name);
         fs::write(&path, &argv[at])?;
         argv[at] = path.display().to_string();
     }
-    let start = recognised.start;
-    argv.splice(start..start + recognised.replaced, recognised.words);
-    let env = (VARIABLE.to_owned(), EXECUTOR.to_owned());
-    Ok(Some(Handed { argv, env }))
+    let start = rewrite.start;
+    argv.splice(start..start + rewrite.replaced, rewrite.replacement);
+    let env = (EXECUTOR_VARIABLE.to_owned(), EXECUTOR.to_owned());
+    Ok(Some(RewrittenCommand { argv, env }))
 }
 
 /// What is to be changed of a command.
-struct Recognised {
-    /// Words that go into files, and their names; all of them after the ones that are replaced.
+struct BootstrapRewrite {
+    /// Arguments that go into files, and their names; all of them after the ones that are replaced.
     files: Vec<(usize, &'static str)>,
-    /// The words from here on are replaced, so many.
+    /// The arguments from here on are replaced, so many.
     start: usize,
     replaced: usize,
-    words: Vec<String>,
+    replacement: Vec<String>,
 }
 
-/// Words before the command proper in a component that installs packages.
-const INSTALLER: usize = 3;
+/// Arguments before the command proper in a component that installs packages.
+const INSTALLER_LEN: usize = 3;
 
-fn recognise(argv: &[String]) -> Option<Recognised> {
+fn find_rewrite(argv: &[String]) -> Option<BootstrapRewrite> {
     let input = argv.iter().position(|word| word == "--executor_input")? + 1;
     argv.get(input)?;
     let input = (input, "executor_input.json");
@@ -83,35 +86,35 @@ fn recognise(argv: &[String]) -> Option<Recognised> {
         && flag == "-m"
         && MODULES.contains(&module.as_str())
     {
-        return Some(Recognised {
+        return Some(BootstrapRewrite {
             files: vec![input],
             start: 0,
             replaced: 2,
-            words: vec![python.clone(), "-c".to_owned(), EXECUTOR.to_owned()],
+            replacement: vec![python.clone(), "-c".to_owned(), EXECUTOR.to_owned()],
         });
     }
-    let installs = is_shell(argv, 0, "-c") && is_shell(argv, INSTALLER, "-ec");
-    let start = if installs { INSTALLER } else { 0 };
+    let installs = is_shell(argv, 0, "-c") && is_shell(argv, INSTALLER_LEN, "-ec");
+    let start = if installs { INSTALLER_LEN } else { 0 };
     // `sh -ec <script> <source>` are four words, and `--executor_input` comes before its value.
     if !is_shell(argv, start, "-ec") || input.0 < start + 5 {
         return None;
     }
     let script = argv.get(start + 2)?;
-    let runs = MODULES.into_iter().find_map(|module| {
+    let rewritten = MODULES.into_iter().find_map(|module| {
         let runs = format!("python3 -m {module} ");
-        let reads = format!("python3 -c \"${VARIABLE}\" {module} ");
+        let reads = format!("python3 -c \"${EXECUTOR_VARIABLE}\" {module} ");
         script
             .contains(&runs)
             .then(|| script.replace(&runs, &reads))
     })?;
-    if !runs.contains(SOURCE[0]) {
+    if !rewritten.contains(WRITE_SOURCE[0]) {
         return None;
     }
-    Some(Recognised {
+    Some(BootstrapRewrite {
         files: vec![input, (start + 3, "ephemeral_component.py")],
         start: start + 2,
         replaced: 1,
-        words: vec![runs.replace(SOURCE[0], SOURCE[1])],
+        replacement: vec![rewritten.replace(WRITE_SOURCE[0], WRITE_SOURCE[1])],
     })
 }
 
@@ -134,16 +137,16 @@ mod tests {
         --component_module_path                         \
         \"$program_path/ephemeral_component.py\"                         \"$@\"\n";
 
-    fn words(words: &[&str]) -> Vec<String> {
-        words.iter().map(|word| (*word).to_owned()).collect()
+    fn to_argv(args: &[&str]) -> Vec<String> {
+        args.iter().map(|arg| (*arg).to_owned()).collect()
     }
 
     #[test]
     fn source_and_input_go_into_files_and_the_rest_stays() {
         let folder = tempfile::tempdir().unwrap();
         let rest = ["--executor_input", "{}", "--function_to_execute", "f"];
-        let plain = words(&[&["sh", "-ec", RUN, "source"][..], &rest].concat());
-        let installs = words(
+        let plain = to_argv(&[&["sh", "-ec", RUN, "source"][..], &rest].concat());
+        let installs = to_argv(
             &[
                 &[
                     "sh",
@@ -159,24 +162,24 @@ mod tests {
             .concat(),
         );
         for (argv, start) in [(plain, 0), (installs, 3)] {
-            let handed = hand_over(&argv, folder.path()).unwrap().unwrap();
+            let rewritten = move_to_files(&argv, folder.path()).unwrap().unwrap();
 
-            assert_eq!(handed.argv.len(), argv.len());
-            assert_eq!(handed.argv[..start + 2], argv[..start + 2]);
-            let script = &handed.argv[start + 2];
+            assert_eq!(rewritten.argv.len(), argv.len());
+            assert_eq!(rewritten.argv[..start + 2], argv[..start + 2]);
+            let script = &rewritten.argv[start + 2];
             assert!(script.contains("cat \"$0\" > \"$program_path"), "{script}");
             assert!(script.contains("python3 -c \"$FERROFLOW_EXECUTOR\" kfp.dsl.executor_main "));
-            let read = |at: usize| fs::read_to_string(&handed.argv[at]).unwrap();
+            let read = |at: usize| fs::read_to_string(&rewritten.argv[at]).unwrap();
             assert_eq!(read(start + 3), "source");
             assert_eq!(read(start + 5), "{}");
-            assert_eq!(handed.argv[start + 6..], argv[start + 6..]);
+            assert_eq!(rewritten.argv[start + 6..], argv[start + 6..]);
         }
     }
 
     #[test]
     fn a_component_whose_source_is_in_its_image_reads_its_input() {
         let folder = tempfile::tempdir().unwrap();
-        let argv = words(&[
+        let argv = to_argv(&[
             "python3",
             "-m",
             MODULES[0],
@@ -186,21 +189,21 @@ mod tests {
             "f",
         ]);
 
-        let handed = hand_over(&argv, folder.path()).unwrap().unwrap();
+        let rewritten = move_to_files(&argv, folder.path()).unwrap().unwrap();
 
         assert_eq!(
-            handed.argv[..4],
-            words(&["python3", "-c", EXECUTOR, MODULES[0]])
+            rewritten.argv[..4],
+            to_argv(&["python3", "-c", EXECUTOR, MODULES[0]])
         );
-        assert_eq!(fs::read_to_string(&handed.argv[5]).unwrap(), "{}");
-        assert_eq!(handed.argv[6..], argv[5..]);
+        assert_eq!(fs::read_to_string(&rewritten.argv[5]).unwrap(), "{}");
+        assert_eq!(rewritten.argv[6..], argv[5..]);
     }
 
     #[test]
     fn other_commands_are_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         for argv in [
-            words(&[
+            to_argv(&[
                 "sh",
                 "-ec",
                 "echo \"$0\"",
@@ -208,12 +211,16 @@ mod tests {
                 "--executor_input",
                 "{}",
             ]),
-            words(&["sh", "-ec", RUN, "source"]),
-            words(&["python3", "-m", "my.module", "--executor_input", "{}"]),
-            words(&["python3", "-m", MODULES[0], "--executor_input"]),
-            words(&["sh", "-ec", RUN, "--executor_input", "{}"]),
+            to_argv(&["sh", "-ec", RUN, "source"]),
+            to_argv(&["python3", "-m", "my.module", "--executor_input", "{}"]),
+            to_argv(&["python3", "-m", MODULES[0], "--executor_input"]),
+            to_argv(&["sh", "-ec", RUN, "--executor_input", "{}"]),
         ] {
-            assert_eq!(hand_over(&argv, folder.path()).unwrap(), None, "{argv:?}");
+            assert_eq!(
+                move_to_files(&argv, folder.path()).unwrap(),
+                None,
+                "{argv:?}"
+            );
         }
     }
 }

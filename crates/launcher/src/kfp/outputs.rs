@@ -15,10 +15,10 @@ use ferroflow_types::limit::{bytes_of, bytes_of_map};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::values::{declared, mark_bare_numbers, typed, unmarked};
+use super::values::{coerce, mark_bare_numbers, parse_value, without_number_marks};
 use super::{OutputParameter, OutputSpec};
-use crate::collect::{look_at, unreadable};
-use crate::files::open_left;
+use crate::collect::{stamp_and_digest, unreadable};
+use crate::files::open_output;
 use crate::{Failure, FailureReason, OutputArtifact, Outputs, ProducedArtifact};
 
 /// What an executor writes (`ml_pipelines.ExecutorOutput`). As upstream, a field that is not known
@@ -58,14 +58,14 @@ pub(crate) fn collect(spec: &OutputSpec) -> Result<Outputs, Failure> {
         // As upstream: a value in the report wins over the parameter's file.
         let value = match report.parameter_values.get(&parameter.name) {
             Some(value) => {
-                let value = declared(parameter.kind, value.clone());
-                Some(value.map_err(|problem| wrong(&parameter.name, &problem))?)
+                let value = coerce(parameter.kind, value.clone());
+                Some(value.map_err(|problem| output_failure(&parameter.name, &problem))?)
             }
             None => read_parameter(parameter, spec.values)?,
         };
         let size = value.as_ref().map_or(0, bytes_of);
         let fits = spec.values.check(size);
-        fits.map_err(|problem| wrong(&parameter.name, &problem))?;
+        fits.map_err(|problem| output_failure(&parameter.name, &problem))?;
         match value {
             Some(value) if !value.is_null() => {
                 outputs.parameters.insert(parameter.name.clone(), value);
@@ -73,7 +73,12 @@ pub(crate) fn collect(spec: &OutputSpec) -> Result<Outputs, Failure> {
             // A Python component that returns None writes nothing for it.
             Some(_) => {}
             None if reported => {}
-            None => return Err(wrong(&parameter.name, "the command wrote no value for it")),
+            None => {
+                return Err(output_failure(
+                    &parameter.name,
+                    "the command wrote no value for it",
+                ));
+            }
         }
     }
     let mut reported = report.artifacts;
@@ -81,7 +86,9 @@ pub(crate) fn collect(spec: &OutputSpec) -> Result<Outputs, Failure> {
         let list = reported.remove(&output.name).unwrap_or_default().artifacts;
         for one in &list {
             let fits = spec.values.check(bytes_of_map(&one.metadata));
-            fits.map_err(|problem| wrong(&output.name, &format!("its metadata: {problem}")))?;
+            fits.map_err(|problem| {
+                output_failure(&output.name, &format!("its metadata: {problem}"))
+            })?;
         }
         outputs
             .artifacts
@@ -90,18 +97,18 @@ pub(crate) fn collect(spec: &OutputSpec) -> Result<Outputs, Failure> {
     Ok(outputs)
 }
 
-fn wrong(name: &str, problem: &str) -> Failure {
+fn output_failure(name: &str, problem: &str) -> Failure {
     Failure::new(FailureReason::Output, format!("output {name}: {problem}"))
 }
 
-/// The text of a file that the command left, if there is one, of at most `most` bytes; `check` says
+/// The text of a file that the command left, if there is one, of at most `limit` bytes; `check` says
 /// what is wrong with a longer one.
 fn read_text(
     path: &Path,
-    most: u64,
+    limit: u64,
     check: impl Fn(u64) -> Result<(), String>,
 ) -> io::Result<Option<String>> {
-    let file = match open_left(path) {
+    let file = match open_output(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
@@ -109,7 +116,7 @@ fn read_text(
     check(file.metadata()?.len()).map_err(io::Error::other)?;
     // A link may lead to a file of the kernel's, which has a length of 0 and no end.
     let mut bytes = Vec::new();
-    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     check(bytes.len() as u64).map_err(io::Error::other)?;
     String::from_utf8(bytes)
         .map(Some)
@@ -123,12 +130,12 @@ fn read_report(path: &Path, values: ValueLimit) -> Result<(Report, bool), Failur
         Failure::new(FailureReason::Output, message)
     };
     let check = |bytes| {
-        let most = values.report();
+        let limit = values.report();
         let problem = format!(
-            "it is {bytes} bytes, and all values of a task together may have {most} (four times \
+            "it is {bytes} bytes, and all values of a task together may have {limit} (four times \
              value_max): write them as artifacts"
         );
-        (bytes <= most).then_some(()).ok_or(problem)
+        (bytes <= limit).then_some(()).ok_or(problem)
     };
     let Some(text) = read_text(path, values.report(), check).map_err(|error| failed(&error))?
     else {
@@ -141,12 +148,12 @@ fn read_report(path: &Path, values: ValueLimit) -> Result<(Report, bool), Failur
     let text = mark_bare_numbers(&text);
     match serde_json::from_str(&text) {
         Ok(report) => Ok((report, true)),
-        Err(error) => Err(of_report(&text, &error).unwrap_or_else(|| failed(&error))),
+        Err(error) => Err(value_failure(&text, &error).unwrap_or_else(|| failed(&error))),
     }
 }
 
 /// What is wrong with one value of a report, by the output that it is of.
-fn of_report(text: &str, error: &serde_json::Error) -> Option<Failure> {
+fn value_failure(text: &str, error: &serde_json::Error) -> Option<Failure> {
     let place = json_place::place(text.as_bytes(), error.line(), error.column());
     let (values, output) = place.split_once('.')?;
     if !matches!(values, "parameter_values" | "parameterValues" | "artifacts") {
@@ -158,7 +165,7 @@ fn of_report(text: &str, error: &serde_json::Error) -> Option<Failure> {
     } else {
         problem
     };
-    Some(wrong(output, &problem))
+    Some(output_failure(output, &problem))
 }
 
 fn read_parameter(
@@ -166,11 +173,11 @@ fn read_parameter(
     values: ValueLimit,
 ) -> Result<Option<Value>, Failure> {
     let text = read_text(&parameter.path, values.value(), |bytes| values.check(bytes));
-    let text = text.map_err(|error| wrong(&parameter.name, &error.to_string()))?;
+    let text = text.map_err(|error| output_failure(&parameter.name, &error.to_string()))?;
     let Some(text) = text else { return Ok(None) };
-    typed(parameter.kind, &text)
+    parse_value(parameter.kind, &text)
         .map(Some)
-        .map_err(|problem| wrong(&parameter.name, &problem))
+        .map_err(|problem| output_failure(&parameter.name, &problem))
 }
 
 fn artifacts(
@@ -191,8 +198,8 @@ fn artifacts(
 fn artifact(output: &OutputArtifact, reported: Reported) -> Result<ProducedArtifact, Failure> {
     // Where artifacts are in a store, a path that an executor reports (as its SDK's `get_uri` gives
     // it) says where the content was written, not where it belongs.
-    let remote = digest::local(&output.uri).is_none();
-    let written = digest::local(&reported.uri).filter(|_| remote);
+    let remote = digest::local_path(&output.uri).is_none();
+    let written = digest::local_path(&reported.uri).filter(|_| remote);
     let custom = reported.custom_path.or_else(|| {
         let path = written.as_ref()?;
         Some(path.display().to_string())
@@ -207,11 +214,11 @@ fn artifact(output: &OutputArtifact, reported: Reported) -> Result<ProducedArtif
     let below = uri
         .strip_prefix(&output.uri)
         .and_then(|rest| rest.strip_prefix('/'))
-        .and_then(|rest| digest::below(&output.path, rest));
+        .and_then(|rest| digest::join_inside(&output.path, rest));
     let place = if uri == output.uri {
         Some(output.path.clone())
     } else {
-        below.clone().or_else(|| digest::local(&uri))
+        below.clone().or_else(|| digest::local_path(&uri))
     };
     let is_own = uri == output.uri || below.is_some();
     // The content belongs to the artifact's own place, wherever the command wrote it.
@@ -220,11 +227,12 @@ fn artifact(output: &OutputArtifact, reported: Reported) -> Result<ProducedArtif
     {
         digest::copy(Path::new(custom), place).map_err(failed)?;
     }
-    let (stamp, content) = look_at(&output.name, place.as_deref(), is_own && !remote)?;
-    let metadata = unmarked(reported.metadata);
+    let (stamp, content) = stamp_and_digest(&output.name, place.as_deref(), is_own && !remote)?;
+    let metadata = without_number_marks(reported.metadata);
     for (key, value) in &metadata {
-        check_nesting(value)
-            .map_err(|problem| wrong(&output.name, &format!("metadata {key:?}: {problem}")))?;
+        check_nesting(value).map_err(|problem| {
+            output_failure(&output.name, &format!("metadata {key:?}: {problem}"))
+        })?;
     }
     Ok(ProducedArtifact {
         name: if reported.name.is_empty() {
@@ -251,7 +259,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_that_cannot_be_read_is_told_by_its_output() {
+    fn a_value_that_cannot_be_read_is_reported_by_its_output() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("report.json");
         for half in ["\\ud800", "\\udc00", "\\ud800\\u0041"] {
@@ -260,9 +268,9 @@ mod tests {
 
             let failure = read_report(&path, ValueLimit::default()).unwrap_err();
 
-            let said = failure.message;
+            let message = failure.message;
             let wanted = "output text: its text has half of";
-            assert!(said.starts_with(wanted), "{said}");
+            assert!(message.starts_with(wanted), "{message}");
         }
     }
 
@@ -303,8 +311,11 @@ mod tests {
         };
 
         for name in ["pipe", "endless", "folder"] {
-            let said = read(name, 10).unwrap_err();
-            assert!(said.ends_with("is not a regular file"), "{name}: {said}");
+            let message = read(name, 10).unwrap_err();
+            assert!(
+                message.ends_with("is not a regular file"),
+                "{name}: {message}"
+            );
         }
         assert_eq!(read("kernel", 10).unwrap_err(), "too long");
         assert_eq!(read("none", 10), Ok(None));

@@ -1,15 +1,15 @@
 //! Output parameters: of the type that was declared, or the command has failed.
 
-use ferroflow_types::json::{check_nesting, excerpt, whole};
+use ferroflow_types::json::{check_nesting, exact_integer, excerpt};
 use serde_json::{Map, Value};
 
 use super::ParameterKind;
 
 /// What stands before a number that JSON does not have. No text that a command means begins so.
-const MARK: &str = "\0number:";
+const NUMBER_MARK: &str = "\0number:";
 
 /// Makes JSON of what Python's `json` writes: `NaN`, `Infinity` and `-Infinity` outside texts become
-/// texts that [`declared`] and [`unmarked`] know again.
+/// texts that [`coerce`] and [`without_number_marks`] know again.
 pub(crate) fn mark_bare_numbers(text: &str) -> String {
     let mut result = String::with_capacity(text.len());
     let (mut rest, mut in_text) = (text, false);
@@ -40,15 +40,15 @@ pub(crate) fn mark_bare_numbers(text: &str) -> String {
 
 /// Metadata with numbers that JSON does not have as their names: ROC curves begin with an infinite
 /// threshold.
-pub(crate) fn unmarked(metadata: Map<String, Value>) -> Map<String, Value> {
+pub(crate) fn without_number_marks(metadata: Map<String, Value>) -> Map<String, Value> {
     fn visit(value: Value) -> Value {
         match value {
-            Value::String(text) => Value::String(match text.strip_prefix(MARK) {
+            Value::String(text) => Value::String(match text.strip_prefix(NUMBER_MARK) {
                 Some(name) => name.to_owned(),
                 None => text,
             }),
             Value::Array(items) => items.into_iter().map(visit).collect(),
-            Value::Object(fields) => Value::Object(unmarked(fields)),
+            Value::Object(fields) => Value::Object(without_number_marks(fields)),
             other => other,
         }
     }
@@ -58,11 +58,11 @@ pub(crate) fn unmarked(metadata: Map<String, Value>) -> Map<String, Value> {
         .collect()
 }
 
-fn marked(value: &Value) -> Option<&str> {
+fn find_marked_number(value: &Value) -> Option<&str> {
     match value {
-        Value::String(text) => text.strip_prefix(MARK),
-        Value::Array(items) => items.iter().find_map(marked),
-        Value::Object(fields) => fields.values().find_map(marked),
+        Value::String(text) => text.strip_prefix(NUMBER_MARK),
+        Value::Array(items) => items.iter().find_map(find_marked_number),
+        Value::Object(fields) => fields.values().find_map(find_marked_number),
         _ => None,
     }
 }
@@ -71,8 +71,8 @@ fn marked(value: &Value) -> Option<&str> {
 ///
 /// # Errors
 /// What it is instead.
-pub(crate) fn declared(kind: ParameterKind, value: Value) -> Result<Value, String> {
-    if let Some(name) = marked(&value) {
+pub(crate) fn coerce(kind: ParameterKind, value: Value) -> Result<Value, String> {
+    if let Some(name) = find_marked_number(&value) {
         return Err(match &value {
             Value::String(_) => format!("it is {name}, which is no number of JSON"),
             _ => format!("it holds {name}, which is no number of JSON"),
@@ -83,7 +83,11 @@ pub(crate) fn declared(kind: ParameterKind, value: Value) -> Result<Value, Strin
         // Python writes a whole float with a fraction.
         Value::Number(number) if kind == ParameterKind::Integer && number.is_f64() => {
             // The sum makes 0.0 of -0.0, which is no whole number otherwise.
-            match number.as_f64().map(|number| number + 0.0).and_then(whole) {
+            match number
+                .as_f64()
+                .map(|number| number + 0.0)
+                .and_then(exact_integer)
+            {
                 Some(whole) => whole.into(),
                 None => Value::Number(number),
             }
@@ -104,7 +108,7 @@ pub(crate) fn declared(kind: ParameterKind, value: Value) -> Result<Value, Strin
     }
     Err(format!(
         "it is declared as {}, but is {}",
-        noun(kind),
+        type_description(kind),
         excerpt(&value.to_string())
     ))
 }
@@ -113,7 +117,7 @@ pub(crate) fn declared(kind: ParameterKind, value: Value) -> Result<Value, Strin
 ///
 /// # Errors
 /// What its text is not.
-pub(crate) fn typed(kind: ParameterKind, text: &str) -> Result<Value, String> {
+pub(crate) fn parse_value(kind: ParameterKind, text: &str) -> Result<Value, String> {
     let trimmed = text.trim();
     let not = |what: &str| format!("{} is not {what}", excerpt(&format!("{trimmed:?}")));
     let value = match kind {
@@ -139,10 +143,10 @@ pub(crate) fn typed(kind: ParameterKind, text: &str) -> Result<Value, String> {
             .or_else(|_| serde_json::from_str(&mark_bare_numbers(trimmed)))
             .map_err(|error| format!("{} ({error})", not("JSON")))?,
     };
-    declared(kind, value)
+    coerce(kind, value)
 }
 
-fn noun(kind: ParameterKind) -> &'static str {
+fn type_description(kind: ParameterKind) -> &'static str {
     match kind {
         ParameterKind::Double => "a number",
         ParameterKind::Integer => "a whole number within 64 bits",
@@ -171,7 +175,7 @@ mod tests {
             (List, "[1]", "[1]"),
             (Struct, "{\"a\": 1}", "{\"a\":1}"),
         ] {
-            assert_eq!(typed(kind, text).unwrap().to_string(), expected);
+            assert_eq!(parse_value(kind, text).unwrap().to_string(), expected);
         }
         for (kind, text) in [
             (Integer, "1.5"),
@@ -181,13 +185,13 @@ mod tests {
             (List, "[NaN]"),
             (Struct, "[]"),
         ] {
-            assert!(typed(kind, text).is_err(), "{kind:?} {text}");
+            assert!(parse_value(kind, text).is_err(), "{kind:?} {text}");
         }
     }
 
     #[test]
-    fn values_of_another_type_are_told_with_what_they_are() {
-        for (kind, value, words) in [
+    fn values_of_another_type_are_reported_with_what_they_are() {
+        for (kind, value, expected) in [
             (Integer, json!(1.5), "declared as a whole number"),
             (Integer, json!(1e300), "declared as a whole number"),
             (Integer, json!("1"), "but is \"1\""),
@@ -196,8 +200,8 @@ mod tests {
             (List, json!({}), "declared as a list"),
             (Struct, json!([]), "declared as an object"),
         ] {
-            let problem = declared(kind, value).unwrap_err();
-            assert!(problem.contains(words), "{problem}");
+            let problem = coerce(kind, value).unwrap_err();
+            assert!(problem.contains(expected), "{problem}");
         }
         for (kind, value, expected) in [
             (Integer, json!(3.0), json!(3)),
@@ -206,10 +210,10 @@ mod tests {
             (Double, json!(-0.0), json!(-0.0)),
             (Text, json!(null), json!(null)),
         ] {
-            assert_eq!(declared(kind, value), Ok(expected));
+            assert_eq!(coerce(kind, value), Ok(expected));
         }
         let deep = (0..65).fold(json!(1), |inner, _| json!([inner]));
-        assert!(declared(List, deep).unwrap_err().contains("nests 65"));
+        assert!(coerce(List, deep).unwrap_err().contains("nests 65"));
     }
 
     #[test]
@@ -221,14 +225,14 @@ mod tests {
         };
 
         assert_eq!(
-            Value::Object(unmarked(fields)),
+            Value::Object(without_number_marks(fields)),
             json!({"a": ["Infinity", "-Infinity", "NaN", 1], "b": "NaN \" Infinity"})
         );
-        let problem = declared(Struct, read).unwrap_err();
+        let problem = coerce(Struct, read).unwrap_err();
         assert!(problem.contains("it holds Infinity"), "{problem}");
-        assert_eq!(declared(Text, json!("NaN")), Ok(json!("NaN")));
+        assert_eq!(coerce(Text, json!("NaN")), Ok(json!("NaN")));
         let number: Value = serde_json::from_str(&mark_bare_numbers("NaN")).unwrap();
-        let problem = declared(Double, number).unwrap_err();
+        let problem = coerce(Double, number).unwrap_err();
         assert!(problem.contains("it is NaN"), "{problem}");
     }
 }

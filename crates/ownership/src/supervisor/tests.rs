@@ -1,4 +1,4 @@
-//! Which actor has an object when what its actors tell comes late.
+//! Which actor has an object when notices of its actors come late.
 
 use std::sync::atomic::Ordering;
 
@@ -8,22 +8,26 @@ use ferroflow_types::time::SystemClock;
 
 use super::*;
 use crate::Member;
-use crate::tests::toy::{Counters, Counting, Id, World, each_db};
+use crate::tests::toy::{CounterFactory, Counters, Hooks, Id, each_db};
 
 const KEY: Id = Id(1);
 
-async fn supervisor(world: &Arc<World>) -> (Supervisor<Counting>, TestDb) {
+async fn supervisor(hooks: &Arc<Hooks>) -> (Supervisor<CounterFactory>, TestDb) {
     let test = each_db().await.swap_remove(0);
     let member = Member::new(test.db.clone(), Arc::new(SystemClock), "a".to_owned());
     let (ownership, inbox) = Ownership::new(Arc::new(member), Arc::new(RandomIds), 10);
     let ownership = Arc::new(ownership);
-    let factory = Counting::new(&ownership, world);
+    let factory = CounterFactory::new(&ownership, hooks);
     (Supervisor::new(factory, ownership, inbox), test)
 }
 
 fn drive(claim: Option<Claim<Id>>) -> Message<Counters> {
-    let (key, order) = (KEY, Order::Drive);
-    Message { key, claim, order }
+    let (key, command) = (KEY, Command::Drive);
+    Message {
+        key,
+        claim,
+        command,
+    }
 }
 
 fn idle(actor: task::Id, served: u64) -> Notice<Counters> {
@@ -32,7 +36,7 @@ fn idle(actor: task::Id, served: u64) -> Notice<Counters> {
 }
 
 #[tokio::test]
-async fn an_idle_actor_is_let_go_of_only_if_no_message_is_on_its_way() {
+async fn an_idle_actor_is_released_only_if_no_message_is_on_its_way() {
     let (mut supervisor, _test) = supervisor(&Arc::default()).await;
     let actor = supervisor.mailbox(Claim::first(KEY)).actor;
     supervisor.deliver(drive(None));
@@ -44,7 +48,7 @@ async fn an_idle_actor_is_let_go_of_only_if_no_message_is_on_its_way() {
 }
 
 #[tokio::test]
-async fn what_an_actor_told_before_another_one_had_its_object_ends_only_itself() {
+async fn a_notice_of_an_actor_that_was_replaced_ends_only_that_actor() {
     let (mut supervisor, _test) = supervisor(&Arc::default()).await;
     let first = supervisor.mailbox(Claim::first(KEY)).actor;
     // The object was lost and won again.
@@ -66,9 +70,9 @@ async fn what_an_actor_told_before_another_one_had_its_object_ends_only_itself()
 
 #[tokio::test]
 async fn the_end_of_an_actor_that_panicked_leaves_the_one_after_it() {
-    let world = Arc::new(World::default());
-    world.panics.store(1, Ordering::SeqCst);
-    let (mut supervisor, _test) = supervisor(&world).await;
+    let hooks = Arc::new(Hooks::default());
+    hooks.panics.store(1, Ordering::SeqCst);
+    let (mut supervisor, _test) = supervisor(&hooks).await;
     supervisor.mailbox(Claim::first(KEY));
     let ended = supervisor.tasks.join_next_with_id().await.unwrap();
     assert!(ended.as_ref().unwrap_err().is_panic());

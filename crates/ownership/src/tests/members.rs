@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferroflow_db::lease::LENGTH;
+use ferroflow_db::lease::LEASE_DURATION;
 use ferroflow_db::{Db, Read as _};
 use ferroflow_types::id::RandomIds;
 use ferroflow_types::time::SystemClock;
@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::toy::{
-    Counters, FINISH, Hand, Id, QUICK, Request, each_db, eventually, insert, member, owner_of,
-    still, stored, write,
+    Counters, FINISH, Id, ManualClock, QUICK_TIMING, Request, each_db, eventually, idle_replica,
+    insert, member, owner_of, stored, write,
 };
 use crate::member::Timing;
 use crate::{Member, Owned as _, Ownership, request};
@@ -43,15 +43,18 @@ async fn leases(db: &Db) -> Vec<String> {
 #[tokio::test]
 async fn objects_are_taken_over_when_the_lease_has_run_out_and_not_before() {
     for test in each_db().await {
-        let clock = Hand::new();
-        let (a, b) = (still(&test.db, &clock, "a"), still(&test.db, &clock, "b"));
+        let clock = ManualClock::new();
+        let (a, b) = (
+            idle_replica(&test.db, &clock, "a"),
+            idle_replica(&test.db, &clock, "b"),
+        );
         a.enter().await.unwrap();
         let fence = b.enter().await.unwrap();
         for number in 1..=3 {
             insert(&test.db, Id(number), "a").await;
         }
 
-        clock.advance(LENGTH.saturating_sub(Duration::from_millis(1)));
+        clock.advance(LEASE_DURATION.saturating_sub(Duration::from_millis(1)));
         b.member().renew(fence).await.unwrap();
         assert!(b.take_over(10).await.unwrap().claims.is_empty());
         clock.advance(Duration::from_millis(1));
@@ -59,22 +62,25 @@ async fn objects_are_taken_over_when_the_lease_has_run_out_and_not_before() {
 
         let keys: Vec<_> = taken.claims.iter().map(|claim| claim.key).collect();
         assert_eq!(keys, [Id(1), Id(2)], "{}", test.kind);
-        assert!(taken.more);
+        assert!(taken.has_more);
         assert_eq!(owner_of(&test.db, Id(2)).await, "b");
         assert_eq!(owner_of(&test.db, Id(3)).await, "a");
-        let mine = b.mine().await.unwrap();
-        assert_eq!(mine, taken.claims);
+        let own_claims = b.own_claims().await.unwrap();
+        assert_eq!(own_claims, taken.claims);
         // Without room nothing is taken, and it is known that there is something.
         let none = b.take_over(0).await.unwrap();
-        assert!(none.claims.is_empty() && none.more);
+        assert!(none.claims.is_empty() && none.has_more);
     }
 }
 
 #[tokio::test]
-async fn who_renews_too_late_begins_again_under_a_higher_fence() {
+async fn a_replica_that_renews_too_late_begins_again_under_a_higher_fence() {
     for test in each_db().await {
-        let clock = Hand::new();
-        let (a, b) = (still(&test.db, &clock, "a"), still(&test.db, &clock, "b"));
+        let clock = ManualClock::new();
+        let (a, b) = (
+            idle_replica(&test.db, &clock, "a"),
+            idle_replica(&test.db, &clock, "b"),
+        );
         let first = a.enter().await.unwrap().unwrap();
         let mut tx = test.db.begin_write().await.unwrap();
         assert!(b.member().is_other_alive(&mut tx, "a").await.unwrap());
@@ -92,10 +98,13 @@ async fn who_renews_too_late_begins_again_under_a_higher_fence() {
 }
 
 #[tokio::test]
-async fn who_leaves_gives_everything_back_at_once() {
+async fn a_replica_that_leaves_gives_everything_back_at_once() {
     for test in each_db().await {
-        let clock = Hand::new();
-        let (a, b) = (still(&test.db, &clock, "a"), still(&test.db, &clock, "b"));
+        let clock = ManualClock::new();
+        let (a, b) = (
+            idle_replica(&test.db, &clock, "a"),
+            idle_replica(&test.db, &clock, "b"),
+        );
         a.enter().await.unwrap();
         insert(&test.db, Id(1), "a").await;
         let mut unowned = test.db.signals().subscribe(Counters::TOPICS.unowned);
@@ -115,14 +124,14 @@ async fn who_leaves_gives_everything_back_at_once() {
 }
 
 #[tokio::test]
-async fn what_is_new_is_nobodys_while_older_ones_wait_or_the_replica_stops() {
+async fn a_new_object_has_no_owner_while_older_ones_wait_or_the_replica_stops() {
     for test in each_db().await {
-        let a = still(&test.db, &Hand::new(), "a");
+        let a = idle_replica(&test.db, &ManualClock::new(), "a");
         assert_eq!(a.owner_of_new(), "a", "{}", test.kind);
 
         let mut unowned = test.db.signals().subscribe(Counters::TOPICS.unowned);
         let mut tx = test.db.begin_write().await.unwrap();
-        a.tell_unowned(&mut tx);
+        a.signal_unowned(&mut tx);
         tx.commit().await.unwrap();
         unowned.changed().await;
         assert_eq!(a.owner_of_new(), "", "{}", test.kind);
@@ -138,14 +147,14 @@ async fn what_is_new_is_nobodys_while_older_ones_wait_or_the_replica_stops() {
 }
 
 #[tokio::test]
-async fn who_comes_back_under_its_name_finds_what_it_had() {
+async fn a_replica_that_comes_back_under_its_name_finds_what_it_had() {
     for test in each_db().await {
-        let clock = Hand::new();
-        let first = still(&test.db, &clock, "a");
+        let clock = ManualClock::new();
+        let first = idle_replica(&test.db, &clock, "a");
         first.enter().await.unwrap();
         let before = insert(&test.db, Id(1), "a").await;
 
-        let second = still(&test.db, &clock, "a");
+        let second = idle_replica(&test.db, &clock, "a");
         second.enter().await.unwrap();
         let taken = second.take_new(10).await.unwrap();
 
@@ -157,9 +166,9 @@ async fn who_comes_back_under_its_name_finds_what_it_had() {
 #[tokio::test]
 async fn leases_long_past_are_forgotten_unless_something_is_still_owned() {
     for test in each_db().await {
-        let clock = Hand::new();
+        let clock = ManualClock::new();
         for (number, id) in [(1, "a"), (2, "b")] {
-            still(&test.db, &clock, id).enter().await.unwrap();
+            idle_replica(&test.db, &clock, id).enter().await.unwrap();
             insert(&test.db, Id(number), id).await;
         }
         let mut tx = test.db.begin_write().await.unwrap();
@@ -169,7 +178,7 @@ async fn leases_long_past_are_forgotten_unless_something_is_still_owned() {
         ask(&test.db, clock.now()).await;
         clock.advance(Duration::from_hours(2));
         ask(&test.db, clock.now()).await;
-        let c = still(&test.db, &clock, "c");
+        let c = idle_replica(&test.db, &clock, "c");
         c.enter().await.unwrap();
 
         c.forget().await.unwrap();
@@ -180,7 +189,7 @@ async fn leases_long_past_are_forgotten_unless_something_is_still_owned() {
 }
 
 #[tokio::test]
-async fn who_is_alone_has_no_lease_and_takes_what_anybody_had() {
+async fn a_replica_that_is_alone_has_no_lease_and_takes_what_anybody_had() {
     for test in each_db().await.into_iter().take(1) {
         insert(&test.db, Id(1), "somebody").await;
         let member = Member::new(test.db.clone(), Arc::new(SystemClock), "a".to_owned());
@@ -202,19 +211,19 @@ async fn who_is_alone_has_no_lease_and_takes_what_anybody_had() {
 }
 
 #[tokio::test]
-async fn who_could_not_renew_judges_nobody_until_a_lease_has_passed() {
+async fn a_replica_that_could_not_renew_judges_nobody_until_a_lease_has_passed() {
     for test in each_db().await {
         let timing = Timing {
             lease: Duration::from_millis(600),
             renewal: Duration::from_millis(20),
-            ..QUICK
+            ..QUICK_TIMING
         };
         let member = member(&test.db, Arc::new(SystemClock), "a", timing);
         let mut tx = test.db.begin_write().await.unwrap();
-        let fence = member.take_lease(&mut tx).await.unwrap();
+        let fence = member.acquire_lease(&mut tx).await.unwrap();
         tx.commit().await.unwrap();
         let stop = CancellationToken::new();
-        let beats = tokio::spawn(Arc::clone(&member).keep_alive(fence, stop.clone()));
+        let heartbeat = tokio::spawn(Arc::clone(&member).keep_alive(fence, stop.clone()));
         assert!(member.is_steady());
 
         execute(&test.db, "ALTER TABLE leases RENAME TO away").await;
@@ -225,6 +234,6 @@ async fn who_could_not_renew_judges_nobody_until_a_lease_has_passed() {
 
         assert!(back.elapsed() >= timing.lease, "{}", test.kind);
         stop.cancel();
-        beats.await.unwrap().unwrap();
+        heartbeat.await.unwrap().unwrap();
     }
 }

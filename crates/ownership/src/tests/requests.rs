@@ -4,7 +4,9 @@ use ferroflow_db::Read as _;
 use ferroflow_types::{Clock as _, ErrorKind};
 use uuid::Uuid;
 
-use super::toy::{Counters, Hand, Id, Refusal, Request, each_db, insert, still, stored};
+use super::toy::{
+    Counters, Id, ManualClock, Refusal, Request, each_db, idle_replica, insert, stored,
+};
 use crate::request;
 
 #[tokio::test]
@@ -12,7 +14,7 @@ async fn a_request_is_answered_once_and_one_that_was_withdrawn_never() {
     for test in each_db().await {
         insert(&test.db, Id(1), "a").await;
         let (first, second) = (Uuid::new_v4(), Uuid::new_v4());
-        let clock = Hand::new();
+        let clock = ManualClock::new();
         let now = clock.now();
         clock.advance(std::time::Duration::from_millis(1));
         let later = clock.now();
@@ -39,8 +41,8 @@ async fn a_request_is_answered_once_and_one_that_was_withdrawn_never() {
         let again = request::answer::<Counters>(&mut tx, first, Ok(()), now).await;
         assert!(!again.unwrap());
         assert!(!request::withdraw::<Counters>(&mut tx, first).await.unwrap());
-        let told = request::answer_of::<Counters>(&mut tx, first).await;
-        assert_eq!(told.unwrap(), Some(refusal));
+        let answer = request::answer_of::<Counters>(&mut tx, first).await;
+        assert_eq!(answer.unwrap(), Some(refusal));
 
         assert!(
             request::withdraw::<Counters>(&mut tx, second)
@@ -62,7 +64,7 @@ async fn a_request_is_answered_once_and_one_that_was_withdrawn_never() {
 async fn only_an_answered_request_is_removed_by_who_read_the_answer() {
     for test in each_db().await {
         let id = Uuid::new_v4();
-        let now = Hand::new().now();
+        let now = ManualClock::new().now();
         let mut tx = test.db.begin_write().await.unwrap();
         request::insert::<Counters>(&mut tx, id, Id(1), &Request::Finish, now)
             .await
@@ -72,8 +74,8 @@ async fn only_an_answered_request_is_removed_by_who_read_the_answer() {
             .unwrap();
         let answered = request::answer::<Counters>(&mut tx, id, Ok(()), now).await;
         assert!(answered.unwrap(), "{}", test.kind);
-        let told = request::answer_of::<Counters>(&mut tx, id).await.unwrap();
-        assert_eq!(told, Some(Ok(())));
+        let answer = request::answer_of::<Counters>(&mut tx, id).await.unwrap();
+        assert_eq!(answer, Some(Ok(())));
         request::remove_answered::<Counters>(&mut tx, id)
             .await
             .unwrap();
@@ -85,7 +87,7 @@ async fn only_an_answered_request_is_removed_by_who_read_the_answer() {
 #[tokio::test]
 async fn words_that_are_not_known_name_their_table_and_column() {
     for test in each_db().await {
-        let (id, now) = (Uuid::new_v4(), Hand::new().now());
+        let (id, now) = (Uuid::new_v4(), ManualClock::new().now());
         let mut tx = test.db.begin_write().await.unwrap();
         request::insert::<Counters>(&mut tx, id, Id(1), &Request::Finish, now)
             .await
@@ -110,10 +112,10 @@ async fn words_that_are_not_known_name_their_table_and_column() {
 }
 
 #[tokio::test]
-async fn who_answers_what_was_withdrawn_rolls_back() {
+async fn a_driver_that_answers_a_withdrawn_request_rolls_back() {
     for test in each_db().await {
         insert(&test.db, Id(1), "a").await;
-        let ownership = still(&test.db, &Hand::new(), "a");
+        let ownership = idle_replica(&test.db, &ManualClock::new(), "a");
         let mut tx = test.db.begin_write().await.unwrap();
 
         let answered = ownership.answer(&mut tx, Uuid::new_v4(), Ok(())).await;
@@ -128,8 +130,8 @@ async fn who_answers_what_was_withdrawn_rolls_back() {
 async fn a_driver_that_lost_its_claim_leaves_the_refusal_to_the_next() {
     for test in each_db().await {
         let held = insert(&test.db, Id(1), "a").await;
-        let clock = Hand::new();
-        let ownership = still(&test.db, &clock, "a");
+        let clock = ManualClock::new();
+        let ownership = idle_replica(&test.db, &clock, "a");
         let id = Uuid::new_v4();
         let mut tx = test.db.begin_write().await.unwrap();
         request::insert::<Counters>(&mut tx, id, Id(1), &Request::Finish, clock.now())
@@ -144,7 +146,7 @@ async fn a_driver_that_lost_its_claim_leaves_the_refusal_to_the_next() {
 
         assert_eq!((lost, kept), (false, true), "{}", test.kind);
         let mut tx = test.db.begin_read().await.unwrap();
-        let told = request::answer_of::<Counters>(&mut tx, id).await.unwrap();
-        assert_eq!(told, Some(Err(Refusal::Finished)));
+        let answer = request::answer_of::<Counters>(&mut tx, id).await.unwrap();
+        assert_eq!(answer, Some(Err(Refusal::Finished)));
     }
 }

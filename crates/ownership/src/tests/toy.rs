@@ -146,13 +146,13 @@ impl Owned for Counters {
     }
 }
 
-/// What all actors of a test share.
+/// Counters and injected failures that all actors of a test share.
 #[derive(Default)]
-pub(crate) struct World {
+pub(crate) struct Hooks {
     /// Actors that were made.
     pub(super) started: AtomicUsize,
     /// Requests that actors were given.
-    pub(super) asked: AtomicUsize,
+    pub(super) requests_received: AtomicUsize,
     /// Times that they read their counters.
     pub(super) loads: AtomicUsize,
     /// Loads and events that are to fail.
@@ -160,7 +160,7 @@ pub(crate) struct World {
     /// Loads and answers that are to panic.
     pub(crate) panics: AtomicUsize,
     /// Answers that are to fail.
-    pub(super) unanswered: AtomicUsize,
+    pub(super) answer_failures: AtomicUsize,
     /// Has an actor increment its counter unasked.
     pub(super) tick: Notify,
     /// Steps under way; two of one counter at once fail the test.
@@ -170,7 +170,7 @@ pub(crate) struct World {
     gates: Mutex<HashMap<Id, Arc<Semaphore>>>,
 }
 
-impl World {
+impl Hooks {
     /// Makes answers about the counter wait.
     pub(super) fn gate(&self, id: Id) -> Arc<Semaphore> {
         let mut gates = self.gates.lock().unwrap();
@@ -181,8 +181,8 @@ impl World {
         )
     }
 
-    /// Fails as often as it is told to.
-    fn fail(failures: &AtomicUsize) -> Result<(), Error> {
+    /// Fails as often as `failures` says.
+    fn fail_if_planned(failures: &AtomicUsize) -> Result<(), Error> {
         let (first, then) = (Ordering::SeqCst, Ordering::SeqCst);
         match failures.fetch_update(first, then, |left| left.checked_sub(1)) {
             Ok(_) => Err(Error::internal("it fails", "on purpose")),
@@ -190,26 +190,26 @@ impl World {
         }
     }
 
-    async fn pass(&self, id: Id) {
+    async fn wait_at_gate(&self, id: Id) {
         let gate = self.gates.lock().unwrap().get(&id).cloned();
         if let Some(gate) = gate {
             gate.acquire().await.unwrap().forget();
         }
     }
 
-    fn step(self: &Arc<Self>, id: Id) -> Step {
+    fn step(self: &Arc<Self>, id: Id) -> StepGuard {
         if !self.steps.lock().unwrap().insert(id) {
             self.overlaps.fetch_add(1, Ordering::SeqCst);
         }
-        let step = Step(Arc::clone(self), id);
-        assert!(Self::fail(&self.panics).is_ok(), "on purpose");
+        let step = StepGuard(Arc::clone(self), id);
+        assert!(Self::fail_if_planned(&self.panics).is_ok(), "on purpose");
         step
     }
 }
 
-struct Step(Arc<World>, Id);
+struct StepGuard(Arc<Hooks>, Id);
 
-impl Drop for Step {
+impl Drop for StepGuard {
     fn drop(&mut self) {
         if let Ok(mut steps) = self.0.steps.lock() {
             steps.remove(&self.1);
@@ -219,7 +219,7 @@ impl Drop for Step {
 
 pub(crate) struct Counter {
     ownership: Arc<Ownership<Counters>>,
-    world: Arc<World>,
+    hooks: Arc<Hooks>,
     claim: Claim<Id>,
     state: State,
 }
@@ -267,9 +267,9 @@ impl Actor for Counter {
     }
 
     async fn load(&mut self) -> Result<(), Error> {
-        let _step = self.world.step(self.claim.key);
-        self.world.loads.fetch_add(1, Ordering::SeqCst);
-        World::fail(&self.world.failures)?;
+        let _step = self.hooks.step(self.claim.key);
+        self.hooks.loads.fetch_add(1, Ordering::SeqCst);
+        Hooks::fail_if_planned(&self.hooks.failures)?;
         let mut tx = self.ownership.member().db.begin_read().await?;
         let found = claim::find::<Counters>(&mut tx, self.claim.key).await?;
         let lost = found.is_none_or(|found| found.claim != self.claim);
@@ -282,11 +282,11 @@ impl Actor for Counter {
     }
 
     async fn next_event(&mut self) {
-        self.world.tick.notified().await;
+        self.hooks.tick.notified().await;
     }
 
     async fn handle(&mut self, (): ()) -> Result<(), Error> {
-        World::fail(&self.world.failures)?;
+        Hooks::fail_if_planned(&self.hooks.failures)?;
         self.write(INCREMENT, None).await
     }
 
@@ -295,11 +295,11 @@ impl Actor for Counter {
         request: Request,
         stored: Option<Uuid>,
     ) -> Result<Result<(), Refusal>, Error> {
-        let world = Arc::clone(&self.world);
-        world.asked.fetch_add(1, Ordering::SeqCst);
-        let _step = world.step(self.claim.key);
-        self.world.pass(self.claim.key).await;
-        World::fail(&self.world.unanswered)?;
+        let hooks = Arc::clone(&self.hooks);
+        hooks.requests_received.fetch_add(1, Ordering::SeqCst);
+        let _step = hooks.step(self.claim.key);
+        self.hooks.wait_at_gate(self.claim.key).await;
+        Hooks::fail_if_planned(&self.hooks.answer_failures)?;
         if self.state == State::Idle {
             return Ok(Err(Refusal::Finished));
         }
@@ -316,26 +316,26 @@ impl Actor for Counter {
     }
 }
 
-pub(crate) struct Counting {
+pub(crate) struct CounterFactory {
     ownership: Arc<Ownership<Counters>>,
-    world: Arc<World>,
+    hooks: Arc<Hooks>,
 }
 
-impl Counting {
-    pub(crate) fn new(ownership: &Arc<Ownership<Counters>>, world: &Arc<World>) -> Self {
-        let (ownership, world) = (Arc::clone(ownership), Arc::clone(world));
-        Self { ownership, world }
+impl CounterFactory {
+    pub(crate) fn new(ownership: &Arc<Ownership<Counters>>, hooks: &Arc<Hooks>) -> Self {
+        let (ownership, hooks) = (Arc::clone(ownership), Arc::clone(hooks));
+        Self { ownership, hooks }
     }
 }
 
-impl Factory for Counting {
+impl Factory for CounterFactory {
     type Actor = Counter;
 
     fn actor(&self, claim: Claim<Id>) -> Counter {
-        self.world.started.fetch_add(1, Ordering::SeqCst);
+        self.hooks.started.fetch_add(1, Ordering::SeqCst);
         Counter {
             ownership: Arc::clone(&self.ownership),
-            world: Arc::clone(&self.world),
+            hooks: Arc::clone(&self.hooks),
             claim,
             state: State::Unread,
         }
@@ -343,9 +343,9 @@ impl Factory for Counting {
 }
 
 /// A clock that is set by hand.
-pub(crate) struct Hand(AtomicI64);
+pub(crate) struct ManualClock(AtomicI64);
 
-impl Hand {
+impl ManualClock {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self(AtomicI64::new(1_769_860_800_250)))
     }
@@ -356,19 +356,19 @@ impl Hand {
     }
 }
 
-impl Clock for Hand {
+impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(self.0.load(Ordering::SeqCst))
     }
 }
 
 /// Quick, but not so quick that a machine with much to do loses a lease.
-pub(super) const QUICK: Timing = Timing {
+pub(super) const QUICK_TIMING: Timing = Timing {
     lease: Duration::from_millis(1500),
     renewal: Duration::from_millis(100),
     answer: Duration::from_secs(20),
-    last_answer: Duration::from_secs(20),
-    look: Duration::from_millis(20),
+    answer_while_stopping: Duration::from_secs(20),
+    poll: Duration::from_millis(20),
 };
 
 pub(super) fn member(db: &Db, clock: Arc<dyn Clock>, id: &str, timing: Timing) -> Arc<Member> {
@@ -376,7 +376,7 @@ pub(super) fn member(db: &Db, clock: Arc<dyn Clock>, id: &str, timing: Timing) -
 }
 
 /// A replica without tasks, by a clock that is set by hand.
-pub(crate) fn still(db: &Db, clock: &Arc<Hand>, id: &str) -> Ownership<Counters> {
+pub(crate) fn idle_replica(db: &Db, clock: &Arc<ManualClock>, id: &str) -> Ownership<Counters> {
     let clock = Arc::clone(clock) as Arc<dyn Clock>;
     let member = member(db, clock, id, Timing::default());
     Ownership::new(member, Arc::new(RandomIds), 10).0
@@ -390,25 +390,25 @@ pub(super) struct Replica {
 }
 
 impl Replica {
-    pub(super) async fn start(db: &Db, id: &str, active_max: usize, world: &Arc<World>) -> Self {
-        let member = member(db, Arc::new(SystemClock), id, QUICK);
+    pub(super) async fn start(db: &Db, id: &str, active_max: usize, hooks: &Arc<Hooks>) -> Self {
+        let member = member(db, Arc::new(SystemClock), id, QUICK_TIMING);
         let (ownership, inbox) = Ownership::new(member, Arc::new(RandomIds), active_max);
-        Self::run(ownership, inbox, world).await
+        Self::run(ownership, inbox, hooks).await
     }
 
     pub(super) async fn run(
         ownership: Ownership<Counters>,
         inbox: Inbox<Counters>,
-        world: &Arc<World>,
+        hooks: &Arc<Hooks>,
     ) -> Self {
         let ownership = Arc::new(ownership);
         let fence = ownership.enter().await.unwrap();
         let stop = CancellationToken::new();
-        let factory = Counting::new(&ownership, world);
+        let factory = CounterFactory::new(&ownership, hooks);
         let supervisor = Supervisor::new(factory, Arc::clone(&ownership), inbox);
-        let beats = Arc::clone(ownership.member()).keep_alive(fence, stop.clone());
+        let heartbeat = Arc::clone(ownership.member()).keep_alive(fence, stop.clone());
         let tasks = vec![
-            tokio::spawn(beats),
+            tokio::spawn(heartbeat),
             tokio::spawn(supervisor.run(stop.clone())),
         ];
         Self {

@@ -42,7 +42,7 @@ impl Step<'_> {
             }
             // The run is stopping: however its command failed, the task counts as cancelled and is not
             // retried.
-            Err(failure) if !self.going_on() => {
+            Err(failure) if !self.is_running() => {
                 self.change(ix).error = Some(failure.error);
                 self.enter(ix, TaskState::Canceled);
             }
@@ -51,7 +51,7 @@ impl Step<'_> {
     }
 
     /// Takes note of what a command waits for. It stays where it stands.
-    pub(super) fn noted(&mut self, id: TaskId, attempt: u32, note: String) {
+    pub(super) fn set_note(&mut self, id: TaskId, attempt: u32, note: String) {
         let Some(ix) = self.run.find(id) else {
             return;
         };
@@ -65,7 +65,7 @@ impl Step<'_> {
     }
 
     /// Takes note of what a command does not get.
-    pub(super) fn remarked(&mut self, id: TaskId, attempt: u32, remarks: Vec<String>) {
+    pub(super) fn set_remarks(&mut self, id: TaskId, attempt: u32, remarks: Vec<String>) {
         if let Some(ix) = self.run.find(id)
             && self.task(ix).attempt == attempt
             && self.task(ix).remarks != remarks
@@ -103,7 +103,7 @@ impl Step<'_> {
         let Some(ix) = self.run.find(id) else {
             return;
         };
-        if self.task(ix).state == TaskState::Backoff && self.going_on() {
+        if self.task(ix).state == TaskState::Backoff && self.is_running() {
             self.change(ix).retry_at = None;
             self.launch(ix);
         }
@@ -159,7 +159,7 @@ impl Step<'_> {
     }
 
     /// A task that is to run (again) waits like a new one; ids and attempt numbers go on.
-    pub(super) fn renew(&mut self, ix: TaskIx) {
+    pub(super) fn reset(&mut self, ix: TaskIx) {
         let task = self.change(ix);
         // The attempt number goes on: it names the attempt's folder or pod, and the runtime would take
         // a number that was used before for the former attempt.
@@ -177,7 +177,7 @@ impl Step<'_> {
     }
 
     /// Asks for a task whose upstream has ended to be looked at.
-    pub(super) fn recheck(&mut self, ix: TaskIx) {
+    pub(super) fn queue_ready(&mut self, ix: TaskIx) {
         self.work.push_back(Work::Ready(ix));
     }
 }

@@ -56,7 +56,7 @@ impl Step<'_> {
             return;
         };
         // An answer that comes twice, or after the task was cancelled, changes nothing.
-        if self.task(ix).state != TaskState::Queued || !self.run.looks_up(ix) {
+        if self.task(ix).state != TaskState::Queued || !self.run.awaits_cache(ix) {
             return;
         }
         match answer.found {
@@ -92,7 +92,7 @@ impl Step<'_> {
 
 impl RunState {
     /// Whether an answer of the cache is awaited.
-    pub(super) fn looks_up(&self, ix: TaskIx) -> bool {
+    pub(super) fn awaits_cache(&self, ix: TaskIx) -> bool {
         let note = self.task(ix).cache.as_ref();
         note.is_some_and(|note| note.looking)
     }
@@ -100,9 +100,9 @@ impl RunState {
     /// What the result of a task is looked up by.
     pub(super) fn cache_key(&self, ix: TaskIx) -> CacheKey {
         let component = self.component(ix);
-        let chosen = self.spec(ix).and_then(|spec| spec.cache.key.as_ref());
-        if let Some(key) = chosen {
-            return CacheKey::Chosen(fingerprint::custom(&component.name, key));
+        let custom_key = self.spec(ix).and_then(|spec| spec.cache.key.as_ref());
+        if let Some(key) = custom_key {
+            return CacheKey::Custom(fingerprint::custom(&component.name, key));
         }
         let facts = self.task_facts(ix);
         let inputs = &self.task(ix).inputs;

@@ -18,7 +18,7 @@ impl RunState {
         if self.phase == RunPhase::Ended(RunEnd::Failed)
             && let Some(error) = self.tasks.first().and_then(|root| root.error.as_ref())
         {
-            return Some(format!("{}{}", error.message, self.stopped()));
+            return Some(format!("{}{}", error.message, self.stopped_tasks()));
         }
         self.failure_in(root)
     }
@@ -42,7 +42,7 @@ impl RunState {
         };
         Some(format!(
             "task {} failed: {}{others}",
-            place(task),
+            display_path(task),
             error.message
         ))
     }
@@ -60,7 +60,7 @@ impl RunState {
     }
 
     /// The commands that had to end because the run did, those that took longest first.
-    fn stopped(&self) -> String {
+    fn stopped_tasks(&self) -> String {
         let mut stopped: Vec<&Task> = self
             .tasks
             .iter()
@@ -74,7 +74,7 @@ impl RunState {
         let named: Vec<_> = stopped
             .iter()
             .take(NAMED_MAX)
-            .map(|task| place(task))
+            .map(|task| display_path(task))
             .collect();
         let named = named.join(", ");
         match stopped.len() {
@@ -101,7 +101,7 @@ impl RunState {
         let error = match task.state {
             TaskState::Failed => {
                 let cause = self.failure_in(producer);
-                let cause = cause.unwrap_or_else(|| format!("task {} failed", place(task)));
+                let cause = cause.unwrap_or_else(|| format!("task {} failed", display_path(task)));
                 // 13 is INTERNAL of `google.rpc.Code`. Upstream leaves the error empty.
                 json!({"code": 13, "message": cause})
             }
@@ -118,6 +118,6 @@ impl RunState {
 }
 
 /// What a task is called among those of its run.
-fn place(task: &Task) -> &str {
+fn display_path(task: &Task) -> &str {
     task.path.strip_prefix("root.").unwrap_or(&task.path)
 }

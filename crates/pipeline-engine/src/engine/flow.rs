@@ -33,18 +33,18 @@ impl Step<'_> {
             return;
         };
         self.enter(ix, TaskState::Running);
-        // The children lie one behind another in the order of the plan: the task of a place is `first +
-        // place`.
+        // The children lie one behind another in the order of the plan: the task of an index is `first +
+        // index`.
         let first = match self.task(ix).children {
-            Some(first) => self.renew_children(first, dag),
+            Some(first) => self.reset_children(first, dag),
             None => self.add_children(ix, dag),
         };
         let task = self.change(ix);
         task.children = Some(first);
         task.open_children = count(dag.tasks.len());
-        for (place, spec) in (0u32..).zip(&dag.tasks) {
+        for (index, spec) in (0u32..).zip(&dag.tasks) {
             if spec.upstream.is_empty() {
-                self.work.push_back(Work::Ready(TaskIx(first.0 + place)));
+                self.work.push_back(Work::Ready(TaskIx(first.0 + index)));
             }
         }
         // No child will end it.
@@ -57,10 +57,10 @@ impl Step<'_> {
         let run = self.run.facts.run;
         let prefix = self.task(parent).path.clone();
         let first = TaskIx(count(self.run.tasks.len()));
-        for (place, spec) in (0u32..).zip(&dag.tasks) {
+        for (index, spec) in (0u32..).zip(&dag.tasks) {
             let path = task_path::child(&prefix, &spec.key);
             let id = TaskId::derive(run, &path);
-            let role = Role::Task(TaskSpecIx(place));
+            let role = Role::Task(TaskSpecIx(index));
             let mut task = Task::pending(id, path, Some(parent), role, spec.component, self.now);
             task.waiting = count(spec.upstream.len());
             self.add(task);
@@ -69,10 +69,10 @@ impl Step<'_> {
     }
 
     /// A DAG that runs for a second time takes its tasks as new ones.
-    fn renew_children(&mut self, first: TaskIx, dag: &Dag) -> TaskIx {
-        for (place, spec) in (0u32..).zip(&dag.tasks) {
-            let child = TaskIx(first.0 + place);
-            self.renew(child);
+    fn reset_children(&mut self, first: TaskIx, dag: &Dag) -> TaskIx {
+        for (index, spec) in (0u32..).zip(&dag.tasks) {
+            let child = TaskIx(first.0 + index);
+            self.reset(child);
             self.change(child).waiting = count(spec.upstream.len());
         }
         first
@@ -80,11 +80,11 @@ impl Step<'_> {
 
     /// Everything that the task waits for has ended: it starts, or it never will.
     pub(super) fn ready(&mut self, ix: TaskIx) {
-        if self.task(ix).state != TaskState::Pending || !self.going_on() {
+        if self.task(ix).state != TaskState::Pending || !self.is_running() {
             return;
         }
         let plan = Arc::clone(&self.run.plan);
-        let Some((parent, spec)) = self.run.planned(&plan, ix) else {
+        let Some((parent, spec)) = self.run.parent_and_spec(&plan, ix) else {
             return;
         };
         // KFP's order: first the strategy, then the inputs, and only then the condition, which sees
@@ -132,7 +132,7 @@ impl Step<'_> {
                 // The artifact is made when its content is there. What cannot be copied fails before it
                 // takes a slot.
                 let request = self.run.import_request(ix, importer);
-                match request.and_then(|(uri, _)| self.run.place_in_workspace(&uri)) {
+                match request.and_then(|(uri, _)| self.run.workspace_copy_path(&uri)) {
                     Ok(_) => self.launch(ix),
                     Err(error) => self.fail(ix, error),
                 }
@@ -206,8 +206,8 @@ impl Step<'_> {
         match self.task(ix).role {
             Role::Root => {}
             Role::Iteration(_) => self.iteration_ended(parent, ix),
-            Role::Task(place) => {
-                self.release_downstream(parent, place);
+            Role::Task(spec_ix) => {
+                self.release_downstream(parent, spec_ix);
                 let open = self.task(parent).open_children.saturating_sub(1);
                 // `task_mut` and not `change`: the number follows from the children and is not stored,
                 // so the parent's row need not be written for each child.
@@ -219,7 +219,7 @@ impl Step<'_> {
         }
     }
 
-    fn release_downstream(&mut self, parent: TaskIx, place: TaskSpecIx) {
+    fn release_downstream(&mut self, parent: TaskIx, spec_ix: TaskSpecIx) {
         let plan = Arc::clone(&self.run.plan);
         let Body::Dag(dag) = &plan.component(self.task(parent).component).body else {
             return;
@@ -227,7 +227,7 @@ impl Step<'_> {
         let Some(first) = self.task(parent).children else {
             return;
         };
-        for next in &dag.task(place).downstream {
+        for next in &dag.task(spec_ix).downstream {
             let child = TaskIx(first.0 + next.0);
             // `waiting` follows from the upstream tasks and is not stored either.
             let task = self.run.task_mut(child);
@@ -244,7 +244,7 @@ impl Step<'_> {
             return;
         }
         let outputs = self.run.dag_outputs(ix);
-        let (failed, canceled) = self.run.verdict_of_children(ix);
+        let (failed, canceled) = self.run.children_verdict(ix);
         self.change(ix).outputs = outputs;
         // Tasks that were skipped (omitted, not triggered) do not fail their DAG. One that failed does,
         // whatever succeeded after it, exit tasks included.

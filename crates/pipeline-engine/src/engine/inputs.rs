@@ -17,13 +17,17 @@ use crate::plan::{
 };
 use crate::{placeholder, platform, values};
 
-fn wrong(message: impl Into<String>) -> TaskError {
+fn input_error(message: impl Into<String>) -> TaskError {
     TaskError::new("Input", message)
 }
 
 impl RunState {
     /// The specification of a task in `plan`, and the task of the DAG around it.
-    pub(super) fn planned<'p>(&self, plan: &'p Plan, ix: TaskIx) -> Option<(TaskIx, &'p TaskSpec)> {
+    pub(super) fn parent_and_spec<'p>(
+        &self,
+        plan: &'p Plan,
+        ix: TaskIx,
+    ) -> Option<(TaskIx, &'p TaskSpec)> {
         let task = self.task(ix);
         let parent = task.parent?;
         match (
@@ -63,9 +67,9 @@ impl RunState {
                 {
                     // What a constant names was counted while it was resolved.
                     if !constants {
-                        let room = budget.take(bytes_of(&value));
-                        room.map_err(|problem| {
-                            wrong(format!("input parameter {name}: {problem}"))
+                        let charged = budget.take(bytes_of(&value));
+                        charged.map_err(|problem| {
+                            input_error(format!("input parameter {name}: {problem}"))
                         })?;
                     }
                     parameters.insert(name.clone(), value);
@@ -79,11 +83,11 @@ impl RunState {
             }
             match parameters.remove(name) {
                 Some(value) => {
-                    parameters.insert(name.clone(), checked(component, name, decl, value)?);
+                    parameters.insert(name.clone(), check_parameter(component, name, decl, value)?);
                 }
                 // A `TASK_CONFIG` is filled in for each attempt, when its command is built.
                 None if decl.optional || decl.kind == ParameterType::TaskConfig => {}
-                None => return Err(wrong(format!("input parameter {name} has no value"))),
+                None => return Err(input_error(format!("input parameter {name} has no value"))),
             }
         }
         // The defaults of a command are filled in when it is built: until then a default differs from
@@ -110,7 +114,7 @@ impl RunState {
             ParameterSource::Constant(value) => {
                 let facts = self.task_facts(ix);
                 let resolved = placeholder::resolve_constant(value, &facts, siblings, budget);
-                Some(resolved.map_err(|error| wrong(error.to_string()))?)
+                Some(resolved.map_err(|error| input_error(error.to_string()))?)
             }
             ParameterSource::Parent(name) => self.scope_parameter(parent, name).cloned(),
             // A producer that failed or was skipped gave nothing: the input is absent.
@@ -131,7 +135,7 @@ impl RunState {
             Some(selector) => {
                 let part = selector
                     .select(&value)
-                    .map_err(|error| wrong(error.to_string()))?;
+                    .map_err(|error| input_error(error.to_string()))?;
                 Ok((!part.is_null()).then(|| values::normalize(part)))
             }
         }
@@ -159,7 +163,7 @@ impl RunState {
         }
         for (name, decl) in &component.artifacts {
             if !decl.optional && per_item != Some(name.as_str()) && !artifacts.contains_key(name) {
-                return Err(wrong(format!("input artifact {name} has no value")));
+                return Err(input_error(format!("input artifact {name} has no value")));
             }
         }
         Ok(artifacts)
@@ -240,7 +244,7 @@ impl RunState {
             let item = match (&component.body, component.parameters.get(name)) {
                 // The compiler types the items of a DAG loosely; a selector picks the typed part.
                 (Body::Dag(_), _) | (_, None) => values::normalize(item.clone()),
-                (_, Some(decl)) => checked(component, name, decl, item.clone())?,
+                (_, Some(decl)) => check_parameter(component, name, decl, item.clone())?,
             };
             inputs.parameters.insert(name.clone(), item);
         }
@@ -258,15 +262,14 @@ impl RunState {
         let budget = Budget::new(self.facts.values);
         let resolve = |value: &Value| {
             placeholder::resolve_constant(value, &facts, inputs, &budget)
-                .map_err(|error| wrong(error.to_string()))
+                .map_err(|error| input_error(error.to_string()))
         };
         let uri = match &importer.uri {
             ImporterUri::Constant(uri) => resolve(&Value::String(uri.clone()))?,
             // What an input contains is no template.
-            ImporterUri::Parameter(name) => inputs
-                .get(name)
-                .cloned()
-                .ok_or_else(|| wrong(format!("the importer's URI, input {name}, has no value")))?,
+            ImporterUri::Parameter(name) => inputs.get(name).cloned().ok_or_else(|| {
+                input_error(format!("the importer's URI, input {name}, has no value"))
+            })?,
         };
         let uri = values::to_text(&uri);
         let mut metadata = Map::new();
@@ -274,20 +277,21 @@ impl RunState {
             let key = values::to_text(&resolve(&Value::String(key.clone()))?);
             let value = resolve(value)?;
             values::check_nesting(&value)
-                .map_err(|problem| wrong(format!("metadata {key:?}: {problem}")))?;
+                .map_err(|problem| input_error(format!("metadata {key:?}: {problem}")))?;
             metadata.insert(key, value);
         }
         Ok((uri, metadata))
     }
 
     /// Where an importer puts what it brings to the workspace, as upstream lays it out.
-    pub fn place_in_workspace(&self, uri: &str) -> Result<String, TaskError> {
+    pub fn workspace_copy_path(&self, uri: &str) -> Result<String, TaskError> {
         let Some(workspace) = &self.facts.workspace_path else {
-            return Err(wrong(
+            return Err(input_error(
                 "downloadToWorkspace needs pipelineConfig.workspace, which is not set",
             ));
         };
-        let refused = |why: &str| wrong(format!("{uri} cannot be copied to the workspace: {why}"));
+        let refused =
+            |why: &str| input_error(format!("{uri} cannot be copied to the workspace: {why}"));
         if uri.starts_with("oci://") {
             return Err(refused(
                 "tasks find the content of an image without that, leave downloadToWorkspace out",
@@ -316,8 +320,10 @@ impl RunState {
             return Ok(());
         }
         let passthroughs = &self.component(ix).passthroughs;
-        platform::check_local(container, passthroughs, |source| self.around(ix, source))
-            .map_err(|message| TaskError::new("Unsupported", message))
+        platform::check_local(container, passthroughs, |source| {
+            self.lookup_source(ix, source)
+        })
+        .map_err(|message| TaskError::new("Unsupported", message))
     }
 
     /// What the task asks of Kubernetes for its own pod.
@@ -330,25 +336,25 @@ impl RunState {
     pub(crate) fn platform_asked(&self, ix: TaskIx) -> Map<String, Value> {
         match &self.component(ix).body {
             Body::Container(container) => {
-                platform::resolve(container, |source| self.around(ix, source))
+                platform::resolve(container, |source| self.lookup_source(ix, source))
             }
             _ => Map::new(),
         }
     }
 
     /// A value in the scope around a task.
-    fn around(&self, ix: TaskIx, source: &platform::Source) -> Option<Value> {
+    fn lookup_source(&self, ix: TaskIx, source: &platform::Source) -> Option<Value> {
         // Upstream resolves these in the scope of the DAG around the task, and not among its inputs.
-        let (parent, _) = self.planned(&self.plan, self.task_task(ix))?;
+        let (parent, _) = self.parent_and_spec(&self.plan, self.task_of_iteration(ix))?;
         match source {
             platform::Source::Parent(name) => self.scope_parameter(parent, name).cloned(),
             platform::Source::Task { task, output } => {
                 let Body::Dag(dag) = &self.component(parent).body else {
                     return None;
                 };
-                let place = dag.tasks.iter().position(|sibling| &sibling.key == task)?;
-                let place = TaskSpecIx(super::flow::count(place));
-                self.sibling(parent, place)?
+                let index = dag.tasks.iter().position(|sibling| &sibling.key == task)?;
+                let index = TaskSpecIx(super::flow::count(index));
+                self.sibling(parent, index)?
                     .outputs
                     .parameters
                     .get(output)
@@ -358,7 +364,7 @@ impl RunState {
     }
 
     /// The task that has a specification of its own: the loop for an iteration, else the task itself.
-    pub(super) fn task_task(&self, ix: TaskIx) -> TaskIx {
+    pub(super) fn task_of_iteration(&self, ix: TaskIx) -> TaskIx {
         match (self.task(ix).iteration(), self.task(ix).parent) {
             (Some(_), Some(parent)) => parent,
             _ => ix,
@@ -369,23 +375,23 @@ impl RunState {
 /// A value as the component declares it. A DAG hands on what it gets: what it declares as text,
 /// which is what compilers write where they do not know the type, becomes text at the executor that
 /// wants text.
-fn checked(
+fn check_parameter(
     component: &Component,
     name: &str,
     decl: &ParameterInputDecl,
     value: Value,
 ) -> Result<Value, TaskError> {
-    let told = |problem: String| wrong(format!("input parameter {name}: {problem}"));
-    values::check_nesting(&value).map_err(told)?;
-    let hands_on = matches!(component.body, Body::Dag(_)) && decl.kind == ParameterType::String;
-    let kept = hands_on.then(|| values::normalize(value.clone()));
-    let value = values::coerce(decl.kind, value).map_err(told)?;
+    let error = |problem: String| input_error(format!("input parameter {name}: {problem}"));
+    values::check_nesting(&value).map_err(error)?;
+    let is_passed_on = matches!(component.body, Body::Dag(_)) && decl.kind == ParameterType::String;
+    let unconverted = is_passed_on.then(|| values::normalize(value.clone()));
+    let value = values::coerce(decl.kind, value).map_err(error)?;
     if decl.literals.is_empty() || decl.literals.contains(&value) {
-        return Ok(kept.unwrap_or(value));
+        return Ok(unconverted.unwrap_or(value));
     }
     let allowed: Vec<_> = decl.literals.iter().map(values::to_text).collect();
     let (allowed, value) = (allowed.join(", "), values::excerpt(&value));
-    Err(wrong(format!(
+    Err(input_error(format!(
         "input parameter {name} is {value}, but must be one of {allowed}"
     )))
 }

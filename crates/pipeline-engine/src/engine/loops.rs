@@ -14,7 +14,7 @@ use crate::{placeholder, values};
 
 /// How many iterations of a loop without a limit are under way at once. Iterations cannot see one
 /// another, so a window changes nothing but the memory of very long loops.
-const WINDOW: usize = 512;
+const DEFAULT_PARALLELISM: usize = 512;
 
 /// More items than this are refused: each is at least one process.
 pub(super) const ITEMS_MAX: usize = 100_000;
@@ -52,9 +52,9 @@ impl Step<'_> {
         let plan = Arc::clone(&self.run.plan);
         let limit = self
             .run
-            .planned(&plan, ix)
+            .parent_and_spec(&plan, ix)
             .and_then(|(_, spec)| spec.iterator.as_ref()?.parallelism)
-            .map_or(WINDOW, |limit| limit.get() as usize);
+            .map_or(DEFAULT_PARALLELISM, |limit| limit.get() as usize);
         while let Some(number) = self.next_iteration(ix, limit) {
             self.start_iteration(ix, number);
         }
@@ -62,8 +62,9 @@ impl Step<'_> {
             return;
         };
         // After a failed iteration no further one starts, as upstream; those under way end first.
-        let over = progress.failed || progress.started == progress.items.len() || !self.going_on();
-        if progress.open == 0 && over {
+        let is_finished =
+            progress.failed || progress.started == progress.items.len() || !self.is_running();
+        if progress.open == 0 && is_finished {
             self.end_loop(ix);
         }
     }
@@ -71,24 +72,24 @@ impl Step<'_> {
     fn next_iteration(&self, ix: TaskIx, limit: usize) -> Option<usize> {
         let progress = self.task(ix).progress.as_ref()?;
         let more = progress.started < progress.items.len() && progress.open < limit;
-        (more && !progress.failed && self.going_on()).then_some(progress.started)
+        (more && !progress.failed && self.is_running()).then_some(progress.started)
     }
 
     fn start_iteration(&mut self, ix: TaskIx, number: usize) {
-        let known = self
+        let existing = self
             .task(ix)
             .progress
             .as_ref()
             .and_then(|progress| progress.iterations.get(number).copied());
-        let iteration = if let Some(iteration) = known {
-            self.renew(iteration);
+        let iteration = if let Some(iteration) = existing {
+            self.reset(iteration);
             iteration
         } else {
             self.add_iteration(ix, count(number))
         };
         // Progress is not stored, as it follows from the iterations: the loop's row stays as it is.
         if let Some(progress) = self.run.task_mut(ix).progress.as_deref_mut() {
-            if known.is_none() {
+            if existing.is_none() {
                 progress.iterations.push(iteration);
             }
             progress.started += 1;
@@ -141,7 +142,7 @@ impl Step<'_> {
         self.change(ix).outputs = outputs;
         let state = if failed {
             TaskState::Failed
-        } else if self.going_on() {
+        } else if self.is_running() {
             TaskState::Succeeded
         } else {
             TaskState::Canceled

@@ -76,13 +76,13 @@ impl RunState {
     }
 
     /// Whether a task of the DAG failed, and whether one was cancelled.
-    pub(super) fn verdict_of_children(&self, ix: TaskIx) -> (bool, bool) {
+    pub(super) fn children_verdict(&self, ix: TaskIx) -> (bool, bool) {
         let (Body::Dag(dag), Some(first)) = (&self.component(ix).body, self.task(ix).children)
         else {
             return (false, false);
         };
         let states = (0..super::flow::count(dag.tasks.len()))
-            .map(|place| self.task(TaskIx(first.0 + place)).state);
+            .map(|index| self.task(TaskIx(first.0 + index)).state);
         states.fold((false, false), |(failed, canceled), state| {
             (
                 failed || state == TaskState::Failed,

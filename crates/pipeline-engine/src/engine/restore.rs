@@ -63,7 +63,7 @@ pub struct TaskRow {
 /// Stored tasks that do not fit the plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("stored tasks do not fit the plan: {0} is missing")]
-pub struct Inconsistent(String);
+pub struct InconsistentTasks(String);
 
 /// The path of a task: the one that an earlier release gave it, if it is stored under that.
 fn stored_path(rows: &HashMap<String, TaskRow>, prefix: &str, key: &str) -> String {
@@ -82,7 +82,7 @@ impl RunState {
         facts: RunFacts,
         phase: RunPhase,
         rows: Vec<TaskRow>,
-    ) -> Result<(Self, Vec<Effect>), Inconsistent> {
+    ) -> Result<(Self, Vec<Effect>), InconsistentTasks> {
         let mut run = Self::new(plan, facts);
         run.phase = phase;
         if rows.is_empty() {
@@ -110,8 +110,8 @@ impl RunState {
         parent: Option<TaskIx>,
         role: Role,
         component: ComponentIx,
-    ) -> Result<TaskIx, Inconsistent> {
-        let mut row = rows.remove(&path).ok_or(Inconsistent(path))?;
+    ) -> Result<TaskIx, InconsistentTasks> {
+        let mut row = rows.remove(&path).ok_or(InconsistentTasks(path))?;
         if let (TaskState::Queued, 0, Some(note)) = (row.state, row.attempt, &mut row.cache) {
             // Former releases stored no `looking`. A queued task that has a note and no attempt waits
             // for the cache.
@@ -152,7 +152,7 @@ impl RunState {
         &mut self,
         rows: &mut HashMap<String, TaskRow>,
         ix: TaskIx,
-    ) -> Result<Vec<TaskIx>, Inconsistent> {
+    ) -> Result<Vec<TaskIx>, InconsistentTasks> {
         if self.loop_spec(ix).is_some() {
             return self.restore_loop(rows, ix);
         }
@@ -170,9 +170,9 @@ impl RunState {
             return Ok(Vec::new());
         }
         let mut children = Vec::with_capacity(dag.tasks.len());
-        for (place, spec) in (0u32..).zip(&dag.tasks) {
+        for (index, spec) in (0u32..).zip(&dag.tasks) {
             let path = stored_path(rows, &prefix, &spec.key);
-            let role = Role::Task(TaskSpecIx(place));
+            let role = Role::Task(TaskSpecIx(index));
             children.push(self.restore_task(rows, path, Some(ix), role, spec.component)?);
         }
         for (child, spec) in children.iter().zip(&dag.tasks) {
@@ -197,7 +197,7 @@ impl RunState {
         &mut self,
         rows: &mut HashMap<String, TaskRow>,
         ix: TaskIx,
-    ) -> Result<Vec<TaskIx>, Inconsistent> {
+    ) -> Result<Vec<TaskIx>, InconsistentTasks> {
         let prefix = self.task(ix).path.clone();
         let component = self.task(ix).component;
         let mut iterations = Vec::new();
@@ -262,7 +262,7 @@ impl RunState {
             return running.then_some(Effect::Stop { task: ix, attempt });
         }
         match (task.state, &self.component(ix).body) {
-            (TaskState::Queued, _) if self.looks_up(ix) => Some(Effect::LookUpCache {
+            (TaskState::Queued, _) if self.awaits_cache(ix) => Some(Effect::LookUpCache {
                 task: ix,
                 key: self.cache_key(ix),
             }),

@@ -31,14 +31,14 @@ impl Step<'_> {
         let Some(first) = self.task(ix).children else {
             return self.start_dag(ix);
         };
-        let again = self.tasks_to_repeat(first, dag);
-        self.change(ix).open_children = super::flow::count(again.len());
-        for &spec in &again {
+        let to_repeat = self.tasks_to_repeat(first, dag);
+        self.change(ix).open_children = super::flow::count(to_repeat.len());
+        for &spec in &to_repeat {
             let waiting = dag
                 .task(spec)
                 .upstream
                 .iter()
-                .filter(|up| again.contains(up))
+                .filter(|up| to_repeat.contains(up))
                 .count();
             let child = TaskIx(first.0 + spec.0);
             let stopped = matches!(
@@ -50,35 +50,35 @@ impl Step<'_> {
             if waiting == 0 && stopped {
                 self.resume_task(child);
             } else {
-                self.renew(child);
+                self.reset(child);
                 self.change(child).waiting = super::flow::count(waiting);
                 if waiting == 0 {
-                    self.recheck(child);
+                    self.queue_ready(child);
                 }
             }
         }
-        if again.is_empty() {
+        if to_repeat.is_empty() {
             self.end_dag(ix);
         }
     }
 
     /// What did not succeed, and everything downstream of it.
     fn tasks_to_repeat(&self, first: TaskIx, dag: &Dag) -> BTreeSet<TaskSpecIx> {
-        let place = |ix: u32| TaskSpecIx(ix);
+        let to_spec_ix = |ix: u32| TaskSpecIx(ix);
         // A condition that was false is evaluated again only if something that it depends on runs
         // again.
-        let kept = |state: TaskState| state.succeeded() || state == TaskState::NotTriggered;
+        let keeps_result = |state: TaskState| state.succeeded() || state == TaskState::NotTriggered;
         let mut open: Vec<TaskSpecIx> = (0..super::flow::count(dag.tasks.len()))
-            .filter(|ix| !kept(self.task(TaskIx(first.0 + ix)).state))
-            .map(place)
+            .filter(|ix| !keeps_result(self.task(TaskIx(first.0 + ix)).state))
+            .map(to_spec_ix)
             .collect();
-        let mut again = BTreeSet::new();
+        let mut to_repeat = BTreeSet::new();
         while let Some(spec) = open.pop() {
-            if again.insert(spec) {
+            if to_repeat.insert(spec) {
                 open.extend(&dag.task(spec).downstream);
             }
         }
-        again
+        to_repeat
     }
 
     /// A failed task: a DAG or loop goes on inside, a command starts a new attempt.
@@ -88,9 +88,9 @@ impl Step<'_> {
         } else if self.task(ix).progress.is_some() {
             self.resume_loop(ix);
         } else {
-            self.renew(ix);
+            self.reset(ix);
             self.change(ix).waiting = 0;
-            self.recheck(ix);
+            self.queue_ready(ix);
         }
     }
 
@@ -116,7 +116,7 @@ impl Step<'_> {
             if self.run.runs_dag(iteration) && self.task(iteration).children.is_some() {
                 self.resume_dag(iteration);
             } else {
-                self.renew(iteration);
+                self.reset(iteration);
                 self.begin_iteration(ix, iteration);
             }
         }

@@ -69,14 +69,14 @@ fn facts() -> RunFacts {
     }
 }
 
-/// A run whose commands end as `judge` says.
-struct Driven {
+/// A run whose commands end as `outcome` says.
+struct TestRun {
     run: RunState,
     now: Timestamp,
     launched: Vec<String>,
 }
 
-impl Driven {
+impl TestRun {
     fn new(plan: Arc<Plan>) -> Self {
         Self::with(plan, facts())
     }
@@ -105,12 +105,16 @@ impl Driven {
     }
 
     /// Drives from `event` until nothing is left to do.
-    fn drive(&mut self, event: Event, judge: &dyn Fn(&str, u32) -> Result<Values, AttemptFailure>) {
+    fn drive(
+        &mut self,
+        event: Event,
+        outcome: &dyn Fn(&str, u32) -> Result<Values, AttemptFailure>,
+    ) {
         let mut events = vec![event];
         while let Some(event) = events.pop() {
             let decision = self.decide(event);
             for effect in decision.effects.into_iter().rev() {
-                events.extend(self.answer(effect, judge));
+                events.extend(self.answer(effect, outcome));
             }
         }
     }
@@ -123,7 +127,7 @@ impl Driven {
     fn answer(
         &mut self,
         effect: Effect,
-        judge: &dyn Fn(&str, u32) -> Result<Values, AttemptFailure>,
+        outcome: &dyn Fn(&str, u32) -> Result<Values, AttemptFailure>,
     ) -> Option<Event> {
         match effect {
             Effect::Launch { task, attempt } => {
@@ -132,7 +136,7 @@ impl Driven {
                 Some(Event::AttemptEnded {
                     task,
                     attempt,
-                    result: judge(&path, attempt),
+                    result: outcome(&path, attempt),
                 })
             }
             Effect::WakeAt { task, .. } => Some(Event::RetryDue {
@@ -196,12 +200,12 @@ fn a_chain_runs_in_order_and_hands_values_on() {
         &json!({"a": task(json!({})), "b": task(json!({"inputs": from_a}))}),
         &json!({}),
     );
-    let mut driven = Driven::new(plan);
+    let mut test_run = TestRun::new(plan);
 
-    driven.drive(Event::Start, &|path, _| good(path));
+    test_run.drive(Event::Start, &|path, _| good(path));
 
-    assert_eq!(driven.launched, ["a", "b"]);
-    assert_eq!(driven.end(), RunEnd::Succeeded);
+    assert_eq!(test_run.launched, ["a", "b"]);
+    assert_eq!(test_run.end(), RunEnd::Succeeded);
 }
 
 #[test]
@@ -214,25 +218,28 @@ fn a_failure_omits_what_needs_it_and_runs_what_does_not() {
         "c": task(json!({})),
         "exit": task(exit)
     });
-    let mut driven = Driven::new(pipeline(&tasks, &json!({})));
+    let mut test_run = TestRun::new(pipeline(&tasks, &json!({})));
 
-    driven.drive(Event::Start, &|path, _| {
+    test_run.drive(Event::Start, &|path, _| {
         if path == "a" { bad() } else { good(path) }
     });
 
-    assert_eq!(driven.state("b"), TaskState::Omitted);
-    assert_eq!(driven.state("c"), TaskState::Succeeded);
-    assert_eq!(driven.state("exit"), TaskState::Succeeded);
-    assert_eq!(driven.end(), RunEnd::Failed);
-    assert_eq!(driven.run.failure().unwrap(), "task a failed: exit code 1");
+    assert_eq!(test_run.state("b"), TaskState::Omitted);
+    assert_eq!(test_run.state("c"), TaskState::Succeeded);
+    assert_eq!(test_run.state("exit"), TaskState::Succeeded);
+    assert_eq!(test_run.end(), RunEnd::Failed);
+    assert_eq!(
+        test_run.run.failure().unwrap(),
+        "task a failed: exit code 1"
+    );
 }
 
 #[test]
 fn retries_are_counted_and_lost_attempts_are_not() {
     let retry = json!({"retryPolicy": {"maxRetryCount": 1, "backoffDuration": "1s"}});
-    let mut driven = Driven::new(pipeline(&json!({"a": task(retry)}), &json!({})));
+    let mut test_run = TestRun::new(pipeline(&json!({"a": task(retry)}), &json!({})));
 
-    driven.drive(Event::Start, &|path, attempt| match attempt {
+    test_run.drive(Event::Start, &|path, attempt| match attempt {
         1 => Err(AttemptFailure {
             lost: true,
             ..AttemptFailure::new("Lost", "gone")
@@ -241,8 +248,8 @@ fn retries_are_counted_and_lost_attempts_are_not() {
         _ => good(path),
     });
 
-    assert_eq!(driven.launched.len(), 3);
-    assert_eq!(driven.end(), RunEnd::Succeeded);
+    assert_eq!(test_run.launched.len(), 3);
+    assert_eq!(test_run.end(), RunEnd::Succeeded);
 }
 
 #[test]
@@ -262,13 +269,13 @@ fn a_loop_collects_the_outputs_of_its_iterations_in_order() {
         "iteratorPolicy": {"parallelismLimit": 2},
         "parameterIterator": {"items": {"raw": "[\"a\", \"b\", \"c\"]"}, "itemInput": "item"}
     }});
-    let mut driven = Driven::new(pipeline(&tasks, &json!({"body": body})));
+    let mut test_run = TestRun::new(pipeline(&tasks, &json!({"body": body})));
 
-    driven.drive(Event::Start, &|path, _| good(path));
+    test_run.drive(Event::Start, &|path, _| good(path));
 
-    assert_eq!(driven.end(), RunEnd::Succeeded);
-    let id = TaskId::derive(driven.run.facts().run, "root.loop");
-    let outputs = &driven.run.task(driven.run.find(id).unwrap()).outputs;
+    assert_eq!(test_run.end(), RunEnd::Succeeded);
+    let id = TaskId::derive(test_run.run.facts().run, "root.loop");
+    let outputs = &test_run.run.task(test_run.run.find(id).unwrap()).outputs;
     assert_eq!(
         outputs.parameters["outs"],
         json!(["loop.0.x", "loop.1.x", "loop.2.x"])
@@ -283,24 +290,24 @@ fn a_cancelled_run_starts_nothing_more() {
         &json!({"a": task(json!({})), "exit": task(exit)}),
         &json!({}),
     );
-    let mut driven = Driven::new(plan);
-    let decision = driven.decide(Event::Start);
+    let mut test_run = TestRun::new(plan);
+    let decision = test_run.decide(Event::Start);
     let [Effect::Launch { task, attempt }] = decision.effects[..] else {
         panic!("{decision:?}")
     };
-    let id = driven.run.task(task).id;
-    driven.decide(Event::SlotGranted { task: id, attempt });
+    let id = test_run.run.task(task).id;
+    test_run.decide(Event::SlotGranted { task: id, attempt });
 
-    let decision = driven.decide(Event::Cancel);
+    let decision = test_run.decide(Event::Cancel);
     assert_eq!(decision.effects, [Effect::Stop { task, attempt }]);
-    driven.decide(Event::AttemptEnded {
+    test_run.decide(Event::AttemptEnded {
         task: id,
         attempt,
         result: bad(),
     });
 
-    assert_eq!(driven.state("exit"), TaskState::Canceled);
-    assert_eq!(driven.end(), RunEnd::Canceled);
+    assert_eq!(test_run.state("exit"), TaskState::Canceled);
+    assert_eq!(test_run.end(), RunEnd::Canceled);
 }
 
 #[test]
@@ -310,17 +317,17 @@ fn a_retried_run_keeps_what_succeeded() {
         "b": task(json!({"dependentTasks": ["a"]})),
         "c": task(json!({"dependentTasks": ["b"]}))
     });
-    let mut driven = Driven::new(pipeline(&tasks, &json!({})));
-    driven.drive(Event::Start, &|path, _| {
+    let mut test_run = TestRun::new(pipeline(&tasks, &json!({})));
+    test_run.drive(Event::Start, &|path, _| {
         if path == "b" { bad() } else { good(path) }
     });
-    assert_eq!(driven.end(), RunEnd::Failed);
-    driven.launched.clear();
+    assert_eq!(test_run.end(), RunEnd::Failed);
+    test_run.launched.clear();
 
-    driven.drive(Event::Retry, &|path, _| good(path));
+    test_run.drive(Event::Retry, &|path, _| good(path));
 
-    assert_eq!(driven.launched, ["b", "c"]);
-    assert_eq!(driven.end(), RunEnd::Succeeded);
+    assert_eq!(test_run.launched, ["b", "c"]);
+    assert_eq!(test_run.end(), RunEnd::Succeeded);
 }
 
 #[test]
@@ -334,13 +341,13 @@ fn a_false_condition_skips_and_a_broken_one_fails() {
         "no": task(condition("inputs.parameter_values['in'] == 'y'")),
         "broken": task(condition("inputs.parameter_values['none'] == 'y'"))
     });
-    let mut driven = Driven::new(pipeline(&tasks, &json!({})));
+    let mut test_run = TestRun::new(pipeline(&tasks, &json!({})));
 
-    driven.drive(Event::Start, &|path, _| good(path));
+    test_run.drive(Event::Start, &|path, _| good(path));
 
-    assert_eq!(driven.state("yes"), TaskState::Succeeded);
-    assert_eq!(driven.state("no"), TaskState::NotTriggered);
-    assert_eq!(driven.state("broken"), TaskState::Failed);
+    assert_eq!(test_run.state("yes"), TaskState::Succeeded);
+    assert_eq!(test_run.state("no"), TaskState::NotTriggered);
+    assert_eq!(test_run.state("broken"), TaskState::Failed);
 }
 
 #[test]
@@ -357,11 +364,11 @@ fn a_chain_of_thousands_of_skipped_tasks_needs_no_stack() {
             task(json!({"dependentTasks": before})),
         );
     }
-    let mut driven = Driven::new(pipeline(&Value::Object(tasks), &json!({})));
+    let mut test_run = TestRun::new(pipeline(&Value::Object(tasks), &json!({})));
 
-    driven.drive(Event::Start, &|_, _| bad());
+    test_run.drive(Event::Start, &|_, _| bad());
 
-    assert_eq!(driven.state("t04999"), TaskState::Omitted);
+    assert_eq!(test_run.state("t04999"), TaskState::Omitted);
 }
 
 /// Edges of a random graph of `count` tasks: bit `i` of row `j` makes `j` wait for `i` (i < j).
@@ -394,11 +401,11 @@ proptest! {
         let tasks = random_tasks(&rows);
         let plan = pipeline(&tasks, &json!({}));
         let number = |path: &str| path[1..].parse::<usize>().unwrap();
-        let judge = |path: &str, _| {
+        let outcome = |path: &str, _| {
             if failing & (1 << number(path)) != 0 { bad() } else { good(path) }
         };
-        let mut straight = Driven::new(Arc::clone(&plan));
-        straight.drive(Event::Start, &judge);
+        let mut straight = TestRun::new(Arc::clone(&plan));
+        straight.drive(Event::Start, &outcome);
         let end = straight.end();
 
         // Nobody starts before those it waits for have ended.
@@ -413,20 +420,20 @@ proptest! {
         }
 
         // The same run, stored and read back after some steps.
-        let mut crashed = Driven::new(Arc::clone(&plan));
+        let mut crashed = TestRun::new(Arc::clone(&plan));
         let mut events = vec![Event::Start];
         for _ in 0..crash_after {
             let Some(event) = events.pop() else { break };
             let effects = crashed.decide(event).effects;
-            for effect in effects { events.extend(crashed.answer(effect, &judge)); }
+            for effect in effects { events.extend(crashed.answer(effect, &outcome)); }
         }
         let rows: Vec<_> = crashed.run.tasks().map(|(ix, _)| crashed.run.row(ix)).collect();
         let phase = crashed.run.phase();
         let (run, effects) = RunState::restore(plan, facts(), phase, rows).unwrap();
-        let mut restored = Driven { run, now: crashed.now, launched: Vec::new() };
-        if phase == RunPhase::New { restored.drive(Event::Start, &judge); }
+        let mut restored = TestRun { run, now: crashed.now, launched: Vec::new() };
+        if phase == RunPhase::New { restored.drive(Event::Start, &outcome); }
         for effect in effects {
-            if let Some(event) = restored.answer(effect, &judge) { restored.drive(event, &judge); }
+            if let Some(event) = restored.answer(effect, &outcome) { restored.drive(event, &outcome); }
         }
         prop_assert_eq!(restored.end(), end);
         for at in 0..started.len() {
@@ -438,20 +445,20 @@ proptest! {
     #[test]
     fn an_event_repeated_changes_nothing(failing in any::<u16>()) {
         let tasks = random_tasks(&[(0, false), (1, false), (1, true), (6, true)]);
-        let mut driven = Driven::new(pipeline(&tasks, &json!({})));
+        let mut test_run = TestRun::new(pipeline(&tasks, &json!({})));
         let mut events = vec![Event::Start];
         while let Some(event) = events.pop() {
-            let effects = driven.decide(event.clone()).effects;
-            let again = driven.decide(event);
+            let effects = test_run.decide(event.clone()).effects;
+            let again = test_run.decide(event);
             prop_assert!(again.changed.is_empty() && again.effects.is_empty());
             for effect in effects {
-                let judge = |path: &str, _| {
+                let outcome = |path: &str, _| {
                     let at: usize = path[1..].parse().unwrap();
                     if failing & (1 << at) != 0 { bad() } else { good(path) }
                 };
-                events.extend(driven.answer(effect, &judge));
+                events.extend(test_run.answer(effect, &outcome));
             }
         }
-        driven.end();
+        test_run.end();
     }
 }

@@ -242,7 +242,7 @@ fn call(name: &str, arguments: &[Value]) -> Result<Value> {
             // CEL rounds towards zero.
             let whole = number
                 .as_i64()
-                .or_else(|| values::whole(as_f64(number).trunc()));
+                .or_else(|| values::exact_integer(as_f64(number).trunc()));
             whole.map(Value::from).ok_or_else(unfit)
         }
         ("double", [Value::String(text)]) => {

@@ -57,7 +57,7 @@ fn what_is_missing_or_does_not_fit_is_an_error_and_not_false() {
 
 #[test]
 fn what_cannot_be_read_says_where() {
-    for (text, words) in [
+    for (text, message) in [
         ("1 ==", "expected a value at 4"),
         ("(1", "expected ) at 2"),
         ("'a", "begins at 0"),
@@ -65,7 +65,7 @@ fn what_cannot_be_read_says_where() {
         ("1 2", "unexpected text at 2"),
     ] {
         let error = Expr::parse(text).unwrap_err().to_string();
-        assert!(error.contains(words), "{text}: {error}");
+        assert!(error.contains(message), "{text}: {error}");
     }
 }
 

@@ -46,7 +46,7 @@ fn facts(run: &str, workspace: Option<&str>) -> TaskFacts {
 
 fn fingerprint(component: &Component, inputs: &Values, facts: &TaskFacts) -> String {
     let inputs = CacheInputs::of(component, inputs, facts, Map::new);
-    compute(&inputs, &Seen::default())
+    compute(&inputs, &ObservedContent::default())
 }
 
 fn given(name: &str, value: &str) -> Values {
@@ -86,8 +86,8 @@ fn what_a_command_is_told_of_its_run_counts() {
     };
     assert_eq!(of("plain", "1"), of("plain", "2"));
     assert_eq!(of("{{$}}", "1"), of("{{$}}", "2"));
-    for told in ["x {{$.pipeline_job_uuid}}", "{{$.pipeline_task_uuid}}"] {
-        assert_ne!(of(told, "1"), of(told, "2"), "{told}");
+    for arg in ["x {{$.pipeline_job_uuid}}", "{{$.pipeline_task_uuid}}"] {
+        assert_ne!(of(arg, "1"), of(arg, "2"), "{arg}");
     }
     let named = "{{$.pipeline_job_name}}";
     assert_eq!(of(named, "1"), of(named, "2"));
@@ -124,7 +124,7 @@ fn content_counts_as_it_is_now_and_so_does_the_interpreter() {
             custom_path: None,
         })
     };
-    let of = |id, digest, seen: &Seen| {
+    let of = |id, digest, observed: &ObservedContent| {
         let list = vec![artifact(id, digest)];
         let inputs = Values {
             parameters: BTreeMap::new(),
@@ -134,19 +134,25 @@ fn content_counts_as_it_is_now_and_so_does_the_interpreter() {
         let facts = facts("1", None);
         compute(
             &CacheInputs::of(&component, &inputs, &facts, Map::new),
-            seen,
+            observed,
         )
     };
-    let now = |content: &str| Seen {
+    let now = |content: &str| ObservedContent {
         contents: BTreeMap::from([(1, content.to_owned()), (2, content.to_owned())]),
         interpreter: None,
     };
-    let unseen = Seen::default();
-    assert_ne!(of(1, None, &unseen), of(2, None, &unseen));
-    assert_eq!(of(1, Some("d"), &unseen), of(2, Some("d"), &unseen));
+    let nothing_observed = ObservedContent::default();
+    assert_ne!(
+        of(1, None, &nothing_observed),
+        of(2, None, &nothing_observed)
+    );
+    assert_eq!(
+        of(1, Some("d"), &nothing_observed),
+        of(2, Some("d"), &nothing_observed)
+    );
     assert_eq!(of(1, None, &now("d")), of(2, Some("e"), &now("d")));
     assert_ne!(of(1, Some("d"), &now("d")), of(1, Some("d"), &now("e")));
-    let interpreted = Seen {
+    let interpreted = ObservedContent {
         interpreter: Some("cpython-311".to_owned()),
         ..now("d")
     };
@@ -172,22 +178,25 @@ fn what_a_task_asks_for_counts_where_its_command_is_told() {
         let platform = || platform.as_object().unwrap().clone();
         let inputs = given("who", "x");
         let inputs = CacheInputs::of(&component, &inputs, &facts("1", None), platform);
-        compute(&inputs, &Seen::default())
+        compute(&inputs, &ObservedContent::default())
     };
-    let (told, untold) = (ParameterType::TaskConfig, ParameterType::Struct);
+    let (task_config, plain_struct) = (ParameterType::TaskConfig, ParameterType::Struct);
     let (resources, node) = (ConfigField::Resources, ConfigField::NodeSelector);
 
     assert_ne!(
-        asks("1", "a", told, resources),
-        asks("2", "a", told, resources)
+        asks("1", "a", task_config, resources),
+        asks("2", "a", task_config, resources)
     );
     assert_eq!(
-        asks("1", "a", told, resources),
-        asks("1", "b", told, resources)
+        asks("1", "a", task_config, resources),
+        asks("1", "b", task_config, resources)
     );
-    assert_ne!(asks("1", "a", told, node), asks("1", "b", told, node));
+    assert_ne!(
+        asks("1", "a", task_config, node),
+        asks("1", "b", task_config, node)
+    );
     assert_eq!(
-        asks("1", "a", untold, resources),
-        asks("2", "b", untold, resources)
+        asks("1", "a", plain_struct, resources),
+        asks("2", "b", plain_struct, resources)
     );
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{OutputPlace, Places};
+use super::{AttemptPaths, OutputLocation};
 use crate::artifact::Artifact;
 use crate::budget::Budget;
 use crate::engine::RunState;
@@ -10,7 +10,7 @@ use crate::engine::inputs::fill_defaults;
 use crate::engine::task::{TaskError, TaskIx};
 use crate::executor_input::{ExecutorArtifact, ExecutorInput};
 use crate::placeholder::{
-    ExecutorContext, PlaceholderError, TaskFacts, names_executor, resolve_env,
+    ExecutorContext, PlaceholderError, TaskFacts, references_executor, resolve_env,
     resolve_for_executor, resolve_text,
 };
 use crate::plan::{Container, ParameterSource, ParameterType, ResourceSpec};
@@ -19,9 +19,9 @@ use crate::{task_config, values};
 pub(super) fn executor_input(
     run: &RunState,
     ix: TaskIx,
-    places: &Places,
+    paths: &AttemptPaths,
     parameters: &[(String, ParameterType, String)],
-    artifacts: &[OutputPlace],
+    artifacts: &[OutputLocation],
 ) -> ExecutorInput {
     let component = run.component(ix);
     let inputs = &run.task(ix).inputs;
@@ -31,7 +31,7 @@ pub(super) fn executor_input(
         (
             name.clone(),
             list.iter()
-                .map(|artifact| input_artifact(artifact, places))
+                .map(|artifact| input_artifact(artifact, paths))
                 .collect(),
         )
     });
@@ -56,13 +56,13 @@ pub(super) fn executor_input(
             .map(|(name, _, file)| (name.clone(), file.clone()))
             .collect(),
         output_artifacts: output_artifacts.collect(),
-        output_file: places.metadata_file.clone(),
+        output_file: paths.metadata_file.clone(),
     }
 }
 
 /// Resolves constants of the task that name the executor's own input or output. Where one contains
 /// the whole input, that copy has the constant as the pipeline wrote it.
-pub(super) fn fill_in_executor(
+pub(super) fn fill_executor_constants(
     run: &RunState,
     ix: TaskIx,
     (facts, budget): (&TaskFacts, &Budget),
@@ -71,16 +71,16 @@ pub(super) fn fill_in_executor(
     let constants = run.spec(ix).into_iter().flat_map(|task| &task.parameters);
     let constants: Vec<_> = constants
         .filter_map(|(name, given)| match &given.source {
-            ParameterSource::Constant(value) if names_executor(value) => Some((name, value)),
+            ParameterSource::Constant(value) if references_executor(value) => Some((name, value)),
             _ => None,
         })
         .collect();
     if constants.is_empty() {
         return Ok(());
     }
-    let written = input.to_json();
+    let input_json = input.to_json();
     let context = ExecutorContext {
-        executor_input: &written,
+        executor_input: &input_json,
         facts,
         budget,
     };
@@ -100,7 +100,7 @@ pub(super) fn fill_in_executor(
     Ok(())
 }
 
-fn input_artifact(artifact: &Artifact, places: &Places) -> ExecutorArtifact {
+fn input_artifact(artifact: &Artifact, paths: &AttemptPaths) -> ExecutorArtifact {
     ExecutorArtifact {
         id: Some(artifact.id),
         name: artifact.name.clone(),
@@ -108,12 +108,12 @@ fn input_artifact(artifact: &Artifact, places: &Places) -> ExecutorArtifact {
         schema_version: artifact.schema_version.clone(),
         uri: artifact.uri.clone(),
         metadata: artifact.metadata.clone(),
-        custom_path: places.path_of(artifact),
+        custom_path: paths.path_of(artifact),
     }
 }
 
 /// The declared environment and resources with placeholders resolved.
-pub(super) fn surroundings(
+pub(super) fn resolve_env_and_resources(
     container: &Container,
     executor_input: &Value,
     (facts, budget): (&TaskFacts, &Budget),
@@ -133,30 +133,30 @@ pub(super) fn surroundings(
 }
 
 /// Gives parameters of type `TASK_CONFIG` their value; whether there is one.
-pub(super) fn fill_in_config(
+pub(super) fn fill_task_config(
     run: &RunState,
     ix: TaskIx,
     (env, resources): (&[(String, String)], &ResourceSpec),
-    written: &Value,
+    input_json: &Value,
     input: &mut ExecutorInput,
 ) -> bool {
     let component = run.component(ix);
-    let wanted: Vec<_> = component.config_parameters().collect();
-    if wanted.is_empty() {
+    let config_names: Vec<_> = component.config_parameters().collect();
+    if config_names.is_empty() {
         return false;
     }
     let facts = run.facts();
     let folder = facts.workspace_path.clone();
     // Upstream mounts the workspace only in tasks that are given its path.
-    let folder = folder.filter(|folder| written.to_string().contains(folder));
-    let asked = task_config::Asked {
+    let folder = folder.filter(|folder| input_json.to_string().contains(folder));
+    let sources = task_config::TaskConfigSources {
         env,
         resources,
         platform: &run.platform_asked(ix),
         workspace: facts.workspace_claim.clone().zip(folder),
     };
-    let config = task_config::value(&component.passthroughs, &asked);
-    for name in wanted {
+    let config = task_config::value(&component.passthroughs, &sources);
+    for name in config_names {
         input.parameters.insert(name.clone(), config.clone());
     }
     true
@@ -167,21 +167,21 @@ fn resources(
     container: &Container,
     text: impl Fn(&str) -> Result<String, TaskError>,
 ) -> Result<ResourceSpec, TaskError> {
-    let written = &container.resources;
+    let spec = &container.resources;
     let resolved = |template: &Option<String>| -> Result<Option<String>, TaskError> {
         let amount = template.as_deref().map(&text).transpose()?;
         // A placeholder of an optional parameter without a value is empty: nothing is asked for.
         Ok(amount.filter(|amount| !amount.is_empty()))
     };
-    let accelerator = match &written.accelerator {
+    let accelerator = match &spec.accelerator {
         Some((kind, count)) => Some((text(kind)?, text(count)?)),
         None => None,
     };
     Ok(ResourceSpec {
-        cpu_limit: resolved(&written.cpu_limit)?,
-        memory_limit: resolved(&written.memory_limit)?,
-        cpu_request: resolved(&written.cpu_request)?,
-        memory_request: resolved(&written.memory_request)?,
+        cpu_limit: resolved(&spec.cpu_limit)?,
+        memory_limit: resolved(&spec.memory_limit)?,
+        cpu_request: resolved(&spec.cpu_request)?,
+        memory_request: resolved(&spec.memory_request)?,
         accelerator: accelerator.filter(|(kind, count)| !kind.is_empty() && count != "0"),
     })
 }

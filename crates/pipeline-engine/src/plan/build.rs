@@ -54,9 +54,9 @@ struct Source<'s> {
     spec: &'s ir::PipelineSpec,
     platform: Option<&'s ir::SinglePlatform>,
     /// Where each component will be in the plan.
-    places: BTreeMap<&'s str, ComponentIx>,
+    component_ixs: BTreeMap<&'s str, ComponentIx>,
     /// What is used in DAGs.
-    used: used::Used<'s>,
+    used: used::UsedInputs<'s>,
 }
 
 impl Plan {
@@ -67,15 +67,15 @@ impl Plan {
     /// `PIPELINE_INVALID` with everything that is wrong, each with its path in the document. Where
     /// a field has another type than its message says, with that alone.
     pub fn from_documents(pipeline: &Value, platform: Option<&Value>) -> Result<Self, Error> {
-        let pipeline: ir::PipelineSpec = decoded(pipeline)?;
-        let platform: Option<ir::PlatformSpec> = platform.map(decoded).transpose()?;
+        let pipeline: ir::PipelineSpec = decode(pipeline)?;
+        let platform: Option<ir::PlatformSpec> = platform.map(decode).transpose()?;
         build(&pipeline, platform.as_ref()).map_err(|faults| {
             Error::violations("PIPELINE_INVALID", "the pipeline spec is invalid", faults)
         })
     }
 }
 
-fn decoded<T: DeserializeOwned>(document: &Value) -> Result<T, Error> {
+fn decode<T: DeserializeOwned>(document: &Value) -> Result<T, Error> {
     T::deserialize(document).map_err(|error| {
         Error::invalid(
             "PIPELINE_INVALID",
@@ -93,14 +93,14 @@ pub(crate) fn build(
     platform: Option<&ir::PlatformSpec>,
 ) -> Result<Plan, Vec<FieldViolation>> {
     let mut faults = Faults::default();
-    check_head(spec, &mut faults);
+    check_header(spec, &mut faults);
     let Some(root) = &spec.root else {
         faults.add("root", "invalid v2 pipeline spec: root component is empty");
         return Err(faults.0);
     };
     let names: Vec<&str> = spec.components.keys().map(String::as_str).collect();
     // The root is component 0, the others follow in the order of `spec.components`.
-    let places = names
+    let component_ixs = names
         .iter()
         .zip(1u32..)
         .map(|(name, at)| (*name, ComponentIx(at)))
@@ -109,15 +109,15 @@ pub(crate) fn build(
     let mut source = Source {
         spec,
         platform: kubernetes,
-        places,
-        used: used::Used::default(),
+        component_ixs,
+        used: used::UsedInputs::default(),
     };
-    source.used = used::Used::of(&source);
+    source.used = used::UsedInputs::of(&source);
 
     let mut components = vec![component::interface("root", "root", root, &mut faults)];
     for (name, component) in &spec.components {
-        let place = format!("components.{name}");
-        components.push(component::interface(name, &place, component, &mut faults));
+        let field = format!("components.{name}");
+        components.push(component::interface(name, &field, component, &mut faults));
     }
     let specs: Vec<_> = std::iter::once(("root".to_owned(), root))
         .chain(
@@ -127,14 +127,14 @@ pub(crate) fn build(
         )
         .collect();
     // Before the bodies, which check that every input is given that is not optional.
-    used::relax(&source, &mut components);
+    used::mark_unused_optional(&source, &mut components);
     let mut bodies = Vec::with_capacity(specs.len());
-    for ((place, spec), own) in specs.iter().zip(&components) {
+    for ((field, spec), own) in specs.iter().zip(&components) {
         bodies.push(component::body(
             &source,
             &components,
             own,
-            place,
+            field,
             spec,
             &mut faults,
         ));
@@ -191,7 +191,7 @@ fn workspace(declared: &Value) -> WorkspaceDecl {
     }
 }
 
-fn check_head(spec: &ir::PipelineSpec, faults: &mut Faults) {
+fn check_header(spec: &ir::PipelineSpec, faults: &mut Faults) {
     // Where upstream has a message for a fault, these are its words.
     let name = &spec.pipeline_info.name;
     let inside = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
@@ -230,12 +230,12 @@ fn check_head(spec: &ir::PipelineSpec, faults: &mut Faults) {
 
 impl Source<'_> {
     /// Where a component will be, if there is one of this name.
-    fn place(&self, name: &str) -> Option<ComponentIx> {
-        self.places.get(name).copied()
+    fn component_ix(&self, name: &str) -> Option<ComponentIx> {
+        self.component_ixs.get(name).copied()
     }
 }
 
 /// A component whose body is not known yet.
-fn unfinished() -> Body {
+fn placeholder_body() -> Body {
     Body::Dag(crate::plan::Dag::default())
 }

@@ -2,10 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Asked;
+use super::TaskConfigSources;
 use crate::plan::ResourceSpec;
 
-pub(super) fn some_list(items: Vec<Value>) -> Value {
+pub(super) fn list_or_null(items: Vec<Value>) -> Value {
     if items.is_empty() {
         Value::Null
     } else {
@@ -21,12 +21,15 @@ fn uses<'p>(platform: &'p Map<String, Value>, feature: &str) -> impl Iterator<It
 
 /// The name that a use has: its parameter's value, else what is written. `None` when the parameter
 /// is null.
-fn named(item: &Value, parameter: &str, written: &str) -> Option<String> {
+fn item_name(item: &Value, parameter: &str, name_field: &str) -> Option<String> {
     match item.get(parameter) {
         Some(Value::Null) => None,
         Some(Value::String(name)) => Some(name.clone()),
         Some(other) => Some(other.to_string()),
-        None => item.get(written).and_then(Value::as_str).map(str::to_owned),
+        None => item
+            .get(name_field)
+            .and_then(Value::as_str)
+            .map(str::to_owned),
     }
     .filter(|name| !name.is_empty())
 }
@@ -39,7 +42,7 @@ fn object<const N: usize>(members: [(&str, Option<Value>); N]) -> Value {
 }
 
 /// A member that is there and not empty.
-fn filled(item: &Value, member: &str) -> Option<Value> {
+fn non_empty(item: &Value, member: &str) -> Option<Value> {
     let value = item.get(member)?;
     let empty = match value {
         Value::Null => true,
@@ -51,34 +54,34 @@ fn filled(item: &Value, member: &str) -> Option<Value> {
     (!empty).then(|| value.clone())
 }
 
-pub(super) fn resources(asked: &ResourceSpec) -> Value {
+pub(super) fn resources(spec: &ResourceSpec) -> Value {
     let amounts = |cpu: &Option<String>, memory: &Option<String>| {
-        let named = [("cpu", cpu), ("memory", memory)].into_iter();
-        let named =
-            named.filter_map(|(name, amount)| Some((name.to_owned(), json!(amount.as_ref()?))));
-        named.collect::<Map<_, _>>()
+        let entries = [("cpu", cpu), ("memory", memory)].into_iter();
+        let entries =
+            entries.filter_map(|(name, amount)| Some((name.to_owned(), json!(amount.as_ref()?))));
+        entries.collect::<Map<_, _>>()
     };
-    let mut limits = amounts(&asked.cpu_limit, &asked.memory_limit);
-    if let Some((kind, count)) = &asked.accelerator {
+    let mut limits = amounts(&spec.cpu_limit, &spec.memory_limit);
+    if let Some((kind, count)) = &spec.accelerator {
         limits.insert(kind.clone(), json!(count));
     }
     let given = json!({
         "limits": limits,
-        "requests": amounts(&asked.cpu_request, &asked.memory_request),
+        "requests": amounts(&spec.cpu_request, &spec.memory_request),
     });
     object([
-        ("limits", filled(&given, "limits")),
-        ("requests", filled(&given, "requests")),
+        ("limits", non_empty(&given, "limits")),
+        ("requests", non_empty(&given, "requests")),
     ])
 }
 
-pub(super) fn env(asked: &Asked<'_>) -> Value {
-    let declared = asked.env.iter();
+pub(super) fn env(sources: &TaskConfigSources<'_>) -> Value {
+    let declared = sources.env.iter();
     let mut all: Vec<Value> = declared
         .map(|(name, value)| json!({"name": name, "value": value}))
         .collect();
-    let platform = asked.platform;
-    for (feature, parameter, written, source, key) in [
+    let platform = sources.platform;
+    for (feature, parameter, name_field, source, key) in [
         (
             "secretAsEnv",
             "secretNameParameter",
@@ -95,7 +98,7 @@ pub(super) fn env(asked: &Asked<'_>) -> Value {
         ),
     ] {
         for item in uses(platform, feature) {
-            let Some(name) = named(item, parameter, written) else {
+            let Some(name) = item_name(item, parameter, name_field) else {
                 continue;
             };
             for one in item
@@ -125,35 +128,35 @@ pub(super) fn node_selector(platform: &Map<String, Value>) -> Value {
     // JSON wins over single labels, as upstream.
     match selector.get("nodeSelectorJson") {
         Some(json) => json.clone(),
-        None => filled(&selector, "labels").unwrap_or_default(),
+        None => non_empty(&selector, "labels").unwrap_or_default(),
     }
 }
 
 pub(super) fn tolerations(platform: &Map<String, Value>) -> Value {
     let mut all = Vec::new();
-    for asked in uses(platform, "tolerations") {
-        match asked.get("tolerationJson") {
+    for item in uses(platform, "tolerations") {
+        match item.get("tolerationJson") {
             Some(Value::Array(several)) => all.extend(several.iter().cloned()),
             Some(Value::Object(one)) if !one.is_empty() => all.push(Value::Object(one.clone())),
             // Empty JSON asks for nothing.
             Some(_) => {}
             None => all.push(object([
-                ("key", filled(asked, "key")),
-                ("operator", filled(asked, "operator")),
-                ("value", filled(asked, "value")),
-                ("effect", filled(asked, "effect")),
+                ("key", non_empty(item, "key")),
+                ("operator", non_empty(item, "operator")),
+                ("value", non_empty(item, "value")),
+                ("effect", non_empty(item, "effect")),
                 (
                     "tolerationSeconds",
-                    filled(asked, "tolerationSeconds").map(whole),
+                    non_empty(item, "tolerationSeconds").map(to_integer),
                 ),
             ])),
         }
     }
-    some_list(all)
+    list_or_null(all)
 }
 
 /// Protobuf writes 64-bit numbers as texts.
-fn whole(value: Value) -> Value {
+fn to_integer(value: Value) -> Value {
     match value.as_str().and_then(|text| text.parse::<i64>().ok()) {
         Some(number) => number.into(),
         None => value,
@@ -162,8 +165,8 @@ fn whole(value: Value) -> Value {
 
 pub(super) fn affinity(platform: &Map<String, Value>) -> Value {
     let mut node = Terms::default();
-    for asked in uses(platform, "nodeAffinity") {
-        if let Some(given) = asked.get("nodeAffinityJson") {
+    for item in uses(platform, "nodeAffinity") {
+        if let Some(given) = item.get("nodeAffinityJson") {
             // Kubernetes takes terms for alternatives, so those of several uses go into one list.
             let terms = given.pointer(&format!("/{REQUIRED}/nodeSelectorTerms"));
             let terms = terms.and_then(Value::as_array);
@@ -173,32 +176,35 @@ pub(super) fn affinity(platform: &Map<String, Value>) -> Value {
                 .extend(weighted.into_iter().flatten().cloned());
         } else {
             let term = object([
-                ("matchExpressions", filled(asked, "matchExpressions")),
-                ("matchFields", filled(asked, "matchFields")),
+                ("matchExpressions", non_empty(item, "matchExpressions")),
+                ("matchFields", non_empty(item, "matchFields")),
             ]);
-            node.add(asked, term, "preference");
+            node.add(item, term, "preference");
         }
     }
-    let (mut near, mut apart) = (Terms::default(), Terms::default());
-    for asked in uses(platform, "podAffinity") {
-        let anti = asked.get("anti").and_then(Value::as_bool).unwrap_or(false);
-        let terms = if anti { &mut apart } else { &mut near };
-        terms.add(asked, pod_term(asked), "podAffinityTerm");
+    let (mut affinity, mut anti_affinity) = (Terms::default(), Terms::default());
+    for item in uses(platform, "podAffinity") {
+        let anti = item.get("anti").and_then(Value::as_bool).unwrap_or(false);
+        let terms = if anti {
+            &mut anti_affinity
+        } else {
+            &mut affinity
+        };
+        terms.add(item, pod_term(item), "podAffinityTerm");
     }
-    let required = some_list(std::mem::take(&mut node.required));
+    let required = list_or_null(std::mem::take(&mut node.required));
     let node = object([
         (
             REQUIRED,
             (!required.is_null()).then(|| json!({"nodeSelectorTerms": required})),
         ),
-        (PREFERRED, Some(some_list(node.preferred))),
+        (PREFERRED, Some(list_or_null(node.preferred))),
     ]);
-    let all =
-        json!({"nodeAffinity": node, "podAffinity": near.list(), "podAntiAffinity": apart.list()});
+    let all = json!({"nodeAffinity": node, "podAffinity": affinity.list(), "podAntiAffinity": anti_affinity.list()});
     let all = object([
-        ("nodeAffinity", filled(&all, "nodeAffinity")),
-        ("podAffinity", filled(&all, "podAffinity")),
-        ("podAntiAffinity", filled(&all, "podAntiAffinity")),
+        ("nodeAffinity", non_empty(&all, "nodeAffinity")),
+        ("podAffinity", non_empty(&all, "podAffinity")),
+        ("podAntiAffinity", non_empty(&all, "podAntiAffinity")),
     ]);
     if all == json!({}) { Value::Null } else { all }
 }
@@ -214,8 +220,8 @@ struct Terms {
 }
 
 impl Terms {
-    fn add(&mut self, asked: &Value, term: Value, name: &str) {
-        match asked.get("weight").filter(|weight| !weight.is_null()) {
+    fn add(&mut self, item: &Value, term: Value, name: &str) {
+        match item.get("weight").filter(|weight| !weight.is_null()) {
             Some(weight) => self.preferred.push(json!({"weight": weight, name: term})),
             None => self.required.push(term),
         }
@@ -223,17 +229,17 @@ impl Terms {
 
     fn list(self) -> Value {
         object([
-            (REQUIRED, Some(some_list(self.required))),
-            (PREFERRED, Some(some_list(self.preferred))),
+            (REQUIRED, Some(list_or_null(self.required))),
+            (PREFERRED, Some(list_or_null(self.preferred))),
         ])
     }
 }
 
-fn pod_term(asked: &Value) -> Value {
+fn pod_term(item: &Value) -> Value {
     let selector = |expressions: &str, labels: &str| {
         object([
-            ("matchExpressions", filled(asked, expressions)),
-            ("matchLabels", filled(asked, labels)),
+            ("matchExpressions", non_empty(item, expressions)),
+            ("matchLabels", non_empty(item, labels)),
         ])
     };
     let namespaces = selector("matchNamespaceExpressions", "matchNamespaceLabels");
@@ -247,13 +253,13 @@ fn pod_term(asked: &Value) -> Value {
             "namespaceSelector",
             (namespaces != json!({})).then_some(namespaces),
         ),
-        ("namespaces", filled(asked, "namespaces")),
-        ("topologyKey", filled(asked, "topologyKey")),
+        ("namespaces", non_empty(item, "namespaces")),
+        ("topologyKey", non_empty(item, "topologyKey")),
     ])
 }
 
 /// Volumes and where they are mounted.
-pub(super) fn volumes(asked: &Asked<'_>) -> (Vec<Value>, Vec<Value>) {
+pub(super) fn volumes(sources: &TaskConfigSources<'_>) -> (Vec<Value>, Vec<Value>) {
     let (mut volumes, mut mounts) = (Vec::new(), Vec::new());
     let mut add = |name: String, source: (&str, Value), path: Value, sub_path: Option<Value>| {
         let volume = json!({"name": name, source.0: source.1});
@@ -267,23 +273,23 @@ pub(super) fn volumes(asked: &Asked<'_>) -> (Vec<Value>, Vec<Value>) {
             ("subPath", sub_path),
         ]));
     };
-    if let Some((claim, folder)) = &asked.workspace {
+    if let Some((claim, folder)) = &sources.workspace {
         let source = json!({"claimName": claim});
         let name = "kfp-workspace".to_owned();
         add(name, ("persistentVolumeClaim", source), json!(folder), None);
     }
-    for item in uses(asked.platform, "pvcMount") {
-        if let Some(claim) = named(item, "pvcNameParameter", "constant") {
+    for item in uses(sources.platform, "pvcMount") {
+        if let Some(claim) = item_name(item, "pvcNameParameter", "constant") {
             let source = ("persistentVolumeClaim", json!({"claimName": claim}));
             add(
                 volume_name(&claim),
                 source,
                 item["mountPath"].clone(),
-                filled(item, "subPath"),
+                non_empty(item, "subPath"),
             );
         }
     }
-    for (feature, parameter, written, source, name_of) in [
+    for (feature, parameter, name_field, source, name_of) in [
         (
             "secretAsVolume",
             "secretNameParameter",
@@ -299,8 +305,8 @@ pub(super) fn volumes(asked: &Asked<'_>) -> (Vec<Value>, Vec<Value>) {
             "name",
         ),
     ] {
-        for item in uses(asked.platform, feature) {
-            if let Some(name) = named(item, parameter, written) {
+        for item in uses(sources.platform, feature) {
+            if let Some(name) = item_name(item, parameter, name_field) {
                 let content = object([
                     (name_of, Some(json!(name))),
                     ("optional", item.get("optional").cloned()),

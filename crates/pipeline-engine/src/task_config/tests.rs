@@ -33,13 +33,13 @@ fn of(fields: &[(ConfigField, bool)]) -> (Value, Passthroughs) {
         accelerator: Some(("nvidia.com/gpu".to_owned(), "1".to_owned())),
         ..ResourceSpec::default()
     };
-    let asked = Asked {
+    let sources = TaskConfigSources {
         env: &[("A".to_owned(), "1".to_owned())],
         resources: &resources,
         platform: &platform(),
         workspace: Some(("claim".to_owned(), "/kfp-workspace".to_owned())),
     };
-    (value(&passthroughs, &asked), passthroughs)
+    (value(&passthroughs, &sources), passthroughs)
 }
 
 #[test]

@@ -10,7 +10,7 @@ fn environments(root: &std::path::Path, interpreter: &str) -> Arc<PythonEnvs> {
     Arc::new(PythonEnvs::new(config))
 }
 
-fn with(package: &str) -> EnvSpec {
+fn spec_with(package: &str) -> EnvSpec {
     let step = PipInstall {
         packages: vec![package.to_owned()],
         ..PipInstall::default()
@@ -22,13 +22,13 @@ fn with(package: &str) -> EnvSpec {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn those_who_ask_at_once_share_one_environment_that_has_the_package() {
+async fn concurrent_requests_share_one_environment_that_has_the_package() {
     let root = tempfile::tempdir().unwrap();
     let envs = environments(root.path(), "python3");
     let tasks: Vec<_> = (0..4)
         .map(|_| {
             let envs = Arc::clone(&envs);
-            tokio::spawn(async move { envs.ensure(&with("six==1.16.0")).await.unwrap() })
+            tokio::spawn(async move { envs.ensure(&spec_with("six==1.16.0")).await.unwrap() })
         })
         .collect();
     let mut found = Vec::new();
@@ -44,7 +44,7 @@ async fn those_who_ask_at_once_share_one_environment_that_has_the_package() {
     assert_eq!(output.unwrap().stdout, b"1.16.0\n");
     // A second service on the same folder finds it.
     let again = environments(root.path(), "python3")
-        .ensure(&with("six==1.16.0"))
+        .ensure(&spec_with("six==1.16.0"))
         .await
         .unwrap();
     assert_eq!(again, found[0]);
@@ -55,7 +55,7 @@ async fn a_package_that_is_not_there_is_named() {
     let root = tempfile::tempdir().unwrap();
 
     let error = environments(root.path(), "python3")
-        .ensure(&with("ferroflow-no-such-package==9"))
+        .ensure(&spec_with("ferroflow-no-such-package==9"))
         .await
         .unwrap_err();
 

@@ -29,7 +29,7 @@ const WHEEL: &str = "import sys, zipfile\n\
 struct Index {
     port: u16,
     folder: tempfile::TempDir,
-    asked: Arc<Mutex<Vec<String>>>,
+    requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl Index {
@@ -42,18 +42,18 @@ impl Index {
         assert!(made.unwrap().success());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let (root, heard) = (folder.path().to_path_buf(), Arc::clone(&asked));
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let (root, served) = (folder.path().to_path_buf(), Arc::clone(&requests));
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let (root, heard) = (root.clone(), Arc::clone(&heard));
-                std::thread::spawn(move || serve(stream.unwrap(), &root, &heard));
+                let (root, served) = (root.clone(), Arc::clone(&served));
+                std::thread::spawn(move || serve(stream.unwrap(), &root, &served));
             }
         });
         Self {
             port,
             folder,
-            asked,
+            requests,
         }
     }
 
@@ -61,12 +61,12 @@ impl Index {
         format!("http://{userinfo}127.0.0.1:{}/simple", self.port)
     }
 
-    fn was_asked(&self) -> bool {
-        !self.asked.lock().unwrap().is_empty()
+    fn was_requested(&self) -> bool {
+        !self.requests.lock().unwrap().is_empty()
     }
 }
 
-fn serve(mut stream: std::net::TcpStream, root: &Path, asked: &Mutex<Vec<String>>) {
+fn serve(mut stream: std::net::TcpStream, root: &Path, requests: &Mutex<Vec<String>>) {
     let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
     let first = lines.next().and_then(Result::ok).unwrap_or_default();
     let headers: Vec<_> = lines
@@ -74,7 +74,7 @@ fn serve(mut stream: std::net::TcpStream, root: &Path, asked: &Mutex<Vec<String>
         .take_while(|line| !line.is_empty())
         .collect();
     let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
-    asked.lock().unwrap().push(path.clone());
+    requests.lock().unwrap().push(path.clone());
     let known = headers.iter().any(|line| line.ends_with(BASIC));
     let wheel = path.rsplit('/').next().unwrap_or_default();
     let wheels = std::fs::read_dir(root).unwrap().flatten();
@@ -85,9 +85,9 @@ fn serve(mut stream: std::net::TcpStream, root: &Path, asked: &Mutex<Vec<String>
         ("200 OK", std::fs::read(root.join(wheel)).unwrap())
     } else {
         // Of the package that is asked for, or of all on a page of links.
-        let asked = path.strip_prefix("/simple/").unwrap_or_default();
-        let asked = asked.trim_end_matches('/').replace('-', "_");
-        let names = names.filter(|name| name.starts_with(&asked));
+        let package = path.strip_prefix("/simple/").unwrap_or_default();
+        let package = package.trim_end_matches('/').replace('-', "_");
+        let names = names.filter(|name| name.starts_with(&package));
         let links = names.map(|name| format!("<a href=\"/files/{name}\">{name}</a>"));
         ("200 OK", links.collect::<String>().into_bytes())
     };
@@ -109,7 +109,7 @@ fn of_package(name: &str) -> PipInstall {
     }
 }
 
-fn one(step: PipInstall) -> EnvSpec {
+fn env_spec(step: PipInstall) -> EnvSpec {
     EnvSpec {
         steps: vec![step],
         python: None,
@@ -127,8 +127,8 @@ fn variables(more: &[(&str, String)]) -> Vec<(String, String)> {
     own.chain(more).collect()
 }
 
-/// A uv that notes how it is called.
-async fn noting_uv(root: &Path) -> (PathBuf, PathBuf) {
+/// A uv that logs how it is called.
+async fn logging_uv(root: &Path) -> (PathBuf, PathBuf) {
     let config = PythonConfig::new(root.join("first"), "python3".to_owned(), std::env::vars());
     PythonEnvs::new(config)
         .ensure(&EnvSpec::default())
@@ -155,10 +155,10 @@ async fn noting_uv(root: &Path) -> (PathBuf, PathBuf) {
 
 /// The interpreter itself: a shim of pyenv needs the home of its user.
 fn python() -> String {
-    let asked = Command::new("python3")
+    let output = Command::new("python3")
         .args(["-c", "import sys; print(sys.executable)"])
         .output();
-    let path = String::from_utf8(asked.unwrap().stdout).unwrap();
+    let path = String::from_utf8(output.unwrap().stdout).unwrap();
     path.trim().to_owned()
 }
 
@@ -171,14 +171,14 @@ fn which(program: &str) -> PathBuf {
 }
 
 /// Files below a folder that have the password in them, but for those named.
-fn leaks(folder: &Path, but: &[&Path]) -> Vec<PathBuf> {
+fn leaks(folder: &Path, except: &[&Path]) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let paths = entries.map(|entry| entry.path());
-    let paths = paths.filter(|path| !but.contains(&path.as_path()) && !path.is_symlink());
+    let paths = paths.filter(|path| !except.contains(&path.as_path()) && !path.is_symlink());
     paths
         .flat_map(|path| {
             if path.is_dir() {
-                return leaks(&path, but);
+                return leaks(&path, except);
             }
             let bytes = std::fs::read(&path).unwrap_or_default();
             let mut windows = bytes.windows(PASSWORD.len());
@@ -191,7 +191,7 @@ fn leaks(folder: &Path, but: &[&Path]) -> Vec<PathBuf> {
 #[tokio::test(flavor = "multi_thread")]
 async fn credentials_are_used_and_shown_to_nobody() {
     let root = tempfile::tempdir().unwrap();
-    let (bin, calls) = noting_uv(root.path()).await;
+    let (bin, calls) = logging_uv(root.path()).await;
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
     let python = python();
     let secrets = root.path().join("secrets");
@@ -201,12 +201,9 @@ async fn credentials_are_used_and_shown_to_nobody() {
         let mut more = more.to_vec();
         more.push(("PATH", path.clone()));
         more.push(("HOME", secrets.display().to_string()));
-        let config = PythonConfig::new(
-            root.path().join(name),
-            python.clone(),
-            variables(&more).into_iter(),
-        );
-        PythonEnvs::new(config)
+        let folder = root.path().join(name);
+        let variables = variables(&more).into_iter();
+        PythonEnvs::new(PythonConfig::new(folder, python.clone(), variables))
     };
 
     // By the file that PIP_CONFIG_FILE names.
@@ -215,8 +212,9 @@ async fn credentials_are_used_and_shown_to_nobody() {
     let text = format!("[global]\nextra-index-url = {}\n", index.url(&user));
     std::fs::write(&file, text).unwrap();
     let named = [("PIP_CONFIG_FILE", file.display().to_string())];
-    let found = envs("a", &named).ensure(&one(of_package("by_file"))).await;
-    assert!(found.is_ok() && index.was_asked(), "{found:?}");
+    let spec = env_spec(of_package("by_file"));
+    let found = envs("a", &named).ensure(&spec).await;
+    assert!(found.is_ok() && index.was_requested(), "{found:?}");
 
     // By netrc, on pages of links.
     let index = Index::start("by_netrc");
@@ -224,8 +222,9 @@ async fn credentials_are_used_and_shown_to_nobody() {
     std::fs::write(secrets.join(".netrc"), netrc).unwrap();
     let links = index.url("").replace("/simple", "/links");
     let named = [("PIP_FIND_LINKS", links), ("PIP_NO_INDEX", "1".to_owned())];
-    let found = envs("b", &named).ensure(&one(of_package("by_netrc"))).await;
-    assert!(found.is_ok() && index.was_asked(), "{found:?}");
+    let spec = env_spec(of_package("by_netrc"));
+    let found = envs("b", &named).ensure(&spec).await;
+    assert!(found.is_ok() && index.was_requested(), "{found:?}");
     std::fs::remove_file(secrets.join(".netrc")).unwrap();
 
     // By the component.
@@ -237,8 +236,8 @@ async fn credentials_are_used_and_shown_to_nobody() {
         trusted_hosts: vec![url],
         ..of_package("by_component")
     };
-    let found = envs("c", &[]).ensure(&one(step)).await;
-    assert!(found.is_ok() && index.was_asked(), "{found:?}");
+    let found = envs("c", &[]).ensure(&env_spec(step)).await;
+    assert!(found.is_ok() && index.was_requested(), "{found:?}");
 
     // By a direct URL.
     let index = Index::start("by_url");
@@ -246,29 +245,27 @@ async fn credentials_are_used_and_shown_to_nobody() {
         .url(&user)
         .replace("/simple", "/files/by_url-1.0-py3-none-any.whl");
     let step = of_package(&format!("by_url @ {wheel}"));
-    let found = envs("d", &[]).ensure(&one(step)).await;
-    assert!(found.is_ok() && index.was_asked(), "{found:?}");
+    let found = envs("d", &[]).ensure(&env_spec(step)).await;
+    assert!(found.is_ok() && index.was_requested(), "{found:?}");
 
     // What goes wrong does not tell either.
     let user = format!("{PASSWORD}:wrong@");
+    let url = index.url(&user);
     let step = PipInstall {
-        index_url: Some(index.url(&user)),
-        ..of_package(&format!(
-            "none @ {}/none-1.0-py3-none-any.whl",
-            index.url(&user)
-        ))
+        index_url: Some(url.clone()),
+        ..of_package(&format!("none @ {url}/none-1.0-py3-none-any.whl"))
     };
-    let error = envs("e", &[]).ensure(&one(step)).await.unwrap_err();
-    let said = format!("{error} {error:?}");
+    let error = envs("e", &[]).ensure(&env_spec(step)).await.unwrap_err();
+    let message = format!("{error} {error:?}");
     assert!(
-        said.contains("none-1.0") && !said.contains(PASSWORD),
-        "{said}"
+        message.contains("none-1.0") && !message.contains(PASSWORD),
+        "{message}"
     );
 
-    let said = std::fs::read_to_string(&calls).unwrap();
+    let log = std::fs::read_to_string(&calls).unwrap();
     assert!(
-        said.contains("pip install") && !said.contains(PASSWORD),
-        "{said}"
+        log.contains("pip install") && !log.contains(PASSWORD),
+        "{log}"
     );
     assert_eq!(leaks(root.path(), &[&secrets]), Vec::<PathBuf>::new());
     drop(index.folder);

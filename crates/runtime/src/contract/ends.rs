@@ -9,7 +9,7 @@ use super::{Subject, failure, observe};
 /// Every promise about it.
 pub(super) async fn all(subject: &Subject) {
     a_stopped_attempt_ends_with_all_it_started(subject).await;
-    a_stopped_command_may_say_goodbye(subject).await;
+    a_stopped_command_may_clean_up(subject).await;
     what_a_command_started_ends_with_it(subject).await;
 }
 
@@ -36,7 +36,7 @@ async fn a_stopped_attempt_ends_with_all_it_started(subject: &Subject) {
     );
 }
 
-async fn a_stopped_command_may_say_goodbye(subject: &Subject) {
+async fn a_stopped_command_may_clean_up(subject: &Subject) {
     let runtime = (subject.reopen)();
     let script = "trap 'echo told > \"$FOLDER/goodbye.txt\"; exit 0' TERM; \
         echo here > \"$FOLDER/goodbye-here.txt\"; sleep 60 & wait";

@@ -1,4 +1,4 @@
-//! Values larger than the kernel passes on in a word or a variable.
+//! Values larger than the kernel passes on in an argument or a variable.
 
 use std::collections::BTreeMap;
 
@@ -14,16 +14,16 @@ const MIB: usize = 1024 * 1024;
 
 /// Every promise about them.
 pub(super) async fn all(subject: &Subject) {
-    python_components_are_given_them_in_files(subject).await;
-    other_commands_are_told_which_value_is_too_large(subject).await;
+    python_components_get_them_in_files(subject).await;
+    other_commands_fail_with_the_value_that_is_too_large(subject).await;
     outputs_are_as_large_as_a_value_may_be(subject).await;
 }
 
-/// What an executor of the SDK does with its words, for machines and images without the SDK.
+/// What an executor of the SDK does with its arguments, for machines and images without the SDK.
 const EXECUTOR: &str = "\
 import json, os, sys
-words = sys.argv[1:]
-given = dict(zip(words[::2], words[1::2]))
+args = sys.argv[1:]
+given = dict(zip(args[::2], args[1::2]))
 assert os.path.basename(given['--component_module_path']) == 'ephemeral_component.py'
 assert given['--function_to_execute'] == 'f' and os.environ['_KFP_RUNTIME'] == 'true'
 assert __name__ == '__main__' and sys.path[0] == os.getcwd()
@@ -44,22 +44,22 @@ fn component(subject: &Subject, runtime: &dyn Runtime, name: &str, text: &str) -
     let mut spec = Subject::with_sum(runtime, subject.spec(runtime, name, ""));
     let source = "#".repeat(200_000);
     let input = json!({"inputs": {"parameterValues": {"text": text}}}).to_string();
-    let words = ["sh", "-c", "\"$0\" \"$@\"", "sh", "-ec", RUN, &source];
+    let command = ["sh", "-c", "\"$0\" \"$@\"", "sh", "-ec", RUN, &source];
     let rest = ["--executor_input", &input, "--function_to_execute", "f"];
-    spec.argv = words.into_iter().chain(rest).map(str::to_owned).collect();
+    spec.argv = command.into_iter().chain(rest).map(str::to_owned).collect();
     let path = subject.inside.join("fake").display().to_string();
     spec.env.push(("PYTHONPATH".to_owned(), path));
     spec
 }
 
-async fn python_components_are_given_them_in_files(subject: &Subject) {
+async fn python_components_get_them_in_files(subject: &Subject) {
     let fake = subject.folder.join("fake/kfp/dsl");
     std::fs::create_dir_all(&fake).unwrap();
     std::fs::write(fake.join("executor_main.py"), EXECUTOR).unwrap();
     std::fs::write(fake.join("__init__.py"), "").unwrap();
     std::fs::write(fake.with_file_name("__init__.py"), "").unwrap();
     let runtime = (subject.reopen)();
-    // One word that is too large, and as many as do not fit together.
+    // One argument that is too large, and as many as do not fit together.
     for (name, size) in [("source in a file", 10), ("all in files", 8 * MIB)] {
         let text = "ä".repeat(size / 2);
         let spec = component(subject, &*runtime, name, &text);
@@ -70,7 +70,7 @@ async fn python_components_are_given_them_in_files(subject: &Subject) {
     }
 }
 
-async fn other_commands_are_told_which_value_is_too_large(subject: &Subject) {
+async fn other_commands_fail_with_the_value_that_is_too_large(subject: &Subject) {
     let runtime = (subject.reopen)();
     let text = "x".repeat(200_000);
     let with_text = |name: &str| {
@@ -80,11 +80,11 @@ async fn other_commands_are_told_which_value_is_too_large(subject: &Subject) {
         kfp.arguments.insert("text".to_owned(), text.clone().into());
         spec
     };
-    let mut word = with_text("large word");
-    word.argv.push(format!("text: {text}"));
+    let mut arg = with_text("large word");
+    arg.argv.push(format!("text: {text}"));
     let mut variable = with_text("large variable");
     variable.env.push(("TEXT".to_owned(), text.clone()));
-    for (spec, what) in [(word, "word 3"), (variable, "environment variable TEXT")] {
+    for (spec, what) in [(arg, "word 3"), (variable, "environment variable TEXT")] {
         let found = failure(outcome(&*runtime, spec).await);
 
         assert_eq!(found.reason, FailureReason::StartFailed);

@@ -62,6 +62,6 @@ impl Default for DockerConfig {
 impl DockerConfig {
     /// The image that runs where `image` was asked for.
     pub(super) fn image(&self, image: &str) -> String {
-        image_map::chosen(&self.images, image)
+        image_map::resolve(&self.images, image)
     }
 }

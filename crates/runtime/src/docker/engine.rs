@@ -26,7 +26,7 @@ pub enum DockerError {
         "no Docker engine answers at {host}: start it, or name its socket (docker.host or \
          DOCKER_HOST)"
     )]
-    Away {
+    Unavailable {
         /// The address.
         host: String,
         /// Why not.
@@ -53,7 +53,7 @@ pub(super) struct Engine {
 }
 
 /// Where engines listen that run for everybody.
-const USUAL: &str = "/var/run/docker.sock";
+const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
 
 /// Where the engine is: as configured, as `docker` would find it, or where desktops have it.
 fn host(configured: Option<&str>) -> String {
@@ -71,30 +71,33 @@ fn host(configured: Option<&str>) -> String {
     let session = session
         .iter()
         .flat_map(|folder| sockets.map(|socket| folder.join(socket)));
-    let found = std::iter::once(PathBuf::from(USUAL))
+    let found = std::iter::once(PathBuf::from(DEFAULT_SOCKET))
         .chain(home)
         .chain(session)
         .find(|socket| socket.exists());
-    format!("unix://{}", found.unwrap_or_else(|| USUAL.into()).display())
+    format!(
+        "unix://{}",
+        found.unwrap_or_else(|| DEFAULT_SOCKET.into()).display()
+    )
 }
 
 /// Finds the engine and asks what it is.
 pub(super) async fn connect(configured: Option<&str>) -> Result<(Docker, Engine), DockerError> {
     let host = host(configured);
-    let away = |source| DockerError::Away {
+    let unavailable = |source| DockerError::Unavailable {
         host: host.clone(),
         source,
     };
     let docker = Docker::connect_with_host(&host).map_err(|source| match source {
-        EngineError::SocketNotFoundError(_) => away(source),
+        EngineError::SocketNotFoundError(_) => unavailable(source),
         source => DockerError::Host {
             host: host.clone(),
             source,
         },
     })?;
     // An engine that is older than this client refuses requests of the newest version of the API.
-    let docker = docker.negotiate_version().await.map_err(away)?;
-    let info = docker.info().await.map_err(away)?;
+    let docker = docker.negotiate_version().await.map_err(unavailable)?;
+    let info = docker.info().await.map_err(unavailable)?;
     let options = info.security_options.unwrap_or_default();
     let has = |name: &str| {
         let wanted = format!("name={name}");
@@ -103,7 +106,8 @@ pub(super) async fn connect(configured: Option<&str>) -> Result<(Docker, Engine)
     let engine = Engine {
         rootless: has("rootless"),
         selinux: has("selinux"),
-        // Where the engine does not say it, no CPU limit is cut down to it (`objects::limit`).
+        // Where the engine does not say it, no CPU limit is cut down to it
+        // (`objects::set_resource_limits`).
         cores: info
             .ncpu
             .and_then(|cores| u64::try_from(cores).ok())
@@ -114,14 +118,14 @@ pub(super) async fn connect(configured: Option<&str>) -> Result<(Docker, Engine)
 
 /// An answer of the engine that is no success.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refused {
+pub(super) struct EngineRefusal {
     /// As in HTTP.
     pub(super) status: u16,
     /// What it said.
-    pub(super) said: String,
+    pub(super) message: String,
 }
 
-impl Refused {
+impl EngineRefusal {
     /// There is no such thing.
     pub(super) fn is_missing(&self) -> bool {
         self.status == 404
@@ -129,9 +133,9 @@ impl Refused {
 }
 
 /// What the engine answered; nothing when it is away, or about to go.
-pub(super) fn answer(error: &EngineError) -> Option<Refused> {
+pub(super) fn refusal(error: &EngineError) -> Option<EngineRefusal> {
     // An engine that is stopping, or whose containerd is, answers with 500 and one of these.
-    const GOING: [&str; 4] = [
+    const SHUTDOWN_ERRORS: [&str; 4] = [
         "context canceled",
         "shutting down",
         "transport is closing",
@@ -142,11 +146,11 @@ pub(super) fn answer(error: &EngineError) -> Option<Refused> {
             status_code,
             message,
         } => {
-            let going = *status_code == 503
-                || *status_code == 500 && GOING.iter().any(|words| message.contains(words));
-            (!going).then(|| Refused {
+            let is_shutting_down = *status_code == 503
+                || *status_code == 500 && SHUTDOWN_ERRORS.iter().any(|text| message.contains(text));
+            (!is_shutting_down).then(|| EngineRefusal {
                 status: *status_code,
-                said: message.clone(),
+                message: message.clone(),
             })
         }
         _ => None,
@@ -162,12 +166,12 @@ const RETRY_WAITS: [Duration; 5] = [
     Duration::from_secs(5),
 ];
 
-/// The waits of one who tries again.
-pub(super) struct Waits {
+/// The waits between tries of one request.
+pub(super) struct Backoff {
     next: usize,
 }
 
-impl Waits {
+impl Backoff {
     pub(super) fn new() -> Self {
         Self { next: 0 }
     }
@@ -182,11 +186,14 @@ impl Waits {
 }
 
 /// Asks until there is an answer.
-pub(super) async fn persist<T, F>(key: &AttemptKey, ask: impl Fn() -> F) -> Result<T, Refused>
+pub(super) async fn with_retries<T, F>(
+    key: &AttemptKey,
+    ask: impl Fn() -> F,
+) -> Result<T, EngineRefusal>
 where
     F: Future<Output = Result<T, EngineError>>,
 {
-    let mut waits = Waits::new();
+    let mut backoff = Backoff::new();
     // Without end: that the engine is away says nothing of the attempt, whose container may be at
     // work.
     loop {
@@ -194,9 +201,9 @@ where
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
-        match answer(&error) {
+        match refusal(&error) {
             Some(refused) => return Err(refused),
-            None => waits.wait(key, &error).await,
+            None => backoff.wait(key, &error).await,
         }
     }
 }

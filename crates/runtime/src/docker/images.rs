@@ -13,7 +13,7 @@ use bollard::query_parameters::CreateImageOptionsBuilder;
 use ferroflow_launcher::{AttemptKey, AttemptSpec, Failure, FailureReason};
 use futures::StreamExt as _;
 
-use super::engine::{Waits, answer, persist};
+use super::engine::{Backoff, refusal, with_retries};
 
 /// When an image is pulled, in Kubernetes' words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,13 +35,13 @@ impl PullPolicy {
     }
 }
 
-/// How an image is to be had.
-pub(super) struct Wanted<'a> {
+/// Which image is wanted, and how.
+pub(super) struct ImageRequest<'a> {
     pub(super) image: &'a str,
     pub(super) policy: PullPolicy,
     /// How long a registry that does not answer is tried.
-    pub(super) patience: Duration,
-    /// Where progress is told.
+    pub(super) timeout: Duration,
+    /// Where progress is logged.
     pub(super) log: &'a Path,
 }
 
@@ -49,7 +49,7 @@ pub(super) struct Wanted<'a> {
 pub(super) async fn ensure(
     docker: &Docker,
     key: &AttemptKey,
-    wanted: &Wanted<'_>,
+    wanted: &ImageRequest<'_>,
 ) -> Result<ImageConfig, Failure> {
     let image = wanted.image;
     if wanted.policy != PullPolicy::Always
@@ -58,17 +58,17 @@ pub(super) async fn ensure(
         return Ok(config);
     }
     if wanted.policy == PullPolicy::Never {
-        return Err(cannot_be_had(
+        return Err(pull_failure(
             image,
             "it is not on this machine, and the pull policy is Never",
         ));
     }
     pull(docker, key, wanted).await?;
-    let here = inspect(docker, key, image).await?;
-    here.ok_or_else(|| cannot_be_had(image, "it was pulled, and is not there"))
+    let pulled = inspect(docker, key, image).await?;
+    pulled.ok_or_else(|| pull_failure(image, "it was pulled, and is not there"))
 }
 
-fn cannot_be_had(image: &str, why: &str) -> Failure {
+fn pull_failure(image: &str, why: &str) -> Failure {
     Failure::new(
         FailureReason::ImagePull,
         format!(
@@ -84,50 +84,50 @@ async fn inspect(
     key: &AttemptKey,
     image: &str,
 ) -> Result<Option<ImageConfig>, Failure> {
-    match persist(key, || docker.inspect_image(image)).await {
+    match with_retries(key, || docker.inspect_image(image)).await {
         Ok(found) => Ok(Some(found.config.unwrap_or_default())),
         Err(refused) if refused.is_missing() => Ok(None),
-        Err(refused) => Err(cannot_be_had(image, &refused.said)),
+        Err(refused) => Err(pull_failure(image, &refused.message)),
     }
 }
 
 /// Pulls until it is here, or until the registry's answer is final.
-async fn pull(docker: &Docker, key: &AttemptKey, wanted: &Wanted<'_>) -> Result<(), Failure> {
+async fn pull(docker: &Docker, key: &AttemptKey, wanted: &ImageRequest<'_>) -> Result<(), Failure> {
     let image = wanted.image;
     let begun = Instant::now();
-    let mut waits = Waits::new();
-    tell(wanted.log, &format!("pulling image {image}"));
+    let mut backoff = Backoff::new();
+    append_log_line(wanted.log, &format!("pulling image {image}"));
     loop {
         let Err(error) = pull_once(docker, wanted).await else {
             let took = begun.elapsed().as_secs_f64();
-            tell(
+            append_log_line(
                 wanted.log,
                 &format!("image {image} is here after {took:.1} s"),
             );
             return Ok(());
         };
-        match why_not(&error) {
-            Some(why) if is_final(&why) || begun.elapsed() >= wanted.patience => {
-                return Err(cannot_be_had(image, &why));
+        match registry_error(&error) {
+            Some(why) if is_final(&why) || begun.elapsed() >= wanted.timeout => {
+                return Err(pull_failure(image, &why));
             }
-            // A registry is tried again within its patience, an engine that is away without end.
-            _ => waits.wait(key, &error).await,
+            // A registry is tried again within its timeout, an engine that is away without end.
+            _ => backoff.wait(key, &error).await,
         }
     }
 }
 
 /// What the engine or the registry said; nothing when the engine is away.
-fn why_not(error: &EngineError) -> Option<String> {
+fn registry_error(error: &EngineError) -> Option<String> {
     match error {
         EngineError::DockerStreamError { error } => Some(error.clone()),
-        other => answer(other).map(|refused| refused.said),
+        other => refusal(other).map(|refused| refused.message),
     }
 }
 
 /// Whether the registry would say the same for ever.
-fn is_final(said: &str) -> bool {
+fn is_final(message: &str) -> bool {
     // A pull fails in the middle of a stream that began with status 200: its error is text only.
-    const WORDS: [&str; 8] = [
+    const FINAL_ERRORS: [&str; 8] = [
         "not found",
         "manifest unknown",
         "denied",
@@ -137,18 +137,18 @@ fn is_final(said: &str) -> bool {
         "no matching manifest",
         "does not exist",
     ];
-    WORDS.iter().any(|words| said.contains(words))
+    FINAL_ERRORS.iter().any(|text| message.contains(text))
 }
 
-async fn pull_once(docker: &Docker, wanted: &Wanted<'_>) -> Result<(), EngineError> {
+async fn pull_once(docker: &Docker, wanted: &ImageRequest<'_>) -> Result<(), EngineError> {
     let options = CreateImageOptionsBuilder::new()
         .from_image(&with_tag(wanted.image))
         .build();
     let mut events = docker.create_image(Some(options), None, None);
     let mut progress = Progress::default();
     while let Some(event) = events.next().await {
-        if let Some(line) = progress.take(event?) {
-            tell(
+        if let Some(line) = progress.update(event?) {
+            append_log_line(
                 wanted.log,
                 &format!("pulling image {}: {line}", wanted.image),
             );
@@ -172,7 +172,7 @@ fn with_tag(image: &str) -> String {
 #[derive(Default)]
 struct Progress {
     layers: HashMap<String, Layer>,
-    told: Option<Instant>,
+    reported_at: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -185,8 +185,8 @@ struct Layer {
 impl Progress {
     const PERIOD: Duration = Duration::from_secs(3);
 
-    /// Takes note of an event; what to say of it, now and then.
-    fn take(&mut self, event: CreateImageInfo) -> Option<String> {
+    /// Takes note of an event; a line for the log, now and then.
+    fn update(&mut self, event: CreateImageInfo) -> Option<String> {
         let (id, status) = (event.id?, event.status?);
         let layer = self.layers.entry(id).or_default();
         match status.as_str() {
@@ -204,11 +204,11 @@ impl Progress {
             other if other.starts_with("Pulling from") => layer.done = true,
             _ => {}
         }
-        let told = *self.told.get_or_insert_with(Instant::now);
-        if told.elapsed() < Self::PERIOD {
+        let reported_at = *self.reported_at.get_or_insert_with(Instant::now);
+        if reported_at.elapsed() < Self::PERIOD {
             return None;
         }
-        self.told = Some(Instant::now());
+        self.reported_at = Some(Instant::now());
         Some(self.line())
     }
 
@@ -226,7 +226,7 @@ impl Progress {
 }
 
 /// Puts a line of ours into the attempt's log.
-fn tell(log: &Path, line: &str) {
+fn append_log_line(log: &Path, line: &str) {
     let written = File::options()
         .create(true)
         .append(true)
@@ -237,7 +237,7 @@ fn tell(log: &Path, line: &str) {
     }
 }
 
-/// The words that are run: the component's own, or the image's where the component has none.
+/// The command that is run: the component's own, or the image's where the component has none.
 pub(super) fn argv(spec: &AttemptSpec, image: &ImageConfig) -> Result<Vec<String>, Failure> {
     // As in a pod: without a command the image's entry point is run, and arguments replace the
     // image's own.
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn progress_is_told_in_layers_and_bytes() {
+    fn progress_is_reported_in_layers_and_bytes() {
         let mut progress = Progress::default();
         let event = |id: &str, status: &str, bytes: i64| CreateImageInfo {
             id: Some(id.to_owned()),
@@ -293,7 +293,7 @@ mod tests {
             event("b", "Downloading", 1 << 20),
             event("b", "Pull complete", 0),
         ] {
-            assert_eq!(progress.take(event), None);
+            assert_eq!(progress.update(event), None);
         }
 
         assert_eq!(progress.line(), "10 of 16 MiB, 1 of 2 layers");

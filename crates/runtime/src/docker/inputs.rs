@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 /// Folders of the system that are more than files.
 const SYSTEM: [&str; 5] = ["/dev", "/proc", "/run", "/sys", "/var/run"];
 
-/// Why a path may not be an input, if so. `data` is the server's folder, `open` are those that the
+/// Why a path may not be an input, if so. `data` is the server's folder, `allowed` are those that the
 /// container sees anyway; the path is there.
-pub(super) fn refused(path: &Path, data: &Path, open: &[&Path]) -> Option<String> {
+pub(super) fn refusal_reason(path: &Path, data: &Path, allowed: &[&Path]) -> Option<String> {
     let shown = path.display();
     // What counts is where links lead: one in an allowed folder may point anywhere.
     let real = match path.canonicalize() {
@@ -21,7 +21,10 @@ pub(super) fn refused(path: &Path, data: &Path, open: &[&Path]) -> Option<String
     };
     let real_of = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     // First, as artifacts and workspaces are usually below the data folder, which is refused next.
-    if open.iter().any(|folder| real.starts_with(real_of(folder))) {
+    if allowed
+        .iter()
+        .any(|folder| real.starts_with(real_of(folder)))
+    {
         return None;
     }
     // A folder above a closed one would show it as well.
@@ -44,7 +47,7 @@ pub(super) fn refused(path: &Path, data: &Path, open: &[&Path]) -> Option<String
 }
 
 /// Whether what is at `path`, with all that is in it, is in `folder`; whoever reads it follows links.
-pub(super) fn stays(path: &Path, folder: &Path) -> Result<(), String> {
+pub(super) fn check_stays_inside(path: &Path, folder: &Path) -> Result<(), String> {
     let of_io = |error: std::io::Error| format!("cannot look at {}: {error}", path.display());
     let real = path.canonicalize().map_err(of_io)?;
     if !real.starts_with(folder.canonicalize().map_err(of_io)?) {
@@ -53,7 +56,7 @@ pub(super) fn stays(path: &Path, folder: &Path) -> Result<(), String> {
     if !real.is_dir() {
         return Ok(());
     }
-    match leading_out(&real).map_err(of_io)? {
+    match escaping_link(&real).map_err(of_io)? {
         None => Ok(()),
         Some(link) => Err(format!(
             "{} is a link to what is not in it: copy the content instead",
@@ -64,7 +67,7 @@ pub(super) fn stays(path: &Path, folder: &Path) -> Result<(), String> {
 
 /// A link in `folder` that leads out of it, if there is one: whoever follows it sees more than the
 /// command that made it.
-fn leading_out(folder: &Path) -> std::io::Result<Option<PathBuf>> {
+fn escaping_link(folder: &Path) -> std::io::Result<Option<PathBuf>> {
     let real = folder.canonicalize()?;
     let mut folders = vec![real.clone()];
     while let Some(folder) = folders.pop() {
@@ -103,11 +106,11 @@ mod tests {
         let _socket = UnixListener::bind(at("elsewhere/socket")).unwrap();
         symlink(at("data"), at("elsewhere/link")).unwrap();
         let (data, artifacts) = (at("data"), at("data/artifacts"));
-        let refused = |path: &Path| refused(path, &data, &[&artifacts]);
+        let refusal = |path: &Path| refusal_reason(path, &data, &[&artifacts]);
 
-        assert_eq!(refused(&at("elsewhere/data.csv")), None);
-        assert_eq!(refused(&at("elsewhere")), None);
-        assert_eq!(refused(&at("data/artifacts")), None);
+        assert_eq!(refusal(&at("elsewhere/data.csv")), None);
+        assert_eq!(refusal(&at("elsewhere")), None);
+        assert_eq!(refusal(&at("data/artifacts")), None);
         for path in [
             at("data/attempts"),
             folder.path().to_owned(),
@@ -117,7 +120,7 @@ mod tests {
             "/proc/self".into(),
             "/var/run".into(),
         ] {
-            assert!(refused(&path).is_some(), "{}", path.display());
+            assert!(refusal(&path).is_some(), "{}", path.display());
         }
     }
 
@@ -128,9 +131,9 @@ mod tests {
         std::fs::create_dir(at("a")).unwrap();
         std::fs::write(at("a/file"), "1").unwrap();
         symlink("file", at("a/same")).unwrap();
-        assert_eq!(leading_out(folder.path()).unwrap(), None);
+        assert_eq!(escaping_link(folder.path()).unwrap(), None);
         symlink("/etc/passwd", at("a/out")).unwrap();
-        let found = leading_out(folder.path()).unwrap().unwrap();
+        let found = escaping_link(folder.path()).unwrap().unwrap();
         assert!(found.ends_with("a/out"), "{}", found.display());
     }
 }

@@ -41,15 +41,15 @@ pub(super) fn find(named: Option<&Path>) -> Result<PathBuf, LauncherError> {
     let path = if let Some(named) = named {
         named.to_path_buf()
     } else {
-        let us = std::env::current_exe().unwrap_or_default();
-        us.with_file_name(NAME)
+        let program = std::env::current_exe().unwrap_or_default();
+        program.with_file_name(NAME)
     };
     let missing = |source| LauncherError::Missing {
         path: path.clone(),
         source,
     };
-    let linked = linked(&path).map_err(missing)?;
-    if let Some(what) = linked {
+    let unsuitable = unsuitable_because(&path).map_err(missing)?;
+    if let Some(what) = unsuitable {
         return Err(LauncherError::NotStatic { path, what });
     }
     // The engine mounts it, and takes absolute paths only.
@@ -64,7 +64,7 @@ const PROGRAM_HEADER_COUNT_AT: usize = 56;
 const INTERPRETER: u32 = 3;
 
 /// What stands against running the program anywhere; nothing when it is linked statically.
-fn linked(path: &Path) -> io::Result<Option<&'static str>> {
+fn unsuitable_because(path: &Path) -> io::Result<Option<&'static str>> {
     let mut file = File::open(path)?;
     let mut header = [0; HEADER];
     let mut read = 0;
@@ -103,15 +103,15 @@ mod tests {
 
     #[test]
     fn a_launcher_that_images_cannot_run_is_refused_with_the_way_out() {
-        let said = |path: &Path| find(Some(path)).unwrap_err().to_string();
+        let refusal = |path: &Path| find(Some(path)).unwrap_err().to_string();
 
-        let missing = said(Path::new("/no/such/file"));
+        let missing = refusal(Path::new("/no/such/file"));
         assert!(missing.contains("cargo xtask launcher"), "{missing}");
         // The test's own program is linked as programs are by default.
-        let us = std::env::current_exe().unwrap();
-        let linked = said(&us);
+        let program = std::env::current_exe().unwrap();
+        let linked = refusal(&program);
         assert!(linked.contains("linked to libraries"), "{linked}");
-        let text = said(Path::new("/proc/self/status"));
+        let text = refusal(Path::new("/proc/self/status"));
         assert!(text.contains("no program of Linux"), "{text}");
     }
 }

@@ -8,14 +8,14 @@ use bollard::Docker;
 use bollard::errors::Error as EngineError;
 use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::DownloadFromContainerOptionsBuilder;
-use ferroflow_artifacts::place;
+use ferroflow_artifacts::safe_fs;
 use ferroflow_launcher::{AttemptKey, AttemptSpec, Failure, FailureReason, MODELS};
 use ferroflow_types::error::chain;
 use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::io::AsyncWriteExt as _;
 
-use super::engine::{answer, persist};
-use super::images::{self, PullPolicy, Wanted};
+use super::engine::{refusal, with_retries};
+use super::images::{self, ImageRequest, PullPolicy};
 use super::{Containers, objects, remove, transfers};
 
 impl Containers {
@@ -29,16 +29,16 @@ impl Containers {
     ) -> Result<(), Failure> {
         for input in &spec.inputs {
             let Some(image) = input.image() else { continue };
-            let to = transfers::outside(dir, &input.path);
+            let to = transfers::host_path(dir, &input.path);
             // It appears by a rename once all of it is copied, so what is there is whole.
             if to.exists() {
                 continue;
             }
             let image = self.config.image(image);
-            let wanted = Wanted {
+            let wanted = ImageRequest {
                 image: &image,
                 policy,
-                patience: self.image_patience(),
+                timeout: self.image_pull_timeout(),
                 log,
             };
             images::ensure(&self.docker, &spec.key, &wanted).await?;
@@ -46,7 +46,10 @@ impl Containers {
                 let message = format!("cannot fetch {}: {why}", input.uri);
                 Failure::new(FailureReason::Transfer, message)
             };
-            let container = self.hold(&spec.key, &image).await.map_err(&failed)?;
+            let container = self
+                .temporary_container(&spec.key, &image)
+                .await
+                .map_err(&failed)?;
             copy_out(&self.docker, &container.name, &image, &to)
                 .await
                 .map_err(failed)?;
@@ -55,7 +58,11 @@ impl Containers {
     }
 
     /// A container that holds the image; should we die, who sweeps finds it by its labels.
-    async fn hold(&self, key: &AttemptKey, image: &str) -> Result<Holder, String> {
+    async fn temporary_container(
+        &self,
+        key: &AttemptKey,
+        image: &str,
+    ) -> Result<TemporaryContainer, String> {
         let body = ContainerCreateBody {
             image: Some(image.to_owned()),
             // The engine refuses a container without a command, and an image of a model need not
@@ -64,9 +71,10 @@ impl Containers {
             labels: Some(objects::owner_labels(&key.owner, &self.config)),
             ..ContainerCreateBody::default()
         };
-        let made = persist(key, || self.docker.create_container(None, body.clone())).await;
-        let made = made.map_err(|refused| format!("no container can be made: {}", refused.said))?;
-        Ok(Holder {
+        let made = with_retries(key, || self.docker.create_container(None, body.clone())).await;
+        let made =
+            made.map_err(|refused| format!("no container can be made: {}", refused.message))?;
+        Ok(TemporaryContainer {
             docker: self.docker.clone(),
             name: made.id,
         })
@@ -74,12 +82,12 @@ impl Containers {
 }
 
 /// A container that is removed when it is let go of, also by an attempt that is stopped.
-struct Holder {
+struct TemporaryContainer {
     docker: Docker,
     name: String,
 }
 
-impl Drop for Holder {
+impl Drop for TemporaryContainer {
     fn drop(&mut self) {
         // A drop cannot wait for the engine. What is not removed by then is swept at the next
         // start.
@@ -95,7 +103,7 @@ async fn copy_out(docker: &Docker, container: &str, image: &str, to: &Path) -> R
     let archive = parent.join("models.tar");
     download(docker, container, &archive)
         .await
-        .map_err(|error| match answer(&error) {
+        .map_err(|error| match refusal(&error) {
             Some(refused) if refused.is_missing() => format!("image {image} has no {MODELS}"),
             _ => chain(&error),
         })?;
@@ -125,7 +133,7 @@ async fn download(docker: &Docker, container: &str, archive: &Path) -> Result<()
 /// Unpacks an archive of one folder to `to`, and removes it.
 fn unpack(archive: &Path, to: &Path) -> io::Result<()> {
     let part = to.with_extension("part");
-    place::remove(&part)?;
+    safe_fs::remove(&part)?;
     let mut entries = tar::Archive::new(std::fs::File::open(archive)?);
     entries.set_preserve_ownerships(false);
     entries.unpack(&part)?;

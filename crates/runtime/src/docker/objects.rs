@@ -25,7 +25,7 @@ use crate::environment;
 use crate::labels::{Labels, Names};
 
 /// The label with the data folder that a container belongs to.
-pub(super) const DATA: &str = "ai.ferroflow.data-dir";
+pub(super) const DATA_LABEL: &str = "ai.ferroflow.data-dir";
 /// The labels of attempts.
 pub(super) const LABELS: Labels = Labels {
     pipelines: Names {
@@ -34,7 +34,7 @@ pub(super) const LABELS: Labels = Labels {
         attempt: "ai.ferroflow.attempt",
         name: "ai.ferroflow.task-name",
     },
-    others: Names {
+    other_domains: Names {
         owner: "ai.ferroflow.owner",
         item: "ai.ferroflow.item",
         attempt: "ai.ferroflow.attempt",
@@ -51,7 +51,7 @@ const SCHEMES: [&str; 4] = ["s3", "minio", "gcs", "oci"];
 
 /// Seconds between SIGTERM and SIGKILL. The launcher gives its command 5 and uses the rest to
 /// collect and to write the outcome.
-pub(super) const STOP_S: i32 = 8;
+pub(super) const STOP_TIMEOUT_S: i32 = 8;
 
 /// What package managers and changes of the user need; the rest of Docker's default is dropped.
 const CAPABILITIES: [&str; 7] = [
@@ -65,12 +65,12 @@ const CAPABILITIES: [&str; 7] = [
 ];
 
 /// The name of an attempt's container.
-pub(super) fn name(key: &AttemptKey) -> String {
+pub(super) fn container_name(key: &AttemptKey) -> String {
     format!("ff-{}", key.name())
 }
 
 /// What a container is made from.
-pub(super) struct Parts<'a> {
+pub(super) struct ContainerParams<'a> {
     pub(super) spec: &'a AttemptSpec,
     pub(super) platform: &'a Platform,
     pub(super) config: &'a DockerConfig,
@@ -85,7 +85,7 @@ pub(super) struct Parts<'a> {
 }
 
 /// Folders of this machine that the attempt writes to, beside its own.
-pub(super) fn shared(spec: &AttemptSpec, workspace: &Path) -> Vec<PathBuf> {
+pub(super) fn shared_folders(spec: &AttemptSpec, workspace: &Path) -> Vec<PathBuf> {
     let folders: BTreeSet<PathBuf> = spec
         .outputs()
         .filter(|artifact| scheme(&artifact.path).is_none())
@@ -102,7 +102,7 @@ pub(super) fn scheme(path: &Path) -> Option<&'static str> {
 }
 
 /// Where content of other stores is, outside.
-pub(super) fn content(dir: &Path) -> PathBuf {
+pub(super) fn content_dir(dir: &Path) -> PathBuf {
     dir.join("content")
 }
 
@@ -122,11 +122,11 @@ pub(super) fn schemes(spec: &AttemptSpec) -> BTreeSet<&'static str> {
 ///
 /// # Errors
 /// Names the field that containers of this machine cannot give.
-pub(super) fn container(parts: &Parts<'_>) -> Result<ContainerCreateBody, String> {
-    let Parts {
+pub(super) fn container(params: &ContainerParams<'_>) -> Result<ContainerCreateBody, String> {
+    let ContainerParams {
         spec, config, dir, ..
-    } = parts;
-    let shared = shared(spec, parts.workspace);
+    } = params;
+    let shared = shared_folders(spec, params.workspace);
     let entry = [
         LAUNCHER.to_owned(),
         "container".to_owned(),
@@ -138,8 +138,8 @@ pub(super) fn container(parts: &Parts<'_>) -> Result<ContainerCreateBody, String
     Ok(ContainerCreateBody {
         image: Some(config.image(&spec.image)),
         entrypoint: Some(entry.collect()),
-        user: Some(parts.user.to_string()),
-        env: Some(environment(parts)?),
+        user: Some(params.user.to_string()),
+        env: Some(environment(params)?),
         labels: Some(labels(spec, config)),
         // The launcher knows how the command is; the image's own check would run beside it.
         healthcheck: Some(HealthConfig {
@@ -147,8 +147,8 @@ pub(super) fn container(parts: &Parts<'_>) -> Result<ContainerCreateBody, String
             ..HealthConfig::default()
         }),
         stop_signal: Some("SIGTERM".to_owned()),
-        stop_timeout: Some(STOP_S.into()),
-        host_config: Some(host(parts, &shared)?),
+        stop_timeout: Some(STOP_TIMEOUT_S.into()),
+        host_config: Some(host_config(params, &shared)?),
         ..ContainerCreateBody::default()
     })
 }
@@ -165,21 +165,21 @@ fn labels(spec: &AttemptSpec, config: &DockerConfig) -> HashMap<String, String> 
 
 /// What every container of an owner has.
 pub(super) fn owner_labels(owner: &OwnerKey, config: &DockerConfig) -> HashMap<String, String> {
-    let data = (DATA.to_owned(), config.data_dir.display().to_string());
+    let data = (DATA_LABEL.to_owned(), config.data_dir.display().to_string());
     LABELS.of_owner(owner).into_iter().chain([data]).collect()
 }
 
 /// What KFP promises, a home where the image's is not ours, and what the task declares.
-fn environment(parts: &Parts<'_>) -> Result<Vec<String>, String> {
-    let Parts {
+fn environment(params: &ContainerParams<'_>) -> Result<Vec<String>, String> {
+    let ContainerParams {
         spec,
         platform,
         dir,
         user,
         ..
-    } = parts;
+    } = params;
     let pair = |name: &str, value: String| (name.to_owned(), value);
-    let mut base = spec.kfp_variables(&name(&spec.key), &spec.key.item.to_string());
+    let mut base = spec.kfp_variables(&container_name(&spec.key), &spec.key.item.to_string());
     if user.uid != 0 {
         // The image need not know this user, and programs ask for both.
         base.push(pair("HOME", dir.join("home").display().to_string()));
@@ -193,7 +193,7 @@ fn environment(parts: &Parts<'_>) -> Result<Vec<String>, String> {
     let mut env = environment::assemble(base, &declared);
     for field in &platform.field_path_as_env {
         let value = match field.field_path.as_str() {
-            "metadata.name" => name(&spec.key),
+            "metadata.name" => container_name(&spec.key),
             "metadata.uid" => spec.key.item.to_string(),
             other => {
                 return Err(format!(
@@ -210,14 +210,14 @@ fn environment(parts: &Parts<'_>) -> Result<Vec<String>, String> {
         .collect())
 }
 
-fn host(parts: &Parts<'_>, shared: &[PathBuf]) -> Result<HostConfig, String> {
-    let Parts {
+fn host_config(params: &ContainerParams<'_>, shared: &[PathBuf]) -> Result<HostConfig, String> {
+    let ContainerParams {
         spec,
         platform,
         config,
         engine,
         ..
-    } = parts;
+    } = params;
     let mut security = vec!["no-new-privileges".to_owned()];
     // SELinux lets containers touch only what is labelled for them, and the mounted folders are
     // not.
@@ -225,7 +225,7 @@ fn host(parts: &Parts<'_>, shared: &[PathBuf]) -> Result<HostConfig, String> {
         security.push("label=disable".to_owned());
     }
     let mut host = HostConfig {
-        mounts: Some(mounts(parts, shared)),
+        mounts: Some(mounts(params, shared)),
         binds: (!config.mounts.is_empty()).then(|| config.mounts.clone()),
         network_mode: config.network.clone(),
         // A command runs at most once under an attempt; trying again is a new attempt.
@@ -247,12 +247,16 @@ fn host(parts: &Parts<'_>, shared: &[PathBuf]) -> Result<HostConfig, String> {
         },
         ..HostConfig::default()
     };
-    limit(&mut host, spec, engine)?;
+    set_resource_limits(&mut host, spec, engine)?;
     Ok(host)
 }
 
 /// Requests weigh, limits hold.
-fn limit(host: &mut HostConfig, spec: &AttemptSpec, engine: &Engine) -> Result<(), String> {
+fn set_resource_limits(
+    host: &mut HostConfig,
+    spec: &AttemptSpec,
+    engine: &Engine,
+) -> Result<(), String> {
     const NANOS: f64 = 1e9;
     // As Kubernetes converts requests: 1024 shares for a core, and no fewer than the kernel's
     // minimum of 2.
@@ -319,12 +323,12 @@ fn bind(from: &Path, to: &Path, read_only: bool) -> Mount {
     }
 }
 
-fn mounts(parts: &Parts<'_>, shared: &[PathBuf]) -> Vec<Mount> {
-    let Parts {
+fn mounts(params: &ContainerParams<'_>, shared: &[PathBuf]) -> Vec<Mount> {
+    let ContainerParams {
         spec, config, dir, ..
-    } = parts;
+    } = params;
     let mut all = vec![
-        bind(parts.launcher, Path::new(LAUNCHER), true),
+        bind(params.launcher, Path::new(LAUNCHER), true),
         bind(dir, dir, false),
         // The server takes outputs by it afterwards, so the command must not change it.
         bind(&dir.join("spec.json"), &dir.join("spec.json"), true),
@@ -340,7 +344,7 @@ fn mounts(parts: &Parts<'_>, shared: &[PathBuf]) -> Vec<Mount> {
         .collect();
     all.extend(inputs.into_iter().map(|path| bind(path, path, true)));
     all.extend(shared.iter().map(|folder| bind(folder, folder, false)));
-    let content = content(dir);
+    let content = content_dir(dir);
     all.extend(
         schemes(spec)
             .into_iter()

@@ -9,14 +9,14 @@ use ferroflow_artifacts::digest;
 use ferroflow_launcher::{AttemptFiles, AttemptKey, AttemptSpec, Failure, FailureReason, OwnerKey};
 use ferroflow_types::error::chain;
 
-use super::engine::{Refused, persist};
-use super::images::{PullPolicy, Wanted};
-use super::objects::Parts;
+use super::engine::{EngineRefusal, with_retries};
+use super::images::{ImageRequest, PullPolicy};
+use super::objects::ContainerParams;
 use super::platform::Platform;
 use super::user::User;
-use super::{Containers, UNSTARTED, images, inputs, objects, transfers};
+use super::{Containers, START_TIMEOUT, images, inputs, objects, transfers};
 use crate::checks::check_inputs;
-use crate::folders::LOOK;
+use crate::folders::POLL_INTERVAL;
 
 impl Containers {
     /// Makes everything that the container needs, and the container.
@@ -29,7 +29,7 @@ impl Containers {
         let wrong = |problem| Failure::new(FailureReason::StartFailed, problem);
         // Settings that cannot be followed are told before an image is pulled for them.
         let platform = Platform::of(&spec).map_err(wrong)?;
-        let own = User::own();
+        let own = User::current();
         let rootless = self.engine.rootless;
         let user =
             User::choose(own, self.user, &platform.security_context, rootless).map_err(wrong)?;
@@ -39,10 +39,10 @@ impl Containers {
             given => PullPolicy::parse(given)
                 .map_err(|problem| wrong(format!("imagePullPolicy: {problem}")))?,
         };
-        let wanted = Wanted {
+        let wanted = ImageRequest {
             image: &image,
             policy,
-            patience: self.image_patience(),
+            timeout: self.image_pull_timeout(),
             log: &files.log(),
         };
         let image = images::ensure(&self.docker, &key, &wanted).await?;
@@ -56,19 +56,19 @@ impl Containers {
         check_inputs(&self.contents, &spec).await?;
         transfers::fetch(&self.stores, &spec, files.dir()).await?;
         // Root may write anywhere, and the root of a rootless engine is the server's own user.
-        let gift = (user.needs_gift(own) && !rootless).then_some(user);
-        make_folders(&spec, files, &workspace, gift).map_err(|error| of_folder(&error))?;
+        let new_owner = (user.needs_chown(own) && !rootless).then_some(user);
+        make_folders(&spec, files, &workspace, new_owner).map_err(|error| of_folder(&error))?;
         // The engine refuses a mount whose source is not there; the command judges a missing input.
         let present = spec.local_inputs.iter().filter(|path| path.exists());
         let spec = AttemptSpec {
             local_inputs: present.cloned().collect(),
             ..spec
         };
-        let refused = |path: &PathBuf| self.refused(&key.owner, path);
+        let refused = |path: &PathBuf| self.refuse_input(&key.owner, path);
         if let Some(failure) = spec.local_inputs.iter().find_map(refused) {
             return Err(failure);
         }
-        let body = objects::container(&Parts {
+        let body = objects::container(&ContainerParams {
             spec: &spec,
             platform: &platform,
             config: &self.config,
@@ -81,38 +81,38 @@ impl Containers {
         .map_err(wrong)?;
         // First: whoever finds the container after a crash starts it, and its launcher reads this.
         files.write_spec(&spec).map_err(|error| of_folder(&error))?;
-        let name = objects::name(&key);
+        let name = objects::container_name(&key);
         let options = CreateContainerOptionsBuilder::new().name(&name).build();
-        let made = persist(&key, || {
-            self.docker
-                .create_container(Some(options.clone()), body.clone())
-        });
-        match made.await {
+        let engine = &self.docker;
+        let create = || engine.create_container(Some(options.clone()), body.clone());
+        match with_retries(&key, create).await {
             Ok(_) => Ok(()),
             // Another server's request has the name, or an earlier one whose answer was lost.
-            Err(Refused { status: 409, .. }) => self.appears(&key).await,
-            Err(refused) => Err(wrong(format!("no container can be made: {}", refused.said))),
+            Err(EngineRefusal { status: 409, .. }) => self.wait_until_visible(&key).await,
+            Err(EngineRefusal { message, .. }) => {
+                Err(wrong(format!("no container can be made: {message}")))
+            }
         }
     }
 }
 
 impl Containers {
     /// Why what is at a path may not be an input of an owner's containers, if so.
-    fn refused(&self, owner: &OwnerKey, path: &Path) -> Option<Failure> {
+    fn refuse_input(&self, owner: &OwnerKey, path: &Path) -> Option<Failure> {
         let workspace = self.folders.workspace(owner);
         let artifacts = self.config.artifacts.as_deref();
-        let open: Vec<&Path> = artifacts.into_iter().chain([&*workspace]).collect();
-        let problem = inputs::refused(path, &self.config.data_dir, &open)?;
+        let allowed: Vec<&Path> = artifacts.into_iter().chain([&*workspace]).collect();
+        let problem = inputs::refusal_reason(path, &self.config.data_dir, &allowed)?;
         Some(Failure::new(FailureReason::StartFailed, problem))
     }
 
     /// An attempt that only brings content, the paths of this machine without links and each one
     /// that containers may see.
-    pub(super) fn approved(&self, mut spec: AttemptSpec) -> Result<AttemptSpec, Failure> {
+    pub(super) fn checked_fetch(&self, mut spec: AttemptSpec) -> Result<AttemptSpec, Failure> {
         for input in &mut spec.inputs {
-            let real = digest::local(&input.uri).and_then(|path| path.canonicalize().ok());
+            let real = digest::local_path(&input.uri).and_then(|path| path.canonicalize().ok());
             let Some(real) = real else { continue };
-            if let Some(failure) = self.refused(&spec.key.owner, &real) {
+            if let Some(failure) = self.refuse_input(&spec.key.owner, &real) {
                 return Err(failure);
             }
             input.uri = real.display().to_string();
@@ -122,15 +122,17 @@ impl Containers {
 
     /// Waits for a container whose name is taken: the engine reserves a name before the container
     /// can be inspected.
-    async fn appears(&self, key: &AttemptKey) -> Result<(), Failure> {
+    async fn wait_until_visible(&self, key: &AttemptKey) -> Result<(), Failure> {
         let wrong = |problem| Failure::new(FailureReason::StartFailed, problem);
         let begun = Instant::now();
         loop {
             match self.state(key).await {
                 Ok(Some(_)) => return Ok(()),
-                Ok(None) if begun.elapsed() < UNSTARTED => tokio::time::sleep(LOOK).await,
+                Ok(None) if begun.elapsed() < START_TIMEOUT => {
+                    tokio::time::sleep(POLL_INTERVAL).await;
+                }
                 Ok(None) => {
-                    let name = objects::name(key);
+                    let name = objects::container_name(key);
                     let message = format!("the engine says that {name} is taken, and has none");
                     return Err(wrong(message));
                 }
@@ -145,11 +147,11 @@ fn make_folders(
     spec: &AttemptSpec,
     files: &AttemptFiles,
     workspace: &Path,
-    gift: Option<User>,
+    new_owner: Option<User>,
 ) -> io::Result<()> {
     let dir = files.dir();
-    let shared = objects::shared(spec, workspace);
-    let content = objects::content(dir);
+    let shared = objects::shared_folders(spec, workspace);
+    let content = objects::content_dir(dir);
     let schemes = objects::schemes(spec).into_iter();
     let own = [dir.join("home"), dir.join("outputs"), dir.join("work")]
         .into_iter()
@@ -159,19 +161,19 @@ fn make_folders(
     }
     // A launcher that is root would make it as root's, and the server could not open it to wait.
     files.make_lock()?;
-    if let Some(user) = gift {
+    if let Some(user) = new_owner {
         for folder in shared.iter().map(PathBuf::as_path).chain([dir]) {
-            give_to(folder, user)?;
+            chown_tree(folder, user)?;
         }
     }
     Ok(())
 }
 
-fn give_to(path: &Path, user: User) -> io::Result<()> {
+fn chown_tree(path: &Path, user: User) -> io::Result<()> {
     std::os::unix::fs::lchown(path, Some(user.uid), Some(user.gid))?;
     if path.is_dir() && !path.is_symlink() {
         for entry in std::fs::read_dir(path)? {
-            give_to(&entry?.path(), user)?;
+            chown_tree(&entry?.path(), user)?;
         }
     }
     Ok(())

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::DockerConfig;
 use super::engine::Engine;
-use super::objects::{self, Parts};
+use super::objects::{self, ContainerParams};
 use super::platform::Platform;
 use super::user::User;
 use crate::tests::{key, key_of};
@@ -46,7 +46,7 @@ fn spec(platform: Value) -> AttemptSpec {
     }
 }
 
-fn made(spec: &AttemptSpec, user: User, engine: &Engine) -> Result<Value, String> {
+fn api_body(spec: &AttemptSpec, user: User, engine: &Engine) -> Result<Value, String> {
     let config = DockerConfig {
         data_dir: "/data".into(),
         artifacts: Some("/data/artifacts".into()),
@@ -54,7 +54,7 @@ fn made(spec: &AttemptSpec, user: User, engine: &Engine) -> Result<Value, String
         ..DockerConfig::default()
     };
     let platform = Platform::of(spec)?;
-    let body = objects::container(&Parts {
+    let body = objects::container(&ContainerParams {
         spec,
         platform: &platform,
         config: &config,
@@ -75,14 +75,14 @@ fn engine() -> Engine {
     }
 }
 
-const SOMEBODY: User = User {
+const NON_ROOT: User = User {
     uid: 1000,
     gid: 1000,
 };
 
 #[test]
 fn a_plain_task_is_a_plain_container() {
-    insta::assert_yaml_snapshot!(made(&spec(json!({})), SOMEBODY, &engine()).unwrap());
+    insta::assert_yaml_snapshot!(api_body(&spec(json!({})), NON_ROOT, &engine()).unwrap());
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn all_that_a_task_asks_for_is_in_its_container() {
         ..engine()
     };
 
-    insta::assert_yaml_snapshot!(made(&spec, User { uid: 0, gid: 0 }, &engine).unwrap());
+    insta::assert_yaml_snapshot!(api_body(&spec, User { uid: 0, gid: 0 }, &engine).unwrap());
 }
 
 #[test]
@@ -126,16 +126,19 @@ fn containers_of_two_domains_with_the_same_ids_do_not_meet() {
     trial.kfp = None;
     trial.labels = BTreeMap::from([("team".to_owned(), "vision".to_owned())]);
 
-    let made = [&task, &trial].map(|spec| made(spec, SOMEBODY, &engine()).unwrap());
+    let bodies = [&task, &trial].map(|spec| api_body(spec, NON_ROOT, &engine()).unwrap());
 
-    assert_ne!(objects::name(&task.key), objects::name(&trial.key));
-    let labels = made.each_ref().map(|body| body["Labels"].clone());
+    assert_ne!(
+        objects::container_name(&task.key),
+        objects::container_name(&trial.key)
+    );
+    let labels = bodies.each_ref().map(|body| body["Labels"].clone());
     assert_eq!(labels[1]["ai.ferroflow.domain"], "tuning");
     assert_eq!(labels[1]["ai.ferroflow.name"], "train");
     assert_eq!(labels[1]["ai.ferroflow.run"], Value::Null);
     assert_eq!(labels[1]["team"], "vision");
     assert_eq!(labels[0]["ai.ferroflow.owner"], Value::Null);
-    let env = made.each_ref().map(|body| body["Env"].to_string());
+    let env = bodies.each_ref().map(|body| body["Env"].to_string());
     assert!(
         env[0].contains("KFP_POD_NAME=") && !env[1].contains("KFP_POD_NAME="),
         "{env:?}"
@@ -147,11 +150,11 @@ fn large_values_are_not_in_its_environment() {
     let mut spec = spec(json!({}));
     spec.env.push(("LARGE".to_owned(), "x".repeat(100_000)));
 
-    let body = made(&spec, SOMEBODY, &engine()).unwrap();
+    let body = api_body(&spec, NON_ROOT, &engine()).unwrap();
 
     assert!(!body.to_string().contains("LARGE"), "{body}");
     spec.env.push(("TOO_LARGE".to_owned(), "x".repeat(200_000)));
-    let problem = made(&spec, SOMEBODY, &engine()).unwrap_err();
+    let problem = api_body(&spec, NON_ROOT, &engine()).unwrap_err();
     assert!(problem.contains("TOO_LARGE"), "{problem}");
 }
 
@@ -166,7 +169,7 @@ fn what_a_container_cannot_have_is_refused_by_its_field() {
         (accelerator, "resources.limits.amd.com/gpu"),
         (field, "spec.nodeName"),
     ] {
-        let refused = made(&spec, SOMEBODY, &engine()).unwrap_err();
+        let refused = api_body(&spec, NON_ROOT, &engine()).unwrap_err();
         assert!(refused.contains(named), "{refused}");
     }
 }

@@ -23,7 +23,7 @@ impl fmt::Display for User {
 
 impl User {
     /// Who we are.
-    pub(super) fn own() -> Self {
+    pub(super) fn current() -> Self {
         Self {
             uid: rustix::process::geteuid().as_raw(),
             gid: rustix::process::getegid().as_raw(),
@@ -94,7 +94,7 @@ impl User {
     }
 
     /// Whether folders that the server made must be given to the user first.
-    pub(super) fn needs_gift(self, own: Self) -> bool {
+    pub(super) fn needs_chown(self, own: Self) -> bool {
         self.uid != own.uid && self.uid != 0
     }
 }
@@ -130,7 +130,7 @@ mod tests {
         );
         let asked_root = User::choose(ROOT, None, &asked(65534), false).unwrap();
         assert_eq!((asked_root.uid, asked_root.gid), (65534, 0));
-        assert!(asked_root.needs_gift(ROOT));
+        assert!(asked_root.needs_chown(ROOT));
     }
 
     #[test]

@@ -8,8 +8,8 @@ use ferroflow_launcher::{AttemptSpec, Failure, FailureReason};
 pub(super) enum Verdict {
     /// It was made and not started.
     Created,
-    /// It is at work.
-    AtWork,
+    /// It runs.
+    Running,
     /// It has ended; if there is no outcome, this is why.
     Ended(Failure),
 }
@@ -21,18 +21,20 @@ const NOT_UNDERSTOOD: i64 = 2;
 pub(super) fn judge(state: &ContainerState, spec: Option<&AttemptSpec>, started: bool) -> Verdict {
     match state.status {
         // A container that the engine could not start stays as created, with an error.
-        Some(ContainerStateStatusEnum::CREATED) if said(state).is_empty() => Verdict::Created,
+        Some(ContainerStateStatusEnum::CREATED) if engine_error(state).is_empty() => {
+            Verdict::Created
+        }
         Some(
             ContainerStateStatusEnum::RUNNING
             | ContainerStateStatusEnum::PAUSED
             | ContainerStateStatusEnum::RESTARTING
             | ContainerStateStatusEnum::REMOVING,
-        ) => Verdict::AtWork,
+        ) => Verdict::Running,
         _ => Verdict::Ended(ended(state, spec, started)),
     }
 }
 
-fn said(state: &ContainerState) -> &str {
+fn engine_error(state: &ContainerState) -> &str {
     state.error.as_deref().unwrap_or_default()
 }
 
@@ -52,14 +54,14 @@ fn ended(state: &ContainerState, spec: Option<&AttemptSpec>, started: bool) -> F
             )
         };
     }
-    match said(state) {
+    match engine_error(state) {
         "" => {}
-        said if started => {
-            let message = format!("its container was lost: {said}");
+        error if started => {
+            let message = format!("its container was lost: {error}");
             return Failure::new(FailureReason::Lost, message);
         }
-        said => {
-            let message = format!("its container cannot be started: {said}");
+        error => {
+            let message = format!("its container cannot be started: {error}");
             return Failure::new(FailureReason::StartFailed, message);
         }
     }
@@ -129,6 +131,6 @@ mod tests {
         let of = |status| judge(&state(status), None, false);
 
         assert_eq!(of(ContainerStateStatusEnum::CREATED), Verdict::Created);
-        assert_eq!(of(ContainerStateStatusEnum::RUNNING), Verdict::AtWork);
+        assert_eq!(of(ContainerStateStatusEnum::RUNNING), Verdict::Running);
     }
 }

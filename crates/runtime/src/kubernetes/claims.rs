@@ -20,14 +20,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Map, Value};
 
-use super::{Asked, KubernetesRuntime, fail, gone, objects, of_remote};
+use super::{ApiResult, KubernetesRuntime, ignore_not_found, objects, of_remote, write_failure};
 use crate::RuntimeError;
 
 type Arguments = Map<String, Value>;
 
 impl KubernetesRuntime {
     /// Does the operation and writes its outcome.
-    pub(super) async fn operate(
+    pub(super) async fn run_operation(
         &self,
         spec: &AttemptSpec,
         (operation, arguments): (Operation, &Arguments),
@@ -35,15 +35,15 @@ impl KubernetesRuntime {
     ) -> Result<(), RuntimeError> {
         let key = &spec.key;
         let started_at = SystemClock.now();
-        let done = match operation {
+        let result = match operation {
             Operation::CreateClaim => self.create_claim(key, arguments).await,
             Operation::DeleteClaim => self.delete_claim(key, arguments).await,
         };
-        let outputs = match done {
+        let outputs = match result {
             Ok(outputs) => outputs,
             Err(problem) => {
                 let failure = Failure::new(FailureReason::StartFailed, problem);
-                return fail(remote, key, failure).await.map(drop);
+                return write_failure(remote, key, failure).await.map(drop);
             }
         };
         let outcome = Outcome {
@@ -66,8 +66,8 @@ impl KubernetesRuntime {
         let namespace = self.config.namespace_of(&key.owner.namespace);
         let claim = claim(key, arguments, namespace)?;
         let name = claim.metadata.name.clone().unwrap_or_default();
-        if let Asked::Refused(said) = self.apply_claim(key, &name, &claim).await {
-            return Err(format!("the cluster refuses the volume claim: {said}"));
+        if let ApiResult::Rejected(reason) = self.apply_claim(key, &name, &claim).await {
+            return Err(format!("the cluster refuses the volume claim: {reason}"));
         }
         Ok(Outputs {
             parameters: BTreeMap::from([("name".to_owned(), Value::String(name))]),
@@ -80,11 +80,11 @@ impl KubernetesRuntime {
         key: &AttemptKey,
         name: &str,
         claim: &PersistentVolumeClaim,
-    ) -> Asked {
+    ) -> ApiResult {
         let parameters = PatchParams::apply(objects::MANAGER).force();
         let apply = Patch::Apply(claim);
         let claims = self.claims(&key.owner);
-        self.persist(key, || claims.patch(name, &parameters, &apply))
+        self.with_retries(key, || claims.patch(name, &parameters, &apply))
             .await
     }
 
@@ -96,16 +96,16 @@ impl KubernetesRuntime {
         let name = text(arguments, "pvc_name").ok_or("pvc_name: it is missing")?;
         let parameters = DeleteParams::default();
         let claims = self.claims(&key.owner);
-        let asked = self
-            .persist(key, || async {
+        let result = self
+            .with_retries(key, || async {
                 // Upstream fails here when the claim is gone. A repeated request must not: the
                 // first one may have been carried out.
-                gone(claims.delete(&name, &parameters).await)
+                ignore_not_found(claims.delete(&name, &parameters).await)
             })
             .await;
-        match asked {
-            Asked::Done => Ok(Outputs::default()),
-            Asked::Refused(said) => Err(format!("the claim cannot be deleted: {said}")),
+        match result {
+            ApiResult::Accepted => Ok(Outputs::default()),
+            ApiResult::Rejected(reason) => Err(format!("the claim cannot be deleted: {reason}")),
         }
     }
 
@@ -136,8 +136,10 @@ impl KubernetesRuntime {
             status: None,
         };
         match self.apply_claim(key, &name, &claim).await {
-            Asked::Done => Ok(()),
-            Asked::Refused(said) => Err(format!("the cluster refuses the workspace: {said}")),
+            ApiResult::Accepted => Ok(()),
+            ApiResult::Rejected(reason) => {
+                Err(format!("the cluster refuses the workspace: {reason}"))
+            }
         }
     }
 }
@@ -157,7 +159,10 @@ fn storage(size: &str) -> VolumeResourceRequirements {
 }
 
 fn metadata(name: &str, namespace: &str, annotations: BTreeMap<String, String>) -> ObjectMeta {
-    let managed = (objects::MANAGED.to_owned(), objects::MANAGER.to_owned());
+    let managed = (
+        objects::MANAGED_BY_LABEL.to_owned(),
+        objects::MANAGER.to_owned(),
+    );
     ObjectMeta {
         name: Some(name.to_owned()),
         namespace: Some(namespace.to_owned()),
@@ -174,7 +179,7 @@ fn claim(
     arguments: &Arguments,
     namespace: &str,
 ) -> Result<PersistentVolumeClaim, String> {
-    let unique = key.name();
+    let default_name = key.name();
     let name = match (
         text(arguments, "pvc_name"),
         text(arguments, "pvc_name_suffix"),
@@ -183,8 +188,8 @@ fn claim(
             return Err("pvc_name and pvc_name_suffix: give one of them, not both".to_owned());
         }
         (Some(name), None) => name,
-        (None, Some(suffix)) => format!("{unique}{suffix}"),
-        (None, None) => unique,
+        (None, Some(suffix)) => format!("{default_name}{suffix}"),
+        (None, None) => default_name,
     };
     let size = text(arguments, "size").ok_or("size: it is missing")?;
     let modes = arguments.get("access_modes").and_then(Value::as_array);

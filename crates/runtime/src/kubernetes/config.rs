@@ -126,7 +126,7 @@ impl Default for WarmConfig {
 
 impl KubernetesConfig {
     /// The cluster's namespace in which the attempts of a tenant run: one for all of them (ADR 12).
-    /// Should it ever depend on the tenant, the watch, warm pods and the keeper need one each.
+    /// Should it ever depend on the tenant, the watch, warm pods and the reconciler need one each.
     pub(super) fn namespace_of(&self, _tenant: &Namespace) -> &str {
         &self.namespace
     }
@@ -138,6 +138,6 @@ impl KubernetesConfig {
 
     /// The image that runs where `image` was asked for.
     pub(super) fn image(&self, image: &str) -> String {
-        image_map::chosen(&self.images, image)
+        image_map::resolve(&self.images, image)
     }
 }

@@ -9,14 +9,14 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::DeleteParams;
 use tokio::time::Instant;
 
-use super::index::Seen;
-use super::verdict::{Verdict, judge, waits_for};
-use super::{KubernetesRuntime, fail, gone, logs, objects, of_remote};
+use super::index::PodState;
+use super::verdict::{Verdict, judge, wait_reason};
+use super::{KubernetesRuntime, ignore_not_found, logs, objects, of_remote, write_failure};
 use crate::RuntimeError;
 
 /// After this long it is told what a pod that has not begun waits for. A container for which nothing
 /// has to be pulled starts sooner.
-const LONG: Duration = Duration::from_secs(5);
+const WAIT_NOTE_DELAY: Duration = Duration::from_secs(5);
 
 impl KubernetesRuntime {
     /// The pod that does an attempt: a warm one that was given to it, or the one with its name.
@@ -31,75 +31,75 @@ impl KubernetesRuntime {
 
     /// Waits until the launcher has reported, or the pod has ended, cannot start, or is gone; why,
     /// should there be no outcome.
-    pub(super) async fn pod_ended(&self, key: &AttemptKey, name: &str) -> Failure {
+    pub(super) async fn wait_for_pod_end(&self, key: &AttemptKey, name: &str) -> Failure {
         let mut pod = self.index.subscribe(name);
         let begun = Instant::now();
         loop {
-            let known = pod.borrow_and_update().clone();
+            let entry = pod.borrow_and_update().clone();
             // The caller reads the outcome from the store; this failure counts only if it is not
             // there.
-            if known.reported {
+            if entry.reported {
                 return Failure::new(FailureReason::Lost, "its launcher's report is not there");
             }
-            let patience = match known.seen {
-                Seen::There(pod) => match judge(&pod) {
+            let deadline = match entry.state {
+                PodState::Present(pod) => match judge(&pod) {
                     Verdict::Ended(failure) => return failure,
                     Verdict::Stuck(failure) => {
-                        self.notes.say(key, Some(&failure.message));
+                        self.notes.set(key, Some(&failure.message));
                         // Waiting warm pods hold what they request, which may be just what this pod
                         // lacks.
                         if failure.reason == FailureReason::Unschedulable {
-                            self.warm.make_room();
+                            self.warm.release_waiting();
                         }
-                        let patience = self.patience(&failure);
-                        if patience.is_some_and(|patience| begun.elapsed() >= patience) {
+                        let timeout = self.stuck_timeout(&failure);
+                        if timeout.is_some_and(|timeout| begun.elapsed() >= timeout) {
                             return failure;
                         }
-                        patience.map(|patience| begun + patience)
+                        timeout.map(|timeout| begun + timeout)
                     }
-                    Verdict::AtWork => self.note_of(key, &pod, begun),
+                    Verdict::Active => self.note_wait_reason(key, &pod, begun),
                 },
-                Seen::Gone => {
+                PodState::Absent => {
                     return Failure::new(FailureReason::Lost, "its pod was deleted");
                 }
-                Seen::Unknown => {
-                    self.look(key, name).await;
-                    // `look` notes the API's answer, which wakes this loop. If the API is away, the
-                    // watch or the next look tells.
+                PodState::Unknown => {
+                    self.refresh_pod_state(key, name).await;
+                    // This records the API's answer, which wakes this loop. If the API is away, the
+                    // watch or the next request tells.
                     Some(Instant::now() + Duration::from_secs(5))
                 }
             };
             tokio::select! {
                 _ = pod.changed() => {}
-                () = until(patience) => {}
+                () = sleep_until(deadline) => {}
             }
         }
     }
 
     /// Says what a pod that is not stuck waits for, if it takes long; when to look again.
-    fn note_of(&self, key: &AttemptKey, pod: &Pod, begun: Instant) -> Option<Instant> {
-        let Some(waits) = waits_for(pod) else {
-            self.notes.say(key, None);
+    fn note_wait_reason(&self, key: &AttemptKey, pod: &Pod, begun: Instant) -> Option<Instant> {
+        let Some(reason) = wait_reason(pod) else {
+            self.notes.set(key, None);
             return None;
         };
-        if begun.elapsed() < LONG {
-            return Some(begun + LONG);
+        if begun.elapsed() < WAIT_NOTE_DELAY {
+            return Some(begun + WAIT_NOTE_DELAY);
         }
-        self.notes.say(key, Some(&waits));
+        self.notes.set(key, Some(&reason));
         None
     }
 
     /// Asks the API for a pod that the watch has not spoken of.
-    pub(super) async fn look(&self, key: &AttemptKey, name: &str) {
+    pub(super) async fn refresh_pod_state(&self, key: &AttemptKey, name: &str) {
         match self.pods(&key.owner).get_opt(name).await {
-            Ok(Some(pod)) => self.index.note(name, Seen::There(Arc::new(pod))),
-            Ok(None) => self.index.note(name, Seen::Gone),
+            Ok(Some(pod)) => self.index.record(name, PodState::Present(Arc::new(pod))),
+            Ok(None) => self.index.record(name, PodState::Absent),
             Err(error) => tracing::warn!(name, %error, "a pod cannot be looked at"),
         }
     }
 
     /// How long an attempt may be stuck for this reason.
-    fn patience(&self, failure: &Failure) -> Option<Duration> {
+    fn stuck_timeout(&self, failure: &Failure) -> Option<Duration> {
         match failure.reason {
             FailureReason::Unschedulable => {
                 self.config.schedule_patience_s.map(Duration::from_secs)
@@ -121,27 +121,27 @@ impl KubernetesRuntime {
             failure.log_tail = logs::tail(&log);
             remote.write_log(log.into()).await.map_err(of_remote(key))?;
         }
-        if remote.stop_asked().await.map_err(of_remote(key))? {
+        if remote.stop_requested().await.map_err(of_remote(key))? {
             failure.reason = FailureReason::Canceled;
             "it was stopped".clone_into(&mut failure.message);
         }
-        fail(remote, key, failure).await
+        write_failure(remote, key, failure).await
     }
 
     /// Deletes the pod of an attempt whose outcome is kept.
     pub(super) async fn collect_garbage(&self, key: &AttemptKey, name: &str) {
         let pods = self.pods(&key.owner);
         let deleted = pods.delete(name, &DeleteParams::background()).await;
-        // The keeper deletes what stays (`Keeper::sweep`).
-        if let Err(error) = gone(deleted) {
+        // The reconciler deletes what stays (`PodReconciler::sweep`).
+        if let Err(error) = ignore_not_found(deleted) {
             tracing::warn!(name, %error, "a pod is left behind");
         }
     }
 }
 
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
     }
 }

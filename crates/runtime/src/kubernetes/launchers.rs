@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferroflow_launcher::home::{self, Home};
+use ferroflow_launcher::runtime_endpoint::{self, RuntimeEndpoint};
 use ferroflow_proto::attempts::v1::attempt_service_server::{AttemptService, AttemptServiceServer};
 use ferroflow_proto::attempts::v1::{ReportRequest, ReportResponse, TakeRequest, TakeResponse};
 use hmac::{Hmac, Mac as _};
@@ -31,19 +31,19 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// Where launchers call.
 #[derive(Clone)]
-pub(super) struct Endpoint {
+pub(super) struct LauncherEndpoint {
     url: String,
     secret: Arc<[u8; 32]>,
 }
 
-impl Endpoint {
+impl LauncherEndpoint {
     /// Listens at `listen`; pods come by `url`, or else by the address itself.
     pub(super) fn open(listen: &str, url: Option<&str>) -> io::Result<(Self, TcpListener)> {
         let listener = TcpListener::bind(listen)?;
         listener.set_nonblocking(true)?;
         let url = match url {
             None => url_of(listener.local_addr()?)?,
-            Some(given) => given.to_owned(),
+            Some(url) => url.to_owned(),
         };
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).map_err(|error| io::Error::other(error.to_string()))?;
@@ -52,8 +52,8 @@ impl Endpoint {
     }
 
     /// The address and the token that a pod is given.
-    pub(super) fn home(&self, pod: &str) -> Home {
-        Home {
+    pub(super) fn for_pod(&self, pod: &str) -> RuntimeEndpoint {
+        RuntimeEndpoint {
             url: self.url.clone(),
             pod: pod.to_owned(),
             token: hex::encode(self.mac(pod).finalize().into_bytes()),
@@ -61,13 +61,13 @@ impl Endpoint {
     }
 
     /// Whether the caller of a request is the pod that it says it is.
-    fn admit<T>(&self, pod: &str, request: &Request<T>) -> Result<(), Status> {
-        let given = request.metadata().get("authorization");
-        let given = given.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-        let given = given.and_then(|token| hex::decode(token).ok());
+    fn authenticate<T>(&self, pod: &str, request: &Request<T>) -> Result<(), Status> {
+        let token = request.metadata().get("authorization");
+        let token = token.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+        let token = token.and_then(|token| hex::decode(token).ok());
         // `verify_slice` compares in constant time.
-        let known = given.is_some_and(|token| self.mac(pod).verify_slice(&token).is_ok());
-        if known {
+        let is_valid = token.is_some_and(|token| self.mac(pod).verify_slice(&token).is_ok());
+        if is_valid {
             Ok(())
         } else {
             Err(Status::unauthenticated("the token is not this pod's"))
@@ -95,7 +95,7 @@ fn url_of(address: SocketAddr) -> io::Result<String> {
 
 /// Answers launchers until the handle is dropped.
 pub(super) fn serve(
-    endpoint: Endpoint,
+    endpoint: LauncherEndpoint,
     listener: TcpListener,
     index: Arc<PodIndex>,
     warm: Arc<WarmPool>,
@@ -123,7 +123,7 @@ pub(super) fn serve(
 }
 
 struct Attempts {
-    endpoint: Endpoint,
+    endpoint: LauncherEndpoint,
     index: Arc<PodIndex>,
     warm: Arc<WarmPool>,
 }
@@ -132,11 +132,11 @@ struct Attempts {
 impl AttemptService for Attempts {
     async fn take(&self, request: Request<TakeRequest>) -> Result<Response<TakeResponse>, Status> {
         let pod = &request.get_ref().pod;
-        self.endpoint.admit(pod, &request)?;
-        let given = self.warm.take(pod).await;
-        // On this answer the launcher ends, and its pod with it (`Home::take`).
-        let key = given.ok_or_else(|| Status::not_found("nobody waits for this pod"))?;
-        let attempt = key.map(home::message);
+        self.endpoint.authenticate(pod, &request)?;
+        let assigned = self.warm.wait_for_attempt(pod).await;
+        // On this answer the launcher ends, and its pod with it (`RuntimeEndpoint::take`).
+        let key = assigned.ok_or_else(|| Status::not_found("nobody waits for this pod"))?;
+        let attempt = key.map(runtime_endpoint::attempt_message);
         Ok(Response::new(TakeResponse { attempt }))
     }
 
@@ -145,8 +145,8 @@ impl AttemptService for Attempts {
         request: Request<ReportRequest>,
     ) -> Result<Response<ReportResponse>, Status> {
         let pod = &request.get_ref().pod;
-        self.endpoint.admit(pod, &request)?;
-        self.index.note_report(pod);
+        self.endpoint.authenticate(pod, &request)?;
+        self.index.record_report(pod);
         Ok(Response::new(ReportResponse {}))
     }
 }
@@ -163,25 +163,25 @@ mod tests {
     }
 
     #[test]
-    fn a_token_lets_in_its_own_pod_only_and_only_at_the_process_that_gave_it() {
-        let (endpoint, _listener) = Endpoint::open("127.0.0.1:0", None).unwrap();
-        let (other, _listener) = Endpoint::open("127.0.0.1:0", None).unwrap();
-        let token = endpoint.home("ff-a").token;
+    fn a_token_is_valid_for_its_own_pod_at_the_process_that_issued_it() {
+        let (endpoint, _listener) = LauncherEndpoint::open("127.0.0.1:0", None).unwrap();
+        let (other, _listener) = LauncherEndpoint::open("127.0.0.1:0", None).unwrap();
+        let token = endpoint.for_pod("ff-a").token;
 
-        assert!(endpoint.admit("ff-a", &request(&token)).is_ok());
-        assert!(endpoint.admit("ff-b", &request(&token)).is_err());
-        assert!(other.admit("ff-a", &request(&token)).is_err());
-        assert!(endpoint.admit("ff-a", &Request::new(())).is_err());
-        assert!(endpoint.admit("ff-a", &request("no hex")).is_err());
+        assert!(endpoint.authenticate("ff-a", &request(&token)).is_ok());
+        assert!(endpoint.authenticate("ff-b", &request(&token)).is_err());
+        assert!(other.authenticate("ff-a", &request(&token)).is_err());
+        assert!(endpoint.authenticate("ff-a", &Request::new(())).is_err());
+        assert!(endpoint.authenticate("ff-a", &request("no hex")).is_err());
     }
 
     #[test]
     fn an_address_that_pods_cannot_reach_is_refused() {
-        let refused = Endpoint::open("0.0.0.0:0", None).err().unwrap();
+        let refused = LauncherEndpoint::open("0.0.0.0:0", None).err().unwrap();
         assert!(refused.to_string().contains("report_url"), "{refused}");
 
         let (endpoint, _listener) =
-            Endpoint::open("0.0.0.0:0", Some("http://10.0.0.7:9001")).unwrap();
-        assert_eq!(endpoint.home("p").url, "http://10.0.0.7:9001");
+            LauncherEndpoint::open("0.0.0.0:0", Some("http://10.0.0.7:9001")).unwrap();
+        assert_eq!(endpoint.for_pod("p").url, "http://10.0.0.7:9001");
     }
 }

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::LogParams;
 use object_store::GetOptions;
 
-use super::index::Seen;
+use super::index::PodState;
 use super::{KubernetesRuntime, objects};
 use crate::{LogRequest, LogStream};
 
@@ -19,30 +19,30 @@ impl KubernetesRuntime {
     /// What the container printed, as far as the cluster still knows.
     pub(super) async fn pod_log(&self, key: &AttemptKey, name: &str) -> Option<String> {
         let parameters = LogParams {
-            container: Some(objects::MAIN.to_owned()),
+            container: Some(objects::MAIN_CONTAINER.to_owned()),
             ..LogParams::default()
         };
         self.pods(&key.owner).logs(name, &parameters).await.ok()
     }
 
     /// A live log: from the moment when the container runs until it ends.
-    pub(super) async fn live(
+    pub(super) async fn live_log(
         &self,
         key: &AttemptKey,
         name: &str,
         request: LogRequest,
     ) -> io::Result<LogStream> {
-        let mut known = self.index.subscribe(name);
+        let mut entry = self.index.subscribe(name);
         let mut parameters = LogParams {
-            container: Some(objects::MAIN.to_owned()),
+            container: Some(objects::MAIN_CONTAINER.to_owned()),
             ..LogParams::default()
         };
         parameters.follow = request.follow;
         loop {
-            let ready = match &known.borrow_and_update().seen {
-                Seen::There(pod) => has_begun(pod),
-                Seen::Unknown => false,
-                Seen::Gone => return Ok(futures::stream::empty().boxed()),
+            let ready = match &entry.borrow_and_update().state {
+                PodState::Present(pod) => has_started(pod),
+                PodState::Unknown => false,
+                PodState::Absent => return Ok(futures::stream::empty().boxed()),
             };
             if ready {
                 break;
@@ -50,11 +50,11 @@ impl KubernetesRuntime {
             if !request.follow {
                 return Ok(futures::stream::empty().boxed());
             }
-            if matches!(self.index.seen(name), Seen::Unknown) {
-                self.look(key, name).await;
+            if matches!(self.index.state(name), PodState::Unknown) {
+                self.refresh_pod_state(key, name).await;
             }
             // Looked at again after a while, as the watch may be away.
-            let _changed = tokio::time::timeout(Duration::from_secs(5), known.changed())
+            let _changed = tokio::time::timeout(Duration::from_secs(5), entry.changed())
                 .await
                 .is_ok();
         }
@@ -78,7 +78,11 @@ impl KubernetesRuntime {
     }
 
     /// The log that is kept with the outcome.
-    pub(super) async fn kept(&self, remote: &RemoteFiles, offset: u64) -> io::Result<LogStream> {
+    pub(super) async fn stored_log(
+        &self,
+        remote: &RemoteFiles,
+        offset: u64,
+    ) -> io::Result<LogStream> {
         let log = remote.log();
         let found = match log.store.get_opts(&log.path, GetOptions::default()).await {
             Ok(found) => found,
@@ -105,7 +109,7 @@ impl KubernetesRuntime {
 }
 
 /// Whether what the container prints can be asked for.
-fn has_begun(pod: &Pod) -> bool {
+fn has_started(pod: &Pod) -> bool {
     let statuses = pod
         .status
         .as_ref()
@@ -113,7 +117,7 @@ fn has_begun(pod: &Pod) -> bool {
     let main = statuses
         .into_iter()
         .flatten()
-        .find(|container| container.name == objects::MAIN);
+        .find(|container| container.name == objects::MAIN_CONTAINER);
     main.and_then(|main| main.state.as_ref())
         .is_some_and(|state| state.running.is_some() || state.terminated.is_some())
 }

@@ -16,8 +16,8 @@ mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ferroflow_launcher::home::Home;
 use ferroflow_launcher::kfp;
+use ferroflow_launcher::runtime_endpoint::RuntimeEndpoint;
 use ferroflow_launcher::{AttemptKey, AttemptSpec, OwnerKey, Resources};
 use k8s_openapi::api::core::v1::{
     Container, LocalObjectReference, Pod, PodSecurityContext, PodSpec, ResourceRequirements,
@@ -29,14 +29,14 @@ use serde_json::{Value, json};
 
 use super::KubernetesConfig;
 use super::platform::{Platform, named, whole};
-use super::warm::Class;
+use super::warm::PodClass;
 use crate::labels::{Labels, Names};
 pub(super) use models::any as uses_images;
 use volumes::Volumes;
 pub(super) use volumes::uses_workspace;
 
 /// The label that our watch goes by.
-pub(super) const MANAGED: &str = "app.kubernetes.io/managed-by";
+pub(super) const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// Its value.
 pub(super) const MANAGER: &str = "ferroflow";
 /// The labels of attempts; the name is an annotation.
@@ -47,7 +47,7 @@ pub(super) const LABELS: Labels = Labels {
         attempt: "pipelines.ferroflow.ai/attempt",
         name: "pipelines.ferroflow.ai/task-name",
     },
-    others: Names {
+    other_domains: Names {
         owner: "attempts.ferroflow.ai/owner",
         item: "attempts.ferroflow.ai/item",
         attempt: "attempts.ferroflow.ai/attempt",
@@ -60,7 +60,7 @@ pub(super) const LABELS: Labels = Labels {
 const KFP_RUN: &str = "pipeline/runid";
 
 /// The pod's own folder for us, and in it what belongs to the attempt.
-pub(super) const OWN: &str = "/ferroflow";
+pub(super) const FERROFLOW_DIR: &str = "/ferroflow";
 pub(super) const ATTEMPT_DIR: &str = "/ferroflow/attempt";
 const LAUNCHER: &str = "/ferroflow/launcher";
 /// Where the launcher's image is, if it is a volume.
@@ -68,21 +68,21 @@ const IMAGE_MOUNT: &str = "/ferroflow-image";
 /// Where the folder that the attempts of an owner share is mounted.
 pub(super) const WORKSPACE: &str = kfp::WORKSPACE;
 /// The label of pods that are started before they are needed.
-pub(super) const WARM: &str = "pipelines.ferroflow.ai/warm";
+pub(super) const WARM_LABEL: &str = "pipelines.ferroflow.ai/warm";
 /// The container that runs the task.
-pub(super) const MAIN: &str = "main";
+pub(super) const MAIN_CONTAINER: &str = "main";
 /// The one that brings the launcher.
-const LAUNCHER_NAME: &str = "launcher";
+const LAUNCHER_CONTAINER: &str = "launcher";
 
 /// When the launcher's image is pulled.
 const LAUNCHER_PULL: &str = "IfNotPresent";
 
 /// Seconds between SIGTERM and SIGKILL. The launcher may wait 5 for the store to say whether a stop
 /// was asked, gives its command 5, and writes the outcome in the rest.
-pub(super) const GRACE_S: i64 = 15;
+pub(super) const TERMINATION_GRACE_S: i64 = 15;
 
 /// Seconds that a pod may take beside its command's limit before the node ends it.
-const START_S: u64 = 300;
+const START_ALLOWANCE_S: u64 = 300;
 
 /// The name of an attempt's pod.
 pub(super) fn pod_name(key: &AttemptKey) -> String {
@@ -94,50 +94,50 @@ pub(super) fn workspace_claim(owner: &OwnerKey) -> String {
     format!("ff-{}-workspace", owner.name())
 }
 
-/// The pod of an attempt; its launcher reports to `home`, if it can.
+/// The pod of an attempt; its launcher reports to `runtime_endpoint`, if it can.
 ///
 /// # Errors
 /// Names the part of the task's platform settings that cannot be understood.
 pub(super) fn pod(
     spec: &AttemptSpec,
     config: &KubernetesConfig,
-    home: Option<Home>,
+    runtime_endpoint: Option<RuntimeEndpoint>,
 ) -> Result<Pod, String> {
     let platform = Platform::of(spec)?;
     check_accelerators(&spec.resources, config)?;
-    check_fetched(spec)?;
+    check_no_local_inputs(spec)?;
     spec.check_env()?;
     // The launcher keeps to the limit itself; this is for a pod whose launcher cannot.
     let deadline = spec
         .limits
         .timeout_ms
-        .map(|millis| i64::try_from(millis / 1000 + START_S).unwrap_or(i64::MAX));
-    let asked = platform.image_pull_secret.iter();
-    let asked = asked
+        .map(|millis| i64::try_from(millis / 1000 + START_ALLOWANCE_S).unwrap_or(i64::MAX));
+    let secrets = platform.image_pull_secret.iter();
+    let secrets = secrets
         .filter_map(|secret| named(secret.secret_name_parameter.as_ref(), &secret.secret_name));
-    let pull_secrets = pull_secrets(config, asked);
+    let pull_secrets = pull_secrets(config, secrets);
     let policy = pull_policy(&platform, config);
     let container = if spec.only_fetches() {
-        fetching(config)
+        fetch_container(config)
     } else {
         Container {
             image_pull_policy: policy.clone(),
-            security_context: security(&platform),
+            security_context: security_context(&platform),
             ..container(config, config.image(&spec.image), &spec.resources)
         }
     };
     let container = Container {
-        env: Some(environment::task(spec, &platform, config, home)),
+        env: Some(environment::task(spec, &platform, config, runtime_endpoint)),
         ..container
     };
-    let mut before = init::containers(&platform, config)?;
+    let mut init_containers = init::containers(&platform, config)?;
     let mut volumes = Volumes::of(spec, &platform);
     let models = models::of(spec)?;
     if config.image_volume {
         models::mount(&models, policy.as_ref(), config, &mut volumes);
     } else {
         let copies = models::containers(&models, policy.as_ref(), config);
-        before.splice(0..0, copies);
+        init_containers.splice(0..0, copies);
     }
     let pod_spec = PodSpec {
         security_context: workspace_group(spec, config),
@@ -146,7 +146,7 @@ pub(super) fn pod(
         tolerations: Some(tolerations(&platform)?).filter(|list| !list.is_empty()),
         affinity: super::affinity::of(&platform)?,
         image_pull_secrets: pull_secrets,
-        ..pod_spec(config, before, container, volumes)
+        ..pod_spec(config, init_containers, container, volumes)
     };
     Ok(Pod {
         metadata: metadata(spec, &platform, config),
@@ -155,15 +155,25 @@ pub(super) fn pod(
     })
 }
 
-/// A pod that waits for an attempt of its class and asks for it at `home`.
-pub(super) fn warm_pod(name: &str, class: &Class, config: &KubernetesConfig, home: Home) -> Pod {
+/// A pod that waits for an attempt of its class and asks for it at `runtime_endpoint`.
+pub(super) fn warm_pod(
+    name: &str,
+    class: &PodClass,
+    config: &KubernetesConfig,
+    runtime_endpoint: RuntimeEndpoint,
+) -> Pod {
     let platform = Platform::default();
     let container = Container {
         image_pull_policy: pull_policy(&platform, config),
-        env: Some(environment::launcher(None, class.kfp, config, Some(home))),
+        env: Some(environment::launcher(
+            None,
+            class.kfp,
+            config,
+            Some(runtime_endpoint),
+        )),
         ..container(config, config.image(&class.image), &class.resources)
     };
-    let labels = [(MANAGED, MANAGER), (WARM, "true")];
+    let labels = [(MANAGED_BY_LABEL, MANAGER), (WARM_LABEL, "true")];
     Pod {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
@@ -176,10 +186,10 @@ pub(super) fn warm_pod(name: &str, class: &Class, config: &KubernetesConfig, hom
     }
 }
 
-/// What every pod has; the containers of `before` end, or are ready, before the command starts.
+/// What every pod has; the `init_containers` end, or are ready, before the command starts.
 fn pod_spec(
     config: &KubernetesConfig,
-    mut before: Vec<Container>,
+    mut init_containers: Vec<Container>,
     main: Container,
     mut volumes: Volumes,
 ) -> PodSpec {
@@ -187,10 +197,10 @@ fn pod_spec(
         volumes.launcher(config);
     } else {
         // First: containers that copy models run the launcher that this one brings.
-        before.insert(0, launcher(config));
+        init_containers.insert(0, launcher_container(config));
     }
     PodSpec {
-        init_containers: Some(before).filter(|list| !list.is_empty()),
+        init_containers: Some(init_containers).filter(|list| !list.is_empty()),
         containers: vec![Container {
             volume_mounts: Some(volumes.mounts),
             ..main
@@ -198,7 +208,7 @@ fn pod_spec(
         volumes: Some(volumes.volumes),
         // A command runs at most once under an attempt; trying again is a new attempt.
         restart_policy: Some("Never".to_owned()),
-        termination_grace_period_seconds: Some(GRACE_S),
+        termination_grace_period_seconds: Some(TERMINATION_GRACE_S),
         image_pull_secrets: pull_secrets(config, std::iter::empty()),
         service_account_name: config.service_account.clone(),
         // A step talks to the API only if its service account is one that was made for it.
@@ -217,7 +227,7 @@ fn container(config: &KubernetesConfig, image: String, wanted: &Resources) -> Co
         LAUNCHER.to_owned()
     };
     Container {
-        name: MAIN.to_owned(),
+        name: MAIN_CONTAINER.to_owned(),
         image: Some(image),
         command: Some(vec![launcher, "pod".to_owned()]),
         resources: Some(resources(wanted, config)),
@@ -258,9 +268,9 @@ fn metadata(spec: &AttemptSpec, platform: &Platform, config: &KubernetesConfig) 
     let mut labels = spec.labels.clone();
     labels.extend(platform.pod_metadata.labels.clone());
     // A user's label must not name another attempt: keys are read from these (`attempt_of`).
-    labels.retain(|name, _| !LABELS.has(name));
+    labels.retain(|name, _| !LABELS.is_key_label(name));
     labels.extend(attempt_labels(spec));
-    labels.insert(MANAGED.to_owned(), MANAGER.to_owned());
+    labels.insert(MANAGED_BY_LABEL.to_owned(), MANAGER.to_owned());
     let mut annotations = platform.pod_metadata.annotations.clone();
     let name = LABELS.names(&spec.key.owner.domain).name;
     annotations.insert(name.to_owned(), spec.name.clone());
@@ -273,15 +283,15 @@ fn metadata(spec: &AttemptSpec, platform: &Platform, config: &KubernetesConfig) 
     }
 }
 
-fn launcher(config: &KubernetesConfig) -> Container {
-    let words = ["ferroflow-launcher", "copy", LAUNCHER];
+fn launcher_container(config: &KubernetesConfig) -> Container {
+    let command = ["ferroflow-launcher", "copy", LAUNCHER];
     Container {
-        name: LAUNCHER_NAME.to_owned(),
+        name: LAUNCHER_CONTAINER.to_owned(),
         image: Some(config.launcher_image.clone()),
         image_pull_policy: Some(LAUNCHER_PULL.to_owned()),
-        command: Some(words.map(str::to_owned).to_vec()),
+        command: Some(command.map(str::to_owned).to_vec()),
         volume_mounts: Some(vec![own_mount()]),
-        resources: Some(small("1", "64Mi")),
+        resources: Some(copy_resources("1", "64Mi")),
         ..Container::default()
     }
 }
@@ -289,14 +299,14 @@ fn launcher(config: &KubernetesConfig) -> Container {
 /// Where our own folder is.
 fn own_mount() -> VolumeMount {
     VolumeMount {
-        name: volumes::OWN.to_owned(),
-        mount_path: OWN.to_owned(),
+        name: volumes::FERROFLOW_VOLUME.to_owned(),
+        mount_path: FERROFLOW_DIR.to_owned(),
         ..VolumeMount::default()
     }
 }
 
 /// What a container needs that only copies, and what it may use.
-fn small(cpu: &str, memory: &str) -> ResourceRequirements {
+fn copy_resources(cpu: &str, memory: &str) -> ResourceRequirements {
     let amounts = |cpu: &str, memory: &str| {
         BTreeMap::from([
             ("cpu".to_owned(), Quantity(cpu.to_owned())),
@@ -312,14 +322,14 @@ fn small(cpu: &str, memory: &str) -> ResourceRequirements {
 
 /// The launcher in its own image, which brings content to the folder that the run's tasks share. No
 /// author can say what it needs.
-fn fetching(config: &KubernetesConfig) -> Container {
+fn fetch_container(config: &KubernetesConfig) -> Container {
     Container {
         image_pull_policy: Some(LAUNCHER_PULL.to_owned()),
         security_context: config.workspace_user.map(|user| SecurityContext {
             run_as_user: Some(user),
             ..SecurityContext::default()
         }),
-        resources: Some(small("1", "512Mi")),
+        resources: Some(copy_resources("1", "512Mi")),
         ..container(config, config.launcher_image.clone(), &Resources::default())
     }
 }
@@ -362,8 +372,8 @@ fn is_resource(name: &str) -> bool {
 }
 
 /// Pods share no folder with the machine that a path was written for.
-fn check_fetched(spec: &AttemptSpec) -> Result<(), String> {
-    let local = |uri: &&str| ferroflow_artifacts::digest::local(uri).is_some();
+fn check_no_local_inputs(spec: &AttemptSpec) -> Result<(), String> {
+    let local = |uri: &&str| ferroflow_artifacts::digest::local_path(uri).is_some();
     let mut inputs = spec.inputs.iter().map(|input| input.uri.as_str());
     match inputs.find(local) {
         Some(uri) => Err(format!(
@@ -404,7 +414,7 @@ fn resources(wanted: &Resources, config: &KubernetesConfig) -> ResourceRequireme
     }
 }
 
-fn security(platform: &Platform) -> Option<SecurityContext> {
+fn security_context(platform: &Platform) -> Option<SecurityContext> {
     let asked = platform.security_context.as_ref()?;
     Some(SecurityContext {
         run_as_user: whole(asked.run_as_user.as_ref()),

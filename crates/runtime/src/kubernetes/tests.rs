@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use ferroflow_launcher::home::Home;
 use ferroflow_launcher::kfp::{Kfp, OutputSpec};
+use ferroflow_launcher::runtime_endpoint::RuntimeEndpoint;
 use ferroflow_launcher::{InputArtifact, Limits, Resources, Workspace};
 use serde_json::{Map, Value, json};
 
@@ -149,8 +149,8 @@ fn pods_of_two_domains_with_the_same_ids_do_not_meet() {
     assert!(!pod.contains("KFP_"), "{pod}");
 }
 
-fn home() -> Home {
-    Home {
+fn runtime_endpoint() -> RuntimeEndpoint {
+    RuntimeEndpoint {
         url: "http://10.0.0.7:9001".to_owned(),
         pod: "ff-warm-1".to_owned(),
         token: "secret".to_owned(),
@@ -158,8 +158,8 @@ fn home() -> Home {
 }
 
 fn warm_pod() -> Pod {
-    let class = Class::of(&spec(json!({}))).unwrap();
-    objects::warm_pod("ff-warm-1", &class, &config(), home())
+    let class = PodClass::of(&spec(json!({}))).unwrap();
+    objects::warm_pod("ff-warm-1", &class, &config(), runtime_endpoint())
 }
 
 #[test]
@@ -190,9 +190,9 @@ fn only_steps_that_need_nothing_of_their_own_go_to_warm_pods() {
         .env
         .push(("URL".to_owned(), "http://$(HOST)".to_owned()));
 
-    assert!(Class::of(&spec(json!({}))).is_some());
+    assert!(PodClass::of(&spec(json!({}))).is_some());
     for special in [spec(everything()), workspace, expands] {
-        assert!(Class::of(&special).is_none());
+        assert!(PodClass::of(&special).is_none());
     }
 }
 
@@ -268,7 +268,7 @@ fn a_model_in_an_image_is_copied_or_mounted() {
         let mounts = spec.containers[0].volume_mounts.clone();
         json!({"initContainers": spec.init_containers, "volumes": spec.volumes, "mounts": mounts})
     }));
-    assert!(Class::of(&with_model()).is_none());
+    assert!(PodClass::of(&with_model()).is_none());
     let mut both = with_model();
     let clash = input("oci://registry_llama:1", "/oci/registry_llama:1/models");
     both.inputs.push(clash);
@@ -298,7 +298,7 @@ fn content_for_the_workspace_is_brought_by_the_launcher_alone() {
     let user = main.security_context.as_ref().unwrap().run_as_user;
     let group = pod.security_context.as_ref().unwrap().fs_group;
     assert_eq!((user, group), (Some(0), Some(65532)));
-    assert!(Class::of(&spec).is_none());
+    assert!(PodClass::of(&spec).is_none());
     let error = objects::pod(&fetching("file:///data/x"), &config(), None).unwrap_err();
     assert!(error.contains("use an s3:// URI"), "{error}");
 }
@@ -450,7 +450,7 @@ async fn a_real_api_server_takes_every_pod() {
         .map(spec)
         .into_iter()
         .chain([with_model(), fetching("s3://bucket/x")])
-        .map(|spec| objects::pod(&spec, &config(), Some(home())).unwrap());
+        .map(|spec| objects::pod(&spec, &config(), Some(runtime_endpoint())).unwrap());
     let take = async |pod: Pod| {
         let name = pod.metadata.name.clone().unwrap();
         let parameters = PatchParams::apply(objects::MANAGER).force().dry_run();

@@ -1,9 +1,9 @@
 //! What a pod's status says of an attempt that left no outcome.
 
-use ferroflow_launcher::{Failure, FailureReason, NO_OUTCOME};
+use ferroflow_launcher::{Failure, FailureReason, NO_OUTCOME_EXIT_CODE};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
-use super::objects::MAIN;
+use super::objects::MAIN_CONTAINER;
 
 /// Codes of a container that was ended by a signal to kill or to end it.
 const KILLED: [i32; 2] = [128 + 9, 128 + 15];
@@ -12,7 +12,7 @@ const KILLED: [i32; 2] = [128 + 9, 128 + 15];
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Verdict {
     /// It is at work, or about to be.
-    AtWork,
+    Active,
     /// It has ended; if there is no outcome, this is why.
     Ended(Failure),
     /// It cannot start; it may yet, when somebody helps.
@@ -22,7 +22,7 @@ pub(super) enum Verdict {
 /// Judges a pod.
 pub(super) fn judge(pod: &Pod) -> Verdict {
     let Some(status) = &pod.status else {
-        return Verdict::AtWork;
+        return Verdict::Active;
     };
     let message = status.message.clone().unwrap_or_default();
     if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
@@ -34,21 +34,21 @@ pub(super) fn judge(pod: &Pod) -> Verdict {
         .clone()
         .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
     if let Some(condition) = unscheduled {
-        let said = condition.message.clone().unwrap_or_default();
+        let detail = condition.message.clone().unwrap_or_default();
         return Verdict::Stuck(Failure::new(
             FailureReason::Unschedulable,
-            format!("no node takes its pod: {said}"),
+            format!("no node takes its pod: {detail}"),
         ));
     }
     containers(pod)
         .find_map(|container| waiting(pod, container))
-        .map_or(Verdict::AtWork, Verdict::Stuck)
+        .map_or(Verdict::Active, Verdict::Stuck)
 }
 
 /// What a pod waits for that is neither stuck nor at work yet; `None` once its task has begun.
-pub(super) fn waits_for(pod: &Pod) -> Option<String> {
+pub(super) fn wait_reason(pod: &Pod) -> Option<String> {
     let mut all = containers(pod);
-    let main = all.find(|container| container.name == MAIN);
+    let main = all.find(|container| container.name == MAIN_CONTAINER);
     let state = main.and_then(|main| main.state.as_ref());
     let begun = state.is_some_and(|state| state.running.is_some() || state.terminated.is_some());
     if begun {
@@ -75,7 +75,7 @@ fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
 /// Why a container waits, if it is not for its turn.
 fn waiting(pod: &Pod, container: &ContainerStatus) -> Option<Failure> {
     let state = container.state.as_ref()?.waiting.as_ref()?;
-    let said = state.message.clone().unwrap_or_default();
+    let detail = state.message.clone().unwrap_or_default();
     let reason = state.reason.as_deref()?;
     let image = &container.image;
     // The kubelet's words. A container that waits for others, or is being made, has different ones.
@@ -88,14 +88,14 @@ fn waiting(pod: &Pod, container: &ContainerStatus) -> Option<Failure> {
         | "ImageInspectError" => Some(Failure::new(
             FailureReason::ImagePull,
             format!(
-                "its image {image}{} cannot be had ({reason}): {said}. Check the name; \
+                "its image {image}{} cannot be had ({reason}): {detail}. Check the name; \
                  kfp.kubernetes.set_image_pull_secrets gives the pod keys, kubernetes.images maps it \
                  to another",
                 mounted_images(pod)
             ),
         )),
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => Some(
-            Failure::new(FailureReason::StartFailed, format!("{reason}: {said}")),
+            Failure::new(FailureReason::StartFailed, format!("{reason}: {detail}")),
         ),
         _ => None,
     }
@@ -123,14 +123,14 @@ fn disruption(pod: &Pod) -> Option<Failure> {
         .iter()
         .find(|condition| condition.type_ == "DisruptionTarget" && condition.status == "True")?;
     let why = condition.reason.as_deref().unwrap_or_default();
-    let said = condition.message.clone().unwrap_or_default();
+    let detail = condition.message.clone().unwrap_or_default();
     let kind = match why {
         "PreemptionByScheduler" => FailureReason::Preempted,
         _ => FailureReason::Evicted,
     };
     Some(Failure::new(
         kind,
-        format!("its pod had to go ({why}): {said}"),
+        format!("its pod had to go ({why}): {detail}"),
     ))
 }
 
@@ -168,7 +168,7 @@ fn ended_container(pod: &Pod) -> Option<Failure> {
     // The task's container first: one that runs beside it is killed when it ends, which says
     // nothing.
     let (main, others): (Vec<_>, Vec<_>) =
-        containers(pod).partition(|container| container.name == MAIN);
+        containers(pod).partition(|container| container.name == MAIN_CONTAINER);
     let (container, state) = main.into_iter().chain(others).find_map(|container| {
         let state = container.state.as_ref()?.terminated.as_ref()?;
         (state.exit_code != 0).then_some((container, state))
@@ -184,17 +184,17 @@ fn ended_container(pod: &Pod) -> Option<Failure> {
             )
         });
     }
-    let said = state.message.clone().unwrap_or_default();
+    let detail = state.message.clone().unwrap_or_default();
     let name = &container.name;
-    if name == MAIN && code == i32::from(NO_OUTCOME) {
+    if name == MAIN_CONTAINER && code == i32::from(NO_OUTCOME_EXIT_CODE) {
         return Some(Failure::new(
             FailureReason::StoreAway,
             format!(
-                "the object store was away for too long, and what the command did is lost: {said}"
+                "the object store was away for too long, and what the command did is lost: {detail}"
             ),
         ));
     }
-    if name == MAIN && KILLED.contains(&code) {
+    if name == MAIN_CONTAINER && KILLED.contains(&code) {
         return Some(Failure::new(
             FailureReason::Lost,
             "its launcher was killed before it could report",
@@ -202,7 +202,7 @@ fn ended_container(pod: &Pod) -> Option<Failure> {
     }
     Some(Failure::new(
         FailureReason::StartFailed,
-        format!("container {name} ended with {code} before the command could be reported on ({why}) {said}")
+        format!("container {name} ended with {code} before the command could be reported on ({why}) {detail}")
             .trim_end()
             .to_owned(),
     ))
@@ -213,7 +213,7 @@ fn memory_limit(pod: &Pod) -> String {
         .spec
         .iter()
         .flat_map(|spec| &spec.containers)
-        .find(|container| container.name == MAIN);
+        .find(|container| container.name == MAIN_CONTAINER);
     main.and_then(|main| main.resources.as_ref()?.limits.as_ref()?.get("memory"))
         .map(|limit| format!(" of {}", limit.0))
         .unwrap_or_default()
@@ -247,7 +247,7 @@ mod tests {
         match verdict {
             Verdict::Ended(failure) => (true, failure.reason),
             Verdict::Stuck(failure) => (false, failure.reason),
-            Verdict::AtWork => panic!("it is at work"),
+            Verdict::Active => panic!("it is at work"),
         }
     }
 
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_start_is_told_from_what_waits_for_its_turn() {
+    fn a_stuck_pod_is_told_from_one_that_only_waits() {
         let waiting = |reason: &str| {
             json!({
                 "phase": "Pending",
@@ -311,10 +311,10 @@ mod tests {
         ] {
             assert_eq!(reason(judge(&pod(status))), (false, expected));
         }
-        assert_eq!(judge(&pod(waiting("PodInitializing"))), Verdict::AtWork);
+        assert_eq!(judge(&pod(waiting("PodInitializing"))), Verdict::Active);
         let begun = main(json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}}));
         let begun = pod(json!({"phase": "Running", "containerStatuses": begun}));
-        assert_eq!(waits_for(&begun), None);
-        assert_eq!(judge(&pod(json!({"phase": "Running"}))), Verdict::AtWork);
+        assert_eq!(wait_reason(&begun), None);
+        assert_eq!(judge(&pod(json!({"phase": "Running"}))), Verdict::Active);
     }
 }

@@ -1,8 +1,8 @@
 //! Pods that wait for steps, so that a step need not wait for a pod (ADR 8). Off by default.
 //!
 //! ```text
-//! keeper   class in use ──► pods `ff-warm-…` ──► each asks for its attempt and waits
-//! ensure   does one of the class wait? ──► its name into the store ──► the attempt to its launcher
+//! reconciler  class in use ──► pods `ff-warm-…` ──► each asks for its attempt and waits
+//! ensure      does one of the class wait? ──► its name into the store ──► the attempt to its launcher
 //! ```
 //!
 //! A warm pod does one attempt and ends, as every other pod does, so no step sees what another one
@@ -12,8 +12,8 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ferroflow_launcher::home::TAKE_WAIT;
 use ferroflow_launcher::remote::{RemoteError, RemoteFiles};
+use ferroflow_launcher::runtime_endpoint::TAKE_WAIT;
 use ferroflow_launcher::spec::is_expanded;
 use ferroflow_launcher::{AttemptKey, AttemptSpec, Resources};
 use k8s_openapi::api::core::v1::Pod;
@@ -25,18 +25,18 @@ use super::config::WarmConfig;
 use super::objects;
 
 /// How long a class gets no new pods after one of them could not start.
-pub(super) const SETBACK: Duration = Duration::from_mins(1);
+pub(super) const FAILURE_BACKOFF: Duration = Duration::from_mins(1);
 
 /// What waiting pods must have in common with a step.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Class {
+pub(super) struct PodClass {
     pub(super) image: String,
     pub(super) resources: Resources,
     /// Whether the environment has what KFP promises.
     pub(super) kfp: bool,
 }
 
-impl Class {
+impl PodClass {
     /// The class of an attempt; none for one that needs a pod made for it.
     pub(super) fn of(spec: &AttemptSpec) -> Option<Self> {
         // Kubernetes expands `$(NAME)` when a pod is made, and a warm one was made before.
@@ -61,26 +61,26 @@ impl Class {
 
 /// A class that steps have asked for.
 #[derive(Debug, Clone, Copy)]
-struct Use {
+struct ClassUsage {
     last: Instant,
-    /// After a setback: no new pods before this.
+    /// After a failed start: no new pods before this.
     not_before: Instant,
 }
 
 /// A pod without an attempt.
-struct Waiting {
-    class: Class,
+struct WaitingPod {
+    class: PodClass,
     /// There once its launcher has asked.
     request: Option<oneshot::Sender<AttemptKey>>,
 }
 
 #[derive(Default)]
 struct State {
-    classes: HashMap<Class, Use>,
-    waiting: HashMap<String, Waiting>,
+    classes: HashMap<PodClass, ClassUsage>,
+    waiting: HashMap<String, WaitingPod>,
     /// Pods that were told their attempt; told again if they ask again.
-    given: HashMap<String, AttemptKey>,
-    made: u64,
+    assigned: HashMap<String, AttemptKey>,
+    created: u64,
 }
 
 /// The pods that wait, as this process knows them.
@@ -92,11 +92,11 @@ pub(super) struct WarmPool {
     wake: Notify,
 }
 
-/// What the keeper is to do.
+/// What the reconciler is to do.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Plan {
-    /// Pods to make: their names and classes.
-    pub(super) make: Vec<(String, Class)>,
+    /// Pods to create: their names and classes.
+    pub(super) create: Vec<(String, PodClass)>,
     /// Pods to delete.
     pub(super) delete: Vec<String>,
 }
@@ -113,7 +113,7 @@ impl WarmPool {
     }
 
     /// Whether there are any warm pods.
-    pub(super) fn is_on(&self) -> bool {
+    pub(super) fn is_enabled(&self) -> bool {
         self.config.size > 0
     }
 
@@ -122,18 +122,18 @@ impl WarmPool {
     }
 
     /// Gives an attempt to a waiting pod of its class; the pod's name, or none if nobody waits.
-    pub(super) async fn give(
+    pub(super) async fn assign(
         &self,
-        class: &Class,
+        class: &PodClass,
         key: AttemptKey,
         remote: &RemoteFiles,
     ) -> Result<Option<String>, RemoteError> {
-        self.note_use(class, Instant::now());
-        while let Some((pod, request)) = self.next_waiting(class) {
+        self.record_use(class, Instant::now());
+        while let Some((pod, request)) = self.pop_waiting(class) {
             // First the store: whoever observes the attempt must find the pod that has it. If this
             // process ends in between, the attempt is lost with the pod, and tried again.
             remote.assign_pod(&pod).await?;
-            if self.answer(&pod, request, key.clone()) {
+            if self.deliver(&pod, request, key.clone()) {
                 return Ok(Some(pod));
             }
             // The launcher has given up its request meanwhile: another pod is looked for.
@@ -144,29 +144,29 @@ impl WarmPool {
 
     /// Tells a waiting pod what it is to do; `false` if it no longer listens. Both changes are made
     /// under one lock, so a pod that asks again is told the attempt only if it has it.
-    fn answer(&self, pod: &str, request: oneshot::Sender<AttemptKey>, key: AttemptKey) -> bool {
+    fn deliver(&self, pod: &str, request: oneshot::Sender<AttemptKey>, key: AttemptKey) -> bool {
         let mut state = self.state();
-        let heard = request.send(key.clone()).is_ok();
-        if heard {
-            state.given.insert(pod.to_owned(), key);
+        let delivered = request.send(key.clone()).is_ok();
+        if delivered {
+            state.assigned.insert(pod.to_owned(), key);
         }
-        heard
+        delivered
     }
 
-    fn note_use(&self, class: &Class, now: Instant) {
+    fn record_use(&self, class: &PodClass, now: Instant) {
         let mut state = self.state();
-        let known = state.classes.entry(class.clone()).or_insert(Use {
+        let usage = state.classes.entry(class.clone()).or_insert(ClassUsage {
             last: now,
             not_before: now,
         });
-        known.last = now;
+        usage.last = now;
         drop(state);
         self.wake.notify_one();
     }
 
-    fn next_waiting(&self, class: &Class) -> Option<(String, oneshot::Sender<AttemptKey>)> {
+    fn pop_waiting(&self, class: &PodClass) -> Option<(String, oneshot::Sender<AttemptKey>)> {
         let mut state = self.state();
-        let ready = |pod: &Waiting| {
+        let ready = |pod: &WaitingPod| {
             pod.class == *class
                 && pod
                     .request
@@ -182,18 +182,18 @@ impl WarmPool {
 
     /// A pod asks for its attempt: it is told if there is one within [`TAKE_WAIT`]. The outer `None`
     /// means that there will never be one.
-    pub(super) async fn take(&self, pod: &str) -> Option<Option<AttemptKey>> {
-        let told = {
+    pub(super) async fn wait_for_attempt(&self, pod: &str) -> Option<Option<AttemptKey>> {
+        let assignment = {
             let mut state = self.state();
             // It asks again when the answer was lost.
-            if let Some(key) = state.given.get(pod) {
+            if let Some(key) = state.assigned.get(pod) {
                 return Some(Some(key.clone()));
             }
-            let (request, told) = oneshot::channel();
+            let (request, assignment) = oneshot::channel();
             state.waiting.get_mut(pod)?.request = Some(request);
-            told
+            assignment
         };
-        match tokio::time::timeout(TAKE_WAIT, told).await {
+        match tokio::time::timeout(TAKE_WAIT, assignment).await {
             Ok(Ok(key)) => Some(Some(key)),
             // A later request of the same pod took its place, or the pod is not wanted any more.
             Ok(Err(_)) | Err(_) => Some(None),
@@ -201,7 +201,7 @@ impl WarmPool {
     }
 
     /// A step finds no node: pods that wait must not be what it waits for.
-    pub(super) fn make_room(&self) {
+    pub(super) fn release_waiting(&self) {
         let mut state = self.state();
         if state.waiting.is_empty() {
             return;
@@ -210,7 +210,7 @@ impl WarmPool {
             pods = state.waiting.len(),
             "warm pods give way to a step that finds no node"
         );
-        let later = Instant::now() + SETBACK;
+        let later = Instant::now() + FAILURE_BACKOFF;
         for class in state.classes.values_mut() {
             class.not_before = later;
         }
@@ -224,13 +224,13 @@ impl WarmPool {
 
     /// A pod has ended or cannot start: it does not wait any more, and its class gets no other one
     /// for a while.
-    pub(super) fn lose(&self, pod: &str, now: Instant) {
+    pub(super) fn mark_lost(&self, pod: &str, now: Instant) {
         let mut state = self.state();
-        state.given.remove(pod);
+        state.assigned.remove(pod);
         if let Some(lost) = state.waiting.remove(pod)
             && let Some(class) = state.classes.get_mut(&lost.class)
         {
-            class.not_before = now + SETBACK;
+            class.not_before = now + FAILURE_BACKOFF;
         }
     }
 
@@ -240,7 +240,7 @@ impl WarmPool {
         state
             .waiting
             .keys()
-            .chain(state.given.keys())
+            .chain(state.assigned.keys())
             .cloned()
             .collect()
     }
@@ -253,15 +253,15 @@ impl WarmPool {
     /// Decides which pods are to be made and deleted; those count as waiting, or not, from now on.
     pub(super) fn plan(&self, now: Instant) -> Plan {
         let mut state = self.state();
-        self.forget_classes(&mut state, now);
+        self.evict_classes(&mut state, now);
         let State {
             classes,
             waiting,
-            made,
+            created,
             ..
         } = &mut *state;
         let mut plan = Plan::default();
-        let unwanted = |pod: &Waiting| {
+        let unwanted = |pod: &WaitingPod| {
             let class = classes.get(&pod.class);
             class.is_none_or(|class| class.not_before > now)
         };
@@ -271,22 +271,22 @@ impl WarmPool {
             .map(|(name, _)| name.clone())
             .collect();
         waiting.retain(|_, pod| !unwanted(pod));
-        for (class, used) in classes.iter() {
-            let there = waiting.values().filter(|pod| pod.class == *class).count();
-            if used.not_before > now {
+        for (class, usage) in classes.iter() {
+            let existing = waiting.values().filter(|pod| pod.class == *class).count();
+            if usage.not_before > now {
                 continue;
             }
-            for _ in there..self.config.size {
-                *made += 1;
-                let name = format!("ff-warm-{}-{made}", self.name);
-                plan.make.push((name, class.clone()));
+            for _ in existing..self.config.size {
+                *created += 1;
+                let name = format!("ff-warm-{}-{created}", self.name);
+                plan.create.push((name, class.clone()));
             }
         }
-        for (name, class) in &plan.make {
+        for (name, class) in &plan.create {
             let class = class.clone();
             waiting.insert(
                 name.clone(),
-                Waiting {
+                WaitingPod {
                     class,
                     request: None,
                 },
@@ -296,13 +296,13 @@ impl WarmPool {
     }
 
     /// Classes that nobody used for long, and those that are too many.
-    fn forget_classes(&self, state: &mut State, now: Instant) {
+    fn evict_classes(&self, state: &mut State, now: Instant) {
         let idle = Duration::from_secs(self.config.idle_s);
         state
             .classes
-            .retain(|_, used| now.saturating_duration_since(used.last) < idle);
+            .retain(|_, usage| now.saturating_duration_since(usage.last) < idle);
         while state.classes.len() > self.config.classes_max.max(1) {
-            let oldest = state.classes.iter().min_by_key(|(_, used)| used.last);
+            let oldest = state.classes.iter().min_by_key(|(_, usage)| usage.last);
             let Some(oldest) = oldest.map(|(class, _)| class.clone()) else {
                 return;
             };
@@ -314,15 +314,15 @@ impl WarmPool {
 /// Whether a pod is a warm one that never got an attempt.
 pub(super) fn is_unused(pod: &Pod) -> bool {
     let labels = pod.labels();
-    labels.contains_key(objects::WARM) && objects::attempt_of(pod).is_none()
+    labels.contains_key(objects::WARM_LABEL) && objects::attempt_of(pod).is_none()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn class(image: &str) -> Class {
-        Class {
+    fn class(image: &str) -> PodClass {
+        PodClass {
             image: image.to_owned(),
             resources: Resources::default(),
             kfp: true,
@@ -338,9 +338,10 @@ mod tests {
         WarmPool::new(config, "p".to_owned())
     }
 
-    fn made(plan: &Plan) -> Vec<(&str, &str)> {
-        let made = plan.make.iter();
-        made.map(|(name, class)| (name.as_str(), class.image.as_str()))
+    fn created(plan: &Plan) -> Vec<(&str, &str)> {
+        let created = plan.create.iter();
+        created
+            .map(|(name, class)| (name.as_str(), class.image.as_str()))
             .collect()
     }
 
@@ -350,15 +351,18 @@ mod tests {
         let now = Instant::now();
         assert_eq!(pool.plan(now), Plan::default());
 
-        pool.note_use(&class("a"), now);
+        pool.record_use(&class("a"), now);
         let first = pool.plan(now);
-        assert_eq!(made(&first), [("ff-warm-p-1", "a"), ("ff-warm-p-2", "a")]);
+        assert_eq!(
+            created(&first),
+            [("ff-warm-p-1", "a"), ("ff-warm-p-2", "a")]
+        );
         assert_eq!(pool.plan(now), Plan::default());
 
         let mut later = pool.plan(now + Duration::from_secs(121));
         later.delete.sort();
         assert_eq!(later.delete, ["ff-warm-p-1", "ff-warm-p-2"]);
-        assert_eq!(later.make, []);
+        assert_eq!(later.create, []);
     }
 
     #[tokio::test]
@@ -366,11 +370,11 @@ mod tests {
         let pool = pool(1);
         let now = Instant::now();
         for (at, image) in ["a", "b", "c"].into_iter().enumerate() {
-            pool.note_use(&class(image), now + Duration::from_secs(at as u64));
+            pool.record_use(&class(image), now + Duration::from_secs(at as u64));
         }
 
         let plan = pool.plan(now + Duration::from_secs(3));
-        let mut images: Vec<_> = made(&plan).into_iter().map(|(_, image)| image).collect();
+        let mut images: Vec<_> = created(&plan).into_iter().map(|(_, image)| image).collect();
         images.sort_unstable();
         assert_eq!(images, ["b", "c"]);
     }
@@ -379,34 +383,34 @@ mod tests {
     async fn a_class_whose_pod_could_not_start_waits_before_the_next() {
         let pool = pool(1);
         let now = Instant::now();
-        pool.note_use(&class("a"), now);
+        pool.record_use(&class("a"), now);
         pool.plan(now);
 
-        pool.lose("ff-warm-p-1", now);
+        pool.mark_lost("ff-warm-p-1", now);
         assert_eq!(pool.plan(now), Plan::default());
-        let later = pool.plan(now + SETBACK);
-        assert_eq!(made(&later), [("ff-warm-p-2", "a")]);
+        let later = pool.plan(now + FAILURE_BACKOFF);
+        assert_eq!(created(&later), [("ff-warm-p-2", "a")]);
     }
 
     #[tokio::test]
     async fn an_attempt_is_given_to_one_pod() {
         let pool = std::sync::Arc::new(pool(1));
         let now = Instant::now();
-        pool.note_use(&class("a"), now);
+        pool.record_use(&class("a"), now);
         pool.plan(now);
-        assert_eq!(pool.take("ff-warm-of-another").await, None);
+        assert_eq!(pool.wait_for_attempt("ff-warm-of-another").await, None);
 
         let asking = tokio::spawn({
             let pool = std::sync::Arc::clone(&pool);
-            async move { pool.take("ff-warm-p-1").await }
+            async move { pool.wait_for_attempt("ff-warm-p-1").await }
         });
         let request = loop {
-            if let Some(request) = pool.next_waiting(&class("a")) {
+            if let Some(request) = pool.pop_waiting(&class("a")) {
                 break request;
             }
             tokio::task::yield_now().await;
         };
-        assert!(pool.next_waiting(&class("a")).is_none());
+        assert!(pool.pop_waiting(&class("a")).is_none());
         let key = crate::tests::key("a", 1);
         request.1.send(key.clone()).unwrap();
 
@@ -417,10 +421,10 @@ mod tests {
     async fn pods_give_way_to_a_step_that_finds_no_node() {
         let pool = pool(1);
         let now = Instant::now();
-        pool.note_use(&class("a"), now);
+        pool.record_use(&class("a"), now);
         pool.plan(now);
 
-        pool.make_room();
+        pool.release_waiting();
 
         assert_eq!(pool.plan(now).delete, ["ff-warm-p-1"]);
         assert_eq!(pool.plan(now), Plan::default());

@@ -5,10 +5,10 @@ use ferroflow_python_env::{EnvError, EnvSpec, Python as Interpreter, PythonEnv, 
 
 use super::Processes;
 use crate::folders::unless_stopped;
-use crate::python::{self, Python};
+use crate::python::{self, PythonRequirement};
 
 /// An environment that a command runs in.
-pub(super) struct Prepared {
+pub(super) struct PreparedPython {
     pub(super) env: PythonEnv,
     /// Where the command proper starts.
     pub(super) start: usize,
@@ -24,23 +24,23 @@ impl Processes {
         &self,
         spec: &AttemptSpec,
         files: &AttemptFiles,
-    ) -> Result<Option<Prepared>, Failure> {
+    ) -> Result<Option<PreparedPython>, Failure> {
         let python = PythonVersion::of_image(&spec.image);
         let (env, start) = match python::of_attempt(spec) {
-            Python::None => return Ok(None),
-            Python::Shared { spec, start } => (EnvSpec { python, ..spec }, start),
-            Python::Private => {
+            PythonRequirement::None => return Ok(None),
+            PythonRequirement::Shared { spec, start } => (EnvSpec { python, ..spec }, start),
+            PythonRequirement::Private => {
                 let env = EnvSpec {
                     python,
                     ..EnvSpec::default()
                 };
                 let dir = files.dir().join("venv");
-                let made = self.python.private(&dir, &env);
-                let env = self.told(spec, files, &env, made).await?;
+                let build = self.python.build_private(&dir, &env);
+                let env = self.build_with_note(spec, files, &env, build).await?;
                 // The command runs pip itself, with an empty HOME: it is told where this user's
                 // configuration is.
-                let (inherited, variables) = self.python.for_pip();
-                return Ok(Some(Prepared {
+                let (inherited, variables) = self.python.pip_variables();
+                return Ok(Some(PreparedPython {
                     env,
                     start: 0,
                     inherited,
@@ -48,9 +48,9 @@ impl Processes {
                 }));
             }
         };
-        let made = self.python.ensure(&env);
-        let env = self.told(spec, files, &env, made).await?;
-        Ok(Some(Prepared {
+        let build = self.python.ensure(&env);
+        let env = self.build_with_note(spec, files, &env, build).await?;
+        Ok(Some(PreparedPython {
             env,
             start,
             inherited: Vec::new(),
@@ -59,22 +59,22 @@ impl Processes {
     }
 
     /// Waits for an environment while the task says so.
-    async fn told(
+    async fn build_with_note(
         &self,
         spec: &AttemptSpec,
         files: &AttemptFiles,
         env: &EnvSpec,
-        made: impl Future<Output = Result<PythonEnv, EnvError>>,
+        build: impl Future<Output = Result<PythonEnv, EnvError>>,
     ) -> Result<PythonEnv, Failure> {
         let packages = match env.packages() {
             none if none.is_empty() => String::new(),
             some => format!(" with {some}"),
         };
         let note = format!("its Python environment{packages} is being built");
-        self.notes.say(&spec.key, Some(&note));
-        let made = unless_stopped(files, made).await;
-        self.notes.say(&spec.key, None);
-        made?.map_err(|error| Failure::new(FailureReason::Environment, error.to_string()))
+        self.notes.set(&spec.key, Some(&note));
+        let built = unless_stopped(files, build).await;
+        self.notes.set(&spec.key, None);
+        built?.map_err(|error| Failure::new(FailureReason::Environment, error.to_string()))
     }
 
     /// What interprets a command; nothing where that is no Python, or there is none.

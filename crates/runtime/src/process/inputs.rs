@@ -11,26 +11,26 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use ferroflow_artifacts::transfer::TransferError;
-use ferroflow_artifacts::{digest, place};
+use ferroflow_artifacts::{digest, safe_fs};
 use ferroflow_launcher::mounts::TRY_READ_ONLY;
 use ferroflow_launcher::{AttemptSpec, Failure, InputArtifact, ReadOnly};
 use tokio::process::Command;
 
-use crate::fetch::failed;
+use crate::fetch::transfer_failure;
 
 /// How processes reach their inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Inputs {
+pub enum InputAccess {
     /// Where they are, mounted read-only.
     Mounted,
     /// As copies of the attempt's own.
     Copied,
 }
 
-impl Inputs {
+impl InputAccess {
     /// Mounted, if a launcher can do that to each of `folders`, which are there.
-    pub async fn that_work(launcher: &[OsString], folders: &[&Path]) -> Self {
-        if try_launcher(launcher, folders).await {
+    pub async fn detect(launcher: &[OsString], folders: &[&Path]) -> Self {
+        if can_mount_read_only(launcher, folders).await {
             Self::Mounted
         } else {
             tracing::info!(
@@ -42,12 +42,12 @@ impl Inputs {
     }
 }
 
-async fn try_launcher(launcher: &[OsString], folders: &[&Path]) -> bool {
-    let Some((program, words)) = launcher.split_first() else {
+async fn can_mount_read_only(launcher: &[OsString], folders: &[&Path]) -> bool {
+    let Some((program, args)) = launcher.split_first() else {
         return false;
     };
     let ended = Command::new(program)
-        .args(words)
+        .args(args)
         .arg(TRY_READ_ONLY)
         .args(folders)
         .stdin(Stdio::null())
@@ -75,38 +75,38 @@ pub(super) fn read_only(spec: &AttemptSpec, artifacts: Option<&Path>, own: &[&Pa
 /// Copies inputs of this machine to where the attempt expects them. What is not there stays away: the
 /// command decides what that means.
 pub(super) async fn copy(spec: &AttemptSpec) -> Result<(), Failure> {
-    let copies: Vec<_> = spec.inputs.iter().filter_map(copied).collect();
+    let copies: Vec<_> = spec.inputs.iter().filter_map(local_copy).collect();
     for (from, to) in copies {
         let what = format!("copy the input {}", from.display());
         let path = to.clone();
-        let done = tokio::task::spawn_blocking(move || copy_whole(&from, &to)).await;
-        let done = done.map_err(io::Error::other).flatten();
-        done.map_err(|source| failed(&what, &TransferError::File { path, source }))?;
+        let result = tokio::task::spawn_blocking(move || copy_if_absent(&from, &to)).await;
+        let result = result.map_err(io::Error::other).flatten();
+        result.map_err(|source| transfer_failure(&what, &TransferError::File { path, source }))?;
     }
     Ok(())
 }
 
 /// Copies an input unless that was done before. It appears under its name when all of it is there: a
 /// server that is killed meanwhile leaves a part under another one.
-fn copy_whole(from: &Path, to: &Path) -> io::Result<()> {
+fn copy_if_absent(from: &Path, to: &Path) -> io::Result<()> {
     match from.symlink_metadata() {
         Ok(_) if !to.exists() => {}
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => return Ok(()),
     }
     // One that is there was left by a server that was killed.
-    let part = place::beside(to, "part");
-    place::remove(&part)?;
+    let part = safe_fs::with_suffix(to, "part");
+    safe_fs::remove(&part)?;
     digest::copy(from, &part)?;
     std::fs::rename(&part, to)
 }
 
-fn copied(input: &InputArtifact) -> Option<(PathBuf, PathBuf)> {
-    Some((digest::local(&input.uri)?, input.path.clone()))
+fn local_copy(input: &InputArtifact) -> Option<(PathBuf, PathBuf)> {
+    Some((digest::local_path(&input.uri)?, input.path.clone()))
 }
 
 /// Removes an attempt's copies.
-pub(super) fn forget(folder: &Path) {
+pub(super) fn remove_copies(folder: &Path) {
     match std::fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             tracing::warn!(folder = %folder.display(), %error, "copies of inputs are left behind");
@@ -129,11 +129,11 @@ mod tests {
         fs::create_dir(&from).unwrap();
         fs::write(from.join("a"), "a").unwrap();
         symlink("nowhere", from.join("b")).unwrap();
-        assert!(copy_whole(&from, &to).is_err(), "it has a dead link");
+        assert!(copy_if_absent(&from, &to).is_err(), "it has a dead link");
         fs::remove_file(from.join("b")).unwrap();
         fs::write(from.join("b"), "b").unwrap();
 
-        copy_whole(&from, &to).unwrap();
+        copy_if_absent(&from, &to).unwrap();
 
         let content = |path: &Path| digest::of_path(path).unwrap().unwrap();
         assert_eq!(content(&to), content(&from));
@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(left, 1, "a part is left");
         // What is there already is not copied again.
         fs::write(from.join("b"), "other").unwrap();
-        copy_whole(&from, &to).unwrap();
+        copy_if_absent(&from, &to).unwrap();
         assert_eq!(fs::read_to_string(to.join("b")).unwrap(), "b");
     }
 }

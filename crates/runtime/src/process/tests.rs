@@ -11,16 +11,16 @@ use super::*;
 use crate::tests::{key, key_of};
 
 fn runtime(data: &Path) -> ProcessRuntime {
-    over(data, Stores::default())
+    runtime_with_stores(data, Stores::default())
 }
 
-fn over(data: &Path, stores: Stores) -> ProcessRuntime {
+fn runtime_with_stores(data: &Path, stores: Stores) -> ProcessRuntime {
     let python = PythonConfig::new(data.join("envs"), "python3".to_owned(), std::iter::empty());
     let config = ProcessConfig {
         data_dir: data.to_path_buf(),
         launcher: vec!["false".into()],
         path: String::new(),
-        inputs: Inputs::Copied,
+        inputs: InputAccess::Copied,
         artifacts: None,
     };
     ProcessRuntime::new(config, PythonEnvs::new(python), stores)
@@ -28,7 +28,7 @@ fn over(data: &Path, stores: Stores) -> ProcessRuntime {
 
 /// An attempt that brings a file of `data` to the folder that its owner's attempts share, and the
 /// place of the copy.
-fn brings(runtime: &ProcessRuntime, data: &Path, key: AttemptKey) -> (AttemptSpec, PathBuf) {
+fn fetch_attempt(runtime: &ProcessRuntime, data: &Path, key: AttemptKey) -> (AttemptSpec, PathBuf) {
     let from = data.join("model");
     std::fs::write(&from, "weights").unwrap();
     let folder = runtime.workspace(&key.owner).path;
@@ -48,7 +48,7 @@ fn brings(runtime: &ProcessRuntime, data: &Path, key: AttemptKey) -> (AttemptSpe
     (spec, to)
 }
 
-fn is_good(outcome: &Outcome) -> bool {
+fn has_succeeded(outcome: &Outcome) -> bool {
     matches!(outcome.result, AttemptResult::Succeeded(_))
 }
 
@@ -56,19 +56,19 @@ fn is_good(outcome: &Outcome) -> bool {
 async fn ensure_does_not_wait_for_content_that_is_copied() {
     let data = tempfile::tempdir().unwrap();
     let runtime = runtime(data.path());
-    let (spec, copy) = brings(&runtime, data.path(), key("brings", 1));
+    let (spec, copy) = fetch_attempt(&runtime, data.path(), key("brings", 1));
 
     runtime.ensure(spec.clone()).await.unwrap();
     runtime.ensure(spec.clone()).await.unwrap();
     assert!(!copy.exists(), "it was copied before ensure returned");
 
-    assert!(is_good(&runtime.observe(&spec.key).await.unwrap()));
+    assert!(has_succeeded(&runtime.observe(&spec.key).await.unwrap()));
     assert_eq!(std::fs::read_to_string(&copy).unwrap(), "weights");
     // Done is done: neither asking again nor the runtime after this one copies again.
     std::fs::remove_file(&copy).unwrap();
     for runtime in [&runtime, &self::runtime(data.path())] {
         runtime.ensure(spec.clone()).await.unwrap();
-        assert!(is_good(&runtime.observe(&spec.key).await.unwrap()));
+        assert!(has_succeeded(&runtime.observe(&spec.key).await.unwrap()));
     }
     assert!(!copy.exists());
 }
@@ -77,7 +77,7 @@ async fn ensure_does_not_wait_for_content_that_is_copied() {
 async fn what_ended_with_its_server_is_begun_anew_by_the_next() {
     let data = tempfile::tempdir().unwrap();
     let first = runtime(data.path());
-    let (spec, copy) = brings(&first, data.path(), key("brings", 1));
+    let (spec, copy) = fetch_attempt(&first, data.path(), key("brings", 1));
     first.ensure(spec.clone()).await.unwrap();
     drop(first);
 
@@ -86,7 +86,7 @@ async fn what_ended_with_its_server_is_begun_anew_by_the_next() {
     assert!(!copy.exists());
     second.ensure(spec.clone()).await.unwrap();
 
-    assert!(is_good(&second.observe(&spec.key).await.unwrap()));
+    assert!(has_succeeded(&second.observe(&spec.key).await.unwrap()));
     assert!(copy.exists());
 }
 
@@ -102,8 +102,8 @@ async fn one_that_is_stopped_while_it_is_prepared_is_canceled() {
         secret_access_key: Some("secret".to_owned().into()),
         ..S3Config::default()
     });
-    let runtime = over(data.path(), stores);
-    let (mut spec, _) = brings(&runtime, data.path(), key("brings", 1));
+    let runtime = runtime_with_stores(data.path(), stores);
+    let (mut spec, _) = fetch_attempt(&runtime, data.path(), key("brings", 1));
     "s3://bucket/model".clone_into(&mut spec.inputs[0].uri);
     runtime.ensure(spec.clone()).await.unwrap();
 
@@ -121,10 +121,11 @@ async fn two_domains_with_the_same_ids_do_not_meet() {
     let data = tempfile::tempdir().unwrap();
     let runtime = runtime(data.path());
     let keys = ["pipelines", "tuning"].map(|domain| key_of(domain, "brings", 1));
-    let [(task, of_task), (trial, of_trial)] = keys.map(|key| brings(&runtime, data.path(), key));
+    let [(task, of_task), (trial, of_trial)] =
+        keys.map(|key| fetch_attempt(&runtime, data.path(), key));
     for spec in [&task, &trial] {
         runtime.ensure(spec.clone()).await.unwrap();
-        assert!(is_good(&runtime.observe(&spec.key).await.unwrap()));
+        assert!(has_succeeded(&runtime.observe(&spec.key).await.unwrap()));
     }
     assert_ne!(of_task, of_trial);
 
@@ -135,5 +136,5 @@ async fn two_domains_with_the_same_ids_do_not_meet() {
         runtime.observe(&task.key).await,
         Err(RuntimeError::Unknown(_))
     ));
-    assert!(is_good(&runtime.observe(&trial.key).await.unwrap()));
+    assert!(has_succeeded(&runtime.observe(&trial.key).await.unwrap()));
 }

@@ -1,4 +1,4 @@
-//! Where settings come from, and how faults are told.
+//! Where settings come from, and how faults are reported.
 
 use std::fs;
 
@@ -45,8 +45,11 @@ struct Settings {
     pipelines: Section,
 }
 
-fn parts() -> [Part; 2] {
-    [Part::top::<Top>(), Part::section::<Section>("pipelines")]
+fn parts() -> [ConfigPart; 2] {
+    [
+        ConfigPart::top::<Top>(),
+        ConfigPart::section::<Section>("pipelines"),
+    ]
 }
 
 fn load(
@@ -123,13 +126,13 @@ fn every_fault_is_told_with_its_origin() {
         ("FERROFLOW_PIPELINES__CASHING", "true"),
     ];
 
-    let told = load(file, &variables, &json!({"data_dir": 5})).unwrap_err();
+    let error = load(file, &variables, &json!({"data_dir": 5})).unwrap_err();
 
-    let lines: Vec<&str> = told.lines().collect();
-    assert_eq!(lines.len(), 6, "{told}");
+    let lines: Vec<&str> = error.lines().collect();
+    assert_eq!(lines.len(), 6, "{error}");
     let line = |name: &str| {
         let found = lines.iter().find(|line| line.starts_with(name));
-        found.unwrap_or_else(|| panic!("{name} in {told}"))
+        found.unwrap_or_else(|| panic!("{name} in {error}"))
     };
     assert!(line("data_dri (").contains("ferroflow.toml"));
     assert!(line("piplines (").ends_with("unknown field, known are data_dir, pipelines"));
@@ -156,12 +159,12 @@ fn a_file_that_is_named_must_be_there() {
 
 #[test]
 fn a_section_that_is_no_table_is_told_once() {
-    let told = load("pipelines = 3\n", &[], &json!({})).unwrap_err();
+    let error = load("pipelines = 3\n", &[], &json!({})).unwrap_err();
 
-    assert_eq!(told.lines().count(), 1, "{told}");
+    assert_eq!(error.lines().count(), 1, "{error}");
     assert!(
-        told.starts_with("pipelines (") && told.contains("ferroflow.toml"),
-        "{told}"
+        error.starts_with("pipelines (") && error.contains("ferroflow.toml"),
+        "{error}"
     );
 }
 
@@ -170,8 +173,8 @@ fn settings_of_one_type_need_no_parts() {
     let settings: Top = super::load(None, &json!({"data_dir": "given"})).unwrap();
     assert_eq!(settings.data_dir, "given");
 
-    let told = super::load::<Top>(None, &json!({"pipelines": {}})).unwrap_err();
-    assert!(told.to_string().contains("known are data_dir"), "{told}");
+    let error = super::load::<Top>(None, &json!({"pipelines": {}})).unwrap_err();
+    assert!(error.to_string().contains("known are data_dir"), "{error}");
 }
 
 /// Settings of which none need be given.
@@ -195,7 +198,7 @@ fn a_variable_may_give_a_setting_that_has_no_default_or_take_it_away() {
         let variables = [("USER", user), ("SIZE", size), ("GROUP", group)];
         let variables =
             variables.map(|(name, value)| (format!("{PREFIX}{name}"), value.to_owned()));
-        let parts = [Part::top::<Unset>()];
+        let parts = [ConfigPart::top::<Unset>()];
         let loaded = load_from(&parts, Some(&path), variables.into_iter(), &json!({})).unwrap();
         loaded.top::<Unset>().unwrap()
     };

@@ -29,35 +29,35 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tower::{Service, ServiceExt as _};
 
-use super::with_windows;
+use super::with_window_sizes;
 
 /// How often the name is resolved.
-const RESOLVE: Duration = Duration::from_secs(2);
+const RESOLVE_INTERVAL: Duration = Duration::from_secs(2);
 /// The wait before a broken connection is made again.
-const RECONNECT: Duration = Duration::from_millis(250);
-const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
+const RECONNECT_DELAY: Duration = Duration::from_millis(250);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time between two pings of a connection, and for the answer to one: within twice that, a dead one
 /// is found.
-const KEEPALIVE: Duration = Duration::from_secs(3);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
 /// How long a call waits for a replica that is ready.
-const READY_PATIENCE: Duration = Duration::from_secs(10);
+const READY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Replicas that a call is tried with at most.
-const TRIES: usize = 4;
+const ATTEMPTS_MAX: usize = 4;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// An extension of a request: making the call twice is as good as making it once.
 #[derive(Debug, Clone, Copy)]
-pub struct Repeatable;
+pub struct Idempotent;
 
 /// The way to all replicas of a service. Requests are whole messages: a body is read before it is
 /// sent, so that it can be sent again.
 #[derive(Clone)]
 pub struct Replicas {
-    ready: Arc<Ready>,
+    ready: Arc<ReadyReplicas>,
     /// Bytes of the largest request.
     message_max: usize,
-    _watching: Arc<Watching>,
+    _resolver: Arc<AbortOnDrop>,
 }
 
 /// A replica that says that it is ready.
@@ -66,21 +66,21 @@ struct Replica {
     address: SocketAddr,
     channel: Channel,
     /// Calls that it has not begun to answer.
-    calls: AtomicUsize,
+    in_flight: AtomicUsize,
 }
 
 /// The replicas that are ready.
-struct Ready {
+struct ReadyReplicas {
     name: String,
     replicas: Mutex<Vec<Arc<Replica>>>,
     changes: watch::Sender<u64>,
-    turn: AtomicUsize,
+    next_index: AtomicUsize,
     ids: AtomicU64,
 }
 
-struct Watching(AbortHandle);
+struct AbortOnDrop(AbortHandle);
 
-impl Drop for Watching {
+impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         // This drops the `JoinSet` in `resolve`, which aborts the followers.
         self.0.abort();
@@ -90,7 +90,7 @@ impl Drop for Watching {
 /// Where there is no replica to call.
 #[derive(Debug, thiserror::Error)]
 #[error("no replica of {0} is ready")]
-struct NoneReady(String);
+struct NoReadyReplica(String);
 
 impl Replicas {
     /// The replicas at a URI such as `http://pipeline-svc:9000`, whose host may have any number of
@@ -102,26 +102,26 @@ impl Replicas {
     pub fn connect(uris: &str, message_max: usize) -> Result<Self, String> {
         let names: Vec<_> = uris
             .split(',')
-            .map(|uri| name_of(uri.trim()))
+            .map(|uri| parse_endpoint(uri.trim()))
             .collect::<Result<_, _>>()?;
-        let ready = Arc::new(Ready {
+        let ready = Arc::new(ReadyReplicas {
             name: uris.to_owned(),
             replicas: Mutex::default(),
             changes: watch::Sender::new(0),
-            turn: AtomicUsize::new(0),
+            next_index: AtomicUsize::new(0),
             ids: AtomicU64::new(0),
         });
-        let watching = tokio::spawn(resolve(names, Arc::downgrade(&ready)));
+        let resolver = tokio::spawn(resolve(names, Arc::downgrade(&ready)));
         Ok(Self {
             ready,
             message_max,
-            _watching: Arc::new(Watching(watching.abort_handle())),
+            _resolver: Arc::new(AbortOnDrop(resolver.abort_handle())),
         })
     }
 }
 
 /// Host and port of a URI.
-fn name_of(uri: &str) -> Result<(String, u16), String> {
+fn parse_endpoint(uri: &str) -> Result<(String, u16), String> {
     let parsed: Uri = uri
         .parse()
         .map_err(|error| format!("{uri:?} is not a URI: {error}"))?;
@@ -135,7 +135,7 @@ fn name_of(uri: &str) -> Result<(String, u16), String> {
     }
 }
 
-impl Ready {
+impl ReadyReplicas {
     fn with<T>(&self, work: impl FnOnce(&mut Vec<Arc<Replica>>) -> T) -> T {
         let mut replicas = self.replicas.lock().unwrap_or_else(PoisonError::into_inner);
         work(&mut replicas)
@@ -146,7 +146,7 @@ impl Ready {
             id: self.ids.fetch_add(1, Ordering::Relaxed),
             address,
             channel,
-            calls: AtomicUsize::new(0),
+            in_flight: AtomicUsize::new(0),
         });
         let count = self.with(|replicas| {
             replicas.retain(|other| other.address != address);
@@ -170,22 +170,22 @@ impl Ready {
 
     /// The replica with the fewest calls, of those that were not tried; in turn where they are even.
     fn pick(&self, tried: &[u64]) -> Option<Arc<Replica>> {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let index = self.next_index.fetch_add(1, Ordering::Relaxed);
         self.with(|replicas| {
             let count = replicas.len().max(1);
-            let begin = turn % count;
+            let begin = index % count;
             // `min_by_key` takes the first of equals, so each call begins with another replica.
             let (late, early) = replicas.split_at(begin.min(replicas.len()));
             early
                 .iter()
                 .chain(late)
                 .filter(|replica| !tried.contains(&replica.id))
-                .min_by_key(|replica| replica.calls.load(Ordering::Relaxed))
+                .min_by_key(|replica| replica.in_flight.load(Ordering::Relaxed))
                 .cloned()
         })
     }
 
-    async fn wait(&self, tried: &[u64], deadline: Instant) -> Option<Arc<Replica>> {
+    async fn wait_for_replica(&self, tried: &[u64], deadline: Instant) -> Option<Arc<Replica>> {
         // Before the first look, so that a replica which is added after it is not missed.
         let mut changes = self.changes.subscribe();
         loop {
@@ -201,35 +201,35 @@ impl Ready {
 }
 
 /// Follows each address that the names have.
-async fn resolve(names: Vec<(String, u16)>, ready: Weak<Ready>) {
-    let mut known: HashMap<SocketAddr, AbortHandle> = HashMap::new();
-    let mut following = JoinSet::new();
+async fn resolve(names: Vec<(String, u16)>, ready: Weak<ReadyReplicas>) {
+    let mut followers: HashMap<SocketAddr, AbortHandle> = HashMap::new();
+    let mut tasks = JoinSet::new();
     loop {
-        if let Some(found) = look_up(&names).await {
-            known.retain(|address, follower| {
-                let stays = found.contains(address);
-                if !stays {
+        if let Some(found) = lookup_addresses(&names).await {
+            followers.retain(|address, follower| {
+                let is_listed = found.contains(address);
+                if !is_listed {
                     follower.abort();
                     if let Some(ready) = ready.upgrade() {
                         ready.remove(*address);
                     }
                 }
-                stays
+                is_listed
             });
             for address in found {
-                known
+                followers
                     .entry(address)
-                    .or_insert_with(|| following.spawn(follow(address, ready.clone())));
+                    .or_insert_with(|| tasks.spawn(maintain_connection(address, ready.clone())));
             }
         }
         // Else the set would keep the followers that were aborted.
-        while following.try_join_next().is_some() {}
-        tokio::time::sleep(RESOLVE).await;
+        while tasks.try_join_next().is_some() {}
+        tokio::time::sleep(RESOLVE_INTERVAL).await;
     }
 }
 
 /// Every address; `None` when a name cannot be resolved, and then what is known stays.
-async fn look_up(names: &[(String, u16)]) -> Option<Vec<SocketAddr>> {
+async fn lookup_addresses(names: &[(String, u16)]) -> Option<Vec<SocketAddr>> {
     let mut addresses = Vec::new();
     for (host, port) in names {
         match tokio::net::lookup_host((host.as_str(), *port)).await {
@@ -244,40 +244,40 @@ async fn look_up(names: &[(String, u16)]) -> Option<Vec<SocketAddr>> {
 }
 
 /// Keeps a connection to one address.
-async fn follow(address: SocketAddr, ready: Weak<Ready>) {
+async fn maintain_connection(address: SocketAddr, ready: Weak<ReadyReplicas>) {
     loop {
-        if let Err(error) = stay(address, &ready).await {
+        if let Err(error) = watch_health(address, &ready).await {
             tracing::debug!(%address, error, "a replica cannot be reached");
         }
         match ready.upgrade() {
             Some(ready) => ready.remove(address),
             None => return,
         }
-        tokio::time::sleep(RECONNECT).await;
+        tokio::time::sleep(RECONNECT_DELAY).await;
     }
 }
 
 /// Connects and follows the replica's health until the connection breaks.
-async fn stay(address: SocketAddr, ready: &Weak<Ready>) -> Result<(), String> {
+async fn watch_health(address: SocketAddr, ready: &Weak<ReadyReplicas>) -> Result<(), String> {
     let failed = |error: &dyn StdError| ferroflow_types::error::chain(error);
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|error| failed(&error))?
-        .connect_timeout(CONNECT_PATIENCE)
+        .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
-        .http2_keep_alive_interval(KEEPALIVE)
-        .keep_alive_timeout(KEEPALIVE)
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_INTERVAL)
         .keep_alive_while_idle(true);
-    let endpoint = with_windows(endpoint);
+    let endpoint = with_window_sizes(endpoint);
     let channel = endpoint.connect().await.map_err(|error| failed(&error))?;
-    let asked = HealthCheckRequest::default();
+    let request = HealthCheckRequest::default();
     let mut statuses = HealthClient::new(channel.clone())
-        .watch(asked)
+        .watch(request)
         .await
         .map_err(|status| failed(&status))?
         .into_inner();
-    while let Some(told) = statuses.message().await.map_err(|status| failed(&status))? {
+    while let Some(response) = statuses.message().await.map_err(|status| failed(&status))? {
         let Some(ready) = ready.upgrade() else { break };
-        if told.status() == ServingStatus::Serving {
+        if response.status() == ServingStatus::Serving {
             ready.add(address, channel.clone());
         } else {
             // A replica that stops waits for its calls to end. This watch is one, so it is dropped.
@@ -289,34 +289,38 @@ async fn stay(address: SocketAddr, ready: &Weak<Ready>) -> Result<(), String> {
 }
 
 /// Counts a call until it is answered or given up.
-struct Counted<'a>(&'a AtomicUsize);
+struct InFlightCall<'a>(&'a AtomicUsize);
 
-impl<'a> Counted<'a> {
+impl<'a> InFlightCall<'a> {
     fn new(calls: &'a AtomicUsize) -> Self {
         calls.fetch_add(1, Ordering::Relaxed);
         Self(calls)
     }
 }
 
-impl Drop for Counted<'_> {
+impl Drop for InFlightCall<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// Makes a call with one replica after the other until one takes it.
-async fn call(ready: Arc<Ready>, parts: Parts, body: Bytes) -> Result<Response<Body>, BoxError> {
-    let repeatable = parts.extensions.get::<Repeatable>().is_some();
-    let deadline = Instant::now() + READY_PATIENCE;
+async fn call(
+    ready: Arc<ReadyReplicas>,
+    parts: Parts,
+    body: Bytes,
+) -> Result<Response<Body>, BoxError> {
+    let idempotent = parts.extensions.get::<Idempotent>().is_some();
+    let deadline = Instant::now() + READY_TIMEOUT;
     let mut tried = Vec::new();
     loop {
-        let Some(replica) = ready.wait(&tried, deadline).await else {
-            return Err(NoneReady(ready.name.clone()).into());
+        let Some(replica) = ready.wait_for_replica(&tried, deadline).await else {
+            return Err(NoReadyReplica(ready.name.clone()).into());
         };
         let request = Request::from_parts(parts.clone(), Body::new(Full::new(body.clone())));
-        let counted = Counted::new(&replica.calls);
+        let in_flight = InFlightCall::new(&replica.in_flight);
         let answer = replica.channel.clone().oneshot(request).await;
-        drop(counted);
+        drop(in_flight);
         let error = match answer {
             Ok(response) => return Ok(response),
             Err(error) => error,
@@ -326,7 +330,7 @@ async fn call(ready: Arc<Ready>, parts: Parts, body: Bytes) -> Result<Response<B
         tried.push(replica.id);
         // A call that changes something and may have begun is not made again: it could be done
         // twice.
-        if tried.len() >= TRIES || !(repeatable || was_not_taken_up(&error)) {
+        if tried.len() >= ATTEMPTS_MAX || !(idempotent || was_not_processed(&error)) {
             return Err(error.into());
         }
         tracing::debug!(address = %replica.address, %error, "a call is made with another replica");
@@ -335,7 +339,7 @@ async fn call(ready: Arc<Ready>, parts: Parts, body: Bytes) -> Result<Response<B
 
 /// Whether the replica has surely not begun to answer: it could not be connected to, the connection
 /// ended before the call was sent, or the replica said that it takes no further ones.
-fn was_not_taken_up(error: &(dyn StdError + 'static)) -> bool {
+fn was_not_processed(error: &(dyn StdError + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
         // Both mean that the request was not processed (RFC 9113 §8.7): a stream that is refused,

@@ -8,24 +8,24 @@ use tokio::time;
 
 use super::*;
 
-/// Ticks as it is told and says when; then it waits for ever.
-struct Told {
-    answers: VecDeque<Result<Next, io::Error>>,
+/// Reports each tick and returns the next scripted answer; without one it waits for ever.
+struct ScriptedWorker {
+    answers: VecDeque<Result<NextTick, io::Error>>,
     ticks: mpsc::Sender<time::Instant>,
     wakes: watch::Receiver<u32>,
 }
 
-impl Worker for Told {
+impl Worker for ScriptedWorker {
     type Error = io::Error;
 
     fn name(&self) -> &'static str {
-        "told"
+        "scripted"
     }
 
-    async fn tick(&mut self) -> Result<Next, io::Error> {
+    async fn tick(&mut self) -> Result<NextTick, io::Error> {
         self.ticks.send(time::Instant::now()).await.unwrap();
         let answer = self.answers.pop_front();
-        answer.unwrap_or(Ok(Next::After(Duration::from_hours(1000))))
+        answer.unwrap_or(Ok(NextTick::After(Duration::from_hours(1000))))
     }
 
     async fn wake(&mut self) {
@@ -36,25 +36,25 @@ impl Worker for Told {
 }
 
 /// A worker under way: its ticks, what wakes it, what stops it.
-struct UnderWay {
+struct RunningWorker {
     ticks: mpsc::Receiver<time::Instant>,
     wake: watch::Sender<u32>,
     stop: CancellationToken,
     ended: tokio::task::JoinHandle<()>,
 }
 
-fn start(answers: impl IntoIterator<Item = Result<Next, io::Error>>) -> UnderWay {
+fn start(answers: impl IntoIterator<Item = Result<NextTick, io::Error>>) -> RunningWorker {
     let (ticked, ticks) = mpsc::channel(100);
     let (wake, wakes) = watch::channel(0);
-    let worker = Told {
+    let worker = ScriptedWorker {
         answers: answers.into_iter().collect(),
         ticks: ticked,
         wakes,
     };
     let stop = CancellationToken::new();
     let stopping = stop.clone();
-    let ended = tokio::spawn(async move { work(worker, &stopping).await });
-    UnderWay {
+    let ended = tokio::spawn(async move { run_until_stopped(worker, &stopping).await });
+    RunningWorker {
         ticks,
         wake,
         stop,
@@ -62,7 +62,7 @@ fn start(answers: impl IntoIterator<Item = Result<Next, io::Error>>) -> UnderWay
     }
 }
 
-fn failure() -> Result<Next, io::Error> {
+fn failure() -> Result<NextTick, io::Error> {
     Err(io::Error::other("away"))
 }
 
@@ -70,7 +70,7 @@ fn failure() -> Result<Next, io::Error> {
 async fn there_is_a_tick_at_once_and_again_when_it_is_time() {
     let second = Duration::from_secs(1);
     let begun = time::Instant::now();
-    let mut worker = start([Ok(Next::Now), Ok(Next::After(second))]);
+    let mut worker = start([Ok(NextTick::Now), Ok(NextTick::After(second))]);
 
     let mut at = Vec::new();
     for _ in 0..3 {
@@ -92,7 +92,13 @@ async fn a_worker_is_woken_before_it_is_time() {
 
 #[tokio::test(start_paused = true)]
 async fn failures_are_followed_by_longer_waits_and_nothing_wakes_them() {
-    let mut worker = start([failure(), failure(), failure(), Ok(Next::Now), failure()]);
+    let mut worker = start([
+        failure(),
+        failure(),
+        failure(),
+        Ok(NextTick::Now),
+        failure(),
+    ]);
     worker.wake.send(1).unwrap();
 
     let mut ticks = Vec::new();

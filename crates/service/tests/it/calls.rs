@@ -14,13 +14,17 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::{grant, serve, serve_on, wish};
+use crate::{collect_events, scripted_request, serve, serve_on};
 
 #[tokio::test]
 async fn a_service_knows_who_calls() {
     let served = serve();
 
-    let (sources, status) = grant(connect(served.socket.clone()), wish(&served.keys, "")).await;
+    let (sources, status) = collect_events(
+        connect(served.socket.clone()),
+        scripted_request(&served.keys, ""),
+    )
+    .await;
 
     assert_eq!(sources, ["ada"]);
     assert!(status.is_none(), "{status:?}");
@@ -32,7 +36,8 @@ async fn the_same_works_over_tcp() {
     let uri = format!("http://{}", listener.local_addr().unwrap());
     let (keys, _stop) = serve_on(listener);
 
-    let (sources, _) = grant(connect_tcp(&uri).unwrap(), wish(&keys, "")).await;
+    let (sources, _) =
+        collect_events(connect_tcp(&uri).unwrap(), scripted_request(&keys, "")).await;
 
     assert_eq!(sources, ["ada"]);
     assert!(connect_tcp("not a uri").is_err());
@@ -46,9 +51,9 @@ async fn a_call_without_an_identity_or_with_a_foreign_one_is_refused() {
 
     for request in [
         Request::new(WatchRequest::default()),
-        wish(&foreign.keys, ""),
+        scripted_request(&foreign.keys, ""),
     ] {
-        let (sources, status) = grant(channel.clone(), request).await;
+        let (sources, status) = collect_events(channel.clone(), request).await;
         assert!(sources.is_empty());
         assert_eq!(status.unwrap().code(), Code::Unauthenticated);
     }
@@ -70,14 +75,15 @@ async fn a_panic_is_an_internal_error_that_tells_nothing_and_the_connection_stay
     let channel = connect(served.socket.clone());
 
     for (panics, before) in [("panic", 0), ("panic later", 1)] {
-        let (sources, status) = grant(channel.clone(), wish(&served.keys, panics)).await;
+        let (sources, status) =
+            collect_events(channel.clone(), scripted_request(&served.keys, panics)).await;
         let status = status.unwrap();
         assert_eq!(sources.len(), before, "{panics}");
         assert_eq!(status.code(), Code::Internal, "{panics}");
         assert!(!format!("{status:?}").contains("password"));
         assert!(status.message().contains("request "), "{status:?}");
     }
-    let (sources, _) = grant(channel, wish(&served.keys, "")).await;
+    let (sources, _) = collect_events(channel, scripted_request(&served.keys, "")).await;
     assert_eq!(sources, ["ada"]);
 }
 
@@ -85,7 +91,11 @@ async fn a_panic_is_an_internal_error_that_tells_nothing_and_the_connection_stay
 async fn an_error_arrives_with_its_kind_and_reason() {
     let served = serve();
 
-    let (_, status) = grant(connect(served.socket.clone()), wish(&served.keys, "fail")).await;
+    let (_, status) = collect_events(
+        connect(served.socket.clone()),
+        scripted_request(&served.keys, "fail"),
+    )
+    .await;
 
     let failure = from_status(&status.unwrap()).unwrap();
     assert_eq!(failure.kind, ErrorKind::AlreadyExists);
@@ -100,9 +110,9 @@ async fn calls_are_counted_by_how_they_ended_and_unknown_methods_under_one_name(
     let channel = connect(served.socket.clone());
 
     for wanted in ["", "fail", "fail later", "panic later"] {
-        grant(channel.clone(), wish(&served.keys, wanted)).await;
+        collect_events(channel.clone(), scripted_request(&served.keys, wanted)).await;
     }
-    let token = wish(&served.keys, "").metadata().clone();
+    let token = scripted_request(&served.keys, "").metadata().clone();
     let mut unknown = tonic::client::Grpc::new(channel.clone());
     unknown.ready().await.unwrap();
     let path = "/ferroflow.events.v1.EventService/Invented";
@@ -111,7 +121,7 @@ async fn calls_are_counted_by_how_they_ended_and_unknown_methods_under_one_name(
     let refused = unknown.unary(request, path.parse().unwrap(), codec).await;
     assert_eq!(refused.unwrap_err().code(), Code::Unimplemented);
     let abandoned = EventServiceClient::new(channel)
-        .watch(wish(&served.keys, "flood"))
+        .watch(scripted_request(&served.keys, "flood"))
         .await
         .unwrap();
     drop(abandoned);
@@ -147,14 +157,14 @@ async fn streams_that_nobody_reads_do_not_hold_up_other_calls() {
     let mut unread = Vec::new();
     for _ in 0..300 {
         let mut client = EventServiceClient::new(channel.clone());
-        let flood = client.watch(wish(&served.keys, "flood"));
+        let flood = client.watch(scripted_request(&served.keys, "flood"));
         let flood = tokio::time::timeout(Duration::from_secs(10), flood).await;
         unread.push(flood.expect("the stream begins").unwrap());
     }
     // Until every stream has filled its window.
     tokio::time::sleep(Duration::from_millis(300)).await;
 
-    let call = grant(channel, wish(&served.keys, ""));
+    let call = collect_events(channel, scripted_request(&served.keys, ""));
     let (sources, status) = tokio::time::timeout(Duration::from_secs(10), call)
         .await
         .expect("the call is not held up");

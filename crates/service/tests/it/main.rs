@@ -28,7 +28,7 @@ use tonic::{Request, Response, Status};
 const AUDIENCE: &str = "test-svc";
 
 /// A service that does what the request's topic says.
-struct Obedient;
+struct ScriptedService;
 
 fn event(source: impl Into<String>) -> Result<WatchResponse, Status> {
     Ok(WatchResponse {
@@ -41,7 +41,7 @@ fn event(source: impl Into<String>) -> Result<WatchResponse, Status> {
 }
 
 #[tonic::async_trait]
-impl EventService for Obedient {
+impl EventService for ScriptedService {
     type WatchStream = BoxStream<'static, Result<WatchResponse, Status>>;
 
     async fn watch(
@@ -49,8 +49,8 @@ impl EventService for Obedient {
         request: Request<WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let caller = caller(&request)?;
-        let wish = request.into_inner().topics.pop().unwrap_or_default();
-        let stream = match wish.as_str() {
+        let script = request.into_inner().topics.pop().unwrap_or_default();
+        let stream = match script.as_str() {
             "panic" => panic!("the password is x"),
             "panic later" => {
                 let panics = stream::once(async {
@@ -75,25 +75,25 @@ impl EventService for Obedient {
     }
 }
 
-/// A served [`Obedient`].
-struct Served {
+/// A served [`ScriptedService`].
+struct TestServer {
     keys: Keys,
     stop: CancellationToken,
     socket: PathBuf,
     _folder: tempfile::TempDir,
 }
 
-impl Drop for Served {
+impl Drop for TestServer {
     fn drop(&mut self) {
         self.stop.cancel();
     }
 }
 
-fn serve() -> Served {
+fn serve() -> TestServer {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("sockets/test.sock");
     let (keys, stop) = serve_on(grpc::listen(&socket).unwrap());
-    Served {
+    TestServer {
         keys,
         stop,
         socket,
@@ -104,14 +104,14 @@ fn serve() -> Served {
 fn serve_on(listener: impl Into<Listener> + Send + 'static) -> (Keys, CancellationToken) {
     let keys = Keys::generate().unwrap();
     let stop = CancellationToken::new();
-    let routes = Routes::new(EventServiceServer::new(Obedient));
+    let routes = Routes::new(EventServiceServer::new(ScriptedService));
     let serving = grpc::serve(listener, routes, keys.verifier(AUDIENCE), stop.clone());
     tokio::spawn(serving);
     (keys, stop)
 }
 
-/// A wish with the identity of `ada`.
-fn wish(keys: &Keys, wish: &str) -> Request<WatchRequest> {
+/// A request for a script, with the identity of `ada`.
+fn scripted_request(keys: &Keys, script: &str) -> Request<WatchRequest> {
     let caller = Caller {
         principal: Principal {
             subject: "ada".to_owned(),
@@ -122,7 +122,7 @@ fn wish(keys: &Keys, wish: &str) -> Request<WatchRequest> {
     let now = SystemClock.now().seconds();
     let token = keys.signer().sign(&caller, AUDIENCE, now).unwrap();
     let mut request = Request::new(WatchRequest {
-        topics: vec![wish.to_owned()],
+        topics: vec![script.to_owned()],
         ..WatchRequest::default()
     });
     request
@@ -131,8 +131,11 @@ fn wish(keys: &Keys, wish: &str) -> Request<WatchRequest> {
     request
 }
 
-/// All that a wish gives: the sources of its events, then how it ended.
-async fn grant(channel: Channel, request: Request<WatchRequest>) -> (Vec<String>, Option<Status>) {
+/// All that a request gives: the sources of its events, then how it ended.
+async fn collect_events(
+    channel: Channel,
+    request: Request<WatchRequest>,
+) -> (Vec<String>, Option<Status>) {
     let mut client = EventServiceClient::new(channel);
     let mut stream = match client.watch(request).await {
         Ok(response) => response.into_inner(),

@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn a_wrong_line_is_told_by_its_number() {
         assert_eq!(ApiKeys::parse("# none\n").unwrap_err(), "it holds no key");
-        for (text, told) in [
+        for (text, problem) in [
             ("ann", "line 1: `principal:"),
             ("\nann:12", "line 2: the hash"),
             (&format!(":{HASH}"), "line 1: the principal is empty"),
@@ -164,7 +164,7 @@ mod tests {
             ),
         ] {
             let error = ApiKeys::parse(text).unwrap_err();
-            assert!(error.starts_with(told), "{error}");
+            assert!(error.starts_with(problem), "{error}");
         }
     }
 }

@@ -17,7 +17,7 @@ fn templates() {
         "a:b:c",
         "v1/%2F/%zz",
     ];
-    let words = [
+    let dictionary = [
         "{",
         "}",
         "=",
@@ -33,7 +33,7 @@ fn templates() {
     fuzz(
         "path templates",
         include_str!("../../tests/corpus/templates.txt"),
-        &words,
+        &dictionary,
         |text| {
             let Ok(template) = Template::parse(text) else {
                 return false;
@@ -59,14 +59,14 @@ fn templates() {
 
 #[test]
 fn paths() {
-    let words = [
+    let dictionary = [
         "/", "..", ".", "%2e", "%2F", "%00", "%c3", "%", ":", ":archive", "//", "\\", "+",
     ];
     let methods = [Method::GET, Method::POST, Method::HEAD, Method::DELETE];
     fuzz(
         "paths",
         include_str!("../../tests/corpus/paths.txt"),
-        &words,
+        &dictionary,
         |path| {
             let found = methods
                 .iter()

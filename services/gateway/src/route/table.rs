@@ -35,7 +35,7 @@ pub(crate) struct Routes {
 }
 
 /// A binding that a request matches, with the values of its path's variables.
-pub(crate) struct Found<'r> {
+pub(crate) struct RouteMatch<'r> {
     /// The binding.
     pub(crate) binding: &'r Binding,
     /// Field paths and values.
@@ -55,7 +55,7 @@ pub(crate) enum RouteError {
 
 impl Binding {
     /// Whether it is for requests of a method.
-    fn takes(&self, method: &Method) -> bool {
+    fn accepts_method(&self, method: &Method) -> bool {
         self.http.as_ref().is_none_or(|http| http == method)
     }
 }
@@ -98,7 +98,7 @@ impl Routes {
     }
 
     /// The binding for a request. HEAD is answered like GET.
-    pub(crate) fn find(&self, method: &Method, path: &str) -> Result<Found<'_>, RouteError> {
+    pub(crate) fn find(&self, method: &Method, path: &str) -> Result<RouteMatch<'_>, RouteError> {
         let raw = path.strip_prefix('/').ok_or(RouteError::Path)?;
         if !is_canonical(raw) {
             return Err(RouteError::Path);
@@ -109,11 +109,11 @@ impl Routes {
         } else {
             method
         };
-        let (mut others, mut is_verb) = (Vec::new(), false);
+        let (mut other_methods, mut is_verb) = (Vec::new(), false);
         for binding in &self.bindings {
-            let takes = binding.takes(wanted);
+            let accepts = binding.accepts_method(wanted);
             let Some(variables) = binding.template.matches(raw) else {
-                is_verb |= takes && binding.template.has_bare_verb(raw);
+                is_verb |= accepts && binding.template.has_bare_verb(raw);
                 continue;
             };
             // Templates with verbs came first: by now it is known that the path ends with a verb
@@ -121,17 +121,17 @@ impl Routes {
             if is_verb && binding.template.verb.is_none() {
                 continue;
             }
-            if takes {
-                return Ok(Found { binding, variables });
+            if accepts {
+                return Ok(RouteMatch { binding, variables });
             }
-            others.extend(binding.http.clone());
+            other_methods.extend(binding.http.clone());
         }
         let mut seen = HashSet::new();
-        others.retain(|method| seen.insert(method.clone()));
-        Err(if others.is_empty() {
+        other_methods.retain(|method| seen.insert(method.clone()));
+        Err(if other_methods.is_empty() {
             RouteError::Unknown
         } else {
-            RouteError::Method(others)
+            RouteError::Method(other_methods)
         })
     }
 }
@@ -141,7 +141,7 @@ fn rank(template: &Template) -> (bool, Vec<(u8, Segment)>) {
     let segments = template.segments.iter().map(|segment| {
         let rank = match segment {
             Segment::Literal(_) => 0,
-            Segment::One => 1,
+            Segment::Wildcard => 1,
             Segment::Rest => 2,
         };
         (rank, segment.clone())

@@ -9,7 +9,7 @@ pub(super) enum Segment {
     /// This very text.
     Literal(String),
     /// Any one segment that is not empty.
-    One,
+    Wildcard,
     /// Any number of segments; the last of a template.
     Rest,
 }
@@ -81,7 +81,7 @@ impl Template {
             .strip_prefix('{')
             .and_then(|inner| inner.strip_suffix('}'))
         else {
-            self.segments.push(single(segment)?);
+            self.segments.push(parse_segment(segment)?);
             return Ok(());
         };
         let (field, pattern) = inner.split_once('=').unwrap_or((inner, "*"));
@@ -90,7 +90,7 @@ impl Template {
         }
         let first = self.segments.len();
         for part in pattern.split('/') {
-            self.segments.push(single(part)?);
+            self.segments.push(parse_segment(part)?);
         }
         let last = self.segments.len() - 1;
         self.variables.push(Variable {
@@ -112,16 +112,16 @@ impl Template {
     /// Whether the raw path ends with the verb where this template has it, though nothing is before
     /// it: then the verb is no part of a value.
     pub(super) fn has_bare_verb(&self, raw: &str) -> bool {
-        let bare = self.verb.is_some() && self.segments.last() == Some(&Segment::One);
+        let bare = self.verb.is_some() && self.segments.last() == Some(&Segment::Wildcard);
         let path = self.without_verb(raw).filter(|_| bare);
         let path = path.filter(|path| path.is_empty() || path.ends_with('/'));
         // Any text may stand in for the value that is not there.
-        path.is_some_and(|path| self.matched(&format!("{path}x")).is_some())
+        path.is_some_and(|path| self.variable_values(&format!("{path}x")).is_some())
     }
 
     /// The values of the variables, if the raw path matches. `raw` has no leading slash.
     pub(super) fn matches(&self, raw: &str) -> Option<Vec<(&str, String)>> {
-        self.matched(self.without_verb(raw)?)
+        self.variable_values(self.without_verb(raw)?)
     }
 
     /// Whether the segments fit; most templates end here, without having allocated anything.
@@ -131,7 +131,7 @@ impl Template {
             let fits = match segment {
                 // The last one: it takes whatever is left, also nothing.
                 Segment::Rest => return true,
-                Segment::One => parts.next().is_some_and(|part| !part.is_empty()),
+                Segment::Wildcard => parts.next().is_some_and(|part| !part.is_empty()),
                 // A literal may come with escapes: `%6Citeral`.
                 Segment::Literal(text) => parts.next().is_some_and(|part| {
                     part == text || (part.contains('%') && decode(part).as_deref() == Some(text))
@@ -144,7 +144,7 @@ impl Template {
         parts.next().is_none()
     }
 
-    fn matched(&self, raw: &str) -> Option<Vec<(&str, String)>> {
+    fn variable_values(&self, raw: &str) -> Option<Vec<(&str, String)>> {
         if !self.fits(raw) {
             return None;
         }
@@ -160,7 +160,7 @@ impl Template {
                 // An encoded slash is part of a segment, so it stays encoded among several.
                 let taken = parts.get(variable.first..end).unwrap_or_default();
                 let decoded: Option<Vec<_>> =
-                    taken.iter().map(|part| decode_but_slash(part)).collect();
+                    taken.iter().map(|part| decode_except_slash(part)).collect();
                 decoded?.join("/")
             } else {
                 decode(parts.get(variable.first)?)?
@@ -171,10 +171,10 @@ impl Template {
     }
 }
 
-fn single(text: &str) -> Result<Segment, String> {
+fn parse_segment(text: &str) -> Result<Segment, String> {
     match text {
         "" => Err("a segment is empty".to_owned()),
-        "*" => Ok(Segment::One),
+        "*" => Ok(Segment::Wildcard),
         "**" => Ok(Segment::Rest),
         literal if literal.contains(['{', '}', '*']) => Err(format!("segment {literal:?}")),
         literal => Ok(Segment::Literal(literal.to_owned())),
@@ -188,7 +188,7 @@ fn decode(part: &str) -> Option<String> {
         .map(std::borrow::Cow::into_owned)
 }
 
-fn decode_but_slash(part: &str) -> Option<String> {
+fn decode_except_slash(part: &str) -> Option<String> {
     let pieces = part.split("%2F").flat_map(|piece| piece.split("%2f"));
     let decoded: Option<Vec<_>> = pieces.map(decode).collect();
     Some(decoded?.join("%2F"))

@@ -6,14 +6,14 @@ use prost::Message as _;
 use tonic::{Code, Status};
 
 use super::bind::{bind, is_http_body};
-use super::body::Content;
+use super::body::RequestBody;
 use super::deadline::Deadline;
 use super::json::answer_json;
 use super::stream;
-use crate::authorize::Allowed;
+use crate::authorize::AuthorizedCall;
 use crate::contracts::Contracts;
 use crate::dialect::Dialect;
-use crate::route::Found;
+use crate::route::RouteMatch;
 use crate::upstream::Upstreams;
 use crate::{call, error};
 
@@ -30,8 +30,8 @@ impl Transcoder<'_> {
     /// Answers a REST request.
     pub(crate) async fn answer(
         &self,
-        found: &Found<'_>,
-        allowed: &Allowed,
+        found: &RouteMatch<'_>,
+        allowed: &AuthorizedCall,
         request: Request<Body>,
     ) -> Response<Body> {
         match self.call(found, allowed, request).await {
@@ -42,15 +42,15 @@ impl Transcoder<'_> {
 
     async fn call(
         &self,
-        found: &Found<'_>,
-        allowed: &Allowed,
+        found: &RouteMatch<'_>,
+        allowed: &AuthorizedCall,
         request: Request<Body>,
     ) -> Result<Response<Body>, Status> {
         let (parts, body) = request.into_parts();
         // The time begins here, so that it includes the arrival of the body.
         let deadline = Deadline::of(&parts.headers)?;
-        let content = Content::read(&parts.headers, body, self.body_max).await?;
-        if takes_json(found) && !self.understands(&content) {
+        let content = RequestBody::read(&parts.headers, body, self.body_max).await?;
+        if expects_json(found) && !self.accepts_content_type(&content) {
             let message = format!(
                 "content-type {:?} is not taken: send application/json",
                 content.kind
@@ -63,11 +63,11 @@ impl Transcoder<'_> {
         let query = parts.uri.query().unwrap_or_default();
         let mut message = bind(found, query, &content, self.dialect)?;
         let mut metadata = self.dialect.metadata(&parts.method, &content.bytes);
-        deadline.tell(&mut metadata)?;
+        deadline.add_to_metadata(&mut metadata)?;
         // A single HttpBody goes the way of a stream of them, which passes bytes on.
         let raw = is_http_body(&allowed.method.output());
         if raw || allowed.method.is_server_streaming() {
-            stream::take_cursor(&mut message, &parts.headers);
+            stream::apply_last_event_id(&mut message, &parts.headers);
             let request = message.encode_to_vec().into();
             let call = call::stream(self.upstreams, allowed, request, metadata);
             let call = deadline.limit(call).await?;
@@ -81,7 +81,7 @@ impl Transcoder<'_> {
         Ok(error::json_response(StatusCode::OK, &json))
     }
 
-    fn understands(&self, content: &Content) -> bool {
+    fn accepts_content_type(&self, content: &RequestBody) -> bool {
         let essence = content.kind.split(';').next().unwrap_or_default().trim();
         content.bytes.is_empty()
             || essence.is_empty()
@@ -91,7 +91,7 @@ impl Transcoder<'_> {
 }
 
 /// Whether the body of a request is JSON, and not bytes or none.
-fn takes_json(found: &Found<'_>) -> bool {
+fn expects_json(found: &RouteMatch<'_>) -> bool {
     let input = found.binding.method.input();
     match found.binding.body.as_str() {
         "" => false,

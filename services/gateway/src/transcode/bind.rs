@@ -9,12 +9,12 @@ use prost_reflect::{
 };
 use tonic::Status;
 
-use super::body::Content;
-use super::field::{Misnamed, Origin, Place};
+use super::body::RequestBody;
+use super::field::{FieldPath, FieldPathError, Origin};
 use super::unique::{self, Shape};
 use crate::dialect::Dialect;
 use crate::error::defect;
-use crate::route::{Found, has_good_escapes};
+use crate::route::{RouteMatch, has_good_escapes};
 
 pub(super) fn invalid(message: String) -> Status {
     Status::invalid_argument(message)
@@ -22,9 +22,9 @@ pub(super) fn invalid(message: String) -> Status {
 
 /// The request message. Order: body, path, query.
 pub(super) fn bind(
-    found: &Found<'_>,
+    found: &RouteMatch<'_>,
     query: &str,
-    content: &Content,
+    content: &RequestBody,
     dialect: &dyn Dialect,
 ) -> Result<DynamicMessage, Status> {
     let binding = found.binding;
@@ -34,31 +34,31 @@ pub(super) fn bind(
     bind_body(&mut message, &binding.body, content, dialect)?;
     let mut given = HashSet::new();
     for (path, text) in &found.variables {
-        let place = named(&descriptor, path)?;
-        place.set(&mut message, text, Origin::Path, dialect)?;
-        given.insert(place.name());
+        let field_path = find_field(&descriptor, path)?;
+        field_path.set(&mut message, text, Origin::Path, dialect)?;
+        given.insert(field_path.name());
     }
     // What the path gives; `given` goes on to collect the names of the query.
-    let elsewhere = given.clone();
+    let path_fields = given.clone();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let name = match decoded(name) {
+        let name = match decode_query(name) {
             Some(name) => name,
             // No field has a name that is not UTF-8: the parameter is unknown.
             None if dialect.ignores_surplus() => continue,
             None => return Err(invalid(bad_escape("the query", name))),
         };
-        let place = match Place::find(&descriptor, &name) {
-            Ok(place) => place,
-            Err(Misnamed::Unknown) if dialect.ignores_surplus() => continue,
-            Err(problem) => return Err(misnamed(&name, &problem)),
+        let field_path = match FieldPath::find(&descriptor, &name) {
+            Ok(found) => found,
+            Err(FieldPathError::Unknown) if dialect.ignores_surplus() => continue,
+            Err(problem) => return Err(field_path_error(&name, &problem)),
         };
         let in_body = match binding.body.as_str() {
             "" => false,
             "*" => true,
-            field => place.first() == field,
+            field => field_path.first() == field,
         };
-        if in_body || elsewhere.contains(&place.name()) {
+        if in_body || path_fields.contains(&field_path.name()) {
             if dialect.ignores_surplus() {
                 continue;
             }
@@ -66,41 +66,42 @@ pub(super) fn bind(
                 "query parameter {name} is given in the path or body"
             )));
         }
-        if place.is_entry() && !dialect.takes_map_entries() {
+        if field_path.is_entry() && !dialect.takes_map_entries() {
             return Err(invalid(format!(
                 "parameter {name}: maps cannot be given in a query"
             )));
         }
         // Only here: the value of a parameter that is ignored may be malformed.
-        let value = decoded(value)
+        let value = decode_query(value)
             .ok_or_else(|| invalid(bad_escape(&format!("parameter {name}"), value)))?;
-        if value.is_empty() && !place.is_list() && dialect.empty_is_absent(&place.kind()) {
+        if value.is_empty() && !field_path.is_list() && dialect.empty_is_absent(&field_path.kind())
+        {
             continue;
         }
         // Without explicit presence a default counts as not set, so KFP's dialect takes a value
         // after it.
-        let again = !given.insert(place.name()) && !place.is_list();
-        if again && (place.is_set(&message) || !dialect.takes_after_default()) {
+        let is_repeated = !given.insert(field_path.name()) && !field_path.is_list();
+        if is_repeated && (field_path.is_set(&message) || !dialect.takes_after_default()) {
             return Err(invalid(format!("parameter {name} is given twice")));
         }
-        place.set(&mut message, &value, Origin::Query, dialect)?;
+        field_path.set(&mut message, &value, Origin::Query, dialect)?;
     }
     Ok(message)
 }
 
-fn named(descriptor: &MessageDescriptor, name: &str) -> Result<Place, Status> {
-    Place::find(descriptor, name).map_err(|problem| misnamed(name, &problem))
+fn find_field(descriptor: &MessageDescriptor, name: &str) -> Result<FieldPath, Status> {
+    FieldPath::find(descriptor, name).map_err(|problem| field_path_error(name, &problem))
 }
 
-fn misnamed(name: &str, problem: &Misnamed) -> Status {
+fn field_path_error(name: &str, problem: &FieldPathError) -> Status {
     invalid(match problem {
-        Misnamed::Unknown => format!("unknown parameter {name}"),
-        Misnamed::NoFields(outer) => format!("parameter {name}: {outer} has no fields"),
+        FieldPathError::Unknown => format!("unknown parameter {name}"),
+        FieldPathError::NoFields(outer) => format!("parameter {name}: {outer} has no fields"),
     })
 }
 
 /// A name or value of a query, unless an escape in it is malformed or none of UTF-8.
-fn decoded(text: &str) -> Option<String> {
+fn decode_query(text: &str) -> Option<String> {
     if !has_good_escapes(text) {
         return None;
     }
@@ -117,7 +118,7 @@ fn bad_escape(of: &str, text: &str) -> String {
 fn bind_body(
     message: &mut DynamicMessage,
     field: &str,
-    content: &Content,
+    content: &RequestBody,
     dialect: &dyn Dialect,
 ) -> Result<(), Status> {
     let descriptor = message.descriptor();
@@ -130,7 +131,7 @@ fn bind_body(
         "" => Err(invalid("this request has no body".to_owned())),
         "*" => {
             *message = if is_http_body(&descriptor) {
-                raw(&descriptor, content)
+                http_body_message(&descriptor, content)
             } else {
                 decode(&descriptor, body, dialect)?
             };
@@ -142,7 +143,7 @@ fn bind_body(
                 field.ok_or_else(|| defect("the http rule names a field that is not there"))?;
             match field.kind() {
                 Kind::Message(inner) if is_http_body(&inner) && !field.is_list() => {
-                    message.set_field(&field, Value::Message(raw(&inner, content)));
+                    message.set_field(&field, Value::Message(http_body_message(&inner, content)));
                 }
                 Kind::Message(inner) if !field.is_list() && !field.is_map() => {
                     let inner = decode(&inner, body, dialect)?;
@@ -161,7 +162,7 @@ pub(super) fn is_http_body(message: &MessageDescriptor) -> bool {
 }
 
 /// A body as it is.
-fn raw(descriptor: &MessageDescriptor, content: &Content) -> DynamicMessage {
+fn http_body_message(descriptor: &MessageDescriptor, content: &RequestBody) -> DynamicMessage {
     let mut message = DynamicMessage::new(descriptor.clone());
     message.set_field_by_name("content_type", Value::String(content.kind.clone()));
     message.set_field_by_name("data", Value::Bytes(content.bytes.clone()));
@@ -234,11 +235,11 @@ mod tests {
         let found = routes
             .find(&method, path)
             .map_err(|error| format!("{error:?}"))?;
-        let content = Content {
+        let content = RequestBody {
             kind: "application/json".to_owned(),
             bytes: body.to_owned().into(),
         };
-        let message = bind(&found, query, &content, dialect::of(path));
+        let message = bind(&found, query, &content, dialect::for_path(path));
         message
             .map(|message| message.to_string())
             .map_err(|status| status.message().to_owned())

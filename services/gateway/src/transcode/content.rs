@@ -19,27 +19,27 @@ use tonic::Status;
 use crate::error::broken_message;
 
 /// Reports run scripts of their own, and load those of the libraries that drew them.
-const REPORT: &str = "sandbox allow-scripts allow-popups; default-src 'none'; \
+const REPORT_POLICY: &str = "sandbox allow-scripts allow-popups; default-src 'none'; \
     script-src 'unsafe-inline' 'unsafe-eval' blob: https:; style-src 'unsafe-inline' https:; \
     img-src data: blob: https:; font-src data: https:; media-src data: blob: https:; \
     connect-src data: blob: https:; worker-src blob:; base-uri 'none'; form-action 'none'";
 
 /// Texts and images have no scripts.
-const STILL: &str = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data: https:; \
-    base-uri 'none'; form-action 'none'";
+const STATIC_POLICY: &str = "sandbox; default-src 'none'; style-src 'unsafe-inline'; \
+    img-src data: https:; base-uri 'none'; form-action 'none'";
 
 /// Longer Markdown is shown as the text that it is.
 const MARKDOWN_MAX: usize = 4 * 1024 * 1024;
 
 /// Characters of a file's name that need no escape (RFC 8187, attr-char).
-const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
+const FILE_NAME_ESCAPES: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'-')
     .remove(b'_')
     .remove(b'~');
 
-const STYLE: &str = "body{font:16px/1.6 system-ui,sans-serif;max-width:50rem;margin:2rem auto;\
-    padding:0 1rem;color-scheme:light dark}table{border-collapse:collapse}\
+const PAGE_STYLE: &str = "body{font:16px/1.6 system-ui,sans-serif;max-width:50rem;\
+    margin:2rem auto;padding:0 1rem;color-scheme:light dark}table{border-collapse:collapse}\
     td,th{border:1px solid #8886;padding:.2rem .6rem}pre,code{background:#8882}pre code{background:none}\
     pre{padding:.6rem;overflow:auto}img{max-width:100%}";
 
@@ -51,9 +51,9 @@ fn essence(kind: &str) -> &str {
 /// Whether browsers show it, and under which policy.
 fn policy(kind: &str) -> Option<&'static str> {
     match essence(kind) {
-        "text/html" => Some(REPORT),
+        "text/html" => Some(REPORT_POLICY),
         "text/plain" | "text/markdown" | "application/json" | "image/svg+xml" | "image/png"
-        | "image/jpeg" | "image/gif" | "image/webp" => Some(STILL),
+        | "image/jpeg" | "image/gif" | "image/webp" => Some(STATIC_POLICY),
         _ => None,
     }
 }
@@ -75,9 +75,9 @@ fn disposition(inline: bool, name: &str) -> Option<HeaderValue> {
             }
         })
         .collect();
-    let whole = utf8_percent_encode(name, PLAIN);
+    let encoded = utf8_percent_encode(name, FILE_NAME_ESCAPES);
     HeaderValue::from_str(&format!(
-        "{kind}; filename=\"{plain}\"; filename*=UTF-8''{whole}"
+        "{kind}; filename=\"{plain}\"; filename*=UTF-8''{encoded}"
     ))
     .ok()
 }
@@ -89,22 +89,22 @@ pub(super) async fn respond(
     mut bytes: impl Stream<Item = Result<Bytes, Status>> + Send + Unpin + 'static,
     request: &HeaderMap,
 ) -> Result<Response<Body>, Status> {
-    let for_people = request
+    let wants_html = request
         .get(axum::http::header::ACCEPT)
         .and_then(|accept| accept.to_str().ok())
         .is_some_and(|accept| accept.contains("text/html"));
-    let (kind, policy, body) = if essence(kind) == "text/markdown" && for_people {
-        // HTML in Markdown is kept as it is: the policy `STILL` lets no script in it run.
-        match whole(&mut bytes).await? {
+    let (kind, policy, body) = if essence(kind) == "text/markdown" && wants_html {
+        // HTML in Markdown is kept as it is: the policy `STATIC_POLICY` lets no script in it run.
+        match read_text(&mut bytes).await? {
             Ok(text) => (
                 "text/html; charset=utf-8",
-                Some(STILL),
+                Some(STATIC_POLICY),
                 Body::from(page(&text)),
             ),
-            Err(begun) => {
-                let begun = futures::stream::iter([Ok(begun)]);
-                let body = Body::from_stream(begun.chain(bytes));
-                ("text/plain; charset=utf-8", Some(STILL), body)
+            Err(beginning) => {
+                let beginning = futures::stream::iter([Ok(beginning)]);
+                let body = Body::from_stream(beginning.chain(bytes));
+                ("text/plain; charset=utf-8", Some(STATIC_POLICY), body)
             }
         }
     } else {
@@ -131,14 +131,14 @@ pub(super) async fn respond(
     set(VARY, Some(HeaderValue::from_static("accept")));
     set(
         CONTENT_SECURITY_POLICY,
-        Some(HeaderValue::from_static(policy.unwrap_or(STILL))),
+        Some(HeaderValue::from_static(policy.unwrap_or(STATIC_POLICY))),
     );
     set(CONTENT_DISPOSITION, disposition(policy.is_some(), name));
     Ok(response)
 }
 
 /// All of a text, or what was read when it got too long.
-async fn whole(
+async fn read_text(
     bytes: &mut (impl Stream<Item = Result<Bytes, Status>> + Unpin),
 ) -> Result<Result<String, Bytes>, Status> {
     let mut read = BytesMut::new();
@@ -155,7 +155,7 @@ async fn whole(
 fn page(text: &str) -> String {
     let options =
         Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TASKLISTS;
-    let mut page = format!("<!doctype html><meta charset=\"utf-8\"><style>{STYLE}</style>");
+    let mut page = format!("<!doctype html><meta charset=\"utf-8\"><style>{PAGE_STYLE}</style>");
     html::push_html(&mut page, Parser::new_ext(text, options));
     page
 }
@@ -185,8 +185,8 @@ mod tests {
         ] {
             assert!(policy(kind).unwrap().starts_with("sandbox"), "{kind}");
         }
-        assert!(!STILL.contains("script"));
-        assert!(!REPORT.contains("allow-same-origin"));
+        assert!(!STATIC_POLICY.contains("script"));
+        assert!(!REPORT_POLICY.contains("allow-same-origin"));
         assert_eq!(policy("application/octet-stream"), None);
         assert_eq!(policy("application/pdf"), None);
     }

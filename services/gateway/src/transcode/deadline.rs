@@ -9,10 +9,10 @@ use tonic::{Code, Status};
 
 use crate::error::defect;
 
-const TIMEOUT: &str = "grpc-timeout";
+const TIMEOUT_HEADER: &str = "grpc-timeout";
 
 /// No call is bound to end later than that: a longer time is taken for this one.
-const MAX: Duration = Duration::from_hours(24);
+const TIMEOUT_MAX: Duration = Duration::from_hours(24);
 
 /// When a call has to have ended.
 #[derive(Debug, Clone, Copy)]
@@ -24,32 +24,33 @@ pub(super) struct Deadline {
 impl Deadline {
     /// The deadline of a request, from now on.
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, Status> {
-        let Some(given) = headers.get(TIMEOUT) else {
+        let Some(given) = headers.get(TIMEOUT_HEADER) else {
             return Ok(Self {
                 end: None,
-                timeout: MAX,
+                timeout: TIMEOUT_MAX,
             });
         };
-        let timeout = given.to_str().ok().and_then(timeout).ok_or_else(|| {
+        let timeout = given.to_str().ok().and_then(parse_timeout).ok_or_else(|| {
             Status::invalid_argument(format!(
-                "{TIMEOUT}: {given:?} is not up to eight digits and a unit of H, M, S, m, u or n"
+                "{TIMEOUT_HEADER}: {given:?} is not up to eight digits and a unit of H, M, S, m, u \
+                 or n"
             ))
         })?;
-        let timeout = timeout.min(MAX);
+        let timeout = timeout.min(TIMEOUT_MAX);
         Ok(Self {
             end: Some(Instant::now() + timeout),
             timeout,
         })
     }
 
-    /// Tells the service, which then need not go on for nobody.
-    pub(super) fn tell(self, metadata: &mut HeaderMap) -> Result<(), Status> {
+    /// Adds it to the metadata of the call to the service, which then need not go on for nobody.
+    pub(super) fn add_to_metadata(self, metadata: &mut HeaderMap) -> Result<(), Status> {
         if self.end.is_some() {
-            // The milliseconds of `MAX` have eight digits, and gRPC allows no more.
+            // The milliseconds of `TIMEOUT_MAX` have eight digits, and gRPC allows no more.
             let text = format!("{}m", self.timeout.as_millis());
             let value = HeaderValue::from_str(&text);
             let value = value.map_err(|_| defect("a deadline is not a header"))?;
-            metadata.insert(HeaderName::from_static(TIMEOUT), value);
+            metadata.insert(HeaderName::from_static(TIMEOUT_HEADER), value);
         }
         Ok(())
     }
@@ -100,7 +101,7 @@ fn exceeded() -> Status {
 }
 
 /// `TimeoutValue TimeoutUnit` of gRPC over HTTP/2.
-fn timeout(text: &str) -> Option<Duration> {
+fn parse_timeout(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     // `parse` alone would take a sign.
     let is_number = (1..=8).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
@@ -140,27 +141,29 @@ mod tests {
             ("5s", None),
             ("5µ", None),
         ] {
-            assert_eq!(timeout(text), expected, "{text}");
+            assert_eq!(parse_timeout(text), expected, "{text}");
         }
     }
 
     #[test]
-    fn a_deadline_is_capped_and_told_on() {
-        for (given, told) in [
+    fn a_deadline_is_capped_and_passed_on() {
+        for (given, expected) in [
             (None, None),
             (Some("1500m"), Some("1500m")),
             (Some("99999999H"), Some("86400000m")),
         ] {
-            let header = given.map(|given| (HeaderName::from_static(TIMEOUT), given));
+            let header = given.map(|given| (HeaderName::from_static(TIMEOUT_HEADER), given));
             let headers = header.map(|(name, value)| (name, HeaderValue::from_static(value)));
             let mut metadata = HeaderMap::new();
             let deadline = Deadline::of(&headers.into_iter().collect()).unwrap();
-            deadline.tell(&mut metadata).unwrap();
-            let value = metadata.get(TIMEOUT).map(|value| value.to_str().unwrap());
-            assert_eq!(value, told, "{given:?}");
+            deadline.add_to_metadata(&mut metadata).unwrap();
+            let value = metadata
+                .get(TIMEOUT_HEADER)
+                .map(|value| value.to_str().unwrap());
+            assert_eq!(value, expected, "{given:?}");
         }
         let broken = [(
-            HeaderName::from_static(TIMEOUT),
+            HeaderName::from_static(TIMEOUT_HEADER),
             HeaderValue::from_static("soon"),
         )];
         let error = Deadline::of(&broken.into_iter().collect()).unwrap_err();
@@ -172,7 +175,7 @@ mod tests {
         items: impl Stream<Item = Result<u8, Status>> + Send + 'static,
     ) -> Vec<Result<u8, Code>> {
         let short = [(
-            HeaderName::from_static(TIMEOUT),
+            HeaderName::from_static(TIMEOUT_HEADER),
             HeaderValue::from_static("300m"),
         )];
         let deadline = Deadline::of(&short.into_iter().collect()).unwrap();
@@ -193,9 +196,9 @@ mod tests {
             std::thread::sleep(Duration::from_millis(50));
             Ok(1)
         });
-        let told = limited(busy).await;
-        assert!(told.len() <= 7, "{told:?}");
-        assert_eq!(told.last(), Some(&late));
+        let results = limited(busy).await;
+        assert!(results.len() <= 7, "{results:?}");
+        assert_eq!(results.last(), Some(&late));
     }
 
     #[tokio::test]

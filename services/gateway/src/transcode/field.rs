@@ -12,9 +12,9 @@ use crate::error::defect;
 
 /// A field somewhere in a message, `a.b.c`.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Place {
+pub(super) struct FieldPath {
     /// From the outermost message inwards.
-    above: Vec<FieldDescriptor>,
+    parents: Vec<FieldDescriptor>,
     field: FieldDescriptor,
     /// The entry of a map, `a.b[key]`.
     key: Option<String>,
@@ -22,7 +22,7 @@ pub(super) struct Place {
 
 /// Why a name is not that of a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Misnamed {
+pub(super) enum FieldPathError {
     /// No field is called like this.
     Unknown,
     /// This field is followed by a further name, and is no message that could have it.
@@ -36,9 +36,9 @@ pub(super) enum Origin {
     Query,
 }
 
-impl Place {
-    /// The place of a name; each part as in the contract or as in JSON.
-    pub(super) fn find(message: &MessageDescriptor, name: &str) -> Result<Self, Misnamed> {
+impl FieldPath {
+    /// The path that a name spells; each part as in the contract or as in JSON.
+    pub(super) fn find(message: &MessageDescriptor, name: &str) -> Result<Self, FieldPathError> {
         // Before the path is split: a key may have dots of its own.
         let (path, key) = match name.strip_suffix(']').and_then(|name| name.split_once('[')) {
             Some((path, key)) => (path, Some(key.to_owned())),
@@ -47,27 +47,31 @@ impl Place {
         let named = |message: &MessageDescriptor, part: &str| {
             let found = message.get_field_by_name(part);
             let found = found.or_else(|| message.get_field_by_json_name(part));
-            found.ok_or(Misnamed::Unknown)
+            found.ok_or(FieldPathError::Unknown)
         };
         let mut parts = path.split('.');
         let mut field = named(message, parts.next().unwrap_or_default())?;
-        let mut above = Vec::new();
+        let mut parents = Vec::new();
         for part in parts {
             let inner = match field.kind() {
                 Kind::Message(inner) if !field.is_list() && !field.is_map() => inner,
-                _ => return Err(Misnamed::NoFields(field.name().to_owned())),
+                _ => return Err(FieldPathError::NoFields(field.name().to_owned())),
             };
-            above.push(std::mem::replace(&mut field, named(&inner, part)?));
+            parents.push(std::mem::replace(&mut field, named(&inner, part)?));
         }
         if key.is_some() && !field.is_map() {
-            return Err(Misnamed::Unknown);
+            return Err(FieldPathError::Unknown);
         }
-        Ok(Self { above, field, key })
+        Ok(Self {
+            parents,
+            field,
+            key,
+        })
     }
 
     /// The names of the contract.
     pub(super) fn name(&self) -> String {
-        let names: Vec<_> = self.above.iter().map(FieldDescriptor::name).collect();
+        let names: Vec<_> = self.parents.iter().map(FieldDescriptor::name).collect();
         let path = [&names[..], &[self.field.name()]].concat().join(".");
         match &self.key {
             Some(key) => format!("{path}[{key}]"),
@@ -77,7 +81,7 @@ impl Place {
 
     /// The outermost field.
     pub(super) fn first(&self) -> &str {
-        self.above.first().unwrap_or(&self.field).name()
+        self.parents.first().unwrap_or(&self.field).name()
     }
 
     /// Whether it takes any number of values.
@@ -98,7 +102,7 @@ impl Place {
     /// Whether a message has a value here. Without explicit presence, the default is none.
     pub(super) fn is_set(&self, message: &DynamicMessage) -> bool {
         let mut at = Cow::Borrowed(message);
-        for field in &self.above {
+        for field in &self.parents {
             let inner = match at.get_field(field).as_ref() {
                 Value::Message(inner) => inner.clone(),
                 _ => return false,
@@ -117,7 +121,7 @@ impl Place {
         dialect: &dyn Dialect,
     ) -> Result<(), Status> {
         let mut at = message;
-        for field in &self.above {
+        for field in &self.parents {
             self.check_choice(at, field)?;
             at = match at.get_field_mut(field) {
                 Value::Message(inner) => inner,
@@ -219,15 +223,15 @@ impl Place {
 mod tests {
     use super::*;
 
-    fn place(message: &str, name: &str) -> Result<Place, Misnamed> {
+    fn field_path(message: &str, name: &str) -> Result<FieldPath, FieldPathError> {
         let pool = ferroflow_proto::pool();
-        Place::find(&pool.get_message_by_name(message).unwrap(), name)
+        FieldPath::find(&pool.get_message_by_name(message).unwrap(), name)
     }
 
     const RUN: &str = "kubeflow.pipelines.backend.api.v2beta1.Run";
 
     #[test]
-    fn both_spellings_are_one_place() {
+    fn both_spellings_are_one_field_path() {
         for (name, expected) in [
             ("run_id", "run_id"),
             ("runId", "run_id"),
@@ -237,7 +241,7 @@ mod tests {
             ),
             ("pluginsInput[a.b]", "plugins_input[a.b]"),
         ] {
-            assert_eq!(place(RUN, name).unwrap().name(), expected, "{name}");
+            assert_eq!(field_path(RUN, name).unwrap().name(), expected, "{name}");
         }
     }
 
@@ -245,7 +249,7 @@ mod tests {
     fn a_default_is_not_set_without_presence() {
         let pool = ferroflow_proto::pool();
         let run = pool.get_message_by_name(RUN).unwrap();
-        let dialect = crate::dialect::of("/apis/v2beta1/runs");
+        let dialect = crate::dialect::for_path("/apis/v2beta1/runs");
         for (name, text, expected) in [
             ("display_name", "", false),
             ("display_name", "a", true),
@@ -256,33 +260,33 @@ mod tests {
             // A field of a oneof has presence.
             ("pipeline_version_id", "", true),
         ] {
-            let place = place(RUN, name).unwrap();
+            let path = field_path(RUN, name).unwrap();
             let mut message = DynamicMessage::new(run.clone());
-            assert!(!place.is_set(&message), "{name}");
-            let set = place.set(&mut message, text, Origin::Query, dialect);
+            assert!(!path.is_set(&message), "{name}");
+            let set = path.set(&mut message, text, Origin::Query, dialect);
             set.unwrap();
-            assert_eq!(place.is_set(&message), expected, "{name}={text}");
+            assert_eq!(path.is_set(&message), expected, "{name}={text}");
         }
     }
 
     #[test]
     fn what_is_no_field_is_told() {
         for (name, problem) in [
-            ("nope", Misnamed::Unknown),
-            ("", Misnamed::Unknown),
-            ("error.nope", Misnamed::Unknown),
-            ("run_id[x]", Misnamed::Unknown),
-            ("run_id.x", Misnamed::NoFields("run_id".to_owned())),
+            ("nope", FieldPathError::Unknown),
+            ("", FieldPathError::Unknown),
+            ("error.nope", FieldPathError::Unknown),
+            ("run_id[x]", FieldPathError::Unknown),
+            ("run_id.x", FieldPathError::NoFields("run_id".to_owned())),
             (
                 "state_history.state",
-                Misnamed::NoFields("state_history".to_owned()),
+                FieldPathError::NoFields("state_history".to_owned()),
             ),
             (
                 "plugins_input.x",
-                Misnamed::NoFields("plugins_input".to_owned()),
+                FieldPathError::NoFields("plugins_input".to_owned()),
             ),
         ] {
-            assert_eq!(place(RUN, name), Err(problem), "{name}");
+            assert_eq!(field_path(RUN, name), Err(problem), "{name}");
         }
     }
 }

@@ -5,21 +5,21 @@ use prost::Message as _;
 use prost_reflect::{DynamicMessage, ReflectMessage as _};
 
 use super::bind::bind;
-use super::body::Content;
+use super::body::RequestBody;
 use super::json::message_json;
 use crate::dialect::{self, Dialect};
 use crate::fuzz::{ROUTES, fuzz};
-use crate::route::Found;
+use crate::route::RouteMatch;
 
-fn content(body: &str) -> Content {
-    Content {
+fn content(body: &str) -> RequestBody {
+    RequestBody {
         kind: "application/json".to_owned(),
         bytes: body.to_owned().into(),
     }
 }
 
 /// Binds, and what is bound is a message that can be sent and shown.
-fn is_bound(found: &Found<'_>, query: &str, body: &str, dialect: &dyn Dialect) -> bool {
+fn is_bound(found: &RouteMatch<'_>, query: &str, body: &str, dialect: &dyn Dialect) -> bool {
     let Ok(message) = bind(found, query, &content(body), dialect) else {
         return false;
     };
@@ -32,7 +32,7 @@ fn is_bound(found: &Found<'_>, query: &str, body: &str, dialect: &dyn Dialect) -
 
 #[test]
 fn queries() {
-    let words = [
+    let dictionary = [
         "&",
         "=",
         "+",
@@ -60,12 +60,12 @@ fn queries() {
     fuzz(
         "queries",
         include_str!("../../tests/corpus/queries.txt"),
-        &words,
+        &dictionary,
         |query| {
             let targets = ["/v1/query", "/apis/v2beta1/query"];
             let bound = targets.map(|path| {
                 let found = ROUTES.find(&Method::GET, path).ok().unwrap();
-                is_bound(&found, query, "", dialect::of(path))
+                is_bound(&found, query, "", dialect::for_path(path))
             });
             bound.contains(&true)
         },
@@ -74,7 +74,7 @@ fn queries() {
 
 #[test]
 fn bodies() {
-    let words = [
+    let dictionary = [
         "{",
         "}",
         "[",
@@ -102,7 +102,7 @@ fn bodies() {
     fuzz(
         "bodies",
         include_str!("../../tests/corpus/bodies.txt"),
-        &words,
+        &dictionary,
         |body| {
             let targets = [
                 (Method::POST, "/v1/whole/x"),
@@ -112,7 +112,7 @@ fn bodies() {
             ];
             let bound = targets.map(|(method, path)| {
                 let found = ROUTES.find(&method, path).ok().unwrap();
-                is_bound(&found, "", body, dialect::of(path))
+                is_bound(&found, "", body, dialect::for_path(path))
             });
             bound.contains(&true)
         },

@@ -26,19 +26,19 @@ pub(super) fn answer_json(
     bytes: &[u8],
 ) -> Result<Value, Status> {
     let whole = to_json(dialect, method, bytes)?;
-    Ok(shown(whole, field))
+    Ok(select_field(whole, field))
 }
 
 /// What of a message's JSON a binding shows.
-pub(super) fn shown(whole: Value, field: Option<&FieldDescriptor>) -> Value {
+pub(super) fn select_field(whole: Value, field: Option<&FieldDescriptor>) -> Value {
     match field {
         None => whole,
-        Some(field) => only(whole, field),
+        Some(field) => field_json(whole, field),
     }
 }
 
 /// One field of a message's JSON, its default where the message has none.
-fn only(whole: Value, field: &FieldDescriptor) -> Value {
+fn field_json(whole: Value, field: &FieldDescriptor) -> Value {
     let mut fields = match whole {
         Value::Object(fields) => fields,
         _ => serde_json::Map::new(),

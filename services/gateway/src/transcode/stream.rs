@@ -22,11 +22,11 @@ use super::answer::Transcoder;
 use super::bind::is_http_body;
 use super::content;
 use super::deadline::Deadline;
-use super::json::{message_json, shown};
+use super::json::{message_json, select_field};
 use crate::contracts::Contracts;
 use crate::dialect::Dialect;
 use crate::error::{broken_message, defect, status_json};
-use crate::route::Found;
+use crate::route::RouteMatch;
 
 /// Proxies close streams on which nothing comes for long.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -39,7 +39,7 @@ const CURSOR: &str = "cursor";
 
 /// A client that comes back says with `Last-Event-ID` what it has. Its URL, which an `EventSource` repeats,
 /// may name an older cursor.
-pub(super) fn take_cursor(request: &mut DynamicMessage, headers: &HeaderMap) {
+pub(super) fn apply_last_event_id(request: &mut DynamicMessage, headers: &HeaderMap) {
     if let Some(id) = headers.get("last-event-id").and_then(|id| id.to_str().ok())
         && !id.is_empty()
         && request.get_field_by_name(CURSOR).is_some()
@@ -54,7 +54,7 @@ struct Item {
     cursor: String,
 }
 
-fn item(
+fn decode_item(
     dialect: &dyn Dialect,
     method: &MethodDescriptor,
     field: Option<&FieldDescriptor>,
@@ -69,7 +69,7 @@ fn item(
         _ => String::new(),
     };
     Ok(Item {
-        json: shown(message_json(dialect, &message)?, field),
+        json: select_field(message_json(dialect, &message)?, field),
         cursor,
     })
 }
@@ -77,14 +77,14 @@ fn item(
 /// The response for a stream. An error before the first message is an error like any other.
 pub(super) async fn respond(
     transcoder: &Transcoder<'_>,
-    found: &Found<'_>,
+    found: &RouteMatch<'_>,
     call: Response<Streaming<Bytes>>,
     deadline: Deadline,
     headers: &HeaderMap,
 ) -> Result<http::Response<Body>, Status> {
     let method = &found.binding.method;
     if is_http_body(&method.output()) {
-        return bodies(method, call, deadline, headers).await;
+        return http_body_response(method, call, deadline, headers).await;
     }
     let messages = deadline.limit_stream(call.into_inner());
     let accepts = |kind: &str| {
@@ -96,10 +96,10 @@ pub(super) async fn respond(
     let (dialect, contracts) = (transcoder.dialect, transcoder.contracts.clone());
     let (method, field) = (method.clone(), found.binding.response.clone());
     let items = messages.map(move |message| {
-        message.and_then(|bytes| item(dialect, &method, field.as_ref(), &bytes))
+        message.and_then(|bytes| decode_item(dialect, &method, field.as_ref(), &bytes))
     });
     if accepts("text/event-stream") {
-        return Ok(events(items, contracts));
+        return Ok(sse_response(items, contracts));
     }
     // Frames on our own paths too: clients of former releases ask for no form and read frames.
     let (kind, frames) = if accepts("application/x-ndjson") {
@@ -122,7 +122,7 @@ pub(super) async fn respond(
     Ok(response)
 }
 
-fn events(
+fn sse_response(
     items: impl Stream<Item = Result<Item, Status>> + Send + 'static,
     contracts: Contracts,
 ) -> http::Response<Body> {
@@ -152,7 +152,7 @@ fn events(
 
 /// The response for `google.api.HttpBody`, of a stream or of one message. The content type is that of
 /// the first message, the file name that of the call's metadata.
-async fn bodies(
+async fn http_body_response(
     method: &MethodDescriptor,
     call: Response<Streaming<Bytes>>,
     deadline: Deadline,
@@ -166,17 +166,18 @@ async fn bodies(
     // Awaited before the response begins: an error here is still answered with its status.
     let first = messages.next().await.transpose()?;
     let (kind, data) = match &first {
-        Some(bytes) => body(method, bytes)?,
+        Some(bytes) => decode_http_body(method, bytes)?,
         None => ("text/plain; charset=utf-8".to_owned(), Bytes::new()),
     };
     let method = method.clone();
     // An error from here on cuts the body, as the status 200 has been sent.
-    let rest = messages.map(move |message| message.and_then(|bytes| Ok(body(&method, &bytes)?.1)));
+    let rest = messages
+        .map(move |message| message.and_then(|bytes| Ok(decode_http_body(&method, &bytes)?.1)));
     let bytes = stream::iter([Ok(data)]).chain(rest);
     content::respond(&kind, &String::from_utf8_lossy(&name), bytes, headers).await
 }
 
-fn body(method: &MethodDescriptor, bytes: &Bytes) -> Result<(String, Bytes), Status> {
+fn decode_http_body(method: &MethodDescriptor, bytes: &Bytes) -> Result<(String, Bytes), Status> {
     let message = DynamicMessage::decode(method.output(), bytes.clone()).map_err(broken_message)?;
     let field = |name| {
         message

@@ -39,7 +39,7 @@ impl Shape {
     }
 
     /// A key in one spelling, and the shape of its value.
-    fn entry(&self, key: String) -> (String, Self) {
+    fn resolve_key(&self, key: String) -> (String, Self) {
         match self {
             Self::Map(value) => (key, (**value).clone()),
             Self::Free => (key, Self::Free),
@@ -56,12 +56,12 @@ impl Shape {
 
 /// Reads a JSON text to its end, and refuses a key that its object has twice.
 pub(super) fn check(text: &[u8], shape: &Shape) -> Result<(), serde_json::Error> {
-    Unique(shape).deserialize(&mut serde_json::Deserializer::from_slice(text))
+    UniqueKeys(shape).deserialize(&mut serde_json::Deserializer::from_slice(text))
 }
 
-struct Unique<'s>(&'s Shape);
+struct UniqueKeys<'s>(&'s Shape);
 
-impl<'de> DeserializeSeed<'de> for Unique<'_> {
+impl<'de> DeserializeSeed<'de> for UniqueKeys<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -69,7 +69,7 @@ impl<'de> DeserializeSeed<'de> for Unique<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Unique<'_> {
+impl<'de> Visitor<'de> for UniqueKeys<'_> {
     type Value = ();
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -101,21 +101,21 @@ impl<'de> Visitor<'de> for Unique<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        while items.next_element_seed(Unique(self.0))?.is_some() {}
+        while items.next_element_seed(UniqueKeys(self.0))?.is_some() {}
         Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
         let mut seen = HashSet::new();
         while let Some(key) = entries.next_key::<String>()? {
-            let (key, shape) = self.0.entry(key);
+            let (key, shape) = self.0.resolve_key(key);
             if seen.contains(&key) {
                 // The error is then placed behind the value, where `json_place` knows the key.
                 entries.next_value::<IgnoredAny>()?;
                 return Err(A::Error::custom(format_args!("{key} is given twice")));
             }
             seen.insert(key);
-            entries.next_value_seed(Unique(&shape))?;
+            entries.next_value_seed(UniqueKeys(&shape))?;
         }
         Ok(())
     }

@@ -162,7 +162,7 @@ mod tests {
             ("l", "{}", None),
             ("self", "{}", None),
         ] {
-            let parsed = parse(&kind(field), text, dialect::of("/"));
+            let parsed = parse(&kind(field), text, dialect::for_path("/"));
             let parsed = parsed.map(|value| value.to_string());
             assert_eq!(parsed.as_deref(), expected, "{field}={text}");
         }

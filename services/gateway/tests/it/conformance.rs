@@ -7,8 +7,8 @@ use prost::Message as _;
 use serde_json::{Value, json};
 use tonic::{Code, Status};
 
-use crate::echo::Plan;
-use crate::scene::Scene;
+use crate::echo::ResponsePlan;
+use crate::test_gateway::TestGateway;
 
 /// A row: what is asked, and what becomes of it.
 struct Row {
@@ -41,7 +41,7 @@ fn rows() -> impl Iterator<Item = Row> {
 
 #[test]
 fn a_request_becomes_the_message_that_the_reference_says() {
-    let scene = Scene::start();
+    let gateway = TestGateway::start();
     for row in rows() {
         let Row {
             line: what,
@@ -51,18 +51,18 @@ fn a_request_becomes_the_message_that_the_reference_says() {
             status,
             expected,
         } = row;
-        let answer = scene.ask(method, target, &["content-type: application/json"], body);
+        let answer = gateway.ask(method, target, &["content-type: application/json"], body);
         assert_eq!(answer.status, status, "{what}: {}", answer.text());
-        let asked = scene.asked();
+        let call = gateway.last_call();
         if status != 200 {
             let json = answer.json();
             let message = json["message"].as_str().unwrap();
             assert!(message.contains(expected), "{what}: {message}");
             assert!(json["code"].is_number(), "{what}: {json}");
-            assert!(asked.is_none(), "{what}: the service was asked");
+            assert!(call.is_none(), "{what}: the service was asked");
             continue;
         }
-        let (rpc, message) = asked.unwrap();
+        let (rpc, message) = call.unwrap();
         let (expected_rpc, json) = expected.split_once(' ').unwrap();
         let json: Value = serde_json::from_str(json).unwrap();
         assert_eq!(rpc, expected_rpc, "{what}");
@@ -72,20 +72,20 @@ fn a_request_becomes_the_message_that_the_reference_says() {
 
 #[test]
 fn another_method_is_told_which_there_are() {
-    let scene = Scene::start();
+    let gateway = TestGateway::start();
     for (target, status) in [("/v1/items/7", 405), ("/apis/v2beta1/items/7", 501)] {
-        let answer = scene.ask("DELETE", target, &[], "");
+        let answer = gateway.ask("DELETE", target, &[], "");
         assert_eq!(answer.status, status);
         let allowed = answer.header("allow").unwrap();
         assert!(allowed.split(", ").any(|one| one == "GET"), "{allowed}");
     }
-    let head = scene.ask("HEAD", "/v1/items/7", &[], "");
+    let head = gateway.ask("HEAD", "/v1/items/7", &[], "");
     assert_eq!((head.status, head.text()), (200, ""));
 }
 
 #[test]
 fn only_json_is_read_as_json() {
-    let scene = Scene::start();
+    let gateway = TestGateway::start();
     for (target, kind, status) in [
         ("/v1/whole/x", "application/json; charset=utf-8", 200),
         ("/v1/whole/x", "Application/JSON", 200),
@@ -99,17 +99,17 @@ fn only_json_is_read_as_json() {
         ("/v1/blobs/x", "text/plain", 200),
     ] {
         let header = format!("content-type: {kind}");
-        let answer = scene.ask("POST", target, &[&header], r#"{"flag":true}"#);
+        let answer = gateway.ask("POST", target, &[&header], r#"{"flag":true}"#);
         assert_eq!(answer.status, status, "{target} {kind}: {}", answer.text());
     }
     assert_eq!(
-        scene
+        gateway
             .ask("POST", "/v1/whole/x", &["content-type: text/plain"], "")
             .status,
         200
     );
     assert_eq!(
-        scene.ask("POST", "/v1/whole/x", &[], "{}").status,
+        gateway.ask("POST", "/v1/whole/x", &[], "{}").status,
         200,
         "unsaid"
     );
@@ -118,10 +118,10 @@ fn only_json_is_read_as_json() {
 /// Row 24.
 #[test]
 fn answers_have_the_names_of_the_contract_and_no_defaults() {
-    let scene = Scene::start();
+    let gateway = TestGateway::start();
     for target in ["/v1/query", "/apis/v2beta1/query"] {
         let query = "int64=5&page_size=2&value=3&double=3&int32=0&time=2026-01-02T03:04:05Z";
-        let answer = scene.get(&format!("{target}?{query}"));
+        let answer = gateway.get(&format!("{target}?{query}"));
         assert_eq!(
             answer.json(),
             json!({
@@ -136,7 +136,7 @@ fn answers_have_the_names_of_the_contract_and_no_defaults() {
 /// Row 29.
 #[test]
 fn one_field_may_be_the_answer() {
-    let scene = Scene::start();
+    let gateway = TestGateway::start();
     for (method, target, body, expected) in [
         ("PUT", "/v1/texts", r#"["a"]"#, json!(["a"])),
         ("PUT", "/v1/texts", "", json!([])),
@@ -147,7 +147,7 @@ fn one_field_may_be_the_answer() {
         ("GET", "/v1/inside?inner.size=2", "", json!({"size": 2})),
         ("GET", "/v1/inside", "", Value::Null),
     ] {
-        let answer = scene.ask(method, target, &["content-type: application/json"], body);
+        let answer = gateway.ask(method, target, &["content-type: application/json"], body);
         assert_eq!(answer.json(), expected, "{target} {body}");
     }
 }
@@ -155,7 +155,7 @@ fn one_field_may_be_the_answer() {
 /// Row 25.
 #[test]
 fn an_error_is_a_status_with_its_details() {
-    let scene = Scene::start();
+    let gateway = TestGateway::start();
     let info = rpc::RetryInfo {
         retry_delay: Some(prost_types::Duration {
             seconds: 7,
@@ -172,12 +172,12 @@ fn an_error_is_a_status_with_its_details() {
         }],
     };
     let details = whole.encode_to_vec().into();
-    scene.echo.plan(Plan {
+    gateway.echo.plan(ResponsePlan {
         status: Some(Status::with_details(Code::Unavailable, "later", details)),
-        ..Plan::default()
+        ..ResponsePlan::default()
     });
 
-    let answer = scene.get("/v1/query");
+    let answer = gateway.get("/v1/query");
 
     assert_eq!(
         (answer.status, answer.header("retry-after")),
@@ -192,7 +192,7 @@ fn an_error_is_a_status_with_its_details() {
 /// Rows 26 and 27.
 #[test]
 fn a_stream_is_lines_events_or_frames_and_its_error_is_the_last_of_them() {
-    let scene = Scene::start();
+    let gateway = TestGateway::start();
     let error = r#"{"error":{"code":5,"message":"gone"}}"#;
     let lines = [r#"{"int32":7}"#, r#"{"int32":7}"#, error];
     let frame = r#"{"result":{"int32":7}}"#;
@@ -204,21 +204,21 @@ fn a_stream_is_lines_events_or_frames_and_its_error_is_the_last_of_them() {
         (Some("application/x-ndjson"), "application/x-ndjson", lines),
     ] {
         for path in ["/v1/stream", "/apis/v2beta1/stream"] {
-            scene.echo.plan(Plan {
+            gateway.echo.plan(ResponsePlan {
                 count: 2,
                 status: Some(Status::not_found("gone")),
-                ..Plan::default()
+                ..ResponsePlan::default()
             });
             let accepted = accept.map(|accept| format!("accept: {accept}"));
             let headers: Vec<_> = accepted.iter().map(String::as_str).collect();
-            let answer = scene.ask("GET", &format!("{path}?int32=7"), &headers, "");
+            let answer = gateway.ask("GET", &format!("{path}?int32=7"), &headers, "");
             let what = format!("{path} {accept:?}");
             assert_eq!(answer.header("content-type"), Some(kind), "{what}");
-            let told: Vec<_> = answer.text().lines().collect();
-            assert_eq!(told, expected, "{what}");
+            let lines: Vec<_> = answer.text().lines().collect();
+            assert_eq!(lines, expected, "{what}");
         }
     }
-    let events = scene.ask(
+    let events = gateway.ask(
         "GET",
         "/v1/stream?int32=7",
         &["accept: text/event-stream"],
@@ -231,36 +231,36 @@ fn a_stream_is_lines_events_or_frames_and_its_error_is_the_last_of_them() {
         "{text}"
     );
 
-    scene.echo.plan(Plan {
+    gateway.echo.plan(ResponsePlan {
         status: Some(Status::not_found("gone")),
-        ..Plan::default()
+        ..ResponsePlan::default()
     });
-    let answer = scene.get("/v1/stream");
+    let answer = gateway.get("/v1/stream");
     assert!(answer.text().starts_with(error), "{}", answer.text());
 }
 
 /// Row 30.
 #[test]
 fn a_call_ends_by_its_deadline() {
-    let scene = Scene::start();
-    scene.echo.plan(Plan {
+    let gateway = TestGateway::start();
+    gateway.echo.plan(ResponsePlan {
         delay: Duration::from_secs(20),
         count: 1,
-        ..Plan::default()
+        ..ResponsePlan::default()
     });
     for target in ["/v1/query", "/apis/v2beta1/query", "/v1/download"] {
         let begun = Instant::now();
-        let answer = scene.ask("GET", target, &["grpc-timeout: 200m"], "");
+        let answer = gateway.ask("GET", target, &["grpc-timeout: 200m"], "");
         assert_eq!(answer.status, 504, "{target}: {}", answer.text());
         assert!(begun.elapsed() < Duration::from_secs(10), "{target}");
-        let told = scene.echo.calls().pop().unwrap().headers;
-        assert_eq!(told["grpc-timeout"], "200m", "{target}");
+        let headers = gateway.echo.calls().pop().unwrap().headers;
+        assert_eq!(headers["grpc-timeout"], "200m", "{target}");
     }
     // The headers of a stream are sent before the deadline: its error is a line.
     for accept in ["application/x-ndjson", "text/event-stream"] {
         let begun = Instant::now();
         let headers = ["grpc-timeout: 200m", &format!("accept: {accept}")];
-        let answer = scene.ask("GET", "/v1/stream", &headers, "");
+        let answer = gateway.ask("GET", "/v1/stream", &headers, "");
         let text = answer.text();
         assert!(
             begun.elapsed() < Duration::from_secs(10),
@@ -268,11 +268,11 @@ fn a_call_ends_by_its_deadline() {
         );
         assert_eq!(text.matches(r#"{"code":4,"message""#).count(), 1, "{text}");
     }
-    scene.echo.plan(Plan::default());
-    let answer = scene.ask("GET", "/v1/query", &["grpc-timeout: 99999999H"], "");
+    gateway.echo.plan(ResponsePlan::default());
+    let answer = gateway.ask("GET", "/v1/query", &["grpc-timeout: 99999999H"], "");
     assert_eq!(answer.status, 200);
-    let told = scene.echo.calls().pop().unwrap().headers;
-    assert_eq!(told["grpc-timeout"], "86400000m", "capped");
-    let answer = scene.ask("GET", "/v1/query", &["grpc-timeout: soon"], "");
+    let headers = gateway.echo.calls().pop().unwrap().headers;
+    assert_eq!(headers["grpc-timeout"], "86400000m", "capped");
+    let answer = gateway.ask("GET", "/v1/query", &["grpc-timeout: soon"], "");
     assert_eq!(answer.status, 400);
 }

@@ -6,26 +6,26 @@ use std::time::{Duration, Instant};
 use prost_reflect::Value;
 use tonic::Status;
 
-use crate::echo::Plan;
-use crate::scene::Scene;
+use crate::echo::ResponsePlan;
+use crate::test_gateway::TestGateway;
 
 const MIB: usize = 1024 * 1024;
 
-fn pieces(count: usize, size: usize) -> Plan {
-    Plan {
+fn pieces(count: usize, size: usize) -> ResponsePlan {
+    ResponsePlan {
         count,
         content_type: "application/octet-stream".to_owned(),
         piece: vec![7; size],
-        ..Plan::default()
+        ..ResponsePlan::default()
     }
 }
 
 #[test]
 fn a_stream_of_bodies_is_one_body() {
-    let scene = Scene::start();
-    scene.echo.plan(pieces(40, MIB / 4));
+    let gateway = TestGateway::start();
+    gateway.echo.plan(pieces(40, MIB / 4));
 
-    let answer = scene.get("/v1/download");
+    let answer = gateway.get("/v1/download");
 
     assert_eq!(answer.status, 200);
     assert_eq!(
@@ -43,13 +43,13 @@ fn a_stream_of_bodies_is_one_body() {
 #[test]
 fn a_body_that_is_not_read_is_not_fetched() {
     const COUNT: usize = 4096;
-    let scene = Scene::start();
-    scene.echo.plan(pieces(COUNT, MIB / 4));
-    let mut connection = scene.connect();
+    let gateway = TestGateway::start();
+    gateway.echo.plan(pieces(COUNT, MIB / 4));
+    let mut connection = gateway.connect();
     connection.send("GET", "/v1/download", &[], &[]);
     assert_eq!(connection.head().status, 200);
 
-    let made = || scene.echo.made.load(Ordering::SeqCst);
+    let made = || gateway.echo.made.load(Ordering::SeqCst);
     let mut before = usize::MAX;
     let begun = Instant::now();
     while made() != before && begun.elapsed() < Duration::from_secs(20) {
@@ -61,20 +61,20 @@ fn a_body_that_is_not_read_is_not_fetched() {
     // Loopback's socket buffers are up to 6 MiB for who reads and 4 MiB for who writes.
     assert!(waiting <= 16 * MIB, "{waiting} bytes of 1 GiB were made");
     drop(connection);
-    scene.echo.plan(pieces(1, 1));
-    assert_eq!(scene.get("/v1/download").body, [7], "others go on");
+    gateway.echo.plan(pieces(1, 1));
+    assert_eq!(gateway.get("/v1/download").body, [7], "others go on");
 }
 
 #[test]
 fn a_body_of_one_message_is_bytes_as_well() {
-    let scene = Scene::start();
-    scene.echo.plan(Plan {
+    let gateway = TestGateway::start();
+    gateway.echo.plan(ResponsePlan {
         content_type: "text/csv".to_owned(),
         piece: b"a,b\n1,2\n".to_vec(),
-        ..Plan::default()
+        ..ResponsePlan::default()
     });
 
-    let answer = scene.get("/v1/blob");
+    let answer = gateway.get("/v1/blob");
 
     assert_eq!((answer.status, answer.text()), (200, "a,b\n1,2\n"));
     assert_eq!(answer.header("content-type"), Some("text/csv"));
@@ -82,14 +82,14 @@ fn a_body_of_one_message_is_bytes_as_well() {
 
 #[test]
 fn a_content_type_that_is_no_header_is_not_passed_on() {
-    let scene = Scene::start();
+    let gateway = TestGateway::start();
     for rpc in ["/v1/blob", "/v1/download"] {
-        scene.echo.plan(Plan {
+        gateway.echo.plan(ResponsePlan {
             count: 1,
             content_type: "text/plain\r\nset-cookie: a=b".to_owned(),
-            ..Plan::default()
+            ..ResponsePlan::default()
         });
-        let answer = scene.get(rpc);
+        let answer = gateway.get(rpc);
         assert_eq!(answer.status, 500, "{rpc}");
         assert_eq!(answer.header("set-cookie"), None);
     }
@@ -97,20 +97,20 @@ fn a_content_type_that_is_no_header_is_not_passed_on() {
 
 #[test]
 fn an_error_before_the_first_message_is_an_error_and_one_after_it_cuts_the_body() {
-    let scene = Scene::start();
-    let failing = |count| Plan {
+    let gateway = TestGateway::start();
+    let failing = |count| ResponsePlan {
         status: Some(Status::not_found("it is gone")),
         ..pieces(count, MIB / 4)
     };
 
     for rpc in ["/v1/download", "/v1/blob"] {
-        scene.echo.plan(failing(0));
-        let answer = scene.get(rpc);
+        gateway.echo.plan(failing(0));
+        let answer = gateway.get(rpc);
         assert_eq!(answer.status, 404, "{rpc}");
         assert_eq!(answer.json()["message"], "it is gone");
     }
-    scene.echo.plan(failing(3));
-    let mut connection = scene.connect();
+    gateway.echo.plan(failing(3));
+    let mut connection = gateway.connect();
     connection.send("GET", "/v1/download", &[], &[]);
     assert_eq!(connection.head().status, 200);
     let mut read = 0;
@@ -123,10 +123,10 @@ fn an_error_before_the_first_message_is_an_error_and_one_after_it_cuts_the_body(
 
 #[test]
 fn a_body_of_a_request_is_passed_on_as_it_is() {
-    let scene = Scene::start();
+    let gateway = TestGateway::start();
     let body = "  {\"not\": json,  ";
 
-    let answer = scene.ask(
+    let answer = gateway.ask(
         "POST",
         "/v1/blobs/b%2F1",
         &["content-type: application/x-own; a=b"],
@@ -134,7 +134,7 @@ fn a_body_of_a_request_is_passed_on_as_it_is() {
     );
 
     assert_eq!(answer.status, 200, "{}", answer.text());
-    let (rpc, message) = scene.asked().unwrap();
+    let (rpc, message) = gateway.last_call().unwrap();
     assert_eq!(rpc, "Upload");
     assert_eq!(
         message.get_field_by_name("name").unwrap().as_ref(),
@@ -154,8 +154,8 @@ fn a_body_of_a_request_is_passed_on_as_it_is() {
             &expected
         );
     }
-    let large = "x".repeat(crate::scene::BODY_MAX + 1);
-    let answer = scene.ask("POST", "/v1/blobs/b", &[], &large);
+    let large = "x".repeat(crate::test_gateway::BODY_MAX + 1);
+    let answer = gateway.ask("POST", "/v1/blobs/b", &[], &large);
     assert_eq!(answer.status, 400);
     assert!(answer.text().contains("gateway.body_max"));
 }
@@ -173,10 +173,10 @@ fn resident() -> usize {
 #[test]
 #[ignore = "measures the memory of the process, which other tests use as well"]
 fn a_body_of_a_gibibyte_takes_eight_mebibytes() {
-    let scene = Scene::start();
-    scene.echo.plan(pieces(64, MIB / 4));
-    assert_eq!(scene.get("/v1/download").body.len(), 16 * MIB, "warm");
-    scene.echo.plan(pieces(4096, MIB / 4));
+    let gateway = TestGateway::start();
+    gateway.echo.plan(pieces(64, MIB / 4));
+    assert_eq!(gateway.get("/v1/download").body.len(), 16 * MIB, "warm");
+    gateway.echo.plan(pieces(4096, MIB / 4));
     let done = AtomicBool::new(false);
     let before = resident();
 
@@ -189,7 +189,7 @@ fn a_body_of_a_gibibyte_takes_eight_mebibytes() {
             }
             highest
         });
-        let mut connection = scene.connect();
+        let mut connection = gateway.connect();
         connection.send("GET", "/v1/download", &[], &[]);
         connection.head();
         let mut read = 0;

@@ -28,7 +28,7 @@ pub(crate) struct Call {
 
 /// How the next calls are answered, beside the echo.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Plan {
+pub(crate) struct ResponsePlan {
     /// The end of the answer.
     pub(crate) status: Option<Status>,
     /// What comes before the answer.
@@ -44,13 +44,13 @@ pub(crate) struct Plan {
 #[derive(Clone, Default)]
 pub(crate) struct Echo {
     calls: Arc<Mutex<Vec<Call>>>,
-    plan: Arc<Mutex<Plan>>,
+    plan: Arc<Mutex<ResponsePlan>>,
     /// Messages of streams that were made.
     pub(crate) made: Arc<AtomicUsize>,
 }
 
 impl Echo {
-    pub(crate) fn plan(&self, plan: Plan) {
+    pub(crate) fn plan(&self, plan: ResponsePlan) {
         *self.plan.lock().unwrap() = plan;
     }
 
@@ -110,20 +110,20 @@ impl tower::Service<Request<Body>> for Echo {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let name = request.uri().path().rsplit('/').next();
         let rpc = name.unwrap_or_default().to_owned();
-        let asked = Asked {
+        let method = EchoMethod {
             echo: self.clone(),
             rpc,
         };
-        Box::pin(async move { Ok(Grpc::new(Raw).server_streaming(asked, request).await) })
+        Box::pin(async move { Ok(Grpc::new(RawCodec).server_streaming(method, request).await) })
     }
 }
 
-struct Asked {
+struct EchoMethod {
     echo: Echo,
     rpc: String,
 }
 
-impl ServerStreamingService<Bytes> for Asked {
+impl ServerStreamingService<Bytes> for EchoMethod {
     type Response = Bytes;
     type ResponseStream = BoxStream<'static, Result<Bytes, Status>>;
     type Future = BoxFuture<'static, Result<tonic::Response<Self::ResponseStream>, Status>>;
@@ -142,9 +142,9 @@ impl ServerStreamingService<Bytes> for Asked {
 
 /// A message that is bytes already.
 #[derive(Clone, Copy)]
-pub(crate) struct Raw;
+pub(crate) struct RawCodec;
 
-impl Codec for Raw {
+impl Codec for RawCodec {
     type Encode = Bytes;
     type Decode = Bytes;
     type Encoder = Self;
@@ -159,7 +159,7 @@ impl Codec for Raw {
     }
 }
 
-impl Encoder for Raw {
+impl Encoder for RawCodec {
     type Item = Bytes;
     type Error = Status;
 
@@ -169,7 +169,7 @@ impl Encoder for Raw {
     }
 }
 
-impl Decoder for Raw {
+impl Decoder for RawCodec {
     type Item = Bytes;
     type Error = Status;
 

@@ -8,14 +8,14 @@ mod values;
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, ReflectMessage as _, Value};
 
-use crate::scene::Scene;
+use crate::test_gateway::TestGateway;
 use values::{Random, json, scalar};
 
 /// Requests of each of the two tests.
 const CASES: u64 = 400;
 
 /// Fields of a message that a query can give, with their paths in the contract's names.
-fn leaves(scene: &Scene) -> Vec<(String, FieldDescriptor)> {
+fn leaves(gateway: &TestGateway) -> Vec<(String, FieldDescriptor)> {
     let leaf = |field: &FieldDescriptor| {
         let inner = field
             .kind()
@@ -24,14 +24,14 @@ fn leaves(scene: &Scene) -> Vec<(String, FieldDescriptor)> {
         let own = inner.is_some_and(|name| !name.starts_with("google.protobuf."));
         !field.is_map() && !own
     };
-    let outer = scene.message("Everything");
+    let outer = gateway.message("Everything");
     let mut leaves: Vec<_> = outer
         .fields()
         .filter(leaf)
         .map(|field| (field.name().to_owned(), field))
         .collect();
     for above in ["inner", "inner.deeper"] {
-        for field in scene.message("Inner").fields().filter(leaf) {
+        for field in gateway.message("Inner").fields().filter(leaf) {
             leaves.push((format!("{above}.{}", field.name()), field));
         }
     }
@@ -62,8 +62,8 @@ fn set(message: &mut DynamicMessage, path: &str, value: Value) {
 }
 
 /// A path in one of its spellings.
-fn spelled(scene: &Scene, path: &str, random: &mut Random) -> String {
-    let mut message = scene.message("Everything");
+fn spelled(gateway: &TestGateway, path: &str, random: &mut Random) -> String {
+    let mut message = gateway.message("Everything");
     let parts = path.split('.').map(|part| {
         let field = message.get_field_by_name(part).unwrap();
         if let Some(inner) = field.kind().as_message() {
@@ -86,13 +86,13 @@ struct Case {
 }
 
 impl Case {
-    fn new(scene: &Scene, method: &'static str, rpc: &'static str) -> Self {
+    fn new(gateway: &TestGateway, method: &'static str, rpc: &'static str) -> Self {
         Self {
             method,
             target: String::new(),
             body: String::new(),
             rpc,
-            message: DynamicMessage::new(scene.message("Everything")),
+            message: DynamicMessage::new(gateway.message("Everything")),
             taken: Vec::new(),
         }
     }
@@ -127,19 +127,27 @@ impl Case {
         self
     }
 
-    fn with_body(mut self, field: Option<&str>, scene: &Scene, random: &mut Random) -> Self {
+    fn with_body(
+        mut self,
+        field: Option<&str>,
+        gateway: &TestGateway,
+        random: &mut Random,
+    ) -> Self {
         match field {
             None => {
-                let mut body = DynamicMessage::new(scene.message("Everything"));
-                fill(scene, &mut body, &self.taken, random);
+                let mut body = DynamicMessage::new(gateway.message("Everything"));
+                fill(gateway, &mut body, &self.taken, random);
                 for (field, value) in body.fields() {
                     self.message.set_field(&field, value.clone());
                 }
-                let kind = Kind::Message(scene.message("Everything"));
+                let kind = Kind::Message(gateway.message("Everything"));
                 self.body = json(&Value::Message(body), &kind, random);
             }
             Some(name) => {
-                let descriptor = scene.message("Everything").get_field_by_name(name).unwrap();
+                let descriptor = gateway
+                    .message("Everything")
+                    .get_field_by_name(name)
+                    .unwrap();
                 let value = body_field(&descriptor, random);
                 self.body = json(&value, &descriptor.kind(), random);
                 self.message.set_field(&descriptor, value);
@@ -178,14 +186,14 @@ fn body_field(field: &FieldDescriptor, random: &mut Random) -> Value {
 
 /// Sets some fields, of each `oneof` one at most; what was given is returned as query parameters.
 fn fill(
-    scene: &Scene,
+    gateway: &TestGateway,
     message: &mut DynamicMessage,
     taken: &[&str],
     random: &mut Random,
 ) -> Vec<(String, String)> {
     let mut given = Vec::new();
     let mut chosen = false;
-    for (path, field) in leaves(scene) {
+    for (path, field) in leaves(gateway) {
         let first = path.split('.').next().unwrap();
         if taken.contains(&first) || !random.one_in(6) {
             continue;
@@ -210,8 +218,8 @@ fn fill(
     given
 }
 
-fn case(scene: &Scene, random: &mut Random) -> Case {
-    let new = |method, rpc| Case::new(scene, method, rpc);
+fn case(gateway: &TestGateway, random: &mut Random) -> Case {
+    let new = |method, rpc| Case::new(gateway, method, rpc);
     let root = random.pick(&["/v1", "/apis/v2beta1"]);
     match random.below(12) {
         0 => new("GET", "Item").with_text(&format!("{root}/items/"), "", random),
@@ -243,7 +251,10 @@ fn case(scene: &Scene, random: &mut Random) -> Case {
             let mut case = new("GET", "Typed");
             case.target = "/v1/typed".to_owned();
             for name in ["int64", "color", "flag", "time"] {
-                let field = scene.message("Everything").get_field_by_name(name).unwrap();
+                let field = gateway
+                    .message("Everything")
+                    .get_field_by_name(name)
+                    .unwrap();
                 let (value, text) = scalar(&field.kind(), random);
                 case.message.set_field(&field, value);
                 case.target.extend(["/", &random.escaped(&text, "-:")]);
@@ -251,7 +262,7 @@ fn case(scene: &Scene, random: &mut Random) -> Case {
             }
             case
         }
-        6..9 => case_with_body(scene, root, random),
+        6..9 => case_with_body(gateway, root, random),
         9 => {
             let mut case = new(random.pick(&["GET", "PUT", "DELETE", "OPTIONS"]), "Any");
             case.target = "/v1/any".to_owned();
@@ -265,14 +276,14 @@ fn case(scene: &Scene, random: &mut Random) -> Case {
     }
 }
 
-fn case_with_body(scene: &Scene, root: &str, random: &mut Random) -> Case {
-    let new = |method, rpc| Case::new(scene, method, rpc);
+fn case_with_body(gateway: &TestGateway, root: &str, random: &mut Random) -> Case {
+    let new = |method, rpc| Case::new(gateway, method, rpc);
     match random.below(3) {
         0 => new("POST", "Whole")
             .with_text(&format!("{root}/whole/"), "", random)
-            .with_body(None, scene, random),
+            .with_body(None, gateway, random),
         1 => {
-            let mut case = new("PATCH", "Part").with_body(Some("inner"), scene, random);
+            let mut case = new("PATCH", "Part").with_body(Some("inner"), gateway, random);
             let name = random.text();
             let escaped = random.escaped(&name, "-_.~");
             case.target = format!("{root}/part/{escaped}");
@@ -286,7 +297,7 @@ fn case_with_body(scene: &Scene, root: &str, random: &mut Random) -> Case {
                 ("/v1/labels", "Labels", "labels"),
                 ("/v1/text", "Text", "text"),
             ]);
-            let mut case = new("PUT", rpc).with_body(Some(field), scene, random);
+            let mut case = new("PUT", rpc).with_body(Some(field), gateway, random);
             case.target = path.to_owned();
             case.taken.push(field);
             case
@@ -295,18 +306,18 @@ fn case_with_body(scene: &Scene, root: &str, random: &mut Random) -> Case {
 }
 
 /// A request with its query.
-fn whole_case(scene: &Scene, seed: u64) -> Case {
+fn whole_case(gateway: &TestGateway, seed: u64) -> Case {
     let mut random = Random(seed);
-    let mut case = case(scene, &mut random);
+    let mut case = case(gateway, &mut random);
     if case.rpc == "Whole" {
         return case;
     }
-    let mut given = fill(scene, &mut case.message, &case.taken, &mut random);
+    let mut given = fill(gateway, &mut case.message, &case.taken, &mut random);
     // Those of one list keep their order, whatever else is between them.
     let turn = random.below(5);
     given.sort_by_key(|(path, _)| (path.len() + turn) * 7 % 5);
     let pairs = given.iter().map(|(path, text)| {
-        let name = spelled(scene, path, &mut random);
+        let name = spelled(gateway, path, &mut random);
         let value = random.escaped(text, "-_.~/:,*").replace("%20", "+");
         format!("{name}={value}")
     });
@@ -325,10 +336,10 @@ fn message_again(message: &DynamicMessage) -> DynamicMessage {
 
 #[test]
 fn a_request_that_is_written_from_a_message_becomes_it() {
-    let scene = Scene::start();
+    let gateway = TestGateway::start();
     let mut rpcs = std::collections::BTreeMap::new();
     for seed in 0..CASES {
-        let case = whole_case(&scene, seed);
+        let case = whole_case(&gateway, seed);
         let Case {
             method,
             target,
@@ -336,9 +347,9 @@ fn a_request_that_is_written_from_a_message_becomes_it() {
             ..
         } = &case;
         let what = format!("seed {seed}: {method} {target} {body}");
-        let answer = scene.ask(method, target, &["content-type: application/json"], body);
+        let answer = gateway.ask(method, target, &["content-type: application/json"], body);
         assert_eq!(answer.status, 200, "{what}: {}", answer.text());
-        let (rpc, message) = scene.asked().unwrap();
+        let (rpc, message) = gateway.last_call().unwrap();
         let expected = message_again(&case.message);
         assert_eq!(rpc, case.rpc, "{what}");
         // Their debug text has no end, as a message of theirs holds itself.
@@ -347,7 +358,7 @@ fn a_request_that_is_written_from_a_message_becomes_it() {
         if !matches!(case.rpc, "Texts" | "Labels" | "Text") {
             // The answer is the message again.
             let mut json = serde_json::Deserializer::from_slice(&answer.body);
-            let shown = DynamicMessage::deserialize(scene.message("Everything"), &mut json);
+            let shown = DynamicMessage::deserialize(gateway.message("Everything"), &mut json);
             assert!(shown.unwrap() == expected, "{what}: {}", answer.text());
         }
     }
@@ -357,7 +368,7 @@ fn a_request_that_is_written_from_a_message_becomes_it() {
 
 #[test]
 fn a_request_with_one_fault_is_refused() {
-    let scene = Scene::start();
+    let gateway = TestGateway::start();
     let mut refused = 0;
     for seed in 0..CASES {
         let Case {
@@ -365,7 +376,7 @@ fn a_request_with_one_fault_is_refused() {
             target,
             body,
             ..
-        } = whole_case(&scene, seed);
+        } = whole_case(&gateway, seed);
         if target.starts_with("/apis/") {
             continue;
         }
@@ -382,7 +393,7 @@ fn a_request_with_one_fault_is_refused() {
             _ => faulty.2 += random.pick(&["{", "}", "1 2", "{} []", "nul"]),
         }
         let target = format!("{}?{}", faulty.0, faulty.1);
-        let answer = scene.ask(
+        let answer = gateway.ask(
             method,
             &target,
             &["content-type: application/json"],
@@ -390,7 +401,7 @@ fn a_request_with_one_fault_is_refused() {
         );
         let what = format!("seed {seed}, fault {fault}: {method} {target} {}", faulty.2);
         assert_eq!(answer.status, 400, "{what}: {}", answer.text());
-        assert!(scene.asked().is_none(), "{what}");
+        assert!(gateway.last_call().is_none(), "{what}");
         refused += 1;
     }
     println!("{refused} requests refused");

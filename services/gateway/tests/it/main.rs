@@ -14,4 +14,4 @@ mod generated;
 mod health;
 mod hop;
 mod platform;
-mod scene;
+mod test_gateway;

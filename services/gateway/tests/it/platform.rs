@@ -198,8 +198,8 @@ fn a_refusal_leaves_the_connection_open() {
         loop {
             let mut line = String::new();
             answer.read_line(&mut line).unwrap();
-            if let Some(told) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                length = told.trim().parse().unwrap();
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
             }
             if line == "\r\n" {
                 break;
@@ -224,9 +224,9 @@ async fn health_is_told_over_grpc() {
 async fn reflection_shows_what_can_be_called() {
     let (_data, platform) = platform();
     let mut client = ServerReflectionClient::new(channel(&platform).await);
-    let mut ask = async |asked: MessageRequest| {
+    let mut ask = async |message: MessageRequest| {
         let request = ServerReflectionRequest {
-            message_request: Some(asked),
+            message_request: Some(message),
             ..ServerReflectionRequest::default()
         };
         let request = futures::stream::iter([request]);

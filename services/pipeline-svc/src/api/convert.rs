@@ -13,7 +13,7 @@ use ferroflow_types::{Namespace, Timestamp};
 use prost_types::Struct;
 use serde_json::{Map, Value};
 
-use super::elide::Allowance;
+use super::elide::SizeBudget;
 use crate::app::runs::FullRun;
 use crate::app::versions::FullVersion;
 use crate::domain::definition::{Experiment, Pipeline};
@@ -94,10 +94,10 @@ pub(super) fn version(found: &FullVersion) -> pb::PipelineVersion {
 
 /// A run without its tasks, as lists show it. The contract has no field that says what is left out, so
 /// a text stands in its place.
-pub(super) fn listed_run(found: &Run, allowance: &mut Allowance) -> pb::Run {
+pub(super) fn listed_run(found: &Run, budget: &mut SizeBudget) -> pb::Run {
     let mut shown = run(found, None);
     if let Some(config) = &mut shown.runtime_config {
-        config.parameters = listed_parameters(&found.parameters_given, "GetRun", allowance);
+        config.parameters = listed_parameters(&found.parameters_given, "GetRun", budget);
     }
     shown
 }
@@ -106,15 +106,15 @@ pub(super) fn listed_run(found: &Run, allowance: &mut Allowance) -> pb::Run {
 pub(super) fn listed_parameters(
     given: &Map<String, Value>,
     rpc: &str,
-    allowance: &mut Allowance,
+    budget: &mut SizeBudget,
 ) -> HashMap<String, prost_types::Value> {
     let shown = given.iter().map(|(name, value)| {
         let bytes = bytes_of(value);
-        let shown = if allowance.takes(bytes) {
+        let shown = if budget.try_take(bytes) {
             from_json(value)
         } else {
-            let said = format!("({bytes} bytes: {rpc} has the value)");
-            from_json(&Value::String(said))
+            let placeholder = format!("({bytes} bytes: {rpc} has the value)");
+            from_json(&Value::String(placeholder))
         };
         (name.clone(), shown)
     });
@@ -174,11 +174,11 @@ pub(super) fn struct_fields(map: &Map<String, Value>) -> HashMap<String, prost_t
 fn run_state(status: RunStatus) -> pb::RuntimeState {
     match status {
         RunStatus::Canceled => pb::RuntimeState::Failed,
-        other => true_state(other),
+        other => exact_state(other),
     }
 }
 
-fn true_state(status: RunStatus) -> pb::RuntimeState {
+fn exact_state(status: RunStatus) -> pb::RuntimeState {
     match status {
         RunStatus::Pending => pb::RuntimeState::Pending,
         RunStatus::Running => pb::RuntimeState::Running,
@@ -190,7 +190,7 @@ fn true_state(status: RunStatus) -> pb::RuntimeState {
 }
 
 fn history(change: &StatusChange) -> pb::RuntimeStatus {
-    let state = true_state(change.status) as i32;
+    let state = exact_state(change.status) as i32;
     pb::RuntimeStatus {
         update_time: time(change.at),
         state,

@@ -7,55 +7,55 @@ use prost_types::Struct;
 use serde_json::{Map, Value};
 
 /// Bytes of a value that lists show.
-const LISTED: u64 = 16 * 1024;
+const LISTED_MAX: u64 = 16 * 1024;
 
 /// Bytes of values in one answer. When they are used up, only small ones are shown.
-const ANSWER: u64 = 16 * 1024 * 1024;
+const RESPONSE_MAX: u64 = 16 * 1024 * 1024;
 
 /// Bytes of a value that is shown always.
-const SMALL: u64 = 256;
+const SMALL_MAX: u64 = 256;
 
 /// How many bytes of values an answer may still show.
 #[derive(Debug)]
-pub(super) struct Allowance {
-    each: u64,
-    left: u64,
+pub(super) struct SizeBudget {
+    value_max: u64,
+    remaining: u64,
 }
 
-impl Allowance {
+impl SizeBudget {
     /// That of a list.
-    pub(super) fn of_list() -> Self {
+    pub(super) fn for_list() -> Self {
         Self {
-            each: LISTED,
-            left: ANSWER,
+            value_max: LISTED_MAX,
+            remaining: RESPONSE_MAX,
         }
     }
 
     /// That of one object.
-    pub(super) fn of_one() -> Self {
+    pub(super) fn for_object() -> Self {
         Self {
-            each: ANSWER,
-            left: ANSWER,
+            value_max: RESPONSE_MAX,
+            remaining: RESPONSE_MAX,
         }
     }
 
     /// Whether a value may be shown; if so, its bytes are used up.
-    pub(super) fn takes(&mut self, bytes: u64) -> bool {
-        let taken = bytes <= SMALL || (bytes <= self.each && bytes <= self.left);
+    pub(super) fn try_take(&mut self, bytes: u64) -> bool {
+        let taken = bytes <= SMALL_MAX || (bytes <= self.value_max && bytes <= self.remaining);
         if taken {
-            self.left = self.left.saturating_sub(bytes);
+            self.remaining = self.remaining.saturating_sub(bytes);
         }
         taken
     }
 
     /// The values that may be shown, and the names of the others.
-    pub(super) fn values<'a>(
+    pub(super) fn split_values<'a>(
         &mut self,
         values: impl IntoIterator<Item = (&'a String, &'a Value)>,
     ) -> (Struct, Vec<String>) {
         let (mut shown, mut elided) = (Map::new(), Vec::new());
         for (name, value) in values {
-            if self.takes(bytes_of(value)) {
+            if self.try_take(bytes_of(value)) {
                 shown.insert(name.clone(), value.clone());
             } else {
                 elided.push(name.clone());
@@ -82,20 +82,20 @@ mod tests {
             ("small".to_owned(), text(10)),
         ]);
 
-        let (shown, elided) = Allowance::of_list().values(&values);
+        let (shown, elided) = SizeBudget::for_list().split_values(&values);
 
         assert_eq!(shown.fields.keys().collect::<Vec<_>>(), ["small"]);
         assert_eq!(elided, ["large"]);
-        let (_, elided) = Allowance::of_one().values(&values);
+        let (_, elided) = SizeBudget::for_object().split_values(&values);
         assert!(elided.is_empty(), "{elided:?}");
     }
 
     #[test]
     fn many_values_of_middling_size_are_bounded_as_well() {
-        let mut allowance = Allowance::of_list();
-        let taken = (0..10_000).filter(|_| allowance.takes(LISTED)).count() as u64;
+        let mut budget = SizeBudget::for_list();
+        let taken = (0..10_000).filter(|_| budget.try_take(LISTED_MAX)).count() as u64;
 
-        assert_eq!(taken, ANSWER / LISTED);
-        assert!(allowance.takes(SMALL), "small values are shown always");
+        assert_eq!(taken, RESPONSE_MAX / LISTED_MAX);
+        assert!(budget.try_take(SMALL_MAX), "small values are shown always");
     }
 }

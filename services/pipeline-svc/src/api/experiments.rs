@@ -7,7 +7,7 @@ use ferroflow_service::listing::ListRequest;
 use ferroflow_service::request::{invalid, parsed};
 use tonic::{Request, Response, Status};
 
-use super::{Api, convert, failed};
+use super::{Api, convert, into_status};
 use crate::app::experiments::{self, CreateExperiment};
 use crate::domain::run::StorageState;
 
@@ -27,7 +27,7 @@ impl ExperimentService for Api {
         };
         let made = experiments::create_experiment(&self.ctx, &caller, create)
             .await
-            .map_err(failed)?;
+            .map_err(into_status)?;
         Ok(Response::new(convert::experiment(&made)))
     }
 
@@ -39,7 +39,7 @@ impl ExperimentService for Api {
         let id = parsed("experiment_id", &request.get_ref().experiment_id)?;
         let found = experiments::get_experiment(&self.ctx, &caller, id)
             .await
-            .map_err(failed)?;
+            .map_err(into_status)?;
         Ok(Response::new(convert::experiment(&found)))
     }
 
@@ -63,7 +63,7 @@ impl ExperimentService for Api {
         };
         let page = experiments::list_experiments(&self.ctx, &caller, &namespace, &list)
             .await
-            .map_err(failed)?;
+            .map_err(into_status)?;
         Ok(Response::new(pb::ListExperimentsResponse {
             experiments: page.entries.iter().map(convert::experiment).collect(),
             next_page_token: page.next.unwrap_or_default(),
@@ -77,8 +77,8 @@ impl ExperimentService for Api {
     ) -> Result<Response<()>, Status> {
         let caller = caller(&request)?;
         let id = parsed("experiment_id", &request.get_ref().experiment_id)?;
-        let done = experiments::set_storage(&self.ctx, &caller, id, StorageState::Archived).await;
-        done.map(Response::new).map_err(failed)
+        let result = experiments::set_storage(&self.ctx, &caller, id, StorageState::Archived).await;
+        result.map(Response::new).map_err(into_status)
     }
 
     async fn unarchive_experiment(
@@ -87,8 +87,9 @@ impl ExperimentService for Api {
     ) -> Result<Response<()>, Status> {
         let caller = caller(&request)?;
         let id = parsed("experiment_id", &request.get_ref().experiment_id)?;
-        let done = experiments::set_storage(&self.ctx, &caller, id, StorageState::Available).await;
-        done.map(Response::new).map_err(failed)
+        let result =
+            experiments::set_storage(&self.ctx, &caller, id, StorageState::Available).await;
+        result.map(Response::new).map_err(into_status)
     }
 
     async fn delete_experiment(
@@ -100,6 +101,6 @@ impl ExperimentService for Api {
         experiments::delete_experiment(&self.ctx, &caller, id)
             .await
             .map(Response::new)
-            .map_err(failed)
+            .map_err(into_status)
     }
 }

@@ -10,7 +10,7 @@ use ferroflow_service::request::{invalid, parsed};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
-use super::{Api, convert, failed};
+use super::{Api, convert, into_status};
 use crate::app::packages;
 use crate::app::pipelines::{self, CreatePipeline};
 use crate::app::versions::{self, NewVersion};
@@ -38,7 +38,7 @@ fn package_url(given: &pb::PipelineVersion) -> Result<&str, Status> {
 }
 
 /// A version belongs to the pipeline in the path; the one in the body may be left out.
-fn parent(request: &pb::CreatePipelineVersionRequest) -> Result<PipelineId, Status> {
+fn pipeline_id_of(request: &pb::CreatePipelineVersionRequest) -> Result<PipelineId, Status> {
     let version = request.pipeline_version.as_ref();
     let body = version.map(|version| version.pipeline_id.as_str());
     let body = body.unwrap_or_default();
@@ -69,7 +69,7 @@ impl PipelineService for Api {
         };
         let made = pipelines::create_pipeline(&self.ctx, &caller, create, None)
             .await
-            .map_err(failed)?;
+            .map_err(into_status)?;
         Ok(Response::new(convert::pipeline(&made)))
     }
 
@@ -81,7 +81,7 @@ impl PipelineService for Api {
         let id = parsed("pipeline_id", &request.get_ref().pipeline_id)?;
         let found = pipelines::get_pipeline(&self.ctx, &caller, id)
             .await
-            .map_err(failed)?;
+            .map_err(into_status)?;
         Ok(Response::new(convert::pipeline(&found)))
     }
 
@@ -94,7 +94,7 @@ impl PipelineService for Api {
         let found = pipelines::get_pipeline_by_name(&self.ctx, &caller, &namespace, &name).await;
         found
             .map(|found| Response::new(convert::pipeline(&found)))
-            .map_err(failed)
+            .map_err(into_status)
     }
 
     async fn list_pipelines(
@@ -117,7 +117,7 @@ impl PipelineService for Api {
         };
         let page = pipelines::list_pipelines(&self.ctx, &caller, &namespace, &list)
             .await
-            .map_err(failed)?;
+            .map_err(into_status)?;
         Ok(Response::new(pb::ListPipelinesResponse {
             pipelines: page.entries.iter().map(convert::pipeline).collect(),
             total_size: i32::try_from(page.total).unwrap_or(i32::MAX),
@@ -138,7 +138,7 @@ impl PipelineService for Api {
         pipelines::delete_pipeline(&self.ctx, &caller, id, cascade)
             .await
             .map(Response::new)
-            .map_err(failed)
+            .map_err(into_status)
     }
 
     async fn create_pipeline_and_version(
@@ -154,8 +154,8 @@ impl PipelineService for Api {
             version.ok_or_else(|| invalid("pipeline_version", "PipelineVersion is missing"))?;
         let url = package_url(&version)?;
         // Nothing is fetched for a namespace that is not the caller's.
-        caller.namespace(&given.namespace).map_err(failed)?;
-        let package = self.ctx.packages.fetch(url).await.map_err(failed)?;
+        caller.namespace(&given.namespace).map_err(into_status)?;
+        let package = self.ctx.packages.fetch(url).await.map_err(into_status)?;
         let named = !given.name.is_empty() || !given.display_name.is_empty();
         // As upstream, the first version is called and described as the pipeline is.
         let create = CreatePipeline {
@@ -171,7 +171,7 @@ impl PipelineService for Api {
         let made =
             pipelines::create_pipeline(&self.ctx, &caller, create, Some(&package.file)).await;
         made.map(|made| Response::new(convert::pipeline(&made)))
-            .map_err(failed)
+            .map_err(into_status)
     }
 
     async fn create_pipeline_version(
@@ -179,7 +179,7 @@ impl PipelineService for Api {
         request: Request<pb::CreatePipelineVersionRequest>,
     ) -> Result<Response<pb::PipelineVersion>, Status> {
         let caller = caller(&request)?;
-        let pipeline = parent(request.get_ref())?;
+        let pipeline = pipeline_id_of(request.get_ref())?;
         let given = request.into_inner().pipeline_version;
         let given =
             given.ok_or_else(|| invalid("pipeline_version", "PipelineVersion is missing"))?;
@@ -187,8 +187,8 @@ impl PipelineService for Api {
         // Nothing is fetched for a pipeline that is not there.
         pipelines::get_pipeline(&self.ctx, &caller, pipeline)
             .await
-            .map_err(failed)?;
-        let package = self.ctx.packages.fetch(url).await.map_err(failed)?;
+            .map_err(into_status)?;
+        let package = self.ctx.packages.fetch(url).await.map_err(into_status)?;
         let new = NewVersion {
             package_url: url.to_owned(),
             name: given.name,
@@ -199,7 +199,7 @@ impl PipelineService for Api {
         };
         let made = versions::create_version(&self.ctx, &caller, pipeline, new, &package.file).await;
         made.map(|made| Response::new(convert::version(&made)))
-            .map_err(failed)
+            .map_err(into_status)
     }
 
     async fn get_pipeline_version(
@@ -214,7 +214,7 @@ impl PipelineService for Api {
         )?;
         let found = versions::get_version(&self.ctx, &caller, id)
             .await
-            .map_err(failed)?;
+            .map_err(into_status)?;
         Ok(Response::new(convert::version(&found)))
     }
 
@@ -239,7 +239,7 @@ impl PipelineService for Api {
         };
         let page = versions::list_versions(&self.ctx, &caller, id, &list)
             .await
-            .map_err(failed)?;
+            .map_err(into_status)?;
         Ok(Response::new(pb::ListPipelineVersionsResponse {
             pipeline_versions: page.entries.iter().map(convert::version).collect(),
             next_page_token: page.next.unwrap_or_default(),
@@ -259,7 +259,7 @@ impl PipelineService for Api {
         versions::delete_version(&self.ctx, &caller, id)
             .await
             .map(Response::new)
-            .map_err(failed)
+            .map_err(into_status)
     }
 
     async fn update_pipeline(
@@ -273,10 +273,11 @@ impl PipelineService for Api {
             .ok_or_else(|| invalid("pipeline", "Pipeline is missing"))?;
         let id = parsed("pipeline.pipeline_id", &given.pipeline_id)?;
         let tags = tags_of(&metadata, given.tags);
-        let done =
+        let updated =
             pipelines::update_pipeline(&self.ctx, &caller, id, given.display_name, tags).await;
-        done.map(|done| Response::new(convert::pipeline(&done)))
-            .map_err(failed)
+        updated
+            .map(|updated| Response::new(convert::pipeline(&updated)))
+            .map_err(into_status)
     }
 
     async fn update_pipeline_version(
@@ -293,8 +294,10 @@ impl PipelineService for Api {
             &given.pipeline_version_id,
         )?;
         let tags = tags_of(&metadata, given.tags);
-        let done = versions::update_version(&self.ctx, &caller, id, given.display_name, tags).await;
-        done.map(|done| Response::new(convert::version(&done)))
-            .map_err(failed)
+        let updated =
+            versions::update_version(&self.ctx, &caller, id, given.display_name, tags).await;
+        updated
+            .map(|updated| Response::new(convert::version(&updated)))
+            .map_err(into_status)
     }
 }

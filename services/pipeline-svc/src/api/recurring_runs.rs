@@ -3,7 +3,7 @@
 use ferroflow_proto::json::{struct_to_map, timestamp};
 use ferroflow_proto::kfp::v2beta1 as pb;
 use ferroflow_proto::kfp::v2beta1::recurring_run::{
-    Mode, PipelineSource as Given, Status as State,
+    Mode, PipelineSource as GivenSource, Status as State,
 };
 use ferroflow_proto::kfp::v2beta1::recurring_run_service_server::RecurringRunService;
 use ferroflow_proto::kfp::v2beta1::trigger::Trigger as GivenTrigger;
@@ -12,13 +12,13 @@ use ferroflow_proto::pipelines::v1::{ListDueTimesRequest, ListDueTimesResponse};
 use ferroflow_schedule::{Limits, Trigger, When};
 use ferroflow_service::grpc::caller;
 use ferroflow_service::listing::ListRequest;
-use ferroflow_service::request::{invalid, natural, parsed, parsed_opt, time_opt};
+use ferroflow_service::request::{invalid, non_negative, parsed, parsed_opt, time_opt};
 use ferroflow_types::{Caller, Timestamp};
 use serde_json::Value;
 use tonic::{Request, Response, Status};
 
-use super::elide::Allowance;
-use super::{Api, convert, failed, source};
+use super::elide::SizeBudget;
+use super::{Api, convert, into_status, source};
 use crate::app::create_run::{CreateRun, PipelineSource};
 use crate::app::recurring_runs::{self, CreateRecurringRun};
 use crate::domain::recurring::{PipelineChoice, RecurringRun};
@@ -29,10 +29,10 @@ const DUE_TIMES_DEFAULT: usize = 5;
 
 const RECURRING_RUN: &str = "recurring_run";
 
-fn source_of(given: Option<&Given>) -> Result<PipelineSource, Status> {
+fn source_of(given: Option<&GivenSource>) -> Result<PipelineSource, Status> {
     match given {
-        Some(Given::PipelineSpec(spec)) => source::inline(RECURRING_RUN, spec),
-        Some(Given::PipelineVersionReference(named)) => source::stored(RECURRING_RUN, named),
+        Some(GivenSource::PipelineSpec(spec)) => source::inline(RECURRING_RUN, spec),
+        Some(GivenSource::PipelineVersionReference(named)) => source::stored(RECURRING_RUN, named),
         _ => Err(source::missing(RECURRING_RUN)),
     }
 }
@@ -87,9 +87,9 @@ fn create_of(given: pb::RecurringRun) -> Result<CreateRecurringRun, Status> {
     })
 }
 
-fn pipeline_source(found: &RecurringRun, spec: Option<&Value>) -> Option<Given> {
+fn pipeline_source(found: &RecurringRun, spec: Option<&Value>) -> Option<GivenSource> {
     let reference = |pipeline: String, version: String| {
-        Given::PipelineVersionReference(pb::PipelineVersionReference {
+        GivenSource::PipelineVersionReference(pb::PipelineVersionReference {
             pipeline_id: pipeline,
             pipeline_version_id: version,
         })
@@ -100,7 +100,7 @@ fn pipeline_source(found: &RecurringRun, spec: Option<&Value>) -> Option<Given> 
         } => Some(reference(pipeline.to_string(), version.to_string())),
         PipelineChoice::Latest { pipeline } => Some(reference(pipeline.to_string(), String::new())),
         PipelineChoice::Inline { .. } => {
-            spec.map(|spec| Given::PipelineSpec(convert::fields(spec)))
+            spec.map(|spec| GivenSource::PipelineSpec(convert::fields(spec)))
         }
     }
 }
@@ -162,11 +162,11 @@ fn recurring_run(found: &RecurringRun, spec: Option<&Value>) -> pb::RecurringRun
 }
 
 /// A schedule as lists show it: without its specification, and without large values.
-fn listed(found: &RecurringRun, allowance: &mut Allowance) -> pb::RecurringRun {
+fn listed(found: &RecurringRun, budget: &mut SizeBudget) -> pb::RecurringRun {
     let mut shown = recurring_run(found, None);
     if let Some(config) = &mut shown.runtime_config {
         config.parameters =
-            convert::listed_parameters(&found.parameters, "GetRecurringRun", allowance);
+            convert::listed_parameters(&found.parameters, "GetRecurringRun", budget);
     }
     shown
 }
@@ -182,7 +182,7 @@ impl Api {
         recurring_runs::set_enabled(&self.ctx, caller, id, enabled)
             .await
             .map(Response::new)
-            .map_err(failed)
+            .map_err(into_status)
     }
 }
 
@@ -199,12 +199,12 @@ impl RecurringRunService for Api {
             .ok_or_else(|| invalid("recurring_run", "RecurringRun is missing"))?;
         // The answer shows the specification as it was sent.
         let spec = match &given.pipeline_source {
-            Some(Given::PipelineSpec(spec)) => Some(Value::Object(struct_to_map(spec))),
+            Some(GivenSource::PipelineSpec(spec)) => Some(Value::Object(struct_to_map(spec))),
             _ => None,
         };
         let made = recurring_runs::create_recurring_run(&self.ctx, &caller, create_of(given)?)
             .await
-            .map_err(failed)?;
+            .map_err(into_status)?;
         Ok(Response::new(recurring_run(&made, spec.as_ref())))
     }
 
@@ -216,7 +216,7 @@ impl RecurringRunService for Api {
         let id = parsed("recurring_run_id", &request.get_ref().recurring_run_id)?;
         let found = recurring_runs::get_recurring_run(&self.ctx, &caller, id)
             .await
-            .map_err(failed)?;
+            .map_err(into_status)?;
         let spec = found.spec.as_ref();
         Ok(Response::new(recurring_run(&found.run, spec)))
     }
@@ -244,11 +244,11 @@ impl RecurringRunService for Api {
         let page =
             recurring_runs::list_recurring_runs(&self.ctx, &caller, &namespace, experiment, &list)
                 .await
-                .map_err(failed)?;
-        let mut allowance = Allowance::of_list();
+                .map_err(into_status)?;
+        let mut budget = SizeBudget::for_list();
         let entries = page.entries.iter();
         Ok(Response::new(pb::ListRecurringRunsResponse {
-            recurring_runs: entries.map(|found| listed(found, &mut allowance)).collect(),
+            recurring_runs: entries.map(|found| listed(found, &mut budget)).collect(),
             total_size: i32::try_from(page.total).unwrap_or(i32::MAX),
             next_page_token: page.next.unwrap_or_default(),
         }))
@@ -287,7 +287,7 @@ impl RecurringRunService for Api {
         recurring_runs::delete_recurring_run(&self.ctx, &caller, id)
             .await
             .map(Response::new)
-            .map_err(failed)
+            .map_err(into_status)
     }
 }
 
@@ -300,13 +300,13 @@ impl ScheduleService for Api {
         let caller = caller(&request)?;
         let given = request.get_ref();
         let id = parsed("recurring_run_id", &given.recurring_run_id)?;
-        let count = match natural("page_size", given.page_size)? {
+        let count = match non_negative("page_size", given.page_size)? {
             0 => DUE_TIMES_DEFAULT,
             size => DUE_TIMES_MAX.min(size),
         };
         let found = recurring_runs::due_times(&self.ctx, &caller, id, count)
             .await
-            .map_err(failed)?;
+            .map_err(into_status)?;
         let times = found.times.iter().map(|at| timestamp(at.millis()));
         Ok(Response::new(ListDueTimesResponse {
             times: times.collect(),

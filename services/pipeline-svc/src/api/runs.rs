@@ -2,7 +2,7 @@
 
 use ferroflow_proto::json::struct_to_map;
 use ferroflow_proto::kfp::v2beta1 as pb;
-use ferroflow_proto::kfp::v2beta1::run::PipelineSource as Given;
+use ferroflow_proto::kfp::v2beta1::run::PipelineSource as GivenSource;
 use ferroflow_proto::kfp::v2beta1::run_service_server::RunService;
 use ferroflow_service::grpc::caller;
 use ferroflow_service::listing::ListRequest;
@@ -11,16 +11,16 @@ use ferroflow_types::{Caller, RunId};
 use serde_json::Value;
 use tonic::{Request, Response, Status};
 
-use super::elide::Allowance;
-use super::{Api, convert, failed, source};
+use super::elide::SizeBudget;
+use super::{Api, convert, into_status, source};
 use crate::app::create_run::{self, CreateRun};
 use crate::app::runs;
 use crate::domain::run::StorageState;
 
 fn create_of(run: pb::Run) -> Result<CreateRun, Status> {
     let pipeline = match &run.pipeline_source {
-        Some(Given::PipelineSpec(spec)) => source::inline("run", spec)?,
-        Some(Given::PipelineVersionReference(named)) => source::stored("run", named)?,
+        Some(GivenSource::PipelineSpec(spec)) => source::inline("run", spec)?,
+        Some(GivenSource::PipelineVersionReference(named)) => source::stored("run", named)?,
         _ => return Err(source::missing("run")),
     };
     let config = run.runtime_config.unwrap_or_default();
@@ -38,7 +38,7 @@ fn create_of(run: pb::Run) -> Result<CreateRun, Status> {
 }
 
 impl Api {
-    async fn store_run(
+    async fn set_storage(
         &self,
         caller: &Caller,
         run_id: &str,
@@ -48,7 +48,7 @@ impl Api {
         runs::set_storage(&self.ctx, caller, id, storage)
             .await
             .map(Response::new)
-            .map_err(failed)
+            .map_err(into_status)
     }
 }
 
@@ -65,12 +65,12 @@ impl RunService for Api {
             .ok_or_else(|| invalid("run", "Run is missing"))?;
         // The answer shows the specification as it was sent.
         let spec = match &run.pipeline_source {
-            Some(Given::PipelineSpec(spec)) => Some(Value::Object(struct_to_map(spec))),
+            Some(GivenSource::PipelineSpec(spec)) => Some(Value::Object(struct_to_map(spec))),
             _ => None,
         };
         let made = create_run::create_run(&self.ctx, &caller, create_of(run)?)
             .await
-            .map_err(failed)?;
+            .map_err(into_status)?;
         Ok(Response::new(convert::run(&made, spec.as_ref())))
     }
 
@@ -82,7 +82,7 @@ impl RunService for Api {
         let id = parsed("run_id", &request.get_ref().run_id)?;
         let found = runs::get_run(&self.ctx, &caller, id)
             .await
-            .map_err(failed)?;
+            .map_err(into_status)?;
         Ok(Response::new(convert::full_run(&found)))
     }
 
@@ -108,12 +108,12 @@ impl RunService for Api {
         };
         let page = runs::list_runs(&self.ctx, &caller, &namespace, experiment, &list)
             .await
-            .map_err(failed)?;
-        let mut allowance = Allowance::of_list();
+            .map_err(into_status)?;
+        let mut budget = SizeBudget::for_list();
         let runs = page.entries.iter();
         Ok(Response::new(pb::ListRunsResponse {
             runs: runs
-                .map(|run| convert::listed_run(run, &mut allowance))
+                .map(|run| convert::listed_run(run, &mut budget))
                 .collect(),
             total_size: i32::try_from(page.total).unwrap_or(i32::MAX),
             next_page_token: page.next.unwrap_or_default(),
@@ -125,7 +125,7 @@ impl RunService for Api {
         request: Request<pb::ArchiveRunRequest>,
     ) -> Result<Response<()>, Status> {
         let caller = caller(&request)?;
-        self.store_run(&caller, &request.get_ref().run_id, StorageState::Archived)
+        self.set_storage(&caller, &request.get_ref().run_id, StorageState::Archived)
             .await
     }
 
@@ -134,7 +134,7 @@ impl RunService for Api {
         request: Request<pb::UnarchiveRunRequest>,
     ) -> Result<Response<()>, Status> {
         let caller = caller(&request)?;
-        self.store_run(&caller, &request.get_ref().run_id, StorageState::Available)
+        self.set_storage(&caller, &request.get_ref().run_id, StorageState::Available)
             .await
     }
 
@@ -147,7 +147,7 @@ impl RunService for Api {
         runs::delete_run(&self.ctx, &caller, id)
             .await
             .map(Response::new)
-            .map_err(failed)
+            .map_err(into_status)
     }
 
     async fn terminate_run(
@@ -159,7 +159,7 @@ impl RunService for Api {
         runs::terminate_run(&self.ctx, &caller, id)
             .await
             .map(Response::new)
-            .map_err(failed)
+            .map_err(into_status)
     }
 
     async fn retry_run(
@@ -171,6 +171,6 @@ impl RunService for Api {
         runs::retry_run(&self.ctx, &caller, id)
             .await
             .map(Response::new)
-            .map_err(failed)
+            .map_err(into_status)
     }
 }

@@ -10,12 +10,12 @@ use tonic::Status;
 
 use crate::app::create_run::PipelineSource;
 
-const NO_NUMBER: &str = "NaN and infinities are no JSON numbers: give a text";
+const NON_FINITE_NUMBER: &str = "NaN and infinities are no JSON numbers: give a text";
 
 /// A specification that came with the message `of`.
 pub(super) fn inline(of: &str, spec: &Struct) -> Result<PipelineSource, Status> {
     if spec.fields.values().any(has_non_finite) {
-        return Err(invalid(&format!("{of}.pipeline_spec"), NO_NUMBER));
+        return Err(invalid(&format!("{of}.pipeline_spec"), NON_FINITE_NUMBER));
     }
     Ok(PipelineSource::Inline(Value::Object(struct_to_map(spec))))
 }
@@ -23,7 +23,7 @@ pub(super) fn inline(of: &str, spec: &Struct) -> Result<PipelineSource, Status> 
 /// A stored pipeline that the message `of` names.
 pub(super) fn stored(of: &str, named: &PipelineVersionReference) -> Result<PipelineSource, Status> {
     let field = |name: &str| format!("{of}.pipeline_version_reference.{name}");
-    Ok(PipelineSource::Stored {
+    Ok(PipelineSource::Reference {
         pipeline: parsed_opt(&field("pipeline_id"), &named.pipeline_id)?,
         version: parsed_opt(&field("pipeline_version_id"), &named.pipeline_version_id)?,
     })
@@ -40,7 +40,7 @@ pub(super) fn parameters(of: &str, config: &RuntimeConfig) -> Result<Map<String,
     let read = config.parameters.iter().map(|(name, value)| {
         if has_non_finite(value) {
             let field = format!("{of}.runtime_config.parameters.{name}");
-            return Err(invalid(&field, NO_NUMBER));
+            return Err(invalid(&field, NON_FINITE_NUMBER));
         }
         Ok((name.clone(), to_json(value)))
     });

@@ -2,16 +2,16 @@
 
 use std::collections::HashMap;
 
-use ferroflow_artifacts::read::Inner;
+use ferroflow_artifacts::read::FileEntry;
 use ferroflow_pipeline_engine::engine::task::{TaskState, Values};
-use ferroflow_pipeline_engine::outline::{Outlined, TaskKind, outline};
+use ferroflow_pipeline_engine::outline::{TaskKind, TaskOutline, outline};
 use ferroflow_proto::google::api::HttpBody;
 use ferroflow_proto::json::timestamp;
 use ferroflow_proto::pipelines::v1 as pb;
 use ferroflow_proto::pipelines::v1::task_service_server::TaskService;
 use ferroflow_runtime::LogRequest;
 use ferroflow_service::grpc::caller;
-use ferroflow_service::request::{invalid, natural, parsed, parsed_opt};
+use ferroflow_service::request::{invalid, non_negative, parsed, parsed_opt};
 use ferroflow_types::{Error, RunId, TaskId};
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -19,15 +19,15 @@ use serde_json::Value;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status};
 
-use super::elide::Allowance;
-use super::{Api, failed};
+use super::elide::SizeBudget;
+use super::{Api, into_status};
 use crate::app::{artifacts, tasks};
-use crate::domain::artifact::{Maker, StoredArtifact};
+use crate::domain::artifact::{ArtifactFilter, StoredArtifact};
 use crate::domain::content_type::content_type;
 
 /// The largest content in bytes that `read_run_artifact` answers with: KFP has it in one message, and
 /// not in a stream.
-const WHOLE_MAX: u64 = 32 * 1024 * 1024;
+const UNARY_CONTENT_MAX: u64 = 32 * 1024 * 1024;
 
 fn kind(kind: TaskKind) -> pb::TaskType {
     match kind {
@@ -53,23 +53,24 @@ fn state(state: TaskState) -> pb::TaskState {
     }
 }
 
-fn task(run: RunId, outlined: Outlined<'_>, allowance: &mut Allowance) -> pb::Task {
+fn task(run: RunId, outlined: TaskOutline<'_>, budget: &mut SizeBudget) -> pb::Task {
     let row = outlined.row;
-    let (inputs, no_inputs) = allowance.values(&row.inputs.parameters);
-    let (outputs, no_outputs) = allowance.values(&row.outputs.parameters);
-    let elided = named("input_parameters", no_inputs).chain(named("output_parameters", no_outputs));
+    let (inputs, elided_inputs) = budget.split_values(&row.inputs.parameters);
+    let (outputs, elided_outputs) = budget.split_values(&row.outputs.parameters);
+    let elided_inputs = prefixed("input_parameters", elided_inputs);
+    let elided = elided_inputs.chain(prefixed("output_parameters", elided_outputs));
     let cache = row.cache.as_ref().map(|note| pb::CacheInfo {
         fingerprint: note.fingerprint.clone(),
         reason: note.reason.clone(),
         source_task_id: note
             .source
             .as_ref()
-            .map(|s| s.task.to_string())
+            .map(|source| source.task.to_string())
             .unwrap_or_default(),
         source_run_id: note
             .source
             .as_ref()
-            .map(|s| s.run.clone())
+            .map(|source| source.run.clone())
             .unwrap_or_default(),
     });
     let count = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
@@ -109,7 +110,7 @@ fn task(run: RunId, outlined: Outlined<'_>, allowance: &mut Allowance) -> pb::Ta
     }
 }
 
-fn named(kind: &str, names: Vec<String>) -> impl Iterator<Item = String> {
+fn prefixed(kind: &str, names: Vec<String>) -> impl Iterator<Item = String> {
     names.into_iter().map(move |name| format!("{kind}.{name}"))
 }
 
@@ -121,9 +122,9 @@ fn artifact_refs(values: &Values) -> HashMap<String, pb::ArtifactRefs> {
     lists.collect()
 }
 
-fn artifact(stored: &StoredArtifact, allowance: &mut Allowance) -> pb::Artifact {
+fn artifact(stored: &StoredArtifact, budget: &mut SizeBudget) -> pb::Artifact {
     let artifact = &stored.artifact;
-    let (metadata, metadata_elided) = allowance.values(&artifact.metadata);
+    let (metadata, metadata_elided) = budget.split_values(&artifact.metadata);
     pb::Artifact {
         artifact_id: artifact.id,
         name: artifact.name.clone(),
@@ -179,11 +180,11 @@ impl TaskService for Api {
         let run = parsed("run_id", &request.get_ref().run_id)?;
         let (rows, plan) = tasks::list_tasks(&self.ctx, &caller, run)
             .await
-            .map_err(failed)?;
-        let mut allowance = Allowance::of_list();
+            .map_err(into_status)?;
+        let mut budget = SizeBudget::for_list();
         let outlined = outline(&plan, &rows).into_iter();
         let tasks = outlined
-            .map(|found| task(run, found, &mut allowance))
+            .map(|found| task(run, found, &mut budget))
             .collect();
         Ok(Response::new(pb::ListTasksResponse { tasks }))
     }
@@ -199,12 +200,12 @@ impl TaskService for Api {
         // it has is in other rows.
         let (rows, plan) = tasks::list_tasks(&self.ctx, &caller, run)
             .await
-            .map_err(failed)?;
+            .map_err(into_status)?;
         let mut outlined = outline(&plan, &rows).into_iter();
         let found = outlined
             .find(|found| found.row.id.to_string() == wanted)
             .ok_or_else(|| Status::not_found(format!("task {wanted} not found in this run")))?;
-        let shown = task(run, found, &mut Allowance::of_one());
+        let shown = task(run, found, &mut SizeBudget::for_object());
         Ok(Response::new(shown))
     }
 
@@ -222,7 +223,7 @@ impl TaskService for Api {
         let (run, task) = (parsed("run_id", &run_id)?, parsed("task_id", &task_id)?);
         let value = tasks::read_parameter(&self.ctx, &caller, run, task, &name, output)
             .await
-            .map_err(failed)?;
+            .map_err(into_status)?;
         Ok(Response::new(json_parts(&value)))
     }
 
@@ -239,15 +240,15 @@ impl TaskService for Api {
             offset,
         } = request.into_inner();
         let (run, task) = (parsed("run_id", &run_id)?, parsed("task_id", &task_id)?);
-        let attempt = natural("attempt", attempt)?;
-        let offset = natural("offset", offset)?;
+        let attempt = non_negative("attempt", attempt)?;
+        let offset = non_negative("offset", offset)?;
         let wanted = LogRequest { offset, follow };
         let log = tasks::stream_logs(&self.ctx, &caller, run, task, attempt, wanted)
             .await
-            .map_err(failed)?;
+            .map_err(into_status)?;
         let bodies = log
             .map_ok(|bytes| body("text/plain; charset=utf-8", bytes))
-            .map_err(|error| failed(Error::internal("cannot read the log", error)));
+            .map_err(|error| into_status(Error::internal("cannot read the log", error)));
         Ok(Response::new(bodies.boxed()))
     }
 
@@ -257,19 +258,21 @@ impl TaskService for Api {
     ) -> Result<Response<pb::ListArtifactsResponse>, Status> {
         let caller = caller(&request)?;
         let given = request.into_inner();
-        let run = parsed_opt("run_id", &given.run_id)?.map(Maker::Run);
-        let maker = match parsed_opt("task_id", &given.task_id)?
-            .map(Maker::Task)
-            .or(run)
-        {
-            Some(maker) => maker,
-            None => Maker::Namespace(caller.namespace(&given.namespace).map_err(failed)?),
+        let run = parsed_opt("run_id", &given.run_id)?;
+        let task = parsed_opt("task_id", &given.task_id)?;
+        let filter = match (task, run) {
+            (Some(task), _) => ArtifactFilter::Task(task),
+            (None, Some(run)) => ArtifactFilter::Run(run),
+            (None, None) => {
+                let namespace = caller.namespace(&given.namespace);
+                ArtifactFilter::Namespace(namespace.map_err(into_status)?)
+            }
         };
         let (token, size) = (&given.page_token, given.page_size);
-        let page = artifacts::list_artifacts(&self.ctx, &caller, &maker, token, size).await;
-        let (found, next_page_token) = page.map_err(failed)?;
-        let mut allowance = Allowance::of_list();
-        let shown = found.iter().map(|found| artifact(found, &mut allowance));
+        let page = artifacts::list_artifacts(&self.ctx, &caller, &filter, token, size).await;
+        let (found, next_page_token) = page.map_err(into_status)?;
+        let mut budget = SizeBudget::for_list();
+        let shown = found.iter().map(|found| artifact(found, &mut budget));
         let artifacts = shown.collect();
         Ok(Response::new(pb::ListArtifactsResponse {
             artifacts,
@@ -285,8 +288,9 @@ impl TaskService for Api {
         let id = request.get_ref().artifact_id;
         let found = artifacts::get_artifact(&self.ctx, &caller, id)
             .await
-            .map_err(failed)?;
-        Ok(Response::new(artifact(&found, &mut Allowance::of_one())))
+            .map_err(into_status)?;
+        let shown = artifact(&found, &mut SizeBudget::for_object());
+        Ok(Response::new(shown))
     }
 
     async fn list_artifact_files(
@@ -298,8 +302,8 @@ impl TaskService for Api {
         let (id, token, size) = (given.artifact_id, &given.page_token, given.page_size);
         let (found, next_page_token) = artifacts::list_files(&self.ctx, &caller, id, token, size)
             .await
-            .map_err(failed)?;
-        let file = |file: Inner| pb::ArtifactFile {
+            .map_err(into_status)?;
+        let file = |file: FileEntry| pb::ArtifactFile {
             path: file.path,
             size_bytes: i64::try_from(file.size_bytes).unwrap_or(i64::MAX),
         };
@@ -317,18 +321,19 @@ impl TaskService for Api {
         let pb::ReadArtifactRequest { artifact_id, path } = request.into_inner();
         let found = artifacts::read_artifact(&self.ctx, &caller, artifact_id, &path)
             .await
-            .map_err(failed)?;
+            .map_err(into_status)?;
         let (title, name) = (&found.artifact.schema_title, &found.reading.name);
-        let unread = |error| failed(Error::internal("cannot read the artifact", error));
+        let read_error = |error| into_status(Error::internal("cannot read the artifact", error));
         let mut bytes = found.reading.bytes;
         // Before the answer begins: the first bytes may decide the content type, and a failure can
         // still be the status of the call.
-        let first = bytes.try_next().await.map_err(unread)?.unwrap_or_default();
+        let first = bytes.try_next().await.map_err(read_error)?;
+        let first = first.unwrap_or_default();
         let kind = content_type(title, !path.is_empty(), name, &first);
         let bodies = futures::stream::iter([Ok(first)])
             .chain(bytes)
             .map_ok(move |bytes| body(kind, bytes))
-            .map_err(unread);
+            .map_err(read_error);
         let mut response = Response::new(bodies.boxed());
         // A name may have any characters. In gRPC only metadata with the ending
         // `-bin` has more than ASCII.
@@ -350,23 +355,23 @@ impl TaskService for Api {
         let (run, task) = (parsed("run_id", &run_id)?, parsed("node_id", &node_id)?);
         let id = artifacts::find_output(&self.ctx, &caller, run, task, &artifact_name)
             .await
-            .map_err(failed)?;
+            .map_err(into_status)?;
         let found = artifacts::read_artifact(&self.ctx, &caller, id, "")
             .await
-            .map_err(failed)?;
+            .map_err(into_status)?;
         let found = found.reading;
-        if found.size_bytes > WHOLE_MAX {
-            let way = format!("read it from /apis/ferroflow/v1/artifacts/{id}/content");
+        if found.size_bytes > UNARY_CONTENT_MAX {
+            let hint = format!("read it from /apis/ferroflow/v1/artifacts/{id}/content");
             return Err(invalid(
                 "artifact_name",
-                format!("it is larger than {WHOLE_MAX} bytes: {way}"),
+                format!("it is larger than {UNARY_CONTENT_MAX} bytes: {hint}"),
             ));
         }
         let chunks: Vec<_> = found
             .bytes
             .try_collect()
             .await
-            .map_err(|error| failed(Error::internal("cannot read the artifact", error)))?;
+            .map_err(|error| into_status(Error::internal("cannot read the artifact", error)))?;
         Ok(Response::new(pb::ReadRunArtifactResponse {
             data: chunks.concat(),
         }))

@@ -7,14 +7,14 @@ use ferroflow_service::grpc::caller;
 use ferroflow_service::request::parsed;
 use tonic::{Request, Response, Status};
 
-use super::{Api, convert, failed};
+use super::{Api, convert, into_status};
 use crate::app::pipelines::{self, CreatePipeline};
 use crate::app::spec_file::{self, SpecFile};
 use crate::app::versions::{self, NewVersion};
 
 async fn read(filename: String, content: Vec<u8>) -> Result<SpecFile, Status> {
-    let read = spec_file::aside(move || spec_file::read(&filename, &content));
-    read.await.map_err(failed)
+    let read = spec_file::read_blocking(move || spec_file::read(&filename, &content));
+    read.await.map_err(into_status)
 }
 
 #[tonic::async_trait]
@@ -39,7 +39,7 @@ impl UploadService for Api {
         };
         let made = pipelines::create_pipeline(&self.ctx, &caller, create, Some(&file)).await;
         made.map(|made| Response::new(convert::pipeline(&made)))
-            .map_err(failed)
+            .map_err(into_status)
     }
 
     async fn upload_pipeline_version(
@@ -62,6 +62,6 @@ impl UploadService for Api {
         };
         let made = versions::create_version(&self.ctx, &caller, pipeline, new, &file).await;
         made.map(|made| Response::new(convert::version(&made)))
-            .map_err(failed)
+            .map_err(into_status)
     }
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use ferroflow_artifacts::contents::{Noted, State};
-use ferroflow_artifacts::read::{self, Inner, ReadError, Reading};
+use ferroflow_artifacts::contents::{RecordedContent, State};
+use ferroflow_artifacts::read::{self, ContentStream, FileEntry, ReadError};
 use ferroflow_db::page;
 use ferroflow_pipeline_engine::artifact::Artifact;
 use ferroflow_service::listing;
@@ -11,7 +11,7 @@ use ferroflow_types::{Caller, Error, ErrorKind, RunId, TaskId};
 use futures::StreamExt as _;
 
 use super::{Ctx, runs, tasks};
-use crate::domain::artifact::{Maker, StoredArtifact};
+use crate::domain::artifact::{ArtifactFilter, StoredArtifact};
 use crate::store;
 
 /// The largest page.
@@ -21,11 +21,11 @@ const PAGE_MAX: i64 = 200;
 pub(crate) async fn list_artifacts(
     ctx: &Ctx,
     caller: &Caller,
-    maker: &Maker,
+    filter: &ArtifactFilter,
     page_token: &str,
     page_size: i32,
 ) -> Result<(Vec<StoredArtifact>, String), Error> {
-    // Ids begin with 1 (`store::artifacts::take_numbers`), so all of them come after 0.
+    // Ids begin with 1 (`store::artifacts::allocate_ids`), so all of them come after 0.
     let after: i64 = if page_token.is_empty() {
         0
     } else {
@@ -34,14 +34,14 @@ pub(crate) async fn list_artifacts(
     let size = listing::page_size(page_size, PAGE_MAX, PAGE_MAX)?;
     let mut tx = ctx.db.begin_read().await?;
     // One more than the page shows, which tells whether there is a next page.
-    let mut found = store::artifacts::list(&mut tx, caller, maker, after, size + 1).await?;
+    let mut found = store::artifacts::list(&mut tx, caller, filter, after, size + 1).await?;
     if found.is_empty() {
         // Artifacts outlive their run, so a run is looked for only where there are none: an id that
         // nobody knows is an error and not an empty page.
-        match maker {
-            Maker::Run(run) => drop(runs::find(&mut tx, caller, *run).await?),
-            Maker::Task(task) => tasks::check(&mut tx, caller, *task).await?,
-            Maker::Namespace(_) => {}
+        match filter {
+            ArtifactFilter::Run(run) => drop(runs::find(&mut tx, caller, *run).await?),
+            ArtifactFilter::Task(task) => tasks::check_exists(&mut tx, caller, *task).await?,
+            ArtifactFilter::Namespace(_) => {}
         }
     }
     let kept = usize::try_from(size).unwrap_or(usize::MAX);
@@ -70,7 +70,7 @@ pub(crate) struct Content {
     /// The artifact.
     pub artifact: Arc<Artifact>,
     /// Its content, or that of a file in it.
-    pub reading: Reading,
+    pub reading: ContentStream,
 }
 
 /// The content of an artifact, or of the file `inner` in the folder that it is. Metrics that have no
@@ -82,31 +82,31 @@ pub(crate) async fn read_artifact(
     inner: &str,
 ) -> Result<Content, Error> {
     let artifact = get_artifact(ctx, caller, id).await?.artifact;
-    check(ctx, &artifact).await?;
+    check_unchanged(ctx, &artifact).await?;
     let opened = read::open(&ctx.stores, &artifact.uri, inner).await;
     let reading = match opened {
         Err(ReadError::Missing(_) | ReadError::Store(_))
             if inner.is_empty() && artifact.is_metrics() =>
         {
-            values(&artifact)?
+            metrics_content(&artifact)?
         }
-        opened => opened.map_err(unread)?,
+        opened => opened.map_err(read_error)?,
     };
     Ok(Content { artifact, reading })
 }
 
 /// The values of metrics, as the content of a file.
-fn values(artifact: &Artifact) -> Result<Reading, Error> {
+fn metrics_content(artifact: &Artifact) -> Result<ContentStream, Error> {
     let text = serde_json::to_vec_pretty(&artifact.metadata)
         .map_err(|error| Error::internal("the metrics have no JSON", error))?;
-    Ok(Reading {
+    Ok(ContentStream {
         size_bytes: u64::try_from(text.len()).unwrap_or(u64::MAX),
         name: format!("{}.json", artifact.name),
         bytes: futures::stream::iter([Ok(text.into())]).boxed(),
     })
 }
 
-fn unread(error: ReadError) -> Error {
+fn read_error(error: ReadError) -> Error {
     let (kind, reason) = match &error {
         ReadError::Store(_) => (ErrorKind::Unimplemented, "STORE_UNSUPPORTED"),
         ReadError::Missing(_) => (ErrorKind::NotFound, "CONTENT_NOT_FOUND"),
@@ -117,7 +117,7 @@ fn unread(error: ReadError) -> Error {
 }
 
 /// The largest page of files.
-const FILES_MAX: i64 = 1000;
+const FILES_PAGE_MAX: i64 = 1000;
 
 /// A page of the files of an artifact that is a folder, and the token of the next.
 pub(crate) async fn list_files(
@@ -126,19 +126,19 @@ pub(crate) async fn list_files(
     id: i64,
     page_token: &str,
     page_size: i32,
-) -> Result<(Vec<Inner>, String), Error> {
+) -> Result<(Vec<FileEntry>, String), Error> {
     let after: String = if page_token.is_empty() {
         String::new()
     } else {
         page::decode(page_token)?
     };
-    let size = listing::page_size(page_size, FILES_MAX, FILES_MAX)?;
+    let size = listing::page_size(page_size, FILES_PAGE_MAX, FILES_PAGE_MAX)?;
     let size = usize::try_from(size).unwrap_or(usize::MAX);
     let artifact = get_artifact(ctx, caller, id).await?.artifact;
     let mut files = match read::files(&ctx.stores, &artifact.uri, &after).await {
         // Metrics may be values without a file, and their URI then leads to no store.
         Err(ReadError::Store(_)) if artifact.is_metrics() => Vec::new(),
-        listed => listed.map_err(unread)?,
+        listed => listed.map_err(read_error)?,
     };
     let more = files.len() > size;
     files.truncate(size);
@@ -150,8 +150,8 @@ pub(crate) async fn list_files(
 }
 
 /// What was noted of an artifact's content.
-pub(crate) fn noted(artifact: &Artifact) -> Noted<'_> {
-    Noted {
+pub(crate) fn recorded_content(artifact: &Artifact) -> RecordedContent<'_> {
+    RecordedContent {
         uri: &artifact.uri,
         digest: artifact.digest.as_deref(),
         stamp: artifact.stamp.as_deref(),
@@ -160,12 +160,12 @@ pub(crate) fn noted(artifact: &Artifact) -> Noted<'_> {
 
 /// Refuses content of our own places that is not what a task left there. What cannot be looked at fails
 /// when it is read, with its reason.
-async fn check(ctx: &Ctx, artifact: &Artifact) -> Result<(), Error> {
+async fn check_unchanged(ctx: &Ctx, artifact: &Artifact) -> Result<(), Error> {
     let uri = &artifact.uri;
-    let noted = noted(artifact);
+    let record = recorded_content(artifact);
     // Content without a stamp may change: a component chose its place, or a release that kept no
     // stamps stored it.
-    if noted.stamp.is_none() || !matches!(ctx.contents.state(noted).await, Ok(State::Changed)) {
+    if record.stamp.is_none() || !matches!(ctx.contents.state(record).await, Ok(State::Changed)) {
         return Ok(());
     }
     let message = format!(

@@ -49,7 +49,7 @@ pub(crate) struct CreateRun {
 #[derive(Debug, Clone)]
 pub(crate) enum PipelineSource {
     /// A stored version, or the newest one of a pipeline.
-    Stored {
+    Reference {
         /// The pipeline.
         pipeline: Option<PipelineId>,
         /// The version.
@@ -58,7 +58,7 @@ pub(crate) enum PipelineSource {
     /// A specification.
     Inline(Value),
     /// A specification that is stored already, also when its version is deleted.
-    Kept {
+    StoredSpec {
         /// Where it came from.
         source: Source,
         /// Its digest.
@@ -67,7 +67,7 @@ pub(crate) enum PipelineSource {
 }
 
 /// The specification of a new run.
-pub(super) struct Specified {
+pub(super) struct ResolvedSpec {
     pub source: Source,
     plan: Arc<Plan>,
     pub digest: String,
@@ -76,15 +76,15 @@ pub(super) struct Specified {
 }
 
 /// A request that was found good; any number of runs can be made of it.
-pub(super) struct Checked {
+pub(super) struct CheckedRequest {
     pub request: CreateRun,
-    pub specified: Specified,
+    pub spec: ResolvedSpec,
     parameters: BTreeMap<String, Value>,
     root: String,
 }
 
 /// What tells the runs of one request apart.
-pub(super) struct Instance {
+pub(super) struct RunInstance {
     pub id: RunId,
     pub display_name: String,
     /// The schedule that makes it.
@@ -134,7 +134,7 @@ pub(crate) async fn create_run(
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             store_run(ctx, caller, &checked).await
         }
-        done => done,
+        result => result,
     }
 }
 
@@ -143,21 +143,23 @@ pub(super) async fn check(
     ctx: &Ctx,
     scope: &impl Scope,
     request: CreateRun,
-) -> Result<Checked, Error> {
-    let specified = match request.pipeline.clone() {
-        PipelineSource::Stored { pipeline, version } => {
-            stored(ctx, scope, pipeline, version).await?
+) -> Result<CheckedRequest, Error> {
+    let spec = match request.pipeline.clone() {
+        PipelineSource::Reference { pipeline, version } => {
+            resolve_reference(ctx, scope, pipeline, version).await?
         }
-        PipelineSource::Inline(value) => inline(ctx, &spec_file::from_json(value)?)?,
-        PipelineSource::Kept { source, digest } => kept(ctx, source, digest).await?,
+        PipelineSource::Inline(value) => resolve_inline(ctx, &spec_file::from_json(value)?)?,
+        PipelineSource::StoredSpec { source, digest } => {
+            resolve_stored_spec(ctx, source, digest).await?
+        }
     };
-    let parameters = run_parameters::check(&specified.plan, &request.parameters)
+    let parameters = run_parameters::check(&spec.plan, &request.parameters)
         .map_err(|faults| Error::violations("PARAMETERS_INVALID", "Invalid input error", faults))?;
     check_sizes(&parameters, ctx.settings.values)?;
-    let root = pipeline_root(ctx, &request, &specified.plan)?;
-    Ok(Checked {
+    let root = pipeline_root(ctx, &request, &spec.plan)?;
+    Ok(CheckedRequest {
         request,
-        specified,
+        spec,
         parameters,
         root,
     })
@@ -182,19 +184,19 @@ fn check_sizes(parameters: &BTreeMap<String, Value>, limit: ValueLimit) -> Resul
 
 /// Stores the run, or finds the one that the same request made before. This replica drives it if it
 /// has room.
-async fn store_run(ctx: &Ctx, caller: &Caller, checked: &Checked) -> Result<Run, Error> {
+async fn store_run(ctx: &Ctx, caller: &Caller, checked: &CheckedRequest) -> Result<Run, Error> {
     let change = Change::of(caller, ctx.now());
     let request = &checked.request;
     let mut tx = ctx.db.begin_write().await?;
     // An id of its own lets a client repeat a request whose answer was lost: the first run is the
     // answer, whatever the second request says.
     if let Some(id) = request.id
-        && let Some(first) = store::runs::get(&mut tx, caller, id).await?
+        && let Some(existing) = store::runs::get(&mut tx, caller, id).await?
     {
-        return Ok(first);
+        return Ok(existing);
     }
-    let experiment = experiment_of(ctx, &mut tx, caller, request.experiment).await?;
-    let instance = Instance {
+    let experiment = resolve_experiment(ctx, &mut tx, caller, request.experiment).await?;
+    let instance = RunInstance {
         id: request.id.unwrap_or_else(|| RunId::new(ctx.ids.uuid())),
         display_name: request.display_name.clone(),
         recurring_run: None,
@@ -202,7 +204,7 @@ async fn store_run(ctx: &Ctx, caller: &Caller, checked: &Checked) -> Result<Run,
         index: None,
         created_by: change.author(),
     };
-    let (run, claim) = add(ctx, &mut tx, checked, &experiment, instance, change).await?;
+    let (run, claim) = insert_run(ctx, &mut tx, checked, &experiment, instance, change).await?;
     tx.commit().await?;
     // After the commit, because the actor reads the run. If the process dies before that, the row
     // names this replica as the owner, and it is found by that (`Ownership::wake`).
@@ -214,12 +216,12 @@ async fn store_run(ctx: &Ctx, caller: &Caller, checked: &Checked) -> Result<Run,
 
 /// Adds a run with its event. The claim is to be handed to the driver once this is committed; there
 /// is none where the replica has no room, and then the run is anybody's.
-pub(super) async fn add(
+pub(super) async fn insert_run(
     ctx: &Ctx,
     tx: &mut WriteTx,
-    checked: &Checked,
+    checked: &CheckedRequest,
     experiment: &Experiment,
-    instance: Instance,
+    instance: RunInstance,
     change: Change<'_>,
 ) -> Result<(Run, Option<Claim>), Error> {
     let now = change.at;
@@ -232,31 +234,36 @@ pub(super) async fn add(
     let mut run = new_run(checked, experiment, instance, now);
     // `check` has measured the values. Measuring takes time inside the write transaction, so it is done
     // again only if a macro made a value longer.
-    let grown = run_parameters::expand_macros(&mut run.parameters, &macros);
-    if grown {
+    let expanded = run_parameters::expand_macros(&mut run.parameters, &macros);
+    if expanded {
         check_sizes(&run.parameters, ctx.settings.values)?;
     }
-    if let Some(text) = &checked.specified.text {
+    if let Some(text) = &checked.spec.text {
         store::specs::put(tx, text).await?;
     }
     // Before the insert: it raises the number of events, which the row keeps.
-    let event = events::run_changed(&mut run, change);
+    let event = events::run_status_event(&mut run, change);
     let owner = ctx.ownership.owner_of_new();
-    let here = !owner.is_empty();
+    let owned_here = !owner.is_empty();
     store::runs::insert(tx, &run, owner).await?;
     store::experiments::touch(tx, experiment.id, now).await?;
     tx.publish(&event).await?;
-    if !here {
-        ctx.ownership.tell_unowned(tx);
+    if !owned_here {
+        ctx.ownership.signal_unowned(tx);
     }
-    let claim = here.then_some(Claim::first(run.id));
+    let claim = owned_here.then_some(Claim::first(run.id));
     Ok((run, claim))
 }
 
-fn new_run(checked: &Checked, experiment: &Experiment, instance: Instance, now: Timestamp) -> Run {
-    let Checked {
+fn new_run(
+    checked: &CheckedRequest,
+    experiment: &Experiment,
+    instance: RunInstance,
+    now: Timestamp,
+) -> Run {
+    let CheckedRequest {
         request,
-        specified,
+        spec,
         parameters,
         root,
     } = checked;
@@ -269,10 +276,10 @@ fn new_run(checked: &Checked, experiment: &Experiment, instance: Instance, now: 
         description: request.description.clone(),
         storage: StorageState::Available,
         status: RunStatus::Pending,
-        source: specified.source,
+        source: spec.source,
         recurring_run: instance.recurring_run,
-        spec_digest: specified.digest.clone(),
-        pipeline_name: specified.plan.name.clone(),
+        spec_digest: spec.digest.clone(),
+        pipeline_name: spec.plan.name.clone(),
         parameters_given: request.parameters.clone(),
         parameters: parameters.clone(),
         root_given: request.pipeline_root.clone(),
@@ -303,9 +310,13 @@ pub(super) fn service_account(given: &str) -> &str {
     }
 }
 
-async fn kept(ctx: &Ctx, source: Source, digest: String) -> Result<Specified, Error> {
-    let plan = ctx.plans.of_digest(&ctx.db, &digest).await?;
-    Ok(Specified {
+async fn resolve_stored_spec(
+    ctx: &Ctx,
+    source: Source,
+    digest: String,
+) -> Result<ResolvedSpec, Error> {
+    let plan = ctx.plans.get_or_build(&ctx.db, &digest).await?;
+    Ok(ResolvedSpec {
         source,
         plan,
         digest,
@@ -313,12 +324,12 @@ async fn kept(ctx: &Ctx, source: Source, digest: String) -> Result<Specified, Er
     })
 }
 
-async fn stored(
+async fn resolve_reference(
     ctx: &Ctx,
     scope: &impl Scope,
     pipeline: Option<PipelineId>,
     version: Option<PipelineVersionId>,
-) -> Result<Specified, Error> {
+) -> Result<ResolvedSpec, Error> {
     let mut tx = ctx.db.begin_read().await?;
     let found = match (version, pipeline) {
         // As upstream, a version that is named goes before the newest one of the pipeline.
@@ -338,23 +349,23 @@ async fn stored(
             ));
         }
     };
-    if let Some(asked) = pipeline
-        && asked != found.pipeline
+    if let Some(requested) = pipeline
+        && requested != found.pipeline
     {
         let message = format!(
-            "PipelineVersion {} is not one of pipeline {asked}",
+            "PipelineVersion {} is not one of pipeline {requested}",
             found.id
         );
         return Err(Error::invalid("VERSION_OF_ANOTHER_PIPELINE", message));
     }
-    // Given back first, as `of_digest` takes a connection of its own.
+    // Given back first, as `get_or_build` takes a connection of its own.
     drop(tx);
-    let plan = ctx.plans.of_digest(&ctx.db, &found.spec_digest).await?;
+    let plan = ctx.plans.get_or_build(&ctx.db, &found.spec_digest).await?;
     let source = Source::Version {
         pipeline: found.pipeline,
         version: found.id,
     };
-    Ok(Specified {
+    Ok(ResolvedSpec {
         source,
         plan,
         digest: found.spec_digest,
@@ -362,11 +373,11 @@ async fn stored(
     })
 }
 
-fn inline(ctx: &Ctx, file: &SpecFile) -> Result<Specified, Error> {
+fn resolve_inline(ctx: &Ctx, file: &SpecFile) -> Result<ResolvedSpec, Error> {
     let (text, plan) = plans::check(file)?;
     let digest = text.digest.clone();
-    let plan = ctx.plans.keep(&digest, plan);
-    Ok(Specified {
+    let plan = ctx.plans.insert(&digest, plan);
+    Ok(ResolvedSpec {
         source: Source::Inline,
         plan,
         digest,
@@ -380,7 +391,7 @@ fn pipeline_root(ctx: &Ctx, request: &CreateRun, plan: &Plan) -> Result<String, 
     let Some(root) = given.or(plan.default_pipeline_root.as_ref()) else {
         return Ok(ctx.settings.pipeline_root.clone());
     };
-    let problem = match root::checked(root, &*ctx.runtime, &ctx.stores) {
+    let problem = match root::validate(root, &*ctx.runtime, &ctx.stores) {
         Ok(root) => return Ok(root),
         Err(problem) => format!("{problem}, or leave it out"),
     };
@@ -397,7 +408,7 @@ fn pipeline_root(ctx: &Ctx, request: &CreateRun, plan: &Plan) -> Result<String, 
 }
 
 /// The experiment that a request names, or the default one of the caller's namespace.
-pub(super) async fn experiment_of(
+pub(super) async fn resolve_experiment(
     ctx: &Ctx,
     tx: &mut WriteTx,
     caller: &Caller,

@@ -33,7 +33,7 @@ impl<'a> Change<'a> {
     }
 
     /// One that nobody asked for at the moment.
-    pub(crate) fn own(at: Timestamp) -> Self {
+    pub(crate) fn automatic(at: Timestamp) -> Self {
         Self { at, by: None }
     }
 
@@ -53,9 +53,9 @@ pub(crate) fn event(
     let name = format!("{noun}.{verb}");
     let event = PUBLISHER
         .event(subject, &name, change.at, data)
-        .traced(ferroflow_service::telemetry::current_traceparent());
+        .with_traceparent(ferroflow_service::telemetry::current_traceparent());
     match change.by {
-        Some(principal) => event.by(principal),
+        Some(principal) => event.with_principal(principal),
         None => event,
     }
 }
@@ -81,7 +81,7 @@ pub(crate) fn run_event(run: &mut Run, change: Change<'_>, verb: &str) -> CloudE
 }
 
 /// The event that tells of a run's new status.
-pub(crate) fn run_changed(run: &mut Run, change: Change<'_>) -> CloudEvent {
+pub(crate) fn run_status_event(run: &mut Run, change: Change<'_>) -> CloudEvent {
     let verb = match run.status {
         RunStatus::Pending => "created",
         // Only a retry leads from a final status back to RUNNING.
@@ -96,7 +96,7 @@ pub(crate) fn run_changed(run: &mut Run, change: Change<'_>) -> CloudEvent {
 }
 
 /// The event that tells of a task's new state, if it is one that is told.
-pub(crate) fn task_changed(
+pub(crate) fn task_state_event(
     run: &mut Run,
     state: &RunState,
     transition: &Transition,
@@ -112,28 +112,28 @@ pub(crate) fn task_changed(
         TaskState::Failed => "failed",
         TaskState::Canceled => "canceled",
     };
-    let told = (transition.state, transition.attempt);
-    Some(task_event(run, state, transition.task, told, verb, now))
+    let status = (transition.state, transition.attempt);
+    Some(task_event(run, state, transition.task, status, verb, now))
 }
 
 /// The event that tells what a task's command waits for; its `note` is empty for nothing any more.
-pub(crate) fn task_waits(
+pub(crate) fn task_waiting_event(
     run: &mut Run,
     state: &RunState,
     ix: TaskIx,
     now: Timestamp,
 ) -> CloudEvent {
     let task = state.task(ix);
-    let mut told = task_event(run, state, ix, (task.state, task.attempt), "waiting", now);
-    told.data["note"] = json!(task.note);
-    told
+    let mut event = task_event(run, state, ix, (task.state, task.attempt), "waiting", now);
+    event.data["note"] = json!(task.note);
+    event
 }
 
 fn task_event(
     run: &mut Run,
     state: &RunState,
     ix: TaskIx,
-    (stands, attempt): (TaskState, u32),
+    (task_state, attempt): (TaskState, u32),
     verb: &str,
     now: Timestamp,
 ) -> CloudEvent {
@@ -152,12 +152,12 @@ fn task_event(
         "parent_task_id": parent.unwrap_or_default(),
         "name": task_path::name(&task.path),
         "path": task.path,
-        "state": stands.as_str(),
+        "state": task_state.as_str(),
         "attempt": attempt,
         "error": task.error.as_ref().map_or("", |error| error.message.as_str()),
     });
     if !task.remarks.is_empty() {
         data["remarks"] = json!(task.remarks);
     }
-    event(subject, Change::own(now), ("task", verb), data)
+    event(subject, Change::automatic(now), ("task", verb), data)
 }

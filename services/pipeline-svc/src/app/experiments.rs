@@ -1,6 +1,6 @@
 //! Experiments: folders of runs.
 
-use ferroflow_db::list::Within;
+use ferroflow_db::list::ScopeFilter;
 use ferroflow_db::{Read, WriteTx};
 use ferroflow_service::listing::{ListRequest, listing};
 use ferroflow_types::event::Subject;
@@ -56,7 +56,7 @@ pub(crate) async fn create_experiment(
     }
     let change = Change::of(caller, ctx.now());
     let namespace = caller.namespace(&request.namespace)?;
-    let mut experiment = new(
+    let mut experiment = new_experiment(
         ctx,
         namespace,
         request.display_name,
@@ -65,27 +65,27 @@ pub(crate) async fn create_experiment(
     );
     let mut tx = ctx.db.begin_write().await?;
     store::experiments::put(&mut tx, &experiment).await.map_err(|error| {
-        taken(error, format!(
+        name_taken(error, format!(
             "Failed to create a new experiment. The name {} already exists. Please specify a new name",
             experiment.display_name
         ))
     })?;
-    tell(&mut tx, &mut experiment, "created", change).await?;
+    publish_event(&mut tx, &mut experiment, "created", change).await?;
     tx.commit().await?;
     Ok(experiment)
 }
 
 /// A database error, or that a name is taken.
-pub(crate) fn taken(error: ferroflow_db::DbError, message: String) -> Error {
+pub(crate) fn name_taken(error: ferroflow_db::DbError, message: String) -> Error {
     match error {
-        error @ ferroflow_db::DbError::Taken { .. } => {
+        error @ ferroflow_db::DbError::UniqueViolation { .. } => {
             Error::new(ErrorKind::AlreadyExists, "NAME_TAKEN", message).caused_by(error)
         }
         other => other.into(),
     }
 }
 
-fn new(
+fn new_experiment(
     ctx: &Ctx,
     namespace: Namespace,
     display_name: String,
@@ -107,13 +107,13 @@ fn new(
     }
 }
 
-async fn tell(
+async fn publish_event(
     tx: &mut WriteTx,
     experiment: &mut Experiment,
     verb: &str,
     change: Change<'_>,
 ) -> Result<(), Error> {
-    let event = told(experiment, verb, change);
+    let event = experiment_event(experiment, verb, change);
     tx.publish(&event).await?;
     // Stores the number of the event. `put` is an upsert: it would bring a deleted row back.
     if verb != "deleted" {
@@ -122,7 +122,7 @@ async fn tell(
     Ok(())
 }
 
-fn told(experiment: &mut Experiment, verb: &str, change: Change<'_>) -> CloudEvent {
+fn experiment_event(experiment: &mut Experiment, verb: &str, change: Change<'_>) -> CloudEvent {
     experiment.event_sequence += 1;
     let id = experiment.id.to_string();
     let subject = Subject {
@@ -135,7 +135,7 @@ fn told(experiment: &mut Experiment, verb: &str, change: Change<'_>) -> CloudEve
     events::event(subject, change, ("experiment", verb), data)
 }
 
-pub(super) fn missing(id: ExperimentId) -> Error {
+pub(super) fn not_found(id: ExperimentId) -> Error {
     Error::not_found("EXPERIMENT_NOT_FOUND", format!("Experiment {id} not found"))
 }
 
@@ -156,7 +156,7 @@ pub(super) async fn find(
     id: ExperimentId,
 ) -> Result<Experiment, Error> {
     let found = store::experiments::get(tx, scope, id).await?;
-    found.ok_or_else(|| missing(id))
+    found.ok_or_else(|| not_found(id))
 }
 
 /// Which rows a list shows: those of a namespace, or of one experiment in it.
@@ -165,9 +165,9 @@ pub(super) async fn within(
     caller: &Caller,
     namespace: &str,
     experiment: Option<ExperimentId>,
-) -> Result<Within, Error> {
+) -> Result<ScopeFilter, Error> {
     let Some(experiment) = experiment else {
-        return Ok(Within::namespace(&caller.namespace(namespace)?));
+        return Ok(ScopeFilter::namespace(&caller.namespace(namespace)?));
     };
     let found = store::experiments::get(tx, caller, experiment).await?;
     let namespace = match (found, &caller.access) {
@@ -175,9 +175,9 @@ pub(super) async fn within(
         // Runs outlive their experiment, which is the only one to know the namespace. A single user
         // has one namespace only, so these runs can still be listed.
         (None, Access::SingleUser) => caller.namespace(namespace)?,
-        (None, Access::Namespaces(_)) => return Err(missing(experiment)),
+        (None, Access::Namespaces(_)) => return Err(not_found(experiment)),
     };
-    Ok(Within::namespace(&namespace).and("experiment_id", experiment))
+    Ok(ScopeFilter::namespace(&namespace).and("experiment_id", experiment))
 }
 
 /// A page of experiments.
@@ -188,7 +188,7 @@ pub(crate) async fn list_experiments(
     request: &ListRequest,
 ) -> Result<Page<Experiment>, Error> {
     let listing = listing(request)?;
-    let within = Within::namespace(&caller.namespace(namespace)?);
+    let within = ScopeFilter::namespace(&caller.namespace(namespace)?);
     let mut tx = ctx.db.begin_read().await?;
     let table = &store::experiments::TABLE;
     ferroflow_db::list::list(
@@ -223,7 +223,7 @@ pub(crate) async fn set_storage(
         store::runs::archive_of_experiment(&mut tx, &experiment).await?;
         recurring_runs::disable_of_experiment(&mut tx, caller, &experiment, now).await?;
     }
-    tell(&mut tx, &mut experiment, verb, Change::of(caller, now)).await?;
+    publish_event(&mut tx, &mut experiment, verb, Change::of(caller, now)).await?;
     Ok(tx.commit().await?)
 }
 
@@ -246,7 +246,7 @@ pub(crate) async fn delete_experiment(
     }
     recurring_runs::disable_of_experiment(&mut tx, caller, &experiment, now).await?;
     store::experiments::delete(&mut tx, id).await?;
-    tell(&mut tx, &mut experiment, "deleted", Change::of(caller, now)).await?;
+    publish_event(&mut tx, &mut experiment, "deleted", Change::of(caller, now)).await?;
     Ok(tx.commit().await?)
 }
 
@@ -267,19 +267,19 @@ pub(crate) async fn default_experiment(
     if let Some(found) = store::experiments::default_of(tx, namespace).await? {
         return Ok(found);
     }
-    let change = Change::own(ctx.now());
+    let change = Change::automatic(ctx.now());
     let (name, description) = (DEFAULT_NAME.to_owned(), DEFAULT_DESCRIPTION.to_owned());
-    let new = new(ctx, namespace.clone(), name, description, change);
-    store::experiments::ensure_default(tx, &new).await?;
+    let candidate = new_experiment(ctx, namespace.clone(), name, description, change);
+    store::experiments::ensure_default(tx, &candidate).await?;
     let found = store::experiments::default_of(tx, namespace).await?;
     let mut experiment = found.ok_or_else(|| {
         let message = "the default experiment was stored and is not there";
         Error::new(ErrorKind::Internal, "DEFAULT_EXPERIMENT_MISSING", message)
     })?;
     // It is another one if a client had made one of this name, or another transaction was faster.
-    // Then nothing new is to be told.
-    if experiment.id == new.id {
-        tell(tx, &mut experiment, "created", change).await?;
+    // Then there is no new event to publish.
+    if experiment.id == candidate.id {
+        publish_event(tx, &mut experiment, "created", change).await?;
     }
     Ok(experiment)
 }

@@ -29,7 +29,7 @@ pub(crate) const FIELD: &str = "pipeline_version.package_url.pipeline_url";
 const SETTING: &str = "pipelines.package_networks";
 
 /// How long fetching may take, redirects included; as long as upstream.
-const PATIENCE: Duration = Duration::from_secs(30);
+const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Redirects that are followed.
 const REDIRECTS_MAX: usize = 10;
@@ -44,19 +44,19 @@ pub(crate) struct Package {
 }
 
 /// What fetches packages.
-pub(crate) struct Packages {
-    gate: Gate,
+pub(crate) struct PackageFetcher {
+    allowed: AllowedAddresses,
     resolver: Arc<dyn Resolve>,
 }
 
 /// Which addresses may be connected to.
 #[derive(Debug, Clone)]
-struct Gate {
+struct AllowedAddresses {
     networks: Arc<[IpNet]>,
 }
 
-impl Gate {
-    fn admits(&self, address: IpAddr) -> bool {
+impl AllowedAddresses {
+    fn allows(&self, address: IpAddr) -> bool {
         // `::ffff:10.0.0.1` is 10.0.0.1, also for an IPv4 network that the settings name.
         let address = address.to_canonical();
         is_public(address) || self.networks.iter().any(|net| net.contains(&address))
@@ -68,7 +68,7 @@ impl Gate {
         // keep their brackets.
         let literal = url.host_str().map(|host| host.trim_matches(['[', ']']));
         match literal.and_then(|host| host.parse::<IpAddr>().ok()) {
-            Some(address) if !self.admits(address) => Err(inside(url)),
+            Some(address) if !self.allows(address) => Err(not_public_error(url)),
             _ => Ok(()),
         }
     }
@@ -77,34 +77,34 @@ impl Gate {
 /// A name that leads to no address that may be connected to.
 #[derive(Debug, thiserror::Error)]
 #[error("the name leads to addresses that are not public")]
-struct Inside;
+struct NotPublicError;
 
 /// Names are resolved by the inner resolver; the connection is made to what is left of its answer.
-struct Gated<R> {
+struct FilteringResolver<R> {
     inner: Arc<R>,
-    gate: Gate,
+    allowed: AllowedAddresses,
 }
 
-impl<R: Resolve + 'static> Resolve for Gated<R> {
+impl<R: Resolve + 'static> Resolve for FilteringResolver<R> {
     fn resolve(&self, name: Name) -> Resolving {
-        let (inner, gate) = (Arc::clone(&self.inner), self.gate.clone());
+        let (inner, allowed) = (Arc::clone(&self.inner), self.allowed.clone());
         Box::pin(async move {
             let found = inner.resolve(name).await?;
-            let admitted: Vec<SocketAddr> =
-                found.filter(|address| gate.admits(address.ip())).collect();
-            if admitted.is_empty() {
-                return Err(Inside.into());
+            let addresses: Vec<SocketAddr> =
+                found.filter(|addr| allowed.allows(addr.ip())).collect();
+            if addresses.is_empty() {
+                return Err(NotPublicError.into());
             }
-            let admitted: Addrs = Box::new(admitted.into_iter());
-            Ok(admitted)
+            let addresses: Addrs = Box::new(addresses.into_iter());
+            Ok(addresses)
         })
     }
 }
 
 /// The resolver of this machine.
-struct System;
+struct SystemResolver;
 
-impl Resolve for System {
+impl Resolve for SystemResolver {
     fn resolve(&self, name: Name) -> Resolving {
         Box::pin(async move {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
@@ -119,7 +119,7 @@ impl Resolve for System {
 ///
 /// # Errors
 /// Names the one that is none.
-pub(crate) fn networks(texts: &[String]) -> Result<Vec<IpNet>, String> {
+pub(crate) fn parse_networks(texts: &[String]) -> Result<Vec<IpNet>, String> {
     let network = |text: &String| {
         let address = || text.parse::<IpAddr>().map(IpNet::from);
         text.parse::<IpNet>().or_else(|_| address()).map_err(|_| {
@@ -129,21 +129,21 @@ pub(crate) fn networks(texts: &[String]) -> Result<Vec<IpNet>, String> {
     texts.iter().map(network).collect()
 }
 
-impl Packages {
+impl PackageFetcher {
     /// Fetches from public addresses and from these networks.
     pub(crate) fn new(networks: Vec<IpNet>) -> Self {
-        Self::with_resolver(networks, System)
+        Self::with_resolver(networks, SystemResolver)
     }
 
     fn with_resolver<R: Resolve + 'static>(networks: Vec<IpNet>, resolver: R) -> Self {
-        let gate = Gate {
+        let allowed = AllowedAddresses {
             networks: networks.into(),
         };
-        let resolver = Arc::new(Gated {
+        let resolver = Arc::new(FilteringResolver {
             inner: Arc::new(resolver),
-            gate: gate.clone(),
+            allowed: allowed.clone(),
         });
-        Self { gate, resolver }
+        Self { allowed, resolver }
     }
 
     /// A client of one request: a connection that is kept would serve a later one without a look
@@ -153,7 +153,7 @@ impl Packages {
             .user_agent(concat!("ferroflow/", env!("CARGO_PKG_VERSION")))
             .dns_resolver(Arc::clone(&self.resolver))
             .no_proxy()
-            // `follow` does it by hand, so that each target is checked before it is asked.
+            // `follow_redirects` does it by hand: each target is checked before it is asked.
             .redirect(Policy::none())
             .pool_max_idle_per_host(0)
             .build()
@@ -162,30 +162,30 @@ impl Packages {
 
     /// Fetches a compiled pipeline.
     pub(crate) async fn fetch(&self, url: &str) -> Result<Package, Error> {
-        let url = checked(url)?;
-        let (url, bytes) = tokio::time::timeout(PATIENCE, self.follow(url.clone()))
+        let url = parse_url(url)?;
+        let (url, bytes) = tokio::time::timeout(FETCH_TIMEOUT, self.follow_redirects(url.clone()))
             .await
             .map_err(|_| {
-                let seconds = PATIENCE.as_secs();
+                let seconds = FETCH_TIMEOUT.as_secs();
                 refused(format!("{} took more than {seconds} s", origin(&url)))
             })??;
         let name = url.path_segments().and_then(Iterator::last);
         Ok(Package {
             name: name.unwrap_or_default().to_owned(),
-            file: spec_file::aside(move || spec_file::read_fetched(&bytes)).await?,
+            file: spec_file::read_blocking(move || spec_file::read_fetched(&bytes)).await?,
         })
     }
 
     /// The content of a URL, and the URL that the last redirect led to.
-    async fn follow(&self, mut url: Url) -> Result<(Url, Vec<u8>), Error> {
+    async fn follow_redirects(&self, mut url: Url) -> Result<(Url, Vec<u8>), Error> {
         let client = self.client()?;
         for _ in 0..=REDIRECTS_MAX {
-            self.gate.check(&url)?;
+            self.allowed.check(&url)?;
             let sent = client.get(url.clone()).send().await;
             let response = sent.map_err(|error| failed(&url, error))?;
             let status = response.status();
             if status.is_success() {
-                let bytes = body(&url, response).await?;
+                let bytes = read_body(&url, response).await?;
                 return Ok((url, bytes));
             }
             let location = response.headers().get(LOCATION);
@@ -193,7 +193,7 @@ impl Packages {
             let Some(location) = location.filter(|_| status.is_redirection()) else {
                 return Err(refused(format!("{} answered {status}", origin(&url))));
             };
-            url = redirected(&url, location)?;
+            url = redirect_target(&url, location)?;
         }
         let problem = format!(
             "more than {REDIRECTS_MAX} redirects, the last to {}",
@@ -204,10 +204,10 @@ impl Packages {
 }
 
 /// The URL where a redirect leads.
-fn redirected(from: &Url, location: &str) -> Result<Url, Error> {
+fn redirect_target(from: &Url, location: &str) -> Result<Url, Error> {
     let joined = from.join(location).ok();
     let to = joined.ok_or_else(|| refused(format!("{} redirects to no URL", origin(from))))?;
-    let to = checked(to.as_str())?;
+    let to = parse_url(to.as_str())?;
     // Whoever named an https URL counts on TLS; the redirect must not take it away.
     if from.scheme() == "https" && to.scheme() != "https" {
         let problem = format!("{} redirects from https to {}", origin(from), origin(&to));
@@ -217,7 +217,7 @@ fn redirected(from: &Url, location: &str) -> Result<Url, Error> {
 }
 
 /// A URL that may be asked.
-fn checked(text: &str) -> Result<Url, Error> {
+fn parse_url(text: &str) -> Result<Url, Error> {
     let url = Url::parse(text).map_err(|error| refused(format!("it is not a URL: {error}")))?;
     if !matches!(url.scheme(), "http" | "https") {
         let problem = format!(
@@ -236,7 +236,7 @@ fn checked(text: &str) -> Result<Url, Error> {
 }
 
 /// The body, read no further than the limit.
-async fn body(url: &Url, mut response: Response) -> Result<Vec<u8>, Error> {
+async fn read_body(url: &Url, mut response: Response) -> Result<Vec<u8>, Error> {
     let too_large = || {
         refused(format!(
             "the file at {} is larger than {SIZE_MAX} bytes",
@@ -270,12 +270,12 @@ fn failed(url: &Url, error: reqwest::Error) -> Error {
     // reqwest wraps what the resolver said, so a refused name is found among the causes.
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
     let mut last = String::new();
-    while let Some(one) = cause {
-        if one.is::<Inside>() {
-            return inside(url);
+    while let Some(current) = cause {
+        if current.is::<NotPublicError>() {
+            return not_public_error(url);
         }
-        last = one.to_string();
-        cause = one.source();
+        last = current.to_string();
+        cause = current.source();
     }
     refused(format!(
         "{} cannot be read: {last} (proxies of the environment are not used)",
@@ -283,7 +283,7 @@ fn failed(url: &Url, error: reqwest::Error) -> Error {
     ))
 }
 
-fn inside(url: &Url) -> Error {
+fn not_public_error(url: &Url) -> Error {
     refused(format!(
         "{} is not a public address: upload the file, or let {SETTING} name its network",
         origin(url)

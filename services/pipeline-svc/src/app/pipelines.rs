@@ -1,6 +1,6 @@
 //! Pipelines: names for specifications that come in versions.
 
-use ferroflow_db::list::Within;
+use ferroflow_db::list::ScopeFilter;
 use ferroflow_db::{Read, WriteTx};
 use ferroflow_service::listing::{ListRequest, listing};
 use ferroflow_types::event::Subject;
@@ -9,7 +9,7 @@ use ferroflow_types::{Caller, Error, ErrorKind, Scope};
 use serde_json::json;
 
 use super::events::{self, Change};
-use super::experiments::taken;
+use super::experiments::name_taken;
 use super::spec_file::SpecFile;
 use super::versions::{self, NewVersion};
 use super::{Ctx, plans};
@@ -88,12 +88,12 @@ pub(crate) async fn create_pipeline(
     };
     let mut tx = ctx.db.begin_write().await?;
     store::pipelines::put(&mut tx, &pipeline).await.map_err(|error| {
-        taken(error, format!(
+        name_taken(error, format!(
             "Failed to create a new pipeline. The name {} already exists. Please specify a new name",
             pipeline.name
         ))
     })?;
-    tell(&mut tx, &mut pipeline, "created", change).await?;
+    publish_event(&mut tx, &mut pipeline, "created", change).await?;
     if let Some((spec, plan)) = checked {
         let new = NewVersion {
             name: pipeline.name.clone(),
@@ -105,13 +105,13 @@ pub(crate) async fn create_pipeline(
         };
         versions::add(ctx, &mut tx, &pipeline, new, &spec, change).await?;
         // A plan follows from its digest alone, so it may stay in memory if the commit fails.
-        ctx.plans.keep(&spec.digest, plan);
+        ctx.plans.insert(&spec.digest, plan);
     }
     tx.commit().await?;
     Ok(pipeline)
 }
 
-pub(crate) async fn tell(
+pub(crate) async fn publish_event(
     tx: &mut WriteTx,
     pipeline: &mut Pipeline,
     verb: &str,
@@ -137,7 +137,7 @@ pub(crate) async fn tell(
     Ok(())
 }
 
-pub(crate) fn missing(id: PipelineId) -> Error {
+pub(crate) fn not_found(id: PipelineId) -> Error {
     Error::not_found("PIPELINE_NOT_FOUND", format!("Pipeline {id} not found"))
 }
 
@@ -158,7 +158,7 @@ pub(super) async fn find(
     id: PipelineId,
 ) -> Result<Pipeline, Error> {
     let found = store::pipelines::get(tx, scope, id).await?;
-    found.ok_or_else(|| missing(id))
+    found.ok_or_else(|| not_found(id))
 }
 
 /// The pipeline of this name.
@@ -183,7 +183,7 @@ pub(crate) async fn list_pipelines(
     request: &ListRequest,
 ) -> Result<Page<Pipeline>, Error> {
     let listing = listing(request)?;
-    let within = Within::namespace(&caller.namespace(namespace)?);
+    let within = ScopeFilter::namespace(&caller.namespace(namespace)?);
     let mut tx = ctx.db.begin_read().await?;
     let table = &store::pipelines::TABLE;
     ferroflow_db::list::list(&mut tx, table, &within, &listing, store::pipelines::decode).await
@@ -216,7 +216,7 @@ pub(crate) async fn update_pipeline(
     if let Some(tags) = tags {
         pipeline.tags = tags;
     }
-    tell(&mut tx, &mut pipeline, "updated", Change::of(caller, now)).await?;
+    publish_event(&mut tx, &mut pipeline, "updated", Change::of(caller, now)).await?;
     tx.commit().await?;
     Ok(pipeline)
 }
@@ -242,6 +242,6 @@ pub(crate) async fn delete_pipeline(
         ));
     }
     store::pipelines::delete(&mut tx, id).await?;
-    tell(&mut tx, &mut pipeline, "deleted", Change::of(caller, now)).await?;
+    publish_event(&mut tx, &mut pipeline, "deleted", Change::of(caller, now)).await?;
     Ok(tx.commit().await?)
 }

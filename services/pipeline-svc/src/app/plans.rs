@@ -21,8 +21,8 @@ const PLANS_MAX: usize = 256;
 
 /// The plans of the service.
 #[derive(Default)]
-pub(crate) struct Plans {
-    known: Mutex<HashMap<String, Arc<Plan>>>,
+pub(crate) struct PlanCache {
+    plans: Mutex<HashMap<String, Arc<Plan>>>,
 }
 
 /// Checks a specification.
@@ -49,28 +49,28 @@ pub(crate) fn check(file: &SpecFile) -> Result<(SpecText, Plan), Error> {
     ))
 }
 
-impl Plans {
+impl PlanCache {
     /// Keeps a plan that was just built.
-    pub(crate) fn keep(&self, digest: &str, plan: Plan) -> Arc<Plan> {
+    pub(crate) fn insert(&self, digest: &str, plan: Plan) -> Arc<Plan> {
         let plan = Arc::new(plan);
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         // No order of use is kept, so all of them go.
-        if known.len() >= PLANS_MAX {
-            known.clear();
+        if plans.len() >= PLANS_MAX {
+            plans.clear();
         }
-        known.insert(digest.to_owned(), Arc::clone(&plan));
+        plans.insert(digest.to_owned(), Arc::clone(&plan));
         plan
     }
 
     /// The plan of a stored specification.
-    pub(crate) async fn of_digest(&self, db: &Db, digest: &str) -> Result<Arc<Plan>, Error> {
-        let known = self
-            .known
+    pub(crate) async fn get_or_build(&self, db: &Db, digest: &str) -> Result<Arc<Plan>, Error> {
+        let cached = self
+            .plans
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .get(digest)
             .cloned();
-        if let Some(plan) = known {
+        if let Some(plan) = cached {
             return Ok(plan);
         }
         // Two callers that come here at once both build the plan, and one of the
@@ -78,16 +78,16 @@ impl Plans {
         let mut tx = db.begin_read().await?;
         let text = store::specs::get(&mut tx, digest).await?;
         drop(tx);
-        let pipeline = parsed(&text.pipeline)?;
-        let platform = text.platform.as_deref().map(parsed).transpose()?;
+        let pipeline = parse_json(&text.pipeline)?;
+        let platform = text.platform.as_deref().map(parse_json).transpose()?;
         let plan = Plan::from_documents(&pipeline, platform.as_ref())
             .map_err(|error| Error::internal("a stored specification is not valid", error))?;
-        Ok(self.keep(digest, plan))
+        Ok(self.insert(digest, plan))
     }
 }
 
 /// Stored JSON.
-pub(crate) fn parsed(text: &str) -> Result<Value, Error> {
+pub(crate) fn parse_json(text: &str) -> Result<Value, Error> {
     serde_json::from_str(text)
         .map_err(|error| Error::internal("a stored specification cannot be read", error))
 }

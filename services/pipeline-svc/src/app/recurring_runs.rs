@@ -2,7 +2,7 @@
 //! `app::schedules`.
 
 use ferroflow_db::WriteTx;
-use ferroflow_schedule::{Due, Limits, Progress, Schedule, ScheduleError, Trigger, When};
+use ferroflow_schedule::{DueTime, Limits, Progress, Schedule, ScheduleError, Trigger, When};
 use ferroflow_service::listing::{ListRequest, listing};
 use ferroflow_types::event::Subject;
 use ferroflow_types::listing::Page;
@@ -50,7 +50,7 @@ pub(crate) struct DueTimes {
     pub zone: String,
 }
 
-pub(crate) fn missing(id: RecurringRunId) -> Error {
+pub(crate) fn not_found(id: RecurringRunId) -> Error {
     let message = format!("RecurringRun {id} not found");
     Error::not_found("RECURRING_RUN_NOT_FOUND", message)
 }
@@ -62,20 +62,20 @@ pub(crate) async fn create_recurring_run(
     request: CreateRecurringRun,
 ) -> Result<RecurringRun, Error> {
     let now = ctx.now();
-    let schedule = checked(ctx, &request, now)?;
+    let schedule = validated_schedule(ctx, &request, now)?;
     let CreateRecurringRun {
         run,
         trigger,
         limits,
         enabled,
     } = request;
-    let asked = run.pipeline.clone();
+    let requested = run.pipeline.clone();
     let checked = create_run::check(ctx, caller, run).await?;
-    let (run, specified) = (&checked.request, &checked.specified);
-    let pipeline = choice(&asked, specified.source, &specified.digest);
+    let (run, spec) = (&checked.request, &checked.spec);
+    let pipeline = pipeline_choice(&requested, spec.source, &spec.digest);
     let mut tx = ctx.db.begin_write().await?;
-    let experiment = create_run::experiment_of(ctx, &mut tx, caller, run.experiment).await?;
-    if let Some(text) = &specified.text {
+    let experiment = create_run::resolve_experiment(ctx, &mut tx, caller, run.experiment).await?;
+    if let Some(text) = &spec.text {
         store::specs::put(&mut tx, text).await?;
     }
     let change = Change::of(caller, now);
@@ -103,7 +103,7 @@ pub(crate) async fn create_recurring_run(
         event_sequence: 0,
         created_by: change.author(),
     };
-    let event = told(&mut made, "created", change);
+    let event = lifecycle_event(&mut made, "created", change);
     store::recurring_runs::insert(&mut tx, &made).await?;
     tx.publish(&event).await?;
     // Whoever fires schedules may sleep until a later due time.
@@ -113,7 +113,11 @@ pub(crate) async fn create_recurring_run(
 }
 
 /// The schedule of a new recurring run, if everything about it is right.
-fn checked(ctx: &Ctx, request: &CreateRecurringRun, now: Timestamp) -> Result<Schedule, Error> {
+fn validated_schedule(
+    ctx: &Ctx,
+    request: &CreateRecurringRun,
+    now: Timestamp,
+) -> Result<Schedule, Error> {
     let mut faults = Vec::new();
     let (field, name) = ("recurring_run.display_name", &request.run.display_name);
     check_name("Recurring run name", field, name, NAME_MAX, &mut faults);
@@ -128,13 +132,13 @@ fn checked(ctx: &Ctx, request: &CreateRecurringRun, now: Timestamp) -> Result<Sc
             problem,
         ));
     }
-    let schedule = Schedule::of(&request.trigger, now, &ctx.settings.zone)
+    let schedule = Schedule::new(&request.trigger, now, &ctx.settings.zone)
         .and_then(|schedule| schedule.check_fires().map(|()| schedule));
     match schedule {
         Ok(schedule) if faults.is_empty() => return Ok(schedule),
         Ok(_) => {}
         Err(error) => {
-            let field = place(&error, &request.trigger.when);
+            let field = violation_field(&error, &request.trigger.when);
             faults.push(FieldViolation::new(field, error.to_string()));
         }
     }
@@ -148,21 +152,23 @@ fn checked(ctx: &Ctx, request: &CreateRecurringRun, now: Timestamp) -> Result<Sc
 const INTERVAL: &str = "recurring_run.trigger.periodic_schedule.interval_second";
 
 /// The field that makes a schedule impossible.
-fn place(error: &ScheduleError, when: &When) -> &'static str {
+fn violation_field(error: &ScheduleError, when: &When) -> &'static str {
     match error {
-        ScheduleError::Never if matches!(when, When::Periodic(_)) => INTERVAL,
-        ScheduleError::Cron(_) | ScheduleError::Never => "recurring_run.trigger.cron_schedule.cron",
-        ScheduleError::Interval(_) => INTERVAL,
-        ScheduleError::Ends { .. } | ScheduleError::EndsFirst { .. } => {
+        ScheduleError::NeverFires if matches!(when, When::Periodic(_)) => INTERVAL,
+        ScheduleError::Cron(_) | ScheduleError::NeverFires => {
+            "recurring_run.trigger.cron_schedule.cron"
+        }
+        ScheduleError::InvalidInterval(_) => INTERVAL,
+        ScheduleError::EndNotAfterStart { .. } | ScheduleError::EndsBeforeFirst { .. } => {
             "recurring_run.trigger.end_time"
         }
     }
 }
 
-fn choice(asked: &PipelineSource, source: Source, digest: &str) -> PipelineChoice {
+fn pipeline_choice(requested: &PipelineSource, source: Source, digest: &str) -> PipelineChoice {
     let digest = digest.to_owned();
-    match (asked, source) {
-        (PipelineSource::Stored { version: None, .. }, Source::Version { pipeline, .. }) => {
+    match (requested, source) {
+        (PipelineSource::Reference { version: None, .. }, Source::Version { pipeline, .. }) => {
             PipelineChoice::Latest { pipeline }
         }
         (_, Source::Version { pipeline, version }) => PipelineChoice::Version {
@@ -175,24 +181,24 @@ fn choice(asked: &PipelineSource, source: Source, digest: &str) -> PipelineChoic
 }
 
 /// The event that tells of a recurring run.
-fn told(run: &mut RecurringRun, verb: &str, change: Change<'_>) -> CloudEvent {
+fn lifecycle_event(run: &mut RecurringRun, verb: &str, change: Change<'_>) -> CloudEvent {
     event(run, verb, None, change)
 }
 
 /// The event that tells that a due time has made the run `made`.
-pub(super) fn triggered(
+pub(super) fn triggered_event(
     run: &mut RecurringRun,
-    due: Due,
+    due: DueTime,
     made: RunId,
     now: Timestamp,
 ) -> CloudEvent {
-    event(run, "triggered", Some((due, made)), Change::own(now))
+    event(run, "triggered", Some((due, made)), Change::automatic(now))
 }
 
 fn event(
     run: &mut RecurringRun,
     verb: &str,
-    made: Option<(Due, RunId)>,
+    made: Option<(DueTime, RunId)>,
     change: Change<'_>,
 ) -> CloudEvent {
     run.event_sequence += 1;
@@ -227,7 +233,7 @@ pub(crate) async fn get_recurring_run(
 ) -> Result<FullRecurringRun, Error> {
     let mut tx = ctx.db.begin_read().await?;
     let found = store::recurring_runs::get(&mut tx, caller, id).await?;
-    let run = found.ok_or_else(|| missing(id))?;
+    let run = found.ok_or_else(|| not_found(id))?;
     let spec = match &run.pipeline {
         PipelineChoice::Inline { digest } => {
             let spec = store::specs::get(&mut tx, digest).await?;
@@ -269,10 +275,10 @@ pub(crate) async fn due_times(
 ) -> Result<DueTimes, Error> {
     let mut tx = ctx.db.begin_read().await?;
     let found = store::recurring_runs::get(&mut tx, caller, id).await?;
-    let run = found.ok_or_else(|| missing(id))?;
+    let run = found.ok_or_else(|| not_found(id))?;
     drop(tx);
     let schedule = schedule_of(ctx, &run)?;
-    // What is due already and waits for a slot is not told as a time to come.
+    // What is due already and waits for a slot is not listed as a time to come.
     let from = run.progress.cursor.max(ctx.now());
     let due = |at: &Timestamp| schedule.next_after(*at);
     let times = std::iter::successors(due(&from), due);
@@ -286,7 +292,7 @@ pub(crate) async fn due_times(
 
 /// The schedule of a stored recurring run.
 pub(super) fn schedule_of(ctx: &Ctx, run: &RecurringRun) -> Result<Schedule, Error> {
-    Schedule::of(&run.trigger, run.created_at, &ctx.settings.zone)
+    Schedule::new(&run.trigger, run.created_at, &ctx.settings.zone)
         .map_err(|error| Error::invalid("SCHEDULE_INVALID", error.to_string()))
 }
 
@@ -300,8 +306,8 @@ pub(crate) async fn set_enabled(
     let now = ctx.now();
     let mut tx = ctx.db.begin_write().await?;
     let found = store::recurring_runs::lock(&mut tx, caller, id).await?;
-    let mut run = found.ok_or_else(|| missing(id))?;
-    // As upstream, asking for the state that it has is no error; no event is told.
+    let mut run = found.ok_or_else(|| not_found(id))?;
+    // As upstream, asking for the state that it has is no error; no event is published.
     if run.enabled == enabled {
         return Ok(());
     }
@@ -326,11 +332,11 @@ pub(crate) async fn set_enabled(
         run.error = None;
     }
     let verb = if enabled { "enabled" } else { "disabled" };
-    switch(&mut tx, &mut run, enabled, verb, Change::of(caller, now)).await?;
+    write_enabled(&mut tx, &mut run, enabled, verb, Change::of(caller, now)).await?;
     Ok(tx.commit().await?)
 }
 
-async fn switch(
+async fn write_enabled(
     tx: &mut WriteTx,
     run: &mut RecurringRun,
     enabled: bool,
@@ -339,25 +345,25 @@ async fn switch(
 ) -> Result<(), Error> {
     run.enabled = enabled;
     run.updated_at = change.at;
-    let event = told(run, verb, change);
+    let event = lifecycle_event(run, verb, change);
     store::recurring_runs::set(tx, run).await?;
     tx.publish(&event).await?;
     tx.signal(SCHEDULES);
     Ok(())
 }
 
-/// Disables one that cannot go on, and keeps the reason. `seen` is what the reason was found for: if
-/// it was changed since, or its pipeline got its first version, it is left to the next look.
+/// Disables one that cannot go on, and keeps the reason. `snapshot` is what the reason was found
+/// for: if it was changed since, or its pipeline got its first version, it is left to the next look.
 pub(super) async fn stop(
     ctx: &Ctx,
     scope: &impl Scope,
-    seen: &RecurringRun,
+    snapshot: &RecurringRun,
     reason: &Error,
 ) -> Result<(), Error> {
-    let (now, id) = (ctx.now(), seen.id);
+    let (now, id) = (ctx.now(), snapshot.id);
     let mut tx = ctx.db.begin_write().await?;
     let found = store::recurring_runs::lock(&mut tx, scope, id).await?;
-    let same = |run: &RecurringRun| run.enabled && run.event_sequence == seen.event_sequence;
+    let same = |run: &RecurringRun| run.enabled && run.event_sequence == snapshot.event_sequence;
     let Some(mut run) = found.filter(same) else {
         return Ok(());
     };
@@ -381,7 +387,7 @@ pub(super) async fn stop(
     let message = format!("stopped, because the run{due} cannot be created: {reason}");
     tracing::warn!(recurring_run = %id, error = message, "a recurring run stopped");
     run.error = Some(RunError { code, message });
-    switch(&mut tx, &mut run, false, "stopped", Change::own(now)).await?;
+    write_enabled(&mut tx, &mut run, false, "stopped", Change::automatic(now)).await?;
     Ok(tx.commit().await?)
 }
 
@@ -397,7 +403,7 @@ pub(super) async fn disable_of_experiment(
         // Looked at again under its lock: it may have been disabled or deleted
         // since the ids were read.
         if let Some(mut run) = found.filter(|run| run.enabled) {
-            switch(tx, &mut run, false, "disabled", Change::of(caller, now)).await?;
+            write_enabled(tx, &mut run, false, "disabled", Change::of(caller, now)).await?;
         }
     }
     Ok(())
@@ -412,9 +418,9 @@ pub(crate) async fn delete_recurring_run(
     let now = ctx.now();
     let mut tx = ctx.db.begin_write().await?;
     let found = store::recurring_runs::lock(&mut tx, caller, id).await?;
-    let mut run = found.ok_or_else(|| missing(id))?;
+    let mut run = found.ok_or_else(|| not_found(id))?;
     store::recurring_runs::delete(&mut tx, id).await?;
-    tx.publish(&told(&mut run, "deleted", Change::of(caller, now)))
-        .await?;
+    let event = lifecycle_event(&mut run, "deleted", Change::of(caller, now));
+    tx.publish(&event).await?;
     Ok(tx.commit().await?)
 }

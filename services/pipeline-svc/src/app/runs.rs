@@ -23,14 +23,14 @@ pub(crate) struct FullRun {
     pub spec: Option<serde_json::Value>,
 }
 
-pub(crate) fn missing(id: RunId) -> Error {
+pub(crate) fn not_found(id: RunId) -> Error {
     Error::not_found("RUN_NOT_FOUND", format!("Run {id} not found"))
 }
 
 /// The run of this id, if the caller may see it.
 pub(super) async fn find(tx: &mut impl Read, scope: &impl Scope, id: RunId) -> Result<Run, Error> {
     let found = store::runs::get(tx, scope, id).await?;
-    found.ok_or_else(|| missing(id))
+    found.ok_or_else(|| not_found(id))
 }
 
 /// The run of this id with its tasks.
@@ -80,14 +80,14 @@ async fn ask(ctx: &Ctx, caller: &Caller, id: RunId, request: Request) -> Result<
     let run = find(&mut tx, caller, id).await?;
     drop(tx);
     let answer = ctx.ownership.ask(run.id, request).await?;
-    answer.map_err(|refusal| refused(run.id, refusal))?;
+    answer.map_err(|refusal| refusal_error(run.id, refusal))?;
     Ok(run)
 }
 
 /// A refusal as its caller reads it.
-fn refused(run: RunId, refusal: Refusal) -> Error {
+fn refusal_error(run: RunId, refusal: Refusal) -> Error {
     match refusal {
-        Refusal::Missing => missing(run),
+        Refusal::Missing => not_found(run),
         Refusal::Ended(status) => {
             let status = status.as_str();
             let message = format!("run {run} cannot be terminated: it is {status}");

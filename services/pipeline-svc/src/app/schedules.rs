@@ -6,9 +6,9 @@ use ferroflow_db::signal::Topic;
 use ferroflow_schedule::{Schedule, advance};
 use ferroflow_types::{Error, ErrorKind, RunId, Scope, Timestamp};
 
-use super::create_run::{self, Checked, CreateRun, Instance, PipelineSource};
+use super::create_run::{self, CheckedRequest, CreateRun, PipelineSource, RunInstance};
 use super::events::Change;
-use super::recurring_runs::{schedule_of, stop, triggered};
+use super::recurring_runs::{schedule_of, stop, triggered_event};
 use super::{Ctx, experiments};
 use crate::domain::id::RecurringRunId;
 use crate::domain::recurring::{PipelineChoice, RecurringRun};
@@ -21,7 +21,7 @@ pub(crate) use crate::store::recurring_runs::DueSince;
 pub(crate) const SCHEDULES: Topic = Topic::new("schedules");
 
 /// Schedules that are looked at together.
-const LIMIT: i64 = 200;
+const PAGE_SIZE: i64 = 200;
 
 /// Some schedules that are due now and have a slot, those after `after`.
 pub(crate) async fn due(
@@ -30,7 +30,7 @@ pub(crate) async fn due(
     after: Option<DueSince>,
 ) -> Result<Vec<DueSince>, Error> {
     let mut tx = ctx.db.begin_read().await?;
-    Ok(store::recurring_runs::due(&mut tx, scope, ctx.now(), after, LIMIT).await?)
+    Ok(store::recurring_runs::due(&mut tx, scope, ctx.now(), after, PAGE_SIZE).await?)
 }
 
 /// When the next schedule will be due.
@@ -40,7 +40,7 @@ pub(crate) async fn next_due(ctx: &Ctx) -> Result<Option<Timestamp>, Error> {
 }
 
 /// The request that a run of this schedule is made from.
-fn request(run: &RecurringRun) -> CreateRun {
+fn run_request(run: &RecurringRun) -> CreateRun {
     let pipeline = match &run.pipeline {
         // A pinned version is run by its stored specification, which stays
         // when the version is deleted.
@@ -48,23 +48,23 @@ fn request(run: &RecurringRun) -> CreateRun {
             pipeline,
             version,
             digest,
-        } => PipelineSource::Kept {
+        } => PipelineSource::StoredSpec {
             source: Source::Version {
                 pipeline: *pipeline,
                 version: *version,
             },
             digest: digest.clone(),
         },
-        PipelineChoice::Latest { pipeline } => PipelineSource::Stored {
+        PipelineChoice::Latest { pipeline } => PipelineSource::Reference {
             pipeline: Some(*pipeline),
             version: None,
         },
-        PipelineChoice::Inline { digest } => PipelineSource::Kept {
+        PipelineChoice::Inline { digest } => PipelineSource::StoredSpec {
             source: Source::Inline,
             digest: digest.clone(),
         },
     };
-    // Ids, names and due times of the single runs are in their `Instance`.
+    // Ids, names and due times of the single runs are in their `RunInstance`.
     CreateRun {
         id: None,
         display_name: run.display_name.clone(),
@@ -92,9 +92,9 @@ pub(crate) async fn fire(
         return Ok(0);
     };
     // Without the lock, since the source, the parameters and the trigger of a schedule never change once
-    // it is stored. `make` reads again what may change.
+    // it is stored. `create_due_runs` reads again what may change.
     let made = match prepare(ctx, scope, &run).await {
-        Ok((schedule, checked)) => make(ctx, scope, id, &schedule, &checked).await,
+        Ok((schedule, checked)) => create_due_runs(ctx, scope, id, &schedule, &checked).await,
         Err(error) => Err(error),
     };
     match made {
@@ -106,30 +106,30 @@ pub(crate) async fn fire(
 /// Whether it would be the same at the next try. What a setting of the installation decides would
 /// not: the schedule goes on once an operator has mended it.
 fn is_final(error: &Error) -> bool {
-    let of_the_run = matches!(
+    let is_request_error = matches!(
         error.kind(),
         ErrorKind::Invalid | ErrorKind::NotFound | ErrorKind::Precondition
     );
-    let by_setting = [create_run::ROOT_UNSUPPORTED, create_run::VALUE_TOO_LARGE];
-    of_the_run && !by_setting.contains(&error.reason())
+    let setting_errors = [create_run::ROOT_UNSUPPORTED, create_run::VALUE_TOO_LARGE];
+    is_request_error && !setting_errors.contains(&error.reason())
 }
 
 async fn prepare(
     ctx: &Ctx,
     scope: &impl Scope,
     run: &RecurringRun,
-) -> Result<(Schedule, Checked), Error> {
+) -> Result<(Schedule, CheckedRequest), Error> {
     let schedule = schedule_of(ctx, run)?;
-    let checked = create_run::check(ctx, scope, request(run)).await?;
+    let checked = create_run::check(ctx, scope, run_request(run)).await?;
     Ok((schedule, checked))
 }
 
-async fn make(
+async fn create_due_runs(
     ctx: &Ctx,
     scope: &impl Scope,
     id: RecurringRunId,
     schedule: &Schedule,
-    checked: &Checked,
+    checked: &CheckedRequest,
 ) -> Result<usize, Error> {
     let mut tx = ctx.db.begin_write().await?;
     let found = store::recurring_runs::lock(&mut tx, scope, id).await?;
@@ -150,15 +150,15 @@ async fn make(
         // The id follows from schedule and due time, so a client can work it out and use it
         // for a run of its own. If one does so after this look, the insert fails and the
         // schedule is tried again.
-        let free = !store::runs::is_taken(&mut tx, run.run_id(due.at)).await?;
-        let made = if free {
+        let id_is_free = !store::runs::is_taken(&mut tx, run.run_id(due.at)).await?;
+        let made = if id_is_free {
             run.run_id(due.at)
         } else {
             RunId::new(ctx.ids.uuid())
         };
-        let event = triggered(&mut run, due, made, now);
+        let event = triggered_event(&mut run, due, made, now);
         tx.publish(&event).await?;
-        let instance = Instance {
+        let instance = RunInstance {
             id: made,
             display_name: run.run_name(due.index),
             recurring_run: Some(id),
@@ -166,13 +166,13 @@ async fn make(
             index: Some(due.index),
             created_by: run.created_by.clone(),
         };
-        let (_, claim) = create_run::add(
+        let (_, claim) = create_run::insert_run(
             ctx,
             &mut tx,
             checked,
             &experiment,
             instance,
-            Change::own(now),
+            Change::automatic(now),
         )
         .await?;
         claims.extend(claim);
@@ -196,22 +196,22 @@ pub(crate) async fn refresh(ctx: &Ctx, scope: &impl Scope) -> Result<(), Error> 
     let mut after = String::new();
     loop {
         let mut tx = ctx.db.begin_read().await?;
-        let some = store::recurring_runs::enabled_after(&mut tx, scope, &after, LIMIT).await?;
+        let page = store::recurring_runs::enabled_after(&mut tx, scope, &after, PAGE_SIZE).await?;
         drop(tx);
-        let Some(last) = some.last() else {
+        let Some(last) = page.last() else {
             return Ok(());
         };
         after = last.id.to_string();
-        for run in some {
+        for run in page {
             match schedule_of(ctx, &run) {
-                Ok(schedule) => note_next(ctx, scope, &run, &schedule).await?,
+                Ok(schedule) => update_next_due(ctx, scope, &run, &schedule).await?,
                 Err(error) => stop(ctx, scope, &run, &error).await?,
             }
         }
     }
 }
 
-async fn note_next(
+async fn update_next_due(
     ctx: &Ctx,
     scope: &impl Scope,
     run: &RecurringRun,

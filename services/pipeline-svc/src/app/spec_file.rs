@@ -7,7 +7,7 @@ mod archive;
 #[cfg(test)]
 mod tests;
 
-use ferroflow_proto::canonical::{Unknown, canonical};
+use ferroflow_proto::canonical::{UnknownFields, canonical};
 use ferroflow_types::{Error, FieldViolation};
 use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
@@ -25,18 +25,18 @@ pub(crate) struct SpecFile {
 pub(crate) const SIZE_MAX: usize = 32 * 1024 * 1024;
 
 /// What names of files may end with.
-const TEXTS: [&str; 3] = [".yaml", ".yml", ".json"];
+const TEXT_EXTENSIONS: [&str; 3] = [".yaml", ".yml", ".json"];
 
 /// Files that are read at the same time.
-static READING: Semaphore = Semaphore::const_new(2);
+static READ_PERMITS: Semaphore = Semaphore::const_new(2);
 
 /// Reads a file beside the threads that serve requests: a large one takes seconds, in which nobody
 /// else would be answered.
-pub(crate) async fn aside(
+pub(crate) async fn read_blocking(
     read: impl FnOnce() -> Result<SpecFile, Error> + Send + 'static,
 ) -> Result<SpecFile, Error> {
     // It fails only for a semaphore that is closed, and nobody closes this one.
-    let _permit = READING.acquire().await;
+    let _permit = READ_PERMITS.acquire().await;
     tokio::task::spawn_blocking(read)
         .await
         .map_err(|error| Error::internal("a specification cannot be read", error))?
@@ -51,8 +51,8 @@ pub(crate) fn read(filename: &str, bytes: &[u8]) -> Result<SpecFile, Error> {
     if is_text(filename) {
         return parse(bytes);
     }
-    match archive::kind_of(bytes) {
-        Some(kind) => parse(&archive::pipeline_in(kind, bytes)?),
+    match archive::detect_kind(bytes) {
+        Some(kind) => parse(&archive::extract_pipeline(kind, bytes)?),
         None => Err(invalid(format!(
             "Failed to read pipeline from file {filename:?}: it must end with .yaml, .yml or .json, \
              or be a .zip or .tar.gz that holds such a file"
@@ -62,8 +62,8 @@ pub(crate) fn read(filename: &str, bytes: &[u8]) -> Result<SpecFile, Error> {
 
 /// Reads a file that was fetched: what names in URLs end with says little.
 pub(crate) fn read_fetched(bytes: &[u8]) -> Result<SpecFile, Error> {
-    match archive::kind_of(bytes) {
-        Some(kind) => parse(&archive::pipeline_in(kind, bytes)?),
+    match archive::detect_kind(bytes) {
+        Some(kind) => parse(&archive::extract_pipeline(kind, bytes)?),
         None => parse(bytes),
     }
 }
@@ -87,7 +87,9 @@ pub(crate) fn from_json(value: Value) -> Result<SpecFile, Error> {
 
 fn is_text(filename: &str) -> bool {
     let lower = filename.to_ascii_lowercase();
-    TEXTS.iter().any(|ending| lower.ends_with(ending))
+    TEXT_EXTENSIONS
+        .iter()
+        .any(|extension| lower.ends_with(extension))
 }
 
 fn invalid(message: String) -> Error {
@@ -171,7 +173,7 @@ fn check(pipeline: Value, platform: Option<Value>) -> Result<SpecFile, Error> {
         "ml_pipelines.PipelineSpec",
         &pipeline,
         "",
-        Unknown::Refuse,
+        UnknownFields::Refuse,
     ));
     if let Some(deployment) = pipeline.get("deploymentSpec") {
         let name = "ml_pipelines.PipelineDeploymentConfig";
@@ -181,7 +183,7 @@ fn check(pipeline: Value, platform: Option<Value>) -> Result<SpecFile, Error> {
             name,
             deployment,
             "deploymentSpec",
-            Unknown::Discard,
+            UnknownFields::Discard,
         ));
         pipeline["deploymentSpec"] = checked;
     }
@@ -190,14 +192,14 @@ fn check(pipeline: Value, platform: Option<Value>) -> Result<SpecFile, Error> {
             "ml_pipelines.PlatformSpec",
             &platform,
             "",
-            Unknown::Refuse,
+            UnknownFields::Refuse,
         ));
         let executors = platform.pointer_mut("/platforms/kubernetes/deploymentSpec/executors");
         if let Some(Value::Object(executors)) = executors {
             for (label, config) in executors {
                 let place = format!("platforms.kubernetes.deploymentSpec.executors.{label}");
                 let name = "kfp_kubernetes.KubernetesExecutorConfig";
-                *config = keep(canonical(name, config, &place, Unknown::Refuse));
+                *config = keep(canonical(name, config, &place, UnknownFields::Refuse));
             }
         }
         platform

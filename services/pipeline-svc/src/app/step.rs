@@ -27,25 +27,25 @@ pub(crate) struct Changes {
     pub(crate) tasks: Vec<TaskIx>,
     seen: HashSet<TaskIx>,
     transitions: Vec<Transition>,
-    noted: Vec<TaskIx>,
+    note_changes: Vec<TaskIx>,
     phase_changed: bool,
     /// Artifacts that are new.
     pub(crate) artifacts: Vec<StoredArtifact>,
     /// The stored request that asked for this.
-    pub(crate) answers: Option<Uuid>,
+    pub(crate) request_id: Option<Uuid>,
 }
 
 /// What became of a step.
 #[derive(Debug)]
-pub(crate) enum Stored {
+pub(crate) enum StepOutcome {
     /// It is stored, and this is the run now.
-    Yes(Box<Run>),
+    Stored(Box<Run>),
     /// There was nothing to store.
     Unchanged,
     /// The run has been deleted.
-    Gone,
+    RunDeleted,
     /// Another replica drives the run.
-    Lost,
+    ClaimLost,
 }
 
 impl Changes {
@@ -57,17 +57,17 @@ impl Changes {
             }
         }
         self.transitions.extend(decision.transitions);
-        self.noted.extend(decision.noted);
+        self.note_changes.extend(decision.noted);
         self.phase_changed |= decision.phase_changed;
         decision.effects
     }
 
-    fn are_none(&self) -> bool {
-        self.tasks.is_empty() && !self.phase_changed && self.answers.is_none()
+    fn is_empty(&self) -> bool {
+        self.tasks.is_empty() && !self.phase_changed && self.request_id.is_none()
     }
 
     /// Counts what has ended, for the metrics.
-    fn count(&self, status: RunStatus, before: RunStatus) {
+    fn record_metrics(&self, status: RunStatus, before: RunStatus) {
         let ends = self.transitions.iter().map(|transition| transition.state);
         for state in ends.filter(|state| state.ended()) {
             metrics::counter!("ferroflow_pipelines_tasks_ended_total", "state" => state.as_str())
@@ -103,32 +103,32 @@ pub(crate) async fn store_step(
     (run, state): (&Run, &RunState),
     changes: &Changes,
     now: Timestamp,
-) -> Result<Stored, Error> {
-    if changes.are_none() {
-        return Ok(Stored::Unchanged);
+) -> Result<StepOutcome, Error> {
+    if changes.is_empty() {
+        return Ok(StepOutcome::Unchanged);
     }
     let before = run.status;
     let mut run = run.clone();
     let mut tx = db.begin_write().await?;
     // The events come first, because the row of the run keeps their number. Where the claim is lost,
     // `tx` is dropped without a commit, and the events with it.
-    tell(&mut tx, &mut run, state, changes, now).await?;
-    driver.answer(&mut tx, changes.answers).await?;
+    publish_events(&mut tx, &mut run, state, changes, now).await?;
+    driver.answer(&mut tx, changes.request_id).await?;
     // The row is written in any case: this is what checks the fence, and no other replica can take
     // the run before the commit.
-    let kept = if changes.phase_changed {
+    let updated = if changes.phase_changed {
         store::runs::set_progress(&mut tx, &run, driver.claim).await?
     } else {
         store::runs::set_driven_event_sequence(&mut tx, &run, driver.claim).await?
     };
-    if !kept {
-        return why_not(&mut tx, &run).await;
+    if !updated {
+        return why_not_stored(&mut tx, &run).await;
     }
     write_tasks(&mut tx, &run, state, changes, now).await?;
     tx.commit().await?;
     // After the commit, as counters cannot be rolled back.
-    changes.count(run.status, before);
-    Ok(Stored::Yes(Box::new(run)))
+    changes.record_metrics(run.status, before);
+    Ok(StepOutcome::Stored(Box::new(run)))
 }
 
 async fn write_tasks(
@@ -146,7 +146,7 @@ async fn write_tasks(
         if let (TaskState::Succeeded, Some(note)) = (row.state, &row.cache)
             && !note.fingerprint.is_empty()
         {
-            store::tasks::remember(tx, run, &row, &note.fingerprint, now).await?;
+            store::tasks::put_cached_result(tx, run, &row, &note.fingerprint, now).await?;
         }
     }
     for artifact in &changes.artifacts {
@@ -156,33 +156,34 @@ async fn write_tasks(
 }
 
 /// Moves the run on and publishes the events of a step, in the order in which things happened.
-async fn tell(
+async fn publish_events(
     tx: &mut WriteTx,
     run: &mut Run,
     state: &RunState,
     changes: &Changes,
     now: Timestamp,
 ) -> Result<(), Error> {
-    let own = Change::own(now);
+    let change = Change::automatic(now);
     // A run that ends in its first step is started as well, so that history and events have both.
     if changes.phase_changed && run.status == RunStatus::Pending {
-        run.enter(RunStatus::Running, None, now);
-        tx.publish(&events::run_changed(run, own)).await?;
+        run.set_status(RunStatus::Running, None, now);
+        tx.publish(&events::run_status_event(run, change)).await?;
     }
     for transition in &changes.transitions {
-        if let Some(event) = events::task_changed(run, state, transition, now) {
+        if let Some(event) = events::task_state_event(run, state, transition, now) {
             tx.publish(&event).await?;
         }
     }
-    for &ix in &changes.noted {
-        tx.publish(&events::task_waits(run, state, ix, now)).await?;
+    for &ix in &changes.note_changes {
+        tx.publish(&events::task_waiting_event(run, state, ix, now))
+            .await?;
     }
-    let status = RunStatus::of(state.phase());
+    let status = RunStatus::from_phase(state.phase());
     if status != run.status {
-        run.enter(status, error_of(state), now);
-        tx.publish(&events::run_changed(run, own)).await?;
+        run.set_status(status, error_of(state), now);
+        tx.publish(&events::run_status_event(run, change)).await?;
         if status.ended() {
-            free_slot(tx, run);
+            signal_schedules(tx, run);
         }
     }
     Ok(())
@@ -193,19 +194,19 @@ pub(crate) async fn delete_run(
     db: &Db,
     driver: &Driver<'_>,
     run: &Run,
-    answers: Option<Uuid>,
+    request_id: Option<Uuid>,
     now: Timestamp,
 ) -> Result<bool, Error> {
     let mut run = run.clone();
     let mut tx = db.begin_write().await?;
     // Also for a run that is gone already: whoever asked gets the answer, and
     // only the event is left out.
-    driver.answer(&mut tx, answers).await?;
+    driver.answer(&mut tx, request_id).await?;
     if store::runs::delete(&mut tx, driver.claim).await? {
-        let event = events::run_event(&mut run, Change::own(now), "deleted");
+        let event = events::run_event(&mut run, Change::automatic(now), "deleted");
         tx.publish(&event).await?;
-        free_slot(&mut tx, &run);
-    } else if let Stored::Lost = why_not(&mut tx, &run).await? {
+        signal_schedules(&mut tx, &run);
+    } else if let StepOutcome::ClaimLost = why_not_stored(&mut tx, &run).await? {
         return Ok(false);
     }
     tx.commit().await?;
@@ -213,20 +214,20 @@ pub(crate) async fn delete_run(
 }
 
 /// Why the run's row was not met.
-async fn why_not(tx: &mut WriteTx, run: &Run) -> Result<Stored, Error> {
+async fn why_not_stored(tx: &mut WriteTx, run: &Run) -> Result<StepOutcome, Error> {
     let found = claim::find::<Runs>(tx, run.id).await?;
-    Ok(found.map_or(Stored::Gone, |_| Stored::Lost))
+    Ok(found.map_or(StepOutcome::RunDeleted, |_| StepOutcome::ClaimLost))
 }
 
 /// The schedule of a run may have waited for it to end.
-fn free_slot(tx: &mut WriteTx, run: &Run) {
+fn signal_schedules(tx: &mut WriteTx, run: &Run) {
     if run.recurring_run.is_some() {
         tx.signal(SCHEDULES);
     }
 }
 
 fn error_of(state: &RunState) -> Option<RunError> {
-    match RunStatus::of(state.phase()) {
+    match RunStatus::from_phase(state.phase()) {
         RunStatus::Canceled => Some(RunError {
             code: 1,
             message: "the run was canceled".to_owned(),

@@ -26,21 +26,21 @@ pub(crate) async fn list_tasks(
     drop(tx);
     Ok((
         tasks,
-        ctx.plans.of_digest(&ctx.db, &found.spec_digest).await?,
+        ctx.plans.get_or_build(&ctx.db, &found.spec_digest).await?,
     ))
 }
 
-fn missing(id: TaskId) -> Error {
+fn not_found(id: TaskId) -> Error {
     Error::not_found("TASK_NOT_FOUND", format!("task {id} not found in this run"))
 }
 
 /// Refuses a task that is not in the scope.
-pub(super) async fn check(
+pub(super) async fn check_exists(
     tx: &mut impl Read,
     scope: &impl Scope,
     task: TaskId,
 ) -> Result<(), Error> {
-    if store::tasks::is_known(tx, scope, task).await? {
+    if store::tasks::exists(tx, scope, task).await? {
         return Ok(());
     }
     Err(Error::not_found(
@@ -58,9 +58,9 @@ async fn find(
     task: TaskId,
 ) -> Result<(OwnerKey, TaskRow), Error> {
     let run = store::runs::get(tx, caller, run).await?;
-    let run = run.ok_or_else(|| missing(task))?;
+    let run = run.ok_or_else(|| not_found(task))?;
     let found = store::tasks::get(tx, &run, task).await?;
-    let found = found.ok_or_else(|| missing(task))?;
+    let found = found.ok_or_else(|| not_found(task))?;
     Ok((super::owner(run.id, &run.namespace), found))
 }
 
@@ -129,7 +129,7 @@ pub(crate) async fn stream_logs(
                 "LOG_NOT_FOUND",
                 format!("task {task} has no log of attempt {attempt}: its command has not started"),
             ),
-            away @ RuntimeError::Away { .. } => Error::new(
+            away @ RuntimeError::Unavailable { .. } => Error::new(
                 ErrorKind::Unavailable,
                 "LOG_UNAVAILABLE",
                 "the log cannot be read now: the object store or the cluster does not answer",

@@ -1,6 +1,6 @@
 //! Versions of pipelines: immutable uploads.
 
-use ferroflow_db::list::Within;
+use ferroflow_db::list::ScopeFilter;
 use ferroflow_db::{Read, WriteTx};
 use ferroflow_service::listing::{ListRequest, listing};
 use ferroflow_types::event::Subject;
@@ -9,7 +9,7 @@ use ferroflow_types::{Caller, Error, Scope};
 use serde_json::{Value, json};
 
 use super::events::{self, Change};
-use super::experiments::taken;
+use super::experiments::name_taken;
 use super::spec_file::SpecFile;
 use super::{Ctx, pipelines, plans};
 use crate::domain::definition::{
@@ -82,7 +82,7 @@ pub(crate) async fn create_version(
     let pipeline = pipelines::find(&mut tx, caller, pipeline).await?;
     let version = add(ctx, &mut tx, &pipeline, new, &spec, Change::of(caller, now)).await?;
     tx.commit().await?;
-    ctx.plans.keep(&spec.digest, plan);
+    ctx.plans.insert(&spec.digest, plan);
     Ok(FullVersion {
         version,
         spec: document(&spec)?,
@@ -114,17 +114,17 @@ pub(crate) async fn add(
     };
     store::specs::put(tx, spec).await?;
     store::versions::put(tx, &version).await.map_err(|error| {
-        taken(error, format!(
+        name_taken(error, format!(
             "Failed to create a new pipeline version. The name {} already exists in this pipeline. \
              Please specify a new name",
             version.name
         ))
     })?;
-    tell(tx, pipeline, &mut version, "created", change).await?;
+    publish_event(tx, pipeline, &mut version, "created", change).await?;
     Ok(version)
 }
 
-async fn tell(
+async fn publish_event(
     tx: &mut WriteTx,
     pipeline: &Pipeline,
     version: &mut Version,
@@ -144,13 +144,8 @@ async fn tell(
         "name": version.name,
         "display_name": version.display_name,
     });
-    tx.publish(&events::event(
-        subject,
-        change,
-        ("pipeline-version", verb),
-        data,
-    ))
-    .await?;
+    let event = events::event(subject, change, ("pipeline-version", verb), data);
+    tx.publish(&event).await?;
     // Stores the number of the event. `put` is an upsert: it would bring a deleted row back.
     if verb != "deleted" {
         store::versions::put(tx, version).await?;
@@ -160,16 +155,16 @@ async fn tell(
 
 /// A specification as clients see it.
 pub(crate) fn document(spec: &SpecText) -> Result<Value, Error> {
-    let pipeline = plans::parsed(&spec.pipeline)?;
+    let pipeline = plans::parse_json(&spec.pipeline)?;
     Ok(match &spec.platform {
         None => pipeline,
         Some(platform) => {
-            json!({"pipeline_spec": pipeline, "platform_spec": plans::parsed(platform)?})
+            json!({"pipeline_spec": pipeline, "platform_spec": plans::parse_json(platform)?})
         }
     })
 }
 
-pub(crate) fn missing(id: PipelineVersionId) -> Error {
+pub(crate) fn not_found(id: PipelineVersionId) -> Error {
     Error::not_found(
         "VERSION_NOT_FOUND",
         format!("PipelineVersion {id} not found"),
@@ -183,7 +178,7 @@ pub(super) async fn find(
     id: PipelineVersionId,
 ) -> Result<Version, Error> {
     let found = store::versions::get(tx, scope, id).await?;
-    found.ok_or_else(|| missing(id))
+    found.ok_or_else(|| not_found(id))
 }
 
 /// The version of this id with its specification.
@@ -211,7 +206,7 @@ pub(crate) async fn list_versions(
     let listing = listing(request)?;
     let mut tx = ctx.db.begin_read().await?;
     let pipeline = pipelines::find(&mut tx, caller, pipeline).await?;
-    let within = Within::parent("pipeline_id", pipeline.id);
+    let within = ScopeFilter::parent("pipeline_id", pipeline.id);
     let table = &store::versions::TABLE;
     let page = ferroflow_db::list::list(&mut tx, table, &within, &listing, store::versions::decode)
         .await?;
@@ -250,14 +245,14 @@ pub(crate) async fn update_version(
     }
     let now = ctx.now();
     let mut tx = ctx.db.begin_write().await?;
-    let (pipeline, mut version) = with_pipeline(&mut tx, caller, id).await?;
+    let (pipeline, mut version) = find_with_pipeline(&mut tx, caller, id).await?;
     if !display_name.is_empty() {
         version.display_name = display_name;
     }
     if let Some(tags) = tags {
         version.tags = tags;
     }
-    tell(
+    publish_event(
         &mut tx,
         &pipeline,
         &mut version,
@@ -278,9 +273,9 @@ pub(crate) async fn delete_version(
 ) -> Result<(), Error> {
     let now = ctx.now();
     let mut tx = ctx.db.begin_write().await?;
-    let (pipeline, mut version) = with_pipeline(&mut tx, caller, id).await?;
+    let (pipeline, mut version) = find_with_pipeline(&mut tx, caller, id).await?;
     store::versions::delete(&mut tx, id).await?;
-    tell(
+    publish_event(
         &mut tx,
         &pipeline,
         &mut version,
@@ -291,7 +286,7 @@ pub(crate) async fn delete_version(
     Ok(tx.commit().await?)
 }
 
-async fn with_pipeline(
+async fn find_with_pipeline(
     tx: &mut WriteTx,
     caller: &Caller,
     id: PipelineVersionId,

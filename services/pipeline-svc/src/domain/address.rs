@@ -45,15 +45,15 @@ pub(crate) fn is_public(address: IpAddr) -> bool {
         IpAddr::V4(address) => is_public_v4(address),
         IpAddr::V6(address) => {
             let octets = address.octets();
-            let inside = |at: usize| {
+            let embedded_is_public = |at: usize| {
                 let [a, b, c, d] = [octets[at], octets[at + 1], octets[at + 2], octets[at + 3]];
                 is_public_v4(Ipv4Addr::new(a, b, c, d))
             };
             if NAT64.contains(&address) {
-                return inside(12);
+                return embedded_is_public(12);
             }
             if SIX_TO_FOUR.contains(&address) {
-                return inside(2);
+                return embedded_is_public(2);
             }
             GLOBAL_V6.contains(&address) && !SPECIAL_V6.iter().any(|net| net.contains(&address))
         }
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leads_inside_is_not() {
+    fn private_addresses_are_not_public() {
         for text in [
             "0.0.0.0",
             "10.255.0.1",

@@ -18,9 +18,9 @@ pub(crate) struct StoredArtifact {
     pub created_at: Timestamp,
 }
 
-/// Whose artifacts are listed.
+/// Which artifacts are listed.
 #[derive(Debug, Clone)]
-pub(crate) enum Maker {
+pub(crate) enum ArtifactFilter {
     /// Those of everybody in a namespace.
     Namespace(Namespace),
     /// Those of a run, also of one that is removed.

@@ -5,8 +5,8 @@ const HTML: &str = "text/html; charset=utf-8";
 const MARKDOWN: &str = "text/markdown; charset=utf-8";
 const UNKNOWN: &str = "application/octet-stream";
 
-/// Endings of names.
-const ENDINGS: &[(&str, &str)] = &[
+/// Extensions of file names.
+const EXTENSIONS: &[(&str, &str)] = &[
     ("html", HTML),
     ("htm", HTML),
     ("md", MARKDOWN),
@@ -46,14 +46,14 @@ pub(crate) fn content_type(
     name: &str,
     first: &[u8],
 ) -> &'static str {
-    let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
-    let ending = ending.to_ascii_lowercase();
+    let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
+    let extension = extension.to_ascii_lowercase();
     match schema_title {
         "system.HTML" if !inner => return HTML,
         "system.Markdown" if !inner => return MARKDOWN,
         _ => {}
     }
-    if let Some((_, kind)) = ENDINGS.iter().find(|(known, _)| *known == ending) {
+    if let Some((_, kind)) = EXTENSIONS.iter().find(|(known, _)| *known == extension) {
         return kind;
     }
     if let Some((_, kind)) = IMAGES.iter().find(|(magic, _)| first.starts_with(magic)) {

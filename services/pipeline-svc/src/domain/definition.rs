@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn names_say_something() {
+    fn names_must_not_be_blank() {
         let name = |name: &str| problems(|faults| check_name("Name", "name", name, 5, faults));
         assert_eq!([name("a"), name(" a b "), name("ü")], [0, 0, 0]);
         for bad in ["", " ", "\t\n", "\u{a0}\u{2003}", "abcdef"] {

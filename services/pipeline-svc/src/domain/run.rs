@@ -89,7 +89,7 @@ impl RunStatus {
     }
 
     /// What a phase of the engine is called outside.
-    pub(crate) fn of(phase: RunPhase) -> Self {
+    pub(crate) fn from_phase(phase: RunPhase) -> Self {
         match phase {
             RunPhase::New => Self::Pending,
             // A run out of time is still shown as running until its tasks have stopped.
@@ -105,8 +105,8 @@ impl RunStatus {
     pub(crate) fn phase(self) -> RunPhase {
         match self {
             Self::Pending => RunPhase::New,
-            // Also a run whose time was up, as `of` has no status for it: its deadline is past, so it
-            // passes again at once.
+            // Also a run whose time was up, as `from_phase` has no status for it: its deadline is
+            // past, so it passes again at once.
             Self::Running => RunPhase::Running,
             Self::Canceling => RunPhase::Canceling,
             Self::Succeeded => RunPhase::Ended(RunEnd::Succeeded),
@@ -218,7 +218,12 @@ impl Run {
     }
 
     /// Takes note of a change of status.
-    pub(crate) fn enter(&mut self, status: RunStatus, error: Option<RunError>, now: Timestamp) {
+    pub(crate) fn set_status(
+        &mut self,
+        status: RunStatus,
+        error: Option<RunError>,
+        now: Timestamp,
+    ) {
         if self.status != status {
             self.history.push(StatusChange { at: now, status });
         }

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use ferroflow_db::row::{Cells, all_seen, json_text, seen};
+use ferroflow_db::row::{Cells, decode_all_visible, decode_visible, json_text};
 use ferroflow_db::{DbError, Read, WriteTx};
 use ferroflow_pipeline_engine::artifact::Artifact;
 use ferroflow_types::Scope;
 use serde_json::{Map, Value};
 use sqlx::any::AnyRow;
 
-use crate::domain::artifact::{Maker, StoredArtifact};
+use crate::domain::artifact::{ArtifactFilter, StoredArtifact};
 use crate::domain::run::Run;
 
 const INSERT: &str = "INSERT INTO artifacts (id, namespace, pipeline_name, run_id, task_id, name, \
@@ -33,13 +33,13 @@ const LIST_OF_NAMESPACE: &str = "SELECT id, run_id, task_id, name, schema_title,
     uri, metadata, digest, size_bytes, created_at, stamp, namespace FROM artifacts \
     WHERE namespace = $1 AND id > $2 ORDER BY id LIMIT $3";
 
-const KNOWN: &str = "SELECT id, run_id, task_id, name, schema_title, schema_version, uri, \
+const FIND_IMPORTED: &str = "SELECT id, run_id, task_id, name, schema_title, schema_version, uri, \
     metadata, digest, size_bytes, created_at, stamp FROM artifacts WHERE namespace = $1 \
     AND pipeline_name = $2 AND uri = $3 AND schema_title = $4 AND metadata = $5 \
     ORDER BY id DESC LIMIT 1";
 
 // `next` is the last number that was handed out.
-const TAKE_NUMBERS: &str = "INSERT INTO number_blocks (name, next) VALUES ('artifacts', $1) \
+const ALLOCATE_IDS: &str = "INSERT INTO number_blocks (name, next) VALUES ('artifacts', $1) \
     ON CONFLICT (name) DO UPDATE SET next = number_blocks.next + $1 RETURNING next";
 
 /// Adds an artifact that a task made.
@@ -80,35 +80,37 @@ pub(crate) async fn get(
     id: i64,
 ) -> Result<Option<StoredArtifact>, DbError> {
     let row = sqlx::query(GET).bind(id).fetch_optional(tx.conn()).await?;
-    seen(scope, row.as_ref(), decode)
+    decode_visible(scope, row.as_ref(), decode)
 }
 
 /// Artifacts in the scope with ids above `after`.
 pub(crate) async fn list(
     tx: &mut impl Read,
     scope: &impl Scope,
-    maker: &Maker,
+    filter: &ArtifactFilter,
     after: i64,
     limit: i64,
 ) -> Result<Vec<StoredArtifact>, DbError> {
-    let query = match maker {
-        Maker::Namespace(namespace) => sqlx::query(LIST_OF_NAMESPACE).bind(namespace.to_string()),
-        Maker::Run(run) => sqlx::query(LIST_OF_RUN).bind(run.to_string()),
-        Maker::Task(task) => sqlx::query(LIST_OF_TASK).bind(task.to_string()),
+    let query = match filter {
+        ArtifactFilter::Namespace(namespace) => {
+            sqlx::query(LIST_OF_NAMESPACE).bind(namespace.to_string())
+        }
+        ArtifactFilter::Run(run) => sqlx::query(LIST_OF_RUN).bind(run.to_string()),
+        ArtifactFilter::Task(task) => sqlx::query(LIST_OF_TASK).bind(task.to_string()),
     };
     let rows = query.bind(after).bind(limit).fetch_all(tx.conn()).await?;
-    all_seen(scope, &rows, decode)
+    decode_all_visible(scope, &rows, decode)
 }
 
 /// An artifact that the run's pipeline imported before, with the same type and metadata.
-pub(crate) async fn known(
+pub(crate) async fn find_imported(
     tx: &mut impl Read,
     run: &Run,
     uri: &str,
     schema_title: &str,
     metadata: &Map<String, Value>,
 ) -> Result<Option<StoredArtifact>, DbError> {
-    let query = sqlx::query(KNOWN)
+    let query = sqlx::query(FIND_IMPORTED)
         .bind(run.namespace.as_str())
         .bind(&run.pipeline_name)
         .bind(uri)
@@ -122,9 +124,9 @@ pub(crate) async fn known(
         .transpose()
 }
 
-/// Sets `count` numbers aside for the caller and gives the first of them.
-pub(crate) async fn take_numbers(tx: &mut WriteTx, count: i64) -> Result<i64, DbError> {
-    let row = sqlx::query(TAKE_NUMBERS)
+/// Sets `count` ids aside for the caller and gives the first of them.
+pub(crate) async fn allocate_ids(tx: &mut WriteTx, count: i64) -> Result<i64, DbError> {
+    let row = sqlx::query(ALLOCATE_IDS)
         .bind(count)
         .fetch_one(tx.conn())
         .await?;

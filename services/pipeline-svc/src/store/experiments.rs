@@ -1,7 +1,7 @@
 //! The table `experiments`.
 
-use ferroflow_db::list::{Table, Type};
-use ferroflow_db::row::{Cells, seen};
+use ferroflow_db::list::{ColumnType, Table};
+use ferroflow_db::row::{Cells, decode_visible};
 use ferroflow_db::{DbError, Read, WriteTx};
 use ferroflow_types::{Namespace, Scope, Timestamp};
 use sqlx::any::AnyRow;
@@ -16,18 +16,22 @@ pub(crate) const TABLE: Table = Table {
     columns: "id, namespace, display_name, description, storage_state, is_default, created_at, \
               last_run_created_at, event_sequence, created_by",
     keys: &[
-        ("id", "id", Type::Text),
-        ("experiment_id", "id", Type::Text),
-        ("name", "display_name", Type::Text),
-        ("display_name", "display_name", Type::Text),
-        ("created_at", "created_at", Type::Time),
-        ("last_run_created_at", "last_run_created_at", Type::Time),
-        ("description", "description", Type::Text),
-        ("namespace", "namespace", Type::Text),
-        ("storage_state", "storage_state", Type::Text),
+        ("id", "id", ColumnType::Text),
+        ("experiment_id", "id", ColumnType::Text),
+        ("name", "display_name", ColumnType::Text),
+        ("display_name", "display_name", ColumnType::Text),
+        ("created_at", "created_at", ColumnType::Time),
+        (
+            "last_run_created_at",
+            "last_run_created_at",
+            ColumnType::Time,
+        ),
+        ("description", "description", ColumnType::Text),
+        ("namespace", "namespace", ColumnType::Text),
+        ("storage_state", "storage_state", ColumnType::Text),
     ],
     tagged: false,
-    texts: None,
+    text_index: None,
 };
 
 const GET: &str = "SELECT id, namespace, display_name, description, storage_state, is_default, \
@@ -84,7 +88,7 @@ pub(crate) async fn get(
         .bind(id.to_string())
         .fetch_optional(tx.conn())
         .await?;
-    seen(scope, row.as_ref(), decode)
+    decode_visible(scope, row.as_ref(), decode)
 }
 
 /// The experiment of runs that name none.
@@ -155,7 +159,7 @@ pub(crate) fn decode(row: &AnyRow) -> Result<Experiment, DbError> {
         namespace: cells.parsed("namespace")?,
         display_name: cells.text("display_name")?,
         description: cells.text("description")?,
-        storage: cells.word("storage_state", StorageState::parse)?,
+        storage: cells.enum_value("storage_state", StorageState::parse)?,
         is_default: cells.int("is_default")? != 0,
         created_at: cells.time("created_at")?,
         last_run_created_at: cells.time("last_run_created_at")?,

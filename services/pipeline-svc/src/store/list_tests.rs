@@ -1,8 +1,8 @@
 //! By which indexes databases find what lists ask for.
 
-use ferroflow_db::list::{Type, Within, plans};
+use ferroflow_db::list::{ColumnType, ScopeFilter, plans};
 use ferroflow_types::Namespace;
-use ferroflow_types::listing::{Direction, Listing, Operand, Operation, Predicate, Start};
+use ferroflow_types::listing::{Direction, Listing, Operand, Operation, PageStart, Predicate};
 
 use crate::store::tests::databases;
 use crate::store::{experiments, pipelines, recurring_runs, runs, versions};
@@ -10,14 +10,14 @@ use crate::store::{experiments, pipelines, recurring_runs, runs, versions};
 const BOTH: [Direction; 2] = [Direction::Ascending, Direction::Descending];
 
 /// The later page of a list, as that has the most conditions.
-fn later(key: &str, kind: Type, direction: Direction, predicates: Vec<Predicate>) -> Listing {
-    let start = Start {
+fn later(key: &str, kind: ColumnType, direction: Direction, predicates: Vec<Predicate>) -> Listing {
+    let start = PageStart {
         sort_key: key.to_owned(),
         direction,
         predicates: predicates.clone(),
         value: match kind {
-            Type::Text | Type::Optional => Operand::Text("m".to_owned()),
-            Type::Time => Operand::Number(1),
+            ColumnType::Text | ColumnType::Optional => Operand::Text("m".to_owned()),
+            ColumnType::Time => Operand::Number(1),
         },
         created_at: Some(1),
         id: "m".to_owned(),
@@ -36,8 +36,8 @@ fn later(key: &str, kind: Type, direction: Direction, predicates: Vec<Predicate>
 async fn sorted_pages_are_read_in_the_order_of_an_index_that_begins_with_the_namespace() {
     let databases = databases().await;
     let db = &databases[0].db;
-    let within = Within::namespace(&Namespace::single_user());
-    let of_pipeline = Within::parent("pipeline_id", "p");
+    let within = ScopeFilter::namespace(&Namespace::single_user());
+    let of_pipeline = ScopeFilter::parent("pipeline_id", "p");
     for (table, within, begins) in [
         (&runs::TABLE, &within, "(namespace=?"),
         (&recurring_runs::TABLE, &within, "(namespace=?"),
@@ -46,15 +46,15 @@ async fn sorted_pages_are_read_in_the_order_of_an_index_that_begins_with_the_nam
         (&versions::TABLE, &of_pipeline, "(pipeline_id=?"),
     ] {
         for (key, _, kind) in table.keys {
-            if *kind == Type::Optional {
+            if *kind == ColumnType::Optional {
                 continue;
             }
             for direction in BOTH {
                 let listing = later(key, *kind, direction, Vec::new());
                 let [_, page] = plans(db, table, within, &listing).await.unwrap();
-                let told = format!("{} by {key} {direction:?}: {page}", table.name);
-                assert!(!page.contains("TEMP B-TREE"), "{told}");
-                assert!(page.contains(begins), "{told}");
+                let context = format!("{} by {key} {direction:?}: {page}", table.name);
+                assert!(!page.contains("TEMP B-TREE"), "{context}");
+                assert!(page.contains(begins), "{context}");
             }
         }
     }
@@ -64,7 +64,7 @@ async fn sorted_pages_are_read_in_the_order_of_an_index_that_begins_with_the_nam
 async fn filtered_lists_are_counted_and_read_by_an_index_alone() {
     let databases = databases().await;
     let db = &databases[0].db;
-    let of = Within::namespace(&Namespace::single_user());
+    let of = ScopeFilter::namespace(&Namespace::single_user());
     for key in [
         "display_name",
         "description",
@@ -82,7 +82,7 @@ async fn filtered_lists_are_counted_and_read_by_an_index_alone() {
         };
         let listing = later(
             "created_at",
-            Type::Time,
+            ColumnType::Time,
             Direction::Descending,
             vec![equals],
         );
@@ -103,8 +103,13 @@ async fn filtered_lists_are_counted_and_read_by_an_index_alone() {
 async fn all_runs_are_counted_in_the_narrowest_index() {
     let databases = databases().await;
     let db = &databases[0].db;
-    let of = Within::namespace(&Namespace::single_user());
-    let listing = later("created_at", Type::Time, Direction::Descending, Vec::new());
+    let of = ScopeFilter::namespace(&Namespace::single_user());
+    let listing = later(
+        "created_at",
+        ColumnType::Time,
+        Direction::Descending,
+        Vec::new(),
+    );
     let [counting, _] = plans(db, &runs::TABLE, &of, &listing).await.unwrap();
     assert!(
         counting.contains("COVERING INDEX runs_by_namespace"),
@@ -116,14 +121,19 @@ async fn all_runs_are_counted_in_the_narrowest_index() {
 async fn what_a_substring_finds_is_looked_up() {
     let databases = databases().await;
     let db = &databases[0].db;
-    let of = Within::namespace(&Namespace::single_user());
+    let of = ScopeFilter::namespace(&Namespace::single_user());
     for key in ["name", "description", "pipeline_name"] {
         let part = Predicate {
             key: key.to_owned(),
             operation: Operation::IsSubstring,
             values: vec![Operand::Text("night".to_owned())],
         };
-        let listing = later("created_at", Type::Time, Direction::Descending, vec![part]);
+        let listing = later(
+            "created_at",
+            ColumnType::Time,
+            Direction::Descending,
+            vec![part],
+        );
         let [counting, page] = plans(db, &runs::TABLE, &of, &listing).await.unwrap();
         assert!(
             counting.contains("COVERING INDEX runs_by_id (namespace=? AND id=?)"),

@@ -1,7 +1,7 @@
 //! The tables `pipelines` and `tags`.
 
-use ferroflow_db::list::{Table, Type};
-use ferroflow_db::row::{Cells, json_text, seen};
+use ferroflow_db::list::{ColumnType, Table};
+use ferroflow_db::row::{Cells, decode_visible, json_text};
 use ferroflow_db::{DbError, Read, WriteTx};
 use ferroflow_types::{Namespace, Scope};
 use sqlx::any::AnyRow;
@@ -14,16 +14,16 @@ pub(crate) const TABLE: Table = Table {
     name: "pipelines",
     columns: "id, namespace, name, display_name, description, tags, created_at, event_sequence, created_by",
     keys: &[
-        ("id", "id", Type::Text),
-        ("pipeline_id", "id", Type::Text),
-        ("name", "name", Type::Text),
-        ("display_name", "display_name", Type::Text),
-        ("created_at", "created_at", Type::Time),
-        ("description", "description", Type::Text),
-        ("namespace", "namespace", Type::Text),
+        ("id", "id", ColumnType::Text),
+        ("pipeline_id", "id", ColumnType::Text),
+        ("name", "name", ColumnType::Text),
+        ("display_name", "display_name", ColumnType::Text),
+        ("created_at", "created_at", ColumnType::Time),
+        ("description", "description", ColumnType::Text),
+        ("namespace", "namespace", ColumnType::Text),
     ],
     tagged: true,
-    texts: None,
+    text_index: None,
 };
 
 const GET: &str = "SELECT id, namespace, name, display_name, description, tags, created_at, \
@@ -82,7 +82,7 @@ pub(crate) async fn get(
         .bind(id.to_string())
         .fetch_optional(tx.conn())
         .await?;
-    seen(scope, row.as_ref(), decode)
+    decode_visible(scope, row.as_ref(), decode)
 }
 
 /// The pipeline of this name.
@@ -115,8 +115,8 @@ pub(crate) async fn delete(tx: &mut WriteTx, id: PipelineId) -> Result<bool, DbE
             .execute(tx.conn())
             .await?;
     }
-    let done = sqlx::query("DELETE FROM pipelines WHERE id = $1").bind(&text);
-    Ok(done.execute(tx.conn()).await?.rows_affected() == 1)
+    let query = sqlx::query("DELETE FROM pipelines WHERE id = $1").bind(&text);
+    Ok(query.execute(tx.conn()).await?.rows_affected() == 1)
 }
 
 /// A pipeline out of a row.

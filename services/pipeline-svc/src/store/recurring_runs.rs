@@ -1,7 +1,7 @@
 //! The table `recurring_runs`.
 
-use ferroflow_db::list::{Table, Type};
-use ferroflow_db::row::{Cells, all_seen, json_text, seen};
+use ferroflow_db::list::{ColumnType, Table};
+use ferroflow_db::row::{Cells, decode_all_visible, decode_visible, json_text};
 use ferroflow_db::{DbError, Read, WriteTx};
 use ferroflow_schedule::{Limits, Progress, Trigger, When};
 use ferroflow_types::{Scope, Timestamp};
@@ -18,19 +18,19 @@ pub(crate) const TABLE: Table = Table {
     name: "recurring_runs",
     columns: COLUMNS,
     keys: &[
-        ("recurring_run_id", "id", Type::Text),
-        ("id", "id", Type::Text),
-        ("display_name", "display_name", Type::Text),
-        ("name", "display_name", Type::Text),
-        ("created_at", "created_at", Type::Time),
-        ("updated_at", "updated_at", Type::Time),
-        ("description", "description", Type::Text),
-        ("status", "status", Type::Text),
-        ("experiment_id", "experiment_id", Type::Text),
-        ("namespace", "namespace", Type::Text),
+        ("recurring_run_id", "id", ColumnType::Text),
+        ("id", "id", ColumnType::Text),
+        ("display_name", "display_name", ColumnType::Text),
+        ("name", "display_name", ColumnType::Text),
+        ("created_at", "created_at", ColumnType::Time),
+        ("updated_at", "updated_at", ColumnType::Time),
+        ("description", "description", ColumnType::Text),
+        ("status", "status", ColumnType::Text),
+        ("experiment_id", "experiment_id", ColumnType::Text),
+        ("namespace", "namespace", ColumnType::Text),
     ],
     tagged: false,
-    texts: None,
+    text_index: None,
 };
 
 /// Every column, as `concat!` takes it.
@@ -152,7 +152,7 @@ pub(crate) async fn get(
         .bind(id.to_string())
         .fetch_optional(tx.conn())
         .await?;
-    seen(scope, row.as_ref(), decode)
+    decode_visible(scope, row.as_ref(), decode)
 }
 
 /// The recurring run of this id, which nobody else changes before the transaction ends.
@@ -171,7 +171,7 @@ pub(crate) async fn lock(
 /// Stores what may change of one that is locked.
 pub(crate) async fn set(tx: &mut WriteTx, run: &RecurringRun) -> Result<(), DbError> {
     let (code, message) = row::error_cells(run.error.as_ref());
-    let done = sqlx::query(SET)
+    let result = sqlx::query(SET)
         .bind(run.id.to_string())
         .bind(status(run))
         .bind(code)
@@ -183,7 +183,7 @@ pub(crate) async fn set(tx: &mut WriteTx, run: &RecurringRun) -> Result<(), DbEr
         .bind(run.event_sequence)
         .execute(tx.conn())
         .await?;
-    ferroflow_db::ensure_one(&done, "recurring_runs")
+    ferroflow_db::ensure_one(&result, "recurring_runs")
 }
 
 /// Removes one; its runs stay.
@@ -220,7 +220,7 @@ pub(crate) async fn due(
         let (at, id) = (cells.time("next_due_at")?, cells.parsed("id")?);
         Ok(DueSince { at, id })
     };
-    all_seen(scope, &rows, due_since)
+    decode_all_visible(scope, &rows, due_since)
 }
 
 /// When the next one will be due after `now`.
@@ -243,7 +243,7 @@ pub(crate) async fn enabled_after(
 ) -> Result<Vec<RecurringRun>, DbError> {
     let query = sqlx::query(ENABLED_AFTER).bind(after).bind(limit);
     let rows = query.fetch_all(tx.conn()).await?;
-    all_seen(scope, &rows, decode)
+    decode_all_visible(scope, &rows, decode)
 }
 
 /// The enabled ones of an experiment.
@@ -279,7 +279,7 @@ pub(crate) fn decode(row: &AnyRow) -> Result<RecurringRun, DbError> {
         (None, _) => PipelineChoice::Inline { digest },
     };
     let (cron, interval) = (cells.text("cron")?, cells.int("interval_s")?);
-    let when = cells.word("trigger_kind", |kind| match kind {
+    let when = cells.enum_value("trigger_kind", |kind| match kind {
         "CRON" => Some(When::Cron(cron.clone())),
         "PERIODIC" => Some(When::Periodic(interval)),
         "ONCE" => Some(When::Once),
@@ -304,7 +304,7 @@ pub(crate) fn decode(row: &AnyRow) -> Result<RecurringRun, DbError> {
             max_concurrency: cells.int("max_concurrency")?,
             no_catchup: cells.int("no_catchup")? != 0,
         },
-        enabled: cells.word("status", |word| match word {
+        enabled: cells.enum_value("status", |word| match word {
             ENABLED => Some(true),
             DISABLED => Some(false),
             _ => None,

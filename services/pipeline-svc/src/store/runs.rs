@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use ferroflow_db::list::{Table, Texts, Type};
-use ferroflow_db::row::{Cells, json_text, seen};
+use ferroflow_db::list::{ColumnType, Table, TextIndex};
+use ferroflow_db::row::{Cells, decode_visible, json_text};
 use ferroflow_db::{DbError, Read, WriteTx};
 use ferroflow_types::{RunId, Scope, Timestamp};
 use serde_json::{Map, Value};
@@ -22,30 +22,30 @@ pub(crate) const TABLE: Table = Table {
     columns: COLUMNS,
     keys: KEYS,
     tagged: false,
-    texts: Some(Texts {
+    text_index: Some(TextIndex {
         table: "runs_texts",
         columns: &["display_name", "description", "pipeline_name"],
     }),
 };
 
-const KEYS: &[(&str, &str, Type)] = &[
-    ("run_id", "id", Type::Text),
-    ("id", "id", Type::Text),
-    ("display_name", "display_name", Type::Text),
-    ("name", "display_name", Type::Text),
-    ("created_at", "created_at", Type::Time),
-    ("finished_at", "finished_at", Type::Time),
-    ("scheduled_at", "scheduled_at", Type::Time),
-    ("description", "description", Type::Text),
-    ("storage_state", "storage_state", Type::Text),
-    ("state", "state", Type::Text),
-    ("status", "state", Type::Text),
-    ("namespace", "namespace", Type::Text),
-    ("experiment_id", "experiment_id", Type::Text),
-    ("recurring_run_id", "recurring_run_id", Type::Text),
+const KEYS: &[(&str, &str, ColumnType)] = &[
+    ("run_id", "id", ColumnType::Text),
+    ("id", "id", ColumnType::Text),
+    ("display_name", "display_name", ColumnType::Text),
+    ("name", "display_name", ColumnType::Text),
+    ("created_at", "created_at", ColumnType::Time),
+    ("finished_at", "finished_at", ColumnType::Time),
+    ("scheduled_at", "scheduled_at", ColumnType::Time),
+    ("description", "description", ColumnType::Text),
+    ("storage_state", "storage_state", ColumnType::Text),
+    ("state", "state", ColumnType::Text),
+    ("status", "state", ColumnType::Text),
+    ("namespace", "namespace", ColumnType::Text),
+    ("experiment_id", "experiment_id", ColumnType::Text),
+    ("recurring_run_id", "recurring_run_id", ColumnType::Text),
     // Beyond those of KFP.
-    ("pipeline_name", "pipeline_name", Type::Text),
-    ("pipeline_id", "pipeline_id", Type::Optional),
+    ("pipeline_name", "pipeline_name", ColumnType::Text),
+    ("pipeline_id", "pipeline_id", ColumnType::Optional),
 ];
 
 /// Every column of a run.
@@ -154,7 +154,7 @@ pub(crate) async fn get(
         .bind(id.to_string())
         .fetch_optional(tx.conn())
         .await?;
-    seen(scope, row.as_ref(), decode)
+    decode_visible(scope, row.as_ref(), decode)
 }
 
 /// Whether there is a run of this id, whoever may see it.
@@ -171,7 +171,7 @@ pub(crate) async fn set_progress(
     claim: Claim,
 ) -> Result<bool, DbError> {
     let (code, message) = row::error_cells(run.error.as_ref());
-    let done = sqlx::query(SET_PROGRESS)
+    let result = sqlx::query(SET_PROGRESS)
         .bind(run.id.to_string())
         .bind(run.status.as_str())
         .bind(run.started_at.map(Timestamp::millis))
@@ -183,7 +183,7 @@ pub(crate) async fn set_progress(
         .bind(claim.fence)
         .execute(tx.conn())
         .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(result.rows_affected() == 1)
 }
 
 /// Stores how many events its driver told; `false` if the claim is lost or the run gone.
@@ -192,24 +192,24 @@ pub(crate) async fn set_driven_event_sequence(
     run: &Run,
     claim: Claim,
 ) -> Result<bool, DbError> {
-    let done = sqlx::query(SET_DRIVEN_EVENT_SEQUENCE)
+    let result = sqlx::query(SET_DRIVEN_EVENT_SEQUENCE)
         .bind(run.id.to_string())
         .bind(run.event_sequence)
         .bind(claim.fence)
         .execute(tx.conn())
         .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(result.rows_affected() == 1)
 }
 
 /// Stores how many events were told of a run that nobody drives; `false` if it is gone, or told of
 /// something else meanwhile.
 pub(crate) async fn set_event_sequence(tx: &mut WriteTx, run: &Run) -> Result<bool, DbError> {
-    let done = sqlx::query(SET_EVENT_SEQUENCE)
+    let result = sqlx::query(SET_EVENT_SEQUENCE)
         .bind(run.id.to_string())
         .bind(run.event_sequence)
         .execute(tx.conn())
         .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(result.rows_affected() == 1)
 }
 
 /// Puts a run away or brings it back.
@@ -248,12 +248,12 @@ pub(crate) async fn count_active(
 
 /// Removes a run and its tasks; artifacts stay. `false` if the claim is lost or the run gone.
 pub(crate) async fn delete(tx: &mut WriteTx, claim: Claim) -> Result<bool, DbError> {
-    let done = sqlx::query(DELETE)
+    let result = sqlx::query(DELETE)
         .bind(claim.key.to_string())
         .bind(claim.fence)
         .execute(tx.conn())
         .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(result.rows_affected() == 1)
 }
 
 /// A run out of a row that has [`COLUMNS`].
@@ -272,8 +272,8 @@ pub(crate) fn decode(row: &AnyRow) -> Result<Run, DbError> {
         experiment: cells.parsed("experiment_id")?,
         display_name: cells.text("display_name")?,
         description: cells.text("description")?,
-        storage: cells.word("storage_state", StorageState::parse)?,
-        status: cells.word("state", RunStatus::parse)?,
+        storage: cells.enum_value("storage_state", StorageState::parse)?,
+        status: cells.enum_value("state", RunStatus::parse)?,
         source,
         recurring_run: match cells.text("recurring_run_id")?.as_str() {
             "" => None,

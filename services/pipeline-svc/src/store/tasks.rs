@@ -1,6 +1,6 @@
 //! The tables `tasks` and `cached_results`.
 
-use ferroflow_db::row::{Cells, json_text, seen};
+use ferroflow_db::row::{Cells, decode_visible, json_text};
 use ferroflow_db::{DbError, Read, WriteTx};
 use ferroflow_pipeline_engine::engine::task::{CacheSource, TaskState, Values};
 use ferroflow_pipeline_engine::engine::{CachedResult, TaskRow};
@@ -32,12 +32,12 @@ const GET: &str = "SELECT id, path, parent_id, iteration, state, attempt, failur
     note, remarks \
     FROM tasks WHERE run_id = $1 AND id = $2";
 
-const REMEMBER: &str = "INSERT INTO cached_results (namespace, pipeline_name, fingerprint, run_id, \
-    task_id, outputs, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7) \
+const PUT_CACHED_RESULT: &str = "INSERT INTO cached_results (namespace, pipeline_name, \
+    fingerprint, run_id, task_id, outputs, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7) \
     ON CONFLICT (namespace, pipeline_name, fingerprint) DO UPDATE SET run_id = excluded.run_id, \
     task_id = excluded.task_id, outputs = excluded.outputs, created_at = excluded.created_at";
 
-const RECALL: &str = "SELECT run_id, task_id, outputs FROM cached_results \
+const GET_CACHED_RESULT: &str = "SELECT run_id, task_id, outputs FROM cached_results \
     WHERE namespace = $1 AND pipeline_name = $2 AND fingerprint = $3";
 
 /// Stores a task as it is now.
@@ -78,14 +78,14 @@ pub(crate) async fn of_run(tx: &mut impl Read, run: &Run) -> Result<Vec<TaskRow>
 }
 
 /// Whether there is a task of this id in the scope.
-pub(crate) async fn is_known(
+pub(crate) async fn exists(
     tx: &mut impl Read,
     scope: &impl Scope,
     task: TaskId,
 ) -> Result<bool, DbError> {
     let query = sqlx::query(NAMESPACE_OF).bind(task.to_string());
     let row = query.fetch_optional(tx.conn()).await?;
-    Ok(seen(scope, row.as_ref(), |_| Ok(()))?.is_some())
+    Ok(decode_visible(scope, row.as_ref(), |_| Ok(()))?.is_some())
 }
 
 /// One task of a run.
@@ -106,14 +106,14 @@ pub(crate) async fn get(
 }
 
 /// Keeps a result for tasks with the same fingerprint.
-pub(crate) async fn remember(
+pub(crate) async fn put_cached_result(
     tx: &mut WriteTx,
     run: &Run,
     task: &TaskRow,
     fingerprint: &str,
     now: Timestamp,
 ) -> Result<(), DbError> {
-    sqlx::query(REMEMBER)
+    sqlx::query(PUT_CACHED_RESULT)
         .bind(run.namespace.as_str())
         .bind(&run.pipeline_name)
         .bind(fingerprint)
@@ -127,13 +127,13 @@ pub(crate) async fn remember(
 }
 
 /// The newest result with this fingerprint in a namespace and pipeline.
-pub(crate) async fn recall(
+pub(crate) async fn get_cached_result(
     tx: &mut impl Read,
     namespace: &Namespace,
     pipeline_name: &str,
     fingerprint: &str,
 ) -> Result<Option<CachedResult>, DbError> {
-    let query = sqlx::query(RECALL)
+    let query = sqlx::query(GET_CACHED_RESULT)
         .bind(namespace.as_str())
         .bind(pipeline_name)
         .bind(fingerprint);
@@ -160,7 +160,7 @@ fn decode(row: &AnyRow) -> Result<TaskRow, DbError> {
         iteration: cells
             .int_opt("iteration")?
             .and_then(|number| u32::try_from(number).ok()),
-        state: cells.word("state", TaskState::parse)?,
+        state: cells.enum_value("state", TaskState::parse)?,
         attempt: cells.count("attempt")?,
         failures: cells.count("failures")?,
         lost: cells.count("lost")?,

@@ -9,7 +9,7 @@ mod texts;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ferroflow_db::list::{self, Within};
+use ferroflow_db::list::{self, ScopeFilter};
 use ferroflow_db::testing::{TestDb, each_db};
 use ferroflow_db::{Db, DbError, Migration};
 use ferroflow_pipeline_engine::artifact::Artifact;
@@ -21,7 +21,7 @@ use serde_json::{Map, json};
 use uuid::Uuid;
 
 use super::{MIGRATIONS, artifacts, experiments, pipelines, runs, specs, tasks, versions};
-use crate::domain::artifact::{Maker, StoredArtifact};
+use crate::domain::artifact::{ArtifactFilter, StoredArtifact};
 use crate::domain::definition::{Experiment, Pipeline, Version};
 use crate::domain::id::{ExperimentId, PipelineId, PipelineVersionId};
 use crate::domain::run::{Run, RunStatus, Source, StatusChange, StorageState};
@@ -31,8 +31,8 @@ use crate::store::ownership::Claim;
 const NOW: Timestamp = Timestamp::from_millis(1_769_860_800_250);
 
 /// The namespace that everything in these tests is in.
-fn here() -> Within {
-    Within::namespace(&Namespace::single_user())
+fn here() -> ScopeFilter {
+    ScopeFilter::namespace(&Namespace::single_user())
 }
 
 /// Every database at hand, each empty.
@@ -41,7 +41,7 @@ pub(crate) async fn databases() -> Vec<TestDb> {
 }
 
 /// The schema before a migration.
-fn before(name: &str) -> &'static [Migration] {
+fn schema_before(name: &str) -> &'static [Migration] {
     let steps = MIGRATIONS.iter();
     &MIGRATIONS[..steps.take_while(|step| step.name != name).count()]
 }
@@ -109,7 +109,7 @@ async fn what_is_stored_reads_back_the_same() {
         let mut tx = db.begin_write().await.unwrap();
         experiments::put(&mut tx, &experiment).await.unwrap();
         runs::insert(&mut tx, &run, "me").await.unwrap();
-        run.enter(RunStatus::Running, None, NOW);
+        run.set_status(RunStatus::Running, None, NOW);
         let claim = held(&run);
         assert!(runs::set_progress(&mut tx, &run, claim).await.unwrap());
         let spec = SpecText {
@@ -135,7 +135,7 @@ async fn what_is_stored_reads_back_the_same() {
 }
 
 #[tokio::test]
-async fn a_name_that_is_taken_is_told_apart() {
+async fn a_duplicate_name_is_reported_as_such() {
     for TestDb { kind: name, db, .. } in databases().await {
         let mut tx = db.begin_write().await.unwrap();
         experiments::put(&mut tx, &experiment("same"))
@@ -144,7 +144,10 @@ async fn a_name_that_is_taken_is_told_apart() {
         let error = experiments::put(&mut tx, &experiment("same"))
             .await
             .unwrap_err();
-        assert!(matches!(error, DbError::Taken { .. }), "{name}: {error}");
+        assert!(
+            matches!(error, DbError::UniqueViolation { .. }),
+            "{name}: {error}"
+        );
     }
 }
 
@@ -365,15 +368,15 @@ async fn tasks_artifacts_and_results_are_kept() {
             .artifacts
             .insert("model".to_owned(), vec![Arc::clone(&artifact)]);
         tasks::upsert(&mut tx, run.id, &task).await.unwrap();
-        tasks::remember(&mut tx, &run, &task, "f", NOW)
+        tasks::put_cached_result(&mut tx, &run, &task, "f", NOW)
             .await
             .unwrap();
-        tasks::remember(&mut tx, &run, &task, "f", NOW)
+        tasks::put_cached_result(&mut tx, &run, &task, "f", NOW)
             .await
             .unwrap();
-        let first = artifacts::take_numbers(&mut tx, 10).await.unwrap();
+        let first = artifacts::allocate_ids(&mut tx, 10).await.unwrap();
         assert_eq!(
-            artifacts::take_numbers(&mut tx, 10).await.unwrap(),
+            artifacts::allocate_ids(&mut tx, 10).await.unwrap(),
             first + 10,
             "{name}"
         );
@@ -388,24 +391,26 @@ async fn tasks_artifacts_and_results_are_kept() {
 
         let mut tx = db.begin_read().await.unwrap();
         assert_eq!(tasks::of_run(&mut tx, &run).await.unwrap(), [task.clone()]);
-        let recalled = tasks::recall(&mut tx, &run.namespace, &run.pipeline_name, "f")
+        let cached = tasks::get_cached_result(&mut tx, &run.namespace, &run.pipeline_name, "f")
             .await
             .unwrap()
             .unwrap();
         assert_eq!(
-            (recalled.source.task, recalled.outputs),
+            (cached.source.task, cached.outputs),
             (task.id, task.outputs)
         );
         assert!(
-            tasks::recall(&mut tx, &run.namespace, &run.pipeline_name, "other")
+            tasks::get_cached_result(&mut tx, &run.namespace, &run.pipeline_name, "other")
                 .await
                 .unwrap()
                 .is_none()
         );
         let metadata = stored.artifact.metadata.clone();
-        let known = artifacts::known(&mut tx, &run, "/r/model", "system.Model", &metadata).await;
-        assert_eq!(known.unwrap(), Some(stored.clone()));
-        let listed = artifacts::list(&mut tx, &Caller::local(), &Maker::Run(run.id), -1, 10)
+        let imported =
+            artifacts::find_imported(&mut tx, &run, "/r/model", "system.Model", &metadata).await;
+        assert_eq!(imported.unwrap(), Some(stored.clone()));
+        let filter = ArtifactFilter::Run(run.id);
+        let listed = artifacts::list(&mut tx, &Caller::local(), &filter, -1, 10)
             .await
             .unwrap();
         assert_eq!(listed, [stored]);

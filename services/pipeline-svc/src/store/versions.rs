@@ -1,7 +1,7 @@
 //! The table `pipeline_versions`.
 
-use ferroflow_db::list::{Table, Type};
-use ferroflow_db::row::{Cells, json_text, seen};
+use ferroflow_db::list::{ColumnType, Table};
+use ferroflow_db::row::{Cells, decode_visible, json_text};
 use ferroflow_db::{DbError, Read, WriteTx};
 use ferroflow_types::Scope;
 use sqlx::any::AnyRow;
@@ -16,16 +16,16 @@ pub(crate) const TABLE: Table = Table {
     columns: "id, pipeline_id, name, display_name, description, code_source_url, package_url, \
               tags, status, spec_digest, created_at, event_sequence, created_by",
     keys: &[
-        ("id", "id", Type::Text),
-        ("pipeline_version_id", "id", Type::Text),
-        ("name", "name", Type::Text),
-        ("display_name", "display_name", Type::Text),
-        ("created_at", "created_at", Type::Time),
-        ("status", "status", Type::Text),
-        ("description", "description", Type::Text),
+        ("id", "id", ColumnType::Text),
+        ("pipeline_version_id", "id", ColumnType::Text),
+        ("name", "name", ColumnType::Text),
+        ("display_name", "display_name", ColumnType::Text),
+        ("created_at", "created_at", ColumnType::Time),
+        ("status", "status", ColumnType::Text),
+        ("description", "description", ColumnType::Text),
     ],
     tagged: true,
-    texts: None,
+    text_index: None,
 };
 
 // A version has no namespace of its own: what a scope is compared with is that of its pipeline.
@@ -77,7 +77,7 @@ pub(crate) async fn get(
         .bind(id.to_string())
         .fetch_optional(tx.conn())
         .await?;
-    seen(scope, row.as_ref(), decode)
+    decode_visible(scope, row.as_ref(), decode)
 }
 
 /// The newest version of a pipeline.
@@ -99,8 +99,8 @@ pub(crate) async fn delete(tx: &mut WriteTx, id: PipelineVersionId) -> Result<bo
         .bind(&id)
         .execute(tx.conn())
         .await?;
-    let done = sqlx::query("DELETE FROM pipeline_versions WHERE id = $1").bind(&id);
-    Ok(done.execute(tx.conn()).await?.rows_affected() == 1)
+    let query = sqlx::query("DELETE FROM pipeline_versions WHERE id = $1").bind(&id);
+    Ok(query.execute(tx.conn()).await?.rows_affected() == 1)
 }
 
 /// A version out of a row.

@@ -24,7 +24,7 @@ use crate::domain::request::{Refusal, Request};
 use crate::domain::run::Run;
 use crate::store;
 use crate::store::ownership::{Claim, Runs};
-use crate::workers::attempt::{Granted, Message};
+use crate::workers::attempt::{Message, SlotGrant};
 
 /// Events that attempts may have waiting; more make them wait before they go on.
 const EVENTS_MAX: usize = 1024;
@@ -44,15 +44,15 @@ pub(crate) struct Actor {
     /// Attempts that are watched and timers that tick.
     pub(super) helpers: JoinSet<()>,
     /// Attempts that got a slot, and go on once that is stored.
-    pub(super) granted: Vec<Granted>,
+    pub(super) slot_grants: Vec<SlotGrant>,
 }
 
 /// A run in memory.
-pub(super) struct Loaded {
+pub(super) struct LoadedRun {
     pub(super) run: Run,
     pub(super) state: RunState,
     /// Artifacts of outcomes that the next step stores.
-    pub(super) fresh: Vec<StoredArtifact>,
+    pub(super) new_artifacts: Vec<StoredArtifact>,
 }
 
 /// What an actor knows of its run.
@@ -60,15 +60,15 @@ pub(super) enum Memory {
     /// To be read from the store.
     Unread,
     /// Everything.
-    Loaded(Box<Loaded>),
+    Loaded(Box<LoadedRun>),
     /// There is no such run.
-    Gone,
+    Deleted,
     /// Another replica drives it.
-    Lost,
+    ClaimLost,
 }
 
 /// Why an actor goes on by itself.
-pub(crate) enum Woken {
+pub(crate) enum ActorEvent {
     Message(Message),
     Deadline,
 }
@@ -84,12 +84,12 @@ impl Actor {
             mailbox,
             incoming,
             helpers: JoinSet::new(),
-            granted: Vec::new(),
+            slot_grants: Vec::new(),
         }
     }
 
     /// One batch of messages.
-    async fn take(&mut self, first: Message) -> Result<(), Error> {
+    async fn handle_batch(&mut self, first: Message) -> Result<(), Error> {
         let mut batch = vec![first];
         while batch.len() < BATCH_MAX
             && let Ok(message) = self.incoming.try_recv()
@@ -121,7 +121,7 @@ impl Actor {
 
 impl ferroflow_ownership::Actor for Actor {
     type Owned = Runs;
-    type Event = Woken;
+    type Event = ActorEvent;
 
     fn state(&self) -> State {
         match &self.memory {
@@ -129,8 +129,8 @@ impl ferroflow_ownership::Actor for Actor {
             Memory::Loaded(loaded) if !matches!(loaded.state.phase(), RunPhase::Ended(_)) => {
                 State::Active
             }
-            Memory::Loaded(_) | Memory::Gone => State::Idle,
-            Memory::Lost => State::Lost,
+            Memory::Loaded(_) | Memory::Deleted => State::Idle,
+            Memory::ClaimLost => State::Lost,
         }
     }
 
@@ -142,17 +142,17 @@ impl ferroflow_ownership::Actor for Actor {
         // This ends the helpers that watch attempts, and not the attempts, which run outside of this
         // process: the effects that `restore` repeats find them again.
         self.helpers.abort_all();
-        self.granted.clear();
+        self.slot_grants.clear();
         let mut tx = self.ctx.db.begin_read().await?;
         let Some(run) = store::runs::get(&mut tx, &AllNamespaces(()), self.id).await? else {
-            self.memory = Memory::Gone;
+            self.memory = Memory::Deleted;
             return Ok(());
         };
         // Each write checks the fence, but a step that changes nothing writes nothing
         // and still does its effects.
         let found = claim::find::<Runs>(&mut tx, self.id).await?;
         if found.is_none_or(|found| found.claim != self.claim) {
-            self.memory = Memory::Lost;
+            self.memory = Memory::ClaimLost;
             return Ok(());
         }
         let rows = store::tasks::of_run(&mut tx, &run).await?;
@@ -160,16 +160,16 @@ impl ferroflow_ownership::Actor for Actor {
         let plan = self
             .ctx
             .plans
-            .of_digest(&self.ctx.db, &run.spec_digest)
+            .get_or_build(&self.ctx.db, &run.spec_digest)
             .await?;
         let facts = self.ctx.facts(&run, &plan);
         let (state, effects) = RunState::restore(plan, facts, run.status.phase(), rows)
             .map_err(|error| Error::internal("cannot read the run back", error))?;
         let is_new = state.phase() == RunPhase::New;
-        self.memory = Memory::Loaded(Box::new(Loaded {
+        self.memory = Memory::Loaded(Box::new(LoadedRun {
             run,
             state,
-            fresh: Vec::new(),
+            new_artifacts: Vec::new(),
         }));
         let events = if is_new {
             vec![Event::Start]
@@ -179,9 +179,9 @@ impl ferroflow_ownership::Actor for Actor {
         self.step(events, effects, None).await
     }
 
-    async fn next_event(&mut self) -> Woken {
+    async fn next_event(&mut self) -> ActorEvent {
         let deadline = self.time_left();
-        let passed = async {
+        let deadline_passed = async {
             match deadline {
                 Some(wait) => tokio::time::sleep(wait).await,
                 None => pending().await,
@@ -190,15 +190,15 @@ impl ferroflow_ownership::Actor for Actor {
         // A message of a use case may end this wait at any time. Nothing is lost then: `recv` takes
         // no message before it is ready, and the deadline is computed anew.
         tokio::select! {
-            Some(message) = self.incoming.recv() => Woken::Message(message),
-            () = passed => Woken::Deadline,
+            Some(message) = self.incoming.recv() => ActorEvent::Message(message),
+            () = deadline_passed => ActorEvent::Deadline,
         }
     }
 
-    async fn handle(&mut self, event: Woken) -> Result<(), Error> {
+    async fn handle(&mut self, event: ActorEvent) -> Result<(), Error> {
         match event {
-            Woken::Message(message) => self.take(message).await,
-            Woken::Deadline => {
+            ActorEvent::Message(message) => self.handle_batch(message).await,
+            ActorEvent::Deadline => {
                 let events = vec![Event::DeadlinePassed];
                 self.step(events, Vec::new(), None).await
             }

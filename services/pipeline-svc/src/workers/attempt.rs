@@ -12,7 +12,7 @@ use ferroflow_launcher::{
 };
 use ferroflow_pipeline_engine::engine::task::{TaskError, TaskIx};
 use ferroflow_pipeline_engine::engine::{CacheAnswer, RunState};
-use ferroflow_pipeline_engine::invocation::{self, InputPlace, Invocation, Places};
+use ferroflow_pipeline_engine::invocation::{self, AttemptPaths, InputLocation, Invocation};
 use ferroflow_pipeline_engine::plan::{ParameterType, ResourceSpec, WorkspaceDecl};
 use ferroflow_runtime::{Layout, Notes, Runtime, RuntimeError, Slot};
 use ferroflow_types::error::chain;
@@ -25,21 +25,21 @@ use crate::app::owner;
 #[derive(Debug)]
 pub(crate) enum Message {
     /// A slot is taken; the command starts once the actor has stored that.
-    Granted(Granted),
+    SlotGranted(SlotGrant),
     /// The command has not begun: what it waits for, empty for nothing.
-    Noted {
+    NoteChanged {
         task: TaskId,
         attempt: u32,
         note: String,
     },
     /// The attempt has ended.
-    Ended {
+    AttemptEnded {
         task: TaskId,
         attempt: u32,
         outcome: Result<Outcome, RuntimeError>,
     },
     /// The cache has been asked.
-    Looked {
+    CacheAnswered {
         task: TaskId,
         answer: Result<CacheAnswer, Error>,
     },
@@ -58,7 +58,7 @@ pub(super) fn key(state: &RunState, ix: TaskIx, attempt: u32) -> AttemptKey {
 }
 
 /// The task and number that a key was made of.
-fn task_of(key: &AttemptKey) -> (TaskId, u32) {
+fn task_and_attempt(key: &AttemptKey) -> (TaskId, u32) {
     (TaskId::new(key.item), key.attempt)
 }
 
@@ -93,10 +93,10 @@ pub(super) fn spec(
         .into_iter()
         .map(|(name, kind, path)| OutputParameter {
             name,
-            kind: kind_of(kind),
+            kind: parameter_kind(kind),
             path: path.into(),
         });
-    let (inputs, checked) = inputs_of(inputs);
+    let (inputs, checked) = split_inputs(inputs);
     let local_inputs = checked.iter().map(|input| input.path.clone()).collect();
     let artifacts = artifacts.into_iter().map(|place| OutputArtifact {
         name: place.name,
@@ -137,9 +137,9 @@ pub(super) fn spec(
     })
 }
 
-fn places(layout: &Layout) -> Places {
+fn places(layout: &Layout) -> AttemptPaths {
     let copies = layout.copies_dir.as_ref();
-    Places {
+    AttemptPaths {
         outputs_dir: layout.outputs_dir.display().to_string(),
         metadata_file: kfp::report_file(&layout.outputs_dir).display().to_string(),
         copies_dir: copies.map(|folder| folder.display().to_string()),
@@ -147,14 +147,14 @@ fn places(layout: &Layout) -> Places {
 }
 
 /// Content that has to be brought, and content of this machine that is where it should be.
-fn inputs_of(places: Vec<InputPlace>) -> (Vec<InputArtifact>, Vec<InputArtifact>) {
+fn split_inputs(places: Vec<InputLocation>) -> (Vec<InputArtifact>, Vec<InputArtifact>) {
     let inputs = places.into_iter().map(|place| InputArtifact {
         uri: place.uri,
         path: place.path.into(),
         digest: place.digest,
         stamp: place.stamp,
     });
-    inputs.partition(|input| digest::local(&input.uri).is_none_or(|found| found != input.path))
+    inputs.partition(|input| digest::local_path(&input.uri).is_none_or(|found| found != input.path))
 }
 
 fn workspace_of(wanted: WorkspaceDecl) -> Workspace {
@@ -193,7 +193,7 @@ fn resources_of(written: ResourceSpec) -> Resources {
     }
 }
 
-fn kind_of(kind: ParameterType) -> ParameterKind {
+fn parameter_kind(kind: ParameterType) -> ParameterKind {
     match kind {
         ParameterType::Double => ParameterKind::Double,
         ParameterType::Integer => ParameterKind::Integer,
@@ -208,11 +208,11 @@ fn kind_of(kind: ParameterType) -> ParameterKind {
 
 /// The wait before a store that is away is asked again. Its client has retried for a while by then, so a
 /// shorter wait would only add load to a store that comes back.
-const AWAY: Duration = Duration::from_secs(5);
+const STORE_RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Asks until it is known how the attempt ended. That a store is away says nothing of the command, which
 /// may run on, so the attempt is not given up.
-async fn until_known<F>(
+async fn poll_outcome<F>(
     key: &AttemptKey,
     notes: Option<&Notes>,
     ask: impl Fn() -> F,
@@ -222,45 +222,45 @@ where
 {
     loop {
         match ask().await {
-            Err(error @ RuntimeError::Away { .. }) => {
+            Err(error @ RuntimeError::Unavailable { .. }) => {
                 if let Some(notes) = notes {
-                    notes.say(key, Some("the object store cannot be reached now"));
+                    notes.set(key, Some("the object store cannot be reached now"));
                 }
-                tracing::warn!(%key, error = chain(&error), wait = ?AWAY, "an attempt cannot be asked after now, trying again");
-                tokio::time::sleep(AWAY).await;
+                tracing::warn!(%key, error = chain(&error), wait = ?STORE_RETRY_INTERVAL, "an attempt cannot be asked after now, trying again");
+                tokio::time::sleep(STORE_RETRY_INTERVAL).await;
             }
             known => return known,
         }
     }
 }
 
-/// How long a note has to last before it is told; each one told is a transaction.
-const LASTING: Duration = Duration::from_secs(1);
+/// How long a note has to last before it is sent; each one is a transaction.
+const NOTE_DEBOUNCE: Duration = Duration::from_secs(1);
 
-/// Tells the actor what an attempt says while it waits, `told` being what is stored of that; ends with
-/// the attempt.
-async fn pass_on(
+/// Sends the actor the notes of an attempt while it waits; `last_note` is the one that is stored.
+/// Ends with the attempt.
+async fn forward_notes(
     notes: &Notes,
     key: &AttemptKey,
-    mut told: String,
+    mut last_note: String,
     mailbox: &mpsc::Sender<Message>,
 ) -> std::convert::Infallible {
-    let (task, attempt) = task_of(key);
-    let mut said = notes.listen(key);
+    let (task, attempt) = task_and_attempt(key);
+    let mut note_changes = notes.subscribe(key);
     loop {
-        tokio::time::sleep(LASTING).await;
-        let note = said.borrow_and_update().clone().unwrap_or_default();
-        if note != told {
-            told.clone_from(&note);
-            let message = Message::Noted {
+        tokio::time::sleep(NOTE_DEBOUNCE).await;
+        let note = note_changes.borrow_and_update().clone().unwrap_or_default();
+        if note != last_note {
+            last_note.clone_from(&note);
+            let message = Message::NoteChanged {
                 task,
                 attempt,
                 note,
             };
-            tell(mailbox, message).await;
+            send_to_actor(mailbox, message).await;
         }
         // The sender is dropped with the runtime only, and then nothing more is said.
-        if said.changed().await.is_err() {
+        if note_changes.changed().await.is_err() {
             return std::future::pending().await;
         }
     }
@@ -277,11 +277,11 @@ pub(super) struct Launch {
 
 /// An attempt that waited for a slot and has one.
 #[derive(Debug)]
-pub(crate) struct Granted {
+pub(crate) struct SlotGrant {
     pub(super) task: TaskId,
     pub(super) attempt: u32,
     /// Sent once the grant is stored, and the command starts; dropped if it must not start.
-    pub(super) go: oneshot::Sender<()>,
+    pub(super) start: oneshot::Sender<()>,
 }
 
 /// Waits for a slot, runs the attempt, tells its end.
@@ -291,17 +291,21 @@ pub(super) async fn watch(
     mailbox: mpsc::Sender<Message>,
 ) {
     let Launch { spec, slot, note } = launch;
-    let (task, attempt) = task_of(&spec.key);
+    let (task, attempt) = task_and_attempt(&spec.key);
     let slot = if let Some(slot) = slot {
         slot
     } else {
         let slot = runtime.slots().take().await;
         // The command must not begin before its task is stored as RUNNING: a task that still waits is
         // cancelled without stopping anything.
-        let (go, told) = oneshot::channel();
-        let granted = Granted { task, attempt, go };
-        tell(&mailbox, Message::Granted(granted)).await;
-        if told.await.is_err() {
+        let (start, start_signal) = oneshot::channel();
+        let grant = SlotGrant {
+            task,
+            attempt,
+            start,
+        };
+        send_to_actor(&mailbox, Message::SlotGranted(grant)).await;
+        if start_signal.await.is_err() {
             // It was cancelled while it waited.
             return;
         }
@@ -309,22 +313,22 @@ pub(super) async fn watch(
     };
     let key = spec.key.clone();
     let notes = runtime.notes();
-    let ended = until_known(&key, Some(notes), || async {
+    let ended = poll_outcome(&key, Some(notes), || async {
         // `ensure` is repeated as well: it starts nothing a second time, and preparations that failed
         // while the store was away have to begin anew.
         runtime.ensure(spec.clone()).await?;
         runtime.observe(&key).await
     });
     let outcome = tokio::select! {
-        // A note that is said before `pass_on` subscribes is not seen, and `ensure` may say one at once:
-        // `biased` polls `pass_on` first.
+        // A note that is set before `forward_notes` subscribes is not seen, and `ensure` may set one
+        // at once: `biased` polls `forward_notes` first.
         biased;
-        never = pass_on(notes, &key, note, &mailbox) => match never {},
+        never = forward_notes(notes, &key, note, &mailbox) => match never {},
         outcome = ended => outcome,
     };
     // First, so that the next command does not wait until this run has read the message.
     drop(slot);
-    tell_end(&mailbox, &key, outcome).await;
+    report_outcome(&mailbox, &key, outcome).await;
 }
 
 /// Stops an attempt and tells its end, whether or not somebody else watches it.
@@ -333,31 +337,31 @@ pub(super) async fn stop(
     key: AttemptKey,
     mailbox: mpsc::Sender<Message>,
 ) {
-    let outcome = until_known(&key, None, || async {
+    let outcome = poll_outcome(&key, None, || async {
         runtime.stop(&key).await?;
         runtime.observe(&key).await
     })
     .await;
-    tell_end(&mailbox, &key, outcome).await;
+    report_outcome(&mailbox, &key, outcome).await;
 }
 
-async fn tell_end(
+async fn report_outcome(
     mailbox: &mpsc::Sender<Message>,
     key: &AttemptKey,
     outcome: Result<Outcome, RuntimeError>,
 ) {
-    let (task, attempt) = task_of(key);
-    let message = Message::Ended {
+    let (task, attempt) = task_and_attempt(key);
+    let message = Message::AttemptEnded {
         task,
         attempt,
         outcome,
     };
-    tell(mailbox, message).await;
+    send_to_actor(mailbox, message).await;
 }
 
 /// Sends a message. An actor that has stopped reads the outcome from the runtime at its next start, so a
 /// message to it may be lost.
-pub(super) async fn tell(mailbox: &mpsc::Sender<Message>, message: Message) {
+pub(super) async fn send_to_actor(mailbox: &mpsc::Sender<Message>, message: Message) {
     if mailbox.send(message).await.is_err() {
         tracing::debug!("the actor is gone, the outcome is found at the next start");
     }

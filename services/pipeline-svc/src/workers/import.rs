@@ -1,4 +1,4 @@
-//! Importers, and the artifacts of attempts: their numbers and rows.
+//! Importers, and the artifacts of attempts: their ids and rows.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,29 +7,29 @@ use ferroflow_launcher::{Outputs, ProducedArtifact};
 use ferroflow_pipeline_engine::artifact::Artifact;
 use ferroflow_pipeline_engine::engine::task::{TaskError, TaskIx, Values};
 use ferroflow_pipeline_engine::engine::{AttemptFailure, Event};
-use ferroflow_pipeline_engine::invocation::{self, Produced};
+use ferroflow_pipeline_engine::invocation::{self, ProducedOutput};
 use ferroflow_pipeline_engine::plan::{Body, Importer};
 use ferroflow_types::{Error, TaskId, Timestamp};
 use serde_json::{Map, Value};
 
-use super::actor::{Actor, Loaded, Memory};
+use super::actor::{Actor, LoadedRun, Memory};
 use super::attempt::{self, Message};
 use crate::domain::artifact::StoredArtifact;
 use crate::store;
 
 /// An importer's artifact, and its row if it is a new one.
-type Imported = Result<(Arc<Artifact>, Option<StoredArtifact>), TaskError>;
+type ImportResult = Result<(Arc<Artifact>, Option<StoredArtifact>), TaskError>;
 
 impl Actor {
-    /// A message as an event; artifacts get their numbers here.
+    /// A message as an event; artifacts get their ids here.
     pub(super) async fn event_of(&mut self, message: Message) -> Result<Event, Error> {
         let (task, attempt, outcome) = match message {
-            Message::Granted(granted) => {
-                let (task, attempt) = (granted.task, granted.attempt);
-                self.granted.push(granted);
+            Message::SlotGranted(grant) => {
+                let (task, attempt) = (grant.task, grant.attempt);
+                self.slot_grants.push(grant);
                 return Ok(Event::SlotGranted { task, attempt });
             }
-            Message::Noted {
+            Message::NoteChanged {
                 task,
                 attempt,
                 note,
@@ -40,21 +40,21 @@ impl Actor {
                     note,
                 });
             }
-            Message::Looked { task, answer } => {
+            Message::CacheAnswered { task, answer } => {
                 // A failed search fails the step: the run is read again then, and
                 // the cache is asked again.
                 let answer = answer?;
                 return Ok(Event::CacheAnswered { task, answer });
             }
             Message::RetryDue { task } => return Ok(Event::RetryDue { task }),
-            Message::Ended {
+            Message::AttemptEnded {
                 task,
                 attempt,
                 outcome,
             } => (task, attempt, outcome),
         };
         let result = match attempt::result_of(outcome) {
-            Ok(outputs) => Ok(self.number(task, attempt, outputs).await?),
+            Ok(outputs) => Ok(self.assign_ids(task, attempt, outputs).await?),
             Err(failure) => {
                 let lost = failure.reason.is_lost();
                 Err(AttemptFailure {
@@ -70,8 +70,8 @@ impl Actor {
         })
     }
 
-    /// Gives numbers to what an attempt made, unless its outcome comes too late to count.
-    async fn number(
+    /// Assigns ids to what an attempt made, unless its outcome comes too late to count.
+    async fn assign_ids(
         &mut self,
         id: TaskId,
         attempt: u32,
@@ -92,16 +92,16 @@ impl Actor {
         let mut artifacts = BTreeMap::new();
         for (name, list) in outputs.artifacts {
             let mut numbered = Vec::with_capacity(list.len());
-            for one in list {
-                let number = self.ctx.numbers.next(&self.ctx.db).await?;
+            for output in list {
+                let artifact_id = self.ctx.artifact_ids.next(&self.ctx.db).await?;
                 let component = loaded.state.component(ix);
-                let artifact = Arc::new(invocation::produced(
+                let artifact = Arc::new(invocation::output_artifact(
                     component,
                     &name,
-                    number,
-                    produced(one),
+                    artifact_id,
+                    produced(output),
                 ));
-                loaded.fresh.push(StoredArtifact {
+                loaded.new_artifacts.push(StoredArtifact {
                     artifact: Arc::clone(&artifact),
                     run: loaded.run.id,
                     task: id,
@@ -120,29 +120,29 @@ impl Actor {
     /// Finds or makes the artifact of an importer.
     pub(super) async fn import(
         &self,
-        loaded: &Loaded,
+        loaded: &LoadedRun,
         ix: TaskIx,
         uri: String,
         metadata: Map<String, Value>,
         now: Timestamp,
-    ) -> Result<Imported, Error> {
+    ) -> Result<ImportResult, Error> {
         let Body::Importer(importer) = &loaded.state.component(ix).body else {
             return Ok(Err(TaskError::new("Internal", "the task is no importer")));
         };
         // As upstream, `reimport` makes a new artifact; without it, one of the same pipeline with the
         // same URI, type and metadata is taken.
-        let known = if importer.reimport {
+        let existing = if importer.reimport {
             None
         } else {
             let title = &importer.kind.schema_title;
             let mut tx = self.ctx.db.begin_read().await?;
-            store::artifacts::known(&mut tx, &loaded.run, &uri, title, &metadata).await?
+            store::artifacts::find_imported(&mut tx, &loaded.run, &uri, title, &metadata).await?
         };
-        let (artifact, fresh) = if let Some(known) = known {
-            (known.artifact, None)
+        let (artifact, new_row) = if let Some(existing) = existing {
+            (existing.artifact, None)
         } else {
-            let id = self.ctx.numbers.next(&self.ctx.db).await?;
-            let artifact = Arc::new(imported(importer, id, uri, metadata));
+            let id = self.ctx.artifact_ids.next(&self.ctx.db).await?;
+            let artifact = Arc::new(imported_artifact(importer, id, uri, metadata));
             let task = loaded.state.task(ix).id;
             let run = loaded.run.id;
             let row = StoredArtifact {
@@ -154,22 +154,22 @@ impl Actor {
             (artifact, Some(row))
         };
         if !importer.download_to_workspace {
-            return Ok(Ok((artifact, fresh)));
+            return Ok(Ok((artifact, new_row)));
         }
         // The attempt that downloads has ended before the engine asks for the import,
         // so the content is there.
-        let place = loaded.state.place_in_workspace(&artifact.uri);
+        let place = loaded.state.workspace_copy_path(&artifact.uri);
         Ok(place.map(|path| {
             let artifact = Artifact {
                 custom_path: Some(path),
                 ..(*artifact).clone()
             };
-            (Arc::new(artifact), fresh)
+            (Arc::new(artifact), new_row)
         }))
     }
 }
 
-fn produced(one: ProducedArtifact) -> Produced {
+fn produced(artifact: ProducedArtifact) -> ProducedOutput {
     let ProducedArtifact {
         name,
         uri,
@@ -178,8 +178,8 @@ fn produced(one: ProducedArtifact) -> Produced {
         stamp,
         size_bytes,
         custom_path,
-    } = one;
-    Produced {
+    } = artifact;
+    ProducedOutput {
         name,
         uri,
         metadata,
@@ -190,7 +190,12 @@ fn produced(one: ProducedArtifact) -> Produced {
     }
 }
 
-fn imported(importer: &Importer, id: i64, uri: String, metadata: Map<String, Value>) -> Artifact {
+fn imported_artifact(
+    importer: &Importer,
+    id: i64,
+    uri: String,
+    metadata: Map<String, Value>,
+) -> Artifact {
     Artifact {
         id,
         // The only output of an importer has this name in every PipelineSpec.

@@ -10,18 +10,18 @@ use crate::store::ownership::Claim;
 use crate::workers::actor::Actor;
 
 /// Makes the actors of runs.
-pub(crate) struct Actors {
+pub(crate) struct ActorFactory {
     pub(crate) ctx: Arc<Ctx>,
 }
 
-impl Factory for Actors {
+impl Factory for ActorFactory {
     type Actor = Actor;
 
     fn actor(&self, claim: Claim) -> Actor {
         Actor::new(Arc::clone(&self.ctx), claim)
     }
 
-    fn show(&self) {
+    fn update_gauges(&self) {
         let free = u32::try_from(self.ctx.runtime.slots().free()).unwrap_or(u32::MAX);
         metrics::gauge!("ferroflow_pipelines_task_slots_free").set(f64::from(free));
     }

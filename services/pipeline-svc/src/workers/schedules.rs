@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferroflow_db::lead::Lead;
+use ferroflow_db::lead::Leadership;
 use ferroflow_db::signal::Subscription;
-use ferroflow_service::worker::{Next, Worker, work};
+use ferroflow_service::worker::{NextTick, Worker, run_until_stopped};
 use ferroflow_types::Error;
 use ferroflow_types::error::chain;
 use futures::StreamExt as _;
@@ -19,52 +19,52 @@ use crate::app::schedules::{self, DueSince};
 pub(crate) const LEASE: &str = "schedules";
 
 /// Schedules that are dealt with at once; each waits for the database most of the time.
-const PARALLEL: usize = 8;
+const CONCURRENCY: usize = 8;
 
 /// The longest wait: a clock that is set forward wakes nobody, and a signal may be lost.
-const LOOK: Duration = Duration::from_secs(10);
+const MAX_WAIT: Duration = Duration::from_secs(10);
 
 /// The wait when nothing comes of what is due: it failed, or the clock was put back meanwhile.
-const RETRY: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Fires schedules for as long as this replica leads.
-pub(crate) async fn fire_while(ctx: Arc<Ctx>, lead: Lead) -> Result<(), Error> {
+pub(crate) async fn fire_while_leading(ctx: Arc<Ctx>, lead: Leadership) -> Result<(), Error> {
     // The lease saves work only, so nothing is written under its fence: the lock of a schedule's row
     // keeps two replicas that both lead for a moment from making a run twice.
-    let worker = Schedules {
+    let worker = ScheduleWorker {
         // Before the first look, so that no change after it is missed.
-        changed: ctx.db.signals().subscribe(schedules::SCHEDULES),
+        changes: ctx.db.signals().subscribe(schedules::SCHEDULES),
         is_refreshed: false,
         ctx,
     };
-    work(worker, &lead.stop).await;
+    run_until_stopped(worker, &lead.stop).await;
     Ok(())
 }
 
-struct Schedules {
+struct ScheduleWorker {
     ctx: Arc<Ctx>,
-    changed: Subscription,
+    changes: Subscription,
     /// Whether due times are what this release makes of the schedules.
     is_refreshed: bool,
 }
 
-impl Worker for Schedules {
+impl Worker for ScheduleWorker {
     type Error = Error;
 
     fn name(&self) -> &str {
         LEASE
     }
 
-    async fn tick(&mut self) -> Result<Next, Error> {
+    async fn tick(&mut self) -> Result<NextTick, Error> {
         if !self.is_refreshed {
             schedules::refresh(&self.ctx, &AllNamespaces(())).await?;
             self.is_refreshed = true;
         }
-        fire_due(&self.ctx).await.map(Next::After)
+        fire_due(&self.ctx).await.map(NextTick::After)
     }
 
     async fn wake(&mut self) {
-        self.changed.changed().await;
+        self.changes.changed().await;
     }
 }
 
@@ -82,10 +82,10 @@ async fn fire_due(ctx: &Ctx) -> Result<Duration, Error> {
         }
         if last.is_none() {
             let next = schedules::next_due(ctx).await?;
-            return Ok(next.map_or(LOOK, |next| next.since(ctx.now()).min(LOOK)));
+            return Ok(next.map_or(MAX_WAIT, |next| next.since(ctx.now()).min(MAX_WAIT)));
         }
         if made == 0 {
-            return Ok(RETRY);
+            return Ok(RETRY_INTERVAL);
         }
     }
 }
@@ -99,7 +99,7 @@ async fn fire_each(ctx: &Ctx, due: Vec<DueSince>) -> usize {
                 schedules::fire(ctx, &AllNamespaces(()), due.id).await,
             )
         })
-        .buffer_unordered(PARALLEL)
+        .buffer_unordered(CONCURRENCY)
         .collect()
         .await;
     let mut made = 0;

@@ -10,9 +10,9 @@ use ferroflow_types::{Error, Timestamp};
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use super::actor::{Actor, Loaded, Memory};
+use super::actor::{Actor, LoadedRun, Memory};
 use super::attempt::{self, Launch, Message};
-use crate::app::step::{Changes, Driver, Stored, delete_run, store_step};
+use crate::app::step::{Changes, Driver, StepOutcome, delete_run, store_step};
 
 /// What a step changes and asks for.
 #[derive(Default)]
@@ -30,7 +30,7 @@ impl Actor {
         &mut self,
         events: Vec<Event>,
         effects: Vec<Effect>,
-        answers: Option<Uuid>,
+        request_id: Option<Uuid>,
     ) -> Result<(), Error> {
         let span = tracing::info_span!("run.step", run.id = %self.id);
         if let Memory::Loaded(loaded) = &self.memory
@@ -38,7 +38,7 @@ impl Actor {
         {
             telemetry::continue_trace(&span, &loaded.run.traceparent);
         }
-        self.take_step(events, effects, answers)
+        self.take_step(events, effects, request_id)
             .instrument(span)
             .await
     }
@@ -47,7 +47,7 @@ impl Actor {
         &mut self,
         events: Vec<Event>,
         effects: Vec<Effect>,
-        answers: Option<Uuid>,
+        request_id: Option<Uuid>,
     ) -> Result<(), Error> {
         let now = self.ctx.clock.now();
         // Whatever fails below leaves `Unread` behind: the state that `decide` has changed is
@@ -56,8 +56,8 @@ impl Actor {
             return Ok(());
         };
         let mut step = Step::default();
-        step.changes.artifacts = std::mem::take(&mut loaded.fresh);
-        step.changes.answers = answers;
+        step.changes.artifacts = std::mem::take(&mut loaded.new_artifacts);
+        step.changes.request_id = request_id;
         let mut queue: VecDeque<Event> = events.into();
         for effect in effects {
             queue.extend(self.prepare(&mut loaded, effect, &mut step, now).await?);
@@ -70,14 +70,14 @@ impl Actor {
         }
         let changed = (&loaded.run, &loaded.state);
         match store_step(&self.ctx.db, &self.driver(), changed, &step.changes, now).await? {
-            Stored::Yes(run) => loaded.run = *run,
-            Stored::Unchanged => {}
-            Stored::Gone => {
-                self.memory = Memory::Gone;
+            StepOutcome::Stored(run) => loaded.run = *run,
+            StepOutcome::Unchanged => {}
+            StepOutcome::RunDeleted => {
+                self.memory = Memory::Deleted;
                 return Ok(());
             }
-            Stored::Lost => {
-                self.memory = Memory::Lost;
+            StepOutcome::ClaimLost => {
+                self.memory = Memory::ClaimLost;
                 return Ok(());
             }
         }
@@ -99,14 +99,14 @@ impl Actor {
     /// What can be done before the step is stored; answers come back as events of the same step.
     async fn prepare(
         &mut self,
-        loaded: &mut Loaded,
+        loaded: &mut LoadedRun,
         effect: Effect,
         step: &mut Step,
         now: Timestamp,
     ) -> Result<Vec<Event>, Error> {
         match effect {
             Effect::LookUpCache { task: ix, key } => {
-                let answer = self.look_up(loaded, ix, key).await?;
+                let answer = self.lookup_cache(loaded, ix, key).await?;
                 Ok(answer.into_iter().collect())
             }
             Effect::Import {
@@ -116,13 +116,15 @@ impl Actor {
             } => {
                 let task = loaded.state.task(ix).id;
                 let result = self.import(loaded, ix, uri, metadata, now).await?;
-                let result = result.map(|(artifact, fresh)| {
-                    step.changes.artifacts.extend(fresh);
+                let result = result.map(|(artifact, new_row)| {
+                    step.changes.artifacts.extend(new_row);
                     artifact
                 });
                 Ok(vec![Event::Imported { task, result }])
             }
-            Effect::Launch { task: ix, attempt } => Ok(self.ready(loaded, ix, attempt, step).await),
+            Effect::Launch { task: ix, attempt } => {
+                Ok(self.prepare_launch(loaded, ix, attempt, step).await)
+            }
             Effect::Stop { task: ix, attempt } => {
                 step.stops.push((ix, attempt));
                 Ok(Vec::new())
@@ -135,9 +137,9 @@ impl Actor {
     }
 
     /// Makes the command of an attempt ready; takes a slot for it if one is free.
-    async fn ready(
+    async fn prepare_launch(
         &self,
-        loaded: &Loaded,
+        loaded: &LoadedRun,
         ix: TaskIx,
         attempt: u32,
         step: &mut Step,
@@ -174,22 +176,22 @@ impl Actor {
     }
 
     /// Does what the stored step asks for.
-    fn perform(&mut self, loaded: &Loaded, step: Step) {
-        // Finished helpers are let go of, so that long runs do not collect them.
+    fn perform(&mut self, loaded: &LoadedRun, step: Step) {
+        // Finished helpers are released, so that long runs do not collect them.
         while self.helpers.try_join_next().is_some() {}
         for launch in step.launches {
             let runtime = Arc::clone(&self.ctx.runtime);
             let mailbox = self.mailbox.clone();
             self.helpers.spawn(attempt::watch(runtime, launch, mailbox));
         }
-        for granted in self.granted.drain(..) {
+        for grant in self.slot_grants.drain(..) {
             // A grant that came too late is dropped, which ends its watcher without a command.
-            let begins = loaded.state.tasks().any(|(_, task)| {
-                task.id == granted.task
-                    && task.attempt == granted.attempt
+            let may_start = loaded.state.tasks().any(|(_, task)| {
+                task.id == grant.task
+                    && task.attempt == grant.attempt
                     && task.state == TaskState::Running
             });
-            if begins && granted.go.send(()).is_err() {
+            if may_start && grant.start.send(()).is_err() {
                 tracing::debug!(run = %self.id, "an attempt has ended before it began");
             }
         }
@@ -205,13 +207,13 @@ impl Actor {
             let mailbox = self.mailbox.clone();
             self.helpers.spawn(async move {
                 tokio::time::sleep(wait).await;
-                attempt::tell(&mailbox, Message::RetryDue { task }).await;
+                attempt::send_to_actor(&mailbox, Message::RetryDue { task }).await;
             });
         }
     }
 
     /// Removes the run; its actor has nothing more to do.
-    pub(super) async fn delete(&mut self, answers: Option<Uuid>) -> Result<(), Error> {
+    pub(super) async fn delete(&mut self, request_id: Option<Uuid>) -> Result<(), Error> {
         let Memory::Loaded(loaded) = &self.memory else {
             return Ok(());
         };
@@ -225,8 +227,9 @@ impl Actor {
             .map(|key| attempt::stop(Arc::clone(&self.ctx.runtime), key, self.mailbox.clone()))
             .collect();
         let mut stops = std::pin::pin!(futures::future::join_all(stops));
-        // All of them tell their end in the mailbox, which has an end and no other reader meanwhile. If what
-        // follows fails, the run is read again, and with it what is dropped here.
+        // All of them send their outcome to the mailbox, which is bounded and has no other reader
+        // meanwhile. If what follows fails, the run is read again, and with it what is dropped
+        // here.
         loop {
             tokio::select! {
                 _ = &mut stops => break,
@@ -234,8 +237,12 @@ impl Actor {
             }
         }
         let (db, now) = (&self.ctx.db, self.ctx.now());
-        let deleted = delete_run(db, &self.driver(), &loaded.run, answers, now).await?;
-        self.memory = if deleted { Memory::Gone } else { Memory::Lost };
+        let deleted = delete_run(db, &self.driver(), &loaded.run, request_id, now).await?;
+        self.memory = if deleted {
+            Memory::Deleted
+        } else {
+            Memory::ClaimLost
+        };
         Ok(())
     }
 }

@@ -132,13 +132,13 @@ fn a_root_that_processes_cannot_write_to_is_refused_with_the_reason() {
     let (status, refused) = platform.post("/apis/v2beta1/runs", &run);
 
     assert_eq!(status, 400, "{refused}");
-    let said = refused.to_string();
-    assert!(said.contains("runtime_config.pipeline_root"), "{said}");
-    assert!(said.contains("processes of this machine"), "{said}");
+    let text = refused.to_string();
+    assert!(text.contains("runtime_config.pipeline_root"), "{text}");
+    assert!(text.contains("processes of this machine"), "{text}");
 }
 
 #[test]
-fn a_service_of_its_own_shows_its_metrics_where_it_is_told_to() {
+fn a_standalone_service_serves_metrics_at_the_configured_address() {
     let folder = tempfile::tempdir().unwrap();
     let address = format!("127.0.0.1:{}", free_port());
     let settings = settings(

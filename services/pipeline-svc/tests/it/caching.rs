@@ -45,12 +45,12 @@ fn pipeline(tasks: &[Task<'_>]) -> Value {
 const OUT: &str = "{{$.outputs.artifacts['out'].path}}";
 const DATA: &str = "{{$.inputs.artifacts['data'].path}}";
 
-struct Ended {
+struct FinishedRun {
     run: Value,
     tasks: Vec<Value>,
 }
 
-impl Ended {
+impl FinishedRun {
     fn task(&self, name: &str) -> &Value {
         let found = self.tasks.iter().find(|task| task["name"] == name);
         found.unwrap_or_else(|| panic!("no task {name}: {:#}", self.run))
@@ -61,16 +61,16 @@ impl Ended {
     }
 }
 
-fn run(platform: &Platform, spec: &Value) -> Ended {
+fn run(platform: &Platform, spec: &Value) -> FinishedRun {
     let id = platform.submit("caching", spec, &json!({}));
-    ended(platform, &id)
+    wait_for_run(platform, &id)
 }
 
-fn ended(platform: &Platform, id: &str) -> Ended {
+fn wait_for_run(platform: &Platform, id: &str) -> FinishedRun {
     let run = platform.wait(id, LIMIT);
     let (_, all) = platform.get(&format!("/apis/ferroflow/v1/runs/{id}/tasks"));
     let tasks = all["tasks"].as_array().unwrap().clone();
-    Ended { run, tasks }
+    FinishedRun { run, tasks }
 }
 
 /// The id of a task's output artifact.
@@ -84,7 +84,7 @@ fn content(platform: &Platform, task: &Value) -> String {
     platform.text(&path, "*/*")
 }
 
-fn place(platform: &Platform, task: &Value) -> PathBuf {
+fn artifact_path(platform: &Platform, task: &Value) -> PathBuf {
     let (_, found) = platform.get(&format!("/apis/ferroflow/v1/artifacts/{}", output(task)));
     PathBuf::from(found["uri"].as_str().unwrap())
 }
@@ -120,7 +120,7 @@ fn a_step_cannot_change_its_input(how: &str) {
     }
     assert_eq!(again.state("reads"), "CACHED");
     // It is told the same place, whatever path it reads it at.
-    let shown = |ended: &Ended| ended.task("reads")["input_artifacts"].to_string();
+    let shown = |ended: &FinishedRun| ended.task("reads")["input_artifacts"].to_string();
     assert_eq!(shown(&first), shown(&again));
 }
 
@@ -212,23 +212,23 @@ fn content_that_is_not_what_its_digest_says_is_not_served() {
     let (_, all) = platform.get(&format!("/apis/ferroflow/v1/runs/{id}/tasks"));
     let tasks = all["tasks"].as_array().unwrap();
     let gives = tasks.iter().find(|task| task["name"] == "gives").unwrap();
-    std::fs::write(place(&platform, gives), "WEIGHTS").unwrap();
+    std::fs::write(artifact_path(&platform, gives), "WEIGHTS").unwrap();
     std::fs::write(&flag, "").unwrap();
 
-    let first = ended(&platform, &id);
+    let first = wait_for_run(&platform, &id);
 
     assert_eq!(first.run["state"], "FAILED");
-    let said = first.task("reads")["error"]["message"].as_str().unwrap();
+    let text = first.task("reads")["error"]["message"].as_str().unwrap();
     assert!(
-        said.contains("is not what the task that made it left there"),
-        "{said}"
+        text.contains("is not what the task that made it left there"),
+        "{text}"
     );
     let path = format!("/apis/ferroflow/v1/artifacts/{}/content", output(gives));
-    let (status, said) = platform.get(&path);
-    assert_eq!(status, 400, "{said}");
+    let (status, body) = platform.get(&path);
+    assert_eq!(status, 400, "{body}");
     assert!(
-        said.to_string().contains("is not what its task left there"),
-        "{said}"
+        body.to_string().contains("is not what its task left there"),
+        "{body}"
     );
 
     // The task runs anew and says why.

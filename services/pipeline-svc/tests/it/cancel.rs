@@ -31,8 +31,8 @@ fn tasks_that_wait_for_a_slot_do_not_start_when_their_run_is_cancelled() {
         std::thread::sleep(Duration::from_millis(10));
     }
 
-    let (status, said) = platform.post(&format!("/apis/v2beta1/runs/{run}:terminate"), &json!({}));
-    assert_eq!(status, 200, "{said}");
+    let (status, body) = platform.post(&format!("/apis/v2beta1/runs/{run}:terminate"), &json!({}));
+    assert_eq!(status, 200, "{body}");
     let ended = platform.wait(&run, LIMIT);
 
     assert_eq!(

@@ -73,7 +73,7 @@ fn pipeline() -> Value {
     })
 }
 
-fn the_cause_is_told(platform: &Platform) {
+fn check_cause_is_reported(platform: &Platform) {
     let run = platform.submit("causes", &pipeline(), &json!({}));
     let ended = platform.wait(&run, LIMIT);
     assert_eq!(ended["state"], "FAILED");
@@ -82,11 +82,11 @@ fn the_cause_is_told(platform: &Platform) {
     assert!(why.contains(CAUSE), "{why}");
     assert!(why.contains("(and 1 more task failed)"), "{why}");
 
-    let (_, told) = platform.get(&format!("/apis/ferroflow/v1/runs/{run}/tasks"));
+    let (_, body) = platform.get(&format!("/apis/ferroflow/v1/runs/{run}/tasks"));
     let task = |path: &str| {
-        let mut tasks = told["tasks"].as_array().unwrap().iter();
+        let mut tasks = body["tasks"].as_array().unwrap().iter();
         let found = tasks.find(|task| task["path"] == format!("root.{path}"));
-        found.unwrap_or_else(|| panic!("no {path}: {told:#}"))
+        found.unwrap_or_else(|| panic!("no {path}: {body:#}"))
     };
     let error = &task("alone.exit-handler-1.work")["error"];
     assert_eq!(error["message"], CAUSE);
@@ -110,8 +110,8 @@ fn the_cause_is_told(platform: &Platform) {
         assert_eq!(status["state"], expected["state"], "{around}");
         assert_eq!(status["error"], expected["error"], "{around}");
     }
-    let of_the_api = ended["run_details"]["task_details"].as_array().unwrap();
-    let work = of_the_api
+    let task_details = ended["run_details"]["task_details"].as_array().unwrap();
+    let work = task_details
         .iter()
         .find(|task| task["display_name"] == "work" && task["state"] == "FAILED");
     let message = work.unwrap()["error"]["message"].as_str().unwrap();
@@ -119,35 +119,35 @@ fn the_cause_is_told(platform: &Platform) {
 }
 
 #[test]
-fn the_cause_is_told_of_processes() {
+fn the_cause_is_reported_for_processes() {
     let data = tempfile::tempdir().unwrap();
-    the_cause_is_told(&Platform::start(data.path(), &[]));
+    check_cause_is_reported(&Platform::start(data.path(), &[]));
 }
 
 #[test]
-fn the_cause_is_told_of_containers() {
+fn the_cause_is_reported_for_containers() {
     let engine = match Engine::open() {
         Ok(engine) => engine,
         Err(reason) => return println!("skipped: {reason}"),
     };
     let data = tempfile::tempdir().unwrap();
     let settings = engine.settings(data.path(), &json!({}));
-    the_cause_is_told(&Platform::start(data.path(), &["--config", &settings]));
+    check_cause_is_reported(&Platform::start(data.path(), &["--config", &settings]));
 }
 
 #[test]
-fn the_cause_is_told_of_pods() {
+fn the_cause_is_reported_for_pods() {
     let cluster = match Cluster::open() {
         Ok(cluster) => cluster,
         Err(reason) => return println!("skipped: {reason}"),
     };
     let data = tempfile::tempdir().unwrap();
     let settings = cluster.settings(data.path(), &json!({}));
-    the_cause_is_told(&Platform::start(data.path(), &["--config", &settings]));
+    check_cause_is_reported(&Platform::start(data.path(), &["--config", &settings]));
 }
 
 #[test]
-fn what_a_failed_task_printed_is_told_and_kept() {
+fn the_output_of_a_failed_task_is_reported_and_kept() {
     let data = tempfile::tempdir().unwrap();
     let platform = Platform::start(data.path(), &[]);
     let script = "echo first; echo last words >&2; exit 7".to_owned();

@@ -116,11 +116,11 @@ fn a_second_platform_on_the_same_folder_is_refused() {
         .output()
         .unwrap();
 
-    let said = String::from_utf8_lossy(&output.stderr);
+    let text = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success());
     assert!(
-        said.contains(&format!("process {}", platform.pid())),
-        "{said}"
+        text.contains(&format!("process {}", platform.pid())),
+        "{text}"
     );
-    assert!(said.contains("--data-dir"), "{said}");
+    assert!(text.contains("--data-dir"), "{text}");
 }

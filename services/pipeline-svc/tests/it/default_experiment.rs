@@ -56,15 +56,15 @@ impl Client {
         let mut run = json!({"display_name": "first", "pipeline_spec": spec()});
         let made = match self {
             Self::Command => {
-                let done = Command::new(binary())
+                let output = Command::new(binary())
                     .args(["run", "submit", "--output", "json", "--endpoint"])
                     .arg(platform.url())
                     .arg(file)
                     .output()
                     .unwrap();
-                let told = String::from_utf8_lossy(&done.stderr).into_owned();
-                assert!(done.status.success(), "{told}");
-                serde_json::from_slice(&done.stdout).unwrap()
+                let text = String::from_utf8_lossy(&output.stderr).into_owned();
+                assert!(output.status.success(), "{text}");
+                serde_json::from_slice(&output.stdout).unwrap()
             }
             Self::Sdk | Self::Rest => {
                 if matches!(self, Self::Sdk) {
@@ -99,13 +99,13 @@ fn the_default_experiment_is_there_from_the_first_start() {
 }
 
 #[test]
-fn whoever_comes_first_the_others_succeed_too() {
-    for turn in 0..CLIENTS.len() {
+fn every_order_of_first_submissions_succeeds() {
+    for shift in 0..CLIENTS.len() {
         let data = tempfile::tempdir().unwrap();
         let platform = Platform::start(data.path(), &[]);
         let file = file(data.path());
         let mut order = CLIENTS;
-        order.rotate_left(turn);
+        order.rotate_left(shift);
 
         let experiments: BTreeSet<_> = order
             .into_iter()

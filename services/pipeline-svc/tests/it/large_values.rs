@@ -104,8 +104,8 @@ fn lists_leave_large_values_out_and_say_where_they_are() {
     assert_eq!(whole["elided"], Value::Null);
     let (status, given) = platform.get(&format!("{path}/parameters/given"));
     assert_eq!((status, given.as_str().unwrap().len()), (200, 2 * MIB));
-    let (status, said) = platform.get(&format!("{path}/parameters/given?output=true"));
-    assert_eq!(status, 404, "{said}");
+    let (status, body) = platform.get(&format!("{path}/parameters/given?output=true"));
+    assert_eq!(status, 404, "{body}");
     let give = task(&platform, &run, "root.give");
     let path = format!(
         "/apis/ferroflow/v1/runs/{run}/tasks/{}/parameters/given?output=true",
@@ -135,27 +135,27 @@ fn one_limit_holds_wherever_a_value_comes_in() {
     assert_eq!(ended["state"], "SUCCEEDED", "{:?}", ended["error"]);
 
     // Whoever gives it to a run is told by name.
-    let (status, said) = platform.post(runs, &request(&format!("{largest}t"), max));
-    assert_eq!(status, 400, "{said}");
+    let (status, body) = platform.post(runs, &request(&format!("{largest}t"), max));
+    assert_eq!(status, 400, "{body}");
     for named in [
         "runtime_config.parameters.text",
         "65537 bytes",
         "65536",
         "value_max",
     ] {
-        assert!(said.to_string().contains(named), "{said}");
+        assert!(body.to_string().contains(named), "{body}");
     }
     // Likewise what macros make longer.
-    let (status, said) = platform.post(runs, &request(&"[[RunUUID]]".repeat(max / 11), max));
-    assert_eq!(status, 400, "{said}");
+    let (status, body) = platform.post(runs, &request(&"[[RunUUID]]".repeat(max / 11), max));
+    assert_eq!(status, 400, "{body}");
     assert!(
-        said.to_string().contains("runtime_config.parameters.text"),
-        "{said}"
+        body.to_string().contains("runtime_config.parameters.text"),
+        "{body}"
     );
     // What is larger than any request can be is refused before it is read.
-    let (status, said) = platform.post(runs, &request(&"t".repeat(9 * MIB), max));
-    assert_eq!(status, 400, "{said}");
-    assert!(said.to_string().contains("gateway.body_max"), "{said}");
+    let (status, body) = platform.post(runs, &request(&"t".repeat(9 * MIB), max));
+    assert_eq!(status, 400, "{body}");
+    assert!(body.to_string().contains("gateway.body_max"), "{body}");
 
     // A task that gives it fails.
     let (_, run) = platform.post(runs, &request("t", max + 1));
@@ -197,10 +197,10 @@ fn messages_beyond_grpcs_usual_limit_pass_each_hop() {
 
     let mut ferroflow = Command::new(binary());
     ferroflow.args(["run", "get", &run, "--endpoint", platform.url()]);
-    let told = ferroflow.output().unwrap();
-    let errors = String::from_utf8_lossy(&told.stderr).into_owned();
-    assert!(told.status.success(), "{errors}");
-    assert!(String::from_utf8_lossy(&told.stdout).contains("large"));
+    let output = ferroflow.output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{errors}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("large"));
 
     // Together they are more than one answer may have; each one is stored and shown whole.
     let recurring = "/apis/v2beta1/recurringruns";

@@ -5,7 +5,7 @@
 //! | `api` | details of KFP's API that clients rely on |
 //! | `caching` | what is reused, and that inputs stay what they are |
 //! | `cancel` | runs that are stopped or deleted while they run |
-//! | `causes` | what is told of a task that failed |
+//! | `causes` | what is reported of a task that failed |
 //! | `conformance` | the ecosystem's compiled pipelines on local processes |
 //! | `crash` | `kill -9` at random moments |
 //! | `default_experiment` | runs that name no experiment |

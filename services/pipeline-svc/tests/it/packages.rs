@@ -13,7 +13,7 @@ fn platform(more: &[&str]) -> (tempfile::TempDir, Platform) {
 }
 
 /// A server of packages on loopback; it answers `/p.yaml` and redirects `/away`.
-fn packages(away: String) -> u16 {
+fn package_server(location: String) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let spec = shell_pipeline(
@@ -31,7 +31,7 @@ fn packages(away: String) -> u16 {
             let length = body.len();
             let answer = match first.split(' ').nth(1) {
                 Some("/p.yaml") => format!("200 OK\r\nContent-Length: {length}\r\n\r\n{body}"),
-                _ => format!("302 Found\r\nLocation: {away}\r\nContent-Length: 0\r\n\r\n"),
+                _ => format!("302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"),
             };
             write!(stream, "HTTP/1.1 {answer}").unwrap();
         }
@@ -46,7 +46,7 @@ fn version(url: &str) -> Value {
 #[test]
 fn versions_are_fetched_by_url_where_that_is_allowed() {
     let (_data, platform) = platform(&["--package-network", "127.0.0.1"]);
-    let url = format!("http://127.0.0.1:{}/p.yaml", packages(String::new()));
+    let url = format!("http://127.0.0.1:{}/p.yaml", package_server(String::new()));
     let both = json!({
         "pipeline": {"display_name": "by url", "tags": {"team": "a"}},
         "pipeline_version": version(&url),
@@ -95,17 +95,17 @@ fn versions_are_fetched_by_url_where_that_is_allowed() {
             "already exists",
         ),
     ] {
-        let (found, said) = platform.post(path, &body);
-        assert_eq!(found, status, "{path}: {said}");
-        assert!(said.to_string().contains(words), "{path}: {said}");
+        let (found, answer) = platform.post(path, &body);
+        assert_eq!(found, status, "{path}: {answer}");
+        assert!(answer.to_string().contains(words), "{path}: {answer}");
     }
 }
 
 #[test]
-fn urls_do_not_lead_inside() {
-    let inside = packages(String::new());
+fn urls_do_not_reach_private_addresses() {
+    let inside = package_server(String::new());
     let away = format!("http://127.0.0.2:{inside}/p.yaml");
-    let front = packages(away);
+    let front = package_server(away);
     let (_closed, closed) = platform(&[]);
     let (_open, open) = platform(&["--package-network", "127.0.0.1/32"]);
     for (platform, url) in [
@@ -120,9 +120,9 @@ fn urls_do_not_lead_inside() {
         let body = json!({"pipeline": {"name": "p"}, "pipeline_version": version(&url)});
         let (status, refused) = platform.post("/apis/v2beta1/pipelines/create", &body);
         assert_eq!(status, 400, "{url}: {refused}");
-        let said = refused.to_string();
-        assert!(said.contains("is not a public address"), "{said}");
-        assert!(said.contains("pipelines.package_networks"), "{said}");
+        let text = refused.to_string();
+        assert!(text.contains("is not a public address"), "{text}");
+        assert!(text.contains("pipelines.package_networks"), "{text}");
         let (_, listed) = platform.get("/apis/v2beta1/pipelines");
         assert_eq!(listed, json!({}), "nothing is stored");
     }

@@ -54,8 +54,8 @@ fn get(platform: &Platform, id: &str) -> Value {
 }
 
 fn post(platform: &Platform, path: &str) {
-    let (status, told) = platform.request("POST", path, &[], "");
-    assert_eq!(status, 200, "{path}: {told}");
+    let (status, answer) = platform.request("POST", path, &[], "");
+    assert_eq!(status, 200, "{path}: {answer}");
 }
 
 /// A filter as it is put into a URL.
@@ -140,14 +140,14 @@ fn a_schedule_makes_runs_with_macros_until_it_is_disabled() {
             .unwrap()
             .iter()
             .find(|task| task["name"] == "t");
-        let said = task.unwrap()["input_parameters"]["text"].to_string();
+        let value = task.unwrap()["input_parameters"]["text"].to_string();
         let due: String = run["scheduled_at"].as_str().unwrap()[..19]
             .chars()
             .filter(char::is_ascii_digit)
             .collect();
         assert!(
-            said.contains(&format!("{index} {due} {run_id} 1")),
-            "{said}"
+            value.contains(&format!("{index} {due} {run_id} 1")),
+            "{value}"
         );
     }
 
@@ -237,13 +237,13 @@ fn deletion_spares_runs_under_way() {
         "",
     );
     assert_eq!(wrong.0, 400, "{}", wrong.1);
-    let (status, told) = platform.request(
+    let (status, answer) = platform.request(
         "DELETE",
         &format!("{path}?propagation_policy=FOREGROUND"),
         &[],
         "",
     );
-    assert_eq!(status, 200, "{told}");
+    assert_eq!(status, 200, "{answer}");
     assert_eq!(platform.get(&path).0, 404);
     assert_eq!(platform.wait(&run, LIMIT)["state"], "SUCCEEDED");
     assert_eq!(runs_of(&platform, &id).len(), 1, "a deleted one makes none");
@@ -271,20 +271,20 @@ fn a_killed_server_misses_nothing_and_repeats_nothing() {
     each_second_once(&runs);
     println!("{} runs over four kills, one a second", runs.len());
     let path = "/apis/ferroflow/v1/events?follow=false&types=ai.ferroflow.recurring-run.triggered";
-    let told = || {
+    let events = || {
         let text = platform.text(path, "application/x-ndjson");
         let event = |line: &str| serde_json::from_str::<Value>(line).unwrap()["event"].clone();
         text.lines().map(event).collect::<Vec<_>>()
     };
-    eventually(LIMIT, "an event for each", || told().len() >= runs.len());
-    for (at, (event, run)) in told().iter().zip(&runs).enumerate() {
+    eventually(LIMIT, "an event for each", || events().len() >= runs.len());
+    for (at, (event, run)) in events().iter().zip(&runs).enumerate() {
         assert_eq!(event["data"]["run_id"], run["run_id"]);
         assert_eq!(event["data"]["index"], at + 1);
     }
 }
 
 #[test]
-fn what_cannot_be_a_recurring_run_is_refused_and_not_stored() {
+fn invalid_recurring_runs_are_refused_and_not_stored() {
     let (_data, platform) = platform();
     let cron = |cron: &str| json!({"cron_schedule": {"cron": cron}});
     for (trigger, field, part) in [
@@ -310,12 +310,12 @@ fn what_cannot_be_a_recurring_run_is_refused_and_not_stored() {
             "is not after start_time",
         ),
     ] {
-        let (status, told) = platform.post(RECURRING, &body("bad", "true", &trigger));
-        let told = told.to_string();
-        assert_eq!(status, 400, "{trigger}: {told}");
+        let (status, answer) = platform.post(RECURRING, &body("bad", "true", &trigger));
+        let answer = answer.to_string();
+        assert_eq!(status, 400, "{trigger}: {answer}");
         assert!(
-            told.contains(field) && told.contains(part),
-            "{trigger}: {told}"
+            answer.contains(field) && answer.contains(part),
+            "{trigger}: {answer}"
         );
     }
     for (key, value, part) in [
@@ -340,9 +340,9 @@ fn what_cannot_be_a_recurring_run_is_refused_and_not_stored() {
     ] {
         let mut asked = body("bad", "true", &every_second());
         asked[key] = value;
-        let (status, told) = platform.post(RECURRING, &asked);
-        assert!([400, 404].contains(&status), "{key}: {status} {told}");
-        assert!(told.to_string().contains(part), "{key}: {told}");
+        let (status, answer) = platform.post(RECURRING, &asked);
+        assert!([400, 404].contains(&status), "{key}: {status} {answer}");
+        assert!(answer.to_string().contains(part), "{key}: {answer}");
     }
     assert_eq!(platform.get(&format!("{RECURRING}/nonsense")).0, 400);
     let (status, listed) = platform.get(RECURRING);
@@ -354,24 +354,24 @@ fn what_cannot_be_a_recurring_run_is_refused_and_not_stored() {
 }
 
 #[test]
-fn due_times_are_told_in_the_zone_of_the_schedule() {
+fn due_times_are_listed_in_the_zone_of_the_schedule() {
     let data = tempfile::tempdir().unwrap();
     let platform = Platform::start(data.path(), &["--time-zone", "Asia/Tokyo"]);
     let daily = json!({"cron_schedule": {"cron": "30 9 * * *"}});
-    let mut asked = body("told", "true", &daily);
+    let mut asked = body("daily", "true", &daily);
     asked["mode"] = json!("DISABLE");
     let id = create(&platform, &asked);
     let path = format!("/apis/ferroflow/v1/recurringruns/{id}/due-times");
-    let (status, told) = platform.get(&format!("{path}?page_size=3"));
-    assert_eq!(status, 200, "{told}");
-    assert_eq!(told["time_zone"], "Asia/Tokyo");
-    let times = told["times"].as_array().unwrap();
+    let (status, answer) = platform.get(&format!("{path}?page_size=3"));
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(answer["time_zone"], "Asia/Tokyo");
+    let times = answer["times"].as_array().unwrap();
     assert_eq!(times.len(), 3);
     assert!(
         times
             .iter()
             .all(|at| at.as_str().unwrap().ends_with("T00:30:00Z")),
-        "{told}"
+        "{answer}"
     );
     assert_eq!(platform.get(&path).1["times"].as_array().unwrap().len(), 5);
 }

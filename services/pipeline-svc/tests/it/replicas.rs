@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use ferroflow_testkit::cluster::{database, owner, query};
 use ferroflow_testkit::scene::eventually;
-use ferroflow_testkit::services::{Balancer, Process, free_port, identity, settings};
+use ferroflow_testkit::services::{LoadBalancer, Process, free_port, identity, settings};
 use ferroflow_testkit::{Platform, shell_pipeline};
 use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_mins(1);
 
 /// Databases, settings, and replicas of pipeline-svc at ports that they keep.
-struct Scene {
+struct Deployment {
     folder: tempfile::TempDir,
     settings: String,
     pipelines: String,
@@ -25,7 +25,7 @@ struct Scene {
     services: Vec<Process>,
 }
 
-impl Scene {
+impl Deployment {
     fn open(name: &str, count: usize) -> Option<Self> {
         if std::env::var_os("DATABASE_URL").is_none() {
             println!("skipped: DATABASE_URL is not set");
@@ -41,7 +41,7 @@ impl Scene {
             "identity": identity(folder.path()),
         });
         let settings = settings(folder.path(), &written);
-        let mut scene = Self {
+        let mut deployment = Self {
             folder,
             settings,
             pipelines,
@@ -51,15 +51,15 @@ impl Scene {
         };
         // All at once, as a new installation starts.
         let numbers: Vec<_> = (0..count).map(|number| (number, free_port())).collect();
-        scene.services = std::thread::scope(|scope| {
-            let scene = &scene;
-            let start = |(number, port)| scope.spawn(move || scene.service(number, port));
+        deployment.services = std::thread::scope(|scope| {
+            let deployment = &deployment;
+            let start = |(number, port)| scope.spawn(move || deployment.service(number, port));
             let starting: Vec<_> = numbers.iter().copied().map(start).collect();
             let started = starting.into_iter().map(|one| one.join().unwrap());
             started.collect()
         });
-        scene.ports = numbers.into_iter().map(|(_, port)| port).collect();
-        Some(scene)
+        deployment.ports = numbers.into_iter().map(|(_, port)| port).collect();
+        Some(deployment)
     }
 
     fn service(&self, number: usize, port: u16) -> Process {
@@ -114,12 +114,12 @@ fn post(platform: &Platform, path: &str) -> (u16, Value) {
 /// `kfp.Client`, which looks for the experiment by name, clients that name none, at both replicas.
 #[test]
 fn first_submissions_at_two_replicas_go_into_one_experiment() {
-    let Some(scene) = Scene::open("first", 2) else {
+    let Some(deployment) = Deployment::open("first", 2) else {
         return;
     };
     let gateways = [
-        scene.gateway("gw-0", &[0], &[]),
-        scene.gateway("gw-1", &[1], &[]),
+        deployment.gateway("gw-0", &[0], &[]),
+        deployment.gateway("gw-1", &[1], &[]),
     ];
     let submit = |address: &str, named: bool| {
         let platform = Platform::at(address);
@@ -144,59 +144,59 @@ fn first_submissions_at_two_replicas_go_into_one_experiment() {
     });
     assert_eq!(experiments.len(), 1, "{experiments:?}");
     let defaults = "SELECT count(*) FROM experiments WHERE is_default = 1";
-    assert_eq!(query(&scene.pipelines, defaults), "1");
+    assert_eq!(query(&deployment.pipelines, defaults), "1");
 }
 
 #[test]
 fn a_run_is_stopped_retried_and_deleted_through_a_replica_that_does_not_drive_it() {
-    let Some(scene) = Scene::open("others", 2) else {
+    let Some(deployment) = Deployment::open("others", 2) else {
         return;
     };
     let (first, second) = (
-        scene.gateway("gw-0", &[0], &[]),
-        scene.gateway("gw-1", &[1], &[]),
+        deployment.gateway("gw-0", &[0], &[]),
+        deployment.gateway("gw-1", &[1], &[]),
     );
-    let (near, far) = (
+    let (driver, other) = (
         Platform::at(first.address()),
         Platform::at(second.address()),
     );
-    let run = near.submit("others", &one_step("sleep 60"), &json!({}));
+    let run = driver.submit("others", &one_step("sleep 60"), &json!({}));
     let path = format!("/apis/v2beta1/runs/{run}");
     eventually(LIMIT, "the run begins", || {
-        near.get(&path).1["state"] == "RUNNING"
+        driver.get(&path).1["state"] == "RUNNING"
     });
-    assert_eq!(scene.owner(&run), scene.services[0].replica());
+    assert_eq!(deployment.owner(&run), deployment.services[0].replica());
 
-    let (status, told) = post(&far, &format!("{path}:retry"));
-    assert_eq!(status, 409, "a running run: {told}");
+    let (status, body) = post(&other, &format!("{path}:retry"));
+    assert_eq!(status, 409, "a running run: {body}");
     let begun = Instant::now();
-    let (status, told) = post(&far, &format!("{path}:terminate"));
+    let (status, body) = post(&other, &format!("{path}:terminate"));
     println!("stopped through another replica in {:?}", begun.elapsed());
-    assert_eq!(status, 200, "{told}");
-    near.wait(&run, LIMIT);
-    let (status, told) = post(&far, &format!("{path}:terminate"));
-    assert_eq!(status, 400, "an ended run: {told}");
+    assert_eq!(status, 200, "{body}");
+    driver.wait(&run, LIMIT);
+    let (status, body) = post(&other, &format!("{path}:terminate"));
+    assert_eq!(status, 400, "an ended run: {body}");
 
-    let (status, told) = post(&far, &format!("{path}:retry"));
-    assert_eq!(status, 200, "{told}");
+    let (status, body) = post(&other, &format!("{path}:retry"));
+    assert_eq!(status, 200, "{body}");
     eventually(LIMIT, "the run begins again", || {
-        far.get(&path).1["state"] == "RUNNING"
+        other.get(&path).1["state"] == "RUNNING"
     });
-    let (status, told) = far.request("DELETE", &path, &[], "");
-    assert_eq!(status, 200, "{told}");
-    assert_eq!(near.get(&path).0, 404);
-    let (status, _) = post(&far, &format!("{path}:terminate"));
+    let (status, body) = other.request("DELETE", &path, &[], "");
+    assert_eq!(status, 200, "{body}");
+    assert_eq!(driver.get(&path).0, 404);
+    let (status, _) = post(&other, &format!("{path}:terminate"));
     assert_eq!(status, 404);
-    let left = query(&scene.pipelines, "SELECT count(*) FROM run_requests");
+    let left = query(&deployment.pipelines, "SELECT count(*) FROM run_requests");
     assert_eq!(left, "0", "answers are read and forgotten");
 }
 
 #[test]
 fn runs_of_a_killed_replica_go_on_in_another() {
-    let Some(mut scene) = Scene::open("kill", 2) else {
+    let Some(mut deployment) = Deployment::open("kill", 2) else {
         return;
     };
-    let gateway = scene.gateway("gw-0", &[0, 1], &[]);
+    let gateway = deployment.gateway("gw-0", &[0, 1], &[]);
     let platform = Platform::at(gateway.address());
     let tasks: Vec<_> = (0..40)
         .map(|at| {
@@ -212,14 +212,14 @@ fn runs_of_a_killed_replica_go_on_in_another() {
     let runs: Vec<_> = (0..6)
         .map(|_| platform.submit("chain", &spec, &json!({})))
         .collect();
-    let owners: Vec<_> = runs.iter().map(|run| scene.owner(run)).collect();
+    let owners: Vec<_> = runs.iter().map(|run| deployment.owner(run)).collect();
     println!("drivers: {owners:?}");
-    let killed = scene.services[0].replica();
+    let killed = deployment.services[0].replica();
     assert!(owners.contains(&killed) && owners.iter().any(|owner| *owner != killed));
 
-    scene.services[0].kill();
+    deployment.services[0].kill();
     let begun = Instant::now();
-    let theirs: Vec<_> = runs
+    let orphaned: Vec<_> = runs
         .iter()
         .zip(&owners)
         .filter(|(_, owner)| **owner == killed)
@@ -227,10 +227,10 @@ fn runs_of_a_killed_replica_go_on_in_another() {
         .collect();
     let sequence = |run: &str| {
         let text = format!("SELECT event_sequence FROM runs WHERE id = '{run}'");
-        query(&scene.pipelines, &text).parse::<i64>().unwrap()
+        query(&deployment.pipelines, &text).parse::<i64>().unwrap()
     };
-    let before: Vec<_> = theirs.iter().map(|run| sequence(run)).collect();
-    for (run, before) in theirs.iter().zip(&before) {
+    let before: Vec<_> = orphaned.iter().map(|run| sequence(run)).collect();
+    for (run, before) in orphaned.iter().zip(&before) {
         eventually(LIMIT, "the run goes on", || sequence(run) > *before);
         println!("run {run} went on {:?} after the kill", begun.elapsed());
         assert!(begun.elapsed() < Duration::from_secs(10));
@@ -240,7 +240,7 @@ fn runs_of_a_killed_replica_go_on_in_another() {
     }
     println!(
         "{}",
-        scene.services[1]
+        deployment.services[1]
             .log()
             .lines()
             .filter(|line| line.contains("took over"))
@@ -257,7 +257,7 @@ struct Load {
 }
 
 impl Load {
-    fn run(&self, balancer: &Balancer) {
+    fn run(&self, balancer: &LoadBalancer) {
         let created = json!({"display_name": "load", "pipeline_spec": one_step("true")});
         let created = created.to_string();
         let requests = [
@@ -283,22 +283,22 @@ impl Load {
 
 #[test]
 fn a_rolling_restart_fails_no_request() {
-    let Some(mut scene) = Scene::open("rolling", 2) else {
+    let Some(mut deployment) = Deployment::open("rolling", 2) else {
         return;
     };
     let drain = ["--drain-s", "2"];
     let mut gateways = [
-        scene.gateway("gw-0", &[0, 1], &drain),
-        scene.gateway("gw-1", &[0, 1], &drain),
+        deployment.gateway("gw-0", &[0, 1], &drain),
+        deployment.gateway("gw-1", &[0, 1], &drain),
     ];
-    let balancer = Balancer::start(&[gateways[0].address(), gateways[1].address()]);
+    let balancer = LoadBalancer::start(&[gateways[0].address(), gateways[1].address()]);
     let load = Load::default();
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| load.run(&balancer));
         }
         std::thread::sleep(Duration::from_secs(2));
-        for service in &mut scene.services {
+        for service in &mut deployment.services {
             let begun = Instant::now();
             let status = service.stop(LIMIT);
             println!("pipeline-svc stopped in {:?}: {status}", begun.elapsed());
@@ -326,7 +326,7 @@ fn a_rolling_restart_fails_no_request() {
     assert!(failures.is_empty(), "{failures:#?}");
     let unfinished = "SELECT count(*) FROM runs WHERE state <> 'SUCCEEDED'";
     eventually(LIMIT, "every run succeeds", || {
-        query(&scene.pipelines, unfinished) == "0"
+        query(&deployment.pipelines, unfinished) == "0"
     });
 }
 
@@ -344,12 +344,12 @@ fn nothing_to_do() -> Value {
 /// `FERROFLOW_SCHEDULE_SECONDS` asks for another length of time, for example 60.
 #[test]
 fn schedules_miss_nothing_and_repeat_nothing_when_a_replica_is_killed() {
-    let Some(mut scene) = Scene::open("schedules", 2) else {
+    let Some(mut deployment) = Deployment::open("schedules", 2) else {
         return;
     };
     let given = std::env::var("FERROFLOW_SCHEDULE_SECONDS").ok();
     let seconds = given.map_or(SECONDS, |text| text.parse().unwrap());
-    let gateway = scene.gateway("gw-0", &[0, 1], &[]);
+    let gateway = deployment.gateway("gw-0", &[0, 1], &[]);
     let platform = Platform::at(gateway.address());
     let moment = |after: i64| {
         let format = r#"YYYY-MM-DD"T"HH24:MI:SS"Z""#;
@@ -357,7 +357,7 @@ fn schedules_miss_nothing_and_repeat_nothing_when_a_replica_is_killed() {
     };
     // Both of one clock: a second that passed between two questions would be one more due time.
     let frame = format!("SELECT {} || ' ' || {}", moment(5), moment(5 + seconds));
-    let frame = query(&scene.pipelines, &frame);
+    let frame = query(&deployment.pipelines, &frame);
     let (start, end) = frame.split_once(' ').unwrap();
     let trigger = json!({"cron_schedule": {
         "cron": "* * * * * *", "start_time": start, "end_time": end}});
@@ -371,16 +371,16 @@ fn schedules_miss_nothing_and_repeat_nothing_when_a_replica_is_killed() {
     }
     let count = |condition: &str| {
         let text = format!("SELECT count(*) FROM runs WHERE {condition}");
-        query(&scene.pipelines, &text).parse::<i64>().unwrap()
+        query(&deployment.pipelines, &text).parse::<i64>().unwrap()
     };
     let due = count("recurring_run_id = ''") + i64::try_from(SCHEDULES).unwrap() * seconds;
     let limit = Duration::from_mins(10);
     eventually(limit, "half of the runs", || count("true") >= due / 2);
     let holder = "SELECT holder FROM leases WHERE name = 'schedules'";
-    let leader = query(&scene.pipelines, holder);
-    let at = usize::from(scene.services[1].replica() == leader);
-    assert_eq!(scene.services[at].replica(), leader);
-    scene.services[at].kill();
+    let leader = query(&deployment.pipelines, holder);
+    let at = usize::from(deployment.services[1].replica() == leader);
+    assert_eq!(deployment.services[at].replica(), leader);
+    deployment.services[at].kill();
     let (begun, then) = (Instant::now(), count("true"));
     eventually(limit, "the other replica goes on", || count("true") > then);
     println!(
@@ -389,7 +389,7 @@ fn schedules_miss_nothing_and_repeat_nothing_when_a_replica_is_killed() {
     );
     eventually(limit, "every run", || count("finished_at > 0") >= due);
 
-    let table = |text: &str| query(&scene.pipelines, text);
+    let table = |text: &str| query(&deployment.pipelines, text);
     let each = "SELECT min(n), max(n), count(*) FROM (SELECT count(*) AS n FROM runs \
         GROUP BY recurring_run_id) AS counted";
     assert_eq!(table(each), format!("{seconds}|{seconds}|{SCHEDULES}"));
@@ -400,9 +400,9 @@ fn schedules_miss_nothing_and_repeat_nothing_when_a_replica_is_killed() {
     assert_eq!(table(span), (seconds - 1).to_string());
     let failed = count("state <> 'SUCCEEDED'");
     assert_eq!(failed, 0);
-    let told = "SELECT count(*) FROM event_log WHERE event LIKE '%recurring-run.triggered%'";
+    let triggered = "SELECT count(*) FROM event_log WHERE event LIKE '%recurring-run.triggered%'";
     eventually(limit, "an event for each", || {
-        query(&scene.events, told) == due.to_string()
+        query(&deployment.events, triggered) == due.to_string()
     });
     println!("{due} due times of {SCHEDULES} schedules, {due} runs, {due} events");
 }

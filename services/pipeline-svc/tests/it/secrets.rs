@@ -1,4 +1,4 @@
-//! A canary in every setting that may be a secret: nobody sings of it.
+//! A canary value in every setting that may be a secret: it is shown nowhere.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -72,10 +72,10 @@ fn secrets_show_nowhere_but_in_the_users_own_spec() {
     assert_eq!(ended["state"], "FAILED", "{ended:#}");
     let (_, tasks) = platform.get(&format!("/apis/ferroflow/v1/runs/{run}/tasks"));
     let events = platform.events(&run);
-    let said = json!([ended["error"], ended["state_history"], tasks, events]).to_string();
+    let text = json!([ended["error"], ended["state_history"], tasks, events]).to_string();
     let log = platform.server_log();
     for canary in [SETTING, SPEC] {
-        assert!(!said.contains(canary), "{canary} is in an answer: {said}");
+        assert!(!text.contains(canary), "{canary} is in an answer: {text}");
         assert!(!log.contains(canary), "{canary} is in the log: {log}");
     }
     let found = with_text(data.path(), SETTING);

@@ -12,9 +12,9 @@ use serde_json::{Map, Value, json};
 use tonic::transport::Endpoint;
 
 /// How many random values go each way.
-const MANY: usize = 100_000;
+const NUMBER_COUNT: usize = 100_000;
 /// How many fit into one word of a command.
-const SOME: usize = 4_000;
+const ARGUMENT_COUNT: usize = 4_000;
 const LIMIT: Duration = Duration::from_mins(2);
 
 /// Doubles of every size, whole ones, and integers up to 2^53.
@@ -36,7 +36,7 @@ fn numbers() -> Vec<Value> {
         json!(5e-324),
         json!(f64::MAX),
     ];
-    while numbers.len() < MANY {
+    while numbers.len() < NUMBER_COUNT {
         let bits = random();
         let double = f64::from_bits(bits);
         numbers.push(match bits % 3 {
@@ -121,7 +121,7 @@ fn exchange(folder: &Path, default: &[Value]) -> Value {
          cp {folder}/some.json {{{{$.outputs.parameters['some'].output_file}}}}; \
          cp {folder}/report.json {{{{$.outputs.output_file}}}}"
     );
-    let consume = format!("printf '%s' \"$0\" > {folder}/told.json");
+    let consume = format!("printf '%s' \"$0\" > {folder}/consumed.json");
     let mut consume = container(&consume);
     let word = json!("{{$.inputs.parameters['some']}}");
     consume["container"]["args"] = json!([word]);
@@ -155,7 +155,7 @@ fn a_hundred_thousand_numbers_arrive_bit_for_bit_by_every_way() {
     let write = |name: &str, value: &Value| std::fs::write(folder.join(name), value.to_string());
     write("list.json", &json!(numbers)).unwrap();
     write("struct.json", &as_struct(&numbers)).unwrap();
-    write("some.json", &json!(numbers[..SOME])).unwrap();
+    write("some.json", &json!(numbers[..ARGUMENT_COUNT])).unwrap();
     write(
         "report.json",
         &json!({"parameterValues": {"reported": numbers}}),
@@ -179,7 +179,7 @@ fn a_hundred_thousand_numbers_arrive_bit_for_bit_by_every_way() {
             &format!("{name}?output=true"),
         )
     };
-    let told = std::fs::read_to_string(folder.join("told.json")).unwrap();
+    let consumed = std::fs::read_to_string(folder.join("consumed.json")).unwrap();
     for (way, found) in [
         ("run parameters", shown["list"].clone()),
         ("run parameters, struct", members(&shown["struct"])),
@@ -193,16 +193,16 @@ fn a_hundred_thousand_numbers_arrive_bit_for_bit_by_every_way() {
     ] {
         assert_eq!(difference(&numbers, &found), None, "{way}");
     }
-    let told: Value = serde_json::from_str(&told).unwrap();
+    let consumed: Value = serde_json::from_str(&consumed).unwrap();
     assert_eq!(
-        difference(&numbers[..SOME], &told),
+        difference(&numbers[..ARGUMENT_COUNT], &consumed),
         None,
         "the consumer's command"
     );
 }
 
 /// A number as PyYAML writes it.
-fn python(number: &Value) -> String {
+fn pyyaml_text(number: &Value) -> String {
     let Some(double) = number.as_f64().filter(|_| number.is_f64()) else {
         return number.to_string();
     };
@@ -235,7 +235,7 @@ fn numbers_and_texts_of_yaml_are_what_pyyaml_wrote() {
     );
     text.push_str("        defaultValue:\n");
     for number in &numbers {
-        writeln!(text, "        - {}", python(number)).unwrap();
+        writeln!(text, "        - {}", pyyaml_text(number)).unwrap();
     }
 
     let (status, made) = platform.upload("yaml", "yaml.yaml", text.as_bytes());
@@ -385,7 +385,7 @@ fn deeper_values_are_refused_where_they_come_in() {
 }
 
 #[test]
-fn an_output_of_another_type_is_the_failure_of_who_wrote_it() {
+fn an_output_of_another_type_fails_the_task_that_wrote_it() {
     let (_data, platform) = platform();
     for (kind, written, words) in [
         ("NUMBER_DOUBLE", "NaN", "output x: it is NaN"),

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use ferroflow_testkit::Platform;
-use ferroflow_testkit::parts::{Away, restart};
+use ferroflow_testkit::parts::{KilledPart, restart};
 use ferroflow_testkit::scene::Scene;
 use serde_json::json;
 
@@ -23,7 +23,7 @@ fn restarted_while_a_step_runs(process: &str) {
         return println!("skipped: {reason}");
     }
 
-    scene.succeeds_with_every_step_run_once(&platform, &run, &STEPS);
+    scene.assert_succeeds_with_steps_run_once(&platform, &run, &STEPS);
 }
 
 #[test]
@@ -41,12 +41,12 @@ fn ask_for_a_run(platform: &Platform, name: &str) -> Result<String, (u16, String
         &[("one".to_owned(), "true".to_owned(), Vec::new())],
     );
     let run = json!({"display_name": name, "pipeline_spec": spec});
-    let (status, told) = platform.post("/apis/v2beta1/runs", &run);
+    let (status, body) = platform.post("/apis/v2beta1/runs", &run);
     match status {
-        200 => Ok(told["run_id"].as_str().unwrap().to_owned()),
+        200 => Ok(body["run_id"].as_str().unwrap().to_owned()),
         _ => Err((
             status,
-            told["message"].as_str().unwrap_or_default().to_owned(),
+            body["message"].as_str().unwrap_or_default().to_owned(),
         )),
     }
 }
@@ -60,12 +60,12 @@ fn an_api_server_that_is_away_for_half_a_minute_costs_nothing() {
     let run = scene.submit(&platform, &STEPS, 4);
     scene.wait_for_step("t0", 1);
 
-    match Away::kill("kube-apiserver") {
+    match KilledPart::kill("kube-apiserver") {
         Ok(_away) => std::thread::sleep(Duration::from_secs(30)),
         Err(reason) => return println!("skipped: {reason}"),
     }
     // What is asked for meanwhile waits, and what ran is found.
-    scene.succeeds_with_every_step_run_once(&platform, &run, &STEPS);
+    scene.assert_succeeds_with_steps_run_once(&platform, &run, &STEPS);
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn a_database_that_is_away_is_told_and_loses_nothing_that_was_accepted() {
     scene.wait_for_step("t0", 1);
     let mut accepted = Vec::new();
 
-    let away = match Away::kill("postgres") {
+    let away = match KilledPart::kill("postgres") {
         Ok(away) => away,
         Err(reason) => return println!("skipped: {reason}"),
     };
@@ -106,7 +106,7 @@ fn a_database_that_is_away_is_told_and_loses_nothing_that_was_accepted() {
     println!("refused {refused}, health meanwhile {status}: {health}");
     drop(away);
 
-    scene.succeeds_with_every_step_run_once(&platform, &run, &STEPS);
+    scene.assert_succeeds_with_steps_run_once(&platform, &run, &STEPS);
     for run in accepted {
         let ended = platform.wait(&run, ferroflow_testkit::scene::LIMIT);
         assert_eq!(ended["state"], "SUCCEEDED", "{ended:#}");

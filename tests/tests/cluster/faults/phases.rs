@@ -11,7 +11,7 @@ use super::STEPS;
 
 /// Who is asked in the moment.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Asked {
+enum Target {
     Store,
     Api,
 }
@@ -19,7 +19,7 @@ enum Asked {
 /// A moment of a step.
 struct Phase {
     step: &'static str,
-    asked: Asked,
+    target: Target,
     side: Side,
     method: &'static str,
     path: &'static str,
@@ -27,14 +27,14 @@ struct Phase {
 
 const fn phase(
     step: &'static str,
-    asked: Asked,
+    target: Target,
     side: Side,
     method: &'static str,
     path: &'static str,
 ) -> Phase {
     Phase {
         step,
-        asked,
+        target,
         side,
         method,
         path,
@@ -45,28 +45,28 @@ const fn phase(
 const PHASES: [Phase; 10] = [
     phase(
         "before-its-spec-is-written",
-        Asked::Store,
+        Target::Store,
         Side::Request,
         "PUT",
         "/spec.json",
     ),
     phase(
         "with-its-spec-written",
-        Asked::Store,
+        Target::Store,
         Side::Answer,
         "PUT",
         "/spec.json",
     ),
     phase(
         "before-its-pod-is-applied",
-        Asked::Api,
+        Target::Api,
         Side::Request,
         "PATCH",
         "/pods/ff-",
     ),
     phase(
         "with-its-pod-applied",
-        Asked::Api,
+        Target::Api,
         Side::Answer,
         "PATCH",
         "/pods/ff-",
@@ -74,28 +74,28 @@ const PHASES: [Phase; 10] = [
     // From here on it is the pod that asks the store.
     phase(
         "with-its-container-begun",
-        Asked::Store,
+        Target::Store,
         Side::Request,
         "GET",
         "/spec.json",
     ),
     phase(
         "with-its-command-about-to-start",
-        Asked::Store,
+        Target::Store,
         Side::Answer,
         "PUT",
         "/started",
     ),
     phase(
         "with-its-outputs-on-the-way",
-        Asked::Store,
+        Target::Store,
         Side::Request,
         "PUT",
         "/result",
     ),
     phase(
         "with-its-report-written",
-        Asked::Store,
+        Target::Store,
         Side::Answer,
         "PUT",
         "/outcome.json",
@@ -103,14 +103,14 @@ const PHASES: [Phase; 10] = [
     // And here the service again.
     phase(
         "before-its-pod-is-deleted",
-        Asked::Api,
+        Target::Api,
         Side::Request,
         "DELETE",
         "/pods/ff-",
     ),
     phase(
         "with-its-pod-deleted",
-        Asked::Api,
+        Target::Api,
         Side::Answer,
         "DELETE",
         "/pods/ff-",
@@ -119,28 +119,28 @@ const PHASES: [Phase; 10] = [
 
 /// The service is back at once, or when the pods have ended without it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Back {
+enum Restart {
     AtOnce,
     Late,
 }
 
-fn killed_in(scene: &Scene, phase: &Phase, back: Back) {
+fn kill_in_phase(scene: &Scene, phase: &Phase, restart: Restart) {
     let mut platform = scene.platform();
-    let proxy = match phase.asked {
-        Asked::Store => scene.store(),
-        Asked::Api => scene.api(),
+    let proxy = match phase.target {
+        Target::Store => scene.store(),
+        Target::Api => scene.api(),
     };
     let held = proxy.hold(phase.side, phase.method, phase.path);
     let late = format!("{}-late", phase.step);
-    let step = match back {
-        Back::AtOnce => phase.step,
-        Back::Late => late.as_str(),
+    let step = match restart {
+        Restart::AtOnce => phase.step,
+        Restart::Late => late.as_str(),
     };
     let run = scene.submit(&platform, &[step], 1);
 
     held.wait(LIMIT);
     platform.kill();
-    if back == Back::Late {
+    if restart == Restart::Late {
         drop(held);
         scene.wait_for_pods(&run);
         platform = scene.platform();
@@ -149,9 +149,11 @@ fn killed_in(scene: &Scene, phase: &Phase, back: Back) {
         drop(held);
     }
 
-    scene.succeeds_with_every_step_run_once(&platform, &run, &[step]);
-    let seen = scene.every_transition_is_told_once(&platform, &run);
-    let attempts = seen.keys().filter(|(_, _, attempt)| attempt == "2");
+    scene.assert_succeeds_with_steps_run_once(&platform, &run, &[step]);
+    let transition_counts = scene.assert_transitions_published_once(&platform, &run);
+    let attempts = transition_counts
+        .keys()
+        .filter(|(_, _, attempt)| attempt == "2");
     assert_eq!(
         attempts.count(),
         0,
@@ -166,8 +168,8 @@ fn a_service_that_is_killed_in_any_phase_of_a_step_loses_nothing() {
         return;
     };
     for phase in &PHASES {
-        killed_in(&scene, phase, Back::AtOnce);
-        killed_in(&scene, phase, Back::Late);
+        kill_in_phase(&scene, phase, Restart::AtOnce);
+        kill_in_phase(&scene, phase, Restart::Late);
     }
 }
 
@@ -185,5 +187,5 @@ fn a_service_that_is_killed_again_and_again_loses_nothing() {
         platform = scene.platform();
     }
 
-    scene.succeeds_with_every_step_run_once(&platform, &run, &STEPS);
+    scene.assert_succeeds_with_steps_run_once(&platform, &run, &STEPS);
 }

@@ -18,7 +18,7 @@ fn succeeds_with_the_middle_step_begun_twice(
     assert_eq!(ended["state"], "SUCCEEDED", "{ended:#}");
     let times = STEPS.map(|step| scene.times_run(step));
     assert_eq!(times, [1, 2, 1], "one more attempt");
-    scene.every_transition_is_told_once(platform, run);
+    scene.assert_transitions_published_once(platform, run);
 }
 
 #[test]
@@ -38,13 +38,13 @@ fn a_deleted_pod_is_another_attempt() {
 }
 
 /// The node takes pods again when this is dropped.
-struct Drained<'a>(&'a Scene, String);
+struct DrainedNode<'a>(&'a Scene, String);
 
-impl Drop for Drained<'_> {
+impl Drop for DrainedNode<'_> {
     fn drop(&mut self) {
         // A second panic would hide the first; the test bed is mended afterwards as well.
-        if let Err(told) = self.0.cluster().try_kubectl(&["uncordon", &self.1]) {
-            println!("{told}");
+        if let Err(error) = self.0.cluster().try_kubectl(&["uncordon", &self.1]) {
+            println!("{error}");
         }
     }
 }
@@ -74,7 +74,7 @@ fn a_drained_node_costs_an_attempt_and_no_retry_of_the_users() {
     let node = node_of(&scene, &selector);
 
     // The API of evictions is what a drain uses; only this run's pods, for the node is everybody's.
-    let drained = Drained(&scene, node.clone());
+    let drained = DrainedNode(&scene, node.clone());
     let only = format!("--pod-selector={selector}");
     let drain = [
         "drain",

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::STEPS;
 
 /// How long a fault lasts: the end of the first step and the start of the second are in it.
-const A_WHILE: Duration = Duration::from_secs(12);
+const FAULT_DURATION: Duration = Duration::from_secs(12);
 
 #[test]
 fn a_store_that_fails_for_a_while_costs_nothing() {
@@ -28,13 +28,13 @@ fn a_store_that_fails_for_a_while_costs_nothing() {
         scene.wait_for_step(steps[0], 1);
 
         scene.store().set(fault);
-        std::thread::sleep(A_WHILE);
+        std::thread::sleep(FAULT_DURATION);
         scene.store().set(Fault::None);
 
-        scene.succeeds_with_every_step_run_once(&platform, &run, &steps);
+        scene.assert_succeeds_with_steps_run_once(&platform, &run, &steps);
         let retries = scene.retries(&platform, &run);
         assert!(retries.is_empty(), "{name}: {retries:?}");
-        println!("{fault:?} for {A_WHILE:?}: every step ran once");
+        println!("{fault:?} for {FAULT_DURATION:?}: every step ran once");
     }
 }
 
@@ -47,11 +47,11 @@ fn an_answer_that_is_lost_costs_nothing() {
     let platform = scene.platform();
     for file in ["spec.json", "started", "result", "outcome.json"] {
         let step = format!("lost-{}", file.replace('.', "-"));
-        scene.store().lose_answer("PUT", &format!("/{file}"));
+        scene.store().drop_response("PUT", &format!("/{file}"));
 
         let run = scene.submit(&platform, &[&step], 1);
 
-        scene.succeeds_with_every_step_run_once(&platform, &run, &[&step]);
+        scene.assert_succeeds_with_steps_run_once(&platform, &run, &[&step]);
         assert!(scene.store().is_done(), "{file} was written");
         let retries = scene.retries(&platform, &run);
         assert!(retries.is_empty(), "{file}: {retries:?}");
@@ -77,7 +77,7 @@ fn a_store_that_is_away_for_long_is_told_and_costs_an_attempt() {
     assert_eq!(ended["state"], "SUCCEEDED", "{ended:#}");
     let times = STEPS.map(|step| scene.times_run(step));
     assert_eq!(times, [1, 2, 1], "what could not be kept is done again");
-    scene.every_transition_is_told_once(&platform, &run);
+    scene.assert_transitions_published_once(&platform, &run);
     let why = scene.retries(&platform, &run);
     assert!(why.iter().any(|why| why.contains("store")), "{why:?}");
 }

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde::{Deserialize, Serialize};
 
-use super::Left;
+use super::FormerState;
 use super::scene::{self, SERVED, Scene};
 
 /// Stands for the data folder.
@@ -42,7 +42,7 @@ const LEASE: &str = "INSERT INTO leases (name, holder, fence, expires_at) VALUES
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Recording {
-    pub(crate) left: Left,
+    pub(crate) left: FormerState,
     pipelines: String,
     events: String,
     files: BTreeMap<String, String>,
@@ -54,13 +54,13 @@ pub(crate) struct Recording {
 pub(crate) struct Launchers(Vec<Child>);
 
 impl Recording {
-    fn place() -> PathBuf {
+    fn path() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/upgrade/former.json")
     }
 
     /// What was recorded, for the data folder of `scene`.
     pub(crate) fn read(scene: &Scene) -> Self {
-        let text = std::fs::read_to_string(Self::place()).unwrap();
+        let text = std::fs::read_to_string(Self::path()).unwrap();
         let text = text.replace(DATA, &scene.data().display().to_string());
         serde_json::from_str(&text).unwrap()
     }
@@ -73,11 +73,11 @@ impl Recording {
             .replace(&scene.data().display().to_string(), DATA)
             .replace(replica.trim(), REPLICA)
             .replace(&std::env::var("PATH").unwrap(), PATH);
-        std::fs::write(Self::place(), text).unwrap();
+        std::fs::write(Self::path(), text).unwrap();
     }
 
     /// Of a folder whose server was killed; what its launchers report is waited for.
-    pub(crate) fn of(scene: &Scene, left: Left) -> Self {
+    pub(crate) fn of(scene: &Scene, left: FormerState) -> Self {
         let data = scene.data();
         let dump = |name: &str| {
             let mut python = Command::new("python3");
@@ -88,10 +88,10 @@ impl Recording {
         };
         let (pipelines, events) = (dump(PIPELINES), dump("events.db"));
         let files = files(data);
-        let at_work = scene.attempts_at_work();
+        let unfinished = scene.unfinished_attempts();
         scene.open_gate(SERVED);
-        scene::wait_for_reports(&at_work);
-        let later = at_work.iter().map(|folder| {
+        scene::wait_for_reports(&unfinished);
+        let later = unfinished.iter().map(|folder| {
             let report = std::fs::read_to_string(folder.join("outcome.json")).unwrap();
             let name = folder.strip_prefix(data).unwrap();
             (name.display().to_string(), report)

@@ -9,10 +9,10 @@ use super::LIMIT;
 use super::scene::{NO_SERVER, SERVED, Scene};
 
 /// Commands that wait at a gate; further ones wait for a slot.
-pub(crate) const HELD: usize = 4;
+pub(crate) const GATED_COMMANDS: usize = 4;
 
 /// Those of them that end while there is no server.
-pub(crate) const END_ALONE: usize = 2;
+pub(crate) const ENDING_WITHOUT_SERVER: usize = 2;
 
 fn tasks(tasks: &[(&str, String, &[&str])]) -> Value {
     let tasks: Vec<_> = tasks
@@ -32,10 +32,10 @@ fn experiment(platform: &Platform) -> String {
     if let Some(known) = found.as_str() {
         return known.to_owned();
     }
-    let made = json!({"display_name": "Default"});
-    let (status, told) = platform.post("/apis/v2beta1/experiments", &made);
-    assert_eq!(status, 200, "{told}");
-    told["experiment_id"].as_str().unwrap().to_owned()
+    let request = json!({"display_name": "Default"});
+    let (status, body) = platform.post("/apis/v2beta1/experiments", &request);
+    assert_eq!(status, 200, "{body}");
+    body["experiment_id"].as_str().unwrap().to_owned()
 }
 
 fn submit(platform: &Platform, experiment: &str, name: &str, spec: &Value) -> String {
@@ -47,13 +47,13 @@ fn submit(platform: &Platform, experiment: &str, name: &str, spec: &Value) -> St
 
 /// A run that succeeded with outputs, one that failed, one that was cancelled; and what a client
 /// made besides: a pipeline, an experiment by the name that new runs look for.
-pub(crate) fn that_have_ended(scene: &Scene, platform: &Platform) -> Vec<String> {
+pub(crate) fn create_ended_runs(scene: &Scene, platform: &Platform) -> Vec<String> {
     let experiment = experiment(platform);
     let mut good = tasks(&[(
         "makes",
         format!(
             "{}; echo 42 > \"$0\"; echo weights > \"$1\"",
-            scene.says("makes")
+            scene.record_command("makes")
         ),
         &[],
     )]);
@@ -62,11 +62,11 @@ pub(crate) fn that_have_ended(scene: &Scene, platform: &Platform) -> Vec<String>
         "artifacts": {"model": {"artifactType": {"schemaTitle": "system.Model"}}},
     });
     let command = &mut good["deploymentSpec"]["executors"]["exec-makes"]["container"]["command"];
-    let words = command.as_array_mut().unwrap();
-    words.push(json!("{{$.outputs.parameters['sum'].output_file}}"));
-    words.push(json!("{{$.outputs.artifacts['model'].path}}"));
-    let (status, told) = platform.upload("kept", "kept.json", good.to_string().as_bytes());
-    assert_eq!(status, 200, "{told}");
+    let args = command.as_array_mut().unwrap();
+    args.push(json!("{{$.outputs.parameters['sum'].output_file}}"));
+    args.push(json!("{{$.outputs.artifacts['model'].path}}"));
+    let (status, body) = platform.upload("kept", "kept.json", good.to_string().as_bytes());
+    assert_eq!(status, 200, "{body}");
     let bad = tasks(&[("breaks", "echo last words; exit 3".to_owned(), &[])]);
     let endless = tasks(&[("stays", "sleep 600".to_owned(), &[])]);
     let submit = |name: &str, spec: &Value| submit(platform, &experiment, name, spec);
@@ -99,7 +99,7 @@ pub(crate) fn that_have_ended(scene: &Scene, platform: &Platform) -> Vec<String>
 
 /// Runs that go on in the new version.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct UnderWay {
+pub(crate) struct RunsUnderWay {
     retries: String,
     ends_alone: String,
     goes_on: String,
@@ -108,7 +108,7 @@ pub(crate) struct UnderWay {
     waits: String,
 }
 
-pub(crate) fn under_way(scene: &Scene, platform: &Platform) -> UnderWay {
+pub(crate) fn start_runs_under_way(scene: &Scene, platform: &Platform) -> RunsUnderWay {
     let experiment = experiment(platform);
     let submit = |name: &str, spec: &Value| submit(platform, &experiment, name, spec);
     let retries = submit("retries", &retrying(scene));
@@ -121,8 +121,8 @@ pub(crate) fn under_way(scene: &Scene, platform: &Platform) -> UnderWay {
     let chain = |name: &str, gate: &str| {
         let (first, second) = (format!("{name}-1"), format!("{name}-2"));
         tasks(&[
-            ("first", scene.says_and_waits(&first, gate), &[]),
-            ("second", scene.says(&second), &["first"]),
+            ("first", scene.record_and_wait_command(&first, gate), &[]),
+            ("second", scene.record_command(&second), &["first"]),
         ])
     };
     let ends_alone = submit("ends-alone", &chain("alone", NO_SERVER));
@@ -138,7 +138,7 @@ pub(crate) fn under_way(scene: &Scene, platform: &Platform) -> UnderWay {
         platform.get(&format!("/apis/v2beta1/runs/{waits}")).1["state"] == "RUNNING"
     });
     assert_eq!(scene.times_run("waits-1"), 0);
-    UnderWay {
+    RunsUnderWay {
         retries,
         ends_alone,
         goes_on,
@@ -151,7 +151,10 @@ pub(crate) fn under_way(scene: &Scene, platform: &Platform) -> UnderWay {
 /// A step that fails the first time.
 fn retrying(scene: &Scene) -> Value {
     let file = scene.path("retries");
-    let script = format!("{}; [ $(wc -l < '{file}') -ge 2 ]", scene.says("retries"));
+    let script = format!(
+        "{}; [ $(wc -l < '{file}') -ge 2 ]",
+        scene.record_command("retries")
+    );
     let mut spec = tasks(&[("again", script, &[])]);
     spec["root"]["dag"]["tasks"]["again"]["retryPolicy"] =
         json!({"maxRetryCount": 1, "backoffDuration": "3s", "backoffFactor": 1});
@@ -182,20 +185,26 @@ fn looping(scene: &Scene) -> Value {
 
 /// A step that fails in the end, and an exit task that keeps what it is told.
 fn exit_handler(scene: &Scene) -> Value {
-    let script = format!("{}; exit 7", scene.says_and_waits("guarded", NO_SERVER));
-    let told = format!(
+    let script = format!(
+        "{}; exit 7",
+        scene.record_and_wait_command("guarded", NO_SERVER)
+    );
+    let exit_script = format!(
         "{}; echo \"$0\" > '{}'",
-        scene.says("exit"),
+        scene.record_command("exit"),
         scene.path("status")
     );
-    let mut spec = tasks(&[("work", script, &[]), ("exit", told, &["exit-handler-1"])]);
+    let mut spec = tasks(&[
+        ("work", script, &[]),
+        ("exit", exit_script, &["exit-handler-1"]),
+    ]);
     let work = spec["root"]["dag"]["tasks"]["work"].take();
     spec["components"]["comp-handler"] = json!({"dag": {"tasks": {"work": work}}});
     spec["components"]["comp-exit"]["inputDefinitions"] =
         json!({"parameters": {"status": {"parameterType": "TASK_FINAL_STATUS"}}});
     let command = &mut spec["deploymentSpec"]["executors"]["exec-exit"]["container"]["command"];
-    let words = command.as_array_mut().unwrap();
-    words.push(json!("{{$.inputs.parameters['status']}}"));
+    let args = command.as_array_mut().unwrap();
+    args.push(json!("{{$.inputs.parameters['status']}}"));
     let tasks = spec["root"]["dag"]["tasks"].as_object_mut().unwrap();
     tasks.remove("work");
     tasks.insert(
@@ -209,7 +218,7 @@ fn exit_handler(scene: &Scene) -> Value {
     spec
 }
 
-impl UnderWay {
+impl RunsUnderWay {
     pub(crate) fn ids(&self) -> impl Iterator<Item = &String> {
         [
             &self.retries,
@@ -222,12 +231,12 @@ impl UnderWay {
         .into_iter()
     }
 
-    pub(crate) fn end_well(&self, scene: &Scene, platform: &Platform) {
+    pub(crate) fn assert_end_well(&self, scene: &Scene, platform: &Platform) {
         // Before its gate opens, so that it is the former version's launcher that goes on.
-        let going = platform
+        let run = platform
             .get(&format!("/apis/v2beta1/runs/{}", self.goes_on))
             .1;
-        assert_eq!(going["state"], "RUNNING");
+        assert_eq!(run["state"], "RUNNING");
         scene.open_gate(SERVED);
         for run in self.ids() {
             let ended = platform.wait(run, LIMIT);
@@ -255,9 +264,9 @@ impl UnderWay {
         ] {
             assert_eq!(scene.times_run(step), times, "step {step}");
         }
-        let told: Value = serde_json::from_str(&scene.text("status")).unwrap();
-        assert_eq!(told["state"], "FAILED");
-        let why = told["error"]["message"].as_str().unwrap();
+        let final_status: Value = serde_json::from_str(&scene.text("status")).unwrap();
+        assert_eq!(final_status["state"], "FAILED");
+        let why = final_status["error"]["message"].as_str().unwrap();
         assert!(
             why.contains("exit-handler-1.work") && why.contains("exit code 7"),
             "{why}"
@@ -266,7 +275,7 @@ impl UnderWay {
 }
 
 /// Runs of what the former version was given, and without an experiment.
-pub(crate) fn new_ones_are_taken(scene: &Scene, platform: &Platform) {
+pub(crate) fn check_new_runs(scene: &Scene, platform: &Platform) {
     let (_, pipelines) = platform.get("/apis/v2beta1/pipelines");
     let pipeline = &pipelines["pipelines"][0]["pipeline_id"];
     let reference = json!({"pipeline_id": pipeline});

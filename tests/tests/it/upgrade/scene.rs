@@ -54,8 +54,8 @@ impl Scene {
 
     /// Starts `program` on what is there, with room for as many commands as [`crate::runs`] holds up.
     pub(crate) fn platform(&self, program: &Path) -> Platform {
-        let room = super::runs::HELD.to_string();
-        let more = ["--config", &self.settings, "--parallel-tasks", &room];
+        let slots = super::runs::GATED_COMMANDS.to_string();
+        let more = ["--config", &self.settings, "--parallel-tasks", &slots];
         Platform::start_program(program, self.data.path(), &more, &[])
     }
 
@@ -64,17 +64,17 @@ impl Scene {
     }
 
     /// A command that says that it ran.
-    pub(crate) fn says(&self, step: &str) -> String {
+    pub(crate) fn record_command(&self, step: &str) -> String {
         format!("echo ran >> '{}'", self.effect(step).display())
     }
 
     /// A command that says that it ran, and goes on when the gate is open, or when the test is over
     /// and its folder gone.
-    pub(crate) fn says_and_waits(&self, step: &str, gate: &str) -> String {
+    pub(crate) fn record_and_wait_command(&self, step: &str, gate: &str) -> String {
         let gate = self.effect(gate);
         format!(
             "{}; while [ -d {} ] && [ ! -e '{}' ]; do sleep 0.05; done",
-            self.says(step),
+            self.record_command(step),
             self.data.path().display(),
             gate.display()
         )
@@ -99,15 +99,15 @@ impl Scene {
 
     /// Lets the commands behind [`NO_SERVER`] end, and waits for their launchers' reports.
     pub(crate) fn end_commands_without_a_server(&self) {
-        let rest = super::runs::HELD - super::runs::END_ALONE;
+        let rest = super::runs::GATED_COMMANDS - super::runs::ENDING_WITHOUT_SERVER;
         self.open_gate(NO_SERVER);
         eventually(LIMIT, "launchers report", || {
-            self.attempts_at_work().len() == rest
+            self.unfinished_attempts().len() == rest
         });
     }
 
     /// The folders of attempts that were begun and have no report.
-    pub(crate) fn attempts_at_work(&self) -> Vec<PathBuf> {
+    pub(crate) fn unfinished_attempts(&self) -> Vec<PathBuf> {
         let mut folders = vec![self.data.path().join("attempts")];
         let mut found = Vec::new();
         while let Some(folder) = folders.pop() {
@@ -147,11 +147,11 @@ pub(crate) fn wait_for_lock(attempt: &Path) {
 }
 
 /// Each run by its id, with tasks and events; and what runs are made from.
-pub(crate) fn everything(platform: &Platform) -> Map<String, Value> {
+pub(crate) fn snapshot(platform: &Platform) -> Map<String, Value> {
     let get = |path: &str| {
-        let (status, told) = platform.get(path);
-        assert_eq!(status, 200, "{path}: {told}");
-        told
+        let (status, body) = platform.get(path);
+        assert_eq!(status, 200, "{path}: {body}");
+        body
     };
     let listed = get("/apis/v2beta1/runs?page_size=100");
     let mut all = Map::new();
@@ -160,8 +160,8 @@ pub(crate) fn everything(platform: &Platform) -> Map<String, Value> {
         let tasks = get(&format!("/apis/ferroflow/v1/runs/{id}/tasks"));
         let run = get(&format!("/apis/v2beta1/runs/{id}"));
         let events = platform.events(id);
-        let told = json!({"run": run, "tasks": tasks, "events": events});
-        all.insert(id.to_owned(), told);
+        let state = json!({"run": run, "tasks": tasks, "events": events});
+        all.insert(id.to_owned(), state);
     }
     let pipelines = get("/apis/v2beta1/pipelines");
     let first = pipelines["pipelines"][0]["pipeline_id"].as_str().unwrap();
@@ -203,9 +203,12 @@ pub(crate) fn events_go_on(platform: &Platform, run: &str, before: &Value) {
     let numbers: Vec<_> = after.iter().map(number).collect();
     let expected: Vec<_> = (1..=after.len()).collect();
     assert_eq!(numbers, expected, "run {run}");
-    let seen = transitions(after.iter().filter(is_transition));
-    let twice: Vec<_> = seen.iter().filter(|(_, count)| **count != 1).collect();
-    assert!(twice.is_empty(), "run {run}: {twice:#?}");
+    let transition_counts = transitions(after.iter().filter(is_transition));
+    let duplicates: Vec<_> = transition_counts
+        .iter()
+        .filter(|(_, count)| **count != 1)
+        .collect();
+    assert!(duplicates.is_empty(), "run {run}: {duplicates:#?}");
 }
 
 fn number(event: &Value) -> usize {
@@ -216,18 +219,18 @@ fn number(event: &Value) -> usize {
 }
 
 /// All that was told is told still; more may be.
-pub(crate) fn contains(after: &Value, before: &Value) {
+pub(crate) fn assert_contains(after: &Value, before: &Value) {
     match (after, before) {
         (Value::Object(after), Value::Object(before)) => {
             for (name, value) in before {
                 let kept = after.get(name);
-                contains(kept.unwrap_or_else(|| panic!("{name} is lost")), value);
+                assert_contains(kept.unwrap_or_else(|| panic!("{name} is lost")), value);
             }
         }
         (Value::Array(after), Value::Array(before)) => {
             assert_eq!(after.len(), before.len());
             for (after, before) in after.iter().zip(before) {
-                contains(after, before);
+                assert_contains(after, before);
             }
         }
         _ => assert_eq!(after, before),

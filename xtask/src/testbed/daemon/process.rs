@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::PATIENCE;
+use super::STOP_TIMEOUT;
 use crate::testbed::wait;
 
 /// A process for ever: its number may be another's one day, but not since the same moment.
@@ -14,28 +14,28 @@ use crate::testbed::wait;
 pub(in crate::testbed) struct Process {
     id: u32,
     /// When it began, in ticks since boot.
-    begun: String,
+    start_time: String,
 }
 
 impl Process {
     /// The process that has this number now.
     pub(in crate::testbed) fn of(id: u32) -> Option<Self> {
-        let begun = Stat::read(Path::new(&format!("/proc/{id}/stat")))?.begun;
-        Some(Self { id, begun })
+        let start_time = Stat::read(Path::new(&format!("/proc/{id}/stat")))?.start_time;
+        Some(Self { id, start_time })
     }
 
     /// What `to_string` printed.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let (id, begun) = text.split_once(' ')?;
+        let (id, start_time) = text.split_once(' ')?;
         Some(Self {
             id: id.parse().ok()?,
-            begun: begun.to_owned(),
+            start_time: start_time.to_owned(),
         })
     }
 
     /// Whether anything of it is left. Its first thread may be a zombie, to be buried by a parent who
     /// does not care, while others still hold its ports and files.
-    pub(in crate::testbed) fn lives(&self) -> bool {
+    pub(in crate::testbed) fn is_alive(&self) -> bool {
         if Self::of(self.id).as_ref() != Some(self) {
             return false;
         }
@@ -57,20 +57,20 @@ impl Process {
     /// Waits until nothing of it is left.
     pub(in crate::testbed) fn wait_gone(&self, name: &str) -> anyhow::Result<()> {
         let what = format!("{name}, process {}, still runs", self.id);
-        wait(&what, PATIENCE, || !self.lives())
+        wait(&what, STOP_TIMEOUT, || !self.is_alive())
     }
 }
 
 impl fmt::Display for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.id, self.begun)
+        write!(f, "{} {}", self.id, self.start_time)
     }
 }
 
 /// What the kernel says of a thread.
 struct Stat {
     state: String,
-    begun: String,
+    start_time: String,
 }
 
 impl Stat {
@@ -81,7 +81,7 @@ impl Stat {
         let fields: Vec<_> = fields.split_whitespace().collect();
         Some(Self {
             state: fields.first()?.to_string(),
-            begun: fields.get(19)?.to_string(),
+            start_time: fields.get(19)?.to_string(),
         })
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::Daemon;
 
-const SOON: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Listens, then ends its first thread: the process is a zombie whose port is still held.
 const HEADLESS: &str = "
@@ -23,7 +23,7 @@ fn python(script: &str, port: u16) -> Command {
 }
 
 fn until(what: &str, holds: impl FnMut() -> bool) {
-    crate::testbed::wait(what, SOON, holds).unwrap();
+    crate::testbed::wait(what, TIMEOUT, holds).unwrap();
 }
 
 fn is_zombie(daemon: &Daemon) -> bool {
@@ -36,7 +36,7 @@ fn is_zombie(daemon: &Daemon) -> bool {
 #[test]
 fn a_zombie_with_threads_is_waited_for_before_its_successor_starts() {
     let folder = tempfile::tempdir().unwrap();
-    let daemon = Daemon::below(folder.path(), "part").unwrap();
+    let daemon = Daemon::in_folder(folder.path(), "part").unwrap();
     let port = ferroflow_testkit::services::free_port();
     let answers = || TcpStream::connect(("127.0.0.1", port)).is_ok();
     daemon.start(&mut python(HEADLESS, port)).unwrap();
@@ -48,14 +48,14 @@ fn a_zombie_with_threads_is_waited_for_before_its_successor_starts() {
     assert!(daemon.running().is_none());
     assert!(!answers(), "nothing of it is left");
     let mut successor = python(HEADLESS, port);
-    daemon.ensure(&mut successor, SOON, answers).unwrap();
+    daemon.ensure(&mut successor, TIMEOUT, answers).unwrap();
     daemon.stop().unwrap();
 }
 
 #[test]
-fn one_that_ends_instead_of_being_ready_is_told_at_once_with_its_last_words() {
+fn a_daemon_that_ends_before_it_is_ready_is_reported_with_its_log_tail() {
     let folder = tempfile::tempdir().unwrap();
-    let daemon = Daemon::below(folder.path(), "part").unwrap();
+    let daemon = Daemon::in_folder(folder.path(), "part").unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     let begun = Instant::now();
@@ -63,31 +63,34 @@ fn one_that_ends_instead_of_being_ready_is_told_at_once_with_its_last_words() {
     let never = || false;
     let ended = daemon.ensure(&mut python(HEADLESS, port), Duration::from_mins(10), never);
 
-    let told = ended.unwrap_err().to_string();
-    assert!(told.contains("part ended before it was ready"), "{told}");
-    assert!(told.contains("Address already in use"), "{told}");
-    assert!(begun.elapsed() < SOON);
+    let message = ended.unwrap_err().to_string();
+    assert!(
+        message.contains("part ended before it was ready"),
+        "{message}"
+    );
+    assert!(message.contains("Address already in use"), "{message}");
+    assert!(begun.elapsed() < TIMEOUT);
 }
 
 #[test]
 fn what_answers_in_the_place_of_a_part_is_not_taken_for_it() {
     let folder = tempfile::tempdir().unwrap();
-    let daemon = Daemon::below(folder.path(), "part").unwrap();
+    let daemon = Daemon::in_folder(folder.path(), "part").unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
 
     let answers = || TcpStream::connect(("127.0.0.1", port)).is_ok();
-    let refused = daemon.ensure(&mut python(HEADLESS, port), SOON, answers);
+    let refused = daemon.ensure(&mut python(HEADLESS, port), TIMEOUT, answers);
 
-    let told = refused.unwrap_err().to_string();
-    assert!(told.contains("something else answers"), "{told}");
+    let message = refused.unwrap_err().to_string();
+    assert!(message.contains("something else answers"), "{message}");
     assert!(daemon.running().is_none(), "nothing was started");
 }
 
 #[test]
-fn one_that_does_not_answer_is_told_with_its_last_words() {
+fn a_daemon_that_does_not_answer_is_reported_with_its_log_tail() {
     let folder = tempfile::tempdir().unwrap();
-    let daemon = Daemon::below(folder.path(), "part").unwrap();
+    let daemon = Daemon::in_folder(folder.path(), "part").unwrap();
     let mut talks = Command::new("sh");
     talks.args(["-c", "echo waiting for etcd; exec sleep 60"]);
     let mut looks = 0;
@@ -102,11 +105,14 @@ fn one_that_does_not_answer_is_told_with_its_last_words() {
         false
     };
 
-    let late = daemon.ensure(&mut talks, Duration::ZERO, never);
+    let result = daemon.ensure(&mut talks, Duration::ZERO, never);
 
-    let told = late.unwrap_err().to_string();
-    assert!(told.contains("part does not answer after 0 s"), "{told}");
-    assert!(told.ends_with("waiting for etcd"), "{told}");
+    let message = result.unwrap_err().to_string();
+    assert!(
+        message.contains("part does not answer after 0 s"),
+        "{message}"
+    );
+    assert!(message.ends_with("waiting for etcd"), "{message}");
     daemon.stop().unwrap();
     assert!(daemon.running().is_none());
 }

@@ -11,7 +11,7 @@ use ferroflow_proto::pipelines::v1::{
 use tonic::Streaming;
 
 use super::is_metrics;
-use crate::cli::output::{bytes, note, refused, size};
+use crate::cli::output::{bytes, note, size, status_error};
 use crate::cli::{Channel, clients, pages};
 
 /// The files of an artifact that is a folder; none of one that is a file.
@@ -27,7 +27,7 @@ pub(super) async fn files(
             ..ListArtifactFilesRequest::default()
         };
         let listed = client.list_artifact_files(request).await;
-        let page = listed.map_err(refused)?.into_inner();
+        let page = listed.map_err(status_error)?.into_inner();
         Ok((page.files, page.next_page_token))
     })
     .await
@@ -44,7 +44,7 @@ async fn content(
         path: inner.to_owned(),
     };
     let content = clients::tasks(channel).read_artifact(request).await;
-    Ok(content.map_err(refused)?.into_inner())
+    Ok(content.map_err(status_error)?.into_inner())
 }
 
 pub(super) async fn run(
@@ -57,7 +57,7 @@ pub(super) async fn run(
     let id = artifact.artifact_id;
     if to.as_deref() == Some(Path::new("-")) {
         let mut content = content(&channel, id, inner).await?;
-        while let Some(piece) = content.message().await.map_err(refused)? {
+        while let Some(piece) = content.message().await.map_err(status_error)? {
             bytes(&piece.data)?;
         }
         return Ok(());
@@ -67,10 +67,10 @@ pub(super) async fn run(
     } else {
         Vec::new()
     };
-    let to = to.unwrap_or_else(|| PathBuf::from(usual_name(artifact, inner)));
+    let to = to.unwrap_or_else(|| PathBuf::from(default_name(artifact, inner)));
     if files.is_empty() {
         let file = if to.is_dir() {
-            to.join(usual_name(artifact, inner))
+            to.join(default_name(artifact, inner))
         } else {
             to
         };
@@ -78,22 +78,22 @@ pub(super) async fn run(
         note(&format!("{} ({})", file.display(), size(length)));
         return Ok(());
     }
-    let mut whole = 0;
+    let mut total_size = 0;
     for file in &files {
-        let path = below(&to, &file.path)?;
-        whole += write(&channel, id, &file.path, &path, force).await?;
+        let path = join_inside(&to, &file.path)?;
+        total_size += write(&channel, id, &file.path, &path, force).await?;
     }
     let count = files.len();
     note(&format!(
         "{} ({count} files, {})",
         to.display(),
-        size(whole)
+        size(total_size)
     ));
     Ok(())
 }
 
 /// The last part of a path that is a name for a file here.
-fn usual_name(artifact: &Artifact, inner: &str) -> String {
+fn default_name(artifact: &Artifact, inner: &str) -> String {
     let path = if inner.is_empty() {
         &artifact.uri
     } else {
@@ -110,7 +110,7 @@ fn usual_name(artifact: &Artifact, inner: &str) -> String {
 }
 
 /// The path of one of the artifact's files below `to`.
-fn below(to: &Path, inner: &str) -> anyhow::Result<PathBuf> {
+fn join_inside(to: &Path, inner: &str) -> anyhow::Result<PathBuf> {
     // The names come from whoever made the artifact, and must not lead out of the folder.
     let inner = Path::new(inner);
     if !inner
@@ -148,19 +148,19 @@ async fn write(
     let mut file = tempfile::NamedTempFile::new_in(folder)
         .with_context(|| format!("cannot write to {}", folder.display()))?;
     let mut length = 0;
-    while let Some(piece) = content.message().await.map_err(refused)? {
+    while let Some(piece) = content.message().await.map_err(status_error)? {
         file.write_all(&piece.data)
             .with_context(|| format!("cannot write {shown}"))?;
         length += i64::try_from(piece.data.len()).unwrap_or(i64::MAX);
     }
     readable(&file).with_context(|| format!("cannot write {shown}"))?;
     // Somebody may have made the file since it was looked for.
-    let kept = if force {
+    let persisted = if force {
         file.persist(to)
     } else {
         file.persist_noclobber(to)
     };
-    match kept {
+    match persisted {
         Ok(_) => Ok(length),
         Err(error) if error.error.kind() == ErrorKind::AlreadyExists => {
             bail!("{shown} is there already: --force replaces it, --to writes elsewhere")
@@ -184,9 +184,12 @@ mod tests {
     fn no_file_of_an_artifact_leaves_the_folder() {
         let to = Path::new("model");
 
-        assert_eq!(below(to, "a/b.bin").unwrap(), Path::new("model/a/b.bin"));
+        assert_eq!(
+            join_inside(to, "a/b.bin").unwrap(),
+            Path::new("model/a/b.bin")
+        );
         for outside in ["../x", "/etc/passwd", "a/../../x"] {
-            assert!(below(to, outside).is_err(), "{outside}");
+            assert!(join_inside(to, outside).is_err(), "{outside}");
         }
     }
 }

@@ -15,13 +15,13 @@ use crate::cli::output::{line, note};
 const OPENERS: [&str; 2] = ["xdg-open", "open"];
 
 /// A browser that has not ended by then is one that was started.
-const STARTED: Duration = Duration::from_secs(2);
+const START_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Files of a folder that are listed.
-const LISTED: usize = 20;
+const FILES_SHOWN_MAX: usize = 20;
 
 /// What a file's path may have in a query.
-const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
+const QUERY_ENCODE_SET: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/')
     .remove(b'.')
     .remove(b'-')
@@ -42,9 +42,14 @@ pub(super) fn check(artifact_id: i64, files: &[&str], path: &str) -> anyhow::Res
         format!("artifact {artifact_id} has no file {path}")
     };
     let mut lines = vec![problem];
-    lines.extend(files.iter().take(LISTED).map(|file| format!("  {file}")));
-    if files.len() > LISTED {
-        lines.push(format!("  and {} more", files.len() - LISTED));
+    lines.extend(
+        files
+            .iter()
+            .take(FILES_SHOWN_MAX)
+            .map(|file| format!("  {file}")),
+    );
+    if files.len() > FILES_SHOWN_MAX {
+        lines.push(format!("  and {} more", files.len() - FILES_SHOWN_MAX));
     }
     bail!("{}", lines.join("\n"))
 }
@@ -54,7 +59,10 @@ fn address(endpoint: &str, artifact_id: i64, path: &str) -> String {
     if path.is_empty() {
         return content;
     }
-    format!("{content}?path={}", utf8_percent_encode(path, PLAIN))
+    format!(
+        "{content}?path={}",
+        utf8_percent_encode(path, QUERY_ENCODE_SET)
+    )
 }
 
 pub(super) async fn run(
@@ -106,7 +114,7 @@ async fn start(opener: &str, address: &str) -> Result<(), String> {
         .spawn();
     let mut browser = started.map_err(|error| error.to_string())?;
     // `xdg-open` and its like hand the address on and end; a browser itself may stay for hours.
-    match tokio::time::timeout(STARTED, browser.wait()).await {
+    match tokio::time::timeout(START_TIMEOUT, browser.wait()).await {
         Ok(Ok(status)) if !status.success() => Err(format!("it ended with {status}")),
         _ => Ok(()),
     }
@@ -122,8 +130,11 @@ mod tests {
 
         check(7, &files, "a b/ä.png").unwrap();
         check(7, &[], "").unwrap();
-        let said = check(7, &files, "").unwrap_err().to_string();
-        assert!(said.contains("--path\n  index.html\n  a b/ä.png"), "{said}");
+        let message = check(7, &files, "").unwrap_err().to_string();
+        assert!(
+            message.contains("--path\n  index.html\n  a b/ä.png"),
+            "{message}"
+        );
         assert!(
             check(7, &files, "other")
                 .unwrap_err()

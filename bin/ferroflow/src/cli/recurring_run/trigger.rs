@@ -40,8 +40,8 @@ impl Flags {
     pub(super) fn read(&self) -> anyhow::Result<Option<pb::Trigger>> {
         let zone = self.zone()?;
         let clock = clock(zone)?;
-        let start_time = moment("--start", self.start.as_deref(), &clock)?;
-        let end_time = moment("--end", self.end.as_deref(), &clock)?;
+        let start_time = parse_time("--start", self.start.as_deref(), &clock)?;
+        let end_time = parse_time("--end", self.end.as_deref(), &clock)?;
         let trigger = match (&self.cron, &self.every) {
             (Some(cron), _) => pb::trigger::Trigger::CronSchedule(pb::CronSchedule {
                 start_time,
@@ -69,11 +69,11 @@ impl Flags {
     /// The time zone that is named, by the flag or in the expression.
     fn zone(&self) -> anyhow::Result<Option<&str>> {
         let cron = self.cron.as_deref().unwrap_or_default().trim_start();
-        let named = ZONES.iter().find_map(|prefix| cron.strip_prefix(prefix));
-        let named = named.map(|rest| rest.split_whitespace().next().unwrap_or_default());
-        match (self.time_zone.as_deref(), named) {
-            (Some(given), Some(named)) => bail!(
-                "the time zone is given twice, {named} in --cron and {given} by --time-zone: leave one out"
+        let in_cron = ZONES.iter().find_map(|prefix| cron.strip_prefix(prefix));
+        let in_cron = in_cron.map(|rest| rest.split_whitespace().next().unwrap_or_default());
+        match (self.time_zone.as_deref(), in_cron) {
+            (Some(given), Some(in_cron)) => bail!(
+                "the time zone is given twice, {in_cron} in --cron and {given} by --time-zone: leave one out"
             ),
             (Some(_), None) if self.every.is_some() => {
                 bail!(
@@ -88,7 +88,7 @@ impl Flags {
             (Some(_), None) if self.cron.is_none() => {
                 bail!("--time-zone is for --cron, which is not given")
             }
-            (given, named) => Ok(given.or(named)),
+            (given, in_cron) => Ok(given.or(in_cron)),
         }
     }
 }
@@ -104,7 +104,11 @@ fn clock(zone: Option<&str>) -> anyhow::Result<TimeZone> {
 }
 
 /// A time of the command line.
-fn moment(flag: &str, text: Option<&str>, clock: &TimeZone) -> anyhow::Result<Option<Timestamp>> {
+fn parse_time(
+    flag: &str,
+    text: Option<&str>,
+    clock: &TimeZone,
+) -> anyhow::Result<Option<Timestamp>> {
     let Some(text) = text else {
         return Ok(None);
     };
@@ -167,8 +171,11 @@ mod tests {
         assert_eq!(interval("1d").unwrap(), 86_400);
         assert_eq!(interval("1h30m").unwrap(), 5_400);
         for wrong in ["1 month", "often", "0s", "-1h", "1.5s"] {
-            let said = interval(wrong).unwrap_err().to_string();
-            assert!(said.starts_with(&format!("--every {wrong}: ")), "{said}");
+            let message = interval(wrong).unwrap_err().to_string();
+            assert!(
+                message.starts_with(&format!("--every {wrong}: ")),
+                "{message}"
+            );
         }
     }
 
@@ -190,21 +197,24 @@ mod tests {
         assert_eq!(start(tokyo, "2027-03-26 00:00"), midnight);
         assert_eq!(start(tokyo, "2027-03-26T00:00:00+09:00"), midnight);
         let wrong = flags(&[("every", "1h"), ("start", "soon")]);
-        let said = wrong.read().unwrap_err().to_string();
-        assert!(said.starts_with("--start soon: write a time"), "{said}");
+        let message = wrong.read().unwrap_err().to_string();
+        assert!(
+            message.starts_with("--start soon: write a time"),
+            "{message}"
+        );
     }
 
     #[test]
     fn a_zone_is_given_once_and_for_times_of_a_clock() {
-        let said = |given: &[(&str, &str)]| flags(given).read().unwrap_err().to_string();
+        let message = |given: &[(&str, &str)]| flags(given).read().unwrap_err().to_string();
         let tokyo = ("zone", "Asia/Tokyo");
 
-        let twice = said(&[("cron", "CRON_TZ=Europe/Berlin 0 9 * * *"), tokyo]);
+        let twice = message(&[("cron", "CRON_TZ=Europe/Berlin 0 9 * * *"), tokyo]);
         assert!(twice.starts_with("the time zone is given twice"), "{twice}");
-        assert!(said(&[("every", "1h"), tokyo]).contains("--every"));
-        assert!(said(&[("cron", "@every 1h"), tokyo]).contains("@every"));
-        assert!(said(&[tokyo]).contains("--cron"));
-        let unknown = said(&[("cron", "0 9 * * *"), ("zone", "Berlin")]);
+        assert!(message(&[("every", "1h"), tokyo]).contains("--every"));
+        assert!(message(&[("cron", "@every 1h"), tokyo]).contains("@every"));
+        assert!(message(&[tokyo]).contains("--cron"));
+        let unknown = message(&[("cron", "0 9 * * *"), ("zone", "Berlin")]);
         assert!(unknown.contains("no time zone Berlin"), "{unknown}");
     }
 }

@@ -21,22 +21,22 @@ use crate::cli::{Channel, Format, Global, artifact, clients, remarks, watch};
 const VALUE_MAX: usize = 200;
 
 /// Columns that are kept for a value on the narrowest terminal.
-const LEAST: usize = 30;
+const VALUE_MIN: usize = 30;
 
 pub(super) async fn run(channel: Channel, run_id: String, global: &Global) -> anyhow::Result<()> {
     let run = fetch(channel.clone(), &run_id).await?;
     let tasks = in_order(tasks(channel.clone(), &run_id).await?);
-    let artifacts = artifact::of_tasks(&channel, &run_id, &tasks).await?;
+    let artifacts = artifact::list_for_tasks(&channel, &run_id, &tasks).await?;
     if global.output == Format::Json {
-        return json(&whole(&run, &tasks, &artifacts)?);
+        return json(&run_document(&run, &tasks, &artifacts)?);
     }
     let ended = has_ended(&run);
     let experiment = experiment(channel, &run.experiment_id).await;
     let root = tasks.iter().find(|task| task.path == "root");
-    head(&run, root, &experiment);
+    print_header(&run, root, &experiment);
     if let Some(error) = run.error.as_ref().filter(|_| state(&run) == "failed") {
-        let said = paint(&error.message, style_of("failed"));
-        line(&format!("{:11} {said}", "Cause"));
+        let message = paint(&error.message, style_of("failed"));
+        line(&format!("{:11} {message}", "Cause"));
         for text in watch::failures(&tasks) {
             line(&text);
         }
@@ -44,7 +44,7 @@ pub(super) async fn run(channel: Channel, run_id: String, global: &Global) -> an
     values(
         "Parameters",
         &parameters(&run, root),
-        &large(root, "input_parameters"),
+        &elided(root, "input_parameters"),
     );
     task_table(&tasks);
     for remark in remarks::lines(&tasks) {
@@ -53,7 +53,7 @@ pub(super) async fn run(channel: Channel, run_id: String, global: &Global) -> an
     metrics(&tasks, &artifacts);
     let outputs = root.and_then(|root| root.output_parameters.as_ref());
     let outputs = outputs.map(struct_to_map).unwrap_or_default();
-    values("Outputs", &outputs, &large(root, "output_parameters"));
+    values("Outputs", &outputs, &elided(root, "output_parameters"));
     artifact_table(&tasks, &artifacts, global.output);
     if !ended {
         line(&format!(
@@ -64,17 +64,17 @@ pub(super) async fn run(channel: Channel, run_id: String, global: &Global) -> an
 }
 
 /// The run as the API has it, with its tasks and artifacts.
-fn whole(run: &pb::Run, tasks: &[Task], artifacts: &[Artifact]) -> anyhow::Result<Value> {
-    let mut whole = json_of(&format!("{PACKAGE}.Run"), run)?;
+fn run_document(run: &pb::Run, tasks: &[Task], artifacts: &[Artifact]) -> anyhow::Result<Value> {
+    let mut document = json_of(&format!("{PACKAGE}.Run"), run)?;
     let tasks = tasks
         .iter()
         .map(|task| json_of("ferroflow.pipelines.v1.Task", task));
     let artifacts = artifacts
         .iter()
         .map(|artifact| json_of("ferroflow.pipelines.v1.Artifact", artifact));
-    whole["tasks"] = tasks.collect::<anyhow::Result<Value>>()?;
-    whole["artifacts"] = artifacts.collect::<anyhow::Result<Value>>()?;
-    Ok(whole)
+    document["tasks"] = tasks.collect::<anyhow::Result<Value>>()?;
+    document["artifacts"] = artifacts.collect::<anyhow::Result<Value>>()?;
+    Ok(document)
 }
 
 async fn experiment(channel: Channel, experiment_id: &str) -> String {
@@ -103,7 +103,7 @@ fn parameters(run: &pb::Run, root: Option<&Task>) -> Map<String, Value> {
 
 /// How long a run takes. The API's times of runs are whole seconds; those of its root task, which
 /// begins and ends with it, are more exact.
-fn length(run: &pb::Run, root: Option<&Task>) -> String {
+fn run_duration(run: &pb::Run, root: Option<&Task>) -> String {
     let (from, to) = (run.created_at.as_ref(), run.finished_at.as_ref());
     let seconds = |at: Option<&Timestamp>| at.map_or(0, |at| at.seconds);
     let exact = root.map(|root| (root.created_at.as_ref(), root.finished_at.as_ref()));
@@ -117,7 +117,7 @@ fn length(run: &pb::Run, root: Option<&Task>) -> String {
     }
 }
 
-fn head(run: &pb::Run, root: Option<&Task>, experiment: &str) {
+fn print_header(run: &pb::Run, root: Option<&Task>, experiment: &str) {
     let state = state(run);
     let mut rows = vec![
         ("Run", bold(&run.display_name)),
@@ -127,7 +127,7 @@ fn head(run: &pb::Run, root: Option<&Task>, experiment: &str) {
         ("Created", time_with_zone(run.created_at.as_ref())),
     ];
     let took = if has_ended(run) { "Took" } else { "For" };
-    rows.push((took, length(run, root)));
+    rows.push((took, run_duration(run, root)));
     if run.storage_state() == pb::run::StorageState::Archived {
         rows.push(("Archived", "yes".to_owned()));
     }
@@ -137,46 +137,52 @@ fn head(run: &pb::Run, root: Option<&Task>, experiment: &str) {
 }
 
 /// Named values, one a line, and those that are too large to be listed.
-fn values(title: &str, values: &Map<String, Value>, large: &[(&str, String)]) {
-    if values.is_empty() && large.is_empty() {
+fn values(title: &str, values: &Map<String, Value>, elided: &[(&str, String)]) {
+    if values.is_empty() && elided.is_empty() {
         return;
     }
     line(&format!("\n{}", bold(title)));
     let names = values.keys().map(String::as_str);
-    let names = names.chain(large.iter().map(|(name, _)| *name));
+    let names = names.chain(elided.iter().map(|(name, _)| *name));
     let column = names.map(|name| name.chars().count()).max();
     let column = column.unwrap_or(0).min(30);
     for (name, value) in values {
         let before = name.chars().count().max(column) + 4;
-        let room = width().map_or(VALUE_MAX, |width| width.saturating_sub(before));
-        line(&format!("  {name:column$}  {}", shown(value, room)));
+        let max_width = width().map_or(VALUE_MAX, |width| width.saturating_sub(before));
+        line(&format!(
+            "  {name:column$}  {}",
+            format_value(value, max_width)
+        ));
     }
     // The run has its own parameters whole; those are listed above.
-    for (name, place) in large.iter().filter(|(name, _)| !values.contains_key(*name)) {
+    for (name, place) in elided
+        .iter()
+        .filter(|(name, _)| !values.contains_key(*name))
+    {
         line(&format!("  {name:column$}  is large, read it whole:"));
         line(&format!("    GET {place}"));
     }
 }
 
 /// A value on one line of so many columns; a long one is cut, `--output json` has it whole.
-fn shown(value: &Value, room: usize) -> String {
+fn format_value(value: &Value, max_width: usize) -> String {
     let text = match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
     let line = printable(&text.replace('\n', "\\n"));
-    if columns(&line) <= room.min(VALUE_MAX) {
+    if display_width(&line) <= max_width.min(VALUE_MAX) {
         return line;
     }
     let length = format!("… ({} characters)", text.chars().count());
-    let room = room
-        .clamp(LEAST, VALUE_MAX)
+    let max_width = max_width
+        .clamp(VALUE_MIN, VALUE_MAX)
         .saturating_sub(length.chars().count());
-    let mut left = room;
+    let mut remaining = max_width;
     let fits = |c: &char| {
-        let width = columns_of(*c);
-        let fits = width <= left;
-        left = left.saturating_sub(width);
+        let width = char_width(*c);
+        let fits = width <= remaining;
+        remaining = remaining.saturating_sub(width);
         fits
     };
     let cut: String = line.chars().take_while(fits).collect();
@@ -184,16 +190,16 @@ fn shown(value: &Value, room: usize) -> String {
 }
 
 /// Columns that a text takes on a terminal; of what may be wide, two.
-fn columns(text: &str) -> usize {
-    text.chars().map(columns_of).sum()
+fn display_width(text: &str) -> usize {
+    text.chars().map(char_width).sum()
 }
 
-fn columns_of(c: char) -> usize {
+fn char_width(c: char) -> usize {
     // Hangul Jamo, the first block with wide characters, begins here.
     if c >= '\u{1100}' { 2 } else { 1 }
 }
 
-fn started(task: &Task) -> (i64, i32) {
+fn start_key(task: &Task) -> (i64, i32) {
     let at = task.started_at.as_ref().filter(|at| at.seconds > 0);
     at.map_or((i64::MAX, 0), |at| (at.seconds, at.nanos))
 }
@@ -208,7 +214,7 @@ pub(in crate::cli) fn in_order(tasks: Vec<Task>) -> Vec<Task> {
             .push(task);
     }
     for siblings in children.values_mut() {
-        siblings.sort_by(|one, other| match started(one).cmp(&started(other)) {
+        siblings.sort_by(|one, other| match start_key(one).cmp(&start_key(other)) {
             Ordering::Equal => {
                 (one.iteration_index, &one.path).cmp(&(other.iteration_index, &other.path))
             }
@@ -237,15 +243,15 @@ fn task_table(tasks: &[Task]) {
         let depth = task.path.matches('.').count().saturating_sub(1);
         vec![
             format!("{}{}", "  ".repeat(depth), task.name),
-            watch::word(task.state()).to_owned(),
-            took(task),
+            watch::state_name(task.state()).to_owned(),
+            task_duration(task),
             note(task),
         ]
     });
     table(&["TASK", "STATE", "TOOK", "NOTE"], rows.collect());
 }
 
-fn took(task: &Task) -> String {
+fn task_duration(task: &Task) -> String {
     match task.state() {
         TaskState::Running => elapsed(task.started_at.as_ref(), None),
         _ => duration(task.started_at.as_ref(), task.finished_at.as_ref()),
@@ -270,31 +276,31 @@ fn note(task: &Task) -> String {
 }
 
 /// The task that an artifact is of, by the artifact's number.
-fn makers(tasks: &[Task]) -> BTreeMap<i64, &Task> {
-    let mut makers = BTreeMap::new();
+fn producers(tasks: &[Task]) -> BTreeMap<i64, &Task> {
+    let mut producers = BTreeMap::new();
     // Deeper tasks come later, and they made what their parents pass on.
     for task in tasks.iter().filter(|task| task.path != "root") {
         for refs in task.output_artifacts.values() {
-            makers.extend(refs.ids.iter().map(|id| (*id, task)));
+            producers.extend(refs.ids.iter().map(|id| (*id, task)));
         }
     }
-    makers
+    producers
 }
 
-fn place(maker: Option<&&Task>) -> String {
-    maker.map_or_else(String::new, |task| {
+fn producer_path(producer: Option<&&Task>) -> String {
+    producer.map_or_else(String::new, |task| {
         task.path.trim_start_matches("root.").to_owned()
     })
 }
 
 /// The parameters of a task that are too large to be listed, and where they are read.
-fn large<'a>(task: Option<&'a Task>, kind: &str) -> Vec<(&'a str, String)> {
+fn elided<'a>(task: Option<&'a Task>, kind: &str) -> Vec<(&'a str, String)> {
     let Some(task) = task else {
         return Vec::new();
     };
     let names = task.elided.iter().filter_map(|one| one.split_once('.'));
     let names = names.filter(|(of, _)| *of == kind);
-    let place = |(_, name): (&str, &'a str)| {
+    let name_and_path = |(_, name): (&str, &'a str)| {
         let query = if kind == "output_parameters" {
             "?output=true"
         } else {
@@ -304,11 +310,11 @@ fn large<'a>(task: Option<&'a Task>, kind: &str) -> Vec<(&'a str, String)> {
         let path = format!("/apis/ferroflow/v1/runs/{run}/tasks/{task}/parameters/{name}{query}");
         (name, path)
     };
-    names.map(place).collect()
+    names.map(name_and_path).collect()
 }
 
 fn metrics(tasks: &[Task], artifacts: &[Artifact]) {
-    let makers = makers(tasks);
+    let producers = producers(tasks);
     let mut rows = Vec::new();
     for artifact in artifacts.iter().filter(|one| artifact::is_metrics(one)) {
         let values = artifact
@@ -319,8 +325,8 @@ fn metrics(tasks: &[Task], artifacts: &[Artifact]) {
             let scalar = !value.is_object() && !value.is_array();
             // KFP adds these two to the metadata of every artifact.
             if scalar && name != "display_name" && name != "store_session_info" {
-                let of = place(makers.get(&artifact.artifact_id));
-                rows.push(vec![of, name.clone(), shown(value, VALUE_MAX)]);
+                let of = producer_path(producers.get(&artifact.artifact_id));
+                rows.push(vec![of, name.clone(), format_value(value, VALUE_MAX)]);
             }
         }
     }
@@ -334,10 +340,10 @@ fn artifact_table(tasks: &[Task], artifacts: &[Artifact], format: Format) {
     if artifacts.is_empty() {
         return;
     }
-    let makers = makers(tasks);
+    let producers = producers(tasks);
     line("");
     artifact::print(artifacts, format, &|one| {
-        place(makers.get(&one.artifact_id))
+        producer_path(producers.get(&one.artifact_id))
     });
     line("\nread one: ferroflow artifact open|download ID");
 }
@@ -348,7 +354,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::cli::chosen::config;
+    use crate::cli::pipeline_args::config;
 
     fn task(path: &str, id: &str, parent: &str, start: i64) -> Task {
         Task {
@@ -384,14 +390,16 @@ mod tests {
     fn long_values_are_cut_and_their_length_is_told() {
         let long = json!("x".repeat(1000));
 
-        assert!(shown(&long, VALUE_MAX).ends_with("… (1000 characters)"));
-        assert_eq!(shown(&long, 70).chars().count(), 70);
+        assert!(format_value(&long, VALUE_MAX).ends_with("… (1000 characters)"));
+        assert_eq!(format_value(&long, 70).chars().count(), 70);
         assert_eq!(
-            shown(&json!("値".repeat(1000)), 70).matches('値').count(),
+            format_value(&json!("値".repeat(1000)), 70)
+                .matches('値')
+                .count(),
             25
         );
-        assert_eq!(shown(&json!("a\nb"), 70), "a\\nb");
-        assert_eq!(shown(&json!([1, "a"]), 70), "[1,\"a\"]");
+        assert_eq!(format_value(&json!("a\nb"), 70), "a\\nb");
+        assert_eq!(format_value(&json!([1, "a"]), 70), "[1,\"a\"]");
     }
 
     #[test]
@@ -428,7 +436,7 @@ mod tests {
             ..Task::default()
         };
 
-        assert_eq!(length(&run, Some(&root)), "0.3s");
-        assert_eq!(length(&run, None), "1s");
+        assert_eq!(run_duration(&run, Some(&root)), "0.3s");
+        assert_eq!(run_duration(&run, None), "1s");
     }
 }

@@ -6,7 +6,7 @@ use ferroflow_proto::kfp::v2beta1 as pb;
 use serde_json::{Value, json};
 
 use super::{PACKAGE, state};
-use crate::cli::output::{note, refused, short_ids, show, time, whole_seconds};
+use crate::cli::output::{note, short_ids, show, status_error, time, whole_seconds};
 use crate::cli::table::table;
 use crate::cli::{Channel, Format, Global, clients, find, pages};
 
@@ -23,7 +23,7 @@ pub(crate) enum State {
 
 impl State {
     /// The word in filters.
-    fn word(self) -> &'static str {
+    fn api_name(self) -> &'static str {
         match self {
             Self::Pending => "PENDING",
             Self::Running => "RUNNING",
@@ -74,7 +74,7 @@ pub(super) async fn run(channel: Channel, list: List, global: &Global) -> anyhow
     let mut found = client
         .list_runs(request.clone())
         .await
-        .map_err(refused)?
+        .map_err(status_error)?
         .into_inner();
     // The API has tokens and no numbers of pages: those before are read to get to this one.
     for page in 1..list.page {
@@ -89,7 +89,7 @@ pub(super) async fn run(channel: Channel, list: List, global: &Global) -> anyhow
         found = client
             .list_runs(request.clone())
             .await
-            .map_err(refused)?
+            .map_err(status_error)?
             .into_inner();
     }
     let wide = global.output == Format::Wide;
@@ -151,9 +151,9 @@ async fn filter(channel: &Channel, list: &List) -> anyhow::Result<String> {
     };
     let mut predicates = vec![predicate(operation, "storage_state", archived)];
     if !list.state.is_empty() {
-        let words: Vec<_> = list.state.iter().map(|state| state.word()).collect();
+        let api_names: Vec<_> = list.state.iter().map(|state| state.api_name()).collect();
         predicates.push(json!({
-            "operation": "IN", "key": "state", "string_values": {"values": words},
+            "operation": "IN", "key": "state", "string_values": {"values": api_names},
         }));
     }
     if let Some(pipeline) = &list.pipeline {
@@ -176,7 +176,7 @@ async fn pipeline_predicate(channel: &Channel, pipeline: &str) -> anyhow::Result
         ..Default::default()
     };
     let mut client = clients::runs(channel);
-    let found = client.list_runs(request).await.map_err(refused)?;
+    let found = client.list_runs(request).await.map_err(status_error)?;
     if !found.into_inner().runs.is_empty() {
         return Ok(by_name);
     }
@@ -193,7 +193,10 @@ async fn names(channel: Channel) -> anyhow::Result<Vec<(String, String)>> {
             page_token,
             ..Default::default()
         };
-        let list = client.list_experiments(request).await.map_err(refused)?;
+        let list = client
+            .list_experiments(request)
+            .await
+            .map_err(status_error)?;
         let list = list.into_inner();
         let pairs = list.experiments.into_iter();
         let pairs = pairs.map(|one| (one.experiment_id, one.display_name));

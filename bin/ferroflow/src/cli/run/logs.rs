@@ -10,14 +10,14 @@ use ferroflow_proto::pipelines::v1::{StreamLogsRequest, Task, TaskState};
 use tokio::task::JoinSet;
 use tonic::Code;
 
-use super::{fetch, has_ended, state, tasks, unless_interrupted};
+use super::{fetch, has_ended, run_until_interrupted, state, tasks};
 use crate::cli::follow::{RunEvents, number, text};
-use crate::cli::log_text::{Controls, Lines, Printer};
-use crate::cli::output::{note, paint, refused};
+use crate::cli::log_text::{Controls, LineFormatter, Printer};
+use crate::cli::output::{note, paint, status_error};
 use crate::cli::{Channel, clients, find};
 
 /// Between two looks for a log that is not there yet.
-const LOOK: Duration = Duration::from_millis(300);
+const POLL_INTERVAL: Duration = Duration::from_millis(300);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Logs {
@@ -41,7 +41,7 @@ pub(crate) struct Logs {
 
 /// One attempt of a task, whose log is shown.
 #[derive(Debug, Clone)]
-struct Shown {
+struct AttemptLog {
     task_id: String,
     path: String,
     /// 0 for the log of the task whose result was reused.
@@ -61,19 +61,19 @@ struct Reader {
 pub(super) async fn run(channel: Channel, logs: Logs) -> anyhow::Result<ExitCode> {
     let run_id = find::run(&channel, &logs.run).await?;
     let all = tasks(channel.clone(), &run_id).await?;
-    let chosen = chosen(&all, &logs, &run_id, false)?;
+    let selected = select_logs(&all, &logs, &run_id, false)?;
     let reader = Reader {
         channel: channel.clone(),
         run_id: run_id.clone(),
         tail: logs.tail,
         raw: logs.raw,
-        prefixed: logs.task.is_none() || chosen.len() > 1,
+        prefixed: logs.task.is_none() || selected.len() > 1,
     };
     if logs.follow {
-        let following = follow(reader, all, chosen, logs);
-        return unless_interrupted(following, &run_id).await;
+        let following = follow(reader, all, selected, logs);
+        return run_until_interrupted(following, &run_id).await;
     }
-    if chosen.is_empty() {
+    if selected.is_empty() {
         let ended = has_ended(&fetch(channel, &run_id).await?);
         match (logs.attempt, ended) {
             (Some(attempt), _) => bail!("no task of run {run_id} has had an attempt {attempt}"),
@@ -87,8 +87,8 @@ pub(super) async fn run(channel: Channel, logs: Logs) -> anyhow::Result<ExitCode
             }
         }
     }
-    for (at, shown) in chosen.iter().enumerate() {
-        reader.show(shown, at, false).await?;
+    for (at, attempt_log) in selected.iter().enumerate() {
+        reader.show(attempt_log, at, false).await?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -97,21 +97,26 @@ pub(super) async fn run(channel: Channel, logs: Logs) -> anyhow::Result<ExitCode
 ///
 /// # Errors
 /// When no task has the name, unless it is waited for.
-fn chosen(all: &[Task], logs: &Logs, run_id: &str, is_over: bool) -> anyhow::Result<Vec<Shown>> {
-    let mut named: Vec<_> = all.iter().filter(|task| is_named(task, logs)).collect();
-    if named.is_empty()
+fn select_logs(
+    all: &[Task],
+    logs: &Logs,
+    run_id: &str,
+    is_over: bool,
+) -> anyhow::Result<Vec<AttemptLog>> {
+    let mut matching: Vec<_> = all.iter().filter(|task| is_named(task, logs)).collect();
+    if matching.is_empty()
         && let Some(name) = &logs.task
         && (!logs.follow || is_over)
     {
         bail!("run {run_id} has no task {name}: see `ferroflow run get {run_id}`")
     }
-    named.sort_by_key(|task| {
+    matching.sort_by_key(|task| {
         let at = task.started_at.as_ref();
         at.map_or((i64::MAX, 0), |at| (at.seconds, at.nanos))
     });
-    let only = named.len() == 1 && logs.task.is_some();
-    let shown = named.into_iter().filter_map(|task| {
-        let reused = task.state() == TaskState::Cached && only;
+    let only = matching.len() == 1 && logs.task.is_some();
+    let shown = matching.into_iter().filter_map(|task| {
+        let is_reused = task.state() == TaskState::Cached && only;
         // One that waits for a slot has a number and no log yet: an event tells when it begins.
         let is_latest = logs.attempt.is_none_or(|attempt| attempt == task.attempt);
         if logs.follow && is_latest && task.state() == TaskState::Pending {
@@ -119,10 +124,10 @@ fn chosen(all: &[Task], logs: &Logs, run_id: &str, is_over: bool) -> anyhow::Res
         }
         let attempt = match logs.attempt {
             Some(attempt) if attempt <= task.attempt => attempt,
-            None if task.attempt > 0 || reused => task.attempt,
+            None if task.attempt > 0 || is_reused => task.attempt,
             _ => return None,
         };
-        Some(Shown {
+        Some(AttemptLog {
             task_id: task.task_id.clone(),
             path: task.path.clone(),
             attempt,
@@ -147,20 +152,20 @@ fn is_named(task: &Task, logs: &Logs) -> bool {
 async fn follow(
     reader: Reader,
     all: Vec<Task>,
-    chosen: Vec<Shown>,
+    selected: Vec<AttemptLog>,
     logs: Logs,
 ) -> anyhow::Result<ExitCode> {
     // An attempt may be in the first list, in an event and in the last list; it is shown once.
-    let mut known: HashSet<(String, i32)> = HashSet::new();
+    let mut shown: HashSet<(String, i32)> = HashSet::new();
     let mut readers = JoinSet::new();
-    let mut show = |shown: Shown, readers: &mut JoinSet<anyhow::Result<()>>| {
-        if known.insert((shown.task_id.clone(), shown.attempt)) {
-            let (reader, at) = (reader.clone(), known.len() - 1);
-            readers.spawn(async move { reader.show(&shown, at, true).await });
+    let mut show = |attempt_log: AttemptLog, readers: &mut JoinSet<anyhow::Result<()>>| {
+        if shown.insert((attempt_log.task_id.clone(), attempt_log.attempt)) {
+            let (reader, at) = (reader.clone(), shown.len() - 1);
+            readers.spawn(async move { reader.show(&attempt_log, at, true).await });
         }
     };
-    for shown in chosen {
-        show(shown, &mut readers);
+    for attempt_log in selected {
+        show(attempt_log, &mut readers);
     }
     let mut events = RunEvents::new(reader.channel.clone(), &reader.run_id);
     let mut run = fetch(reader.channel.clone(), &reader.run_id).await?;
@@ -175,8 +180,8 @@ async fn follow(
         };
         match event.r#type.trim_start_matches("ai.ferroflow.") {
             "task.started" => {
-                if let Some(shown) = begun(&event, &all, &logs) {
-                    show(shown, &mut readers);
+                if let Some(attempt_log) = started_attempt(&event, &all, &logs) {
+                    show(attempt_log, &mut readers);
                 }
             }
             "run.succeeded" | "run.failed" | "run.canceled" => {
@@ -187,8 +192,8 @@ async fn follow(
     }
     // What began and ended while the events were on their way.
     let last = tasks(reader.channel.clone(), &reader.run_id).await?;
-    for shown in self::chosen(&last, &logs, &reader.run_id, true)? {
-        show(shown, &mut readers);
+    for attempt_log in select_logs(&last, &logs, &reader.run_id, true)? {
+        show(attempt_log, &mut readers);
     }
     while let Some(done) = readers.join_next().await {
         done??;
@@ -198,7 +203,11 @@ async fn follow(
 }
 
 /// The attempt that an event tells of, if it is to be shown.
-fn begun(event: &ferroflow_proto::events::v1::Event, all: &[Task], logs: &Logs) -> Option<Shown> {
+fn started_attempt(
+    event: &ferroflow_proto::events::v1::Event,
+    all: &[Task],
+    logs: &Logs,
+) -> Option<AttemptLog> {
     let (task_id, path, attempt) = (
         text(event, "task_id"),
         text(event, "path"),
@@ -216,7 +225,7 @@ fn begun(event: &ferroflow_proto::events::v1::Event, all: &[Task], logs: &Logs) 
         None => true,
     };
     let is_asked = logs.attempt.is_none_or(|wanted| wanted == attempt);
-    (attempt > 0 && !is_old && is_named && is_asked).then_some(Shown {
+    (attempt > 0 && !is_old && is_named && is_asked).then_some(AttemptLog {
         task_id,
         path,
         attempt,
@@ -225,8 +234,12 @@ fn begun(event: &ferroflow_proto::events::v1::Event, all: &[Task], logs: &Logs) 
 
 impl Reader {
     /// Shows the log of one attempt; with `follow` to its end.
-    async fn show(&self, shown: &Shown, at: usize, follow: bool) -> anyhow::Result<()> {
-        let lines = Lines::new(self.prefix(shown, at), self.raw, Controls::of_stdout());
+    async fn show(&self, attempt_log: &AttemptLog, at: usize, follow: bool) -> anyhow::Result<()> {
+        let lines = LineFormatter::new(
+            self.prefix(attempt_log, at),
+            self.raw,
+            Controls::of_stdout(),
+        );
         let mut printer = Printer::new(lines, self.tail);
         let mut offset = 0;
         // What is there already comes first, so that its last lines are known.
@@ -237,14 +250,15 @@ impl Reader {
         };
         for (pass, follow) in passes.iter().enumerate() {
             if pass > 0 {
-                printer.caught_up()?;
+                printer.flush_tail()?;
             }
-            self.read(shown, *follow, &mut offset, &mut printer).await?;
+            self.read(attempt_log, *follow, &mut offset, &mut printer)
+                .await?;
         }
         printer.finish()
     }
 
-    fn prefix(&self, shown: &Shown, at: usize) -> String {
+    fn prefix(&self, attempt_log: &AttemptLog, at: usize) -> String {
         if !self.prefixed {
             return String::new();
         }
@@ -256,8 +270,8 @@ impl Reader {
             AnsiColor::Blue,
         ];
         let style = Style::new().fg_color(Some(Color::Ansi(colours[at % colours.len()])));
-        let place = shown.path.trim_start_matches("root.");
-        let name = match shown.attempt {
+        let place = attempt_log.path.trim_start_matches("root.");
+        let name = match attempt_log.attempt {
             attempt @ 2.. => format!("[{place} #{attempt}]"),
             _ => format!("[{place}]"),
         };
@@ -267,7 +281,7 @@ impl Reader {
     /// Reads from `offset` on, which is moved to where the log ended.
     async fn read(
         &self,
-        shown: &Shown,
+        attempt_log: &AttemptLog,
         follow: bool,
         offset: &mut i64,
         printer: &mut Printer,
@@ -276,8 +290,8 @@ impl Reader {
         loop {
             let request = StreamLogsRequest {
                 run_id: self.run_id.clone(),
-                task_id: shown.task_id.clone(),
-                attempt: shown.attempt,
+                task_id: attempt_log.task_id.clone(),
+                attempt: attempt_log.attempt,
                 follow,
                 offset: *offset,
             };
@@ -285,13 +299,13 @@ impl Reader {
                 Ok(stream) => stream.into_inner(),
                 Err(status) if status.code() == Code::NotFound => {
                     // What comes before the command (an image, an environment) takes its time.
-                    if follow && self.is_under_way(shown).await? {
-                        tokio::time::sleep(LOOK).await;
+                    if follow && self.is_under_way(attempt_log).await? {
+                        tokio::time::sleep(POLL_INTERVAL).await;
                         continue;
                     }
                     return Ok(());
                 }
-                Err(status) => return Err(refused(status)),
+                Err(status) => return Err(status_error(status)),
             };
             loop {
                 match stream.message().await {
@@ -301,23 +315,23 @@ impl Reader {
                     }
                     Ok(None) => return Ok(()),
                     // A platform that is started again goes on where it was.
-                    Err(status) if follow && self.comes_back(&status).await => break,
-                    Err(status) => return Err(refused(status)),
+                    Err(status) if follow && self.wait_until_available(&status).await => break,
+                    Err(status) => return Err(status_error(status)),
                 }
             }
         }
     }
 
-    async fn is_under_way(&self, shown: &Shown) -> anyhow::Result<bool> {
+    async fn is_under_way(&self, attempt_log: &AttemptLog) -> anyhow::Result<bool> {
         let all = tasks(self.channel.clone(), &self.run_id).await?;
-        let task = all.iter().find(|task| task.task_id == shown.task_id);
+        let task = all.iter().find(|task| task.task_id == attempt_log.task_id);
         Ok(task.is_some_and(|task| {
-            task.attempt == shown.attempt && task.state() == TaskState::Running
+            task.attempt == attempt_log.attempt && task.state() == TaskState::Running
         }))
     }
 
     /// Whether a platform that is away answers again within a while.
-    async fn comes_back(&self, status: &tonic::Status) -> bool {
+    async fn wait_until_available(&self, status: &tonic::Status) -> bool {
         if !matches!(
             status.code(),
             Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal
@@ -329,7 +343,7 @@ impl Reader {
             if fetch(self.channel.clone(), &self.run_id).await.is_ok() {
                 return true;
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         false
     }
@@ -366,8 +380,10 @@ mod tests {
             attempt,
             raw: false,
         };
-        let chosen = chosen(&all, &logs, "r", false).unwrap().into_iter();
-        chosen.map(|shown| (shown.task_id, shown.attempt)).collect()
+        let selected = select_logs(&all, &logs, "r", false).unwrap().into_iter();
+        selected
+            .map(|shown| (shown.task_id, shown.attempt))
+            .collect()
     }
 
     #[test]

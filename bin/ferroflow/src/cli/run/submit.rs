@@ -8,8 +8,8 @@ use ferroflow_proto::kfp::v2beta1::run::PipelineSource;
 use tonic::Code;
 
 use super::{PACKAGE, wait};
-use crate::cli::chosen::{Choice, config};
-use crate::cli::output::{line, note, refused, show};
+use crate::cli::output::{line, note, show, status_error};
+use crate::cli::pipeline_args::{PipelineArgs, config};
 use crate::cli::{Channel, Global, clients, connect, find, spec};
 
 #[derive(Debug, clap::Args)]
@@ -18,7 +18,7 @@ ferroflow run submit [OPTIONS] <FILE>
        ferroflow run submit [OPTIONS] --pipeline <PIPELINE>")]
 pub(crate) struct Submit {
     #[command(flatten)]
-    choice: Choice,
+    pipeline_args: PipelineArgs,
     /// The version of the uploaded pipeline, by name or id [default: the newest].
     #[arg(long, value_name = "VERSION", requires = "pipeline")]
     version: Option<String>,
@@ -44,29 +44,29 @@ pub(crate) struct Submit {
 }
 
 pub(super) async fn run(submit: Submit, global: &Global) -> anyhow::Result<ExitCode> {
-    let read = submit.choice.read()?;
+    let read = submit.pipeline_args.read()?;
     let channel = connect(global).await?;
     let version = submit.version.as_deref();
-    let mut chosen = match read {
-        Some(chosen) => chosen,
-        None => submit.choice.stored(&channel, version).await?,
+    let mut pipeline = match read {
+        Some(pipeline) => pipeline,
+        None => submit.pipeline_args.fetch_stored(&channel, version).await?,
     };
     let file = submit.param_file.as_deref();
-    let parameters = spec::parameters(&chosen.document, file, &submit.parameters)?;
+    let parameters = spec::parameters(&pipeline.document, file, &submit.parameters)?;
     if submit.no_cache {
-        spec::without_cache(&mut chosen.document);
-        chosen.stored = None;
+        spec::without_cache(&mut pipeline.document);
+        pipeline.stored = None;
     }
     let experiment_id = match submit.experiment {
         Some(name) => experiment(&channel, name).await?,
         None => String::new(),
     };
-    let source = match chosen.stored {
+    let source = match pipeline.stored {
         Some(reference) => PipelineSource::PipelineVersionReference(reference),
-        None => PipelineSource::PipelineSpec(spec::fields(&chosen.document)),
+        None => PipelineSource::PipelineSpec(spec::fields(&pipeline.document)),
     };
     let run = pb::Run {
-        display_name: submit.name.unwrap_or(chosen.name),
+        display_name: submit.name.unwrap_or(pipeline.name),
         experiment_id,
         pipeline_source: Some(source),
         runtime_config: Some(config(&parameters)),
@@ -77,18 +77,18 @@ pub(super) async fn run(submit: Submit, global: &Global) -> anyhow::Result<ExitC
         ..Default::default()
     };
     let mut client = clients::runs(&channel);
-    let made = client.create_run(request).await.map_err(refused)?;
-    let made = made.into_inner();
+    let created = client.create_run(request).await.map_err(status_error)?;
+    let created = created.into_inner();
     if submit.wait {
-        note(&format!("run {}", made.run_id));
-        return wait(channel, made.run_id, global).await;
+        note(&format!("run {}", created.run_id));
+        return wait(channel, created.run_id, global).await;
     }
-    show(global.output, &format!("{PACKAGE}.Run"), &made, || {
-        line(&made.run_id);
+    show(global.output, &format!("{PACKAGE}.Run"), &created, || {
+        line(&created.run_id);
         note(&format!(
             "{} was submitted: ferroflow run wait {}",
-            made.display_name,
-            made.run_id.split('-').next().unwrap_or_default()
+            created.display_name,
+            created.run_id.split('-').next().unwrap_or_default()
         ));
     })?;
     Ok(ExitCode::SUCCESS)
@@ -111,14 +111,14 @@ pub(in crate::cli) async fn experiment(channel: &Channel, name: String) -> anyho
         }),
     };
     match client.create_experiment(request).await {
-        Ok(made) => Ok(made.into_inner().experiment_id),
+        Ok(created) => Ok(created.into_inner().experiment_id),
         // Another client made it between the two calls.
         Err(status) if status.code() == Code::AlreadyExists => {
             match find::experiment_named(channel, &name).await? {
                 Some(found) => Ok(found),
-                None => Err(refused(status)),
+                None => Err(status_error(status)),
             }
         }
-        Err(status) => Err(refused(status)),
+        Err(status) => Err(status_error(status)),
     }
 }

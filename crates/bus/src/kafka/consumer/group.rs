@@ -17,18 +17,18 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use super::super::KafkaError;
-use super::lane::Lane;
+use super::partition_queue::PartitionQueue;
 
 /// How often what is done is committed; a crash repeats what was done since.
 const COMMIT_EVERY: Duration = Duration::from_millis(500);
 
-/// How long the event at hand may go on when its partition is given away.
+/// How long the event at hand may go on when its partition is revoked.
 /// Polling stands still meanwhile, which a group bears for `max.poll.interval.ms`: five minutes unless
 /// it is set.
-const PATIENCE: Duration = Duration::from_secs(30);
+const REVOKE_TIMEOUT: Duration = Duration::from_secs(30);
 
 type Key = (String, i32);
-type Spawn = Box<dyn Fn(Arc<Lane>) -> JoinHandle<()> + Send + Sync>;
+type Spawn = Box<dyn Fn(Arc<PartitionQueue>) -> JoinHandle<()> + Send + Sync>;
 
 /// The context of a consumer.
 pub(super) struct Group {
@@ -39,12 +39,12 @@ pub(super) struct Group {
 }
 
 struct State {
-    lanes: BTreeMap<Key, Working>,
+    partitions: BTreeMap<Key, AssignedPartition>,
     committed_at: Instant,
 }
 
-struct Working {
-    lane: Arc<Lane>,
+struct AssignedPartition {
+    queue: Arc<PartitionQueue>,
     task: JoinHandle<()>,
     committed: Option<i64>,
 }
@@ -56,13 +56,13 @@ impl Group {
             runtime,
             spawn,
             state: Mutex::new(State {
-                lanes: BTreeMap::new(),
+                partitions: BTreeMap::new(),
                 committed_at: Instant::now(),
             }),
         }
     }
 
-    /// Takes a message to its lane, and pauses its partition when that is full.
+    /// Puts a message into its queue, and pauses its partition when that is full.
     pub(super) fn push(
         &self,
         consumer: &BaseConsumer<Self>,
@@ -71,74 +71,77 @@ impl Group {
         let key = (message.topic().to_owned(), message.partition());
         let state = self.state();
         // A message of a partition that has gone meanwhile belongs to its next owner.
-        let Some(working) = state.lanes.get(&key) else {
+        let Some(assigned) = state.partitions.get(&key) else {
             return Ok(());
         };
-        if working.lane.push(message) && !working.lane.paused.load(Ordering::Relaxed) {
-            consumer.pause(&list([(&key, None)])?)?;
-            working.lane.paused.store(true, Ordering::Relaxed);
+        if assigned.queue.push(message) && !assigned.queue.paused.load(Ordering::Relaxed) {
+            consumer.pause(&partition_list([(&key, None)])?)?;
+            assigned.queue.paused.store(true, Ordering::Relaxed);
         }
         Ok(())
     }
 
-    /// Resumes what has room again, and commits now and then.
-    pub(super) fn tend(&self, consumer: &BaseConsumer<Self>) -> Result<(), KafkaError> {
+    /// Resumes what takes messages again, and commits now and then.
+    pub(super) fn resume_and_commit(
+        &self,
+        consumer: &BaseConsumer<Self>,
+    ) -> Result<(), KafkaError> {
         let mut state = self.state();
-        for (key, working) in &state.lanes {
-            if working.task.is_finished() {
+        for (key, assigned) in &state.partitions {
+            if assigned.task.is_finished() {
                 return Err(KafkaError::Stopped {
                     group: self.name.clone(),
                     problem: format!("the handler panicked on partition {} of {}", key.1, key.0),
                 });
             }
-            if working.lane.paused.load(Ordering::Relaxed) && working.lane.has_room() {
-                consumer.resume(&list([(key, None)])?)?;
-                working.lane.paused.store(false, Ordering::Relaxed);
+            if assigned.queue.paused.load(Ordering::Relaxed) && assigned.queue.has_capacity() {
+                consumer.resume(&partition_list([(key, None)])?)?;
+                assigned.queue.paused.store(false, Ordering::Relaxed);
             }
         }
         if state.committed_at.elapsed() >= COMMIT_EVERY {
             state.committed_at = Instant::now();
-            let new: Vec<_> = state
-                .lanes
+            let offsets: Vec<_> = state
+                .partitions
                 .iter_mut()
-                .filter_map(|(key, working)| Some((key.clone(), working.news()?)))
+                .filter_map(|(key, assigned)| Some((key.clone(), assigned.offset_to_commit()?)))
                 .collect();
             // The callback of a commit takes the lock as well.
             drop(state);
-            commit(consumer, &new, CommitMode::Async);
+            commit(consumer, &offsets, CommitMode::Async);
         }
         Ok(())
     }
 
-    /// Ends every lane and commits what is done.
-    pub(super) fn finish(&self, consumer: &BaseConsumer<Self>) {
-        let keys: Vec<Key> = self.state().lanes.keys().cloned().collect();
-        self.give_away(consumer, &keys);
+    /// Ends every queue and commits what is done.
+    pub(super) fn stop_all(&self, consumer: &BaseConsumer<Self>) {
+        let keys: Vec<Key> = self.state().partitions.keys().cloned().collect();
+        self.revoke(consumer, &keys);
     }
 
-    /// Ends lanes after the event at hand, and commits what is done unless others own it already.
-    fn give_away(&self, consumer: &BaseConsumer<Self>, keys: &[Key]) {
-        let mut leaving = Vec::new();
+    /// Ends queues after the event at hand, and commits what is done unless others own it already.
+    fn revoke(&self, consumer: &BaseConsumer<Self>, keys: &[Key]) {
+        let mut revoked = Vec::new();
         let mut state = self.state();
         for key in keys {
-            if let Some(working) = state.lanes.remove(key) {
-                working.lane.stop.cancel();
-                leaving.push((key.clone(), working));
+            if let Some(assigned) = state.partitions.remove(key) {
+                assigned.queue.stop.cancel();
+                revoked.push((key.clone(), assigned));
             }
         }
         drop(state);
-        // All lanes were told to stop before the first one is waited for, so they share one wait.
-        let until = Instant::now() + PATIENCE;
-        let mut done = Vec::new();
-        for (key, mut working) in leaving {
+        // All queues were stopped before the first one is waited for, so they share one wait.
+        let deadline = Instant::now() + REVOKE_TIMEOUT;
+        let mut offsets = Vec::new();
+        for (key, mut assigned) in revoked {
             // A thread of `spawn_blocking` may wait for a task of the runtime.
             let ended = self.runtime.block_on(async {
-                let left = until.saturating_duration_since(Instant::now());
-                let ended = tokio::time::timeout(left, &mut working.task).await;
+                let remaining = deadline.saturating_duration_since(Instant::now());
+                let ended = tokio::time::timeout(remaining, &mut assigned.task).await;
                 if ended.is_err() {
-                    working.task.abort();
+                    assigned.task.abort();
                     // Once it is gone, what it did is known for certain.
-                    return (&mut working.task).await;
+                    return (&mut assigned.task).await;
                 }
                 ended.unwrap_or(Ok(()))
             });
@@ -148,10 +151,10 @@ impl Group {
                     "an event was given up half way; it comes again"
                 );
             }
-            done.extend(working.news().map(|offset| (key, offset)));
+            offsets.extend(assigned.offset_to_commit().map(|offset| (key, offset)));
         }
         if !consumer.assignment_lost() {
-            commit(consumer, &done, CommitMode::Sync);
+            commit(consumer, &offsets, CommitMode::Sync);
         }
     }
 
@@ -160,15 +163,15 @@ impl Group {
     }
 }
 
-impl Working {
+impl AssignedPartition {
     /// The offset to commit, when it is another one than the last.
-    fn news(&mut self) -> Option<i64> {
-        let done = self.lane.done();
-        if done == self.committed {
+    fn offset_to_commit(&mut self) -> Option<i64> {
+        let next_offset = self.queue.next_offset();
+        if next_offset == self.committed {
             return None;
         }
-        self.committed = done;
-        done
+        self.committed = next_offset;
+        next_offset
     }
 }
 
@@ -179,26 +182,26 @@ impl ConsumerContext for Group {
         if let Rebalance::Revoke(partitions) = rebalance {
             let keys = keys(partitions);
             tracing::info!(group = self.name, ?keys, "partitions go");
-            self.give_away(consumer, &keys);
+            self.revoke(consumer, &keys);
         }
     }
 
     fn post_rebalance(&self, _consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         match rebalance {
             Rebalance::Assign(partitions) => {
-                // With `cooperative-sticky` these are only the partitions that are new here: lanes of
-                // the others go on.
+                // With `cooperative-sticky` these are only the partitions that are new here: the
+                // queues of the others go on.
                 let keys = keys(partitions);
                 tracing::info!(group = self.name, ?keys, "partitions come");
                 let mut state = self.state();
                 for key in keys {
-                    let lane = Arc::new(Lane::new(key.0.clone(), key.1));
-                    let working = Working {
-                        task: (self.spawn)(Arc::clone(&lane)),
-                        lane,
+                    let queue = Arc::new(PartitionQueue::new(key.0.clone(), key.1));
+                    let assigned = AssignedPartition {
+                        task: (self.spawn)(Arc::clone(&queue)),
+                        queue,
                         committed: None,
                     };
-                    state.lanes.insert(key, working);
+                    state.partitions.insert(key, assigned);
                 }
             }
             Rebalance::Revoke(_) => {}
@@ -209,8 +212,8 @@ impl ConsumerContext for Group {
     fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
         if let Err(error) = result {
             // All is committed again with the next one; until then a crash repeats more.
-            for working in self.state().lanes.values_mut() {
-                working.committed = None;
+            for assigned in self.state().partitions.values_mut() {
+                assigned.committed = None;
             }
             tracing::warn!(%error, "what is done could not be committed");
         }
@@ -225,22 +228,22 @@ fn keys(partitions: &TopicPartitionList) -> Vec<Key> {
     keys.collect()
 }
 
-fn list<'a>(
-    of: impl IntoIterator<Item = (&'a Key, Option<i64>)>,
+fn partition_list<'a>(
+    offsets: impl IntoIterator<Item = (&'a Key, Option<i64>)>,
 ) -> KafkaResult<TopicPartitionList> {
     let mut list = TopicPartitionList::new();
-    for (key, offset) in of {
+    for (key, offset) in offsets {
         let offset = offset.map_or(Offset::Invalid, Offset::Offset);
         list.add_partition_offset(&key.0, key.1, offset)?;
     }
     Ok(list)
 }
 
-fn commit(consumer: &BaseConsumer<Group>, done: &[(Key, i64)], mode: CommitMode) {
-    if done.is_empty() {
+fn commit(consumer: &BaseConsumer<Group>, offsets: &[(Key, i64)], mode: CommitMode) {
+    if offsets.is_empty() {
         return;
     }
-    let committed = list(done.iter().map(|(key, offset)| (key, Some(*offset))))
+    let committed = partition_list(offsets.iter().map(|(key, offset)| (key, Some(*offset))))
         .and_then(|list| consumer.commit(&list, mode));
     match committed {
         Ok(()) => {}

@@ -8,34 +8,37 @@ use ferroflow_bus::kafka::{Delivery, Failure, Handler, KafkaConfig, redrive};
 use rdkafka::message::{Header, Headers as _, Message as _, OwnedHeaders};
 use rdkafka::producer::FutureRecord;
 
-use super::scene::{Got, Noting, Scene, eventually, firsts, noted};
+use super::scene::{Received, RecordingHandler, Scene, distinct_sequences, eventually, record_of};
 
-fn noting() -> (Got, Noting) {
-    let got = Got::default();
-    let handler = Noting {
-        got: Arc::clone(&got),
+fn recording_handler() -> (Received, RecordingHandler) {
+    let received = Received::default();
+    let handler = RecordingHandler {
+        received: Arc::clone(&received),
         time: Duration::ZERO,
     };
-    (got, handler)
+    (received, handler)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_events_come_once_and_in_order_more_of_them_than_a_lane_holds() {
+async fn all_events_come_once_and_in_order_more_of_them_than_a_queue_holds() {
     let Some(scene) = Scene::open() else { return };
-    // Two keys, so that a lane of a thousand is full and its partition pauses.
+    // Two keys, so that a queue of a thousand is full and its partition pauses.
     let events = scene.events(&["a", "b"], 4000);
     scene.relay(&events).await;
-    let (got, mut handler) = noting();
+    let (received, mut handler) = recording_handler();
     handler.time = Duration::from_micros(200);
 
     let running = scene.start("all", handler);
-    eventually("not all came", || got.lock().unwrap().len() >= 8000).await;
+    eventually("not all came", || received.lock().unwrap().len() >= 8000).await;
     running.end().await;
 
-    let got = got.lock().unwrap();
-    assert_eq!(got.len(), 8000);
+    let received = received.lock().unwrap();
+    assert_eq!(received.len(), 8000);
     for key in ["a", "b"] {
-        assert_eq!(firsts(&got, key), (1..=4000).collect::<Vec<_>>());
+        assert_eq!(
+            distinct_sequences(&received, key),
+            (1..=4000).collect::<Vec<_>>()
+        );
     }
 }
 
@@ -43,26 +46,26 @@ async fn all_events_come_once_and_in_order_more_of_them_than_a_lane_holds() {
 async fn a_graceful_stop_commits_what_is_done_so_the_next_one_repeats_nothing() {
     let Some(scene) = Scene::open() else { return };
     scene.relay(&scene.events(&["a", "b", "c"], 200)).await;
-    let (got, mut handler) = noting();
+    let (received, mut handler) = recording_handler();
     handler.time = Duration::from_millis(2);
     let running = scene.start("stop", handler);
-    eventually("nothing came", || got.lock().unwrap().len() > 50).await;
+    eventually("nothing came", || received.lock().unwrap().len() > 50).await;
     running.end().await;
-    assert!(got.lock().unwrap().len() < 600);
+    assert!(received.lock().unwrap().len() < 600);
 
     let running = scene.start(
         "stop",
-        Noting {
-            got: Arc::clone(&got),
+        RecordingHandler {
+            received: Arc::clone(&received),
             time: Duration::ZERO,
         },
     );
-    eventually("not all came", || got.lock().unwrap().len() >= 600).await;
+    eventually("not all came", || received.lock().unwrap().len() >= 600).await;
     running.end().await;
 
-    let got = got.lock().unwrap();
-    let distinct: BTreeSet<_> = got.iter().collect();
-    assert_eq!((got.len(), distinct.len()), (600, 600));
+    let received = received.lock().unwrap();
+    let distinct: BTreeSet<_> = received.iter().collect();
+    assert_eq!((received.len(), distinct.len()), (600, 600));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,12 +75,12 @@ async fn two_members_share_the_partitions_and_a_rebalance_repeats_and_loses_noth
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     let events = scene.events(&keys, 60);
     scene.relay(&events).await;
-    let (first, mut handler) = noting();
+    let (first, mut handler) = recording_handler();
     handler.time = Duration::from_millis(10);
     let running = scene.start("two", handler);
     eventually("nothing came", || first.lock().unwrap().len() > 20).await;
 
-    let (second, mut handler) = noting();
+    let (second, mut handler) = recording_handler();
     handler.time = Duration::from_millis(10);
     let other = scene.start("two", handler);
     eventually("the second got nothing", || {
@@ -92,31 +95,31 @@ async fn two_members_share_the_partitions_and_a_rebalance_repeats_and_loses_noth
 
     let both: Vec<_> = [first, second]
         .iter()
-        .flat_map(|got| got.lock().unwrap().clone())
+        .flat_map(|received| received.lock().unwrap().clone())
         .collect();
     let distinct: BTreeSet<_> = both.iter().collect();
     assert_eq!((both.len(), distinct.len()), (events.len(), events.len()));
 }
 
 /// Fails for some events, as their sequence says.
-struct Picky {
-    got: Got,
+struct FailingHandler {
+    received: Received,
     attempts: Mutex<Vec<(i64, u32)>>,
 }
 
-impl Handler for Picky {
+impl Handler for FailingHandler {
     async fn handle(&self, delivery: &Delivery) -> Result<(), Failure> {
-        let note = noted(delivery);
+        let note = record_of(delivery);
         self.attempts
             .lock()
             .unwrap()
             .push((note.1, delivery.attempt));
         match note.1 {
-            2 => Err(Failure::Again("two is too much".to_owned())),
+            2 => Err(Failure::Retry("two is too much".to_owned())),
             3 => Err(Failure::Poison("three is poison".to_owned())),
-            4 if delivery.attempt < 2 => Err(Failure::Again("not yet".to_owned())),
+            4 if delivery.attempt < 2 => Err(Failure::Retry("not yet".to_owned())),
             _ => {
-                self.got.lock().unwrap().push(note);
+                self.received.lock().unwrap().push(note);
                 Ok(())
             }
         }
@@ -135,26 +138,26 @@ async fn poison_goes_to_the_dead_letters_as_it_was_and_the_partition_goes_on() {
             value: Some("kept"),
         }));
     scene.send(broken).await;
-    let got = Got::default();
-    let handler = Arc::new(Picky {
-        got: Arc::clone(&got),
+    let received = Received::default();
+    let handler = Arc::new(FailingHandler {
+        received: Arc::clone(&received),
         attempts: Mutex::default(),
     });
 
     let running = scene.start("poison", Arc::clone(&handler));
     let dead = tokio::task::block_in_place(|| scene.read(&format!("{}.dlq", scene.topic), 3));
     eventually("the partition stands still", || {
-        got.lock().unwrap().len() == 2
+        received.lock().unwrap().len() == 2
     })
     .await;
     running.end().await;
 
-    assert_eq!(firsts(&got.lock().unwrap(), "a"), [1, 4]);
+    assert_eq!(distinct_sequences(&received.lock().unwrap(), "a"), [1, 4]);
     assert_eq!(
         *handler.attempts.lock().unwrap(),
         [(1, 1), (2, 1), (2, 2), (2, 3), (3, 1), (4, 1), (4, 2)]
     );
-    let told: Vec<Vec<String>> = dead
+    let headers: Vec<Vec<String>> = dead
         .iter()
         .map(|message| {
             let headers = message.headers().unwrap();
@@ -176,10 +179,10 @@ async fn poison_goes_to_the_dead_letters_as_it_was_and_the_partition_goes_on() {
         })
         .collect();
     let topic = scene.topic.as_str();
-    assert_eq!(told[0], ["two is too much", "3", topic, "1", "2", ""]);
-    assert_eq!(told[1], ["three is poison", "1", topic, "2", "3", ""]);
+    assert_eq!(headers[0], ["two is too much", "3", topic, "1", "2", ""]);
+    assert_eq!(headers[1], ["three is poison", "1", topic, "2", "3", ""]);
     assert_eq!(
-        told[2],
+        headers[2],
         [
             "not a CloudEvent: there is no header ce_specversion",
             "0",
@@ -195,11 +198,11 @@ async fn poison_goes_to_the_dead_letters_as_it_was_and_the_partition_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dead_letters_that_are_sent_back_are_handled_once_what_killed_them_is_mended() {
+async fn dead_letters_that_are_sent_back_are_handled_once_their_cause_is_fixed() {
     let Some(scene) = Scene::open() else { return };
     scene.relay(&scene.events(&["a"], 4)).await;
-    let handler = Picky {
-        got: Got::default(),
+    let handler = FailingHandler {
+        received: Received::default(),
         attempts: Mutex::default(),
     };
     let running = scene.start("mended", handler);
@@ -211,13 +214,15 @@ async fn dead_letters_that_are_sent_back_are_handled_once_what_killed_them_is_me
     assert_eq!(back, 2);
     assert_eq!(redrive(&scene.config, &dlq).await.unwrap(), 0);
 
-    let (got, handler) = noting();
+    let (received, handler) = recording_handler();
     let running = scene.start("mended", handler);
-    eventually("not both came", || got.lock().unwrap().len() >= 2).await;
+    eventually("not both came", || received.lock().unwrap().len() >= 2).await;
     running.end().await;
-    let got = got.lock().unwrap();
+    let received = received.lock().unwrap();
     assert_eq!(
-        firsts(&got, "a").iter().collect::<BTreeSet<_>>(),
+        distinct_sequences(&received, "a")
+            .iter()
+            .collect::<BTreeSet<_>>(),
         BTreeSet::from([&2, &3])
     );
     let all = tokio::task::block_in_place(|| scene.read(&scene.topic, 6));
@@ -232,19 +237,19 @@ async fn dead_letters_that_are_sent_back_are_handled_once_what_killed_them_is_me
 }
 
 /// Says that what it needs is away, some times.
-struct Waiting {
+struct UnavailableHandler {
     left: Mutex<u32>,
-    got: Got,
+    received: Received,
 }
 
-impl Handler for Waiting {
+impl Handler for UnavailableHandler {
     async fn handle(&self, delivery: &Delivery) -> Result<(), Failure> {
         let mut left = self.left.lock().unwrap();
         if *left > 0 {
             *left -= 1;
             return Err(Failure::Unavailable("the database is away".to_owned()));
         }
-        self.got.lock().unwrap().push(noted(delivery));
+        self.received.lock().unwrap().push(record_of(delivery));
         Ok(())
     }
 }
@@ -253,21 +258,21 @@ impl Handler for Waiting {
 async fn what_is_away_is_waited_for_longer_than_there_are_attempts() {
     let Some(scene) = Scene::open() else { return };
     scene.relay(&scene.events(&["a"], 2)).await;
-    let got = Got::default();
-    let handler = Waiting {
+    let received = Received::default();
+    let handler = UnavailableHandler {
         left: Mutex::new(6),
-        got: Arc::clone(&got),
+        received: Arc::clone(&received),
     };
 
     let running = scene.start("away", handler);
-    eventually("not all came", || got.lock().unwrap().len() == 2).await;
+    eventually("not all came", || received.lock().unwrap().len() == 2).await;
     running.end().await;
 
-    assert_eq!(firsts(&got.lock().unwrap(), "a"), [1, 2]);
+    assert_eq!(distinct_sequences(&received.lock().unwrap(), "a"), [1, 2]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_consumer_whose_brokers_are_away_stops_when_it_is_told_to() {
+async fn a_consumer_whose_brokers_are_away_stops_when_it_is_asked_to() {
     if Scene::open().is_none() {
         return;
     }
@@ -276,7 +281,7 @@ async fn a_consumer_whose_brokers_are_away_stops_when_it_is_told_to() {
         brokers: Some("127.0.0.1:1".to_owned()),
         ..KafkaConfig::default()
     });
-    let (_, handler) = noting();
+    let (_, handler) = recording_handler();
 
     let running = scene.start("nobody", handler);
     tokio::time::sleep(Duration::from_millis(300)).await;

@@ -7,19 +7,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use ferroflow_bus::kafka::once::{Effect, Once};
+use ferroflow_bus::kafka::idempotent::{Effect, IdempotentHandler};
 use ferroflow_bus::kafka::{Delivery, Failure, Handler, KafkaConfig, KafkaRelay};
 use ferroflow_db::testing::each_db;
 use ferroflow_db::{Db, Migration, Read as _, Sql, WriteTx};
-use ferroflow_testkit::parts::Away;
+use ferroflow_testkit::parts::KilledPart;
 use sqlx::Row as _;
 
-use super::scene::{Got, LIMIT, Noting, Scene, eventually, firsts, noted};
+use super::scene::{
+    LIMIT, Received, RecordingHandler, Scene, distinct_sequences, eventually, record_of,
+};
 
 const EVENTS: i64 = 40;
 
 /// The event after whose effect the child stops, so that it is killed before it commits.
-const LAST: i64 = 10;
+const STOP_AT: i64 = 10;
 
 const MIGRATIONS: &[Migration] = &[Migration {
     version: 1,
@@ -28,17 +30,17 @@ const MIGRATIONS: &[Migration] = &[Migration {
 }];
 
 /// An effect that would be seen twice if it happened twice.
-struct Counting(Arc<AtomicUsize>);
+struct CountingEffect(Arc<AtomicUsize>);
 
-impl Effect for Counting {
+impl Effect for CountingEffect {
     async fn apply(&self, tx: &mut WriteTx, delivery: &Delivery) -> Result<(), Failure> {
         self.0.fetch_add(1, Ordering::Relaxed);
         sqlx::query("INSERT INTO effects (n) VALUES ($1)")
-            .bind(noted(delivery).1)
+            .bind(record_of(delivery).1)
             .execute(tx.conn())
             .await
             .map(drop)
-            .map_err(|error| Failure::Again(error.to_string()))
+            .map_err(|error| Failure::Retry(error.to_string()))
     }
 }
 
@@ -52,15 +54,15 @@ async fn effects(db: &Db) -> Vec<i64> {
 }
 
 /// Handles as the other does, then stops for ever where the parent waits for it.
-struct Stopping {
-    once: Once<Counting>,
+struct StoppingHandler {
+    once: IdempotentHandler<CountingEffect>,
     file: PathBuf,
 }
 
-impl Handler for Stopping {
+impl Handler for StoppingHandler {
     async fn handle(&self, delivery: &Delivery) -> Result<(), Failure> {
         self.once.handle(delivery).await?;
-        if noted(delivery).1 == LAST {
+        if record_of(delivery).1 == STOP_AT {
             std::fs::write(&self.file, "").unwrap();
             std::future::pending::<()>().await;
         }
@@ -86,9 +88,9 @@ async fn child() {
     };
     scene.topic = topic;
     let db = Db::open(&url, MIGRATIONS).await.unwrap();
-    let effect = Counting(Arc::default());
-    let handler = Stopping {
-        once: Once::open(db, "test", effect).await.unwrap(),
+    let effect = CountingEffect(Arc::default());
+    let handler = StoppingHandler {
+        once: IdempotentHandler::open(db, "test", effect).await.unwrap(),
         file: file.into(),
     };
     scene.start("kill", handler).task.await.unwrap().unwrap();
@@ -103,22 +105,30 @@ async fn a_consumer_killed_between_effect_and_commit_has_its_effects_once() {
         let file = scene.folder.path().join("stopped");
         kill_at(&scene, &found.url, &file).await;
         let before = effects(&found.db).await;
-        assert!(before.len() >= usize::try_from(LAST).unwrap(), "{before:?}");
+        assert!(
+            before.len() >= usize::try_from(STOP_AT).unwrap(),
+            "{before:?}"
+        );
 
         let applied = Arc::new(AtomicUsize::new(0));
-        let effect = Counting(Arc::clone(&applied));
-        let once = Once::open(found.db.clone(), "test", effect).await.unwrap();
-        let got = Got::default();
-        let running = scene.start("kill", Both(once, Arc::clone(&got)));
+        let effect = CountingEffect(Arc::clone(&applied));
+        let once = IdempotentHandler::open(found.db.clone(), "test", effect)
+            .await
+            .unwrap();
+        let received = Received::default();
+        let running = scene.start("kill", EffectAndRecord(once, Arc::clone(&received)));
         eventually("not all came", || {
-            let got = got.lock().unwrap();
-            got.last().is_some_and(|last| last.1 == EVENTS)
+            let received = received.lock().unwrap();
+            received.last().is_some_and(|last| last.1 == EVENTS)
         })
         .await;
         running.end().await;
 
         assert_eq!(effects(&found.db).await, (1..=EVENTS).collect::<Vec<_>>());
-        let (came, applied) = (got.lock().unwrap().len(), applied.load(Ordering::Relaxed));
+        let (came, applied) = (
+            received.lock().unwrap().len(),
+            applied.load(Ordering::Relaxed),
+        );
         println!(
             "{}: {came} came again or anew, {applied} had an effect",
             found.kind
@@ -129,12 +139,12 @@ async fn a_consumer_killed_between_effect_and_commit_has_its_effects_once() {
 }
 
 /// Notes what came beside what was done.
-struct Both(Once<Counting>, Got);
+struct EffectAndRecord(IdempotentHandler<CountingEffect>, Received);
 
-impl Handler for Both {
+impl Handler for EffectAndRecord {
     async fn handle(&self, delivery: &Delivery) -> Result<(), Failure> {
         self.0.handle(delivery).await?;
-        self.1.lock().unwrap().push(noted(delivery));
+        self.1.lock().unwrap().push(record_of(delivery));
         Ok(())
     }
 }
@@ -161,9 +171,12 @@ async fn kill_at(scene: &Scene, url: &str, file: &Path) {
 #[tokio::test]
 async fn notes_are_forgotten_when_their_time_is_over() {
     for found in each_db(MIGRATIONS).await {
-        let effect = Counting(Arc::default());
-        let once = Once::open(found.db.clone(), "test", effect).await.unwrap();
-        let other = Once::open(found.db.clone(), "other", Counting(Arc::default()));
+        let effect = CountingEffect(Arc::default());
+        let once = IdempotentHandler::open(found.db.clone(), "test", effect)
+            .await
+            .unwrap();
+        let other =
+            IdempotentHandler::open(found.db.clone(), "other", CountingEffect(Arc::default()));
         let other = other.await.unwrap();
         let scene = Scene::with(KafkaConfig::default());
         let delivery = delivery(&scene);
@@ -243,11 +256,11 @@ async fn brokers_that_go_and_come_back_lose_nothing_and_keep_the_order_of_keys()
     let outage = outage();
     let bus = scene.bus().await;
     let events = scene.events(&KEYS, COUNT);
-    let got = Got::default();
+    let received = Received::default();
     let consumer = scene.start(
         "restart",
-        Noting {
-            got: Arc::clone(&got),
+        RecordingHandler {
+            received: Arc::clone(&received),
             time: Duration::ZERO,
         },
     );
@@ -258,8 +271,8 @@ async fn brokers_that_go_and_come_back_lose_nothing_and_keep_the_order_of_keys()
     for (at, chunk) in (0..).zip(events.chunks(3)) {
         bus.publish(chunk).await.unwrap();
         if at == GOES {
-            eventually("nothing came", || got.lock().unwrap().len() > 60).await;
-            let killed = tokio::task::spawn_blocking(|| Away::kill("kafka"));
+            eventually("nothing came", || received.lock().unwrap().len() > 60).await;
+            let killed = tokio::task::spawn_blocking(|| KilledPart::kill("kafka"));
             away = Some(killed.await.unwrap().unwrap());
         }
         if at == COMES {
@@ -275,8 +288,8 @@ async fn brokers_that_go_and_come_back_lose_nothing_and_keep_the_order_of_keys()
         tokio::time::sleep(pause).await;
     }
     let all = || {
-        let got = got.lock().unwrap();
-        let distinct: BTreeSet<_> = got
+        let received = received.lock().unwrap();
+        let distinct: BTreeSet<_> = received
             .iter()
             .map(|(key, sequence, _)| (key, sequence))
             .collect();
@@ -288,13 +301,16 @@ async fn brokers_that_go_and_come_back_lose_nothing_and_keep_the_order_of_keys()
     feeding.abort();
     consumer.end().await;
 
-    let got = got.lock().unwrap();
+    let received = received.lock().unwrap();
     println!(
         "{} events, {} deliveries, brokers away for {outage:?}",
         events.len(),
-        got.len()
+        received.len()
     );
     for key in KEYS {
-        assert_eq!(firsts(&got, key), (1..=COUNT).collect::<Vec<_>>());
+        assert_eq!(
+            distinct_sequences(&received, key),
+            (1..=COUNT).collect::<Vec<_>>()
+        );
     }
 }

@@ -21,16 +21,20 @@ async fn events_arrive_in_the_order_of_their_keys_in_a_topic_made_as_the_setting
     let messages = scene.read(&scene.topic, events.len());
     for key in ["a", "b", "c", "d", "e"] {
         let key = format!("default/{key}");
-        let of: Vec<_> = messages
+        let of_key: Vec<_> = messages
             .iter()
             .filter(|message| message.key() == Some(key.as_bytes()))
             .collect();
-        let sequences: Vec<i64> = of
+        let sequences: Vec<i64> = of_key
             .iter()
             .map(|message| header(message, "ce_sequence").parse().unwrap())
             .collect();
         assert_eq!(sequences, (1..=500).collect::<Vec<_>>(), "{key}");
-        assert!(of.iter().all(|one| one.partition() == of[0].partition()));
+        assert!(
+            of_key
+                .iter()
+                .all(|one| one.partition() == of_key[0].partition())
+        );
     }
     assert!(messages.iter().all(|message| message.partition() < 4));
 }

@@ -134,10 +134,10 @@ impl Scene {
     }
 
     /// A consumer that runs.
-    pub(crate) fn start(&self, group: &str, handler: impl Handler) -> Running {
+    pub(crate) fn start(&self, group: &str, handler: impl Handler) -> RunningConsumer {
         let stop = CancellationToken::new();
         let consumer = Consumer::new(self.config.clone(), self.options(group), handler);
-        Running {
+        RunningConsumer {
             task: tokio::spawn(consumer.run(stop.clone())),
             stop,
         }
@@ -145,12 +145,12 @@ impl Scene {
 }
 
 /// A consumer that runs.
-pub(crate) struct Running {
+pub(crate) struct RunningConsumer {
     pub(crate) task: JoinHandle<Result<(), KafkaError>>,
     pub(crate) stop: CancellationToken,
 }
 
-impl Running {
+impl RunningConsumer {
     pub(crate) async fn end(self) {
         self.stop.cancel();
         self.task.await.unwrap().unwrap();
@@ -171,25 +171,25 @@ pub(crate) async fn relay_until(relay: &KafkaRelay, count: usize) {
 }
 
 /// What a handler got: key, sequence, partition.
-pub(crate) type Got = Arc<Mutex<Vec<(String, i64, i32)>>>;
+pub(crate) type Received = Arc<Mutex<Vec<(String, i64, i32)>>>;
 
 /// A handler that notes what it gets, after `time`.
-pub(crate) struct Noting {
-    pub(crate) got: Got,
+pub(crate) struct RecordingHandler {
+    pub(crate) received: Received,
     pub(crate) time: Duration,
 }
 
-impl Handler for Noting {
+impl Handler for RecordingHandler {
     async fn handle(&self, delivery: &Delivery) -> Result<(), Failure> {
         if !self.time.is_zero() {
             tokio::time::sleep(self.time).await;
         }
-        self.got.lock().unwrap().push(noted(delivery));
+        self.received.lock().unwrap().push(record_of(delivery));
         Ok(())
     }
 }
 
-pub(crate) fn noted(delivery: &Delivery) -> (String, i64, i32) {
+pub(crate) fn record_of(delivery: &Delivery) -> (String, i64, i32) {
     let event = &delivery.event;
     let text = |name: &str| event.attribute(name).unwrap_or_default().to_owned();
     let sequence = text("sequence").parse().unwrap();
@@ -206,10 +206,10 @@ pub(crate) async fn eventually(what: &str, mut ready: impl FnMut() -> bool) {
 }
 
 /// The sequences of a key in the order of their arrival, repetitions left out.
-pub(crate) fn firsts(got: &[(String, i64, i32)], key: &str) -> Vec<i64> {
+pub(crate) fn distinct_sequences(received: &[(String, i64, i32)], key: &str) -> Vec<i64> {
     let key = format!("default/{key}");
     let mut found = Vec::new();
-    for (_, sequence, _) in got.iter().filter(|(of, ..)| *of == key) {
+    for (_, sequence, _) in received.iter().filter(|(of, ..)| *of == key) {
         if !found.contains(sequence) {
             found.push(*sequence);
         }

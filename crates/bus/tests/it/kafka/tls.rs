@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ferroflow_bus::kafka::{KafkaConfig, KafkaRelay};
 
-use super::scene::{Got, Noting, Scene, eventually, firsts};
+use super::scene::{Received, RecordingHandler, Scene, distinct_sequences, eventually};
 
 /// The listeners of the test bed, and the folder with their authority and the test's user.
 struct Secure {
@@ -67,26 +67,26 @@ impl Secure {
 #[tokio::test(flavor = "multi_thread")]
 async fn events_go_and_come_over_tls_with_scram_and_with_a_certificate() {
     let Some(secure) = Secure::open() else { return };
-    let ways = [
+    let configs = [
         secure.scram("SCRAM-SHA-512"),
         secure.scram("SCRAM-SHA-256"),
         secure.scram("PLAIN"),
         secure.certificate(),
     ];
-    for config in ways {
+    for config in configs {
         let scene = Scene::with(config);
         scene.relay(&scene.events(&["a"], 20)).await;
-        let got = Got::default();
-        let handler = Noting {
-            got: Arc::clone(&got),
+        let received = Received::default();
+        let handler = RecordingHandler {
+            received: Arc::clone(&received),
             time: Duration::ZERO,
         };
         let running = scene.start("tls", handler);
-        eventually("not all came", || got.lock().unwrap().len() >= 20).await;
+        eventually("not all came", || received.lock().unwrap().len() >= 20).await;
         running.end().await;
 
         assert_eq!(
-            firsts(&got.lock().unwrap(), "a"),
+            distinct_sequences(&received.lock().unwrap(), "a"),
             (1..=20).collect::<Vec<_>>()
         );
         let config = &scene.config;
@@ -103,15 +103,15 @@ async fn a_wrong_password_and_an_unknown_authority_are_not_let_in() {
     let folder = tempfile::tempdir().unwrap();
     let wrong = folder.path().join("password");
     std::fs::write(&wrong, "guessed").unwrap();
-    let mut guessed = secure.scram("SCRAM-SHA-512");
-    guessed.sasl_password_file = Some(wrong.display().to_string());
-    let mut strange = secure.scram("SCRAM-SHA-512");
-    strange.tls_ca_file = Some(secure.file("other-ca.crt"));
-    let mut without = secure.certificate();
-    without.tls_certificate_file = None;
-    without.tls_key_file = None;
+    let mut wrong_password = secure.scram("SCRAM-SHA-512");
+    wrong_password.sasl_password_file = Some(wrong.display().to_string());
+    let mut unknown_authority = secure.scram("SCRAM-SHA-512");
+    unknown_authority.tls_ca_file = Some(secure.file("other-ca.crt"));
+    let mut no_certificate = secure.certificate();
+    no_certificate.tls_certificate_file = None;
+    no_certificate.tls_key_file = None;
 
-    for config in [guessed, strange, without] {
+    for config in [wrong_password, unknown_authority, no_certificate] {
         let scene = Scene::with(config);
         let bus = scene.bus().await;
         bus.publish(&scene.events(&["a"], 1)).await.unwrap();

@@ -30,9 +30,9 @@ fn exit_handler(around: &Value) -> Arc<Plan> {
     pipeline(&json!({"around": around}), &more)
 }
 
-fn told(driven: &Driven, path: &str) -> Value {
-    let id = TaskId::derive(driven.run.facts().run, &format!("root.{path}"));
-    let task = driven.run.task(driven.run.find(id).unwrap());
+fn exit_status_input(test_run: &TestRun, path: &str) -> Value {
+    let id = TaskId::derive(test_run.run.facts().run, &format!("root.{path}"));
+    let task = test_run.run.task(test_run.run.find(id).unwrap());
     task.inputs.parameters["status"].clone()
 }
 
@@ -44,9 +44,9 @@ fn raised() -> Result<Values, AttemptFailure> {
 #[test]
 fn an_exit_task_is_told_which_task_failed_and_why() {
     let around = json!({"componentRef": {"name": "body"}});
-    let mut driven = Driven::new(exit_handler(&around));
+    let mut test_run = TestRun::new(exit_handler(&around));
 
-    driven.drive(Event::Start, &|path, _| {
+    test_run.drive(Event::Start, &|path, _| {
         if path.ends_with("late") {
             raised()
         } else {
@@ -55,7 +55,7 @@ fn an_exit_task_is_told_which_task_failed_and_why() {
     });
 
     assert_eq!(
-        told(&driven, "around.tell"),
+        exit_status_input(&test_run, "around.tell"),
         json!({
             "state": "FAILED", "pipelineJobResourceName": "p-1",
             "pipelineTaskName": "exit-handler-1",
@@ -64,7 +64,7 @@ fn an_exit_task_is_told_which_task_failed_and_why() {
         })
     );
     assert_eq!(
-        driven.run.failure().unwrap(),
+        test_run.run.failure().unwrap(),
         "task around.exit-handler-1.late failed: AssertionError: only 4 words, wanted 9"
     );
 }
@@ -75,21 +75,21 @@ fn an_exit_task_in_a_loop_is_told_of_its_own_iteration() {
         "componentRef": {"name": "body"},
         "parameterIterator": {"items": {"raw": "[\"a\", \"b\", \"c\"]"}, "itemInput": "item"}
     });
-    let mut driven = Driven::new(exit_handler(&around));
+    let mut test_run = TestRun::new(exit_handler(&around));
 
-    driven.drive(Event::Start, &|path, _| match path {
+    test_run.drive(Event::Start, &|path, _| match path {
         "around.1.exit-handler-1.early" => raised(),
         _ => good(path),
     });
 
-    let failed = told(&driven, "around.1.tell");
+    let failed = exit_status_input(&test_run, "around.1.tell");
     assert_eq!(failed["state"], "FAILED");
     assert_eq!(failed["pipelineTaskName"], "exit-handler-1");
     assert_eq!(
         failed["error"]["message"],
         "task around.1.exit-handler-1.early failed: AssertionError: only 4 words, wanted 9"
     );
-    let well = told(&driven, "around.0.tell");
+    let well = exit_status_input(&test_run, "around.0.tell");
     assert_eq!(
         (&well["state"], &well["error"]),
         (&json!("COMPLETE"), &json!({}))
@@ -99,9 +99,9 @@ fn an_exit_task_in_a_loop_is_told_of_its_own_iteration() {
 #[test]
 fn an_exit_task_that_fails_itself_is_not_what_it_is_told_of() {
     let around = json!({"componentRef": {"name": "body"}});
-    let mut driven = Driven::new(exit_handler(&around));
+    let mut test_run = TestRun::new(exit_handler(&around));
 
-    driven.drive(Event::Start, &|path, _| {
+    test_run.drive(Event::Start, &|path, _| {
         if path == "around.tell" {
             raised()
         } else {
@@ -109,9 +109,12 @@ fn an_exit_task_that_fails_itself_is_not_what_it_is_told_of() {
         }
     });
 
-    assert_eq!(told(&driven, "around.tell")["error"], json!({}));
     assert_eq!(
-        driven.run.failure().unwrap(),
+        exit_status_input(&test_run, "around.tell")["error"],
+        json!({})
+    );
+    assert_eq!(
+        test_run.run.failure().unwrap(),
         "task around.tell failed: AssertionError: only 4 words, wanted 9"
     );
 }
@@ -123,14 +126,14 @@ fn the_task_that_failed_first_is_the_cause_and_the_others_are_counted() {
             "triggerPolicy": {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}})),
         "z": task(json!({})),
     });
-    let mut driven = Driven::new(pipeline(&tasks, &json!({})));
+    let mut test_run = TestRun::new(pipeline(&tasks, &json!({})));
 
-    driven.drive(Event::Start, &|path, _| {
+    test_run.drive(Event::Start, &|path, _| {
         Err(AttemptFailure::new("ExitCode", &format!("{path} broke")))
     });
 
     assert_eq!(
-        driven.run.failure().unwrap(),
+        test_run.run.failure().unwrap(),
         "task z failed: z broke (and 1 more task failed)"
     );
 }
@@ -138,37 +141,37 @@ fn the_task_that_failed_first_is_the_cause_and_the_others_are_counted() {
 #[test]
 fn a_run_whose_time_is_up_names_what_it_was_spent_on() {
     let tasks = json!({"quick": task(json!({})), "slow": task(json!({}))});
-    let mut driven = Driven::new(pipeline(&tasks, &json!({})));
-    let begun = driven.decide(Event::Start);
+    let mut test_run = TestRun::new(pipeline(&tasks, &json!({})));
+    let begun = test_run.decide(Event::Start);
     let launched = begun.effects.into_iter().map(|effect| match effect {
         Effect::Launch { task, attempt } => (task, attempt),
         other => panic!("{other:?}"),
     });
     let launched: Vec<_> = launched.collect();
     for &(task, attempt) in &launched {
-        let task = driven.run.task(task).id;
-        driven.decide(Event::SlotGranted { task, attempt });
+        let task = test_run.run.task(task).id;
+        test_run.decide(Event::SlotGranted { task, attempt });
     }
-    let end = |driven: &mut Driven, at: usize, result| {
+    let end = |test_run: &mut TestRun, at: usize, result| {
         let (task, attempt) = launched[at];
-        let task = driven.run.task(task).id;
-        driven.decide(Event::AttemptEnded {
+        let task = test_run.run.task(task).id;
+        test_run.decide(Event::AttemptEnded {
             task,
             attempt,
             result,
         });
     };
-    end(&mut driven, 0, good("quick"));
+    end(&mut test_run, 0, good("quick"));
 
-    driven.decide(Event::DeadlinePassed);
+    test_run.decide(Event::DeadlinePassed);
     end(
-        &mut driven,
+        &mut test_run,
         1,
         Err(AttemptFailure::new("Canceled", "it was stopped")),
     );
 
     assert_eq!(
-        driven.run.failure().unwrap(),
+        test_run.run.failure().unwrap(),
         "the run took longer than its activeDeadlineSeconds, task slow was stopped"
     );
 }

@@ -21,33 +21,33 @@ fn downloads(uri: &str) -> Arc<Plan> {
     Arc::new(build(&spec, None).unwrap())
 }
 
-fn with_workspace(plan: Arc<Plan>, path: Option<&str>) -> Driven {
+fn with_workspace(plan: Arc<Plan>, path: Option<&str>) -> TestRun {
     let facts = RunFacts {
         workspace_path: path.map(str::to_owned),
         ..facts()
     };
-    Driven::with(plan, facts)
+    TestRun::with(plan, facts)
 }
 
 #[test]
 fn an_importer_brings_content_to_the_workspace_before_its_artifact_is_made() {
-    let mut driven = with_workspace(downloads("s3://bucket/data"), Some("/ws"));
+    let mut test_run = with_workspace(downloads("s3://bucket/data"), Some("/ws"));
 
-    let begun = driven.decide(Event::Start);
+    let begun = test_run.decide(Event::Start);
     let [Effect::Launch { task, attempt: 1 }] = begun.effects[..] else {
         panic!("{:?}", begun.effects);
     };
-    let place = driven.run.place_in_workspace("s3://bucket/data");
+    let place = test_run.run.workspace_copy_path("s3://bucket/data");
     assert_eq!(place.unwrap(), "/ws/.artifacts/s3/bucket/data");
-    let task = driven.run.task(task).id;
-    driven.decide(Event::SlotGranted { task, attempt: 1 });
+    let task = test_run.run.task(task).id;
+    test_run.decide(Event::SlotGranted { task, attempt: 1 });
     // A server that starts again asks for the same.
-    let rows = driven.run.tasks().map(|(ix, _)| driven.run.row(ix));
-    let (plan, facts) = (driven.run.plan.clone(), driven.run.facts().clone());
+    let rows = test_run.run.tasks().map(|(ix, _)| test_run.run.row(ix));
+    let (plan, facts) = (test_run.run.plan.clone(), test_run.run.facts().clone());
     let restored = RunState::restore(plan, facts, RunPhase::Running, rows.collect());
     let (_, repeated) = restored.unwrap();
     assert!(matches!(repeated[..], [Effect::Launch { attempt: 1, .. }]));
-    let brought = driven.decide(Event::AttemptEnded {
+    let brought = test_run.decide(Event::AttemptEnded {
         task,
         attempt: 1,
         result: good("data"),
@@ -58,15 +58,15 @@ fn an_importer_brings_content_to_the_workspace_before_its_artifact_is_made() {
         brought.effects
     );
     for effect in brought.effects {
-        let event = driven.answer(effect, &|path, _| good(path));
-        driven.drive(event.unwrap(), &|path, _| good(path));
+        let event = test_run.answer(effect, &|path, _| good(path));
+        test_run.drive(event.unwrap(), &|path, _| good(path));
     }
-    assert_eq!(driven.end(), RunEnd::Succeeded);
+    assert_eq!(test_run.end(), RunEnd::Succeeded);
 }
 
 #[test]
 fn what_cannot_be_brought_to_the_workspace_is_named() {
-    for (uri, workspace, said) in [
+    for (uri, workspace, expected) in [
         ("s3://bucket/data", None, "pipelineConfig.workspace"),
         ("s3://bucket/../../x", Some("/ws"), "it has .. in it"),
         ("gs://bucket/data", Some("/ws"), "use an s3://"),
@@ -76,12 +76,12 @@ fn what_cannot_be_brought_to_the_workspace_is_named() {
             "leave downloadToWorkspace out",
         ),
     ] {
-        let mut driven = with_workspace(downloads(uri), workspace);
+        let mut test_run = with_workspace(downloads(uri), workspace);
 
-        driven.drive(Event::Start, &|path, _| good(path));
+        test_run.drive(Event::Start, &|path, _| good(path));
 
-        assert_eq!(driven.end(), RunEnd::Failed, "{uri}");
-        assert!(driven.run.failure().unwrap().contains(said), "{uri}");
-        assert_eq!(driven.launched, [] as [&str; 0]);
+        assert_eq!(test_run.end(), RunEnd::Failed, "{uri}");
+        assert!(test_run.run.failure().unwrap().contains(expected), "{uri}");
+        assert_eq!(test_run.launched, [] as [&str; 0]);
     }
 }

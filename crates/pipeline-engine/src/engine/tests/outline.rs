@@ -6,7 +6,7 @@ use crate::outline::TaskKind::{Condition, Container, Dag, Iteration, Loop, Root}
 use crate::outline::outline;
 
 /// A loop over two items beside a condition that waits for a command, and an importer.
-fn mixed() -> Driven {
+fn mixed() -> TestRun {
     let body = json!({
         "dag": {"tasks": {"in.side": task(json!({"taskInfo": {"name": "inside"}}))}},
         "inputDefinitions": {"parameters": {"item": {"parameterType": "STRING"}}}
@@ -26,23 +26,23 @@ fn mixed() -> Driven {
         "plain": {"componentRef": {"name": "branch"}, "dependentTasks": ["when", "first"]}
     });
     let plan = pipeline(&tasks, &json!({"body": body, "branch": branch}));
-    let mut driven = Driven::new(plan);
-    driven.drive(Event::Start, &|path, _| good(path));
-    driven
+    let mut test_run = TestRun::new(plan);
+    test_run.drive(Event::Start, &|path, _| good(path));
+    test_run
 }
 
-fn rows(driven: &Driven) -> Vec<TaskRow> {
-    let tasks = driven.run.tasks();
-    tasks.map(|(ix, _)| driven.run.row(ix)).collect()
+fn rows(test_run: &TestRun) -> Vec<TaskRow> {
+    let tasks = test_run.run.tasks();
+    tasks.map(|(ix, _)| test_run.run.row(ix)).collect()
 }
 
 #[test]
 fn tasks_have_kinds_names_and_those_that_they_wait_for() {
-    let driven = mixed();
-    let rows = rows(&driven);
+    let test_run = mixed();
+    let rows = rows(&test_run);
     let paths: BTreeMap<_, _> = rows.iter().map(|row| (row.id, row.path.as_str())).collect();
 
-    let mut found: Vec<_> = outline(&driven.run.plan, &rows)
+    let mut found: Vec<_> = outline(&test_run.run.plan, &rows)
         .into_iter()
         .map(|task| {
             let upstream: Vec<_> = task.upstream.iter().map(|id| paths[id]).collect();
@@ -103,13 +103,13 @@ fn tasks_have_kinds_names_and_those_that_they_wait_for() {
 
 #[test]
 fn paths_of_earlier_releases_are_found_and_unknown_ones_keep_their_name() {
-    let driven = mixed();
-    let mut rows = rows(&driven);
+    let test_run = mixed();
+    let mut rows = rows(&test_run);
     for row in &mut rows {
         row.path = row.path.replace("%2E", ".").replace("plain", "removed");
     }
 
-    let outlined = outline(&driven.run.plan, &rows);
+    let outlined = outline(&test_run.run.plan, &rows);
 
     let find = |path: &str| outlined.iter().find(|task| task.row.path == path).unwrap();
     assert_eq!(find("root.loop.0.in.side").kind, Some(Container));

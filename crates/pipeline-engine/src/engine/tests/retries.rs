@@ -27,32 +27,32 @@ fn a_loop_that_waits_again_goes_on_counting_attempts_after_a_restart() {
     let plan = loop_after_a();
     let attempts = RefCell::new(Vec::new());
     let launched = |path: &str, attempt| attempts.borrow_mut().push((path.to_owned(), attempt));
-    let mut driven = Driven::new(Arc::clone(&plan));
-    driven.drive(Event::Start, &|path, attempt| {
+    let mut test_run = TestRun::new(Arc::clone(&plan));
+    test_run.drive(Event::Start, &|path, attempt| {
         launched(path, attempt);
         if path == "a" { bad() } else { good(path) }
     });
-    assert_eq!(driven.end(), RunEnd::Failed);
+    assert_eq!(test_run.end(), RunEnd::Failed);
     let mut before = attempts.take();
-    let decision = driven.decide(Event::Retry);
+    let decision = test_run.decide(Event::Retry);
     assert!(matches!(decision.effects[..], [Effect::Launch { .. }]));
-    assert_eq!(driven.state("loop"), TaskState::Pending);
+    assert_eq!(test_run.state("loop"), TaskState::Pending);
 
-    let rows = driven.run.tasks().map(|(ix, _)| driven.run.row(ix));
+    let rows = test_run.run.tasks().map(|(ix, _)| test_run.run.row(ix));
     let restored = RunState::restore(plan, facts(), RunPhase::Running, rows.collect());
     let (run, effects) = restored.unwrap();
-    let mut restored = Driven {
+    let mut restored = TestRun {
         run,
-        now: driven.now,
+        now: test_run.now,
         launched: Vec::new(),
     };
-    let judge = |path: &str, attempt| {
+    let outcome = |path: &str, attempt| {
         launched(path, attempt);
         good(path)
     };
     for effect in effects {
-        let event = restored.answer(effect, &judge).unwrap();
-        restored.drive(event, &judge);
+        let event = restored.answer(effect, &outcome).unwrap();
+        restored.drive(event, &outcome);
     }
 
     assert_eq!(restored.end(), RunEnd::Succeeded);

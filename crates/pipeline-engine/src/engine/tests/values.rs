@@ -2,7 +2,7 @@
 //! reads, tasks whose keys look like something else.
 
 use super::*;
-use crate::invocation::{self, Invocation, Places};
+use crate::invocation::{self, AttemptPaths, Invocation};
 
 /// A component with a command of these words; each input and output has a type.
 fn component(inputs: &Value, outputs: &Value) -> Value {
@@ -14,58 +14,61 @@ fn component(inputs: &Value, outputs: &Value) -> Value {
         });
         json!({"parameters": types.collect::<Map<_, _>>()})
     };
-    json!({"executorLabel": "told", "inputDefinitions": typed(inputs), "outputDefinitions": typed(outputs)})
+    json!({"executorLabel": "echo", "inputDefinitions": typed(inputs), "outputDefinitions": typed(outputs)})
 }
 
 fn dag(inputs: &Value, tasks: &Value) -> Value {
-    let mut made = component(inputs, &json!({}));
-    made["dag"] = json!({"tasks": tasks});
-    made.as_object_mut().unwrap().remove("executorLabel");
-    made
+    let mut component_spec = component(inputs, &json!({}));
+    component_spec["dag"] = json!({"tasks": tasks});
+    component_spec
+        .as_object_mut()
+        .unwrap()
+        .remove("executorLabel");
+    component_spec
 }
 
 fn of_parent(name: &str) -> Value {
     json!({"componentInputParameter": name})
 }
 
-/// A plan whose executor `told` has this container.
+/// A plan whose executor `echo` has this container.
 fn plan(root: &Value, components: &Value, container: &Value) -> Result<Plan, Vec<String>> {
     let spec = json!({
         "pipelineInfo": {"name": "p"}, "schemaVersion": "2.1.0", "root": root,
-        "components": components, "deploymentSpec": {"executors": {"told": {"container": container}}}
+        "components": components, "deploymentSpec": {"executors": {"echo": {"container": container}}}
     });
     let spec: ir::PipelineSpec = serde_json::from_value(spec).unwrap();
     build(&spec, None).map_err(|faults| faults.iter().map(ToString::to_string).collect())
 }
 
-fn told() -> Value {
+fn echo_container() -> Value {
     json!({"image": "i", "command": ["echo", "{{$.inputs.parameters['x']}}"]})
 }
 
 /// Runs the plan and gives the words of each command, by path.
-fn commands(plan: Plan, given: BTreeMap<String, Value>) -> (Driven, BTreeMap<String, Invocation>) {
+fn commands(plan: Plan, given: BTreeMap<String, Value>) -> (TestRun, BTreeMap<String, Invocation>) {
     let facts = RunFacts {
         parameters: given,
         ..facts()
     };
-    let mut driven = Driven::with(Arc::new(plan), facts);
-    let places = Places {
+    let mut test_run = TestRun::with(Arc::new(plan), facts);
+    let paths = AttemptPaths {
         outputs_dir: "/o".to_owned(),
         metadata_file: "/o/report.json".to_owned(),
         copies_dir: None,
     };
-    let mut made = BTreeMap::new();
+    let mut invocations = BTreeMap::new();
     let mut events = vec![Event::Start];
     while let Some(event) = events.pop() {
-        for effect in driven.decide(event).effects {
+        for effect in test_run.decide(event).effects {
             if let Effect::Launch { task, .. } = effect {
-                let invocation = invocation::build(&driven.run, task, &places).unwrap();
-                made.insert(driven.path(task), invocation);
+                let invocation = invocation::build(&test_run.run, task, &paths).unwrap();
+                invocations.insert(test_run.path(task), invocation);
             }
-            events.extend(driven.answer(effect, &|path, _| good(path)));
+            events.extend(test_run.answer(effect, &|path, _| good(path)));
         }
     }
-    (driven, made)
+    (test_run, invocations)
 }
 
 #[test]
@@ -95,11 +98,12 @@ fn items_of_a_loop_keep_their_type_and_become_text_only_where_text_is_wanted() {
     });
     let given = BTreeMap::from([("list".to_owned(), json!([1, 2, 3]))]);
 
-    let (driven, made) = commands(plan(&root, &components, &told()).unwrap(), given);
+    let (test_run, invocations) =
+        commands(plan(&root, &components, &echo_container()).unwrap(), given);
 
-    assert_eq!(driven.end(), RunEnd::Succeeded);
-    assert_eq!(driven.state("loop.1.guarded"), TaskState::NotTriggered);
-    let input = |path: &str| made[path].given["x"].clone();
+    assert_eq!(test_run.end(), RunEnd::Succeeded);
+    assert_eq!(test_run.state("loop.1.guarded"), TaskState::NotTriggered);
+    let input = |path: &str| invocations[path].given["x"].clone();
     assert_eq!(input("loop.0.guarded.number"), json!(1));
     assert_eq!(input("loop.2.guarded.text"), json!("3"));
 }
@@ -111,10 +115,13 @@ fn an_item_that_a_command_cannot_take_fails_its_iteration_and_says_so() {
         "componentRef": {"name": "number"},
         "parameterIterator": {"items": {"raw": "[1, \"a\"]"}, "itemInput": "x"}}}}});
 
-    let (driven, _) = commands(plan(&root, &components, &told()).unwrap(), BTreeMap::new());
+    let (test_run, _) = commands(
+        plan(&root, &components, &echo_container()).unwrap(),
+        BTreeMap::new(),
+    );
 
-    assert_eq!(driven.state("loop.0"), TaskState::Succeeded);
-    let problem = driven.run.failure().unwrap();
+    assert_eq!(test_run.state("loop.0"), TaskState::Succeeded);
+    let problem = test_run.run.failure().unwrap();
     assert!(
         problem.contains("x: expected an integer, found \"a\""),
         "{problem}"
@@ -139,11 +146,11 @@ fn what_a_parameter_contains_is_no_template() {
         "env": [{"name": "X", "value": "$(A) {{$.inputs.parameters['x']}}"}]});
     let given = BTreeMap::from([("x".to_owned(), json!(evil))]);
 
-    let (_, made) = commands(plan(&root, &components, &container).unwrap(), given);
+    let (_, invocations) = commands(plan(&root, &components, &container).unwrap(), given);
 
-    let invocation = &made["inner.t"];
-    let told: Value = serde_json::from_str(&invocation.argv[0]).unwrap();
-    assert_eq!(told["inputs"]["parameterValues"]["x"], evil);
+    let invocation = &invocations["inner.t"];
+    let executor_input: Value = serde_json::from_str(&invocation.argv[0]).unwrap();
+    assert_eq!(executor_input["inputs"]["parameterValues"]["x"], evil);
     assert_eq!(invocation.argv[1], format!("<{evil}>"));
     // What the pipeline's author wrote is expanded by the runtime, what came in is not.
     let doubled = evil.replace('$', "$$");
@@ -171,10 +178,10 @@ fn an_importers_uri_is_no_template_either() {
     let uri = "/data/{{$.pipeline_job_uuid}}";
     let given = BTreeMap::from([("uri".to_owned(), json!(uri))]);
 
-    let (driven, _) = commands(build(&spec, None).unwrap(), given);
+    let (test_run, _) = commands(build(&spec, None).unwrap(), given);
 
-    let id = TaskId::derive(driven.run.facts().run, "root.t");
-    let outputs = &driven.run.task(driven.run.find(id).unwrap()).outputs;
+    let id = TaskId::derive(test_run.run.facts().run, "root.t");
+    let outputs = &test_run.run.task(test_run.run.find(id).unwrap()).outputs;
     assert_eq!(outputs.artifacts["artifact"][0].uri, uri);
 }
 
@@ -187,13 +194,16 @@ fn constants_may_name_the_executors_input_and_output() {
         "x": constant("{{$}}"), "path": constant("to {{$.outputs.output_file}}"),
         "n": constant("{{$.outputs.parameters['out'].output_file}}")}}}}}});
 
-    let (_, made) = commands(plan(&root, &components, &told()).unwrap(), BTreeMap::new());
+    let (_, invocations) = commands(
+        plan(&root, &components, &echo_container()).unwrap(),
+        BTreeMap::new(),
+    );
 
-    let given = &made["t"].given;
+    let given = &invocations["t"].given;
     assert_eq!(given["path"], "to /o/report.json");
     assert_eq!(given["n"], "/o/out");
-    let told: Value = serde_json::from_str(&made["t"].argv[1]).unwrap();
-    assert_eq!(told["outputs"]["outputFile"], "/o/report.json");
+    let executor_input: Value = serde_json::from_str(&invocations["t"].argv[1]).unwrap();
+    assert_eq!(executor_input["outputs"]["outputFile"], "/o/report.json");
 }
 
 #[test]
@@ -213,28 +223,31 @@ fn inputs_of_nested_dags_that_nothing_reads_are_not_required() {
     let constant = json!({"x": {"runtimeValue": {"constant": "a"}}});
     let root = json!({"dag": {"tasks": {"outer": call("outer", &constant)}}});
 
-    let (driven, made) = commands(plan(&root, &quiet, &told()).unwrap(), BTreeMap::new());
+    let (test_run, invocations) = commands(
+        plan(&root, &quiet, &echo_container()).unwrap(),
+        BTreeMap::new(),
+    );
 
-    assert_eq!(driven.end(), RunEnd::Succeeded);
-    assert_eq!(made["outer.inner.t"].argv, ["echo", "a"]);
+    assert_eq!(test_run.end(), RunEnd::Succeeded);
+    assert_eq!(invocations["outer.inner.t"].argv, ["echo", "a"]);
     // The SDK refers to an input that is not there for what it leaks out of a loop.
     let leaked =
         json!({"x": {"runtimeValue": {"constant": "a"}}, "unused": of_parent("loop-item-2")});
     let leaking = json!({"dag": {"tasks": {"outer": call("outer", &leaked)}}});
-    assert!(plan(&leaking, &quiet, &told()).is_ok());
+    assert!(plan(&leaking, &quiet, &echo_container()).is_ok());
     let reading = components(&json!({"t": leaf(&json!({"x": of_parent("unused")}))}));
-    let faults = plan(&leaking, &reading, &told()).unwrap_err();
+    let faults = plan(&leaking, &reading, &echo_container()).unwrap_err();
     assert!(
         faults[0].contains("has no input parameter \"loop-item-2\""),
         "{faults:?}"
     );
-    let faults = plan(&root, &reading, &told()).unwrap_err();
+    let faults = plan(&root, &reading, &echo_container()).unwrap_err();
     assert!(
         faults[0].contains("requires the parameter \"unused\""),
         "{faults:?}"
     );
     let nothing = json!({"dag": {"tasks": {"outer": call("outer", &json!({}))}}});
-    let faults = plan(&nothing, &quiet, &told()).unwrap_err();
+    let faults = plan(&nothing, &quiet, &echo_container()).unwrap_err();
     assert!(
         faults[0].contains("requires the parameter \"x\""),
         "{faults:?}"
@@ -250,29 +263,29 @@ fn keys_that_look_like_paths_have_ids_of_their_own() {
     let tasks = json!({"for-loop-2": iterated, "for-loop-2.0": task(json!({})),
         "for-loop-2.0.x": task(json!({})), "a%2Eb": task(json!({})), "a.b": task(json!({}))});
     let plan = pipeline(&tasks, &json!({"body": body}));
-    let mut driven = Driven::new(Arc::clone(&plan));
+    let mut test_run = TestRun::new(Arc::clone(&plan));
 
-    driven.drive(Event::Start, &|path, _| good(path));
+    test_run.drive(Event::Start, &|path, _| good(path));
 
-    assert_eq!(driven.end(), RunEnd::Succeeded);
-    assert_eq!(driven.launched.len(), 6);
-    let mut ids: Vec<_> = driven.run.tasks().map(|(_, task)| task.id).collect();
+    assert_eq!(test_run.end(), RunEnd::Succeeded);
+    assert_eq!(test_run.launched.len(), 6);
+    let mut ids: Vec<_> = test_run.run.tasks().map(|(_, task)| task.id).collect();
     ids.sort();
     ids.dedup();
-    assert_eq!(ids.len(), driven.run.tasks().count());
+    assert_eq!(ids.len(), test_run.run.tasks().count());
 }
 
 #[test]
 fn tasks_that_an_earlier_release_stored_keep_their_ids() {
     let tasks = json!({"a.b": task(json!({})), "c": task(json!({"dependentTasks": ["a.b"]}))});
     let plan = pipeline(&tasks, &json!({}));
-    let mut driven = Driven::new(Arc::clone(&plan));
-    driven.decide(Event::Start);
-    let run = driven.run.facts().run;
-    let mut rows: Vec<_> = driven
+    let mut test_run = TestRun::new(Arc::clone(&plan));
+    test_run.decide(Event::Start);
+    let run = test_run.run.facts().run;
+    let mut rows: Vec<_> = test_run
         .run
         .tasks()
-        .map(|(ix, _)| driven.run.row(ix))
+        .map(|(ix, _)| test_run.run.row(ix))
         .collect();
     let stored = TaskId::derive(run, "root.a.b");
     for row in &mut rows {
@@ -284,9 +297,9 @@ fn tasks_that_an_earlier_release_stored_keep_their_ids() {
     let (run, effects) = RunState::restore(plan, facts(), RunPhase::Running, rows).unwrap();
 
     assert!(run.find(stored).is_some());
-    let mut restored = Driven {
+    let mut restored = TestRun {
         run,
-        now: driven.now,
+        now: test_run.now,
         launched: Vec::new(),
     };
     for effect in effects {
@@ -308,12 +321,12 @@ fn a_task_is_told_its_configuration_instead_of_being_given_it() {
         "resources": {"resourceCpuLimit": "2", "resourceMemoryLimit": "{{$.inputs.parameters['x']}}"},
         "env": [{"name": "A", "value": "1"}]});
 
-    let made = plan(&root, &json!({"c": trainer}), &container).unwrap();
-    let (_, made) = commands(made, BTreeMap::new());
+    let plan = plan(&root, &json!({"c": trainer}), &container).unwrap();
+    let (_, invocations) = commands(plan, BTreeMap::new());
 
-    let invocation = &made["t"];
-    let told: Value = serde_json::from_str(&invocation.argv[1]).unwrap();
-    let config = &told["inputs"]["parameterValues"]["config"];
+    let invocation = &invocations["t"];
+    let executor_input: Value = serde_json::from_str(&invocation.argv[1]).unwrap();
+    let config = &executor_input["inputs"]["parameterValues"]["config"];
     assert_eq!(
         config["resources"],
         json!({"limits": {"cpu": "2", "memory": "4Gi"}})

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{Faults, NAME_MAX, Source, TASKS_MAX, graph, task, unfinished};
+use super::{Faults, NAME_MAX, Source, TASKS_MAX, graph, placeholder_body, task};
 use crate::plan::{
     ArtifactInputDecl, ArtifactOutputDecl, ArtifactType, Body, Component, Container, Dag, Importer,
     ImporterUri, OutputSelector, ParameterInputDecl, ParameterType, ResourceSpec, TaskSpecIx,
@@ -15,23 +15,23 @@ use crate::{ir, values};
 /// What a component takes and gives; its body comes later.
 pub(super) fn interface(
     name: &str,
-    place: &str,
+    field: &str,
     spec: &ir::ComponentSpec,
     faults: &mut Faults,
 ) -> Component {
     let (inputs, outputs) = (&spec.input_definitions, &spec.output_definitions);
     let mut parameters = BTreeMap::new();
     for (name, definition) in &inputs.parameters {
-        let place = format!("{place}.inputDefinitions.parameters.{name}");
-        if let Some(decl) = input_parameter(&place, definition, faults) {
+        let field = format!("{field}.inputDefinitions.parameters.{name}");
+        if let Some(decl) = input_parameter(&field, definition, faults) {
             parameters.insert(name.clone(), decl);
         }
     }
     let mut output_parameters = BTreeMap::new();
     for (name, definition) in &outputs.parameters {
-        let place = format!("{place}.outputDefinitions.parameters.{name}");
-        check_file_name(&place, name, faults);
-        if let Some(kind) = parameter_type(&place, definition, faults) {
+        let field = format!("{field}.outputDefinitions.parameters.{name}");
+        check_file_name(&field, name, faults);
+        if let Some(kind) = parameter_type(&field, definition, faults) {
             output_parameters.insert(name.clone(), kind);
         }
     }
@@ -44,8 +44,8 @@ pub(super) fn interface(
         (name.clone(), decl)
     });
     for name in outputs.artifacts.keys() {
-        let place = format!("{place}.outputDefinitions.artifacts.{name}");
-        check_file_name(&place, name, faults);
+        let field = format!("{field}.outputDefinitions.artifacts.{name}");
+        check_file_name(&field, name, faults);
     }
     let output_artifacts = outputs.artifacts.iter().map(|(name, definition)| {
         let decl = ArtifactOutputDecl {
@@ -61,19 +61,19 @@ pub(super) fn interface(
         artifacts: artifacts.collect(),
         output_parameters,
         output_artifacts: output_artifacts.collect(),
-        passthroughs: passthroughs(place, &spec.task_config_passthroughs, faults),
-        body: unfinished(),
+        passthroughs: passthroughs(field, &spec.task_config_passthroughs, faults),
+        body: placeholder_body(),
     }
 }
 
-fn passthroughs(place: &str, spec: &[ir::Passthrough], faults: &mut Faults) -> Passthroughs {
+fn passthroughs(field: &str, spec: &[ir::Passthrough], faults: &mut Faults) -> Passthroughs {
     let mut passthroughs = Passthroughs::default();
     for (at, one) in spec.iter().enumerate() {
         match ConfigField::parse(&one.field) {
-            Ok(Some(field)) => drop(passthroughs.0.insert(field, one.apply_to_task)),
+            Ok(Some(config_field)) => drop(passthroughs.0.insert(config_field, one.apply_to_task)),
             Ok(None) => {}
             Err(problem) => faults.add(
-                format!("{place}.taskConfigPassthroughs[{at}].field"),
+                format!("{field}.taskConfigPassthroughs[{at}].field"),
                 problem,
             ),
         }
@@ -82,23 +82,23 @@ fn passthroughs(place: &str, spec: &[ir::Passthrough], faults: &mut Faults) -> P
 }
 
 /// Names of tasks and outputs become parts of paths and URIs, and must not lead out of them.
-fn check_file_name(place: &str, name: &str, faults: &mut Faults) {
+fn check_file_name(field: &str, name: &str, faults: &mut Faults) {
     let leaves = name.split('/').any(|part| matches!(part, "" | "." | ".."));
     if leaves || name.contains(['\0', '\\']) {
         let problem = format!(
             "{name:?} cannot be the name of a file: it must have no empty part, no . or .. as a part, \
              and no backslash"
         );
-        faults.add(place, problem);
+        faults.add(field, problem);
     }
 }
 
 fn input_parameter(
-    place: &str,
+    field: &str,
     definition: &ir::ParameterDefinition,
     faults: &mut Faults,
 ) -> Option<ParameterInputDecl> {
-    let kind = parameter_type(place, definition, faults)?;
+    let kind = parameter_type(field, definition, faults)?;
     let default = match definition
         .default_value
         .clone()
@@ -108,7 +108,7 @@ fn input_parameter(
         Some(value) => match values::coerce(kind, value) {
             Ok(value) => Some(value),
             Err(problem) => {
-                faults.add(format!("{place}.defaultValue"), problem);
+                faults.add(format!("{field}.defaultValue"), problem);
                 None
             }
         },
@@ -127,7 +127,7 @@ fn input_parameter(
 }
 
 fn parameter_type(
-    place: &str,
+    field: &str,
     definition: &ir::ParameterDefinition,
     faults: &mut Faults,
 ) -> Option<ParameterType> {
@@ -146,7 +146,7 @@ fn parameter_type(
         ("TASK_CONFIG", _) => ParameterType::TaskConfig,
         (other, _) => {
             faults.add(
-                format!("{place}.parameterType"),
+                format!("{field}.parameterType"),
                 format!("unknown type {other:?}"),
             );
             return None;
@@ -178,23 +178,23 @@ pub(super) fn body(
     source: &Source<'_>,
     components: &[Component],
     own: &Component,
-    place: &str,
+    field: &str,
     spec: &ir::ComponentSpec,
     faults: &mut Faults,
 ) -> Body {
     match (&spec.dag, &spec.executor_label) {
-        (Some(dag_spec), None) => Body::Dag(dag(source, components, own, place, dag_spec, faults)),
-        (None, Some(label)) => executor(source, place, label, faults),
+        (Some(dag_spec), None) => Body::Dag(dag(source, components, own, field, dag_spec, faults)),
+        (None, Some(label)) => executor(source, field, label, faults),
         (Some(_), Some(_)) => {
             faults.add(
-                place,
+                field,
                 "a component has either a dag or an executorLabel, not both",
             );
-            unfinished()
+            placeholder_body()
         }
         (None, None) => {
-            faults.add(place, "a component needs a dag or an executorLabel");
-            unfinished()
+            faults.add(field, "a component needs a dag or an executorLabel");
+            placeholder_body()
         }
     }
 }
@@ -203,14 +203,14 @@ fn dag(
     source: &Source<'_>,
     components: &[Component],
     own: &Component,
-    place: &str,
+    field: &str,
     spec: &ir::DagSpec,
     faults: &mut Faults,
 ) -> Dag {
-    let place = format!("{place}.dag");
+    let field = format!("{field}.dag");
     if spec.tasks.len() > TASKS_MAX {
         faults.add(
-            format!("{place}.tasks"),
+            format!("{field}.tasks"),
             format!("at most {TASKS_MAX} tasks are allowed"),
         );
         return Dag::default();
@@ -230,12 +230,12 @@ fn dag(
     };
     let mut tasks = Vec::with_capacity(spec.tasks.len());
     for (key, task_spec) in &spec.tasks {
-        let place = format!("{place}.tasks.{key}");
+        let field = format!("{field}.tasks.{key}");
         if key.is_empty() || key.len() > NAME_MAX {
-            faults.add(&place, format!("a task's key has 1 to {NAME_MAX} bytes"));
+            faults.add(&field, format!("a task's key has 1 to {NAME_MAX} bytes"));
         }
-        check_file_name(&place, key, faults);
-        tasks.push(task::task(&scope, key, &place, task_spec, faults));
+        check_file_name(&field, key, faults);
+        tasks.push(task::task(&scope, key, &field, task_spec, faults));
     }
     // A task whose component is missing would be reported once more by everything that uses it.
     let complete = tasks.iter().all(Option::is_some);
@@ -244,15 +244,15 @@ fn dag(
         ..Dag::default()
     };
     if complete {
-        graph::link(&mut dag, &place, faults);
-        outputs(&scope, &mut dag, &place, faults);
+        graph::link(&mut dag, &field, faults);
+        outputs(&scope, &mut dag, &field, faults);
     }
     dag
 }
 
-fn outputs(scope: &task::Scope<'_>, dag: &mut Dag, place: &str, faults: &mut Faults) {
+fn outputs(scope: &task::Scope<'_>, dag: &mut Dag, field: &str, faults: &mut Faults) {
     for (name, output) in &scope.spec.outputs.parameters {
-        let place = format!("{place}.outputs.parameters.{name}");
+        let field = format!("{field}.outputs.parameters.{name}");
         let several = output
             .value_from_oneof
             .iter()
@@ -260,7 +260,7 @@ fn outputs(scope: &task::Scope<'_>, dag: &mut Dag, place: &str, faults: &mut Fau
         let selectors = output.value_from_parameter.iter().chain(several);
         let mut found = Vec::new();
         for selector in selectors {
-            let producer = scope.producer(&place, &selector.producer_subtask, faults);
+            let producer = scope.producer(&field, &selector.producer_subtask, faults);
             let Some((task, component)) = producer else {
                 continue;
             };
@@ -270,7 +270,7 @@ fn outputs(scope: &task::Scope<'_>, dag: &mut Dag, place: &str, faults: &mut Fau
             {
                 let key = &selector.output_parameter_key;
                 faults.add(
-                    format!("{place}.outputParameterKey"),
+                    format!("{field}.outputParameterKey"),
                     format!(
                         "task {} has no output parameter {key:?}",
                         selector.producer_subtask
@@ -285,10 +285,10 @@ fn outputs(scope: &task::Scope<'_>, dag: &mut Dag, place: &str, faults: &mut Fau
         dag.output_parameters.insert(name.clone(), found);
     }
     for (name, output) in &scope.spec.outputs.artifacts {
-        let place = format!("{place}.outputs.artifacts.{name}");
+        let field = format!("{field}.outputs.artifacts.{name}");
         let mut found = Vec::new();
         for selector in &output.artifact_selectors {
-            let producer = scope.producer(&place, &selector.producer_subtask, faults);
+            let producer = scope.producer(&field, &selector.producer_subtask, faults);
             let Some((task, component)) = producer else {
                 continue;
             };
@@ -298,7 +298,7 @@ fn outputs(scope: &task::Scope<'_>, dag: &mut Dag, place: &str, faults: &mut Fau
             {
                 let key = &selector.output_artifact_key;
                 faults.add(
-                    format!("{place}.outputArtifactKey"),
+                    format!("{field}.outputArtifactKey"),
                     format!(
                         "task {} has no output artifact {key:?}",
                         selector.producer_subtask
@@ -314,22 +314,22 @@ fn outputs(scope: &task::Scope<'_>, dag: &mut Dag, place: &str, faults: &mut Fau
     }
 }
 
-fn executor(source: &Source<'_>, place: &str, label: &str, faults: &mut Faults) -> Body {
+fn executor(source: &Source<'_>, field: &str, label: &str, faults: &mut Faults) -> Body {
     let Some(executor) = source.spec.deployment_spec.executors.get(label) else {
         faults.add(
-            format!("{place}.executorLabel"),
+            format!("{field}.executorLabel"),
             format!("deploymentSpec.executors has no {label:?}"),
         );
-        return unfinished();
+        return placeholder_body();
     };
-    let place = format!("deploymentSpec.executors.{label}");
+    let field = format!("deploymentSpec.executors.{label}");
     if let Some(container) = &executor.container {
         return Body::Container(Box::new(self::container(source, label, container)));
     }
     if let Some(importer) = &executor.importer {
-        return match self::importer(&place, importer, faults) {
+        return match self::importer(&field, importer, faults) {
             Some(importer) => Body::Importer(Box::new(importer)),
-            None => unfinished(),
+            None => placeholder_body(),
         };
     }
     let problem = if executor.resolver.is_some() {
@@ -339,8 +339,8 @@ fn executor(source: &Source<'_>, place: &str, label: &str, faults: &mut Faults) 
     } else {
         "an executor needs a container or an importer"
     };
-    faults.add(place, problem);
-    unfinished()
+    faults.add(field, problem);
+    placeholder_body()
 }
 
 fn container(source: &Source<'_>, label: &str, spec: &ir::ContainerSpec) -> Container {
@@ -388,7 +388,7 @@ fn resources(spec: &ir::ResourcesSpec) -> ResourceSpec {
     }
 }
 
-fn importer(place: &str, spec: &ir::ImporterSpec, faults: &mut Faults) -> Option<Importer> {
+fn importer(field: &str, spec: &ir::ImporterSpec, faults: &mut Faults) -> Option<Importer> {
     let uri = match (
         &spec.artifact_uri.runtime_parameter,
         task::constant(&spec.artifact_uri),
@@ -396,9 +396,9 @@ fn importer(place: &str, spec: &ir::ImporterSpec, faults: &mut Faults) -> Option
         (Some(name), _) => ImporterUri::Parameter(name.clone()),
         (None, Some(Value::String(uri))) => ImporterUri::Constant(uri),
         (None, _) => {
-            let place = format!("{place}.importer.artifactUri");
+            let field = format!("{field}.importer.artifactUri");
             faults.add(
-                place,
+                field,
                 "an importer needs a constant text or a runtimeParameter",
             );
             return None;

@@ -9,7 +9,7 @@ use crate::plan::{Body, Component, ComponentIx, Dag, TaskSpecIx};
 const DEPTH_MAX: usize = 100;
 
 /// Fills in who waits for whom; a cycle is reported with its tasks in order.
-pub(super) fn link(dag: &mut Dag, place: &str, faults: &mut Faults) {
+pub(super) fn link(dag: &mut Dag, field: &str, faults: &mut Faults) {
     let edges: Vec<(TaskSpecIx, TaskSpecIx)> = (0u32..)
         .map(TaskSpecIx)
         .zip(&dag.tasks)
@@ -24,7 +24,7 @@ pub(super) fn link(dag: &mut Dag, place: &str, faults: &mut Faults) {
             .map(|task| dag.task(*task).key.as_str())
             .collect();
         faults.add(
-            format!("{place}.tasks"),
+            format!("{field}.tasks"),
             format!("tasks wait for one another: {}", names.join(" → ")),
         );
     }
@@ -51,12 +51,15 @@ fn cycle(dag: &Dag) -> Option<Vec<TaskSpecIx>> {
     if ordered == dag.tasks.len() {
         return None;
     }
-    let left = |task: &TaskSpecIx| waiting[task.0 as usize] > 0;
-    let start = (0u32..).map(TaskSpecIx).take(dag.tasks.len()).find(left)?;
+    let is_in_cycle = |task: &TaskSpecIx| waiting[task.0 as usize] > 0;
+    let start = (0u32..)
+        .map(TaskSpecIx)
+        .take(dag.tasks.len())
+        .find(is_in_cycle)?;
     // Every task that is left waits for another one that is left, so this walk must come around.
     let (mut path, mut at) = (vec![start], start);
     loop {
-        at = *dag.task(at).upstream.iter().find(|up| left(up))?;
+        at = *dag.task(at).upstream.iter().find(|up| is_in_cycle(up))?;
         if let Some(begin) = path.iter().position(|task| *task == at) {
             let mut cycle = path.split_off(begin);
             cycle.push(at);
@@ -69,12 +72,12 @@ fn cycle(dag: &Dag) -> Option<Vec<TaskSpecIx>> {
 
 /// A component may not contain itself.
 pub(super) fn check_recursion(components: &[Component], faults: &mut Faults) {
-    let mut done = BTreeSet::new();
+    let mut checked = BTreeSet::new();
     visit(
         components,
         ComponentIx(0),
         &mut Vec::new(),
-        &mut done,
+        &mut checked,
         faults,
     );
 }
@@ -83,7 +86,7 @@ fn visit(
     components: &[Component],
     at: ComponentIx,
     path: &mut Vec<ComponentIx>,
-    done: &mut BTreeSet<ComponentIx>,
+    checked: &mut BTreeSet<ComponentIx>,
     faults: &mut Faults,
 ) {
     let component = &components[at.0 as usize];
@@ -93,37 +96,37 @@ fn visit(
             .chain([&at])
             .map(|ix| components[ix.0 as usize].name.as_str());
         let names: Vec<_> = names.collect();
-        let place = format!("components.{}", component.name);
+        let field = format!("components.{}", component.name);
         return faults.add(
-            place,
+            field,
             format!("the component contains itself: {}", names.join(" → ")),
         );
     }
     // The walk is recursive, and its depth is the client's to choose.
     if path.len() >= DEPTH_MAX {
-        let place = format!("components.{}", component.name);
+        let field = format!("components.{}", component.name);
         return faults.add(
-            place,
+            field,
             format!("DAGs may be nested {DEPTH_MAX} levels deep at most"),
         );
     }
     let Body::Dag(dag) = &component.body else {
         return;
     };
-    if done.contains(&at) {
+    if checked.contains(&at) {
         return;
     }
     path.push(at);
     for task in &dag.tasks {
-        visit(components, task.component, path, done, faults);
+        visit(components, task.component, path, checked, faults);
     }
     path.pop();
-    done.insert(at);
+    checked.insert(at);
 }
 
 /// A pipeline that unfolds to more tasks than a run can have is refused. Components have no cycles.
 pub(super) fn check_size(components: &[Component], faults: &mut Faults) {
-    let tasks = unfolded(components, ComponentIx(0), &mut BTreeMap::new());
+    let tasks = count_tasks(components, ComponentIx(0), &mut BTreeMap::new());
     if tasks > UNFOLDED_MAX {
         let problem = format!(
             "the pipeline unfolds to {tasks} tasks, and a run may have {UNFOLDED_MAX}: use loops, or \
@@ -133,23 +136,23 @@ pub(super) fn check_size(components: &[Component], faults: &mut Faults) {
     }
 }
 
-fn unfolded(
+fn count_tasks(
     components: &[Component],
     at: ComponentIx,
-    known: &mut BTreeMap<ComponentIx, u64>,
+    counts: &mut BTreeMap<ComponentIx, u64>,
 ) -> u64 {
-    if let Some(tasks) = known.get(&at) {
+    if let Some(tasks) = counts.get(&at) {
         return *tasks;
     }
     let mut tasks: u64 = 1;
     if let Body::Dag(dag) = &components[at.0 as usize].body {
         for task in &dag.tasks {
-            tasks = tasks.saturating_add(unfolded(components, task.component, known));
+            tasks = tasks.saturating_add(count_tasks(components, task.component, counts));
         }
     }
     // Each component is counted once: one DAG used twice at each of many levels would take exponential
     // time.
-    known.insert(at, tasks);
+    counts.insert(at, tasks);
     tasks
 }
 
@@ -157,18 +160,18 @@ fn unfolded(
 /// used with different policies keeps the first, as there is one plan of it.
 pub(super) fn inherit_retries(components: &mut [Component]) {
     let mut open = vec![ComponentIx(0)];
-    let mut seen = BTreeSet::from([ComponentIx(0)]);
+    let mut visited = BTreeSet::from([ComponentIx(0)]);
     while let Some(at) = open.pop() {
         let Body::Dag(dag) = &components[at.0 as usize].body else {
             continue;
         };
-        let handed: Vec<_> = dag
+        let children: Vec<_> = dag
             .tasks
             .iter()
             .map(|task| (task.component, task.retry))
             .collect();
-        for (component, retry) in handed {
-            if !seen.insert(component) {
+        for (component, retry) in children {
+            if !visited.insert(component) {
                 continue;
             }
             open.push(component);

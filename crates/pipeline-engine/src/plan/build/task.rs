@@ -28,19 +28,19 @@ impl<'s> Scope<'s> {
     /// A sibling and its component.
     pub(super) fn producer(
         &self,
-        place: &str,
+        field: &str,
         key: &str,
         faults: &mut Faults,
     ) -> Option<(TaskSpecIx, &'s Component)> {
         let (Some(task), Some(spec)) = (self.order.get(key), self.spec.tasks.get(key)) else {
             faults.add(
-                format!("{place}.producerTask"),
+                format!("{field}.producerTask"),
                 format!("there is no task {key:?} here"),
             );
             return None;
         };
         // A missing component is reported where the task is.
-        let at = self.source.place(&spec.component_ref.name)?;
+        let at = self.source.component_ix(&spec.component_ref.name)?;
         Some((*task, &self.components[at.0 as usize]))
     }
 }
@@ -48,14 +48,14 @@ impl<'s> Scope<'s> {
 pub(super) fn task(
     scope: &Scope<'_>,
     key: &str,
-    place: &str,
+    field: &str,
     spec: &ir::TaskSpec,
     faults: &mut Faults,
 ) -> Option<TaskSpec> {
     let name = &spec.component_ref.name;
-    let Some(at) = scope.source.place(name) else {
+    let Some(at) = scope.source.component_ix(name) else {
         faults.add(
-            format!("{place}.componentRef.name"),
+            format!("{field}.componentRef.name"),
             format!("components has no {name:?}"),
         );
         return None;
@@ -67,15 +67,15 @@ pub(super) fn task(
         match scope.order.get(dependency.as_str()) {
             Some(task) => drop(upstream.insert(*task)),
             None => faults.add(
-                format!("{place}.dependentTasks"),
+                format!("{field}.dependentTasks"),
                 format!("there is no task {dependency:?} here"),
             ),
         }
     }
-    let parameters = parameters(scope, component, place, spec, &mut upstream, faults);
-    let artifacts = artifacts(scope, component, place, spec, &mut upstream, faults);
-    let iterator = iterator(component, place, spec, faults);
-    check_required(component, place, spec, iterator.as_ref(), faults);
+    let parameters = parameters(scope, component, field, spec, &mut upstream, faults);
+    let artifacts = artifacts(scope, component, field, spec, &mut upstream, faults);
+    let iterator = iterator(component, field, spec, faults);
+    check_required(component, field, spec, iterator.as_ref(), faults);
     let display = &spec.task_info.name;
     Some(TaskSpec {
         key: key.to_owned(),
@@ -85,9 +85,9 @@ pub(super) fn task(
         artifacts,
         upstream: upstream.into_iter().collect(),
         downstream: Vec::new(),
-        strategy: strategy(place, &spec.trigger_policy.strategy, faults),
+        strategy: strategy(field, &spec.trigger_policy.strategy, faults),
         condition: expression(
-            &format!("{place}.triggerPolicy.condition"),
+            &format!("{field}.triggerPolicy.condition"),
             &spec.trigger_policy.condition,
             faults,
         ),
@@ -95,7 +95,7 @@ pub(super) fn task(
         retry: spec
             .retry_policy
             .as_ref()
-            .and_then(|retry| self::retry(place, retry, faults)),
+            .and_then(|retry| self::retry(field, retry, faults)),
         cache: CachePolicy {
             enabled: spec.caching_options.enable_cache,
             key: Some(spec.caching_options.cache_key.clone()).filter(|key| !key.is_empty()),
@@ -103,28 +103,28 @@ pub(super) fn task(
     })
 }
 
-fn expression(place: &str, text: &str, faults: &mut Faults) -> Option<Expr> {
+fn expression(field: &str, text: &str, faults: &mut Faults) -> Option<Expr> {
     if text.is_empty() {
         return None;
     }
     match Expr::parse(text) {
         Ok(expression) => Some(expression),
         Err(error) => {
-            faults.add(place, format!("cannot read {text:?}: {error}"));
+            faults.add(field, format!("cannot read {text:?}: {error}"));
             None
         }
     }
 }
 
-fn strategy(place: &str, name: &str, faults: &mut Faults) -> TriggerStrategy {
+fn strategy(field: &str, name: &str, faults: &mut Faults) -> TriggerStrategy {
     match name {
         "" | "TRIGGER_STRATEGY_UNSPECIFIED" | "ALL_UPSTREAM_TASKS_SUCCEEDED" => {
             TriggerStrategy::AllSucceeded
         }
         "ALL_UPSTREAM_TASKS_COMPLETED" => TriggerStrategy::AllCompleted,
         other => {
-            let place = format!("{place}.triggerPolicy.strategy");
-            faults.add(place, format!("unknown strategy {other:?}"));
+            let field = format!("{field}.triggerPolicy.strategy");
+            faults.add(field, format!("unknown strategy {other:?}"));
             TriggerStrategy::AllSucceeded
         }
     }
@@ -133,14 +133,14 @@ fn strategy(place: &str, name: &str, faults: &mut Faults) -> TriggerStrategy {
 fn parameters(
     scope: &Scope<'_>,
     component: &Component,
-    place: &str,
+    field: &str,
     spec: &ir::TaskSpec,
     upstream: &mut BTreeSet<TaskSpecIx>,
     faults: &mut Faults,
 ) -> BTreeMap<String, ParameterInput> {
     let mut parameters = BTreeMap::new();
     for (name, input) in &spec.inputs.parameters {
-        let place = format!("{place}.inputs.parameters.{name}");
+        let field = format!("{field}.inputs.parameters.{name}");
         // The SDK's compiler may fill an unused input of a nested DAG from an input that the DAG around
         // it does not have (`used`).
         if let Some(parent) = &input.component_input_parameter
@@ -149,11 +149,11 @@ fn parameters(
         {
             continue;
         }
-        let Some((source, kind)) = source(scope, &place, input, upstream, faults) else {
+        let Some((source, kind)) = source(scope, &field, input, upstream, faults) else {
             continue;
         };
         let selector = expression(
-            &format!("{place}.parameterExpressionSelector"),
+            &format!("{field}.parameterExpressionSelector"),
             &input.parameter_expression_selector,
             faults,
         );
@@ -163,7 +163,7 @@ fn parameters(
         {
             let (kind, wanted) = (kind.noun(), wanted.noun());
             faults.add(
-                &place,
+                &field,
                 format!(
                     "it gets {kind}, but component {} expects {wanted}",
                     component.name
@@ -191,20 +191,20 @@ fn fits(given: ParameterType, wanted: ParameterType) -> bool {
 
 fn source(
     scope: &Scope<'_>,
-    place: &str,
+    field: &str,
     input: &ir::InputParameter,
     upstream: &mut BTreeSet<TaskSpecIx>,
     faults: &mut Faults,
 ) -> Option<(ParameterSource, Option<ParameterType>)> {
     if let Some(from) = &input.task_output_parameter {
-        let place = format!("{place}.taskOutputParameter");
-        let (task, component) = scope.producer(&place, &from.producer_task, faults)?;
+        let field = format!("{field}.taskOutputParameter");
+        let (task, component) = scope.producer(&field, &from.producer_task, faults)?;
         upstream.insert(task);
         let output = from.output_parameter_key.clone();
         let Some(kind) = component.output_parameters.get(&output) else {
             let producer = &from.producer_task;
             faults.add(
-                format!("{place}.outputParameterKey"),
+                format!("{field}.outputParameterKey"),
                 format!("task {producer:?} has no output parameter {output:?}"),
             );
             return None;
@@ -223,7 +223,7 @@ fn source(
     if let Some(name) = &input.component_input_parameter {
         let Some(decl) = scope.own.parameters.get(name) else {
             faults.add(
-                format!("{place}.componentInputParameter"),
+                format!("{field}.componentInputParameter"),
                 format!(
                     "component {} has no input parameter {name:?}",
                     scope.own.name
@@ -234,8 +234,8 @@ fn source(
         return Some((ParameterSource::Parent(name.clone()), Some(decl.kind)));
     }
     if let Some(status) = &input.task_final_status {
-        let place = format!("{place}.taskFinalStatus");
-        let (task, _) = scope.producer(&place, &status.producer_task, faults)?;
+        let field = format!("{field}.taskFinalStatus");
+        let (task, _) = scope.producer(&field, &status.producer_task, faults)?;
         upstream.insert(task);
         return Some((
             ParameterSource::FinalStatus(task),
@@ -243,12 +243,12 @@ fn source(
         ));
     }
     let Some(runtime) = &input.runtime_value else {
-        faults.add(place, "an input needs a source");
+        faults.add(field, "an input needs a source");
         return None;
     };
     if runtime.runtime_parameter.is_some() {
-        let place = format!("{place}.runtimeValue.runtimeParameter");
-        faults.add(place, "not supported: use componentInputParameter");
+        let field = format!("{field}.runtimeValue.runtimeParameter");
+        faults.add(field, "not supported: use componentInputParameter");
         return None;
     }
     // The type of a constant is checked in the run: its placeholders may stand for any value.
@@ -277,24 +277,24 @@ pub(super) fn constant(value: &ir::RuntimeValue) -> Option<Value> {
 fn artifacts(
     scope: &Scope<'_>,
     component: &Component,
-    place: &str,
+    field: &str,
     spec: &ir::TaskSpec,
     upstream: &mut BTreeSet<TaskSpecIx>,
     faults: &mut Faults,
 ) -> BTreeMap<String, ArtifactSource> {
     let mut artifacts = BTreeMap::new();
     for (name, input) in &spec.inputs.artifacts {
-        let place = format!("{place}.inputs.artifacts.{name}");
+        let field = format!("{field}.inputs.artifacts.{name}");
         if !component.artifacts.contains_key(name) {
             let component = &component.name;
             faults.add(
-                &place,
+                &field,
                 format!("component {component} has no input artifact {name:?}"),
             );
         }
         if let Some(from) = &input.task_output_artifact {
-            let place = format!("{place}.taskOutputArtifact");
-            let Some((task, producer)) = scope.producer(&place, &from.producer_task, faults) else {
+            let field = format!("{field}.taskOutputArtifact");
+            let Some((task, producer)) = scope.producer(&field, &from.producer_task, faults) else {
                 continue;
             };
             upstream.insert(task);
@@ -302,7 +302,7 @@ fn artifacts(
             if !producer.output_artifacts.contains_key(&output) {
                 let producer = &from.producer_task;
                 faults.add(
-                    format!("{place}.outputArtifactKey"),
+                    format!("{field}.outputArtifactKey"),
                     format!("task {producer:?} has no output artifact {output:?}"),
                 );
             }
@@ -311,13 +311,13 @@ fn artifacts(
             if !scope.own.artifacts.contains_key(parent) {
                 let own = &scope.own.name;
                 faults.add(
-                    format!("{place}.componentInputArtifact"),
+                    format!("{field}.componentInputArtifact"),
                     format!("component {own} has no input artifact {parent:?}"),
                 );
             }
             artifacts.insert(name.clone(), ArtifactSource::Parent(parent.clone()));
         } else {
-            faults.add(&place, "an input needs a source");
+            faults.add(&field, "an input needs a source");
         }
     }
     artifacts
@@ -325,7 +325,7 @@ fn artifacts(
 
 fn iterator(
     component: &Component,
-    place: &str,
+    field: &str,
     spec: &ir::TaskSpec,
     faults: &mut Faults,
 ) -> Option<LoopSpec> {
@@ -333,23 +333,23 @@ fn iterator(
     let parallelism = if let Ok(limit) = u32::try_from(limit) {
         NonZeroU32::new(limit)
     } else {
-        let place = format!("{place}.iteratorPolicy.parallelismLimit");
+        let field = format!("{field}.iteratorPolicy.parallelismLimit");
         faults.add(
-            place,
+            field,
             format!("{limit} is not a number of iterations; 0 is for no limit"),
         );
         None
     };
     if let Some(artifacts) = &spec.artifact_iterator {
-        let place = format!("{place}.artifactIterator");
+        let field = format!("{field}.artifactIterator");
         let list = artifacts.items.input_artifact.clone();
         if !spec.inputs.artifacts.contains_key(&list) {
             faults.add(
-                format!("{place}.items.inputArtifact"),
+                format!("{field}.items.inputArtifact"),
                 format!("there is no input {list:?}"),
             );
         }
-        check_item(&component.artifacts, &artifacts.item_input, &place, faults);
+        check_item(&component.artifacts, &artifacts.item_input, &field, faults);
         let item_input = artifacts.item_input.clone();
         return Some(LoopSpec {
             items: LoopItems::Artifact(list),
@@ -358,11 +358,11 @@ fn iterator(
         });
     }
     let parameters = spec.parameter_iterator.as_ref()?;
-    let place = format!("{place}.parameterIterator");
+    let field = format!("{field}.parameterIterator");
     check_item(
         &component.parameters,
         &parameters.item_input,
-        &place,
+        &field,
         faults,
     );
     let items = match (&parameters.items.raw, &parameters.items.input_parameter) {
@@ -370,7 +370,7 @@ fn iterator(
             Ok(items) => LoopItems::Raw(items.into_iter().map(values::normalize).collect()),
             Err(error) => {
                 faults.add(
-                    format!("{place}.items.raw"),
+                    format!("{field}.items.raw"),
                     format!("not a JSON list: {error}"),
                 );
                 return None;
@@ -379,14 +379,14 @@ fn iterator(
         (None, Some(name)) => {
             if !spec.inputs.parameters.contains_key(name) {
                 faults.add(
-                    format!("{place}.items.inputParameter"),
+                    format!("{field}.items.inputParameter"),
                     format!("there is no input {name:?}"),
                 );
             }
             LoopItems::Parameter(name.clone())
         }
         (None, None) => {
-            faults.add(format!("{place}.items"), "raw or inputParameter is needed");
+            faults.add(format!("{field}.items"), "raw or inputParameter is needed");
             return None;
         }
     };
@@ -397,17 +397,17 @@ fn iterator(
     })
 }
 
-fn check_item<T>(inputs: &BTreeMap<String, T>, item: &str, place: &str, faults: &mut Faults) {
+fn check_item<T>(inputs: &BTreeMap<String, T>, item: &str, field: &str, faults: &mut Faults) {
     if !inputs.contains_key(item) {
-        let place = format!("{place}.itemInput");
-        faults.add(place, format!("the component has no input {item:?}"));
+        let field = format!("{field}.itemInput");
+        faults.add(field, format!("the component has no input {item:?}"));
     }
 }
 
 /// Inputs that must be given and are not.
 fn check_required(
     component: &Component,
-    place: &str,
+    field: &str,
     spec: &ir::TaskSpec,
     iterator: Option<&LoopSpec>,
     faults: &mut Faults,
@@ -419,7 +419,7 @@ fn check_required(
         if !given && !decl.optional && !of_runtime {
             let component = &component.name;
             faults.add(
-                format!("{place}.inputs.parameters"),
+                format!("{field}.inputs.parameters"),
                 format!("component {component} requires the parameter {name:?}"),
             );
         }
@@ -429,20 +429,20 @@ fn check_required(
         if !given && !decl.optional {
             let component = &component.name;
             faults.add(
-                format!("{place}.inputs.artifacts"),
+                format!("{field}.inputs.artifacts"),
                 format!("component {component} requires the artifact {name:?}"),
             );
         }
     }
 }
 
-fn retry(place: &str, spec: &ir::RetryPolicySpec, faults: &mut Faults) -> Option<RetryPolicy> {
-    let place = format!("{place}.retryPolicy");
+fn retry(field: &str, spec: &ir::RetryPolicySpec, faults: &mut Faults) -> Option<RetryPolicy> {
+    let field = format!("{field}.retryPolicy");
     let Ok(max_retries) = u32::try_from(spec.max_retry_count) else {
-        faults.add(format!("{place}.maxRetryCount"), "it must not be negative");
+        faults.add(format!("{field}.maxRetryCount"), "it must not be negative");
         return None;
     };
-    let mut seconds = |field: &str, text: &str, default: u64| {
+    let mut seconds = |name: &str, text: &str, default: u64| {
         if text.is_empty() {
             return Duration::from_secs(default);
         }
@@ -451,8 +451,8 @@ fn retry(place: &str, spec: &ir::RetryPolicySpec, faults: &mut Faults) -> Option
             .and_then(|number| number.parse::<f64>().ok());
         let duration = number.and_then(|number| Duration::try_from_secs_f64(number).ok());
         duration.unwrap_or_else(|| {
-            let place = format!("{place}.{field}");
-            faults.add(place, format!("{text:?} is not a duration such as 30s"));
+            let field = format!("{field}.{name}");
+            faults.add(field, format!("{text:?} is not a duration such as 30s"));
             Duration::ZERO
         })
     };

@@ -123,11 +123,11 @@ fn each_fault_is_told_with_its_place() {
         ),
     ];
     assert!(spec().pointer(task).is_some());
-    for (change, words) in cases {
+    for (change, message) in cases {
         let found = faults(change);
         assert!(
-            found.iter().any(|fault| fault.contains(words)),
-            "{words}: {found:?}"
+            found.iter().any(|fault| fault.contains(message)),
+            "{message}: {found:?}"
         );
     }
 }
@@ -188,10 +188,10 @@ fn an_input_is_needed_if_anything_inside_uses_it() {
             spec["components"]["inner"] = inner.clone();
             nest(spec, 30, &task);
         });
-        let told = found
+        let is_reported = found
             .iter()
             .any(|fault| fault.starts_with("root.dag.tasks.x"));
-        assert_eq!(told, needed, "{task}: {found:?}");
+        assert_eq!(is_reported, needed, "{task}: {found:?}");
     }
 }
 
@@ -239,10 +239,10 @@ fn names_that_lead_out_of_folders_are_refused() {
             spec["components"]["c"]["outputDefinitions"]["artifacts"][name] =
                 json!({"artifactType": {"schemaTitle": "system.Artifact"}});
         });
-        let told = found
+        let problems = found
             .iter()
             .filter(|fault| fault.contains("cannot be the name of a file"));
-        assert_eq!(told.count(), 2, "{name}: {found:?}");
+        assert_eq!(problems.count(), 2, "{name}: {found:?}");
     }
 }
 

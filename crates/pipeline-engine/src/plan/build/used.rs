@@ -19,13 +19,13 @@ type Input<'s> = (&'s str, &'s str);
 
 /// The inputs that are used, of DAGs.
 #[derive(Debug, Default)]
-pub(super) struct Used<'s> {
+pub(super) struct UsedInputs<'s> {
     parameters: BTreeSet<Input<'s>>,
     artifacts: BTreeSet<Input<'s>>,
 }
 
 /// Makes the inputs of nested DAGs that nothing inside uses optional.
-pub(super) fn relax(source: &Source<'_>, components: &mut [Component]) {
+pub(super) fn mark_unused_optional(source: &Source<'_>, components: &mut [Component]) {
     // Not the root: its inputs are parameters of the run, which must be given, used or not.
     for component in components.iter_mut().skip(1) {
         let name = component.name.as_str();
@@ -43,28 +43,28 @@ pub(super) fn relax(source: &Source<'_>, components: &mut [Component]) {
 
 /// Inputs of one kind: those used for sure, and those used if another one is.
 #[derive(Default)]
-struct Flow<'s> {
+struct InputUsage<'s> {
     used: BTreeSet<Input<'s>>,
     /// By the input of a nested DAG: the inputs around it that are passed to it.
-    passed: BTreeMap<Input<'s>, Vec<Input<'s>>>,
+    forwarded: BTreeMap<Input<'s>, Vec<Input<'s>>>,
 }
 
-impl<'s> Flow<'s> {
+impl<'s> InputUsage<'s> {
     /// Adds that `outer` is given to a task: to the input `inner` of a nested DAG, or to something that
     /// uses it.
     fn add(&mut self, outer: Input<'s>, inner: Option<Input<'s>>) {
         match inner {
-            Some(inner) => self.passed.entry(inner).or_default().push(outer),
+            Some(inner) => self.forwarded.entry(inner).or_default().push(outer),
             None => drop(self.used.insert(outer)),
         }
     }
 
     /// Follows what is passed from the inside to the outside. Each input is looked at once, so
     /// neither the depth of a pipeline nor the order of its components matters.
-    fn all(mut self) -> BTreeSet<Input<'s>> {
+    fn resolve_used(mut self) -> BTreeSet<Input<'s>> {
         let mut open: Vec<_> = self.used.iter().copied().collect();
         while let Some(inner) = open.pop() {
-            for outer in self.passed.remove(&inner).unwrap_or_default() {
+            for outer in self.forwarded.remove(&inner).unwrap_or_default() {
                 if self.used.insert(outer) {
                     open.push(outer);
                 }
@@ -74,11 +74,11 @@ impl<'s> Flow<'s> {
     }
 }
 
-impl<'s> Used<'s> {
+impl<'s> UsedInputs<'s> {
     /// What the DAGs of the pipeline use.
     pub(super) fn of(source: &Source<'s>) -> Self {
-        let mut parameters = Flow::default();
-        let mut artifacts = Flow::default();
+        let mut parameters = InputUsage::default();
+        let mut artifacts = InputUsage::default();
         let mut settings = BTreeMap::new();
         for (name, component) in &source.spec.components {
             for task in component.dag.iter().flat_map(|dag| dag.tasks.values()) {
@@ -88,60 +88,66 @@ impl<'s> Used<'s> {
                     let named = settings
                         .entry(label)
                         .or_insert_with(|| source.platform_inputs(label));
-                    add_named(name, component, named, &mut parameters.used);
+                    add_platform_inputs(name, component, named, &mut parameters.used);
                 }
             }
         }
         Self {
-            parameters: parameters.all(),
-            artifacts: artifacts.all(),
+            parameters: parameters.resolve_used(),
+            artifacts: artifacts.resolve_used(),
         }
     }
 }
 
-/// Adds what the task does with parameters of the DAG `around` it.
+/// Adds what the task does with parameters of its DAG, `dag_name`.
 fn add_parameters<'s>(
     source: &Source<'s>,
-    around: &'s str,
+    dag_name: &'s str,
     task: &'s ir::TaskSpec,
-    flow: &mut Flow<'s>,
+    usage: &mut InputUsage<'s>,
 ) {
-    let called = task.component_ref.name.as_str();
-    let inner = source.dag(called);
-    let own = inner.map(|_| used_by_itself(task)).unwrap_or_default();
+    let component_name = task.component_ref.name.as_str();
+    let inner = source.dag(component_name);
+    let read_by_task = inner.map(|_| inputs_read_by_task(task)).unwrap_or_default();
     for (input, from) in &task.inputs.parameters {
         let Some(parent) = &from.component_input_parameter else {
             continue;
         };
         let declared =
             inner.is_some_and(|dag| dag.input_definitions.parameters.contains_key(input));
-        let passed = declared && !own.contains(input.as_str());
-        flow.add((around, parent), passed.then_some((called, input)));
+        let forwarded = declared && !read_by_task.contains(input.as_str());
+        usage.add(
+            (dag_name, parent),
+            forwarded.then_some((component_name, input)),
+        );
     }
 }
 
-/// Adds what the task does with artifacts of the DAG `around` it.
+/// Adds what the task does with artifacts of its DAG, `dag_name`.
 fn add_artifacts<'s>(
     source: &Source<'s>,
-    around: &'s str,
+    dag_name: &'s str,
     task: &'s ir::TaskSpec,
-    flow: &mut Flow<'s>,
+    usage: &mut InputUsage<'s>,
 ) {
-    let called = task.component_ref.name.as_str();
-    let nested = source.dag(called).is_some();
+    let component_name = task.component_ref.name.as_str();
+    let nested = source.dag(component_name).is_some();
     let items = task.artifact_iterator.as_ref();
     let items = items.map(|iterator| iterator.items.input_artifact.as_str());
     for (input, from) in &task.inputs.artifacts {
         let Some(parent) = &from.component_input_artifact else {
             continue;
         };
-        let passed = nested && items != Some(input);
-        flow.add((around, parent), passed.then_some((called, input)));
+        let forwarded = nested && items != Some(input);
+        usage.add(
+            (dag_name, parent),
+            forwarded.then_some((component_name, input)),
+        );
     }
 }
 
 /// Adds those of the `named` inputs that the DAG declares.
-fn add_named<'s>(
+fn add_platform_inputs<'s>(
     dag: &'s str,
     component: &'s ir::ComponentSpec,
     named: &BTreeSet<&'s str>,
@@ -163,7 +169,7 @@ fn add_named<'s>(
 }
 
 /// The inputs that the task itself uses: as its items, in its condition, or in a text.
-fn used_by_itself(task: &ir::TaskSpec) -> BTreeSet<&str> {
+fn inputs_read_by_task(task: &ir::TaskSpec) -> BTreeSet<&str> {
     let items = task.parameter_iterator.as_ref().map(|all| &all.items);
     let mut texts = vec![task.trigger_policy.condition.as_str()];
     texts.extend(items.and_then(|items| items.raw.as_deref()));
@@ -178,8 +184,8 @@ fn used_by_itself(task: &ir::TaskSpec) -> BTreeSet<&str> {
     }
     let mut used: BTreeSet<_> = texts
         .into_iter()
-        .flat_map(words)
-        .filter(|word| task.inputs.parameters.contains_key(*word))
+        .flat_map(identifiers)
+        .filter(|identifier| task.inputs.parameters.contains_key(*identifier))
         .collect();
     used.extend(items.and_then(|items| items.input_parameter.as_deref()));
     // A name that has quotes in it cannot be told apart from what is around it.
@@ -192,7 +198,7 @@ fn used_by_itself(task: &ir::TaskSpec) -> BTreeSet<&str> {
 const QUOTES: [char; 3] = ['\'', '"', '\\'];
 
 /// What a text may name: whatever is between two quotes, and its words.
-fn words(text: &str) -> impl Iterator<Item = &str> {
+fn identifiers(text: &str) -> impl Iterator<Item = &str> {
     // Finds too much rather than too little: a word that names no placeholder only keeps an input of
     // that name required.
     let quoted = text.split(QUOTES);

@@ -1,7 +1,7 @@
 //! Environment variables of a pod's main container.
 
-use ferroflow_launcher::home::Home;
 use ferroflow_launcher::pod::{ACCESS_KEY_ID, PodTask, SECRET_ACCESS_KEY, TASK};
+use ferroflow_launcher::runtime_endpoint::RuntimeEndpoint;
 use ferroflow_launcher::{AttemptKey, AttemptSpec};
 use k8s_openapi::api::core::v1::{
     ConfigMapKeySelector, EnvVar, EnvVarSource, ObjectFieldSelector, SecretKeySelector,
@@ -54,7 +54,7 @@ pub(super) fn launcher(
     key: Option<AttemptKey>,
     of_kfp: bool,
     config: &KubernetesConfig,
-    home: Option<Home>,
+    runtime_endpoint: Option<RuntimeEndpoint>,
 ) -> Vec<EnvVar> {
     let task = PodTask {
         key,
@@ -63,7 +63,7 @@ pub(super) fn launcher(
         region: config.region.clone(),
         patience_s: config.store_patience_s,
         folder: ATTEMPT_DIR.into(),
-        home,
+        home: runtime_endpoint,
     };
     // A struct of texts and numbers has a JSON form.
     let task = serde_json::to_string(&task).unwrap_or_default();
@@ -89,9 +89,14 @@ pub(super) fn task(
     spec: &AttemptSpec,
     platform: &Platform,
     config: &KubernetesConfig,
-    home: Option<Home>,
+    runtime_endpoint: Option<RuntimeEndpoint>,
 ) -> Vec<EnvVar> {
-    let mut env = launcher(Some(spec.key.clone()), spec.kfp.is_some(), config, home);
+    let mut env = launcher(
+        Some(spec.key.clone()),
+        spec.kfp.is_some(),
+        config,
+        runtime_endpoint,
+    );
     let retries = spec.kfp_retry_index();
     env.extend(retries.map(|(name, value)| plain(&name, value)));
     if let Some(traceparent) = &spec.traceparent {

@@ -23,7 +23,7 @@ pub(super) fn containers(
     for (at, asked) in platform.init_containers.iter().enumerate() {
         let place = |member: &str| format!("initContainers[{at}].{member}");
         let name = asked.name.as_str();
-        if [super::MAIN, super::LAUNCHER_NAME].contains(&name)
+        if [super::MAIN_CONTAINER, super::LAUNCHER_CONTAINER].contains(&name)
             || all.iter().any(|known| known.name == name)
         {
             return Err(format!("{}: {name:?} is taken: use another", place("name")));
@@ -58,7 +58,7 @@ pub(super) fn containers(
 }
 
 fn container(asked: &InitContainer, config: &KubernetesConfig) -> Container {
-    let list = |words: &[String]| (!words.is_empty()).then(|| words.to_vec());
+    let list = |args: &[String]| (!args.is_empty()).then(|| args.to_vec());
     let env = asked.env.iter().map(|variable| EnvVar {
         name: variable.name.clone(),
         value: Some(variable.value.clone()),

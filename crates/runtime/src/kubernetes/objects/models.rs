@@ -63,15 +63,15 @@ pub(super) fn containers(
     config: &KubernetesConfig,
 ) -> Vec<Container> {
     let copies = models.iter().map(|model| {
-        let words = ["models", &model.path.display().to_string()].map(str::to_owned);
+        let args = ["models", &model.path.display().to_string()].map(str::to_owned);
         Container {
             name: model.name.clone(),
             image: Some(config.image(model.image)),
             image_pull_policy: pull_policy.cloned(),
             command: Some(vec![super::LAUNCHER.to_owned()]),
-            args: Some(words.to_vec()),
+            args: Some(args.to_vec()),
             volume_mounts: Some(vec![super::own_mount(), content_mount("oci")]),
-            resources: Some(super::small("1", "128Mi")),
+            resources: Some(super::copy_resources("1", "128Mi")),
             // Its last lines say why it failed, and then become the message that the pod's status
             // has.
             termination_message_policy: Some("FallbackToLogsOnError".to_owned()),

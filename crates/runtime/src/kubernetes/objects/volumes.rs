@@ -16,7 +16,7 @@ use super::super::platform::{AsVolume, EmptyDir, Ephemeral, Platform, PvcMount, 
 use super::{IMAGE_MOUNT, LAUNCHER_PULL, WORKSPACE, workspace_claim};
 
 /// The volume of our own folder.
-pub(super) const OWN: &str = "ferroflow";
+pub(super) const FERROFLOW_VOLUME: &str = "ferroflow";
 /// The volume that stands for the schemes of URIs.
 const CONTENT: &str = "ferroflow-content";
 /// Schemes of URIs and where KFP's executors look for them.
@@ -33,7 +33,7 @@ impl Volumes {
     /// Those that every pod has.
     pub(super) fn own() -> Self {
         let mut all = Self::default();
-        all.add(empty(OWN), super::OWN);
+        all.add(empty(FERROFLOW_VOLUME), super::FERROFLOW_DIR);
         all.volumes.push(empty(CONTENT));
         all.mounts.extend(SCHEMES.map(content_mount));
         all
@@ -68,7 +68,7 @@ impl Volumes {
         let mut all = Self::own();
         if uses_workspace(spec) {
             let claim = workspace_claim(&spec.key.owner);
-            all.add(claimed("kfp-workspace", &claim), WORKSPACE);
+            all.add(claim_volume("kfp-workspace", &claim), WORKSPACE);
         }
         for secret in &platform.secret_as_volume {
             all.secret(secret);
@@ -98,16 +98,16 @@ impl Volumes {
 
     fn add(&mut self, mut volume: Volume, mount_path: &str) {
         let name = volume.name.clone();
-        let mut others = 1;
-        let known = loop {
+        let mut number = 1;
+        let exists = loop {
             match self.volumes.iter().find(|known| known.name == volume.name) {
                 None => break false,
                 // One object may be mounted at several paths.
                 Some(known) if *known == volume => break true,
                 // A secret and a claim may have one name, and long names one beginning.
                 Some(_) => {
-                    others += 1;
-                    volume.name = numbered(&name, others);
+                    number += 1;
+                    volume.name = numbered(&name, number);
                 }
             }
         };
@@ -116,7 +116,7 @@ impl Volumes {
             mount_path: mount_path.to_owned(),
             ..VolumeMount::default()
         });
-        if !known {
+        if !exists {
             self.volumes.push(volume);
         }
     }
@@ -154,7 +154,10 @@ impl Volumes {
 
     fn claim(&mut self, asked: &PvcMount) {
         if let Some(claim) = named(asked.pvc_name_parameter.as_ref(), &asked.constant) {
-            self.add(claimed(&volume_name(&claim), &claim), &asked.mount_path);
+            self.add(
+                claim_volume(&volume_name(&claim), &claim),
+                &asked.mount_path,
+            );
             if let Some(mount) = self.mounts.last_mut() {
                 mount.sub_path = (!asked.sub_path.is_empty()).then(|| asked.sub_path.clone());
             }
@@ -208,7 +211,7 @@ pub(in super::super) fn uses_workspace(spec: &AttemptSpec) -> bool {
     }
     let inputs = spec.inputs.iter().map(|input| &input.path);
     let mut places = inputs.chain(spec.links.iter().map(|link| &link.target));
-    spec.argv.iter().any(|word| word.contains(WORKSPACE))
+    spec.argv.iter().any(|arg| arg.contains(WORKSPACE))
         || places.any(|place| place.starts_with(WORKSPACE))
 }
 
@@ -230,7 +233,7 @@ fn empty(name: &str) -> Volume {
     }
 }
 
-fn claimed(name: &str, claim: &str) -> Volume {
+fn claim_volume(name: &str, claim: &str) -> Volume {
     Volume {
         name: name.to_owned(),
         persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
@@ -243,15 +246,15 @@ fn claimed(name: &str, claim: &str) -> Volume {
 
 /// An object's name as a volume's, which must be a label of 63 characters at most (RFC 1123).
 fn volume_name(object: &str) -> String {
-    cut(&object.replace('.', "-"), 63)
+    truncated(&object.replace('.', "-"), 63)
 }
 
 /// The name of a volume whose first choice is taken.
 fn numbered(name: &str, number: usize) -> String {
-    format!("{}-{number}", cut(name, 58))
+    format!("{}-{number}", truncated(name, 58))
 }
 
-fn cut(name: &str, max: usize) -> String {
+fn truncated(name: &str, max: usize) -> String {
     let name: String = name.chars().take(max).collect();
     name.trim_end_matches('-').to_owned()
 }

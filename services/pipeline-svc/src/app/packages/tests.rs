@@ -26,7 +26,7 @@ impl Server {
             .map(|(path, answer)| ((*path).to_owned(), answer.clone()))
             .collect();
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let noted = Arc::clone(&asked);
+        let recorded = Arc::clone(&asked);
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let mut request = Vec::new();
@@ -41,9 +41,9 @@ impl Server {
                 let answer = answers.get(&path).cloned().unwrap_or_else(|| {
                     "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned()
                 });
-                noted.lock().unwrap().push(path);
+                recorded.lock().unwrap().push(path);
                 // A client that has read enough may be gone.
-                let _gone = stream.write_all(answer.as_bytes()).await.is_err();
+                let _closed = stream.write_all(answer.as_bytes()).await.is_err();
             }
         });
         Self { port, asked }
@@ -65,21 +65,21 @@ fn redirect(to: &str) -> String {
     )
 }
 
-fn allowing(texts: &[&str]) -> Packages {
+fn fetcher_for(texts: &[&str]) -> PackageFetcher {
     let texts: Vec<_> = texts.iter().map(|&text| text.to_owned()).collect();
-    Packages::new(networks(&texts).unwrap())
+    PackageFetcher::new(parse_networks(&texts).unwrap())
 }
 
-async fn problem(packages: &Packages, url: &str) -> String {
+async fn problem(packages: &PackageFetcher, url: &str) -> String {
     let error = packages.fetch(url).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
     error.to_string()
 }
 
 /// Names that lead to one address after another.
-struct Changing(Mutex<Vec<IpAddr>>);
+struct RotatingResolver(Mutex<Vec<IpAddr>>);
 
-impl Resolve for Changing {
+impl Resolve for RotatingResolver {
     fn resolve(&self, _: Name) -> Resolving {
         let mut left = self.0.lock().unwrap();
         let now = if left.len() > 1 {
@@ -105,7 +105,7 @@ async fn a_package_is_fetched_from_a_network_that_is_allowed() {
         ],
     )
     .await;
-    let packages = allowing(&["127.0.0.1"]);
+    let packages = fetcher_for(&["127.0.0.1"]);
     let url = |path: &str| format!("http://127.0.0.1:{}{path}", server.port);
 
     let package = packages.fetch(&url("/a/p.yaml")).await.unwrap();
@@ -121,9 +121,9 @@ async fn a_package_is_fetched_from_a_network_that_is_allowed() {
 }
 
 #[tokio::test]
-async fn nothing_inside_is_connected_to() {
+async fn private_addresses_are_not_connected_to() {
     let server = Server::start("127.0.0.1", &[("/p.yaml", found(PIPELINE))]).await;
-    let packages = allowing(&[]);
+    let packages = fetcher_for(&[]);
     for host in [
         "127.0.0.1",
         "localhost",
@@ -134,9 +134,9 @@ async fn nothing_inside_is_connected_to() {
         "[64:ff9b::7f00:1]",
     ] {
         let url = format!("http://{host}:{}/p.yaml", server.port);
-        let said = problem(&packages, &url).await;
-        assert!(said.contains("is not a public address"), "{host}: {said}");
-        assert!(said.contains(SETTING), "{host}: {said}");
+        let text = problem(&packages, &url).await;
+        assert!(text.contains("is not a public address"), "{host}: {text}");
+        assert!(text.contains(SETTING), "{host}: {text}");
     }
     let metadata = problem(&packages, "http://169.254.169.254/latest").await;
     assert!(metadata.contains("is not a public address"), "{metadata}");
@@ -144,7 +144,7 @@ async fn nothing_inside_is_connected_to() {
 }
 
 #[tokio::test]
-async fn every_redirect_is_looked_at() {
+async fn every_redirect_is_checked() {
     let inside = Server::start("127.0.0.2", &[("/p.yaml", found(PIPELINE))]).await;
     let secret = format!("http://127.0.0.2:{}/p.yaml", inside.port);
     let answers = [
@@ -154,7 +154,7 @@ async fn every_redirect_is_looked_at() {
         ("/user", redirect("http://a:b@127.0.0.1/")),
     ];
     let outside = Server::start("127.0.0.1", &answers).await;
-    let packages = allowing(&["127.0.0.1/32"]);
+    let packages = fetcher_for(&["127.0.0.1/32"]);
     for (path, words) in [
         ("/inside", "is not a public address"),
         ("/loop", "more than 10 redirects"),
@@ -162,67 +162,68 @@ async fn every_redirect_is_looked_at() {
         ("/user", "user or password"),
     ] {
         let url = format!("http://127.0.0.1:{}{path}", outside.port);
-        let said = problem(&packages, &url).await;
-        assert!(said.contains(words), "{path}: {said}");
+        let text = problem(&packages, &url).await;
+        assert!(text.contains(words), "{path}: {text}");
     }
     assert_eq!(inside.asked(), 0);
     let from = Url::parse("https://example.com/a").unwrap();
-    let downgraded = redirected(&from, "http://example.com/a").unwrap_err();
+    let downgraded = redirect_target(&from, "http://example.com/a").unwrap_err();
     assert!(downgraded.to_string().contains("from https to http"));
 }
 
 /// The first look-up leads to where packages may come from, and a moment later the name leads inside.
 #[tokio::test]
-async fn a_name_that_is_bound_anew_leads_nowhere() {
+async fn a_rebound_name_is_refused() {
     let first = Server::start("127.0.0.1", &[("/p.yaml", redirect("/again"))]).await;
     let [allowed, other] = ["127.0.0.1", "127.0.0.2"].map(|text| text.parse::<IpAddr>().unwrap());
-    let names = Changing(Mutex::new(vec![allowed, other]));
-    let packages = Packages::with_resolver(vec![IpNet::from(allowed)], names);
+    let names = RotatingResolver(Mutex::new(vec![allowed, other]));
+    let packages = PackageFetcher::with_resolver(vec![IpNet::from(allowed)], names);
 
     let url = format!("http://rebound.example:{}/p.yaml", first.port);
-    let said = problem(&packages, &url).await;
+    let text = problem(&packages, &url).await;
 
-    assert!(said.contains("rebound.example"), "{said}");
-    assert!(said.contains("is not a public address"), "{said}");
+    assert!(text.contains("rebound.example"), "{text}");
+    assert!(text.contains("is not a public address"), "{text}");
     assert_eq!(first.asked(), 1);
 }
 
 #[tokio::test]
 async fn no_more_is_read_than_a_package_may_have() {
-    let told = format!(
+    let declared = format!(
         "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n",
         SIZE_MAX + 1
     );
     let body = "x".repeat(SIZE_MAX + 1);
-    let untold = format!("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{body}");
-    let server = Server::start("127.0.0.1", &[("/told", told), ("/untold", untold)]).await;
-    let packages = allowing(&["127.0.0.0/8"]);
-    for path in ["/told", "/untold"] {
+    let undeclared = format!("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{body}");
+    let answers = [("/declared", declared), ("/undeclared", undeclared)];
+    let server = Server::start("127.0.0.1", &answers).await;
+    let packages = fetcher_for(&["127.0.0.0/8"]);
+    for path in ["/declared", "/undeclared"] {
         let url = format!("http://127.0.0.1:{}{path}", server.port);
-        let said = problem(&packages, &url).await;
+        let text = problem(&packages, &url).await;
         assert!(
-            said.contains("larger than 33554432 bytes"),
-            "{path}: {said}"
+            text.contains("larger than 33554432 bytes"),
+            "{path}: {text}"
         );
     }
 }
 
 #[tokio::test]
 async fn what_is_no_url_of_a_package_is_refused() {
-    let packages = allowing(&[]);
+    let packages = fetcher_for(&[]);
     for (url, words) in [
         ("p.yaml", "not a URL"),
         ("ftp://example.com/p.yaml", "http or https"),
         ("file:///etc/passwd", "http or https"),
         ("https://me:secret@example.com/p.yaml", "user or password"),
     ] {
-        let said = problem(&packages, url).await;
+        let text = problem(&packages, url).await;
         assert!(
-            said.contains(words) && said.contains(FIELD),
-            "{url}: {said}"
+            text.contains(words) && text.contains(FIELD),
+            "{url}: {text}"
         );
-        assert!(!said.contains("secret"), "{said}");
+        assert!(!text.contains("secret"), "{text}");
     }
-    assert!(networks(&["10.0.0.0/33".to_owned()]).is_err());
-    assert!(networks(&["intranet".to_owned()]).is_err());
+    assert!(parse_networks(&["10.0.0.0/33".to_owned()]).is_err());
+    assert!(parse_networks(&["intranet".to_owned()]).is_err());
 }

@@ -28,7 +28,7 @@ const RATIO_MAX: u64 = 100;
 const NAME: &str = "pipeline.yaml";
 
 /// What the first bytes say.
-pub(super) fn kind_of(bytes: &[u8]) -> Option<Kind> {
+pub(super) fn detect_kind(bytes: &[u8]) -> Option<Kind> {
     // Upstream tells them apart by these two bytes as well.
     match bytes {
         [b'P', b'K', ..] => Some(Kind::Zip),
@@ -38,10 +38,10 @@ pub(super) fn kind_of(bytes: &[u8]) -> Option<Kind> {
 }
 
 /// The bytes of the pipeline in the archive.
-pub(super) fn pipeline_in(kind: Kind, bytes: &[u8]) -> Result<Vec<u8>, Error> {
+pub(super) fn extract_pipeline(kind: Kind, bytes: &[u8]) -> Result<Vec<u8>, Error> {
     match kind {
-        Kind::Zip => of_zip(bytes),
-        Kind::TarGz => of_tar(bytes),
+        Kind::Zip => read_zip(bytes),
+        Kind::TarGz => read_tar(bytes),
     }
 }
 
@@ -75,10 +75,10 @@ fn check_first(name: &str) -> Result<(), Error> {
 }
 
 /// Reads a member, but no more of it than a pipeline may have.
-fn limited(name: &str, member: impl Read, packed: usize) -> Result<Vec<u8>, Error> {
+fn read_limited(name: &str, member: impl Read, archive_size: usize) -> Result<Vec<u8>, Error> {
     // An archive below 1 KiB counts as 1 KiB, so that a small one may unpack to
     // 100 KiB whatever its ratio.
-    let limit = (SIZE_MAX as u64).min(RATIO_MAX.saturating_mul(packed.max(1024) as u64));
+    let limit = (SIZE_MAX as u64).min(RATIO_MAX.saturating_mul(archive_size.max(1024) as u64));
     let mut bytes = Vec::new();
     // One byte beyond the limit tells an end that was cut off from one that just fits.
     member
@@ -93,7 +93,7 @@ fn limited(name: &str, member: impl Read, packed: usize) -> Result<Vec<u8>, Erro
     Ok(bytes)
 }
 
-fn of_zip(bytes: &[u8]) -> Result<Vec<u8>, Error> {
+fn read_zip(bytes: &[u8]) -> Result<Vec<u8>, Error> {
     let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).map_err(broken)?;
     if archive.len() > MEMBERS_MAX {
         return Err(invalid(format!(
@@ -120,13 +120,13 @@ fn of_zip(bytes: &[u8]) -> Result<Vec<u8>, Error> {
     };
     let member = archive.by_index(at).map_err(broken)?;
     let name = member.name().to_owned();
-    limited(&name, member, bytes.len())
+    read_limited(&name, member, bytes.len())
 }
 
-fn of_tar(bytes: &[u8]) -> Result<Vec<u8>, Error> {
+fn read_tar(bytes: &[u8]) -> Result<Vec<u8>, Error> {
     // A tar file has no index: members before the pipeline are unpacked too, so the limit is that of
     // the whole stream.
-    let unpacked = limited("(all)", GzDecoder::new(bytes), bytes.len())?;
+    let unpacked = read_limited("(all)", GzDecoder::new(bytes), bytes.len())?;
     let mut archive = tar::Archive::new(unpacked.as_slice());
     let mut first: Option<(String, Vec<u8>)> = None;
     for (count, entry) in archive.entries().map_err(broken)?.enumerate() {

@@ -53,7 +53,7 @@ fn every_form_of_the_same_pipeline_reads_the_same() {
 }
 
 #[test]
-fn archives_that_lead_out_or_explode_are_refused_by_name() {
+fn unsafe_paths_and_archive_bombs_are_refused_by_name() {
     let good = GOOD.as_bytes();
     let out = tar_gz(&[("../evil.yaml", good), ("pipeline.yaml", good)]);
     assert!(problem("p.tar.gz", &out).contains("../evil.yaml"));
@@ -130,17 +130,17 @@ fn an_alias_bomb_is_refused() {
 }
 
 #[test]
-fn a_workflow_of_another_engine_is_told_what_it_is() {
+fn a_workflow_of_another_engine_is_refused_by_its_kind() {
     let argo = "apiVersion: argoproj.io/v1alpha1\nkind: Workflow\nspec: {}\n";
 
-    let said = read("w.yaml", argo.as_bytes()).unwrap_err().to_string();
+    let text = read("w.yaml", argo.as_bytes()).unwrap_err().to_string();
     assert!(
-        said.contains("an Argo Workflow") && said.contains("compile with kfp 2"),
-        "{said}"
+        text.contains("an Argo Workflow") && text.contains("compile with kfp 2"),
+        "{text}"
     );
 
     let tekton =
         serde_json::json!({"apiVersion": "tekton.dev/v1beta1", "kind": "PipelineRun", "spec": {}});
-    let said = from_json(tekton).unwrap_err().to_string();
-    assert!(said.contains("a Tekton PipelineRun"), "{said}");
+    let text = from_json(tekton).unwrap_err().to_string();
+    assert!(text.contains("a Tekton PipelineRun"), "{text}");
 }

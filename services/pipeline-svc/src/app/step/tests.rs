@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::*;
 use crate::app::{plans, spec_file};
-use crate::store::tests::outbox::{forget_events, waiting_events};
+use crate::store::tests::outbox::{clear_outbox, pending_event_types};
 use crate::store::tests::{databases, experiment, run};
 
 const NOW: Timestamp = Timestamp::from_millis(1_769_860_800_250);
@@ -58,7 +58,7 @@ fn ownership(db: &Db) -> Ownership<Runs> {
 async fn written(db: &Db, run: &Run) -> (Vec<String>, usize) {
     let mut tx = db.begin_read().await.unwrap();
     let tasks = store::tasks::of_run(&mut tx, run).await.unwrap();
-    (waiting_events(&mut tx).await, tasks.len())
+    (pending_event_types(&mut tx).await, tasks.len())
 }
 
 #[tokio::test]
@@ -70,23 +70,23 @@ async fn what_changed_and_its_events_are_written_together() {
             ownership: &ownership,
             claim: Claim::first(run.id),
         };
-        let nothing = Changes::default();
-        let kept = store_step(&db, &driver, (&run, &state), &nothing, NOW).await;
-        assert!(matches!(kept, Ok(Stored::Unchanged)), "{name}");
+        let no_changes = Changes::default();
+        let result = store_step(&db, &driver, (&run, &state), &no_changes, NOW).await;
+        assert!(matches!(result, Ok(StepOutcome::Unchanged)), "{name}");
 
         let mut changes = Changes::default();
         changes.merge(state.decide(Event::Start, NOW));
-        let kept = store_step(&db, &driver, (&run, &state), &changes, NOW).await;
-        let Ok(Stored::Yes(after)) = kept else {
-            panic!("{name}: {kept:?}");
+        let result = store_step(&db, &driver, (&run, &state), &changes, NOW).await;
+        let Ok(StepOutcome::Stored(after)) = result else {
+            panic!("{name}: {result:?}");
         };
 
         assert_eq!(after.status, RunStatus::Running);
         let (events, tasks) = written(&db, &run).await;
         assert_eq!(tasks, 2);
         assert_eq!(events[0], "ai.ferroflow.run.started");
-        let told = i64::try_from(events.len()).unwrap();
-        assert_eq!(after.event_sequence, run.event_sequence + told);
+        let published = i64::try_from(events.len()).unwrap();
+        assert_eq!(after.event_sequence, run.event_sequence + published);
         let mut tx = db.begin_read().await.unwrap();
         let found = store::runs::get(&mut tx, &Caller::local(), run.id).await;
         assert_eq!(found.unwrap(), Some(*after));
@@ -109,20 +109,26 @@ async fn a_step_of_another_drivers_or_a_deleted_run_writes_nothing() {
         let mut changes = Changes::default();
         changes.merge(state.decide(Event::Start, NOW));
 
-        let kept = store_step(&db, &driver(1), (&run, &state), &changes, NOW).await;
-        assert!(matches!(kept, Ok(Stored::Lost)), "{name}: {kept:?}");
+        let result = store_step(&db, &driver(1), (&run, &state), &changes, NOW).await;
+        assert!(
+            matches!(result, Ok(StepOutcome::ClaimLost)),
+            "{name}: {result:?}"
+        );
         let deleted = delete_run(&db, &driver(1), &run, None, NOW).await;
         assert!(matches!(deleted, Ok(false)), "{name}: {deleted:?}");
         assert_eq!(written(&db, &run).await, (Vec::new(), 0), "{name}");
 
         let deleted = delete_run(&db, &driver(0), &run, None, NOW).await;
         assert!(matches!(deleted, Ok(true)), "{name}: {deleted:?}");
-        let told = vec!["ai.ferroflow.run.deleted".to_owned()];
-        assert_eq!(written(&db, &run).await, (told, 0), "{name}");
+        let expected = vec!["ai.ferroflow.run.deleted".to_owned()];
+        assert_eq!(written(&db, &run).await, (expected, 0), "{name}");
         // The relay takes events away; their ids would be those of the next step.
-        forget_events(&db).await;
-        let kept = store_step(&db, &driver(0), (&run, &state), &changes, NOW).await;
-        assert!(matches!(kept, Ok(Stored::Gone)), "{name}: {kept:?}");
+        clear_outbox(&db).await;
+        let result = store_step(&db, &driver(0), (&run, &state), &changes, NOW).await;
+        assert!(
+            matches!(result, Ok(StepOutcome::RunDeleted)),
+            "{name}: {result:?}"
+        );
         assert_eq!(written(&db, &run).await, (Vec::new(), 0), "{name}");
     }
 }
@@ -132,10 +138,10 @@ fn the_time_of_a_run_begins_again_with_a_retry() {
     let mut run = run(&experiment("e"), 1);
     let at = Timestamp::from_millis;
     assert_eq!(run.running_since(), None);
-    run.enter(RunStatus::Running, None, at(1_000));
-    run.enter(RunStatus::Failed, None, at(9_000));
+    run.set_status(RunStatus::Running, None, at(1_000));
+    run.set_status(RunStatus::Failed, None, at(9_000));
     assert_eq!(run.running_since(), Some(at(1_000)));
-    run.enter(RunStatus::Running, None, at(20_000));
+    run.set_status(RunStatus::Running, None, at(20_000));
 
     assert_eq!(run.started_at, Some(at(1_000)));
     assert_eq!(run.running_since(), Some(at(20_000)));

@@ -40,7 +40,7 @@ async fn default_of(db: &Db) -> Option<ExperimentId> {
 
 #[tokio::test]
 async fn an_installation_whose_name_is_taken_is_mended() {
-    for former in each_db(before("default experiment")).await {
+    for former in each_db(schema_before("default experiment")).await {
         println!("on {}", former.kind);
         let (taken, other) = (experiment("Default"), experiment("other"));
         put_before(&former.db, &taken).await;
@@ -53,17 +53,17 @@ async fn an_installation_whose_name_is_taken_is_mended() {
         let found = experiments::get(&mut tx, &Caller::local(), other.id)
             .await
             .unwrap();
-        let nobodys = Experiment {
+        let expected = Experiment {
             created_by: String::new(),
             ..other
         };
-        assert_eq!(found, Some(nobodys));
+        assert_eq!(found, Some(expected));
     }
 }
 
 #[tokio::test]
 async fn an_installation_that_has_one_keeps_it() {
-    for former in each_db(before("default experiment")).await {
+    for former in each_db(schema_before("default experiment")).await {
         println!("on {}", former.kind);
         let first = default_experiment("Default");
         put_before(&former.db, &first).await;
@@ -112,6 +112,9 @@ async fn of_many_who_ask_first_all_get_the_same() {
 
         let mut tx = db.begin_write().await.unwrap();
         let second = experiments::put(&mut tx, &default_experiment("second")).await;
-        assert!(matches!(second, Err(DbError::Taken { .. })), "{second:?}");
+        assert!(
+            matches!(second, Err(DbError::UniqueViolation { .. })),
+            "{second:?}"
+        );
     }
 }

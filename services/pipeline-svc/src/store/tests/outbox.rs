@@ -4,7 +4,7 @@ use ferroflow_db::{Db, Read};
 use serde_json::Value;
 
 /// The types of the events that wait for a relay, in their order.
-pub(crate) async fn waiting_events(tx: &mut impl Read) -> Vec<String> {
+pub(crate) async fn pending_event_types(tx: &mut impl Read) -> Vec<String> {
     let events = sqlx::query_scalar("SELECT event FROM outbox ORDER BY sequence");
     let events: Vec<String> = events.fetch_all(tx.conn()).await.unwrap();
     let kind = |event: String| {
@@ -15,9 +15,9 @@ pub(crate) async fn waiting_events(tx: &mut impl Read) -> Vec<String> {
 }
 
 /// What a relay does once all events are in the log.
-pub(crate) async fn forget_events(db: &Db) {
+pub(crate) async fn clear_outbox(db: &Db) {
     let mut tx = db.begin_write().await.unwrap();
-    let gone = sqlx::query("DELETE FROM outbox").execute(tx.conn()).await;
-    gone.unwrap();
+    let deleted = sqlx::query("DELETE FROM outbox").execute(tx.conn()).await;
+    deleted.unwrap();
     tx.commit().await.unwrap();
 }

@@ -25,7 +25,7 @@ async fn take(db: &Db, owner: &str, me: &str) -> Vec<Claim> {
 }
 
 #[tokio::test]
-async fn who_lost_a_run_writes_nothing_of_it() {
+async fn a_lost_claim_writes_nothing() {
     for TestDb { kind: name, db, .. } in databases().await {
         let mut run = stored(&db, "a").await;
         let before = held(&run);
@@ -35,7 +35,7 @@ async fn who_lost_a_run_writes_nothing_of_it() {
         };
         assert!(after.fence > before.fence);
 
-        run.enter(RunStatus::Running, None, NOW);
+        run.set_status(RunStatus::Running, None, NOW);
         let mut tx = db.begin_write().await.unwrap();
         assert!(!runs::set_progress(&mut tx, &run, before).await.unwrap());
         assert!(
@@ -50,29 +50,29 @@ async fn who_lost_a_run_writes_nothing_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_many_that_want_a_run_one_gets_it() {
+async fn only_one_of_many_claimers_gets_a_run() {
     for TestDb { kind: name, db, .. } in databases().await {
         stored(&db, "").await;
-        let wanting: Vec<_> = (0..8)
+        let claimers: Vec<_> = (0..8)
             .map(|number| {
                 let db = db.clone();
                 tokio::spawn(async move { take(&db, "", &format!("r{number}")).await.len() })
             })
             .collect();
         let mut taken = 0;
-        for one in wanting {
-            taken += one.await.unwrap();
+        for claimer in claimers {
+            taken += claimer.await.unwrap();
         }
         assert_eq!(taken, 1, "{name}");
     }
 }
 
 #[tokio::test]
-async fn a_run_that_is_given_back_is_anybodys_and_one_that_ended_is_not_looked_for() {
+async fn a_released_run_can_be_claimed_and_an_ended_one_is_not_listed() {
     for TestDb { kind: name, db, .. } in databases().await {
         let ended = {
             let mut run = stored(&db, "a").await;
-            run.enter(RunStatus::Succeeded, None, NOW);
+            run.set_status(RunStatus::Succeeded, None, NOW);
             let mut tx = db.begin_write().await.unwrap();
             assert!(runs::set_progress(&mut tx, &run, held(&run)).await.unwrap());
             tx.commit().await.unwrap();
@@ -136,8 +136,8 @@ async fn a_request_is_answered_once_and_one_that_was_taken_back_never() {
                 .unwrap()
         );
         assert!(!request::withdraw::<Runs>(&mut tx, first).await.unwrap());
-        let told = request::answer_of::<Runs>(&mut tx, first).await.unwrap();
-        assert_eq!(told, Some(refusal));
+        let answer = request::answer_of::<Runs>(&mut tx, first).await.unwrap();
+        assert_eq!(answer, Some(refusal));
         assert!(request::withdraw::<Runs>(&mut tx, second).await.unwrap());
         assert!(
             !request::answer::<Runs>(&mut tx, second, Ok(()), NOW)

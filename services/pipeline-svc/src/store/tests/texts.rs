@@ -38,17 +38,17 @@ async fn runs_of_former_releases_and_new_ones_are_found_until_they_are_deleted()
         display_name: name.to_owned(),
         ..run(&experiment, 1)
     };
-    for former in each_db(before("texts of runs")).await {
-        let told = former.kind;
+    for former in each_db(schema_before("texts of runs")).await {
+        let kind = former.kind;
         let (old, gone) = (named("nightly 1"), named("nightly 2"));
         add(&former.db, &[old, gone.clone(), named("other")]).await;
         let db = Db::open(&former.url, MIGRATIONS).await.unwrap();
         add(&db, &[named("nightly 3"), named("Daily, not NIGHTly")]).await;
         let all = found(&db, "name", "night").await;
-        assert_eq!(all.len(), 4, "{told}: {all:?}");
+        assert_eq!(all.len(), 4, "{kind}: {all:?}");
 
         let mut tx = db.begin_write().await.unwrap();
-        assert!(runs::delete(&mut tx, held(&gone)).await.unwrap(), "{told}");
+        assert!(runs::delete(&mut tx, held(&gone)).await.unwrap(), "{kind}");
         sqlx::query("UPDATE runs SET display_name = 'weekly' WHERE display_name = 'nightly 1'")
             .execute(tx.conn())
             .await
@@ -56,9 +56,9 @@ async fn runs_of_former_releases_and_new_ones_are_found_until_they_are_deleted()
         tx.commit().await.unwrap();
 
         let night = found(&db, "name", "night").await;
-        assert_eq!(night, ["Daily, not NIGHTly", "nightly 3"], "{told}");
-        assert_eq!(found(&db, "name", "week").await, ["weekly"], "{told}");
-        assert_eq!(found(&db, "description", "% of_").await.len(), 4, "{told}");
-        assert_eq!(found(&db, "pipeline_name", "p").await.len(), 4, "{told}");
+        assert_eq!(night, ["Daily, not NIGHTly", "nightly 3"], "{kind}");
+        assert_eq!(found(&db, "name", "week").await, ["weekly"], "{kind}");
+        assert_eq!(found(&db, "description", "% of_").await.len(), 4, "{kind}");
+        assert_eq!(found(&db, "pipeline_name", "p").await.len(), 4, "{kind}");
     }
 }

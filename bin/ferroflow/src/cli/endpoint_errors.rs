@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 use tower::BoxError;
 
 /// What the transport says when the answer is no HTTP/2.
-const NO_HTTP2: &[&str] = &[
+const NOT_HTTP2_ERRORS: &[&str] = &[
     "frame with invalid size",
     "PROTOCOL_ERROR",
     "protocol error",
@@ -33,11 +33,11 @@ impl Error for CallError {
 }
 
 /// Whether an error, or one that it is because of, says one of these.
-pub(super) fn says(error: &(dyn Error + 'static), words: &[&str]) -> bool {
+pub(super) fn chain_contains(error: &(dyn Error + 'static), phrases: &[&str]) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
-        let said = format!("{error} {error:?}");
-        if words.iter().any(|word| said.contains(word)) {
+        let text = format!("{error} {error:?}");
+        if phrases.iter().any(|phrase| text.contains(phrase)) {
             return true;
         }
         next = error.source();
@@ -45,14 +45,14 @@ pub(super) fn says(error: &(dyn Error + 'static), words: &[&str]) -> bool {
     false
 }
 
-fn not_ours(endpoint: &str, answered: &str) -> CallError {
+fn wrong_endpoint(endpoint: &str, reason: &str) -> CallError {
     let other = match endpoint.strip_prefix("http://") {
         Some(rest) => format!(", or https://{rest} if it speaks TLS"),
         None => String::new(),
     };
     // Not one of the codes after which a platform is waited for.
     let status = Status::failed_precondition(format!(
-        "what answers at {endpoint} is not a Ferroflow gRPC endpoint ({answered}): name the \
+        "what answers at {endpoint} is not a Ferroflow gRPC endpoint ({reason}): name the \
          platform's by --endpoint{other}"
     ));
     CallError(status.into())
@@ -68,10 +68,10 @@ fn root_cause(error: &(dyn Error + 'static)) -> String {
 }
 
 /// A failed call, with what answered if that was no HTTP/2.
-pub(super) fn of_error(endpoint: &str, error: impl Into<BoxError>) -> CallError {
+pub(super) fn map_error(endpoint: &str, error: impl Into<BoxError>) -> CallError {
     let error = error.into();
-    if says(error.as_ref(), NO_HTTP2) {
-        return not_ours(endpoint, "it does not answer in HTTP/2");
+    if chain_contains(error.as_ref(), NOT_HTTP2_ERRORS) {
+        return wrong_endpoint(endpoint, "it does not answer in HTTP/2");
     }
     let cause = root_cause(error.as_ref());
     let status = match Status::try_from_error(error) {
@@ -88,13 +88,15 @@ pub(super) fn of_error(endpoint: &str, error: impl Into<BoxError>) -> CallError 
 }
 
 /// An answer, unless it is one of a web server.
-pub(super) fn of_answer(
+pub(super) fn check_response(
     endpoint: &str,
-    answer: Response<Body>,
+    response: Response<Body>,
 ) -> Result<Response<Body>, CallError> {
-    let kind = answer.headers().get(header::CONTENT_TYPE);
-    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let status = answer.status();
+    let content_type = response.headers().get(header::CONTENT_TYPE);
+    let content_type = content_type
+        .and_then(|content_type| content_type.to_str().ok())
+        .unwrap_or_default();
+    let status = response.status();
     // What a proxy says of a platform that is away, or of who may call, is told by its code.
     let is_page = status.is_success()
         || status.is_redirection()
@@ -102,13 +104,17 @@ pub(super) fn of_answer(
             status,
             StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED
         );
-    if !is_page || kind.starts_with("application/grpc") {
-        return Ok(answer);
+    if !is_page || content_type.starts_with("application/grpc") {
+        return Ok(response);
     }
-    let kind = if kind.is_empty() { "no content" } else { kind };
-    Err(not_ours(
+    let content_type = if content_type.is_empty() {
+        "no content"
+    } else {
+        content_type
+    };
+    Err(wrong_endpoint(
         endpoint,
-        &format!("it answers with {status}, {kind}"),
+        &format!("it answers with {status}, {content_type}"),
     ))
 }
 
@@ -116,46 +122,54 @@ pub(super) fn of_answer(
 mod tests {
     use super::*;
 
-    fn answer(status: u16, kind: &'static str) -> Result<Response<Body>, String> {
-        let mut answer = Response::new(Body::empty());
-        *answer.status_mut() = StatusCode::from_u16(status).unwrap();
-        let kind = header::HeaderValue::from_static(kind);
-        answer.headers_mut().insert(header::CONTENT_TYPE, kind);
-        of_answer("http://h:1", answer).map_err(|error| error.to_string())
+    fn response(status: u16, content_type: &'static str) -> Result<Response<Body>, String> {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::from_u16(status).unwrap();
+        let content_type = header::HeaderValue::from_static(content_type);
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, content_type);
+        check_response("http://h:1", response).map_err(|error| error.to_string())
     }
 
     #[test]
     fn pages_are_no_answers_and_what_proxies_say_is_kept() {
-        for (status, kind) in [
+        for (status, content_type) in [
             (200, "application/grpc"),
             (503, "text/html"),
             (401, "text/html"),
         ] {
-            assert!(answer(status, kind).is_ok(), "{status} {kind}");
+            assert!(
+                response(status, content_type).is_ok(),
+                "{status} {content_type}"
+            );
         }
-        let said = answer(404, "text/html").unwrap_err();
+        let message = response(404, "text/html").unwrap_err();
         assert!(
-            said.contains("http://h:1 is not a Ferroflow gRPC endpoint"),
-            "{said}"
+            message.contains("http://h:1 is not a Ferroflow gRPC endpoint"),
+            "{message}"
         );
-        assert!(said.contains("404 Not Found, text/html"), "{said}");
-        assert!(answer(200, "text/html").is_err());
+        assert!(message.contains("404 Not Found, text/html"), "{message}");
+        assert!(response(200, "text/html").is_err());
     }
 
     #[test]
     fn an_answer_that_is_no_http2_is_told() {
         let error = std::io::Error::other("connection error detected: frame with invalid size");
-        let said = of_error("https://h", error).to_string();
+        let message = map_error("https://h", error).to_string();
 
         assert!(
-            said.contains("https://h is not a Ferroflow gRPC endpoint"),
-            "{said}"
+            message.contains("https://h is not a Ferroflow gRPC endpoint"),
+            "{message}"
         );
 
-        let broke = of_error("https://h", std::io::Error::other("broken pipe"));
+        let broke = map_error("https://h", std::io::Error::other("broken pipe"));
         let status = Status::from_error(Box::new(broke));
         assert_eq!(status.code(), Code::Unavailable);
-        let said = status.message();
-        assert!(said.contains("to https://h broke (broken pipe)"), "{said}");
+        let message = status.message();
+        assert!(
+            message.contains("to https://h broke (broken pipe)"),
+            "{message}"
+        );
     }
 }

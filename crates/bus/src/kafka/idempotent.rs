@@ -34,15 +34,15 @@ pub trait Effect: Send + Sync + 'static {
 }
 
 /// A handler that applies an effect once per event.
-pub struct Once<E> {
+pub struct IdempotentHandler<E> {
     db: Db,
     consumer: String,
     effect: E,
     /// How long notes are kept.
-    keep: Duration,
+    retention: Duration,
 }
 
-impl<E: Effect> Once<E> {
+impl<E: Effect> IdempotentHandler<E> {
     /// A handler over `db`; the tables that it needs are made there. `consumer` names whose notes
     /// they are: two effects over one database have two names.
     pub async fn open(db: Db, consumer: impl Into<String>, effect: E) -> Result<Self, DbError> {
@@ -53,42 +53,42 @@ impl<E: Effect> Once<E> {
             effect,
             // Twice the 7 days for which Kafka keeps messages unless it is told otherwise: nothing
             // older can come again.
-            keep: Duration::from_hours(14 * 24),
+            retention: Duration::from_hours(14 * 24),
         })
     }
 
     /// Keeps notes for another time, which must be longer than the topic keeps its messages.
     #[must_use]
-    pub fn keep(self, keep: Duration) -> Self {
-        Self { keep, ..self }
+    pub fn with_retention(self, retention: Duration) -> Self {
+        Self { retention, ..self }
     }
 
     /// Forgets notes from before `now` less the time that they are kept; how many there were.
     pub async fn prune(&self, now: Timestamp) -> Result<u64, DbError> {
-        let kept = i64::try_from(self.keep.as_millis()).unwrap_or(i64::MAX);
+        let retention_millis = i64::try_from(self.retention.as_millis()).unwrap_or(i64::MAX);
         let mut forgotten = 0;
         loop {
             let mut tx = self.db.begin_write().await?;
-            let done = sqlx::query(
+            let result = sqlx::query(
                 "DELETE FROM seen_events WHERE consumer = $1 AND (source, id) IN \
                  (SELECT source, id FROM seen_events WHERE consumer = $1 AND at < $2 LIMIT $3)",
             )
             .bind(&self.consumer)
-            .bind(now.millis().saturating_sub(kept))
+            .bind(now.millis().saturating_sub(retention_millis))
             .bind(PRUNE_MAX)
             .execute(tx.conn())
             .await?;
             tx.commit().await?;
-            forgotten += done.rows_affected();
-            if done.rows_affected() == 0 {
+            forgotten += result.rows_affected();
+            if result.rows_affected() == 0 {
                 return Ok(forgotten);
             }
         }
     }
 
     /// Notes the event; whether it is the first time.
-    async fn note(&self, tx: &mut WriteTx, event: &ReceivedEvent) -> Result<bool, DbError> {
-        let done = sqlx::query(
+    async fn record(&self, tx: &mut WriteTx, event: &ReceivedEvent) -> Result<bool, DbError> {
+        let result = sqlx::query(
             "INSERT INTO seen_events (consumer, source, id, at) VALUES ($1, $2, $3, $4) \
              ON CONFLICT (consumer, source, id) DO NOTHING",
         )
@@ -98,14 +98,18 @@ impl<E: Effect> Once<E> {
         .bind(SystemClock.now().millis())
         .execute(tx.conn())
         .await?;
-        Ok(done.rows_affected() == 1)
+        Ok(result.rows_affected() == 1)
     }
 }
 
-impl<E: Effect> Handler for Once<E> {
+impl<E: Effect> Handler for IdempotentHandler<E> {
     async fn handle(&self, delivery: &Delivery) -> Result<(), Failure> {
         let mut tx = self.db.begin_write().await.map_err(failure)?;
-        if self.note(&mut tx, &delivery.event).await.map_err(failure)? {
+        if self
+            .record(&mut tx, &delivery.event)
+            .await
+            .map_err(failure)?
+        {
             // Where it fails, the transaction is dropped and the note with it: the next attempt finds
             // neither.
             self.effect.apply(&mut tx, delivery).await?;
@@ -114,7 +118,7 @@ impl<E: Effect> Handler for Once<E> {
         Ok(())
     }
 
-    async fn tidy(&self) -> Result<(), Failure> {
+    async fn maintain(&self) -> Result<(), Failure> {
         self.prune(SystemClock.now())
             .await
             .map(drop)
@@ -130,6 +134,6 @@ fn failure(error: DbError) -> Failure {
     };
     match error {
         DbError::Unavailable(_) => Failure::Unavailable(reason),
-        _ => Failure::Again(reason),
+        _ => Failure::Retry(reason),
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ferroflow_bus::Bus;
-use ferroflow_gateway::{Config, Contracts, Deps, Upstream, Way};
+use ferroflow_gateway::{Config, Contracts, Deps, Upstream, UpstreamConnection};
 use ferroflow_service::grpc;
 use ferroflow_service::identity::Keys;
 use ferroflow_service::runner::Runner;
@@ -22,7 +22,7 @@ use crate::echo::{self, Echo};
 pub(crate) const BODY_MAX: usize = 64 * 1024;
 
 /// A gateway and the service behind it.
-pub(crate) struct Scene {
+pub(crate) struct TestGateway {
     pub(crate) address: SocketAddr,
     pub(crate) echo: Echo,
     pub(crate) socket: PathBuf,
@@ -33,13 +33,13 @@ pub(crate) struct Scene {
     _folder: tempfile::TempDir,
 }
 
-impl Drop for Scene {
+impl Drop for TestGateway {
     fn drop(&mut self) {
         self.stop.cancel();
     }
 }
 
-impl Scene {
+impl TestGateway {
     pub(crate) fn start() -> Self {
         Self::with(Config::default())
     }
@@ -66,7 +66,7 @@ impl Scene {
             let upstream = Upstream {
                 name: "echo",
                 services: vec!["echo.v1.Echo"],
-                way: Way::One(grpc::connect(socket.clone())),
+                connection: UpstreamConnection::Single(grpc::connect(socket.clone())),
             };
             let deps = Deps {
                 upstreams: vec![upstream],
@@ -101,7 +101,7 @@ impl Scene {
     }
 
     /// What the service was asked last: the RPC and its request.
-    pub(crate) fn asked(&self) -> Option<(String, DynamicMessage)> {
+    pub(crate) fn last_call(&self) -> Option<(String, DynamicMessage)> {
         let call = self.echo.calls().pop()?;
         let kind = match call.rpc.as_str() {
             "Upload" => "UploadRequest",

@@ -9,7 +9,7 @@ use ferroflow_types::id::RandomIds;
 use ferroflow_types::time::SystemClock;
 
 use super::toy::{
-    Counters, Id, Refusal, Replica, Request, World, each_db, eventually, insert, member, owner_of,
+    Counters, Hooks, Id, Refusal, Replica, Request, each_db, eventually, insert, member, owner_of,
     value_of,
 };
 use crate::member::Timing;
@@ -25,20 +25,20 @@ async fn steal(db: &Db, id: Id, owner: &str) -> Claim<Id> {
     taken.unwrap().unwrap()
 }
 
-fn started(world: &World) -> usize {
-    world.started.load(Ordering::SeqCst)
+fn started(hooks: &Hooks) -> usize {
+    hooks.started.load(Ordering::SeqCst)
 }
 
 #[tokio::test]
 async fn what_a_killed_replica_drove_goes_on_in_another() {
     for test in each_db().await {
-        let world = Arc::new(World::default());
-        let mut a = Replica::start(&test.db, "a", 10, &world).await;
+        let hooks = Arc::new(Hooks::default());
+        let mut a = Replica::start(&test.db, "a", 10, &hooks).await;
         for number in 1..=4 {
             let claim = insert(&test.db, Id(number), "a").await;
             a.ownership.wake(claim).await;
         }
-        let b = Replica::start(&test.db, "b", 10, &world).await;
+        let b = Replica::start(&test.db, "b", 10, &hooks).await;
 
         a.kill().await;
 
@@ -49,24 +49,24 @@ async fn what_a_killed_replica_drove_goes_on_in_another() {
             assert_eq!(done.unwrap(), Ok(()), "{}", test.kind);
             assert_eq!(value_of(&test.db, Id(number)).await, 1);
         }
-        assert_eq!(world.overlaps.load(Ordering::SeqCst), 0);
+        assert_eq!(hooks.overlaps.load(Ordering::SeqCst), 0);
     }
 }
 
 #[tokio::test]
 async fn an_actor_whose_step_failed_reads_again() {
     for test in each_db().await {
-        let world = Arc::new(World::default());
-        world.failures.store(2, Ordering::SeqCst);
-        let a = Replica::start(&test.db, "a", 10, &world).await;
+        let hooks = Arc::new(Hooks::default());
+        hooks.failures.store(2, Ordering::SeqCst);
+        let a = Replica::start(&test.db, "a", 10, &hooks).await;
         let claim = insert(&test.db, Id(1), "a").await;
         a.ownership.wake(claim).await;
 
         let done = a.ownership.ask(Id(1), Request::Increment).await.unwrap();
 
         assert_eq!(done, Ok(()), "{}", test.kind);
-        assert_eq!(world.failures.load(Ordering::SeqCst), 0);
-        assert_eq!(started(&world), 1, "{}", test.kind);
+        assert_eq!(hooks.failures.load(Ordering::SeqCst), 0);
+        assert_eq!(started(&hooks), 1, "{}", test.kind);
         assert_eq!(value_of(&test.db, Id(1)).await, 1);
     }
 }
@@ -74,17 +74,17 @@ async fn an_actor_whose_step_failed_reads_again() {
 #[tokio::test]
 async fn an_actor_that_panicked_fails_its_callers_and_others_do_not_notice() {
     for test in each_db().await {
-        let world = Arc::new(World::default());
-        let a = Replica::start(&test.db, "a", 10, &world).await;
+        let hooks = Arc::new(Hooks::default());
+        let a = Replica::start(&test.db, "a", 10, &hooks).await;
         for number in 1..=2 {
             let claim = insert(&test.db, Id(number), "a").await;
             a.ownership.wake(claim).await;
         }
-        let loads = || world.loads.load(Ordering::SeqCst);
+        let loads = || hooks.loads.load(Ordering::SeqCst);
         eventually("both are driven", async || loads() == 2).await;
 
         // Were it asked again, it would answer.
-        world.panics.store(1, Ordering::SeqCst);
+        hooks.panics.store(1, Ordering::SeqCst);
         let error = a.ownership.ask(Id(1), Request::Increment).await;
 
         let error = error.unwrap_err();
@@ -94,29 +94,34 @@ async fn an_actor_that_panicked_fails_its_callers_and_others_do_not_notice() {
             error.to_string(),
             "the driver of counter c0001 failed before it answered, try again"
         );
-        assert_eq!(world.asked.load(Ordering::SeqCst), 1, "{}", test.kind);
+        assert_eq!(
+            hooks.requests_received.load(Ordering::SeqCst),
+            1,
+            "{}",
+            test.kind
+        );
         for number in 1..=2 {
             let done = a.ownership.ask(Id(number), Request::Increment).await;
             assert_eq!(done.unwrap(), Ok(()), "{}", test.kind);
             assert_eq!(value_of(&test.db, Id(number)).await, 1);
         }
-        assert_eq!(world.overlaps.load(Ordering::SeqCst), 0, "{}", test.kind);
+        assert_eq!(hooks.overlaps.load(Ordering::SeqCst), 0, "{}", test.kind);
     }
 }
 
 #[tokio::test]
 async fn an_actor_that_panicked_is_started_without_being_asked() {
     for test in each_db().await {
-        let world = Arc::new(World::default());
-        let a = Replica::start(&test.db, "a", 10, &world).await;
-        world.panics.store(1, Ordering::SeqCst);
+        let hooks = Arc::new(Hooks::default());
+        let a = Replica::start(&test.db, "a", 10, &hooks).await;
+        hooks.panics.store(1, Ordering::SeqCst);
         let claim = insert(&test.db, Id(1), "a").await;
         a.ownership.wake(claim).await;
 
-        let loads = || world.loads.load(Ordering::SeqCst);
+        let loads = || hooks.loads.load(Ordering::SeqCst);
         eventually("it is started again", async || loads() == 1).await;
 
-        assert_eq!(started(&world), 2, "{}", test.kind);
+        assert_eq!(started(&hooks), 2, "{}", test.kind);
         assert_eq!(owner_of(&test.db, Id(1)).await, "a");
     }
 }
@@ -124,9 +129,9 @@ async fn an_actor_that_panicked_is_started_without_being_asked() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_counter_never_has_two_actors_at_work() {
     for test in each_db().await {
-        let world = Arc::new(World::default());
-        let a = Replica::start(&test.db, "a", 10, &world).await;
-        let b = Replica::start(&test.db, "b", 10, &world).await;
+        let hooks = Arc::new(Hooks::default());
+        let a = Replica::start(&test.db, "a", 10, &hooks).await;
+        let b = Replica::start(&test.db, "b", 10, &hooks).await;
         let claim = insert(&test.db, Id(1), "a").await;
         a.ownership.wake(claim).await;
         a.ownership
@@ -148,8 +153,8 @@ async fn a_counter_never_has_two_actors_at_work() {
             assert_eq!(answer, Err(Refusal::Finished), "{}", test.kind);
         }
 
-        assert!(started(&world) > 1, "{}", test.kind);
-        assert_eq!(world.overlaps.load(Ordering::SeqCst), 0, "{}", test.kind);
+        assert!(started(&hooks) > 1, "{}", test.kind);
+        assert_eq!(hooks.overlaps.load(Ordering::SeqCst), 0, "{}", test.kind);
         assert_eq!(value_of(&test.db, Id(1)).await, 0);
     }
 }
@@ -157,16 +162,16 @@ async fn a_counter_never_has_two_actors_at_work() {
 #[tokio::test]
 async fn an_actor_whose_claim_is_lost_writes_nothing_and_its_caller_is_answered() {
     for test in each_db().await {
-        let world = Arc::new(World::default());
-        let a = Replica::start(&test.db, "a", 10, &world).await;
+        let hooks = Arc::new(Hooks::default());
+        let a = Replica::start(&test.db, "a", 10, &hooks).await;
         let claim = insert(&test.db, Id(1), "a").await;
         a.ownership.wake(claim).await;
-        let gate = world.gate(Id(1));
+        let gate = hooks.gate(Id(1));
         let asking = {
             let ownership = Arc::clone(&a.ownership);
             tokio::spawn(async move { ownership.ask(Id(1), Request::Increment).await })
         };
-        eventually("it is driven", async || started(&world) == 1).await;
+        eventually("it is driven", async || started(&hooks) == 1).await;
 
         // Who takes it is not alive, so it is taken back.
         steal(&test.db, Id(1), "b").await;
@@ -174,39 +179,39 @@ async fn an_actor_whose_claim_is_lost_writes_nothing_and_its_caller_is_answered(
 
         assert_eq!(asking.await.unwrap().unwrap(), Ok(()), "{}", test.kind);
         assert_eq!(value_of(&test.db, Id(1)).await, 1);
-        assert_eq!(started(&world), 2, "{}", test.kind);
+        assert_eq!(started(&hooks), 2, "{}", test.kind);
     }
 }
 
 #[tokio::test]
 async fn an_actor_whose_event_failed_reads_again() {
     for test in each_db().await {
-        let world = Arc::new(World::default());
-        let a = Replica::start(&test.db, "a", 10, &world).await;
+        let hooks = Arc::new(Hooks::default());
+        let a = Replica::start(&test.db, "a", 10, &hooks).await;
         let claim = insert(&test.db, Id(1), "a").await;
         a.ownership.wake(claim).await;
-        let loads = || world.loads.load(Ordering::SeqCst);
+        let loads = || hooks.loads.load(Ordering::SeqCst);
         eventually("it has read", async || loads() == 1).await;
 
-        world.failures.store(1, Ordering::SeqCst);
-        world.tick.notify_one();
+        hooks.failures.store(1, Ordering::SeqCst);
+        hooks.tick.notify_one();
         eventually("it has read again", async || loads() == 2).await;
-        world.tick.notify_one();
+        hooks.tick.notify_one();
 
         let value = async || value_of(&test.db, Id(1)).await == 1;
         eventually("it works again", value).await;
-        assert_eq!(started(&world), 1, "{}", test.kind);
+        assert_eq!(started(&hooks), 1, "{}", test.kind);
     }
 }
 
 #[tokio::test]
 async fn an_actor_that_finds_its_claim_lost_writes_nothing_and_makes_room() {
     for test in each_db().await {
-        let world = Arc::new(World::default());
+        let hooks = Arc::new(Hooks::default());
         let other = member(&test.db, Arc::new(SystemClock), "b", Timing::default());
         let (other, _inbox) = Ownership::<Counters>::new(other, Arc::new(RandomIds), 1);
         other.enter().await.unwrap();
-        let a = Replica::start(&test.db, "a", 1, &world).await;
+        let a = Replica::start(&test.db, "a", 1, &hooks).await;
         let claim = insert(&test.db, Id(1), "a").await;
         a.ownership.wake(claim).await;
         eventually("it is driven", async || {
@@ -215,22 +220,22 @@ async fn an_actor_that_finds_its_claim_lost_writes_nothing_and_makes_room() {
         .await;
 
         let taken = steal(&test.db, Id(1), "b").await;
-        world.tick.notify_one();
+        hooks.tick.notify_one();
 
         eventually("there is room", async || a.ownership.owner_of_new() == "a").await;
         assert_eq!(value_of(&test.db, Id(1)).await, 0, "{}", test.kind);
-        assert_eq!(other.mine().await.unwrap(), [taken], "{}", test.kind);
+        assert_eq!(other.own_claims().await.unwrap(), [taken], "{}", test.kind);
     }
 }
 
 #[tokio::test]
 async fn above_the_limit_objects_wait_in_their_order() {
     for test in each_db().await {
-        let world = Arc::new(World::default());
+        let hooks = Arc::new(Hooks::default());
         for number in 1..=3 {
             insert(&test.db, Id(number), "").await;
         }
-        let a = Replica::start(&test.db, "a", 1, &world).await;
+        let a = Replica::start(&test.db, "a", 1, &hooks).await;
         eventually("the first is driven", async || {
             owner_of(&test.db, Id(1)).await == "a"
         })
@@ -255,8 +260,8 @@ async fn above_the_limit_objects_wait_in_their_order() {
 #[tokio::test]
 async fn above_the_limit_what_is_created_here_waits_too() {
     for test in each_db().await {
-        let world = Arc::new(World::default());
-        let a = Replica::start(&test.db, "a", 1, &world).await;
+        let hooks = Arc::new(Hooks::default());
+        let a = Replica::start(&test.db, "a", 1, &hooks).await;
         for number in 1..=2 {
             let claim = insert(&test.db, Id(number), "a").await;
             a.ownership.wake(claim).await;
@@ -265,21 +270,21 @@ async fn above_the_limit_what_is_created_here_waits_too() {
         let missing = a.ownership.ask(Id(3), Request::Increment).await.unwrap();
         assert_eq!(missing, Err(Refusal::Missing), "{}", test.kind);
 
-        assert_eq!(started(&world), 1, "{}", test.kind);
+        assert_eq!(started(&hooks), 1, "{}", test.kind);
         let done = a.ownership.ask(Id(1), Request::Finish).await.unwrap();
         assert_eq!(done, Ok(()));
-        eventually("the second is driven", async || started(&world) == 2).await;
+        eventually("the second is driven", async || started(&hooks) == 2).await;
     }
 }
 
 #[tokio::test]
 async fn requests_that_an_actor_has_no_room_for_are_refused() {
     for test in each_db().await.into_iter().take(1) {
-        let world = Arc::new(World::default());
-        let a = Replica::start(&test.db, "a", 10, &world).await;
+        let hooks = Arc::new(Hooks::default());
+        let a = Replica::start(&test.db, "a", 10, &hooks).await;
         let claim = insert(&test.db, Id(1), "a").await;
         a.ownership.wake(claim).await;
-        let gate = world.gate(Id(1));
+        let gate = hooks.gate(Id(1));
 
         // One is being answered, the rest fill the mailbox, one is too many.
         let mut asking = tokio::task::JoinSet::new();
@@ -287,7 +292,7 @@ async fn requests_that_an_actor_has_no_room_for_are_refused() {
             ownership.ask(Id(1), Request::Increment).await
         };
         asking.spawn(ask(Arc::clone(&a.ownership)));
-        let asked = || world.asked.load(Ordering::SeqCst);
+        let asked = || hooks.requests_received.load(Ordering::SeqCst);
         eventually("its actor is asked", async || asked() == 1).await;
         for _ in 0..=MAILBOX_MAX {
             asking.spawn(ask(Arc::clone(&a.ownership)));
@@ -312,12 +317,12 @@ async fn requests_that_an_actor_has_no_room_for_are_refused() {
 #[tokio::test]
 async fn what_is_owned_here_and_not_known_is_taken_up() {
     for test in each_db().await {
-        let world = Arc::new(World::default());
-        let _a = Replica::start(&test.db, "a", 10, &world).await;
+        let hooks = Arc::new(Hooks::default());
+        let _a = Replica::start(&test.db, "a", 10, &hooks).await;
 
         // The message that should follow was lost.
         insert(&test.db, Id(1), "a").await;
 
-        eventually("it is driven", async || started(&world) == 1).await;
+        eventually("it is driven", async || started(&hooks) == 1).await;
     }
 }

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::{AttemptKey, Domain, OwnerKey};
 
 /// How long a call may take; one that asks for an attempt is answered within [`TAKE_WAIT`].
-const CALL_PATIENCE: Duration = Duration::from_secs(3);
+const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the runtime keeps a launcher waiting for an attempt before it must ask again.
 pub const TAKE_WAIT: Duration = Duration::from_secs(20);
 /// How long a warm pod goes on without an answer of the runtime that made it. Longer than one call
@@ -30,7 +30,7 @@ const RETRY: Duration = Duration::from_millis(500);
 
 /// Where the runtime is, and by what it knows this pod.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Home {
+pub struct RuntimeEndpoint {
     /// For example `http://10.0.0.7:9001`.
     pub url: String,
     /// The pod's name.
@@ -39,19 +39,22 @@ pub struct Home {
     pub token: String,
 }
 
-impl std::fmt::Debug for Home {
+impl std::fmt::Debug for RuntimeEndpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { url, pod, .. } = self;
-        write!(f, "Home {{ url: {url:?}, pod: {pod:?}, token: *** }}")
+        write!(
+            f,
+            "RuntimeEndpoint {{ url: {url:?}, pod: {pod:?}, token: *** }}"
+        )
     }
 }
 
 /// Why the runtime gave no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum HomeError {
-    /// What this pod was told is no address or no token.
+pub enum RuntimeCallError {
+    /// The address, the token or the attempt that this pod was given is invalid.
     #[error("{0} of the runtime cannot be used")]
-    Told(&'static str),
+    Invalid(&'static str),
     /// It cannot be reached, or refuses.
     #[error("the runtime at {url}")]
     Call {
@@ -63,16 +66,16 @@ pub enum HomeError {
     },
 }
 
-impl Home {
+impl RuntimeEndpoint {
     /// Says that the outcome is in the store.
     ///
     /// # Errors
     /// When the runtime does not answer; nothing is lost by that.
-    pub async fn report(&self) -> Result<(), HomeError> {
+    pub async fn report(&self) -> Result<(), RuntimeCallError> {
         let (mut client, bearer) = self.client()?;
         let pod = self.pod.clone();
         let mut request = request(ReportRequest { pod }, bearer);
-        request.set_timeout(CALL_PATIENCE);
+        request.set_timeout(CALL_TIMEOUT);
         client.report(request).await.map_err(self.failed())?;
         Ok(())
     }
@@ -81,23 +84,23 @@ impl Home {
     ///
     /// # Errors
     /// When the runtime has not been heard of for [`SILENCE_MAX`], or refuses.
-    pub async fn take(&self) -> Result<Option<AttemptKey>, HomeError> {
+    pub async fn take(&self) -> Result<Option<AttemptKey>, RuntimeCallError> {
         let (mut client, bearer) = self.client()?;
-        let mut heard = Instant::now();
+        let mut last_answer_at = Instant::now();
         loop {
             let pod = self.pod.clone();
             let mut request = request(TakeRequest { pod }, bearer.clone());
-            request.set_timeout(TAKE_WAIT + CALL_PATIENCE);
+            request.set_timeout(TAKE_WAIT + CALL_TIMEOUT);
             match client.take(request).await {
                 Ok(answer) => {
-                    heard = Instant::now();
+                    last_answer_at = Instant::now();
                     if let Some(attempt) = answer.into_inner().attempt {
                         return Ok(Some(key_of(&attempt)?));
                     }
                 }
                 // It is not one of the pods that the runtime waits for.
                 Err(status) if status.code() == Code::NotFound => return Ok(None),
-                Err(status) if is_final(&status) || heard.elapsed() > SILENCE_MAX => {
+                Err(status) if is_final(&status) || last_answer_at.elapsed() > SILENCE_MAX => {
                     return Err(self.failed()(status));
                 }
                 Err(_) => tokio::time::sleep(RETRY).await,
@@ -105,21 +108,23 @@ impl Home {
         }
     }
 
-    fn client(&self) -> Result<(AttemptServiceClient<Channel>, MetadataValue<Ascii>), HomeError> {
+    fn client(
+        &self,
+    ) -> Result<(AttemptServiceClient<Channel>, MetadataValue<Ascii>), RuntimeCallError> {
         let endpoint = Endpoint::from_shared(self.url.clone())
-            .map_err(|_| HomeError::Told("the address"))?
-            .connect_timeout(CALL_PATIENCE)
+            .map_err(|_| RuntimeCallError::Invalid("the address"))?
+            .connect_timeout(CALL_TIMEOUT)
             .tcp_nodelay(true);
         let bearer = format!("Bearer {}", self.token)
             .parse()
-            .map_err(|_| HomeError::Told("the token"))?;
+            .map_err(|_| RuntimeCallError::Invalid("the token"))?;
         // Connects at each call that finds no connection, so a runtime that comes back is found.
         Ok((AttemptServiceClient::new(endpoint.connect_lazy()), bearer))
     }
 
-    fn failed(&self) -> impl FnOnce(Status) -> HomeError {
+    fn failed(&self) -> impl FnOnce(Status) -> RuntimeCallError {
         let url = self.url.clone();
-        move |status| HomeError::Call {
+        move |status| RuntimeCallError::Call {
             url,
             source: Box::new(status),
         }
@@ -139,19 +144,21 @@ fn is_final(status: &Status) -> bool {
     )
 }
 
-fn key_of(attempt: &Attempt) -> Result<AttemptKey, HomeError> {
-    let told = |_| HomeError::Told("the attempt");
-    let id = |text: &str| text.parse::<Uuid>().map_err(told);
+fn key_of(attempt: &Attempt) -> Result<AttemptKey, RuntimeCallError> {
+    let invalid = |_| RuntimeCallError::Invalid("the attempt");
+    let id = |text: &str| text.parse::<Uuid>().map_err(invalid);
     let domain = match attempt.domain.as_str() {
         "" => Domain::PIPELINES,
-        other => other.parse().map_err(|_| HomeError::Told("the domain"))?,
+        other => other
+            .parse()
+            .map_err(|_| RuntimeCallError::Invalid("the domain"))?,
     };
     let namespace = match attempt.namespace.as_str() {
         // A runtime up to 0.1 knows no other one.
         "" => Namespace::single_user(),
         other => other
             .parse()
-            .map_err(|_| HomeError::Told("the namespace"))?,
+            .map_err(|_| RuntimeCallError::Invalid("the namespace"))?,
     };
     let (owner, item) = if domain == Domain::PIPELINES {
         (id(&attempt.run_id)?, id(&attempt.task_id)?)
@@ -170,8 +177,8 @@ fn key_of(attempt: &Attempt) -> Result<AttemptKey, HomeError> {
     })
 }
 
-/// The key as a launcher is told it; one up to 0.1 reads what is of pipelines.
-pub fn message(key: AttemptKey) -> Attempt {
+/// The key as a message to a launcher; one up to 0.1 reads what is of pipelines.
+pub fn attempt_message(key: AttemptKey) -> Attempt {
     let AttemptKey {
         owner,
         item,
@@ -216,13 +223,13 @@ mod tests {
     }
 
     #[test]
-    fn a_launcher_is_told_the_key_that_was_meant() {
+    fn a_launcher_reads_the_key_that_was_sent() {
         for key in [
             key(Domain::PIPELINES, "default"),
             key(Domain::PIPELINES, "team-a"),
             key("tuning".parse().unwrap(), "team-a"),
         ] {
-            assert_eq!(key_of(&message(key.clone())).unwrap(), key);
+            assert_eq!(key_of(&attempt_message(key.clone())).unwrap(), key);
         }
     }
 
@@ -237,7 +244,7 @@ mod tests {
         };
 
         assert_eq!(key_of(&former).unwrap(), key);
-        let ours = message(key);
+        let ours = attempt_message(key);
         let of_former = |one: &Attempt| (one.run_id.clone(), one.task_id.clone(), one.attempt);
         assert_eq!(of_former(&ours), of_former(&former));
         assert_eq!(ours.domain, "");
@@ -245,13 +252,16 @@ mod tests {
 
     #[test]
     fn a_former_launcher_does_not_take_another_domain_for_a_run() {
-        let told = message(key("tuning".parse().unwrap(), "default"));
-        assert_eq!((told.run_id.as_str(), told.task_id.as_str()), ("", ""));
+        let attempt = attempt_message(key("tuning".parse().unwrap(), "default"));
+        assert_eq!(
+            (attempt.run_id.as_str(), attempt.task_id.as_str()),
+            ("", "")
+        );
     }
 
     #[test]
     fn what_is_no_key_is_refused_by_its_part() {
-        let good = message(key("tuning".parse().unwrap(), "team-a"));
+        let good = attempt_message(key("tuning".parse().unwrap(), "team-a"));
         for (bad, named) in [
             (
                 Attempt {

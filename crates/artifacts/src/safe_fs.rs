@@ -20,25 +20,25 @@ use rustix::io::Errno;
 
 /// Opens what is there, whatever it is, without waiting and without following a link.
 /// `NONBLOCK`, because opening a pipe would wait for a writer.
-const LOOK: OFlags = OFlags::RDONLY
+const OPEN_ANY: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::NONBLOCK)
     .union(OFlags::CLOEXEC);
 
 /// Opens a folder on the way, without following a link.
 #[cfg(target_os = "linux")]
-const PASS: OFlags = OFlags::PATH
+const OPEN_FOLDER: OFlags = OFlags::PATH
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 /// Opens a folder on the way, without following a link.
 #[cfg(not(target_os = "linux"))]
-const PASS: OFlags = LOOK.union(OFlags::DIRECTORY);
+const OPEN_FOLDER: OFlags = OPEN_ANY.union(OFlags::DIRECTORY);
 
 /// How often content is moved to its place while others move content there as well.
-const TRIES: u32 = 10;
+const MOVE_TRIES: u32 = 10;
 
-/// Bytes that are copied between two calls of `goes_on`.
+/// Bytes that are copied between two calls of `keep_going`.
 const CHUNK: u64 = 64 * 1024 * 1024;
 
 /// Moves `staged` to `root/inner`, in the place of what is there; folders between are made. Both are
@@ -46,9 +46,14 @@ const CHUNK: u64 = 64 * 1024 * 1024;
 ///
 /// # Errors
 /// When something between `root` and there is not a folder, links included.
-pub fn place(staged: &Path, root: &Path, inner: &Path) -> io::Result<()> {
+pub fn move_into(staged: &Path, root: &Path, inner: &Path) -> io::Result<()> {
     // The root itself may be a link: its path comes from the server and not from a command.
-    let mut parent = openat(CWD, root, PASS.difference(OFlags::NOFOLLOW), Mode::empty())?;
+    let mut parent = openat(
+        CWD,
+        root,
+        OPEN_FOLDER.difference(OFlags::NOFOLLOW),
+        Mode::empty(),
+    )?;
     let mut parts: Vec<_> = inner.components().collect();
     let Some(Component::Normal(name)) = parts.pop() else {
         return Err(io::ErrorKind::InvalidFilename.into());
@@ -63,24 +68,24 @@ pub fn place(staged: &Path, root: &Path, inner: &Path) -> io::Result<()> {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(error) => return Err(error.into()),
         }
-        parent = openat(&parent, part, PASS, Mode::empty())?;
+        parent = openat(&parent, part, OPEN_FOLDER, Mode::empty())?;
     }
     let mut tries = 0;
     loop {
-        match put(staged, &parent, name) {
+        match replace(staged, &parent, name) {
             // Somebody else put something there meanwhile, or took it away.
             Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST | Errno::ISDIR | Errno::NOTDIR)
-                if tries < TRIES =>
+                if tries < MOVE_TRIES =>
             {
                 tries += 1;
             }
-            put => return Ok(put?),
+            replaced => return Ok(replaced?),
         }
     }
 }
 
 /// Moves `staged` to its name; what was there is removed as far as it can be.
-fn put(staged: &Path, parent: &OwnedFd, name: &OsStr) -> Result<(), Errno> {
+fn replace(staged: &Path, parent: &OwnedFd, name: &OsStr) -> Result<(), Errno> {
     match renameat(CWD, staged, parent, name) {
         // A folder with something in it, or one in the place of a file.
         Err(Errno::NOTEMPTY | Errno::EXIST | Errno::ISDIR | Errno::NOTDIR) => {}
@@ -97,7 +102,7 @@ fn put(staged: &Path, parent: &OwnedFd, name: &OsStr) -> Result<(), Errno> {
         // Network file systems cannot do both at once.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
             // For a moment nothing is there.
-            let old = beside(staged, "old");
+            let old = with_suffix(staged, "old");
             renameat(parent, name, CWD, &old)?;
             let moved = renameat(CWD, staged, parent, name);
             let _left = remove(&old).is_err();
@@ -120,59 +125,63 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// `<path>.<ending>`
-pub fn beside(path: &Path, ending: &str) -> PathBuf {
+/// `<path>.<suffix>`
+pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".");
-    name.push(ending);
+    name.push(suffix);
     name.into()
 }
 
 /// Copies a file or a folder as it is, to where nothing is: links stay links. `from` is absolute and
-/// has none in its own path. Ends early when `goes_on` says no.
+/// has none in its own path. Ends early when `keep_going` says no.
 ///
 /// # Errors
 /// When there is something that is neither file nor folder nor a link to what is copied as well; when
 /// it is ended early.
-pub fn copy_as_it_is(from: &Path, to: &Path, goes_on: &dyn Fn() -> bool) -> io::Result<()> {
-    let mut source = openat(CWD, "/", PASS, Mode::empty())?;
+pub fn copy_keeping_links(from: &Path, to: &Path, keep_going: &dyn Fn() -> bool) -> io::Result<()> {
+    let mut source = openat(CWD, "/", OPEN_FOLDER, Mode::empty())?;
     let mut parts = from.components().peekable();
     while let Some(part) = parts.next() {
         // From `/` on, part by part: `NOFOLLOW` holds for the last part of a path only.
-        let how = if parts.peek().is_some() { PASS } else { LOOK };
+        let flags = if parts.peek().is_some() {
+            OPEN_FOLDER
+        } else {
+            OPEN_ANY
+        };
         match part {
             Component::RootDir => {}
-            Component::Normal(part) => source = openat(&source, part, how, Mode::empty())?,
+            Component::Normal(part) => source = openat(&source, part, flags, Mode::empty())?,
             _ => return Err(io::ErrorKind::InvalidFilename.into()),
         }
     }
-    copy(source, to, Path::new(""), goes_on)
+    copy(source, to, Path::new(""), keep_going)
 }
 
-fn refused(inner: &Path, why: &str) -> io::Error {
+fn invalid_input(inner: &Path, why: &str) -> io::Error {
     let message = format!("{} {why}", inner.display());
     io::Error::new(io::ErrorKind::InvalidInput, message)
 }
 
 /// `inner` is where it is in what is copied.
-fn copy(source: OwnedFd, to: &Path, inner: &Path, goes_on: &dyn Fn() -> bool) -> io::Result<()> {
+fn copy(source: OwnedFd, to: &Path, inner: &Path, keep_going: &dyn Fn() -> bool) -> io::Result<()> {
     let found = fstat(&source)?;
     match FileType::from_raw_mode(found.st_mode) {
-        FileType::Directory => copy_folder(&source, to, inner, goes_on),
+        FileType::Directory => copy_folder(&source, to, inner, keep_going),
         FileType::RegularFile => {
             // Only a new file: a folder that changes while it is read may list a name twice, and a link
             // that was made for the first one is not followed.
             let mut target = File::create_new(to)?;
             let source = File::from(source);
             while io::copy(&mut (&source).take(CHUNK), &mut target)? > 0 {
-                if !goes_on() {
+                if !keep_going() {
                     return Err(io::ErrorKind::Interrupted.into());
                 }
             }
             // Without the bits for set-user-ID, set-group-ID and sticky.
             target.set_permissions(Permissions::from_mode(found.st_mode & 0o777))
         }
-        _ => Err(refused(inner, "is neither a file nor a folder")),
+        _ => Err(invalid_input(inner, "is neither a file nor a folder")),
     }
 }
 
@@ -180,7 +189,7 @@ fn copy_folder(
     source: &OwnedFd,
     to: &Path,
     inner: &Path,
-    goes_on: &dyn Fn() -> bool,
+    keep_going: &dyn Fn() -> bool,
 ) -> io::Result<()> {
     fs::create_dir(to)?;
     for entry in Dir::read_from(source)? {
@@ -189,32 +198,32 @@ fn copy_folder(
         if [c".", c".."].contains(&name) {
             continue;
         }
-        if !goes_on() {
+        if !keep_going() {
             return Err(io::ErrorKind::Interrupted.into());
         }
         let part = OsStr::from_bytes(name.to_bytes());
         let (target, inner) = (to.join(part), inner.join(part));
         let found = statat(source, name, AtFlags::SYMLINK_NOFOLLOW)?;
         if FileType::from_raw_mode(found.st_mode) == FileType::Symlink {
-            let leads_to = readlinkat(source, name, Vec::new())?;
-            let leads_to = Path::new(OsStr::from_bytes(leads_to.to_bytes()));
-            if leads_out(&inner, leads_to) {
+            let link_target = readlinkat(source, name, Vec::new())?;
+            let link_target = Path::new(OsStr::from_bytes(link_target.to_bytes()));
+            if escapes(&inner, link_target) {
                 let why = "is a link to what is not copied with it: copy the content instead";
-                return Err(refused(&inner, why));
+                return Err(invalid_input(&inner, why));
             }
-            symlink(leads_to, &target)?;
+            symlink(link_target, &target)?;
         } else {
-            let source = openat(source, name, LOOK, Mode::empty())?;
-            copy(source, &target, &inner, goes_on)?;
+            let source = openat(source, name, OPEN_ANY, Mode::empty())?;
+            copy(source, &target, &inner, keep_going)?;
         }
     }
     Ok(())
 }
 
 /// Whether a link at `inner` says that it leads out of what is copied.
-fn leads_out(inner: &Path, leads_to: &Path) -> bool {
+fn escapes(inner: &Path, link_target: &Path) -> bool {
     let mut depth = inner.components().count().saturating_sub(1);
-    for part in leads_to.components() {
+    for part in link_target.components() {
         match part {
             Component::Normal(_) => depth += 1,
             Component::CurDir => {}
@@ -247,15 +256,15 @@ mod tests {
         let inner = Path::new("a/b");
         for text in ["first", "second"] {
             folder(&staged, text);
-            place(&staged, &root, inner).unwrap();
+            move_into(&staged, &root, inner).unwrap();
             assert_eq!(read(&root.join("a/b/file")), text);
             assert!(!staged.exists());
         }
         fs::write(&staged, "third").unwrap();
-        place(&staged, &root, inner).unwrap();
+        move_into(&staged, &root, inner).unwrap();
         assert_eq!(read(&root.join("a/b")), "third");
         folder(&staged, "fourth");
-        place(&staged, &root, inner).unwrap();
+        move_into(&staged, &root, inner).unwrap();
         assert_eq!(read(&root.join("a/b/file")), "fourth");
     }
 
@@ -270,12 +279,12 @@ mod tests {
         fs::write(at("staged"), "mine").unwrap();
 
         for inner in ["a/b/file", "../secret/file", "a/../../secret/file"] {
-            let refused = place(&at("staged"), &at("root"), Path::new(inner));
+            let refused = move_into(&at("staged"), &at("root"), Path::new(inner));
             assert!(refused.is_err(), "{inner}");
         }
         assert_eq!(fs::read_dir(at("secret")).unwrap().count(), 0);
         // In its own place a link is replaced.
-        place(&at("staged"), &at("root"), Path::new("a/b")).unwrap();
+        move_into(&at("staged"), &at("root"), Path::new("a/b")).unwrap();
         assert_eq!(read(&at("root/a/b")), "mine");
         assert_eq!(fs::read_dir(at("secret")).unwrap().count(), 0);
     }
@@ -289,7 +298,7 @@ mod tests {
         symlink("inner/file", at("from/link")).unwrap();
         symlink("../link", at("from/inner/back")).unwrap();
         symlink(at("from"), at("way")).unwrap();
-        let copy = |from: &str, to: &str| copy_as_it_is(&at(from), &at(to), &|| true);
+        let copy = |from: &str, to: &str| copy_keeping_links(&at(from), &at(to), &|| true);
 
         copy("from", "to").unwrap();
         copy("from/inner/file", "one").unwrap();
@@ -301,7 +310,7 @@ mod tests {
             Path::new("inner/file")
         );
         assert!(copy("way", "other").is_err());
-        assert!(copy_as_it_is(&at("from"), &at("other"), &|| false).is_err());
+        assert!(copy_keeping_links(&at("from"), &at("other"), &|| false).is_err());
         for (number, out) in ["/etc/passwd", "../../from/link"].iter().enumerate() {
             let link = at("from/inner/out");
             symlink(out, &link).unwrap();
@@ -312,17 +321,17 @@ mod tests {
     }
 
     #[test]
-    fn content_of_many_meets_in_one_place() {
+    fn concurrent_moves_to_one_path_all_succeed() {
         let temp = tempfile::tempdir().unwrap();
         let root = temp.path().join("root");
         fs::create_dir(&root).unwrap();
         std::thread::scope(|scope| {
-            for one in 0..8 {
-                let (staged, root) = (temp.path().join(one.to_string()), &root);
+            for writer in 0..8 {
+                let (staged, root) = (temp.path().join(writer.to_string()), &root);
                 scope.spawn(move || {
                     for _ in 0..50 {
                         folder(&staged, "same");
-                        place(&staged, root, Path::new("a/b")).unwrap();
+                        move_into(&staged, root, Path::new("a/b")).unwrap();
                     }
                 });
             }

@@ -1,9 +1,9 @@
-//! What a command is given on its way to the kernel: words and variables, and their limits.
+//! What a command is given on its way to the kernel: arguments and variables, and their limits.
 //!
-//! `execve(2)` takes words and variables of at most [`WORD_MAX`] bytes each, and of both together no
-//! more than a quarter of the stack's limit. A command that keeps to that is executed as it is. The
-//! SDK's bootstrap finds what is larger in files; any other command fails with an error that names
-//! the value.
+//! `execve(2)` takes arguments and variables of at most [`ARGUMENT_MAX`] bytes each, and of both
+//! together no more than a quarter of the stack's limit. A command that keeps to that is executed as
+//! it is. The SDK's bootstrap finds what is larger in files; any other command fails with an error
+//! that names the value.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -14,25 +14,25 @@ use serde_json::{Map, Value};
 use crate::kfp::bootstrap;
 use crate::{AttemptSpec, Failure, FailureReason};
 
-/// The largest word or variable, its end included (`MAX_ARG_STRLEN`: 32 pages; of the smallest pages
-/// that Linux has).
-pub(crate) const WORD_MAX: usize = 131_072;
+/// The largest argument or variable, its end included (`MAX_ARG_STRLEN`: 32 pages; of the smallest
+/// pages that Linux has).
+pub(crate) const ARGUMENT_MAX: usize = 131_072;
 
-/// What the kernel takes of words and variables at least, and at most (three quarters of the default
-/// stack of 8 MiB), whatever the stack's limit is.
-const TOTAL: (u64, u64) = (131_072, 6 * 1024 * 1024);
+/// What the kernel takes of arguments and variables at least, and at most (three quarters of the
+/// default stack of 8 MiB), whatever the stack's limit is.
+const TOTAL_LIMITS: (u64, u64) = (131_072, 6 * 1024 * 1024);
 
-/// Room for what shells add to the words and variables that they pass on.
-const SPARE: u64 = 16 * 1024;
+/// Room for what shells add to the arguments and variables that they pass on.
+const SHELL_RESERVE: u64 = 16 * 1024;
 
 /// A command as it is executed.
-pub(crate) struct Words {
+pub(crate) struct PreparedCommand {
     pub(crate) argv: Vec<String>,
     /// What is set beside the environment that it was prepared for.
     pub(crate) env: Option<(String, String)>,
 }
 
-/// The attempt's command for an environment; large words go to files in `folder` where that is
+/// The attempt's command for an environment; large arguments go to files in `folder` where that is
 /// possible.
 ///
 /// # Errors
@@ -41,28 +41,33 @@ pub(crate) fn prepare(
     spec: &AttemptSpec,
     env: &[(OsString, OsString)],
     folder: &Path,
-) -> Result<Words, Failure> {
+) -> Result<PreparedCommand, Failure> {
     let variables = || env.iter().map(|(name, value)| (&**name, &**value));
     check_variables(variables(), spec.arguments()).map_err(too_large)?;
     let Err(problem) = check(&spec.argv, variables(), spec.arguments()) else {
-        return Ok(Words {
+        return Ok(PreparedCommand {
             argv: spec.argv.clone(),
             env: None,
         });
     };
-    let handed = match &spec.kfp {
-        Some(_) => bootstrap::hand_over(&spec.argv, folder)
+    let rewritten = match &spec.kfp {
+        Some(_) => bootstrap::move_to_files(&spec.argv, folder)
             .map_err(|error| Failure::of_io("cannot write its large values", &error))?,
         None => None,
     };
-    let Some(handed) = handed else {
+    let Some(rewritten) = rewritten else {
         return Err(too_large(problem));
     };
-    let added = (OsStr::new(&handed.env.0), OsStr::new(&handed.env.1));
-    check(&handed.argv, variables().chain([added]), spec.arguments()).map_err(too_large)?;
-    Ok(Words {
-        argv: handed.argv,
-        env: Some(handed.env),
+    let added = (OsStr::new(&rewritten.env.0), OsStr::new(&rewritten.env.1));
+    check(
+        &rewritten.argv,
+        variables().chain([added]),
+        spec.arguments(),
+    )
+    .map_err(too_large)?;
+    Ok(PreparedCommand {
+        argv: rewritten.argv,
+        env: Some(rewritten.env),
     })
 }
 
@@ -81,69 +86,72 @@ pub(crate) fn check_variables<'a>(
     for (name, value) in env {
         // `NAME=value` and its end.
         let size = name.len() + value.len() + 2;
-        if size > WORD_MAX {
+        if size > ARGUMENT_MAX {
             let name = name.display();
-            let whose = whose(value, arguments);
+            let note = largest_parameter_in(value, arguments);
             return Err(format!(
-                "environment variable {name} is {size} bytes long{whose}, and Linux gives a command \
-                 variables of at most {WORD_MAX}: pass the value as an artifact"
+                "environment variable {name} is {size} bytes long{note}, and Linux gives a command \
+                 variables of at most {ARGUMENT_MAX}: pass the value as an artifact"
             ));
         }
     }
     Ok(())
 }
 
-/// Whether the kernel takes words and variables.
+/// Whether the kernel takes arguments and variables.
 fn check<'a>(
     argv: &[String],
     env: impl Iterator<Item = (&'a OsStr, &'a OsStr)>,
     arguments: Option<&Map<String, Value>>,
 ) -> Result<(), String> {
     // Only components of KFP have input parameters.
-    let way_out = match arguments {
+    let advice = match arguments {
         Some(_) => {
             "pass the value as an artifact, or use a Python component, which is given large values \
              in files"
         }
         None => "pass the value in a file",
     };
-    for (at, word) in argv.iter().enumerate() {
-        let size = word.len() + 1;
-        if size > WORD_MAX {
-            let whose = whose(OsStr::new(word), arguments);
+    for (at, argument) in argv.iter().enumerate() {
+        let size = argument.len() + 1;
+        if size > ARGUMENT_MAX {
+            let note = largest_parameter_in(OsStr::new(argument), arguments);
             return Err(format!(
-                "word {at} of its command is {size} bytes long{whose}, and Linux gives a command \
-                 words of at most {WORD_MAX}: {way_out}"
+                "word {at} of its command is {size} bytes long{note}, and Linux gives a command \
+                 words of at most {ARGUMENT_MAX}: {advice}"
             ));
         }
     }
     // The kernel counts the pointer to each as well.
     let pointer = size_of::<usize>();
-    let words: usize = argv.iter().map(|word| word.len() + 1 + pointer).sum();
-    let variables: usize = env
+    let argv_size: usize = argv
+        .iter()
+        .map(|argument| argument.len() + 1 + pointer)
+        .sum();
+    let env_size: usize = env
         .map(|(name, value)| name.len() + value.len() + 2 + pointer)
         .sum();
-    let (size, max) = ((words + variables) as u64, total_max());
-    if size + SPARE > max {
-        let largest = argv.iter().max_by_key(|word| word.len());
-        let whose = largest.map(|word| whose(OsStr::new(word), arguments));
+    let (size, max) = ((argv_size + env_size) as u64, total_max());
+    if size + SHELL_RESERVE > max {
+        let largest = argv.iter().max_by_key(|argument| argument.len());
+        let note = largest.map(|argument| largest_parameter_in(OsStr::new(argument), arguments));
         return Err(format!(
             "the words of its command and its environment are {size} bytes long{}, and this machine \
-             gives a command at most {max}, a quarter of the limit of its stack: {way_out}",
-            whose.unwrap_or_default()
+             gives a command at most {max}, a quarter of the limit of its stack: {advice}",
+            note.unwrap_or_default()
         ));
     }
     Ok(())
 }
 
 fn total_max() -> u64 {
-    let (least, most) = TOTAL;
+    let (least, most) = TOTAL_LIMITS;
     let quarter = getrlimit(Resource::Stack).current.map(|stack| stack / 4);
     quarter.unwrap_or(most).clamp(least, most)
 }
 
-/// The largest input parameter that is part of a text, in words.
-fn whose(text: &OsStr, arguments: Option<&Map<String, Value>>) -> String {
+/// The largest input parameter that is part of a text, as a note in an error.
+fn largest_parameter_in(text: &OsStr, arguments: Option<&Map<String, Value>>) -> String {
     let text = text.to_string_lossy();
     let sizes = arguments.into_iter().flatten().filter_map(|(name, value)| {
         let value = match value {
@@ -172,9 +180,9 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_word_that_linux_takes_is_taken() {
-        let most = "x".repeat(WORD_MAX - 1);
-        let run = |word: &str| std::process::Command::new("true").arg(word).status();
+    fn the_largest_argument_that_linux_takes_is_accepted() {
+        let most = "x".repeat(ARGUMENT_MAX - 1);
+        let run = |argument: &str| std::process::Command::new("true").arg(argument).status();
 
         assert!(run(&most).is_ok());
         assert!(check(&["true".to_owned(), most.clone()], std::iter::empty(), None).is_ok());
@@ -196,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn many_words_are_too_much_as_well() {
+    fn many_arguments_together_are_too_large() {
         let argv: Vec<_> = (0..80).map(|_| "x".repeat(100_000)).collect();
 
         let problem = check(
@@ -217,8 +225,8 @@ mod tests {
     }
 
     #[test]
-    fn a_command_without_parameters_is_not_told_of_components() {
-        let argv = ["x".repeat(WORD_MAX)];
+    fn a_command_without_parameters_gets_no_advice_about_components() {
+        let argv = ["x".repeat(ARGUMENT_MAX)];
 
         let problem = check(&argv, std::iter::empty(), None).unwrap_err();
 
@@ -227,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_large_variable_is_named() {
-        let value = "x".repeat(WORD_MAX);
+        let value = "x".repeat(ARGUMENT_MAX);
         let env = [(OsStr::new("TEXT"), OsStr::new(&value))];
 
         let problem =

@@ -10,8 +10,8 @@ use ferroflow_types::{Clock as _, ErrorKind};
 use uuid::Uuid;
 
 use super::toy::{
-    Counters, Id, QUICK, Refusal, Replica, Request, World, each_db, eventually, insert, member,
-    owner_of, stored, value_of,
+    Counters, Hooks, Id, QUICK_TIMING, Refusal, Replica, Request, each_db, eventually, insert,
+    member, owner_of, stored, value_of,
 };
 use crate::member::Timing;
 use crate::{Ownership, request};
@@ -19,9 +19,9 @@ use crate::{Ownership, request};
 #[tokio::test]
 async fn a_driver_elsewhere_answers_once() {
     for test in each_db().await {
-        let world = Arc::new(World::default());
-        let a = Replica::start(&test.db, "a", 10, &world).await;
-        let b = Replica::start(&test.db, "b", 10, &world).await;
+        let hooks = Arc::new(Hooks::default());
+        let a = Replica::start(&test.db, "a", 10, &hooks).await;
+        let b = Replica::start(&test.db, "b", 10, &hooks).await;
         let claim = insert(&test.db, Id(1), "a").await;
         a.ownership.wake(claim).await;
 
@@ -44,8 +44,8 @@ async fn a_driver_elsewhere_answers_once() {
 #[tokio::test]
 async fn what_nobody_drives_is_driven_by_who_is_asked() {
     for test in each_db().await {
-        let world = Arc::new(World::default());
-        let a = Replica::start(&test.db, "a", 0, &world).await;
+        let hooks = Arc::new(Hooks::default());
+        let a = Replica::start(&test.db, "a", 0, &hooks).await;
         insert(&test.db, Id(1), "").await;
         insert(&test.db, Id(2), "gone").await;
 
@@ -63,10 +63,10 @@ async fn what_nobody_drives_is_driven_by_who_is_asked() {
 #[tokio::test]
 async fn a_request_to_a_silent_driver_is_withdrawn_and_never_done() {
     for test in each_db().await {
-        let world = Arc::new(World::default());
+        let hooks = Arc::new(Hooks::default());
         let timing = Timing {
             answer: Duration::from_millis(300),
-            ..QUICK
+            ..QUICK_TIMING
         };
         let silent = member(&test.db, Arc::new(SystemClock), "silent", Timing::default());
         let (silent, _inbox) = Ownership::<Counters>::new(silent, Arc::new(RandomIds), 10);
@@ -74,7 +74,7 @@ async fn a_request_to_a_silent_driver_is_withdrawn_and_never_done() {
         insert(&test.db, Id(1), "silent").await;
         let asking = member(&test.db, Arc::new(SystemClock), "a", timing);
         let (asking, inbox) = Ownership::new(asking, Arc::new(RandomIds), 10);
-        let a = Replica::run(asking, inbox, &world).await;
+        let a = Replica::run(asking, inbox, &hooks).await;
 
         let error = a
             .ownership
@@ -93,12 +93,12 @@ async fn a_request_to_a_silent_driver_is_withdrawn_and_never_done() {
 #[tokio::test]
 async fn a_request_outlives_the_driver_that_it_was_meant_for() {
     for test in each_db().await {
-        let world = Arc::new(World::default());
-        let mut a = Replica::start(&test.db, "a", 10, &world).await;
-        let b = Replica::start(&test.db, "b", 10, &world).await;
+        let hooks = Arc::new(Hooks::default());
+        let mut a = Replica::start(&test.db, "a", 10, &hooks).await;
+        let b = Replica::start(&test.db, "b", 10, &hooks).await;
         let claim = insert(&test.db, Id(1), "a").await;
         a.ownership.wake(claim).await;
-        let gate = world.gate(Id(1));
+        let gate = hooks.gate(Id(1));
         let asking = {
             let ownership = Arc::clone(&b.ownership);
             tokio::spawn(async move { ownership.ask(Id(1), Request::Increment).await })
@@ -120,21 +120,21 @@ async fn a_request_outlives_the_driver_that_it_was_meant_for() {
 #[tokio::test]
 async fn a_stored_request_that_is_found_again_is_not_asked_again() {
     for test in each_db().await {
-        let world = Arc::new(World::default());
-        let a = Replica::start(&test.db, "a", 10, &world).await;
-        let b = Replica::start(&test.db, "b", 10, &world).await;
+        let hooks = Arc::new(Hooks::default());
+        let a = Replica::start(&test.db, "a", 10, &hooks).await;
+        let b = Replica::start(&test.db, "b", 10, &hooks).await;
         let claim = insert(&test.db, Id(1), "a").await;
         a.ownership.wake(claim).await;
-        let gate = world.gate(Id(1));
+        let gate = hooks.gate(Id(1));
         let asking = {
             let ownership = Arc::clone(&b.ownership);
             tokio::spawn(async move { ownership.ask(Id(1), Request::Increment).await })
         };
-        let asked = || world.asked.load(Ordering::SeqCst);
+        let asked = || hooks.requests_received.load(Ordering::SeqCst);
         eventually("its actor is asked", async || asked() == 1).await;
 
-        // A few looks, each of which finds it.
-        tokio::time::sleep(QUICK.renewal * 5).await;
+        // A few polls, each of which finds it.
+        tokio::time::sleep(QUICK_TIMING.renewal * 5).await;
         gate.add_permits(10);
 
         assert_eq!(asking.await.unwrap().unwrap(), Ok(()), "{}", test.kind);
@@ -146,34 +146,39 @@ async fn a_stored_request_that_is_found_again_is_not_asked_again() {
 #[tokio::test]
 async fn a_stored_request_whose_actor_panicked_is_answered_by_the_next_actor() {
     for test in each_db().await {
-        let world = Arc::new(World::default());
-        let a = Replica::start(&test.db, "a", 10, &world).await;
-        let b = Replica::start(&test.db, "b", 10, &world).await;
+        let hooks = Arc::new(Hooks::default());
+        let a = Replica::start(&test.db, "a", 10, &hooks).await;
+        let b = Replica::start(&test.db, "b", 10, &hooks).await;
         let claim = insert(&test.db, Id(1), "a").await;
         a.ownership.wake(claim).await;
-        let loads = || world.loads.load(Ordering::SeqCst);
+        let loads = || hooks.loads.load(Ordering::SeqCst);
         eventually("its actor has read", async || loads() == 1).await;
 
-        world.panics.store(1, Ordering::SeqCst);
+        hooks.panics.store(1, Ordering::SeqCst);
         let done = b.ownership.ask(Id(1), Request::Increment).await;
 
         assert_eq!(done.unwrap(), Ok(()), "{}", test.kind);
-        assert_eq!(world.asked.load(Ordering::SeqCst), 2, "{}", test.kind);
+        assert_eq!(
+            hooks.requests_received.load(Ordering::SeqCst),
+            2,
+            "{}",
+            test.kind
+        );
         assert_eq!(value_of(&test.db, Id(1)).await, 1);
         assert_eq!(owner_of(&test.db, Id(1)).await, "a");
     }
 }
 
 #[tokio::test]
-async fn an_answer_that_cannot_be_stored_is_told_here_and_tried_again_elsewhere() {
+async fn an_answer_that_cannot_be_stored_is_an_error_here_and_retried_elsewhere() {
     for test in each_db().await {
-        let world = Arc::new(World::default());
-        let a = Replica::start(&test.db, "a", 10, &world).await;
-        let b = Replica::start(&test.db, "b", 10, &world).await;
+        let hooks = Arc::new(Hooks::default());
+        let a = Replica::start(&test.db, "a", 10, &hooks).await;
+        let b = Replica::start(&test.db, "b", 10, &hooks).await;
         let claim = insert(&test.db, Id(1), "a").await;
         a.ownership.wake(claim).await;
 
-        world.unanswered.store(1, Ordering::SeqCst);
+        hooks.answer_failures.store(1, Ordering::SeqCst);
         let error = a
             .ownership
             .ask(Id(1), Request::Increment)
@@ -183,7 +188,7 @@ async fn an_answer_that_cannot_be_stored_is_told_here_and_tried_again_elsewhere(
         assert_eq!(error.reason(), "NOT_STORED");
         assert_eq!(error.to_string(), "not stored, try again");
 
-        world.unanswered.store(1, Ordering::SeqCst);
+        hooks.answer_failures.store(1, Ordering::SeqCst);
         let done = b.ownership.ask(Id(1), Request::Increment).await.unwrap();
         assert_eq!(done, Ok(()), "{}", test.kind);
         assert_eq!(value_of(&test.db, Id(1)).await, 1);
@@ -193,8 +198,8 @@ async fn an_answer_that_cannot_be_stored_is_told_here_and_tried_again_elsewhere(
 #[tokio::test]
 async fn a_request_about_what_is_gone_is_answered_by_anybody() {
     for test in each_db().await {
-        let world = Arc::new(World::default());
-        let _a = Replica::start(&test.db, "a", 10, &world).await;
+        let hooks = Arc::new(Hooks::default());
+        let _a = Replica::start(&test.db, "a", 10, &hooks).await;
         let id = Uuid::new_v4();
         let mut tx = test.db.begin_write().await.unwrap();
         let now = SystemClock.now();
@@ -213,11 +218,11 @@ async fn a_request_about_what_is_gone_is_answered_by_anybody() {
 }
 
 #[tokio::test]
-async fn who_stops_asks_the_next_driver() {
+async fn a_replica_that_stops_asks_the_next_driver() {
     for test in each_db().await {
-        let world = Arc::new(World::default());
-        let a = Replica::start(&test.db, "a", 10, &world).await;
-        let b = Replica::start(&test.db, "b", 10, &world).await;
+        let hooks = Arc::new(Hooks::default());
+        let a = Replica::start(&test.db, "a", 10, &hooks).await;
+        let b = Replica::start(&test.db, "b", 10, &hooks).await;
         let claim = insert(&test.db, Id(1), "a").await;
         a.ownership.wake(claim).await;
         let ownership = Arc::clone(&a.ownership);
@@ -239,17 +244,17 @@ async fn who_stops_asks_the_next_driver() {
 #[tokio::test]
 async fn what_is_asked_when_its_replica_stops_is_asked_of_the_next_driver() {
     for test in each_db().await {
-        let world = Arc::new(World::default());
-        let a = Replica::start(&test.db, "a", 10, &world).await;
-        let _b = Replica::start(&test.db, "b", 10, &world).await;
+        let hooks = Arc::new(Hooks::default());
+        let a = Replica::start(&test.db, "a", 10, &hooks).await;
+        let _b = Replica::start(&test.db, "b", 10, &hooks).await;
         let claim = insert(&test.db, Id(1), "a").await;
         a.ownership.wake(claim).await;
-        let gate = world.gate(Id(1));
+        let gate = hooks.gate(Id(1));
         let asking = {
             let ownership = Arc::clone(&a.ownership);
             tokio::spawn(async move { ownership.ask(Id(1), Request::Increment).await })
         };
-        let asked = || world.asked.load(Ordering::SeqCst);
+        let asked = || hooks.requests_received.load(Ordering::SeqCst);
         eventually("its actor is asked", async || asked() == 1).await;
 
         // Its actor is ended in the midst of the answer.

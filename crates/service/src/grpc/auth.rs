@@ -14,31 +14,31 @@ use tonic::body::Body;
 use tower::{Layer, Service};
 use tracing::Instrument as _;
 
-use super::answer::{Call, Counted};
+use super::call_metrics::{Call, CountedBody};
 use crate::identity::{self, Verifier};
 use crate::status::to_status;
 use crate::telemetry;
 
 /// Orchestrators ask without an identity, and learn nothing but whether the service is up.
-const OPEN_TO_ALL: &str = "grpc.health.v1.Health";
+const PUBLIC_SERVICE: &str = "grpc.health.v1.Health";
 
 /// Lets only verified callers in; measures and traces what they call.
 #[derive(Clone)]
-pub(super) struct Guarded {
+pub(super) struct AuthLayer {
     verifier: Verifier,
 }
 
-impl Guarded {
+impl AuthLayer {
     pub(super) fn new(verifier: Verifier) -> Self {
         Self { verifier }
     }
 }
 
-impl<S> Layer<S> for Guarded {
-    type Service = Guard<S>;
+impl<S> Layer<S> for AuthLayer {
+    type Service = AuthService<S>;
 
-    fn layer(&self, inner: S) -> Guard<S> {
-        Guard {
+    fn layer(&self, inner: S) -> AuthService<S> {
+        AuthService {
             inner,
             verifier: self.verifier.clone(),
         }
@@ -46,15 +46,15 @@ impl<S> Layer<S> for Guarded {
 }
 
 #[derive(Clone)]
-pub(super) struct Guard<S> {
+pub(super) struct AuthService<S> {
     inner: S,
     verifier: Verifier,
 }
 
-impl<S> Guard<S> {
+impl<S> AuthService<S> {
     /// Puts the caller into the request, or says why not.
-    fn admit(&self, call: &Call, request: &mut Request<Body>) -> Result<(), Status> {
-        if call.service == OPEN_TO_ALL {
+    fn authenticate(&self, call: &Call, request: &mut Request<Body>) -> Result<(), Status> {
+        if call.service == PUBLIC_SERVICE {
             return Ok(());
         }
         let token = text(request.headers(), identity::HEADER).unwrap_or_default();
@@ -73,7 +73,7 @@ impl<S> Guard<S> {
     }
 }
 
-impl<S> Service<Request<Body>> for Guard<S>
+impl<S> Service<Request<Body>> for AuthService<S>
 where
     S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
     S::Future: Send,
@@ -92,8 +92,8 @@ where
         if let Some(traceparent) = text(request.headers(), "traceparent") {
             telemetry::continue_trace(&span, traceparent);
         }
-        if let Err(status) = self.admit(&call, &mut request) {
-            return Box::pin(async move { Ok(answered(call, status.into_http())) });
+        if let Err(status) = self.authenticate(&call, &mut request) {
+            return Box::pin(async move { Ok(with_call_metrics(call, status.into_http())) });
         }
         // tower allows a call only of the instance whose `poll_ready` has returned; a clone is not
         // ready.
@@ -105,10 +105,10 @@ where
             let answer = AssertUnwindSafe(async move { inner.call(request).await });
             let response = match answer.catch_unwind().await {
                 Ok(answer) => answer?,
-                Err(panic) => panicked(panic.as_ref()).into_http(),
+                Err(panic) => panic_status(panic.as_ref()).into_http(),
             };
             call.record_latency(&response, begun.elapsed());
-            Ok(answered(call, response))
+            Ok(with_call_metrics(call, response))
         };
         Box::pin(answer.instrument(span))
     }
@@ -118,18 +118,21 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-fn answered(call: Call, response: Response<Body>) -> Response<Body> {
+fn with_call_metrics(call: Call, response: Response<Body>) -> Response<Body> {
     let (parts, body) = response.into_parts();
-    let body = Counted::new(call, &parts.headers, body);
+    let body = CountedBody::new(call, &parts.headers, body);
     Response::from_parts(parts, Body::new(body))
 }
 
 /// A panic is a defect of ours: logged with what it said, told as an internal error.
-pub(super) fn panicked(panic: &(dyn Any + Send)) -> Status {
-    let said = panic
+pub(super) fn panic_status(panic: &(dyn Any + Send)) -> Status {
+    let panic_message = panic
         .downcast_ref::<&str>()
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("something that is no text");
-    to_status(&Error::internal("a call panicked", said.to_owned()))
+    to_status(&Error::internal(
+        "a call panicked",
+        panic_message.to_owned(),
+    ))
 }

@@ -26,10 +26,10 @@ use crate::{Failure, FailureReason};
 
 /// How long processes that were killed may take to be gone; a process in a system call that does
 /// not return outlives SIGKILL.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The first wait for them, and the longest.
-const WAITS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
+const REAP_WAITS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
 
 /// Makes this process the parent of every descendant whose own parent ends.
 pub(crate) fn adopt_orphans() -> io::Result<()> {
@@ -51,9 +51,9 @@ pub(crate) fn wait_for(child: Pid) -> io::Result<ExitStatus> {
 }
 
 /// Signals everything below this process.
-pub(crate) fn signal(signal: Signal) -> io::Result<()> {
+pub(crate) fn signal_descendants(signal: Signal) -> io::Result<()> {
     for process in descendants()? {
-        let _told = send(&process, signal);
+        let _sent = send_signal(&process, signal);
     }
     Ok(())
 }
@@ -62,10 +62,10 @@ pub(crate) fn signal(signal: Signal) -> io::Result<()> {
 ///
 /// # Errors
 /// Names what does not end.
-pub(crate) fn end(group: Option<&ControlGroup>) -> Result<(), Failure> {
+pub(crate) fn kill_and_reap(group: Option<&ControlGroup>) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::of_io("cannot end what it started", &error);
     let begun = Instant::now();
-    let mut pause = WAITS.0;
+    let mut pause = REAP_WAITS.0;
     while !all_reaped().map_err(failed)? {
         // The group first: a process that forks fast could be ahead of the search below for long.
         if let Some(group) = group {
@@ -73,22 +73,22 @@ pub(crate) fn end(group: Option<&ControlGroup>) -> Result<(), Failure> {
         }
         let left = descendants().map_err(failed)?;
         for process in &left {
-            let _told = send(process, Signal::KILL);
+            let _sent = send_signal(process, Signal::KILL);
         }
-        if begun.elapsed() > PATIENCE {
+        if begun.elapsed() > KILL_TIMEOUT {
             return Err(Failure::new(
                 FailureReason::ProcessesLeft,
-                cannot_end(&left),
+                cannot_end_message(&left),
             ));
         }
         std::thread::sleep(pause);
-        pause = (pause * 2).min(WAITS.1);
+        pause = (pause * 2).min(REAP_WAITS.1);
     }
     Ok(())
 }
 
 /// What is said of processes that outlive SIGKILL.
-pub(crate) fn cannot_end(left: &[Process]) -> String {
+pub(crate) fn cannot_end_message(left: &[Process]) -> String {
     let named = left.iter().map(|process| {
         let name = process.stat().map(|stat| stat.comm).unwrap_or_default();
         format!("{} ({name})", process.pid())
@@ -111,13 +111,13 @@ fn all_reaped() -> io::Result<bool> {
 
 /// Everything below this process, parents first.
 pub(crate) fn descendants() -> io::Result<Vec<Process>> {
-    let here = getpid().as_raw_nonzero().get();
-    below(HashSet::from([here]))
+    let own_pid = getpid().as_raw_nonzero().get();
+    descendants_of(HashSet::from([own_pid]))
 }
 
 /// Everything below some processes, parents first; not these themselves.
-pub(crate) fn below(roots: HashSet<i32>) -> io::Result<Vec<Process>> {
-    let here = getpid().as_raw_nonzero().get();
+pub(crate) fn descendants_of(roots: HashSet<i32>) -> io::Result<Vec<Process>> {
+    let own_pid = getpid().as_raw_nonzero().get();
     let mut children: HashMap<i32, Vec<Process>> = HashMap::new();
     for process in all_processes().map_err(io::Error::other)? {
         // A process that ends meanwhile is left out.
@@ -131,7 +131,7 @@ pub(crate) fn below(roots: HashSet<i32>) -> io::Result<Vec<Process>> {
     while let Some(parent) = parents.pop() {
         for child in children.remove(&parent).unwrap_or_default() {
             parents.push(child.pid());
-            if !roots.contains(&child.pid()) && child.pid() != here {
+            if !roots.contains(&child.pid()) && child.pid() != own_pid {
                 found.push(child);
             }
         }
@@ -139,26 +139,32 @@ pub(crate) fn below(roots: HashSet<i32>) -> io::Result<Vec<Process>> {
     Ok(found)
 }
 
-/// Signals a process unless its number has become another's; whether it could be told. One that could
-/// not has ended meanwhile, or is another user's: then it is still there when one looks again.
-pub(crate) fn send(process: &Process, signal: Signal) -> bool {
-    let held = |pid| pidfd_open(pid, PidfdFlags::empty());
-    Pid::from_raw(process.pid()).is_some_and(|pid| send_by(held(pid), pid, process, signal))
+/// Signals a process unless its number has become another's; whether that was possible. Otherwise it
+/// has ended meanwhile, or is another user's: then it is still there when one looks again.
+pub(crate) fn send_signal(process: &Process, signal: Signal) -> bool {
+    let pidfd = |pid| pidfd_open(pid, PidfdFlags::empty());
+    Pid::from_raw(process.pid())
+        .is_some_and(|pid| send_signal_with(pidfd(pid), pid, process, signal))
 }
 
 /// The same with what `pidfd_open` gave for it.
-fn send_by(held: Result<OwnedFd, Errno>, pid: Pid, process: &Process, signal: Signal) -> bool {
+fn send_signal_with(
+    pidfd: Result<OwnedFd, Errno>,
+    pid: Pid,
+    process: &Process,
+    signal: Signal,
+) -> bool {
     // Looked at once it is held: its number cannot become another's between this and the signal.
     if process.stat().is_err() {
         return false;
     }
-    let told = match held {
-        Ok(held) => pidfd_send_signal(held, signal),
+    let sent = match pidfd {
+        Ok(pidfd) => pidfd_send_signal(pidfd, signal),
         // A kernel or a sandbox without such descriptors.
         Err(Errno::NOSYS | Errno::PERM) => kill_process(pid, signal),
         Err(error) => Err(error),
     };
-    told.is_ok()
+    sent.is_ok()
 }
 
 #[cfg(test)]
@@ -169,17 +175,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_is_told_without_descriptors_for_processes_too() {
+    fn a_process_is_signalled_without_a_pidfd_too() {
         for missing in [Errno::NOSYS, Errno::PERM] {
             let mut child = Command::new("sleep").arg("60").spawn().unwrap();
             let process = Process::new(child.id().cast_signed()).unwrap();
 
             let pid = Pid::from_child(&child);
-            let told = send_by(Err(missing), pid, &process, Signal::TERM);
+            let sent = send_signal_with(Err(missing), pid, &process, Signal::TERM);
 
             let status = child.wait().unwrap();
-            assert!(told && status.signal() == Some(15), "{missing}: {status}");
-            assert!(!send(&process, Signal::TERM), "it is gone");
+            assert!(sent && status.signal() == Some(15), "{missing}: {status}");
+            assert!(!send_signal(&process, Signal::TERM), "it is gone");
         }
     }
 }

@@ -13,7 +13,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tracing::Span;
 
-use super::guard::panicked;
+use super::auth::panic_status;
 
 /// Which method was called.
 #[derive(Debug, Clone)]
@@ -43,17 +43,17 @@ impl Call {
     }
 
     /// How long it took until the answer began.
-    pub(super) fn record_latency<B>(&self, response: &Response<B>, took: Duration) {
+    pub(super) fn record_latency<B>(&self, response: &Response<B>, latency: Duration) {
         let (service, method) = self.labels(code(response.headers()).unwrap_or(Code::Ok));
         metrics::histogram!("ferroflow_grpc_request_seconds",
             "service" => service, "method" => method)
-        .record(took.as_secs_f64());
+        .record(latency.as_secs_f64());
     }
 
     fn count(&self, code: Code) {
         let (service, method) = self.labels(code);
         metrics::counter!("ferroflow_grpc_requests_total",
-            "service" => service, "method" => method, "code" => name(code))
+            "service" => service, "method" => method, "code" => code_name(code))
         .increment(1);
     }
 }
@@ -66,7 +66,7 @@ fn code(headers: &HeaderMap) -> Option<Code> {
 
 /// The body of an answer. It counts the call when it is over, and turns a panic in the middle of a
 /// stream into the end that a client understands.
-pub(super) struct Counted {
+pub(super) struct CountedBody {
     body: Body,
     span: Span,
     /// Taken when the call was counted.
@@ -74,7 +74,7 @@ pub(super) struct Counted {
     panicked: bool,
 }
 
-impl Counted {
+impl CountedBody {
     pub(super) fn new(call: Call, headers: &HeaderMap, body: Body) -> Self {
         let mut counted = Self {
             body,
@@ -84,19 +84,19 @@ impl Counted {
         };
         // A call that fails before it begins to answer says so at once and has no body.
         if let Some(code) = code(headers) {
-            counted.end(code);
+            counted.record_end(code);
         }
         counted
     }
 
-    fn end(&mut self, code: Code) {
+    fn record_end(&mut self, code: Code) {
         if let Some(call) = self.call.take() {
             call.count(code);
         }
     }
 }
 
-impl http_body::Body for Counted {
+impl http_body::Body for CountedBody {
     type Data = Bytes;
     type Error = Status;
 
@@ -111,7 +111,7 @@ impl http_body::Body for Counted {
         // The future of the call has returned by now, and with it the span that it was in.
         let polled = this.span.in_scope(|| {
             let poll = AssertUnwindSafe(|| Pin::new(&mut this.body).poll_frame(cx));
-            catch_unwind(poll).map_err(|panic| panicked(panic.as_ref()))
+            catch_unwind(poll).map_err(|panic| panic_status(panic.as_ref()))
         });
         let polled = match polled {
             Ok(polled) => ready!(polled),
@@ -124,11 +124,11 @@ impl http_body::Body for Counted {
             }
         };
         match &polled {
-            None => this.end(Code::Ok),
-            Some(Err(status)) => this.end(status.code()),
+            None => this.record_end(Code::Ok),
+            Some(Err(status)) => this.record_end(status.code()),
             Some(Ok(frame)) => {
                 if let Some(code) = frame.trailers_ref().and_then(code) {
-                    this.end(code);
+                    this.record_end(code);
                 }
             }
         }
@@ -144,15 +144,15 @@ impl http_body::Body for Counted {
     }
 }
 
-impl Drop for Counted {
+impl Drop for CountedBody {
     fn drop(&mut self) {
         // The client is gone or has cancelled the call, unless the end was counted before.
-        self.end(Code::Cancelled);
+        self.record_end(Code::Cancelled);
     }
 }
 
 /// The name of a code as google.rpc.Code has it.
-fn name(code: Code) -> &'static str {
+fn code_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "CANCELLED",

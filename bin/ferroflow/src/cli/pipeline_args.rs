@@ -7,12 +7,12 @@ use ferroflow_proto::json::{from_json, struct_to_map};
 use ferroflow_proto::kfp::v2beta1 as pb;
 use serde_json::{Map, Value};
 
-use super::output::refused;
+use super::output::status_error;
 use super::{Channel, clients, find, spec};
 
 /// How it is named.
 #[derive(Debug, clap::Args)]
-pub(super) struct Choice {
+pub(super) struct PipelineArgs {
     /// A pipeline compiled by the kfp SDK (.yaml, .json, or a .zip or .tar.gz with one), or a Python
     /// file with one pipeline (.py), which is compiled first.
     #[arg(value_name = "FILE")]
@@ -25,16 +25,16 @@ pub(super) struct Choice {
 }
 
 /// What is run: its documents, and the stored version that they are of.
-pub(super) struct Chosen {
+pub(super) struct SelectedPipeline {
     pub(super) document: Value,
     pub(super) name: String,
     pub(super) stored: Option<pb::PipelineVersionReference>,
 }
 
-impl Choice {
+impl PipelineArgs {
     /// The pipeline in a file, if one is named: what is wrong with it is told before the platform is
     /// asked for anything.
-    pub(super) fn read(&self) -> anyhow::Result<Option<Chosen>> {
+    pub(super) fn read(&self) -> anyhow::Result<Option<SelectedPipeline>> {
         let Some(file) = &self.file else {
             if self.pipeline.is_none() {
                 bail!(
@@ -44,7 +44,7 @@ impl Choice {
             return Ok(None);
         };
         let document = self.compiler.read(file)?.document;
-        Ok(Some(Chosen {
+        Ok(Some(SelectedPipeline {
             name: spec::name(&document),
             document,
             stored: None,
@@ -52,15 +52,15 @@ impl Choice {
     }
 
     /// The uploaded pipeline that is named, in its newest version unless one is named.
-    pub(super) async fn stored(
+    pub(super) async fn fetch_stored(
         &self,
         channel: &Channel,
         version: Option<&str>,
-    ) -> anyhow::Result<Chosen> {
+    ) -> anyhow::Result<SelectedPipeline> {
         let Some(pipeline) = &self.pipeline else {
             bail!("--pipeline is not given");
         };
-        stored(channel, pipeline, version).await
+        fetch_stored(channel, pipeline, version).await
     }
 }
 
@@ -76,11 +76,11 @@ pub(super) fn config(parameters: &Map<String, Value>) -> pb::RuntimeConfig {
 }
 
 /// A version of an uploaded pipeline, the newest unless one is named.
-async fn stored(
+async fn fetch_stored(
     channel: &Channel,
     pipeline: &str,
     version: Option<&str>,
-) -> anyhow::Result<Chosen> {
+) -> anyhow::Result<SelectedPipeline> {
     let pipeline_id = find::pipeline(channel, pipeline).await?;
     let pipeline_version_id = match version {
         Some(version) => find::version(channel, &pipeline_id, version).await?,
@@ -90,7 +90,7 @@ async fn stored(
     let request = pb::GetPipelineRequest {
         pipeline_id: pipeline_id.clone(),
     };
-    let found = client.get_pipeline(request).await.map_err(refused)?;
+    let found = client.get_pipeline(request).await.map_err(status_error)?;
     let name = found.into_inner().display_name;
     let request = pb::GetPipelineVersionRequest {
         pipeline_id: pipeline_id.clone(),
@@ -99,11 +99,11 @@ async fn stored(
     let found = client
         .get_pipeline_version(request)
         .await
-        .map_err(refused)?;
+        .map_err(status_error)?;
     let Some(document) = found.into_inner().pipeline_spec else {
         bail!("version {pipeline_version_id} of pipeline {name} has no specification");
     };
-    Ok(Chosen {
+    Ok(SelectedPipeline {
         document: Value::Object(struct_to_map(&document)),
         name,
         stored: Some(pb::PipelineVersionReference {
