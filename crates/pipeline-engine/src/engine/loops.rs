@@ -22,26 +22,37 @@ pub(super) const ITEMS_MAX: usize = 100_000;
 impl Step<'_> {
     /// The loop's inputs are there: its first iterations start.
     pub(super) fn start_loop(&mut self, ix: TaskIx, spec: &LoopSpec) {
-        let items = match self.run.loop_items(ix, spec) {
-            Ok(items) => items,
-            Err(error) => return self.fail(ix, error),
+        let items = self.run.loop_items(ix, spec);
+        let iterations = self.renew_iterations(ix, items.as_ref().map_or(0, Vec::len));
+        let (items, refusal) = match items {
+            Ok(items) => (items, None),
+            Err(error) => (Vec::new(), Some(error)),
         };
-        // A loop that starts again renews the tasks of its former iterations: ids follow from paths, so
-        // new tasks would have the ids of these.
-        let iterations = self
-            .change(ix)
-            .progress
-            .take()
-            .map(|old| old.iterations)
-            .unwrap_or_default();
         let progress = LoopProgress {
             items,
             iterations,
             ..LoopProgress::default()
         };
         self.change(ix).progress = Some(Box::new(progress));
+        if let Some(error) = refusal {
+            return self.fail(ix, error);
+        }
         self.enter(ix, TaskState::Running);
         self.advance_loop(ix);
+    }
+
+    /// Opens the iterations of an earlier start, for `count` items, and omits those beyond. Ids follow from
+    /// paths, so new tasks would have the ids of these.
+    fn renew_iterations(&mut self, ix: TaskIx, count: usize) -> Vec<TaskIx> {
+        let former = self.change(ix).progress.take();
+        let iterations = former.map(|former| former.iterations).unwrap_or_default();
+        for (number, &iteration) in iterations.iter().enumerate() {
+            self.reset(iteration);
+            if number >= count {
+                self.enter(iteration, TaskState::Omitted);
+            }
+        }
+        iterations
     }
 
     /// Starts as many iterations as may run, ends the loop when none is left.
@@ -82,6 +93,7 @@ impl Step<'_> {
             .as_ref()
             .and_then(|progress| progress.iterations.get(number).copied());
         let iteration = if let Some(iteration) = existing {
+            // It may have been cancelled while it waited.
             self.reset(iteration);
             iteration
         } else {
@@ -119,15 +131,34 @@ impl Step<'_> {
     }
 
     pub(super) fn iteration_ended(&mut self, ix: TaskIx, iteration: TaskIx) {
-        let failed = self.task(iteration).state == TaskState::Failed;
+        let task = self.task(iteration);
+        let (&Role::Iteration(number), state) = (&task.role, task.state) else {
+            return;
+        };
         if let Some(progress) = self.run.task_mut(ix).progress.as_deref_mut() {
+            // One of an earlier start may be omitted or cancelled before this start comes to it.
+            if number as usize >= progress.started {
+                return;
+            }
             progress.open = progress.open.saturating_sub(1);
-            progress.failed |= failed;
+            progress.failed |= state == TaskState::Failed;
         }
         self.advance_loop(ix);
     }
 
+    /// After a failure, iterations of an earlier start may be left that this one did not come to.
+    fn omit_waiting_iterations(&mut self, ix: TaskIx) {
+        let iterations = self.task(ix).progress.as_ref();
+        let iterations = iterations.map(|progress| progress.iterations.clone());
+        for iteration in iterations.unwrap_or_default() {
+            if self.task(iteration).state == TaskState::Pending {
+                self.enter(iteration, TaskState::Omitted);
+            }
+        }
+    }
+
     fn end_loop(&mut self, ix: TaskIx) {
+        self.omit_waiting_iterations(ix);
         let outputs = self.run.loop_outputs(ix);
         // Each loop around a value wraps it in one more list, so a value that was accepted may now nest
         // too deep.

@@ -225,14 +225,18 @@ impl RunState {
             // A loop whose items were refused has failed and has no iterations.
             Some(Err(_)) | None => Vec::new(),
         };
+        // Those of an earlier start wait until this one comes to them, or are omitted.
+        let not_begun = |state| matches!(state, TaskState::Pending | TaskState::Omitted);
         let states = iterations
             .iter()
-            .map(|&iteration| self.task(iteration).state);
+            .take(items.len())
+            .map(|&iteration| self.task(iteration).state)
+            .take_while(|&state| !not_begun(state));
         let progress = LoopProgress {
-            items,
-            started: iterations.len(),
+            started: states.clone().count(),
             open: states.clone().filter(|state| !state.ended()).count(),
             failed: states.clone().any(|state| state == TaskState::Failed),
+            items,
             iterations: iterations.clone(),
         };
         self.task_mut(ix).progress = Some(Box::new(progress));

@@ -85,7 +85,12 @@ impl Step<'_> {
     fn resume_task(&mut self, ix: TaskIx) {
         if self.run.runs_dag(ix) && self.task(ix).children.is_some() {
             self.resume_dag(ix);
-        } else if self.task(ix).progress.is_some() {
+        } else if self
+            .task(ix)
+            .progress
+            .as_ref()
+            .is_some_and(|progress| progress.started > 0)
+        {
             self.resume_loop(ix);
         } else {
             self.reset(ix);
@@ -96,12 +101,9 @@ impl Step<'_> {
 
     fn resume_loop(&mut self, ix: TaskIx) {
         self.reopen(ix);
-        let iterations = self
-            .task(ix)
-            .progress
-            .as_ref()
-            .map(|progress| progress.iterations.clone());
-        let failed: Vec<TaskIx> = iterations
+        let progress = self.task(ix).progress.as_ref();
+        let begun = progress.map(|progress| progress.iterations[..progress.started].to_vec());
+        let failed: Vec<TaskIx> = begun
             .unwrap_or_default()
             .into_iter()
             .filter(|&iteration| !self.task(iteration).state.succeeded())
@@ -109,7 +111,6 @@ impl Step<'_> {
         // Iterations that were begun are resumed here; `advance_loop` starts those that were not.
         if let Some(progress) = self.run.task_mut(ix).progress.as_deref_mut() {
             progress.failed = false;
-            progress.started = progress.iterations.len();
             progress.open = failed.len();
         }
         for iteration in failed {

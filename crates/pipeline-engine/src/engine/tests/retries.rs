@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use super::*;
 
-/// A loop over two items that runs whether `a` failed or not.
+/// A loop over two items, one after the other, that runs whether `a` failed or not.
 fn loop_after_a() -> Arc<Plan> {
     let body = json!({
         "dag": {"tasks": {"x": task(json!({}))}},
@@ -16,38 +16,70 @@ fn loop_after_a() -> Arc<Plan> {
             "componentRef": {"name": "body"},
             "dependentTasks": ["a"],
             "triggerPolicy": {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"},
+            "iteratorPolicy": {"parallelismLimit": 1},
             "parameterIterator": {"items": {"raw": "[\"u\", \"v\"]"}, "itemInput": "item"}
         }
     });
     pipeline(&tasks, &json!({"body": body}))
 }
 
-#[test]
-fn a_loop_that_waits_again_goes_on_counting_attempts_after_a_restart() {
-    let plan = loop_after_a();
-    let attempts = RefCell::new(Vec::new());
-    let launched = |path: &str, attempt| attempts.borrow_mut().push((path.to_owned(), attempt));
-    let mut test_run = TestRun::new(Arc::clone(&plan));
-    test_run.drive(Event::Start, &|path, attempt| {
-        launched(path, attempt);
-        if path == "a" { bad() } else { good(path) }
-    });
-    assert_eq!(test_run.end(), RunEnd::Failed);
-    let mut before = attempts.take();
-    let decision = test_run.decide(Event::Retry);
-    assert!(matches!(decision.effects[..], [Effect::Launch { .. }]));
-    assert_eq!(test_run.state("loop"), TaskState::Pending);
+/// Paths of launched commands and numbers of their attempts.
+#[derive(Default)]
+struct Launches(RefCell<Vec<(String, u32)>>);
 
-    let rows = test_run.run.tasks().map(|(ix, _)| test_run.run.row(ix));
-    let restored = RunState::restore(plan, facts(), RunPhase::Running, rows.collect());
-    let (run, effects) = restored.unwrap();
-    let mut restored = TestRun {
+impl Launches {
+    fn add(&self, path: &str, attempt: u32) {
+        self.0.borrow_mut().push((path.to_owned(), attempt));
+    }
+
+    fn take(&self) -> Vec<(String, u32)> {
+        let mut launches = self.0.take();
+        launches.sort();
+        launches
+    }
+}
+
+/// What is stored of a run, read back.
+fn restored(test_run: &TestRun, phase: RunPhase) -> (TestRun, Vec<Effect>) {
+    let state = &test_run.run;
+    let rows = state.tasks().map(|(ix, _)| state.row(ix)).collect();
+    let (run, effects) = RunState::restore(Arc::clone(&state.plan), facts(), phase, rows).unwrap();
+    let restored = TestRun {
         run,
         now: test_run.now,
         launched: Vec::new(),
     };
+    (restored, effects)
+}
+
+/// A run of [`loop_after_a`] in which `a` fails, and the launches of it.
+fn failed_run() -> (TestRun, Vec<(String, u32)>) {
+    let launches = Launches::default();
+    let mut test_run = TestRun::new(loop_after_a());
+    test_run.drive(Event::Start, &|path, attempt| {
+        launches.add(path, attempt);
+        if path == "a" { bad() } else { good(path) }
+    });
+    assert_eq!(test_run.end(), RunEnd::Failed);
+    (test_run, launches.take())
+}
+
+fn next_attempts(launches: Vec<(String, u32)>) -> Vec<(String, u32)> {
+    let next = |(path, attempt)| (path, attempt + 1);
+    launches.into_iter().map(next).collect()
+}
+
+#[test]
+fn a_loop_that_waits_again_goes_on_counting_attempts_after_a_restart() {
+    let (mut test_run, before) = failed_run();
+    let decision = test_run.decide(Event::Retry);
+    assert!(matches!(decision.effects[..], [Effect::Launch { .. }]));
+    assert_eq!(test_run.state("loop"), TaskState::Pending);
+
+    let (mut restored, effects) = restored(&test_run, RunPhase::Running);
+    let launches = Launches::default();
     let outcome = |path: &str, attempt| {
-        launched(path, attempt);
+        launches.add(path, attempt);
         good(path)
     };
     for effect in effects {
@@ -56,12 +88,87 @@ fn a_loop_that_waits_again_goes_on_counting_attempts_after_a_restart() {
     }
 
     assert_eq!(restored.end(), RunEnd::Succeeded);
-    let mut after = attempts.take();
-    before.sort();
-    after.sort();
-    let next = before
-        .into_iter()
-        .map(|(path, attempt)| (path, attempt + 1));
-    assert_eq!(after, next.collect::<Vec<_>>());
-    assert_eq!(after.len(), 3);
+    assert_eq!(launches.take(), next_attempts(before));
+}
+
+#[test]
+fn a_loop_that_started_again_runs_every_iteration_after_a_restart() {
+    let (mut test_run, before) = failed_run();
+    let launches = Launches::default();
+    let outcome = |path: &str, attempt| {
+        launches.add(path, attempt);
+        good(path)
+    };
+    let mut retry = test_run.decide(Event::Retry);
+    let a_ended = test_run.answer(retry.effects.remove(0), &outcome).unwrap();
+    test_run.decide(a_ended);
+    assert_eq!(test_run.state("loop.0.x"), TaskState::Queued);
+    assert_eq!(test_run.state("loop.1"), TaskState::Pending);
+
+    let (mut restored, effects) = restored(&test_run, RunPhase::Running);
+    for effect in effects {
+        let event = restored.answer(effect, &outcome).unwrap();
+        restored.drive(event, &outcome);
+    }
+
+    assert_eq!(restored.end(), RunEnd::Succeeded);
+    assert_eq!(launches.take(), next_attempts(before));
+}
+
+#[test]
+fn iterations_that_wait_again_are_cancelled_and_run_by_the_next_retry() {
+    let (mut test_run, _) = failed_run();
+    let mut retry = test_run.decide(Event::Retry);
+    let a_ended = test_run.answer(retry.effects.remove(0), &|path, _| good(path));
+    let launched = test_run.decide(a_ended.unwrap()).effects;
+    let [Effect::Launch { task, attempt }] = launched[..] else {
+        panic!("{launched:?}");
+    };
+    let task = test_run.run.task(task).id;
+    test_run.decide(Event::SlotGranted { task, attempt });
+    let stopped = test_run.decide(Event::Cancel).effects;
+    assert!(matches!(stopped[..], [Effect::Stop { .. }]), "{stopped:?}");
+    assert_eq!(test_run.state("loop"), TaskState::Running);
+
+    for effect in launched {
+        let event = test_run.answer(effect, &|path, _| good(path)).unwrap();
+        test_run.decide(event);
+    }
+
+    assert_eq!(test_run.end(), RunEnd::Canceled);
+    assert_eq!(test_run.state("loop.1"), TaskState::Canceled);
+    let (mut restored, _) = restored(&test_run, RunPhase::Ended(RunEnd::Canceled));
+    restored.drive(Event::Retry, &|path, _| good(path));
+    assert_eq!(restored.end(), RunEnd::Succeeded);
+    assert_eq!(restored.state("loop.1"), TaskState::Succeeded);
+}
+
+#[test]
+fn a_loop_whose_items_were_refused_does_not_succeed_by_a_retry() {
+    let body = json!({
+        "dag": {"tasks": {"x": task(json!({}))}},
+        "inputDefinitions": {"parameters": {
+            "list": {"parameterType": "LIST"}, "item": {"parameterType": "STRING"}
+        }}
+    });
+    let list = json!({"taskOutputParameter": {"producerTask": "a", "outputParameterKey": "out"}});
+    let tasks = json!({
+        "a": task(json!({})),
+        "loop": {
+            "componentRef": {"name": "body"},
+            "dependentTasks": ["a"],
+            "inputs": {"parameters": {"list": list}},
+            "parameterIterator": {"items": {"inputParameter": "list"}, "itemInput": "item"}
+        }
+    });
+    let mut test_run = TestRun::new(pipeline(&tasks, &json!({"body": body})));
+    test_run.drive(Event::Start, &|path, _| good(path));
+    assert_eq!(test_run.end(), RunEnd::Failed);
+    assert_eq!(test_run.state("loop"), TaskState::Failed);
+
+    let (mut restored, _) = restored(&test_run, RunPhase::Ended(RunEnd::Failed));
+    restored.drive(Event::Retry, &|path, _| good(path));
+
+    assert_eq!(restored.state("loop"), TaskState::Failed);
+    assert_eq!(restored.end(), RunEnd::Failed);
 }
