@@ -40,6 +40,7 @@ class Platform:
     def __init__(self, data_dir, *arguments):
         self.data_dir = data_dir
         self.arguments = arguments
+        self.listen = "127.0.0.1:0"
         self.process = None
         self.url = None
 
@@ -48,7 +49,7 @@ class Platform:
         port_file.unlink(missing_ok=True)
         with open(self.data_dir / "server.log", "ab") as log:
             self.process = subprocess.Popen(
-                [binary(), "up", "--data-dir", self.data_dir, "--listen", "127.0.0.1:0",
+                [binary(), "up", "--data-dir", self.data_dir, "--listen", self.listen,
                  "--port-file", port_file, *self.arguments],
                 stdout=subprocess.DEVNULL,
                 stderr=log,

@@ -1,10 +1,13 @@
-"""Server-Sent Events that go on from a cursor after a restart."""
+"""Events that go on from a cursor after a restart."""
 
 import json
+import os
+import subprocess
+import time
 import urllib.request
 
 import kfp
-from conftest import Platform
+from conftest import Platform, binary
 from pipelines import script
 
 
@@ -40,3 +43,41 @@ def test_a_stream_goes_on_where_it_was(tmp_path):
         assert after == before[3:]
     finally:
         platform.stop()
+
+
+def test_watching_goes_on_through_a_restart(tmp_path):
+    platform = Platform(tmp_path).start()
+    # Whoever watches comes back to the same address.
+    platform.listen = platform.url.removeprefix("http://")
+    watched = tmp_path / "watched"
+    with open(watched, "w") as out:
+        watcher = subprocess.Popen(
+            [binary(), "events", "watch", "--type", "ai.ferroflow.run.succeeded"],
+            env=os.environ | {"FERROFLOW_ENDPOINT": platform.url},
+            stdout=out,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def runs():
+        return [line.split("/")[-1] for line in watched.read_text().splitlines()]
+
+    def run_and_wait():
+        run = kfp.Client(host=platform.url).create_run_from_pipeline_func(script, arguments={})
+        deadline = time.monotonic() + 60
+        while run.run_id not in runs():
+            assert watcher.poll() is None, watcher.communicate()
+            assert time.monotonic() < deadline, watched.read_text()
+            time.sleep(0.05)
+        return run.run_id
+
+    try:
+        first = run_and_wait()
+        platform.stop()
+        platform.start()
+        second = run_and_wait()
+        assert runs() == [first, second]
+    finally:
+        watcher.terminate()
+        platform.stop()
+    assert "the platform is away, waiting for it" in watcher.communicate()[1]

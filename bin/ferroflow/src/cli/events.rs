@@ -7,8 +7,9 @@ use ferroflow_proto::events::v1::WatchRequest;
 use crate::service::ServiceEntry;
 
 use super::consume::{self, Consume, Redrive};
-use super::output::{json_of, line, note, status_error, time};
-use super::{Format, Global, clients, connect};
+use super::follow::Events;
+use super::output::{json_of, line, note, time};
+use super::{Format, Global, connect};
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
@@ -46,7 +47,6 @@ pub(super) async fn run(
             no_follow,
         } => (types, subject, cursor, no_follow),
     };
-    let mut client = clients::events(&connect(global).await?);
     let request = WatchRequest {
         types,
         subject_prefix: subject,
@@ -54,13 +54,9 @@ pub(super) async fn run(
         follow: Some(!no_follow),
         ..WatchRequest::default()
     };
-    let mut stream = client
-        .watch(request)
-        .await
-        .map_err(status_error)?
-        .into_inner();
+    let mut events = Events::new(&connect(global).await?, request);
     let mut last = String::new();
-    while let Some(response) = stream.message().await.map_err(status_error)? {
+    while let Some(response) = events.next().await? {
         match global.output {
             Format::Json => {
                 let name = "ferroflow.events.v1.WatchResponse";

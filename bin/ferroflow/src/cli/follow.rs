@@ -1,4 +1,4 @@
-//! The events of one run, through interruptions.
+//! Events of the platform, through interruptions.
 
 use std::time::{Duration, Instant};
 
@@ -15,8 +15,8 @@ const RECONNECT_TIMEOUT: Duration = Duration::from_mins(1);
 /// Between two attempts to reach it.
 const RECONNECT_DELAY: Duration = Duration::from_millis(500);
 
-/// The events of a run, from the oldest that is kept.
-pub(super) struct RunEvents {
+/// Events from a cursor on, or from the oldest that is kept.
+pub(super) struct Events {
     client: EventServiceClient<Channel>,
     request: WatchRequest,
     stream: Option<Streaming<WatchResponse>>,
@@ -46,8 +46,11 @@ pub(super) fn number(event: &Event, key: &str) -> i32 {
     }
 }
 
+/// The events of a run, from the oldest that is kept.
+pub(super) struct RunEvents(Events);
+
 impl RunEvents {
-    pub(super) fn new(channel: Channel, run_id: &str) -> Self {
+    pub(super) fn new(channel: &Channel, run_id: &str) -> Self {
         let request = WatchRequest {
             topics: vec!["ferroflow.pipelines.v1".to_owned()],
             // `-` stands for every namespace of the caller's: a client does not know which one the
@@ -55,24 +58,40 @@ impl RunEvents {
             subject_prefix: format!("namespaces/-/runs/{run_id}"),
             ..WatchRequest::default()
         };
+        Self(Events::new(channel, request))
+    }
+
+    /// The next event.
+    pub(super) async fn next(&mut self) -> anyhow::Result<Event> {
+        let response = self.0.next().await?;
+        Ok(response
+            .and_then(|response| response.event)
+            .unwrap_or_default())
+    }
+}
+
+impl Events {
+    pub(super) fn new(channel: &Channel, request: WatchRequest) -> Self {
         Self {
-            client: clients::events(&channel),
+            client: clients::events(channel),
             request,
             stream: None,
             unavailable_since: None,
         }
     }
 
-    /// The next event. A platform that is started again is waited for, and no event is missed.
-    pub(super) async fn next(&mut self) -> anyhow::Result<Event> {
+    /// The next event; none at the end of the log, unless the request follows it. A platform that is
+    /// started again is waited for, and no event is missed.
+    pub(super) async fn next(&mut self) -> anyhow::Result<Option<WatchResponse>> {
         loop {
             match self.receive().await {
                 Ok(Some(response)) => {
                     self.unavailable_since = None;
                     // A stream that is opened again goes on behind this event.
-                    self.request.cursor = response.cursor;
-                    return Ok(response.event.unwrap_or_default());
+                    self.request.cursor.clone_from(&response.cursor);
+                    return Ok(Some(response));
                 }
+                Ok(None) if self.request.follow == Some(false) => return Ok(None),
                 Ok(None) => {
                     let ended = Status::unavailable("it ended the stream");
                     self.wait_to_reconnect(ended).await?;

@@ -43,7 +43,7 @@ pub(super) async fn wait(
     format: Format,
 ) -> anyhow::Result<ExitCode> {
     let run = fetch(channel.clone(), &run_id).await?;
-    let mut events = RunEvents::new(channel.clone(), &run_id);
+    let mut events = RunEvents::new(&channel, &run_id);
     let quiet = format == Format::Json;
     let mut display = ProgressDisplay::new(quiet);
     let mut ended = has_ended(&run);

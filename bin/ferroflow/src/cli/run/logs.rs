@@ -167,7 +167,7 @@ async fn follow(
     for attempt_log in selected {
         show(attempt_log, &mut readers);
     }
-    let mut events = RunEvents::new(reader.channel.clone(), &reader.run_id);
+    let mut events = RunEvents::new(&reader.channel, &reader.run_id);
     let mut run = fetch(reader.channel.clone(), &reader.run_id).await?;
     while !has_ended(&run) {
         let event = tokio::select! {
