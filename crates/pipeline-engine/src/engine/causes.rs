@@ -47,16 +47,17 @@ impl RunState {
         ))
     }
 
-    /// Whether a task is `within`, or below it.
+    /// Whether a task is `within`, or below it. What is below a task that was reset by a retry, and not
+    /// started since, is of its former start.
     fn is_in(&self, ix: TaskIx, within: TaskIx) -> bool {
-        let mut at = Some(ix);
-        while let Some(here) = at {
-            if here == within {
-                return true;
+        let mut at = ix;
+        while at != within {
+            match self.task(at).parent {
+                Some(parent) if self.task(parent).started_at.is_some() => at = parent,
+                _ => return false,
             }
-            at = self.task(here).parent;
         }
-        false
+        true
     }
 
     /// The commands that had to end because the run did, those that took longest first.

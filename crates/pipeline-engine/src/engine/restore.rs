@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use ferroflow_types::{TaskId, Timestamp};
+use serde_json::Value;
 
 use super::flow::count;
 use super::task::{
@@ -220,10 +221,13 @@ impl RunState {
             self.task_mut(ix).progress = (!iterations.is_empty()).then(|| Box::new(progress));
             return Ok(iterations);
         }
-        let items = match self.loop_spec(ix).map(|spec| self.loop_items(ix, spec)) {
+        let items = self.loop_spec(ix).map(|spec| self.loop_items(ix, spec));
+        let is_refused = !matches!(items, Some(Ok(_)));
+        let items = match items {
             Some(Ok(items)) => items,
-            // A loop whose items were refused has failed and has no iterations.
-            Some(Err(_)) | None => Vec::new(),
+            // Refused when the loop started, which has failed then; or now, as a limit was lowered while it
+            // runs, and then its iterations are the last ones.
+            Some(Err(_)) | None => vec![Value::Null; iterations.len()],
         };
         // Those of an earlier start wait until this one comes to them, or are omitted.
         let not_begun = |state| matches!(state, TaskState::Pending | TaskState::Omitted);
@@ -235,7 +239,7 @@ impl RunState {
         let progress = LoopProgress {
             started: states.clone().count(),
             open: states.clone().filter(|state| !state.ended()).count(),
-            failed: states.clone().any(|state| state == TaskState::Failed),
+            failed: is_refused || states.clone().any(|state| state == TaskState::Failed),
             items,
             iterations: iterations.clone(),
         };

@@ -83,14 +83,12 @@ impl Step<'_> {
 
     /// A failed task: a DAG or loop goes on inside, a command starts a new attempt.
     fn resume_task(&mut self, ix: TaskIx) {
-        if self.run.runs_dag(ix) && self.task(ix).children.is_some() {
+        // One that was reset by an earlier retry, and has not started since, has the children of its
+        // former start: results for other inputs.
+        let was_started = self.task(ix).started_at.is_some();
+        if was_started && self.run.runs_dag(ix) && self.task(ix).children.is_some() {
             self.resume_dag(ix);
-        } else if self
-            .task(ix)
-            .progress
-            .as_ref()
-            .is_some_and(|progress| progress.started > 0)
-        {
+        } else if was_started && self.task(ix).progress.is_some() {
             self.resume_loop(ix);
         } else {
             self.reset(ix);
@@ -114,7 +112,9 @@ impl Step<'_> {
             progress.open = failed.len();
         }
         for iteration in failed {
-            if self.run.runs_dag(iteration) && self.task(iteration).children.is_some() {
+            let task = self.task(iteration);
+            let was_started = task.started_at.is_some() && task.children.is_some();
+            if was_started && self.run.runs_dag(iteration) {
                 self.resume_dag(iteration);
             } else {
                 self.reset(iteration);

@@ -4,22 +4,22 @@ use std::cell::RefCell;
 
 use super::*;
 
-/// A loop over two items, one after the other, that runs whether `a` failed or not.
-fn loop_after_a() -> Arc<Plan> {
-    let body = json!({
-        "dag": {"tasks": {"x": task(json!({}))}},
-        "inputDefinitions": {"parameters": {"item": {"parameterType": "STRING"}}}
+/// A loop over two items, one after the other, or a DAG, that runs whether `a` failed or not.
+fn after_a(key: &str) -> Arc<Plan> {
+    let mut body = json!({"dag": {"tasks": {"x": task(json!({}))}}});
+    let mut second = json!({
+        "componentRef": {"name": "body"},
+        "dependentTasks": ["a"],
+        "triggerPolicy": {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
     });
-    let tasks = json!({
-        "a": task(json!({})),
-        "loop": {
-            "componentRef": {"name": "body"},
-            "dependentTasks": ["a"],
-            "triggerPolicy": {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"},
-            "iteratorPolicy": {"parallelismLimit": 1},
-            "parameterIterator": {"items": {"raw": "[\"u\", \"v\"]"}, "itemInput": "item"}
-        }
-    });
+    if key == "loop" {
+        let item = json!({"parameters": {"item": {"parameterType": "STRING"}}});
+        body["inputDefinitions"] = item;
+        second["iteratorPolicy"] = json!({"parallelismLimit": 1});
+        second["parameterIterator"] =
+            json!({"items": {"raw": "[\"u\", \"v\"]"}, "itemInput": "item"});
+    }
+    let tasks = json!({"a": task(json!({})), key: second});
     pipeline(&tasks, &json!({"body": body}))
 }
 
@@ -52,10 +52,10 @@ fn restored(test_run: &TestRun, phase: RunPhase) -> (TestRun, Vec<Effect>) {
     (restored, effects)
 }
 
-/// A run of [`loop_after_a`] in which `a` fails, and the launches of it.
-fn failed_run() -> (TestRun, Vec<(String, u32)>) {
+/// A run of [`after_a`] in which `a` fails, and the launches of it.
+fn failed_run(key: &str) -> (TestRun, Vec<(String, u32)>) {
     let launches = Launches::default();
-    let mut test_run = TestRun::new(loop_after_a());
+    let mut test_run = TestRun::new(after_a(key));
     test_run.drive(Event::Start, &|path, attempt| {
         launches.add(path, attempt);
         if path == "a" { bad() } else { good(path) }
@@ -71,7 +71,7 @@ fn next_attempts(launches: Vec<(String, u32)>) -> Vec<(String, u32)> {
 
 #[test]
 fn a_loop_that_waits_again_goes_on_counting_attempts_after_a_restart() {
-    let (mut test_run, before) = failed_run();
+    let (mut test_run, before) = failed_run("loop");
     let decision = test_run.decide(Event::Retry);
     assert!(matches!(decision.effects[..], [Effect::Launch { .. }]));
     assert_eq!(test_run.state("loop"), TaskState::Pending);
@@ -93,7 +93,7 @@ fn a_loop_that_waits_again_goes_on_counting_attempts_after_a_restart() {
 
 #[test]
 fn a_loop_that_started_again_runs_every_iteration_after_a_restart() {
-    let (mut test_run, before) = failed_run();
+    let (mut test_run, before) = failed_run("loop");
     let launches = Launches::default();
     let outcome = |path: &str, attempt| {
         launches.add(path, attempt);
@@ -117,7 +117,7 @@ fn a_loop_that_started_again_runs_every_iteration_after_a_restart() {
 
 #[test]
 fn iterations_that_wait_again_are_cancelled_and_run_by_the_next_retry() {
-    let (mut test_run, _) = failed_run();
+    let (mut test_run, _) = failed_run("loop");
     let mut retry = test_run.decide(Event::Retry);
     let a_ended = test_run.answer(retry.effects.remove(0), &|path, _| good(path));
     let launched = test_run.decide(a_ended.unwrap()).effects;
@@ -138,9 +138,51 @@ fn iterations_that_wait_again_are_cancelled_and_run_by_the_next_retry() {
     assert_eq!(test_run.end(), RunEnd::Canceled);
     assert_eq!(test_run.state("loop.1"), TaskState::Canceled);
     let (mut restored, _) = restored(&test_run, RunPhase::Ended(RunEnd::Canceled));
-    restored.drive(Event::Retry, &|path, _| good(path));
+    let launches = Launches::default();
+    restored.drive(Event::Retry, &|path, attempt| {
+        launches.add(path, attempt);
+        good(path)
+    });
     assert_eq!(restored.end(), RunEnd::Succeeded);
-    assert_eq!(restored.state("loop.1"), TaskState::Succeeded);
+    assert_eq!(launches.take(), [("loop.1.x".to_owned(), 2)]);
+}
+
+#[test]
+fn a_dag_that_was_reset_and_not_started_again_does_not_keep_its_former_results() {
+    let (mut test_run, _) = failed_run("dag");
+    let mut retry = test_run.decide(Event::Retry);
+    let Effect::Launch { task, attempt } = retry.effects[0] else {
+        panic!("{retry:?}");
+    };
+    let id = test_run.run.task(task).id;
+    test_run.decide(Event::SlotGranted { task: id, attempt });
+    test_run.decide(Event::Cancel);
+    assert_eq!(test_run.state("dag"), TaskState::Canceled);
+    // It had collected its outputs already.
+    let ended = test_run.answer(retry.effects.remove(0), &|path, _| good(path));
+    test_run.decide(ended.unwrap());
+    assert_eq!(test_run.end(), RunEnd::Canceled);
+
+    let launches = Launches::default();
+    test_run.drive(Event::Retry, &|path, attempt| {
+        launches.add(path, attempt);
+        good(path)
+    });
+    assert_eq!(test_run.end(), RunEnd::Succeeded);
+    assert!(launches.take().contains(&("dag.x".to_owned(), 2)));
+}
+
+#[test]
+fn a_failure_of_a_former_start_is_no_cause() {
+    let mut test_run = TestRun::new(after_a("dag"));
+    test_run.drive(Event::Start, &|_, _| bad());
+    let mut retry = test_run.decide(Event::Retry);
+    let ended = test_run.answer(retry.effects.remove(0), &|_, _| bad());
+    test_run.decide(Event::Cancel);
+    test_run.decide(ended.unwrap());
+    assert_eq!(test_run.state("dag.x"), TaskState::Failed);
+    assert_eq!(test_run.state("dag"), TaskState::Canceled);
+    assert_eq!(test_run.run.failure(), None);
 }
 
 #[test]

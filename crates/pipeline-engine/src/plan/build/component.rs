@@ -324,6 +324,7 @@ fn executor(source: &Source<'_>, field: &str, label: &str, faults: &mut Faults) 
     };
     let field = format!("deploymentSpec.executors.{label}");
     if let Some(container) = &executor.container {
+        check_resources(&field, &container.resources, faults);
         return Body::Container(Box::new(self::container(source, label, container)));
     }
     if let Some(importer) = &executor.importer {
@@ -361,6 +362,20 @@ fn container(source: &Source<'_>, label: &str, spec: &ir::ContainerSpec) -> Cont
             .collect(),
         resources: resources(&spec.resources),
         platform,
+    }
+}
+
+fn check_resources(field: &str, spec: &ir::ResourcesSpec, faults: &mut Faults) {
+    for (name, number) in [
+        ("cpuLimit", spec.cpu_limit),
+        ("memoryLimit", spec.memory_limit),
+        ("cpuRequest", spec.cpu_request),
+        ("memoryRequest", spec.memory_request),
+    ] {
+        if number < 0.0 {
+            let field = format!("{field}.container.resources.{name}");
+            faults.add(field, "it must not be negative");
+        }
     }
 }
 

@@ -459,10 +459,13 @@ fn retry(field: &str, spec: &ir::RetryPolicySpec, faults: &mut Faults) -> Option
     // The defaults are those that the SDK writes.
     let backoff = seconds("backoffDuration", &spec.backoff_duration, 0);
     let backoff_max = seconds("backoffMaxDuration", &spec.backoff_max_duration, 3600);
-    let factor = if spec.backoff_factor > 0.0 {
-        spec.backoff_factor
-    } else {
-        2.0
+    let factor = match spec.backoff_factor {
+        factor if factor < 0.0 => {
+            faults.add(format!("{field}.backoffFactor"), "it must not be negative");
+            return None;
+        }
+        0.0 => 2.0,
+        factor => factor,
     };
     Some(RetryPolicy {
         max_retries,

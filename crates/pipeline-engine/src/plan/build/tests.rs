@@ -70,7 +70,7 @@ fn a_dag_is_found_by_its_whole_name() {
 fn each_fault_is_told_with_its_place() {
     type Change = fn(&mut Value);
     let task = "/root/dag/tasks/b";
-    let cases: [(Change, &str); 11] = [
+    let cases: [(Change, &str); 10] = [
         (
             |s| s["pipelineInfo"]["name"] = json!("Bad Name"),
             "pipelineInfo.name",
@@ -114,10 +114,6 @@ fn each_fault_is_told_with_its_place() {
             "root.dag.tasks.b.triggerPolicy.condition: cannot read \"1 ==\"",
         ),
         (
-            |s| s["root"]["dag"]["tasks"]["b"]["retryPolicy"] = json!({"maxRetryCount": -1}),
-            "root.dag.tasks.b.retryPolicy.maxRetryCount",
-        ),
-        (
             |s| s["deploymentSpec"]["executors"]["e"] = json!({"resolver": {}}),
             "deploymentSpec.executors.e: resolver executors are not supported",
         ),
@@ -129,6 +125,26 @@ fn each_fault_is_told_with_its_place() {
             found.iter().any(|fault| fault.contains(message)),
             "{message}: {found:?}"
         );
+    }
+}
+
+#[test]
+fn numbers_must_not_be_negative() {
+    let retry = "root.dag.tasks.b.retryPolicy";
+    let resources = "deploymentSpec.executors.e.container.resources";
+    for (place, name) in [
+        (retry, "maxRetryCount"),
+        (retry, "backoffFactor"),
+        (resources, "cpuLimit"),
+        (resources, "memoryRequest"),
+    ] {
+        let found = faults(|spec| {
+            let path = format!("/{}", place.replace('.', "/"));
+            let (parent, last) = path.rsplit_once('/').unwrap();
+            spec.pointer_mut(parent).unwrap()[last] = json!({name: -1});
+        });
+        let message = format!("{place}.{name}: it must not be negative");
+        assert!(found.contains(&message), "{message}: {found:?}");
     }
 }
 
