@@ -27,8 +27,8 @@ impl<O: Owned> Ownership<O> {
     /// Asks whoever drives the object, and waits until the answer is stored.
     ///
     /// # Errors
-    /// What the actor says. `Unavailable` when nobody answers, and then nothing was done; or when the
-    /// actor failed before it answered, and then it may have been done.
+    /// What the actor says. `Unavailable` when nobody answers in time or the actor failed before it
+    /// answered; some of what was asked for may have been done then.
     pub async fn ask(
         &self,
         key: O::Key,

@@ -68,7 +68,7 @@ pub(super) enum Memory {
 }
 
 /// Why an actor goes on by itself.
-pub(crate) enum ActorEvent {
+pub(crate) enum RunActorEvent {
     Message(Message),
     Deadline,
 }
@@ -121,7 +121,7 @@ impl Actor {
 
 impl ferroflow_ownership::Actor for Actor {
     type Owned = Runs;
-    type Event = ActorEvent;
+    type Event = RunActorEvent;
 
     fn state(&self) -> State {
         match &self.memory {
@@ -179,7 +179,7 @@ impl ferroflow_ownership::Actor for Actor {
         self.step(events, effects, None).await
     }
 
-    async fn next_event(&mut self) -> ActorEvent {
+    async fn next_event(&mut self) -> RunActorEvent {
         let deadline = self.time_left();
         let deadline_passed = async {
             match deadline {
@@ -190,15 +190,15 @@ impl ferroflow_ownership::Actor for Actor {
         // A message of a use case may end this wait at any time. Nothing is lost then: `recv` takes
         // no message before it is ready, and the deadline is computed anew.
         tokio::select! {
-            Some(message) = self.incoming.recv() => ActorEvent::Message(message),
-            () = deadline_passed => ActorEvent::Deadline,
+            Some(message) = self.incoming.recv() => RunActorEvent::Message(message),
+            () = deadline_passed => RunActorEvent::Deadline,
         }
     }
 
-    async fn handle(&mut self, event: ActorEvent) -> Result<(), Error> {
+    async fn handle(&mut self, event: RunActorEvent) -> Result<(), Error> {
         match event {
-            ActorEvent::Message(message) => self.handle_batch(message).await,
-            ActorEvent::Deadline => {
+            RunActorEvent::Message(message) => self.handle_batch(message).await,
+            RunActorEvent::Deadline => {
                 let events = vec![Event::DeadlinePassed];
                 self.step(events, Vec::new(), None).await
             }

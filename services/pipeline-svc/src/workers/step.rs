@@ -214,8 +214,14 @@ impl Actor {
 
     /// Removes the run; its actor has nothing more to do.
     pub(super) async fn delete(&mut self, request_id: Option<Uuid>) -> Result<(), Error> {
-        let Memory::Loaded(loaded) = &self.memory else {
-            return Ok(());
+        // Unless it is known how this ended, the run is read again, and with it the messages that are
+        // dropped below.
+        let loaded = match std::mem::replace(&mut self.memory, Memory::Unread) {
+            Memory::Loaded(loaded) => loaded,
+            other => {
+                self.memory = other;
+                return Ok(());
+            }
         };
         // Before the rows go: nothing would lead to these commands any more.
         let running = loaded
@@ -228,8 +234,7 @@ impl Actor {
             .collect();
         let mut stops = std::pin::pin!(futures::future::join_all(stops));
         // All of them send their outcome to the mailbox, which is bounded and has no other reader
-        // meanwhile. If what follows fails, the run is read again, and with it what is dropped
-        // here.
+        // meanwhile.
         loop {
             tokio::select! {
                 _ = &mut stops => break,
