@@ -31,13 +31,14 @@ mod sqlite;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ferroflow_types::CloudEvent;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions, install_default_drivers};
 use sqlx::pool::PoolConnection;
-use sqlx::{Any, AnyConnection, AnyPool, Transaction};
+use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, Transaction};
 
 pub use error::{DbError, ensure_one};
 pub use migrate::{Migration, Sql};
@@ -47,7 +48,7 @@ use signal::{OUTBOX, Signals, Topic};
 const POSTGRES_CONNECTIONS: u32 = 16;
 
 /// How long one waits for a connection; whoever asks is better told by then.
-const POSTGRES_PATIENCE: Duration = Duration::from_secs(5);
+const POSTGRES_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A database.
 #[derive(Clone)]
@@ -80,7 +81,7 @@ impl Db {
             let options: AnyConnectOptions = url.parse()?;
             let pool = AnyPoolOptions::new()
                 .max_connections(POSTGRES_CONNECTIONS)
-                .acquire_timeout(POSTGRES_PATIENCE);
+                .acquire_timeout(POSTGRES_ACQUIRE_TIMEOUT);
             let pool = pool.connect_with(options).await?;
             let signals = Signals::shared(url, pool.clone());
             (Backend::Postgres(pool), signals)
@@ -178,6 +179,20 @@ impl WriteTx {
     pub async fn publish(&mut self, event: &CloudEvent) -> Result<(), DbError> {
         self.signal(OUTBOX);
         outbox::insert(self, event).await
+    }
+
+    /// Locks a row until the transaction ends. Who changes what it has read needs that, to miss nobody
+    /// else's change; what is read before the lock may be old. On SQLite, where one transaction writes at
+    /// a time, nothing has to be locked.
+    pub async fn lock_row(&mut self, table: &'static str, id: impl Display) -> Result<(), DbError> {
+        if let Writing::Postgres(tx) = &mut self.inner {
+            let query = format!("SELECT 1 FROM {table} WHERE id = $1 FOR UPDATE");
+            sqlx::query(AssertSqlSafe(query))
+                .bind(id.to_string())
+                .fetch_optional(&mut **tx)
+                .await?;
+        }
+        Ok(())
     }
 
     /// Raises a signal once the transaction has happened.

@@ -11,7 +11,7 @@ mod substring;
 use std::fmt::Display;
 
 use ferroflow_types::listing::{Listing, Operand, Page, PageStart};
-use ferroflow_types::{Error, Namespace};
+use ferroflow_types::{Error, FieldViolation, Namespace};
 use order::Order;
 use plan::{Plan, Query};
 use sqlx::Row as _;
@@ -62,6 +62,12 @@ impl ScopeFilter {
         Self(vec![(column, id.to_string())])
     }
 
+    /// As page tokens have it.
+    fn to_token(&self) -> Vec<(String, String)> {
+        let pair = |(column, value): &(&str, String)| ((*column).to_owned(), value.clone());
+        self.0.iter().map(pair).collect()
+    }
+
     /// Of these, those with this value only.
     #[must_use]
     pub fn and(mut self, column: &'static str, value: impl Display) -> Self {
@@ -73,7 +79,8 @@ impl ScopeFilter {
 /// One page of a table.
 ///
 /// # Errors
-/// Invalid when a key is not known or an operation does not fit it.
+/// Invalid when a key is not known, an operation does not fit it, or the page token is of a list with
+/// another scope.
 pub async fn list<T>(
     tx: &mut impl Read,
     table: &Table,
@@ -81,6 +88,7 @@ pub async fn list<T>(
     listing: &Listing,
     decode: impl Fn(&AnyRow) -> Result<T, DbError>,
 ) -> Result<Page<T>, Error> {
+    check_scope(scope, listing)?;
     let plan = Plan::of(tx, table, scope, listing).await?;
     let counted = listing.start.as_ref().and_then(|start| start.total);
     let total = match counted {
@@ -96,7 +104,7 @@ pub async fn list<T>(
     let size = usize::try_from(listing.page_size).unwrap_or(usize::MAX);
     let next = rows
         .get(size)
-        .map(|row| token(row, plan.order, listing, total))
+        .map(|row| token(row, plan.order, listing, scope, total))
         .transpose()?;
     let entries = rows
         .iter()
@@ -110,12 +118,34 @@ pub async fn list<T>(
     })
 }
 
+/// A page token goes on with its own list: that of one experiment says nothing about another's.
+fn check_scope(scope: &ScopeFilter, listing: &Listing) -> Result<(), Error> {
+    let start = listing.start.as_ref();
+    match start.and_then(|start| start.scope.as_ref()) {
+        Some(of_token) if *of_token != scope.to_token() => Err(Error::violations(
+            "PAGE_TOKEN_INVALID",
+            "Invalid input error",
+            vec![FieldViolation::new(
+                "page_token",
+                "it is a page of another list: ask for the first page of this one without a token",
+            )],
+        )),
+        _ => Ok(()),
+    }
+}
+
 async fn count(tx: &mut impl Read, query: &Query) -> Result<i64, DbError> {
     let row = query.bound().fetch_one(tx.conn()).await?;
     Ok(row.try_get("n")?)
 }
 
-fn token(row: &AnyRow, order: Order, listing: &Listing, total: i64) -> Result<String, Error> {
+fn token(
+    row: &AnyRow,
+    order: Order,
+    listing: &Listing,
+    scope: &ScopeFilter,
+    total: i64,
+) -> Result<String, Error> {
     let text = |column| -> Result<Operand, DbError> {
         let value: Option<String> = row.try_get(column)?;
         Ok(Operand::Text(value.unwrap_or_default()))
@@ -137,6 +167,7 @@ fn token(row: &AnyRow, order: Order, listing: &Listing, total: i64) -> Result<St
         created_at,
         id: row.try_get("id").map_err(DbError::from)?,
         total: Some(total),
+        scope: Some(scope.to_token()),
     };
     Ok(page::encode(&start)?)
 }

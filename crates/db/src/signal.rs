@@ -83,13 +83,13 @@ impl Signals {
     pub(crate) fn shared(url: &str, pool: AnyPool) -> Self {
         let topics = Arc::<Topics>::default();
         let (outbound, queue) = mpsc::channel(QUEUE_MAX);
-        // Our own notifications come back to us; the process id tells them apart.
-        let process_id = format!("{:016x}", RandomState::new().build_hasher().finish());
+        // Our own notifications come back to us; the id of this sender tells them apart.
+        let sender_id = format!("{:016x}", RandomState::new().build_hasher().finish());
         let receive =
-            receive_notifications(url.to_owned(), process_id.clone(), Arc::downgrade(&topics));
+            receive_notifications(url.to_owned(), sender_id.clone(), Arc::downgrade(&topics));
         tokio::spawn(async move {
             let receiver = tokio::spawn(receive);
-            send_notifications(pool, process_id, queue).await;
+            send_notifications(pool, sender_id, queue).await;
             receiver.abort();
         });
         Self {
@@ -129,7 +129,7 @@ impl Subscription {
 }
 
 /// Sends signals to other processes, several of one topic as one, until the database is let go of.
-async fn send_notifications(pool: AnyPool, process_id: String, mut queue: mpsc::Receiver<Topic>) {
+async fn send_notifications(pool: AnyPool, sender_id: String, mut queue: mpsc::Receiver<Topic>) {
     while let Some(first) = queue.recv().await {
         let mut topics = BTreeSet::from([first]);
         while let Ok(topic) = queue.try_recv() {
@@ -137,7 +137,7 @@ async fn send_notifications(pool: AnyPool, process_id: String, mut queue: mpsc::
         }
         for topic in topics {
             // Made of our own words.
-            let statement = format!("NOTIFY {CHANNEL}, '{process_id} {}'", topic.0);
+            let statement = format!("NOTIFY {CHANNEL}, '{sender_id} {}'", topic.0);
             let sent = sqlx::query(AssertSqlSafe(statement)).execute(&pool).await;
             if let Err(error) = sent {
                 tracing::debug!(%error, topic = topic.0, "a signal cannot be sent");
@@ -148,9 +148,9 @@ async fn send_notifications(pool: AnyPool, process_id: String, mut queue: mpsc::
 }
 
 /// Hears the signals of other processes.
-async fn receive_notifications(url: String, process_id: String, topics: Weak<Topics>) {
+async fn receive_notifications(url: String, sender_id: String, topics: Weak<Topics>) {
     loop {
-        match listen(&url, &process_id, &topics).await {
+        match listen(&url, &sender_id, &topics).await {
             Ok(()) => return,
             Err(error) => tracing::debug!(%error, "signals cannot be heard, trying again"),
         }
@@ -158,7 +158,7 @@ async fn receive_notifications(url: String, process_id: String, topics: Weak<Top
     }
 }
 
-async fn listen(url: &str, process_id: &str, topics: &Weak<Topics>) -> Result<(), DbError> {
+async fn listen(url: &str, sender_id: &str, topics: &Weak<Topics>) -> Result<(), DbError> {
     let mut listener = PgListener::connect(url).await?;
     listener.listen(CHANNEL).await?;
     // What was said before is not heard: everybody looks.
@@ -175,7 +175,7 @@ async fn listen(url: &str, process_id: &str, topics: &Weak<Topics>) -> Result<()
                 break None;
             };
             match notification.payload().split_once(' ') {
-                Some((from, _)) if from == process_id => {}
+                Some((from, _)) if from == sender_id => {}
                 Some((_, topic)) => break Some(topic.to_owned()),
                 None => break None,
             }

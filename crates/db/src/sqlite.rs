@@ -7,7 +7,8 @@
 //! wrote before it, else to a savepoint of its own, which costs SQLite a copy of each page it changes.
 //!
 //! Invariants: nobody reads what is not committed (readers have connections of their own); a failed
-//! commit fails every writer of the group; a dropped writer never blocks the next.
+//! commit fails every writer of the group; a dropped writer never blocks the next. A writer must not
+//! commit after a statement of its failed: SQLite may have rolled back all of the group then.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -290,6 +290,7 @@ mod tests {
             created_at: Some(1),
             id: "1".to_owned(),
             total: None,
+            scope: None,
         };
         let page_token = page::encode(&start).unwrap();
         let request = ListRequest {

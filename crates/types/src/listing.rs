@@ -89,6 +89,9 @@ pub struct PageStart {
     /// of the release before have none.
     #[serde(default)]
     pub total: Option<i64>,
+    /// Whose entries are listed, as columns and values. Tokens of the release before do not say.
+    #[serde(default)]
+    pub scope: Option<Vec<(String, String)>>,
 }
 
 /// A part of a list.

@@ -224,6 +224,26 @@ async fn a_token_without_a_time_is_refused_by_lists_that_need_it() {
 }
 
 #[tokio::test]
+async fn a_token_is_of_one_scope() {
+    for (kind, db, _test) in filled().await {
+        let mut listing = Listing {
+            page_size: 1,
+            ..by("created_at", Direction::Ascending)
+        };
+        let first = read(&db, &listing).await.unwrap();
+        listing.start = start(&first);
+        let scope = listing.start.as_mut().unwrap().scope.as_mut().unwrap();
+        scope[0].1 = "of somebody else".to_owned();
+        let error = read(&db, &listing).await.unwrap_err();
+        assert!(error.to_string().contains("page_token"), "{kind}: {error}");
+
+        // The release before did not say which scope.
+        listing.start.as_mut().unwrap().scope = None;
+        read(&db, &listing).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn only_the_first_page_counts() {
     for (kind, db, _test) in filled().await {
         let mut listing = Listing {

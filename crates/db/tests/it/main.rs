@@ -25,7 +25,9 @@ const MIGRATIONS: &[Migration] = &[Migration {
     sql: Sql::Both(
         "CREATE TABLE notes (id BIGINT PRIMARY KEY, text TEXT NOT NULL);\n\
           CREATE TABLE replies (id BIGINT PRIMARY KEY, note BIGINT NOT NULL \
-          REFERENCES notes (id) DEFERRABLE INITIALLY DEFERRED);",
+          REFERENCES notes (id) DEFERRABLE INITIALLY DEFERRED);\n\
+          CREATE TABLE counters (id TEXT PRIMARY KEY, n BIGINT NOT NULL);\n\
+          INSERT INTO counters (id, n) VALUES ('a', 0);",
     ),
 }];
 

@@ -5,6 +5,8 @@ use ferroflow_db::testing::{each_db, sqlite_db};
 use ferroflow_db::{Db, DbError, Read as _, ensure_one, outbox};
 use ferroflow_types::id::EventId;
 use ferroflow_types::{CloudEvent, Timestamp};
+use sqlx::Row as _;
+use tokio::task::JoinSet;
 
 use crate::{MIGRATIONS, break_foreign_key, ids, insert, write};
 
@@ -51,6 +53,34 @@ async fn a_reader_does_not_see_an_open_transaction() {
         assert!(ids(&test.db).await.is_empty(), "{}", test.kind);
         tx.commit().await.unwrap();
         assert_eq!(ids(&test.db).await, [1], "{}", test.kind);
+    }
+}
+
+/// Reads a number, and writes the next one.
+async fn count(db: Db) -> Result<(), DbError> {
+    let mut tx = db.begin_write().await?;
+    tx.lock_row("counters", "a").await?;
+    let row = sqlx::query("SELECT n FROM counters WHERE id = 'a'");
+    let n: i64 = row.fetch_one(tx.conn()).await?.get("n");
+    tokio::task::yield_now().await;
+    let update = sqlx::query("UPDATE counters SET n = $1 WHERE id = 'a'");
+    update.bind(n + 1).execute(tx.conn()).await?;
+    tx.commit().await
+}
+
+#[tokio::test]
+async fn a_change_of_a_locked_row_is_not_lost() {
+    for test in each_db(MIGRATIONS).await {
+        let mut changes = JoinSet::new();
+        for _ in 0..8 {
+            changes.spawn(count(test.db.clone()));
+        }
+        for change in changes.join_all().await {
+            change.unwrap();
+        }
+        let mut tx = test.db.begin_read().await.unwrap();
+        let row = sqlx::query("SELECT n FROM counters").fetch_one(tx.conn());
+        assert_eq!(row.await.unwrap().get::<i64, _>("n"), 8, "{}", test.kind);
     }
 }
 

@@ -210,6 +210,7 @@ pub(crate) async fn set_storage(
 ) -> Result<(), Error> {
     let now = ctx.now();
     let mut tx = ctx.db.begin_write().await?;
+    tx.lock_row("experiments", id).await?;
     let mut experiment = find(&mut tx, caller, id).await?;
     if experiment.storage == storage {
         return Ok(());
@@ -235,6 +236,7 @@ pub(crate) async fn delete_experiment(
 ) -> Result<(), Error> {
     let now = ctx.now();
     let mut tx = ctx.db.begin_write().await?;
+    tx.lock_row("experiments", id).await?;
     let mut experiment = find(&mut tx, caller, id).await?;
     if experiment.is_default {
         let message = "The default experiment cannot be deleted";

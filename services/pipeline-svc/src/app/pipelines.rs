@@ -209,6 +209,7 @@ pub(crate) async fn update_pipeline(
     }
     let now = ctx.now();
     let mut tx = ctx.db.begin_write().await?;
+    tx.lock_row("pipelines", id).await?;
     let mut pipeline = find(&mut tx, caller, id).await?;
     if !display_name.is_empty() {
         pipeline.display_name = display_name;
@@ -230,6 +231,7 @@ pub(crate) async fn delete_pipeline(
 ) -> Result<(), Error> {
     let now = ctx.now();
     let mut tx = ctx.db.begin_write().await?;
+    tx.lock_row("pipelines", id).await?;
     let mut pipeline = find(&mut tx, caller, id).await?;
     if !cascade && store::versions::latest(&mut tx, &pipeline).await?.is_some() {
         return Err(Error::new(

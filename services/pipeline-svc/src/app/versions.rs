@@ -291,6 +291,7 @@ async fn find_with_pipeline(
     caller: &Caller,
     id: PipelineVersionId,
 ) -> Result<(Pipeline, Version), Error> {
+    tx.lock_row("pipeline_versions", id).await?;
     let version = find(tx, caller, id).await?;
     let pipeline = pipelines::find(tx, caller, version.pipeline).await?;
     Ok((pipeline, version))

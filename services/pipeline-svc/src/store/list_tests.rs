@@ -22,6 +22,7 @@ fn later(key: &str, kind: ColumnType, direction: Direction, predicates: Vec<Pred
         created_at: Some(1),
         id: "m".to_owned(),
         total: None,
+        scope: None,
     };
     Listing {
         predicates,

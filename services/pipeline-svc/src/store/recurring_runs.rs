@@ -61,10 +61,6 @@ const ENABLED_AFTER: &str = concat!(
     " FROM recurring_runs WHERE status = 'ENABLED' AND id > $1 ORDER BY id LIMIT $2"
 );
 
-// An update that changes nothing locks the row on PostgreSQL until the transaction ends, and is a
-// statement of SQLite too, which has no `SELECT … FOR UPDATE`.
-const LOCK: &str = "UPDATE recurring_runs SET event_sequence = event_sequence WHERE id = $1";
-
 const SET: &str = "UPDATE recurring_runs SET status = $2, error_code = $3, error_message = $4, \
     updated_at = $5, cursor_at = $6, fired = $7, next_due_at = $8, event_sequence = $9 \
     WHERE id = $1";
@@ -161,10 +157,7 @@ pub(crate) async fn lock(
     scope: &impl Scope,
     id: RecurringRunId,
 ) -> Result<Option<RecurringRun>, DbError> {
-    sqlx::query(LOCK)
-        .bind(id.to_string())
-        .execute(tx.conn())
-        .await?;
+    tx.lock_row("recurring_runs", id).await?;
     get(tx, scope, id).await
 }
 
