@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Error, ErrorKind, FieldViolation, Namespace};
 
 /// The authenticated subject of a request, as the gateway found it and services verify it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Principal {
     /// The subject: a user name, or `system:serviceaccount:<namespace>:<name>`.
     pub subject: String,
@@ -37,7 +37,7 @@ pub enum Access {
 }
 
 /// Who calls, and where they may act. A use case takes one, and what it reads is limited by it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Caller {
     /// Who it is.
     pub principal: Principal,

@@ -10,7 +10,7 @@ use ferroflow_service::status::to_status;
 use ferroflow_service::telemetry;
 use ferroflow_types::error::chain;
 use ferroflow_types::time::SystemClock;
-use ferroflow_types::{Access, Caller, Clock as _, Error, ErrorKind};
+use ferroflow_types::{Caller, Clock as _, Error, ErrorKind};
 use tonic::body::Body;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -55,8 +55,8 @@ pub enum UpstreamConnection {
     Replicated(Replicas),
 }
 
-/// Whose token, what they may, and for which service.
-type TokenKey = (String, Access, &'static str);
+/// Who calls, and which service.
+type TokenKey = (Caller, &'static str);
 
 /// When it was signed, and the token.
 type SignedToken = (i64, HeaderValue);
@@ -126,11 +126,7 @@ impl Upstreams {
     /// A token for this caller, signed anew when half its life is over.
     fn token(&self, caller: &Caller, audience: &'static str) -> Result<HeaderValue, Status> {
         let now = SystemClock.now().seconds();
-        let key = (
-            caller.principal.subject.clone(),
-            caller.access.clone(),
-            audience,
-        );
+        let key = (caller.clone(), audience);
         // Nothing is ever removed: there are no more tokens than API keys times services.
         let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((signed_at, token)) = tokens.get(&key)

@@ -105,8 +105,8 @@ pub(super) fn up() -> anyhow::Result<()> {
         run(format.stdout(Stdio::null()))?;
     }
     let mut broker = java(&jars, "512m", "kafka.Kafka");
-    let patience = Duration::from_mins(1);
-    daemon::ensure("kafka", broker.arg(&settings), patience, answers)?;
+    let ready_timeout = Duration::from_mins(1);
+    daemon::ensure("kafka", broker.arg(&settings), ready_timeout, answers)?;
     user(&jars, &folder)
 }
 

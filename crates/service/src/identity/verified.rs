@@ -7,7 +7,7 @@ use ferroflow_types::Caller;
 
 /// Tokens that are remembered at most. There are seldom more callers than that in a minute, and one that is
 /// forgotten is checked again.
-const MOST: usize = 1024;
+const TOKENS_MAX: usize = 1024;
 
 /// Verified tokens until they expire.
 #[derive(Default)]
@@ -22,10 +22,10 @@ impl Verified {
 
     /// Remembers a token that was verified.
     pub(super) fn remember(&mut self, token: &str, caller: &Caller, expires_s: i64, now_s: i64) {
-        if self.0.len() >= MOST {
+        if self.0.len() >= TOKENS_MAX {
             self.0.retain(|_, (_, expires_s)| now_s < *expires_s);
         }
-        if self.0.len() >= MOST {
+        if self.0.len() >= TOKENS_MAX {
             self.0.clear();
         }
         self.0.insert(token.to_owned(), (caller.clone(), expires_s));
@@ -49,16 +49,16 @@ mod tests {
     #[test]
     fn no_more_than_so_many_are_remembered() {
         let mut verified = Verified::default();
-        for at in 0..MOST {
+        for at in 0..TOKENS_MAX {
             let expires_s = if at == 7 { 1000 } else { 100 };
             verified.remember(&at.to_string(), &Caller::local(), expires_s, 0);
         }
 
         verified.remember("late", &Caller::local(), 1000, 500);
         assert_eq!(verified.0.len(), 2, "the expired ones are forgotten");
-        for at in 0..2 * MOST {
+        for at in 0..2 * TOKENS_MAX {
             verified.remember(&at.to_string(), &Caller::local(), 1000, 500);
-            assert!(verified.0.len() <= MOST);
+            assert!(verified.0.len() <= TOKENS_MAX);
         }
     }
 }
