@@ -51,7 +51,7 @@ pub(crate) fn link(links: &[InputLink]) -> Result<(), Failure> {
 /// Everything that the command gave.
 pub(crate) fn collect(spec: &AttemptSpec) -> Result<Outputs, Failure> {
     let mut outputs = match &spec.kfp {
-        Some(kfp) => kfp::outputs::collect(&kfp.outputs)?,
+        Some(kfp) => kfp::outputs::collect(&kfp.outputs, &spec.inputs)?,
         None => Outputs::default(),
     };
     for file in &spec.files {

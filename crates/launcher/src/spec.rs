@@ -192,8 +192,8 @@ pub struct InputArtifact {
     pub stamp: Option<String>,
 }
 
-/// A path that leads to where the content of an input is. SDKs before 2.15 know of no path but the
-/// one that stands for the URI.
+/// A path that leads to where the content of an input is. The SDK knows of no path but the one that
+/// stands for the URI.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputLink {
     /// The path that stands for the URI.

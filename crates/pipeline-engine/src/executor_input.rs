@@ -1,5 +1,6 @@
 //! `ml_pipelines.ExecutorInput`: what an executor is told, as JSON.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
@@ -96,6 +97,27 @@ fn artifact_json(artifact: &ExecutorArtifact) -> Value {
     Value::Object(fields)
 }
 
+/// The document as the SDK's executor takes it. It makes `artifact.path` of the URI and reads no
+/// `customPath` of an input: of content of this machine that is at another path, the URI says that path.
+/// The launcher turns it back in what the executor reports.
+pub(crate) fn for_executor(input: &Value) -> Cow<'_, Value> {
+    let is_local = |uri: &str| uri.starts_with('/') || uri.starts_with("file://");
+    if input.pointer("/inputs/artifacts").is_none() {
+        return Cow::Borrowed(input);
+    }
+    let mut changed = input.clone();
+    let lists = changed.pointer_mut("/inputs/artifacts");
+    let lists = lists.and_then(Value::as_object_mut).into_iter().flatten();
+    let lists = lists.filter_map(|(_, list)| list.get_mut("artifacts")?.as_array_mut());
+    for artifact in lists.flatten() {
+        let uri = artifact["uri"].as_str().unwrap_or_default();
+        if is_local(uri) && artifact.get("customPath").is_some() {
+            artifact["uri"] = artifact["customPath"].clone();
+        }
+    }
+    Cow::Owned(changed)
+}
+
 /// The path of an artifact in JSON form.
 pub(crate) fn artifact_path(artifact: &Value) -> String {
     match artifact.get("customPath").and_then(Value::as_str) {
@@ -147,6 +169,33 @@ mod tests {
         ] {
             assert_eq!(local_path(uri), path);
         }
+    }
+
+    #[test]
+    fn an_executor_finds_inputs_by_their_uri() {
+        let artifact = |uri: &str, path: Option<&str>| {
+            let mut artifact = json!({"uri": uri});
+            if let Some(path) = path {
+                artifact["customPath"] = json!(path);
+            }
+            artifact
+        };
+        let uri_for = |artifact: Value| {
+            let input = json!({"inputs": {"artifacts": {"a": {"artifacts": [artifact]}}}});
+            for_executor(&input)["inputs"]["artifacts"]["a"]["artifacts"][0]["uri"].clone()
+        };
+
+        assert_eq!(uri_for(artifact("/a/b", None)), "/a/b");
+        assert_eq!(
+            uri_for(artifact("/a/b", Some("/copies/1/b"))),
+            "/copies/1/b"
+        );
+        assert_eq!(uri_for(artifact("file:///a/b", Some("/a/b"))), "/a/b");
+        // The SDK has a path of its own for these.
+        assert_eq!(
+            uri_for(artifact("gs://a/b", Some("/workspace/b"))),
+            "gs://a/b"
+        );
     }
 
     #[test]

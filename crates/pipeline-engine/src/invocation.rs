@@ -52,6 +52,8 @@ impl AttemptPaths {
                     name.unwrap_or_default()
                 ))
             }
+            // Whoever reads the URI as a path would look for a folder `file:`.
+            (None, None) if uri.starts_with("file://") => Some(local_path(uri)),
             (custom, _) => custom.clone(),
         }
     }

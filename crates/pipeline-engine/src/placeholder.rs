@@ -10,7 +10,7 @@ use ferroflow_types::limit::bytes_of;
 use serde_json::{Map, Value};
 
 use crate::budget::Budget;
-use crate::executor_input::artifact_path;
+use crate::executor_input::{artifact_path, for_executor};
 use crate::values::{normalize, to_text};
 
 /// What is known of a task beside its inputs.
@@ -292,13 +292,13 @@ fn lookup_context(path: &str, context: &ExecutorContext<'_>) -> Result<Option<Va
     let input = context.executor_input;
     let text = |text: String| Ok(Some(Value::String(text)));
     if path.is_empty() {
-        return text(input.to_string());
+        return text(for_executor(input).to_string());
     }
     if let Some(times) = path
         .strip_prefix(".json_escape[")
         .and_then(|rest| rest.strip_suffix(']'))
     {
-        return text(escaped(input, times, context.budget)?);
+        return text(escaped(&for_executor(input), times, context.budget)?);
     }
     if path == ".outputs.output_file" || path == ".outputMetadataUri" {
         return Ok(input.pointer("/outputs/outputFile").cloned());

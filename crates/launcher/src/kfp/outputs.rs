@@ -19,7 +19,7 @@ use super::values::{coerce, mark_bare_numbers, parse_value, without_number_marks
 use super::{OutputParameter, OutputSpec};
 use crate::collect::{stamp_and_digest, unreadable};
 use crate::files::open_output;
-use crate::{Failure, FailureReason, OutputArtifact, Outputs, ProducedArtifact};
+use crate::{Failure, FailureReason, InputArtifact, OutputArtifact, Outputs, ProducedArtifact};
 
 /// What an executor writes (`ml_pipelines.ExecutorOutput`). As upstream, a field that is not known
 /// fails the task.
@@ -50,8 +50,8 @@ struct Reported {
     custom_path: Option<String>,
 }
 
-/// Everything that the component gave.
-pub(crate) fn collect(spec: &OutputSpec) -> Result<Outputs, Failure> {
+/// Everything that the component gave, which had these inputs.
+pub(crate) fn collect(spec: &OutputSpec, inputs: &[InputArtifact]) -> Result<Outputs, Failure> {
     let (report, reported) = read_report(&spec.metadata_file, spec.values)?;
     let mut outputs = Outputs::default();
     for parameter in &spec.parameters {
@@ -83,8 +83,11 @@ pub(crate) fn collect(spec: &OutputSpec) -> Result<Outputs, Failure> {
     }
     let mut reported = report.artifacts;
     for output in &spec.artifacts {
-        let list = reported.remove(&output.name).unwrap_or_default().artifacts;
-        for one in &list {
+        let mut list = reported.remove(&output.name).unwrap_or_default().artifacts;
+        for one in &mut list {
+            if let Some(uri) = input_uri(inputs, &one.uri) {
+                one.uri = uri;
+            }
             let fits = spec.values.check(bytes_of_map(&one.metadata));
             fits.map_err(|problem| {
                 output_failure(&output.name, &format!("its metadata: {problem}"))
@@ -95,6 +98,16 @@ pub(crate) fn collect(spec: &OutputSpec) -> Result<Outputs, Failure> {
             .insert(output.name.clone(), artifacts(output, list)?);
     }
     Ok(outputs)
+}
+
+/// The URI of the input that is at a path, or above it. An executor that hands an input on knows only the path.
+fn input_uri(inputs: &[InputArtifact], path: &str) -> Option<String> {
+    inputs.iter().find_map(|input| {
+        let rest = path.strip_prefix(input.path.to_str()?)?;
+        let is_inside = rest.is_empty() || rest.starts_with('/');
+        let uri = input.uri.trim_end_matches('/');
+        is_inside.then(|| format!("{uri}{rest}"))
+    })
 }
 
 fn output_failure(name: &str, problem: &str) -> Failure {
