@@ -81,6 +81,7 @@ pub(crate) fn collect(spec: &OutputSpec, inputs: &[InputArtifact]) -> Result<Out
             }
         }
     }
+    let folder = spec.metadata_file.parent().unwrap_or(Path::new("/"));
     let mut reported = report.artifacts;
     for output in &spec.artifacts {
         let mut list = reported.remove(&output.name).unwrap_or_default().artifacts;
@@ -95,7 +96,7 @@ pub(crate) fn collect(spec: &OutputSpec, inputs: &[InputArtifact]) -> Result<Out
         }
         outputs
             .artifacts
-            .insert(output.name.clone(), artifacts(output, list)?);
+            .insert(output.name.clone(), artifacts(output, list, folder)?);
     }
     Ok(outputs)
 }
@@ -196,31 +197,43 @@ fn read_parameter(
 fn artifacts(
     output: &OutputArtifact,
     reported: Vec<Reported>,
+    folder: &Path,
 ) -> Result<Vec<ProducedArtifact>, Failure> {
     if output.list {
         return reported
             .into_iter()
-            .map(|one| artifact(output, one))
+            .map(|one| artifact(output, one, folder))
             .collect();
     }
     // As upstream: of an output that is no list, only the first artifact that is reported counts.
     let one = reported.into_iter().next().unwrap_or_default();
-    Ok(vec![artifact(output, one)?])
+    Ok(vec![artifact(output, one, folder)?])
 }
 
-fn artifact(output: &OutputArtifact, reported: Reported) -> Result<ProducedArtifact, Failure> {
-    // Where artifacts are in a store, a path that an executor reports (as its SDK's `get_uri` gives
-    // it) says where the content was written, not where it belongs.
+fn artifact(
+    output: &OutputArtifact,
+    reported: Reported,
+    folder: &Path,
+) -> Result<ProducedArtifact, Failure> {
+    // A path below the folder for outputs, as the SDK's `get_uri` gives it, says where the content was
+    // written, not where it belongs: the folder goes with the run. Where artifacts are in a store, so
+    // does any path.
     let remote = digest::local_path(&output.uri).is_none();
-    let written = digest::local_path(&reported.uri).filter(|_| remote);
+    let written = digest::local_path(&reported.uri);
+    let written = written.filter(|path| remote || path.starts_with(folder));
     let custom = reported.custom_path.or_else(|| {
         let path = written.as_ref()?;
         Some(path.display().to_string())
     });
-    let uri = if reported.uri.is_empty() || written.is_some() {
-        output.uri.clone()
-    } else {
-        reported.uri
+    let uri = match &written {
+        Some(path) if output.list => {
+            let name = path.strip_prefix(folder).ok();
+            let name = name.or(path.file_name().map(Path::new)).unwrap_or(path);
+            format!("{}/{}", output.uri, name.display())
+        }
+        Some(_) => output.uri.clone(),
+        None if reported.uri.is_empty() => output.uri.clone(),
+        None => reported.uri,
     };
     let failed = |error: io::Error| unreadable(&output.name, &error);
     // Several artifacts of one output lie below its place.
@@ -288,6 +301,38 @@ mod tests {
     }
 
     #[test]
+    fn what_is_written_beside_the_report_goes_to_the_place_of_the_artifact() {
+        let root = tempfile::tempdir().unwrap();
+        let (folder, place) = (root.path().join("outputs"), root.path().join("kept"));
+        fs::create_dir(&folder).unwrap();
+        let reported = |name: &str| {
+            fs::write(folder.join(name), name).unwrap();
+            Reported {
+                uri: folder.join(name).display().to_string(),
+                ..Reported::default()
+            }
+        };
+        let output = |list| OutputArtifact {
+            name: "model".to_owned(),
+            list,
+            uri: place.display().to_string(),
+            path: place.clone(),
+        };
+
+        let list = vec![reported("a"), reported("b")];
+        let found = artifacts(&output(true), list, &folder).unwrap();
+        for (artifact, name) in found.iter().zip(["a", "b"]) {
+            assert_eq!(artifact.uri, place.join(name).display().to_string());
+            assert_eq!(fs::read_to_string(&artifact.uri).unwrap(), name);
+            assert!(artifact.digest.is_some());
+        }
+        fs::remove_dir_all(&place).unwrap();
+        let found = artifacts(&output(false), vec![reported("a")], &folder).unwrap();
+        assert_eq!(found[0].uri, place.display().to_string());
+        assert_eq!(fs::read_to_string(&place).unwrap(), "a");
+    }
+
+    #[test]
     fn an_artifact_that_cannot_be_read_is_a_wrong_output() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("model");
@@ -299,7 +344,7 @@ mod tests {
             path,
         };
 
-        let failure = artifact(&output, Reported::default()).unwrap_err();
+        let failure = artifact(&output, Reported::default(), root.path()).unwrap_err();
 
         assert_eq!(failure.reason, FailureReason::Output);
         assert!(

@@ -8,7 +8,8 @@ use ferroflow_bus::kafka::{
     Consumer, ConsumerOptions, Delivery, Failure, Handler, KafkaConfig, KafkaError, KafkaRelay,
 };
 use ferroflow_types::id::EventId;
-use ferroflow_types::{CloudEvent, Timestamp};
+use ferroflow_types::time::SystemClock;
+use ferroflow_types::{Clock as _, CloudEvent};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::OwnedMessage;
@@ -70,7 +71,8 @@ impl Scene {
             namespace: "default".to_owned(),
             key: format!("default/{key}"),
             sequence,
-            time: Timestamp::from_millis(1_700_000_000_000 + sequence),
+            // Brokers delete what is older than their retention.
+            time: SystemClock.now(),
             traceparent: None,
             authtype: None,
             authid: None,
