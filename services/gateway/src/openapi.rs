@@ -1,6 +1,6 @@
 //! The OpenAPI 3.1 document, out of the same descriptors that transcoding uses.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::slice;
 
 use prost_reflect::{Cardinality, FieldDescriptor, Kind, MessageDescriptor};
@@ -17,6 +17,7 @@ const ANY: [&str; 5] = ["delete", "get", "patch", "post", "put"];
 pub(crate) fn document(contracts: &Contracts, routes: &Routes) -> Value {
     let mut schemas = BTreeMap::new();
     let mut paths: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
+    let mut uses = HashMap::new();
     for binding in routes.all() {
         let operation = operation(binding, contracts, &mut schemas);
         let operations = paths.entry(plain_path(&binding.path)).or_default();
@@ -29,7 +30,9 @@ pub(crate) fn document(contracts: &Contracts, routes: &Routes) -> Value {
             None => &ANY.map(str::to_owned)[..],
         };
         for verb in verbs {
-            operations.insert(verb.clone(), operation.clone());
+            let mut operation = operation.clone();
+            number_operation(&mut operation, &mut uses);
+            operations.insert(verb.clone(), operation);
         }
     }
     for upload in Upload::ALL {
@@ -45,6 +48,19 @@ pub(crate) fn document(contracts: &Contracts, routes: &Routes) -> Value {
         "paths": paths,
         "components": {"schemas": schemas},
     })
+}
+
+/// Ids of operations are unique. A method that has several has a number behind the name of each but the
+/// first, as the generator of grpc-gateway numbers them.
+fn number_operation(operation: &mut Value, uses: &mut HashMap<String, u32>) {
+    let Value::String(id) = &mut operation["operationId"] else {
+        return;
+    };
+    let count = uses.entry(id.clone()).or_default();
+    *count += 1;
+    if *count > 1 {
+        id.push_str(&count.to_string());
+    }
 }
 
 /// `{a=b/*}` as `{a}`.
@@ -244,6 +260,8 @@ fn kind_schema(kind: &Kind, schemas: &mut BTreeMap<String, Value>) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
@@ -259,8 +277,16 @@ mod tests {
         let update = "/apis/v2beta1/pipelines/{pipeline.pipeline_id}";
         assert!(document["paths"][update]["patch"].is_object());
         let operations = document["paths"].as_object().unwrap().values();
-        let count: usize = operations.map(|path| path.as_object().unwrap().len()).sum();
-        assert_eq!(count, routes.all().len() + Upload::ALL.len());
+        let operations: Vec<_> = operations
+            .flat_map(|path| path.as_object().unwrap().values())
+            .collect();
+        assert_eq!(operations.len(), routes.all().len() + Upload::ALL.len());
+        let ids: HashSet<_> = operations
+            .iter()
+            .map(|operation| operation["operationId"].as_str().unwrap())
+            .collect();
+        assert_eq!(ids.len(), operations.len());
+        assert!(ids.contains("TaskService_StreamLogs2"));
     }
 
     #[test]
