@@ -11,6 +11,7 @@ import kfp
 import kfp.cli.__main__
 import kfp_server_api
 import pytest
+import requests
 from compatibility import Observed, Plugin, cli_path
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -64,6 +65,13 @@ class Platform:
     def stop(self):
         self.process.kill()
         self.process.wait()
+
+    def tasks(self, run_id):
+        """The tasks of a run by their paths."""
+        url = f"{self.url}/apis/ferroflow/v1/runs/{run_id}/tasks"
+        answer = requests.get(url, timeout=60)
+        answer.raise_for_status()
+        return {task["path"]: task for task in answer.json()["tasks"]}
 
     def ferroflow(self, *arguments, cwd=None):
         """Runs our own command line; what it printed."""

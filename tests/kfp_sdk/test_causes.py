@@ -1,8 +1,5 @@
 """What the stock SDK is told of a task that failed."""
 
-import json
-import urllib.request
-
 from kfp import dsl
 
 CAUSE = "AssertionError: only 4 words, wanted 9"
@@ -38,8 +35,6 @@ def test_the_cause_is_told_to_clients_and_to_exit_tasks(client, platform):
     assert first == CAUSE
     assert log.endswith(CAUSE) and "Traceback (most recent call last)" in log
 
-    tasks = f"{platform.url}/apis/ferroflow/v1/runs/{started.run_id}/tasks"
-    with urllib.request.urlopen(tasks) as answer:
-        told = json.load(answer)["tasks"]
-    (exit_task,) = [one for one in told if one["name"] == "tell"]
+    tasks = platform.tasks(started.run_id).values()
+    (exit_task,) = [one for one in tasks if one["name"] == "tell"]
     assert exit_task["output_parameters"]["message"] == f"FAILED|exit-handler-1|{why}"

@@ -1,8 +1,5 @@
 """Input artifacts of Python components, whatever way they come."""
 
-import json
-import urllib.request
-
 import kfp
 import pytest
 from conftest import Platform
@@ -50,9 +47,7 @@ def imports(uri: str):
 
 def results(platform, run_id):
     """What the reading tasks of a run gave."""
-    url = f"{platform.url}/apis/ferroflow/v1/runs/{run_id}/tasks"
-    with urllib.request.urlopen(url) as response:
-        tasks = json.load(response)["tasks"]
+    tasks = platform.tasks(run_id).values()
     read = [task for task in tasks if task["name"].startswith("read")]
     return [task["output_parameters"]["Output"] for task in read]
 

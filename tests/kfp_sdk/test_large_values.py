@@ -74,14 +74,8 @@ def run_to_its_end(client, pipeline, arguments):
     return client.wait_for_run_completion(run.run_id, timeout=600, sleep_duration=1)
 
 
-def tasks_of(platform, run_id):
-    answer = requests.get(f"{platform.url}/apis/ferroflow/v1/runs/{run_id}/tasks", timeout=60)
-    answer.raise_for_status()
-    return {task["path"]: task for task in answer.json()["tasks"]}
-
-
 def output_of(platform, run_id):
-    return tasks_of(platform, run_id)["root"]["output_parameters"]["Output"]
+    return platform.tasks(run_id)["root"]["output_parameters"]["Output"]
 
 
 def test_texts_and_structs_of_a_mebibyte(client, platform):
@@ -92,7 +86,7 @@ def test_texts_and_structs_of_a_mebibyte(client, platform):
     measured = output_of(platform, ended.run_id)
     assert measured == {"text": MIB, "given": MIB, "list": 100_000}
     # Lists show that there is a value, and where.
-    task = tasks_of(platform, ended.run_id)["root.measure"]
+    task = platform.tasks(ended.run_id)["root.measure"]
     assert sorted(task["elided"]) == [
         "input_parameters.given",
         "input_parameters.struct",
@@ -161,7 +155,7 @@ def test_a_command_that_cannot_be_given_a_value_says_which(client, platform):
     ended = run_to_its_end(client, echoes, {"text": "x" * 200_000})
 
     assert ended.state == "FAILED"
-    message = tasks_of(platform, ended.run_id)["root.echo"]["error"]["message"]
+    message = platform.tasks(ended.run_id)["root.echo"]["error"]["message"]
     for named in ["input parameter text of 200000 bytes", "131072", "artifact"]:
         assert named in message, message
 
@@ -184,5 +178,5 @@ def test_an_output_beyond_the_limit_fails_its_task_by_name(client, platform):
     ended = run_to_its_end(client, too_large, {"size": 16 * MIB + 1})
 
     assert ended.state == "FAILED"
-    message = tasks_of(platform, ended.run_id)["root.give"]["error"]["message"]
+    message = platform.tasks(ended.run_id)["root.give"]["error"]["message"]
     assert "output Output" in message and "value_max" in message, message

@@ -73,11 +73,8 @@ def with_config():
 
 
 def outputs(platform, run_id):
-    import requests
-
-    found = requests.get(f"{platform.url}/apis/ferroflow/v1/runs/{run_id}/tasks", timeout=30).json()
-    tasks = found["tasks"]
-    return {task["path"]: task.get("output_parameters", {}).get("out") for task in tasks}
+    tasks = platform.tasks(run_id).items()
+    return {path: task.get("output_parameters", {}).get("out") for path, task in tasks}
 
 
 def run(client, platform, pipeline, arguments=None):
