@@ -101,19 +101,25 @@ fn artifact_json(artifact: &ExecutorArtifact) -> Value {
 /// `customPath` of an input: of content of this machine that is at another path, the URI says that path.
 /// The launcher turns it back in what the executor reports.
 pub(crate) fn for_executor(input: &Value) -> Cow<'_, Value> {
-    let is_local = |uri: &str| uri.starts_with('/') || uri.starts_with("file://");
-    if input.pointer("/inputs/artifacts").is_none() {
+    let is_elsewhere = |artifact: &Value| {
+        let uri = artifact["uri"].as_str().unwrap_or_default();
+        is_local(uri) && artifact.get("customPath").is_some()
+    };
+    let lists = input.pointer("/inputs/artifacts");
+    let lists = lists.and_then(Value::as_object).into_iter().flatten();
+    let mut artifacts = lists
+        .filter_map(|(_, list)| list["artifacts"].as_array())
+        .flatten();
+    // Parameters may be many MiB, and hardly any input is at another path.
+    if !artifacts.any(is_elsewhere) {
         return Cow::Borrowed(input);
     }
     let mut changed = input.clone();
     let lists = changed.pointer_mut("/inputs/artifacts");
     let lists = lists.and_then(Value::as_object_mut).into_iter().flatten();
     let lists = lists.filter_map(|(_, list)| list.get_mut("artifacts")?.as_array_mut());
-    for artifact in lists.flatten() {
-        let uri = artifact["uri"].as_str().unwrap_or_default();
-        if is_local(uri) && artifact.get("customPath").is_some() {
-            artifact["uri"] = artifact["customPath"].clone();
-        }
+    for artifact in lists.flatten().filter(|artifact| is_elsewhere(artifact)) {
+        artifact["uri"] = artifact["customPath"].clone();
     }
     Cow::Owned(changed)
 }
@@ -129,6 +135,11 @@ pub(crate) fn artifact_path(artifact: &Value) -> String {
                 .unwrap_or_default(),
         ),
     }
+}
+
+/// Whether a URI is of a file or folder of this machine.
+pub(crate) fn is_local(uri: &str) -> bool {
+    uri.starts_with('/') || uri.starts_with("file://")
 }
 
 /// The path that stands for a URI inside a task. Paths and `file://` URIs are themselves.

@@ -17,7 +17,7 @@ use crate::artifact::Artifact;
 use crate::budget::Budget;
 use crate::engine::RunState;
 use crate::engine::task::{TaskError, TaskIx};
-use crate::executor_input::local_path;
+use crate::executor_input::{is_local, local_path};
 use crate::placeholder::{ExecutorContext, resolve_text};
 use crate::plan::{Body, Component, Importer, ParameterType, ResourceSpec};
 use crate::task_config::ConfigField;
@@ -42,9 +42,8 @@ impl AttemptPaths {
     /// its URI.
     fn path_of(&self, artifact: &Artifact) -> Option<String> {
         let uri = &artifact.uri;
-        let here = uri.starts_with('/') || uri.starts_with("file://");
         match (&artifact.custom_path, &self.copies_dir) {
-            (None, Some(folder)) if here => {
+            (None, Some(folder)) if is_local(uri) => {
                 let name = uri.trim_end_matches('/').rsplit('/').next();
                 Some(format!(
                     "{folder}/{}/{}",

@@ -22,12 +22,11 @@ pub(super) const ITEMS_MAX: usize = 100_000;
 impl Step<'_> {
     /// The loop's inputs are there: its first iterations start.
     pub(super) fn start_loop(&mut self, ix: TaskIx, spec: &LoopSpec) {
-        let items = self.run.loop_items(ix, spec);
-        let iterations = self.renew_iterations(ix, items.as_ref().map_or(0, Vec::len));
-        let (items, refusal) = match items {
+        let (items, refusal) = match self.run.loop_items(ix, spec) {
             Ok(items) => (items, None),
             Err(error) => (Vec::new(), Some(error)),
         };
+        let iterations = self.renew_iterations(ix, items.len());
         let progress = LoopProgress {
             items,
             iterations,

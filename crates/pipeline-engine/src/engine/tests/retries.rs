@@ -28,6 +28,12 @@ fn after_a(key: &str) -> Arc<Plan> {
 struct Launches(RefCell<Vec<(String, u32)>>);
 
 impl Launches {
+    /// Adds the launch, which ends well.
+    fn end_well(&self, path: &str, attempt: u32) -> Result<Values, AttemptFailure> {
+        self.add(path, attempt);
+        good(path)
+    }
+
     fn add(&self, path: &str, attempt: u32) {
         self.0.borrow_mut().push((path.to_owned(), attempt));
     }
@@ -64,6 +70,18 @@ fn failed_run(key: &str) -> (TestRun, Vec<(String, u32)>) {
     (test_run, launches.take())
 }
 
+/// Drives what was read back to its end.
+fn go_on(
+    restored: &mut TestRun,
+    effects: Vec<Effect>,
+    outcome: &dyn Fn(&str, u32) -> Result<Values, AttemptFailure>,
+) {
+    for effect in effects {
+        let event = restored.answer(effect, outcome).unwrap();
+        restored.drive(event, outcome);
+    }
+}
+
 fn next_attempts(launches: Vec<(String, u32)>) -> Vec<(String, u32)> {
     let next = |(path, attempt)| (path, attempt + 1);
     launches.into_iter().map(next).collect()
@@ -78,14 +96,8 @@ fn a_loop_that_waits_again_goes_on_counting_attempts_after_a_restart() {
 
     let (mut restored, effects) = restored(&test_run, RunPhase::Running);
     let launches = Launches::default();
-    let outcome = |path: &str, attempt| {
-        launches.add(path, attempt);
-        good(path)
-    };
-    for effect in effects {
-        let event = restored.answer(effect, &outcome).unwrap();
-        restored.drive(event, &outcome);
-    }
+    let outcome = |path: &str, attempt| launches.end_well(path, attempt);
+    go_on(&mut restored, effects, &outcome);
 
     assert_eq!(restored.end(), RunEnd::Succeeded);
     assert_eq!(launches.take(), next_attempts(before));
@@ -95,10 +107,7 @@ fn a_loop_that_waits_again_goes_on_counting_attempts_after_a_restart() {
 fn a_loop_that_started_again_runs_every_iteration_after_a_restart() {
     let (mut test_run, before) = failed_run("loop");
     let launches = Launches::default();
-    let outcome = |path: &str, attempt| {
-        launches.add(path, attempt);
-        good(path)
-    };
+    let outcome = |path: &str, attempt| launches.end_well(path, attempt);
     let mut retry = test_run.decide(Event::Retry);
     let a_ended = test_run.answer(retry.effects.remove(0), &outcome).unwrap();
     test_run.decide(a_ended);
@@ -106,10 +115,7 @@ fn a_loop_that_started_again_runs_every_iteration_after_a_restart() {
     assert_eq!(test_run.state("loop.1"), TaskState::Pending);
 
     let (mut restored, effects) = restored(&test_run, RunPhase::Running);
-    for effect in effects {
-        let event = restored.answer(effect, &outcome).unwrap();
-        restored.drive(event, &outcome);
-    }
+    go_on(&mut restored, effects, &outcome);
 
     assert_eq!(restored.end(), RunEnd::Succeeded);
     assert_eq!(launches.take(), next_attempts(before));
@@ -140,8 +146,7 @@ fn iterations_that_wait_again_are_cancelled_and_run_by_the_next_retry() {
     let (mut restored, _) = restored(&test_run, RunPhase::Ended(RunEnd::Canceled));
     let launches = Launches::default();
     restored.drive(Event::Retry, &|path, attempt| {
-        launches.add(path, attempt);
-        good(path)
+        launches.end_well(path, attempt)
     });
     assert_eq!(restored.end(), RunEnd::Succeeded);
     assert_eq!(launches.take(), [("loop.1.x".to_owned(), 2)]);
@@ -165,8 +170,7 @@ fn a_dag_that_was_reset_and_not_started_again_does_not_keep_its_former_results()
 
     let launches = Launches::default();
     test_run.drive(Event::Retry, &|path, attempt| {
-        launches.add(path, attempt);
-        good(path)
+        launches.end_well(path, attempt)
     });
     assert_eq!(test_run.end(), RunEnd::Succeeded);
     assert!(launches.take().contains(&("dag.x".to_owned(), 2)));
